@@ -1,0 +1,23 @@
+// Builds dist/ when a source file is newer than the last build, so that `npm start` is one command.
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const stamp = join(root, "dist", ".built");
+
+function newest(path) {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
+}
+
+const sources = ["src", "tsconfig.json", "tsconfig.build.json"].map((name) => newest(join(root, name)));
+if (!existsSync(stamp) || statSync(stamp).mtimeMs < Math.max(...sources)) {
+  const startedAt = new Date();
+  const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit", cwd: root });
+  writeFileSync(stamp, "");
+  // A file saved while the compiler ran must count as newer than the build.
+  utimesSync(stamp, startedAt, startedAt);
+}

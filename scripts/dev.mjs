@@ -1,0 +1,13 @@
+// Compiles on every save and restarts the proxy after each compile.
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import "./build-if-stale.mjs";
+
+const root = join(import.meta.dirname, "..");
+const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+const options = { stdio: "inherit", cwd: root };
+const children = [
+  spawn(process.execPath, [tsc, "-p", "tsconfig.build.json", "--watch", "--preserveWatchOutput"], options),
+  spawn(process.execPath, ["--watch", "dist/main.js", ...process.argv.slice(2)], options),
+];
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => children.forEach((child) => child.kill(signal)));
