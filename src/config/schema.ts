@@ -1,0 +1,164 @@
+import { z } from "zod";
+import { quotaSection } from "./quota-schema.ts";
+
+/** A span in seconds, given in config.toml; fractions are fine. */
+const seconds = (max: number) => z.number().positive().max(max);
+const count = (min: number, max: number) => z.int().min(min).max(max);
+const addresses = z.array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]));
+const loopback = ["127.0.0.0/8", "::1/128"];
+
+const timeoutFields = {
+  connect_seconds: seconds(600).describe("TCP and TLS connection to the provider."),
+  first_byte_seconds: seconds(3600).describe("From the request sent to the provider's response headers."),
+  first_event_seconds: seconds(3600).describe("From the request sent to the first data event; comments don't count."),
+  idle_seconds: seconds(3600).describe("Between two data events; comments don't count."),
+  total_seconds: seconds(86400).describe("The whole answer."),
+  stalled_reader_seconds: seconds(3600).describe("How long a client may stop reading before it is cut off."),
+  heartbeat_seconds: seconds(3600).describe("Silence after which a client gets a `: keep-alive` comment."),
+};
+
+const serverSection = z.strictObject({
+  host: z.string().min(1).default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
+  port: count(0, 65535).default(8080).describe("Port to listen on; 0 picks a free one. PORT overrides it."),
+  trust_proxy: addresses.default([]).describe("Reverse proxies whose X-Forwarded-For is believed."),
+  body_limit_bytes: count(1024, 1 << 30)
+    .default(8 << 20)
+    .describe("Largest request body."),
+  request_seconds: seconds(600).default(20).describe("A request must have arrived in full by then, else 408."),
+  shutdown_seconds: seconds(3600).default(30).describe("How long running streams may go on after SIGTERM."),
+});
+
+const storageSection = z.strictObject({
+  users_dir: z.string().min(1).default("users").describe("Accounts, quotas and the journal; relative to this file."),
+  logs_dir: z.string().min(1).default("logs").describe("Behaviour logs; relative to this file."),
+  durability: z
+    .enum(["interval", "strict"])
+    .default("interval")
+    .describe("`interval` syncs charges to disk every sync_interval_ms, `strict` before they are acknowledged."),
+  sync_interval_ms: count(1, 10_000).default(50).describe("Power loss loses at most this much."),
+  snapshot_interval_seconds: seconds(3600).default(5).describe("How often changed quotas are written to users/."),
+  segment_bytes: count(4096, 1 << 30)
+    .default(16 << 20)
+    .describe("Size at which the journal starts a new file."),
+});
+
+const authSection = z.strictObject({
+  issuer: z.string().min(1).default("deepseek-proxy").describe("`iss` of the tokens."),
+  audience: z.string().min(1).default("deepseek-proxy").describe("`aud` of the tokens."),
+  access_token_seconds: count(10, 86_400).default(900).describe("Life of an access token."),
+  login_reuse_seconds: count(0, 3600).default(10).describe("A repeated login inside this time gets the same token."),
+  max_hashes: count(1, 2).default(2).describe("argon2 runs at once; more would hold up the journal's syncs."),
+  max_waiting_logins: count(1, 10_000).default(50).describe("Logins that may wait for their turn; more get 429."),
+});
+
+const providerSection = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _")
+    .describe("Name in logs and metrics."),
+  kind: z.enum(["deepseek", "zhipu", "openai", "simulator"]).describe("Which API it speaks."),
+  base_url: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe("Where it is; each kind but `openai` has a default."),
+  api_key_env: z.string().min(1).optional().describe("Environment variable that holds the key."),
+  api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
+  models: z.array(z.string().min(1)).min(1).describe('Models it serves; globs such as "deepseek-*".'),
+  priority: count(0, 1000).default(0).describe("Lower is asked first."),
+  weight: count(1, 1000).default(1).describe("Share among providers of the same priority."),
+  enabled: z.boolean().default(true).describe("false takes it out of the routing."),
+  timeouts: z.strictObject(timeoutFields).partial().prefault({}).describe("Overrides [timeouts] for this provider."),
+});
+
+const modelsSection = z.strictObject({
+  aliases: z
+    .record(z.string().min(1), z.string().min(1))
+    .default({})
+    .describe("Names that clients send -> names that providers know."),
+});
+
+const timeoutsSection = z.strictObject({
+  connect_seconds: timeoutFields.connect_seconds.default(10),
+  first_byte_seconds: timeoutFields.first_byte_seconds.default(60),
+  first_event_seconds: timeoutFields.first_event_seconds.default(600),
+  idle_seconds: timeoutFields.idle_seconds.default(120),
+  total_seconds: timeoutFields.total_seconds.default(1800),
+  stalled_reader_seconds: timeoutFields.stalled_reader_seconds.default(60),
+  heartbeat_seconds: timeoutFields.heartbeat_seconds.default(15),
+});
+
+const rateLimitSection = z.strictObject({
+  requests_per_second: z
+    .number()
+    .positive()
+    .max(1e6)
+    .default(100)
+    .describe("Chat requests of all users together; bursts of twice as many pass."),
+});
+
+const concurrencySection = z.strictObject({
+  max_parallel: count(1, 10_000).default(1).describe("Chats of one user at once; a user file may say otherwise."),
+  max_wait_ms: count(0, 600_000).default(5000).describe("How long one more may wait for its turn before 429."),
+  max_waiting: count(0, 10_000).default(8).describe("How many of one user may wait."),
+});
+
+const logsSection = z.strictObject({
+  level: z
+    .enum(["debug", "info", "warn", "error", "silent"])
+    .default("info")
+    .describe("The proxy's own log, on stdout."),
+  flush_ms: count(10, 60_000).default(500).describe("How long a line of the behaviour log may wait in memory."),
+  max_queued: count(100, 10_000_000).default(50_000).describe("Lines that may wait; more are dropped and counted."),
+  max_file_bytes: count(1024, 1 << 30)
+    .default(64 << 20)
+    .describe("Size at which a day's behaviour log goes on in a new file."),
+  keep_days: count(1, 3650).default(30).describe("Behaviour logs older than this are removed."),
+});
+
+const metricsSection = z.strictObject({
+  allow: addresses.default(loopback).describe("Addresses that may read /metrics and the details of /healthz."),
+  token_env: z
+    .string()
+    .min(1)
+    .default("METRICS_TOKEN")
+    .describe("Environment variable of a bearer token that may too."),
+});
+
+const adminSection = z.strictObject({
+  allow: addresses.default(loopback).describe("Addresses from which /admin answers."),
+});
+
+/** config.toml, every key of it. Unknown keys are refused. */
+export const configSchema = z
+  .strictObject({
+    server: serverSection.prefault({}),
+    storage: storageSection.prefault({}),
+    auth: authSection.prefault({}),
+    providers: z.array(providerSection).default([]),
+    models: modelsSection.prefault({}),
+    quota: quotaSection.prefault({}),
+    rate_limit: rateLimitSection.prefault({}),
+    concurrency: concurrencySection.prefault({}),
+    timeouts: timeoutsSection.prefault({}),
+    logs: logsSection.prefault({}),
+    metrics: metricsSection.prefault({}),
+    admin: adminSection.prefault({}),
+  })
+  .superRefine((config, ctx) => {
+    const seen = new Set<string>();
+    config.providers.forEach((provider, index) => {
+      if (seen.has(provider.name)) {
+        ctx.addIssue({
+          code: "custom",
+          path: ["providers", index, "name"],
+          message: `another provider is called "${provider.name}" already`,
+        });
+      }
+      seen.add(provider.name);
+    });
+  });
+
+/** The parsed config, with all defaults filled in. */
+export type Config = Readonly<z.infer<typeof configSchema>>;
+export type ProviderConfig = Readonly<z.infer<typeof providerSection>>;
+export type TimeoutsConfig = Readonly<z.infer<typeof timeoutsSection>>;

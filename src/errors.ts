@@ -1,0 +1,118 @@
+/** What the public sees of an error code. */
+interface ErrorRow {
+  /** HTTP status. */
+  readonly status: number;
+  /** OpenAI's `error.type`, which its SDKs hand to the program. */
+  readonly type: string;
+  /** The message where the thrower gives no better one. Safe to show to anyone. */
+  readonly message: string;
+  /** Whether the same request may succeed later without a change. */
+  readonly retryable: boolean;
+}
+
+/** The one table of errors: every refusal that leaves the proxy has a row here. README lists the same rows. */
+export const errorTable = {
+  invalid_request: row(400, "invalid_request_error", "The request is not valid.", false),
+  invalid_json: row(400, "invalid_request_error", "The body is not valid JSON.", false),
+  bad_http: row(400, "invalid_request_error", "The request is not well-formed HTTP.", false),
+  upstream_rejected: row(400, "invalid_request_error", "The provider refused the request as invalid.", false),
+  content_refused: row(400, "invalid_request_error", "The provider refused the content.", false),
+  missing_token: row(401, "authentication_error", "A bearer token is required: Authorization: Bearer TOKEN.", false),
+  invalid_token: row(401, "authentication_error", "The token is not valid. Log in again.", false),
+  token_expired: row(401, "authentication_error", "The token has expired. Log in again.", false),
+  invalid_credentials: row(401, "authentication_error", "The user name or the password is wrong.", false),
+  quota_exceeded: row(402, "insufficient_quota", "The quota is used up.", false),
+  account_disabled: row(403, "permission_error", "This account is disabled.", false),
+  forbidden: row(403, "permission_error", "This account may not do that.", false),
+  address_not_allowed: row(403, "permission_error", "This address may not do that.", false),
+  not_found: row(404, "invalid_request_error", "There is nothing at this address.", false),
+  model_not_found: row(404, "invalid_request_error", "No provider serves this model.", false),
+  request_timeout: row(408, "invalid_request_error", "The request took too long to arrive.", true),
+  conflict: row(409, "invalid_request_error", "That is taken already.", false),
+  body_too_large: row(413, "invalid_request_error", "The body is too large.", false),
+  unsupported_media_type: row(415, "invalid_request_error", "Send the body as application/json.", false),
+  headers_too_large: row(431, "invalid_request_error", "The headers are too large.", false),
+  rate_limited: row(429, "rate_limit_error", "Too many requests. Slow down.", true),
+  concurrency_exceeded: row(429, "rate_limit_error", "Too many requests of this user are running.", true),
+  login_busy: row(429, "rate_limit_error", "Too many logins are waiting. Try again soon.", true),
+  upstream_rate_limited: row(429, "rate_limit_error", "The provider is limiting requests. Try again soon.", true),
+  internal_error: row(500, "api_error", "Something went wrong in the proxy.", true),
+  upstream_error: row(502, "api_error", "The provider failed.", true),
+  upstream_invalid_response: row(502, "api_error", "The provider sent something that is not a valid answer.", true),
+  upstream_truncated: row(502, "api_error", "The provider's answer broke off before its end.", true),
+  upstream_unavailable: row(503, "api_error", "No provider can take the request now.", true),
+  upstream_overloaded: row(503, "api_error", "The provider is overloaded. Try again soon.", true),
+  storage_unavailable: row(503, "api_error", "Charges cannot be recorded now, so nothing billable is served.", true),
+  shutting_down: row(503, "api_error", "The proxy is shutting down. Try again soon.", true),
+  upstream_timeout: row(504, "api_error", "The provider did not answer in time.", true),
+} as const satisfies Record<string, ErrorRow>;
+
+/** A stable code that programs can rely on. */
+export type ErrorCode = keyof typeof errorTable;
+
+/** What may be said beyond the code. All of it is shown to the client, so no secrets, stacks or paths. */
+export interface ErrorExtras {
+  /** The public message, where it can be more precise than the table's. */
+  readonly message?: string;
+  /** The request field at fault, in dot notation. */
+  readonly param?: string;
+  /** Machine-readable facts, such as `{metric, used, limit, reset_at}` with a 402. */
+  readonly details?: Readonly<Record<string, unknown>>;
+  /** When to try again, in seconds; becomes the Retry-After header, rounded up. */
+  readonly retryAfterSeconds?: number;
+  /** False where the proxy has retried already and an SDK should not do it again (`x-should-retry: false`). */
+  readonly shouldRetry?: boolean;
+  /** For the operator's log only; never shown to a client. */
+  readonly cause?: unknown;
+}
+
+/** A refusal with a row in the table. Thrown anywhere, turned into a response in one place. */
+export class AppError extends Error {
+  override readonly name = "AppError";
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly type: string;
+  readonly retryable: boolean;
+  readonly extras: ErrorExtras;
+
+  constructor(code: ErrorCode, extras: ErrorExtras = {}) {
+    const { status, type, message, retryable } = errorTable[code];
+    super(extras.message ?? message, extras.cause === undefined ? undefined : { cause: extras.cause });
+    this.code = code;
+    this.status = status;
+    this.type = type;
+    this.retryable = retryable;
+    this.extras = extras;
+  }
+}
+
+/** The JSON body of an error: OpenAI's shape plus `trace_id`, which equals the X-Request-ID header. */
+export interface ErrorBody {
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    readonly code: string;
+    readonly param: string | null;
+    readonly trace_id: string;
+    readonly details?: Readonly<Record<string, unknown>>;
+  };
+}
+
+/** Renders an error for a client, as an HTTP body or as the data of an SSE error event. */
+export function errorBody(error: AppError, traceId: string): ErrorBody {
+  const { param, details } = error.extras;
+  return {
+    error: {
+      message: error.message,
+      type: error.type,
+      code: error.code,
+      param: param ?? null,
+      trace_id: traceId,
+      ...(details === undefined ? {} : { details }),
+    },
+  };
+}
+
+function row(status: number, type: string, message: string, retryable: boolean): ErrorRow {
+  return { status, type, message, retryable };
+}
