@@ -35,6 +35,8 @@ export interface ChatFinished extends EventBase {
   readonly estimated: boolean;
   /** ms from dispatch to the first data event; null where none came. */
   readonly firstEventMs: number | null;
+  /** ms from the first data event to the end of the provider's answer; null where none came. */
+  readonly generationMs: number | null;
   /** ms from the arrival of the request to its end. */
   readonly durationMs: number;
   /** Attempts at providers beyond the first. */

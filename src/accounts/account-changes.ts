@@ -1,0 +1,77 @@
+import type { Account, AccountFields, Metadata, Role } from "./account-schema.ts";
+import type { TomlChanges } from "./toml-edit.ts";
+
+/** A new account. The name is checked by the store. */
+export interface NewAccount {
+  readonly username: string;
+  readonly password: string;
+  readonly quota_tier: string;
+  readonly roles?: readonly Role[];
+  readonly max_parallel?: number;
+  readonly metadata?: Metadata;
+}
+
+/** What to change; what is absent stays. `max_parallel: null` goes back to the default of config.toml. */
+export interface AccountPatch {
+  readonly password?: string;
+  readonly quota_tier?: string;
+  readonly roles?: readonly Role[];
+  readonly max_parallel?: number | null;
+  readonly is_active?: boolean;
+  readonly metadata?: Metadata;
+}
+
+/**
+ * The version that ends all tokens of the previous one. It follows the clock, so that a file that was removed and made
+ * again, or brought back from a backup, doesn't revive tokens of its former life.
+ *
+ * @param now ms since the epoch
+ */
+export function nextTokenVersion(previous: number, now: number): number {
+  return Math.max(previous + 1, Math.floor(now / 1000));
+}
+
+/**
+ * The file's keys that a patch changes.
+ *
+ * @param passwordHash the hash of the patch's password, where it has one
+ */
+export function changesOfPatch(
+  account: Account,
+  patch: AccountPatch,
+  passwordHash: string | undefined,
+  now: number,
+): TomlChanges {
+  const { password, max_parallel, ...fields } = patch;
+  const endsSessions = password !== undefined || (patch.is_active === false && account.is_active);
+  return {
+    ...fields,
+    ...(max_parallel === undefined ? {} : { max_parallel: max_parallel ?? undefined }),
+    ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
+    ...(endsSessions ? { token_version: nextTokenVersion(account.token_version, now) } : {}),
+  };
+}
+
+/**
+ * What the proxy itself has to write into a file that somebody has edited: the hash in place of a plaintext password,
+ * and a higher token version where the edit should end sessions. Empty where there is nothing to do.
+ *
+ * @param previous the account before the edit; undefined where it is new or at start
+ */
+export async function changesDue(
+  fields: AccountFields,
+  previous: Account | undefined,
+  hashPassword: (password: string) => Promise<string>,
+  now: number,
+): Promise<TomlChanges> {
+  const version = nextTokenVersion(Math.max(fields.token_version, previous?.token_version ?? 0), now);
+  if (fields.password !== undefined) {
+    return { password_hash: await hashPassword(fields.password), password: undefined, token_version: version };
+  }
+  if (previous === undefined || fields.token_version > previous.token_version) return {};
+  const endsSessions =
+    fields.token_version < previous.token_version ||
+    fields.password_hash !== previous.password_hash ||
+    (previous.is_active && !fields.is_active);
+  return endsSessions ? { token_version: version } : {};
+}

@@ -1,0 +1,29 @@
+/** Runs tasks of one key one after the other, and tasks of different keys side by side. */
+export interface KeyedQueue {
+  run<T>(key: string, task: () => Promise<T>): Promise<T>;
+  /** Resolves once everything that has been asked for so far has ended. */
+  idle(): Promise<void>;
+}
+
+/** Makes a queue; it remembers a key only while a task of it waits or runs. */
+export function createKeyedQueue(): KeyedQueue {
+  const tails = new Map<string, Promise<unknown>>();
+
+  return {
+    run: (key, task) => {
+      const done = (tails.get(key) ?? Promise.resolve()).then(task);
+      const tail = done.then(
+        () => undefined,
+        () => undefined,
+      );
+      tails.set(key, tail);
+      void tail.then(() => {
+        if (tails.get(key) === tail) tails.delete(key);
+      });
+      return done;
+    },
+    idle: async () => {
+      await Promise.all(tails.values());
+    },
+  };
+}

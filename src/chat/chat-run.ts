@@ -1,0 +1,86 @@
+import type { Account } from "../accounts/account-schema.ts";
+import type { ChatFinished } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { JsonObject } from "../lib/json-object.ts";
+import type { Permit } from "../limits/permits.ts";
+import type { Hold, Settlement } from "../quota/ledger.ts";
+import type { Answer } from "../upstream/dispatch.ts";
+import type { ChatRequest } from "./chat-request.ts";
+import type { Client, HeaderSource } from "./client.ts";
+import type { Ending } from "./ending.ts";
+import { quotaHeaders } from "./quota-headers.ts";
+
+/** One chat request, authenticated and parsed. */
+export interface ChatCall {
+  readonly account: Account;
+  /** The client's address. */
+  readonly ip: string;
+  readonly body: JsonObject;
+  /** What an absent `stream` means on this route. */
+  readonly streamByDefault: boolean;
+  readonly client: Client;
+}
+
+interface RunOptions {
+  readonly clock: Clock;
+  readonly warnPercent: number;
+}
+
+/** What one chat has come to hold on its way through the story; filled in from top to bottom. */
+export class ChatRun implements HeaderSource {
+  readonly call: ChatCall;
+  request: ChatRequest | null = null;
+  permit: Permit | null = null;
+  hold: Hold | null = null;
+  answer: Answer | null = null;
+  /** The collected JSON, where one was asked for and is complete. */
+  completion: Buffer | null = null;
+  settlement: Settlement | null = null;
+  readonly #options: RunOptions;
+  readonly #startedAt: number;
+
+  constructor(call: ChatCall, options: RunOptions) {
+    this.call = call;
+    this.#options = options;
+    this.#startedAt = options.clock.monotonic();
+  }
+
+  /** The X-Quota headers as things stand now. */
+  headers(): Readonly<Record<string, string>> {
+    return this.hold === null ? {} : quotaHeaders(this.hold.buckets(), this.#options.warnPercent);
+  }
+
+  /** The one event that tells of this chat. */
+  finished(ending: Ending): ChatFinished {
+    const { account, ip, client } = this.call;
+    const { request, answer, settlement } = this;
+    const { clock } = this.#options;
+    const owed = settlement?.charge;
+    const usage = settlement?.usage;
+    return {
+      type: "chat.finished",
+      at: clock.now(),
+      traceId: client.traceId,
+      ip,
+      user: account.username,
+      model: request?.model ?? "",
+      provider: answer?.exchange.provider.name ?? "",
+      stream: request?.stream ?? this.call.streamByDefault,
+      outcome: ending.outcome,
+      code: ending.error?.code ?? (ending.outcome === "completed" ? "ok" : ending.outcome),
+      status: client.opened ? 200 : (ending.error?.status ?? (ending.outcome === "completed" ? 200 : 0)),
+      requests: owed?.requests ?? 0,
+      inputTokens: usage?.input ?? 0,
+      cachedTokens: usage?.cached ?? 0,
+      outputTokens: usage?.output ?? 0,
+      reasoningTokens: usage?.reasoning ?? 0,
+      cost: owed?.cost ?? 0,
+      currency: owed?.currency ?? "",
+      estimated: settlement?.estimated ?? false,
+      firstEventMs: answer?.exchange.firstEventMs ?? null,
+      generationMs: answer?.exchange.generationMs() ?? null,
+      durationMs: clock.monotonic() - this.#startedAt,
+      retries: answer?.retries ?? 0,
+    };
+  }
+}

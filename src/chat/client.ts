@@ -1,0 +1,195 @@
+import type { ServerResponse } from "node:http";
+import { errorBody, type AppError } from "../errors.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Hangup } from "../lib/hangup.ts";
+
+/** The part of a reply that the chat needs: the raw response, and the right to it. */
+export interface RawReply {
+  /** After this the framework keeps its hands off `raw`. */
+  hijack(): unknown;
+  readonly raw: ServerResponse;
+}
+
+/** Why an answer ends that its provider hasn't ended. */
+export type Departure = "client_gone" | "reader_stalled" | "shutdown";
+
+/** Where the headers of an answer come from; asked once, at the last moment. */
+export interface HeaderSource {
+  headers(): Readonly<Record<string, string>>;
+}
+
+/** Who is told when a slow client has caught up. */
+export interface DrainListener {
+  onDrain(): void;
+}
+
+const keepAlive = Buffer.from(": keep-alive\n\n");
+const done = Buffer.from("data: [DONE]\n\n");
+const streamHeaders = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-cache",
+  // nginx would otherwise hold events back until its buffer is full.
+  "x-accel-buffering": "no",
+};
+
+/** The client's end of a chat: opens late, writes events, keeps the line alive, notices who left or stopped reading. */
+export class Client implements Hangup {
+  onGone: (() => void) | undefined;
+  /** Why nobody will read on; null while somebody does. */
+  departed: Departure | null = null;
+  /** Whether the 200 and its headers are out: from then on a failure can only be an event of the stream. */
+  opened = false;
+  readonly traceId: string;
+  readonly #reply: RawReply;
+  readonly #raw: ServerResponse;
+  readonly #clock: Clock;
+  readonly #stallMs: number;
+  #drainListener: DrainListener | null = null;
+  #stallTimer: NodeJS.Timeout | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #heartbeatMs = 0;
+  #headers: HeaderSource | null = null;
+  #lastWriteAt = 0;
+
+  /** @param stallMs how long the client may stop reading before it is cut off */
+  constructor(reply: RawReply, traceId: string, clock: Clock, stallMs: number) {
+    this.#reply = reply;
+    this.#raw = reply.raw;
+    this.traceId = traceId;
+    this.#clock = clock;
+    this.#stallMs = stallMs;
+    this.#raw.once("close", () => {
+      this.#onClose();
+    });
+    if (this.#raw.destroyed) this.departed = "client_gone";
+  }
+
+  get gone(): boolean {
+    return this.departed !== null;
+  }
+
+  /** Ends the answer from our side. The stage that is waiting hears of it at once. */
+  depart(why: Departure): void {
+    if (this.departed !== null) return;
+    this.departed = why;
+    this.onGone?.();
+  }
+
+  /** From now on, a `: keep-alive` comment goes out after each `everyMs` of silence, the first one behind a 200. */
+  startHeartbeat(everyMs: number, headers: HeaderSource): void {
+    this.#headers = headers;
+    this.#heartbeatMs = everyMs;
+    this.#lastWriteAt = this.#clock.monotonic();
+    this.#heartbeat = setTimeout(beat, everyMs, this).unref();
+  }
+
+  /** Sends 200 and the headers of an event stream, together with what is written next. */
+  open(headers: HeaderSource): void {
+    if (this.opened || this.gone) return;
+    this.opened = true;
+    this.#reply.hijack();
+    this.#raw.on("error", ignore);
+    this.#raw.writeHead(200, { ...streamHeaders, "x-request-id": this.traceId, ...headers.headers() });
+  }
+
+  /**
+   * Writes whole events. False where the client is behind: then `listener.onDrain` is called once it has caught up,
+   * and if it takes too long the client counts as gone.
+   */
+  write(bytes: Buffer, listener: DrainListener): boolean {
+    if (this.gone) return true;
+    this.#lastWriteAt = this.#clock.monotonic();
+    if (this.#raw.write(bytes)) return true;
+    if (this.#drainListener === null) {
+      this.#drainListener = listener;
+      this.#raw.once("drain", () => {
+        this.#onDrain();
+      });
+      this.#stallTimer = setTimeout(stall, this.#stallMs, this).unref();
+    }
+    return false;
+  }
+
+  /** Ends a stream: with [DONE], or with an error event and no [DONE], for a broken answer must not look whole. */
+  finish(error: AppError | null): void {
+    this.#stopTimers();
+    if (this.departed === "client_gone" || this.departed === "reader_stalled") {
+      this.abandon();
+      return;
+    }
+    this.#raw.end(error === null ? done : Buffer.from(`data: ${JSON.stringify(errorBody(error, this.traceId))}\n\n`));
+  }
+
+  /** Sends one JSON and ends. */
+  sendJson(body: Buffer, headers: HeaderSource): void {
+    this.#stopTimers();
+    if (this.gone) {
+      this.abandon();
+      return;
+    }
+    this.opened = true;
+    this.#reply.hijack();
+    this.#raw.on("error", ignore);
+    this.#raw.writeHead(200, {
+      "content-type": "application/json; charset=utf-8",
+      "content-length": body.length,
+      "x-request-id": this.traceId,
+      ...headers.headers(),
+    });
+    this.#raw.end(body);
+  }
+
+  /** Gives the connection up. */
+  abandon(): void {
+    this.#stopTimers();
+    if (!this.opened) this.#reply.hijack();
+    this.#raw.destroy();
+  }
+
+  /** Stops the timers where the framework is going to answer instead. */
+  release(): void {
+    this.#stopTimers();
+  }
+
+  beat(): void {
+    if (this.gone) return;
+    const left = this.#lastWriteAt + this.#heartbeatMs - this.#clock.monotonic();
+    if (left <= 0) {
+      if (this.#headers !== null) this.open(this.#headers);
+      // A client that is behind has bytes on the way: it needs no sign of life.
+      if (!this.#raw.writableNeedDrain) this.#raw.write(keepAlive);
+      this.#lastWriteAt = this.#clock.monotonic();
+    }
+    this.#heartbeat = setTimeout(beat, left <= 0 ? this.#heartbeatMs : Math.ceil(left), this).unref();
+  }
+
+  #onDrain(): void {
+    clearTimeout(this.#stallTimer);
+    const listener = this.#drainListener;
+    this.#drainListener = null;
+    listener?.onDrain();
+  }
+
+  #onClose(): void {
+    this.#stopTimers();
+    if (!this.#raw.writableFinished) this.depart("client_gone");
+  }
+
+  #stopTimers(): void {
+    clearTimeout(this.#stallTimer);
+    clearTimeout(this.#heartbeat);
+  }
+}
+
+function beat(client: Client): void {
+  client.beat();
+}
+
+function stall(client: Client): void {
+  client.depart("reader_stalled");
+}
+
+/** A client that leaves in mid-write is no error: 'close' tells the same, and is heeded. */
+function ignore(): void {
+  // nothing to do
+}

@@ -1,0 +1,38 @@
+import { AppError } from "../errors.ts";
+import { ClientGoneError } from "../lib/hangup.ts";
+import type { Outcome } from "../quota/ledger.ts";
+import { UpstreamFault } from "../upstream/faults.ts";
+import type { Departure } from "./client.ts";
+
+/** How a chat ended: what the ledger books, and what the client is told. */
+export interface Ending {
+  readonly outcome: Outcome;
+  /** null where the answer is complete, or nobody is left to tell. */
+  readonly error: AppError | null;
+}
+
+export const completed: Ending = { outcome: "completed", error: null };
+
+/** The provider broke off or failed. */
+export function endingOfFault(fault: UpstreamFault): Ending {
+  return { outcome: "upstream_failed", error: fault.toAppError() };
+}
+
+/** The proxy's side ended it: the client left, stopped reading, or the proxy is stopping. */
+export function endingOfDeparture(departure: Departure): Ending {
+  return {
+    outcome: departure,
+    error: departure === "shutdown" ? new AppError("shutting_down", { retryAfterSeconds: 1 }) : null,
+  };
+}
+
+/**
+ * Makes an ending of whatever a stage threw.
+ * @param departure the client's, if it has departed
+ */
+export function endingOfError(error: unknown, departure: Departure | null): Ending {
+  if (error instanceof ClientGoneError && departure !== null) return endingOfDeparture(departure);
+  if (error instanceof UpstreamFault) return endingOfFault(error);
+  if (error instanceof AppError) return { outcome: "refused", error };
+  return { outcome: "upstream_failed", error: new AppError("internal_error", { cause: error }) };
+}

@@ -1,0 +1,30 @@
+import type { BucketState } from "../quota/ledger.ts";
+
+/**
+ * X-Quota-Remaining, X-Quota-Reset (ISO 8601, absent where the bucket never resets) and, from `warnPercent` of use,
+ * X-Quota-Warning: all for the bucket that is nearest to its end. Costs count in units of their currency.
+ */
+export function quotaHeaders(buckets: readonly BucketState[], warnPercent: number): Record<string, string> {
+  let tightest: BucketState | null = null;
+  let highest = -1;
+  for (const bucket of buckets) {
+    const share = shareUsed(bucket);
+    if (share > highest) {
+      highest = share;
+      tightest = bucket;
+    }
+  }
+  if (tightest === null) return {};
+  const { limit, remaining, resetAt } = tightest;
+  const headers: Record<string, string> = {
+    "x-quota-remaining": limit.metric === "cost" ? String(remaining / 1e9) : String(remaining),
+  };
+  if (resetAt !== null) headers["x-quota-reset"] = new Date(resetAt).toISOString();
+  const percent = Math.floor(highest * 100);
+  if (percent >= warnPercent) headers["x-quota-warning"] = `${percent}% of ${limit.metric} per ${limit.per} used`;
+  return headers;
+}
+
+function shareUsed({ limit, remaining }: BucketState): number {
+  return limit.max === 0 ? 1 : (limit.max - remaining) / limit.max;
+}

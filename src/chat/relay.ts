@@ -1,0 +1,96 @@
+import { ClientGoneError } from "../lib/hangup.ts";
+import type { AnswerSink } from "../upstream/answer-reader.ts";
+import type { Exchange } from "../upstream/exchange.ts";
+import type { UpstreamFault } from "../upstream/faults.ts";
+import type { Client, DrainListener } from "./client.ts";
+import { completed, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
+
+/**
+ * Passes an answer's events on to the client byte for byte, as fast as it reads them.
+ * Resolves when the answer is over or nobody reads it any more; the client's stream is still open then, so that the
+ * charge is settled before the client hears of the end.
+ * @param passUsageChunk whether the client asked for OpenAI's extra usage chunk; else it isn't shown
+ */
+export function relay(exchange: Exchange, client: Client, passUsageChunk: boolean): Promise<Ending> {
+  return new Promise((resolve) => {
+    new Relay(exchange, client, passUsageChunk, resolve).start();
+  });
+}
+
+class Relay implements AnswerSink, DrainListener {
+  readonly #exchange: Exchange;
+  readonly #client: Client;
+  readonly #passUsageChunk: boolean;
+  readonly #resolve: (ending: Ending) => void;
+  /** Neighbouring events of one network read, to be written at once. */
+  #run: Buffer | null = null;
+  #runStart = 0;
+  #runEnd = 0;
+
+  constructor(exchange: Exchange, client: Client, passUsageChunk: boolean, resolve: (ending: Ending) => void) {
+    this.#exchange = exchange;
+    this.#client = client;
+    this.#passUsageChunk = passUsageChunk;
+    this.#resolve = resolve;
+  }
+
+  start(): void {
+    this.#client.onGone = () => {
+      this.#leave();
+    };
+    if (this.#client.gone) this.#leave();
+    else this.#exchange.pipe(this);
+  }
+
+  onEvent(
+    event: Buffer,
+    start: number,
+    end: number,
+    _data: Buffer,
+    _dataStart: number,
+    _dataEnd: number,
+    usageOnly: boolean,
+  ): void {
+    if (usageOnly && !this.#passUsageChunk) return;
+    if (this.#run === event && this.#runEnd === start) {
+      this.#runEnd = end;
+      return;
+    }
+    this.#flush();
+    this.#run = event;
+    this.#runStart = start;
+    this.#runEnd = end;
+  }
+
+  onBatch(): void {
+    this.#flush();
+  }
+
+  onEnd(fault: UpstreamFault | null): void {
+    this.#flush();
+    this.#end(fault === null ? completed : endingOfFault(fault));
+  }
+
+  onDrain(): void {
+    this.#exchange.resume();
+  }
+
+  #flush(): void {
+    const run = this.#run;
+    if (run === null) return;
+    this.#run = null;
+    const whole = this.#runStart === 0 && this.#runEnd === run.length;
+    const bytes = whole ? run : run.subarray(this.#runStart, this.#runEnd);
+    if (!this.#client.write(bytes, this)) this.#exchange.pause();
+  }
+
+  #leave(): void {
+    this.#exchange.cancel(new ClientGoneError());
+    this.#end(endingOfDeparture(this.#client.departed ?? "client_gone"));
+  }
+
+  #end(ending: Ending): void {
+    this.#client.onGone = undefined;
+    this.#resolve(ending);
+  }
+}

@@ -1,0 +1,96 @@
+import type { z } from "zod";
+import { nearestWord } from "../lib/text-distance.ts";
+import { configSchema } from "./schema.ts";
+
+type Issue = z.core.$ZodIssue;
+
+/** Keys under which people put secrets; none of them belongs in a config file. */
+const secretKey = /^(api_?key|key|secret|secrets|jwt_?secrets?|password|token|access_token|redis_url)$/i;
+
+/**
+ * One line for each thing that is wrong with a config: path, what was expected, what came.
+ * @param input the parsed TOML, to say what came
+ */
+export function explainIssues(issues: readonly Issue[], input: unknown): string[] {
+  return issues.flatMap((issue) => explain(issue, input));
+}
+
+function explain(issue: Issue, input: unknown): string[] {
+  const path = issue.path.map(String);
+  if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey([...path, key], path));
+  const got = valueAt(input, path);
+  return [`${path.join(".")}: ${expectation(issue)}, got ${describe(got)}`];
+}
+
+function unknownKey(full: readonly string[], parent: readonly string[]): string {
+  const name = full.join(".");
+  const key = full.at(-1) ?? "";
+  if (secretKey.test(key)) {
+    return `${name}: secrets don't belong in this file; set an environment variable (DEEPSEEK_API_KEY, JWT_SECRETS, …) or name one with api_key_env or api_key_file`;
+  }
+  const nearest = nearestWord(key, knownKeys(parent));
+  return `${name}: unknown key${nearest === undefined ? "" : `; did you mean "${nearest}"?`}`;
+}
+
+function expectation(issue: Issue): string {
+  switch (issue.code) {
+    case "invalid_type":
+      return `expected ${issue.expected === "int" ? "a whole number" : issue.expected}`;
+    case "too_small":
+      return `expected ${issue.inclusive === true ? "at least" : "more than"} ${issue.minimum}${unit(issue.origin)}`;
+    case "too_big":
+      return `expected ${issue.inclusive === true ? "at most" : "less than"} ${issue.maximum}${unit(issue.origin)}`;
+    case "invalid_value":
+      return `expected one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
+    case "invalid_union":
+      return "expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8";
+    case "invalid_format":
+      return issue.format === "regex" ? `expected ${issue.message}` : `expected a valid ${issue.format}`;
+    default:
+      return issue.message.startsWith("expected") ? issue.message : `expected ${issue.message}`;
+  }
+}
+
+function unit(origin: string): string {
+  return origin === "string" ? " characters" : origin === "array" ? " entries" : "";
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (value instanceof Date) return "a date";
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "a table";
+  return typeof value === "string" ? `text ${JSON.stringify(value.slice(0, 60))}` : `${typeof value} ${String(value)}`;
+}
+
+function valueAt(input: unknown, path: readonly string[]): unknown {
+  let value = input;
+  for (const key of path) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = Reflect.get(value, key);
+  }
+  return value;
+}
+
+/** The keys that the schema knows below a path. */
+function knownKeys(path: readonly string[]): string[] {
+  let schema: unknown = configSchema;
+  for (const key of path) schema = child(unwrap(schema), key);
+  const shape = property(unwrap(schema), "shape");
+  return typeof shape === "object" && shape !== null ? Object.keys(shape) : [];
+}
+
+function child(schema: unknown, key: string): unknown {
+  const def = property(schema, "def");
+  return property(property(schema, "shape"), key) ?? property(def, "element") ?? property(def, "valueType");
+}
+
+/** Looks through defaults, optionals and the like to the schema inside. */
+function unwrap(schema: unknown): unknown {
+  const inner = property(property(schema, "def"), "innerType");
+  return inner === undefined ? schema : unwrap(inner);
+}
+
+function property(value: unknown, key: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
+}

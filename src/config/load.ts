@@ -1,0 +1,79 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { parse, TomlError } from "smol-toml";
+import { explainIssues } from "./explain.ts";
+import { configSchema, type Config } from "./schema.ts";
+
+/** Environment variables, as process.env has them. */
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** A config that can't be used. The message holds a line for each thing that is wrong, ready to be printed. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** The file it came from; null where there is none and the defaults hold. */
+  readonly file: string | null;
+  /** Relative paths in the config are relative to this folder. */
+  readonly folder: string;
+}
+
+/**
+ * Reads config.toml and applies HOST and PORT.
+ * @param path from --config or CONFIG_FILE; absent: ./config.toml if there is one
+ * @throws ConfigError naming file, line or path of everything that is wrong
+ */
+export function loadConfig(path: string | undefined, env: Env, workingFolder: string): LoadedConfig {
+  const named = path ?? env["CONFIG_FILE"];
+  const file = resolve(workingFolder, named ?? "config.toml");
+  if (named === undefined && !existsSync(file)) {
+    return { config: parseConfig("", "environment", env), file: null, folder: workingFolder };
+  }
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new ConfigError(`${file}: cannot be read: ${messageOf(cause)}`, { cause });
+  }
+  return { config: parseConfig(text, file, env), file, folder: dirname(file) };
+}
+
+/** Parses the text of a config file. `name` is what messages call it. Throws ConfigError. */
+export function parseConfig(text: string, name: string, env: Env = {}): Config {
+  let input: Record<string, unknown>;
+  try {
+    input = parse(text);
+  } catch (cause) {
+    if (!(cause instanceof TomlError)) throw cause;
+    const what = cause.message.split("\n", 1)[0] ?? "";
+    throw new ConfigError(`${name}:${cause.line}:${cause.column}: ${what}`, { cause });
+  }
+  const problems: string[] = [];
+  applyEnv(input, env, problems);
+  const result = configSchema.safeParse(input);
+  if (!result.success) problems.push(...explainIssues(result.error.issues, input));
+  if (problems.length > 0 || !result.success) {
+    throw new ConfigError(problems.map((problem) => `${name}: ${problem}`).join("\n"));
+  }
+  return result.data;
+}
+
+function applyEnv(input: Record<string, unknown>, env: Env, problems: string[]): void {
+  const { HOST: host, PORT: port } = env;
+  if (host === undefined && port === undefined) return;
+  const server = input["server"] ?? {};
+  if (typeof server !== "object") return;
+  if (port !== undefined && !/^\d{1,5}$/.test(port))
+    problems.push(`environment PORT: expected a port number, got "${port}"`);
+  input["server"] = {
+    ...server,
+    ...(host === undefined || host === "" ? {} : { host }),
+    ...(port === undefined ? {} : { port: Number(port) }),
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

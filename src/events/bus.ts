@@ -1,0 +1,56 @@
+import type { Clock } from "../lib/clock.ts";
+import type { Log } from "../lib/log.ts";
+import type { Emit, ProxyEvent } from "./types.ts";
+
+/** Takes every event, synchronously and quickly: it runs inside the request. What is slow belongs in a queue of its own. */
+export type Sink = (event: ProxyEvent) => void;
+
+export interface Bus {
+  /** Hands the event to each sink in the order of subscription. Never throws. */
+  readonly emit: Emit;
+  /** Adds a sink. `name` is for logs and metrics, so it comes from the code, never from outside. */
+  subscribe(name: string, sink: Sink): void;
+  /** How many events each sink failed on. */
+  sinkErrors(): ReadonlyMap<string, number>;
+}
+
+interface Subscription {
+  readonly name: string;
+  readonly sink: Sink;
+  errors: number;
+  /** Monotonic ms. */
+  loggedAt: number;
+}
+
+/** A broken sink may fail on every request; the log needs to hear of it only this often. */
+const logEveryMs = 10_000;
+
+/** Carries events from the requests to those who record them. A sink that fails hurts neither requests nor other sinks. */
+export function createBus(options: { readonly log: Log; readonly clock: Clock }): Bus {
+  const { log, clock } = options;
+  const subscriptions: Subscription[] = [];
+
+  function noteFailure(subscription: Subscription, err: unknown): void {
+    subscription.errors += 1;
+    const now = clock.monotonic();
+    if (now - subscription.loggedAt < logEveryMs) return;
+    subscription.loggedAt = now;
+    log.error({ err, sink: subscription.name, errors: subscription.errors }, "an event sink failed");
+  }
+
+  return {
+    emit(event) {
+      for (const subscription of subscriptions) {
+        try {
+          subscription.sink(event);
+        } catch (error) {
+          noteFailure(subscription, error);
+        }
+      }
+    },
+    subscribe(name, sink) {
+      subscriptions.push({ name, sink, errors: 0, loggedAt: -Infinity });
+    },
+    sinkErrors: () => new Map(subscriptions.map(({ name, errors }) => [name, errors])),
+  };
+}

@@ -1,0 +1,24 @@
+import type { Log } from "../lib/log.ts";
+import type { Sink } from "./bus.ts";
+import { eventFacts } from "./event-facts.ts";
+
+/** One line in the proxy's own log for each chat and each login. Other refusals are logged where they are answered. */
+export function createLogSink(log: Log): Sink {
+  return (event) => {
+    switch (event.type) {
+      case "chat.finished":
+        log.info(eventFacts(event), "chat finished");
+        return;
+      case "login.succeeded":
+        log.info(eventFacts(event), "login succeeded");
+        return;
+      case "login.failed":
+        log.info(eventFacts(event), "login failed");
+        return;
+      case "quota.exceeded":
+      case "rate_limit.rejected":
+      case "request.failed":
+        return;
+    }
+  };
+}

@@ -1,0 +1,70 @@
+import { destination as openDestination, pino } from "pino";
+import { createIsoTime } from "../lib/iso-time.ts";
+import type { Log } from "../lib/log.ts";
+import { createRedaction } from "./redaction.ts";
+
+/** Where lines go to. */
+export interface LogDestination {
+  write(line: string): void;
+}
+
+export interface Logger extends Log {
+  /** Writes out, synchronously, what is still in memory. For the end of the process. */
+  flush(): void;
+  /** Lines lost because stdout did not take them. */
+  dropped(): number;
+}
+
+/** Bytes that may wait for a stdout that does not take them; lines beyond are lost rather than memory. */
+const maxBufferedBytes = 16 << 20;
+
+/**
+ * The proxy's own log: JSON lines, on stdout unless told otherwise, written in the background.
+ * Facts go through redaction, so a secret that somebody logs by mistake does not get out.
+ */
+export function createLogger(options: {
+  readonly level: "debug" | "info" | "warn" | "error" | "silent";
+  readonly destination?: LogDestination;
+}): Logger {
+  const { level } = options;
+  const stdout =
+    options.destination === undefined
+      ? openDestination({ dest: 1, sync: false, maxLength: maxBufferedBytes })
+      : undefined;
+  let dropped = 0;
+  stdout?.on("drop", () => {
+    dropped += 1;
+  });
+  const isoTime = createIsoTime();
+  // Stacks name paths of the machine: for debugging only.
+  const redact = createRedaction({ stacks: level === "debug" });
+  const logger = pino(
+    {
+      level,
+      base: null,
+      timestamp: () => `,"time":"${isoTime(Date.now())}"`,
+      // Redaction has described errors already; pino's own serializer would take that for an error and do it again.
+      serializers: { err: (described: unknown) => described },
+      formatters: { level: (label) => ({ level: label }), log: redact },
+    },
+    stdout ?? options.destination,
+  );
+  return {
+    debug: (facts, message) => {
+      logger.debug(facts, message);
+    },
+    info: (facts, message) => {
+      logger.info(facts, message);
+    },
+    warn: (facts, message) => {
+      logger.warn(facts, message);
+    },
+    error: (facts, message) => {
+      logger.error(facts, message);
+    },
+    flush: () => {
+      stdout?.flushSync();
+    },
+    dropped: () => dropped,
+  };
+}

@@ -1,0 +1,67 @@
+import type { IntervalHistogram } from "node:perf_hooks";
+import type { AccountStore } from "../accounts/account-store.ts";
+import type { BehaviourLog } from "../events/behaviour-log.ts";
+import type { Ledger } from "../quota/ledger.ts";
+import type { ModelList } from "../upstream/model-list.ts";
+import type { HealthCheck } from "./routes/ops.ts";
+
+interface Parts {
+  readonly ledger: Ledger;
+  readonly behaviourLog: BehaviourLog;
+  readonly accounts: AccountStore;
+  readonly models: ModelList;
+  readonly eventLoop: IntervalHistogram;
+  /** Writes a byte where the proxy keeps its state; rejects where it can't. */
+  readonly probeDisk: () => Promise<void>;
+}
+
+/** Mean delay of the event loop, in ms, from which the process counts as unwell. */
+const maxLoopDelayMs = 500;
+
+/** What /healthz looks at. */
+export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
+  const { ledger, behaviourLog, accounts, models, eventLoop } = parts;
+  return [
+    {
+      name: "journal",
+      check() {
+        const { ok, reason } = ledger.health();
+        return { ok, ...(reason === undefined ? {} : { facts: { reason } }) };
+      },
+    },
+    {
+      name: "behaviour_log",
+      check() {
+        const { alive, lastError, queued, dropped } = behaviourLog.health();
+        return { ok: alive && lastError === null, facts: { last_error: lastError, queued, dropped } };
+      },
+    },
+    {
+      name: "disk",
+      async check() {
+        await parts.probeDisk();
+        return { ok: true };
+      },
+    },
+    {
+      // A broken user file is for the operator to mend: the others are served, so the proxy counts as well.
+      name: "accounts",
+      check: () => ({ ok: true, facts: { accounts: accounts.list().length, problems: accounts.problems() } }),
+    },
+    {
+      name: "upstream",
+      async check() {
+        const providers = await models.reachability();
+        return { ok: providers.some(({ ok }) => ok), facts: { providers } };
+      },
+    },
+    {
+      name: "event_loop",
+      check() {
+        const ms = eventLoop.mean / 1e6;
+        eventLoop.reset();
+        return { ok: !(ms > maxLoopDelayMs), facts: { mean_delay_ms: Number.isFinite(ms) ? Math.round(ms) : 0 } };
+      },
+    },
+  ];
+}

@@ -1,0 +1,39 @@
+import type { FastifyInstance } from "fastify";
+import { AppError } from "../../errors.ts";
+import { JsonRefusal, parseJsonObject, type JsonObject } from "../../lib/json-object.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Whether the handler gets the body with its bytes (a JsonObject) rather than its value alone. */
+    keepBytes?: boolean;
+  }
+}
+
+/** JSON inside JSON inside JSON; tools' schemas nest, but not like this. */
+const maxDepth = 200;
+
+/** Bodies are JSON objects in UTF-8, strictly, and nothing else: other content types get 415. */
+export function registerJsonBody(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
+    try {
+      const object = parse(body);
+      done(null, request.routeOptions.config.keepBytes === true ? object : object.value);
+    } catch (error) {
+      done(error instanceof Error ? error : new Error(String(error)));
+    }
+  });
+}
+
+function parse(body: string | Buffer): JsonObject {
+  try {
+    return parseJsonObject(typeof body === "string" ? Buffer.from(body) : body, { maxDepth });
+  } catch (error) {
+    if (!(error instanceof JsonRefusal)) throw error;
+    const { key } = error;
+    throw new AppError("invalid_json", {
+      message: key === undefined ? error.message : `${error.message} Key: ${JSON.stringify(key)}.`,
+      ...(key === undefined ? {} : { param: key }),
+    });
+  }
+}

@@ -1,0 +1,99 @@
+import fastifyJwt from "@fastify/jwt";
+import type { FastifyInstance } from "fastify";
+import type { Account } from "../../accounts/account-schema.ts";
+import { checkClaims, newClaims, type AccessClaims } from "../../accounts/claims.ts";
+import type { TokenKeys } from "../../accounts/token-keys.ts";
+import type { IssuedToken } from "../../accounts/token-reuse.ts";
+import { AppError } from "../../errors.ts";
+import type { Clock } from "../../lib/clock.ts";
+
+export interface TokensOptions {
+  readonly keys: TokenKeys;
+  readonly issuer: string;
+  readonly audience: string;
+  /** Life of a token. */
+  readonly lifeSeconds: number;
+  readonly clock: Clock;
+  readonly newId: () => string;
+}
+
+/** Access tokens: signed by the first key, verified by all. */
+export interface Tokens {
+  issue(account: Account): IssuedToken;
+  /** Signature and times. Throws AppError invalid_token or token_expired (401). */
+  verify(token: string): AccessClaims;
+}
+
+/** Verified tokens that are remembered: an HMAC a request would cost more than all else in the check. */
+const remembered = 10_000;
+/** Longer than any token of ours; nothing longer is looked at. */
+const maxTokenLength = 4096;
+
+/** JWT by HS256 only. Other algorithms, unknown kids, critical headers and bad claims are all 401. */
+export async function registerTokens(app: FastifyInstance, options: TokensOptions): Promise<Tokens> {
+  const { keys, issuer, audience, clock } = options;
+  const { kid, secret } = keys.signing;
+  await app.register(fastifyJwt, { secret, sign: { algorithm: "HS256", kid } });
+  const verified = new Map<string, AccessClaims>();
+
+  function decode(token: string): AccessClaims {
+    const header: unknown = app.jwt.decode<{ header: unknown }>(token, { complete: true })?.header;
+    const key = keys.byKid.get(kidOf(header));
+    if (key === undefined) throw new AppError("invalid_token");
+    // The times are checked in checkClaims, by the injected clock.
+    const payload: unknown = app.jwt.verify(token, {
+      key,
+      algorithms: ["HS256"],
+      ignoreExpiration: true,
+      ignoreNotBefore: true,
+    });
+    return checkClaims(payload, { issuer, audience, now: clock.now() });
+  }
+
+  return {
+    issue(account) {
+      const claims = newClaims(account, {
+        issuer,
+        audience,
+        now: clock.now(),
+        lifeSeconds: options.lifeSeconds,
+        id: options.newId(),
+      });
+      return { token: app.jwt.sign(claims), expiresAt: claims.exp * 1000 };
+    },
+    verify(token) {
+      const known = verified.get(token);
+      if (known !== undefined) {
+        if (known.exp * 1000 > clock.now()) return known;
+        verified.delete(token);
+        throw new AppError("token_expired");
+      }
+      if (token.length > maxTokenLength) throw new AppError("invalid_token");
+      const claims = decodeOrRefuse(decode, token);
+      if (verified.size >= remembered) forgetOldest(verified);
+      verified.set(token, claims);
+      return claims;
+    },
+  };
+}
+
+/** The library throws many kinds of errors, some of them for input that it doesn't expect. All mean the same. */
+function decodeOrRefuse(decode: (token: string) => AccessClaims, token: string): AccessClaims {
+  try {
+    return decode(token);
+  } catch (cause) {
+    throw cause instanceof AppError ? cause : new AppError("invalid_token", { cause });
+  }
+}
+
+function kidOf(header: unknown): string {
+  if (typeof header !== "object" || header === null || "crit" in header) return "";
+  return "kid" in header && typeof header.kid === "string" ? header.kid : "";
+}
+
+function forgetOldest(map: Map<string, unknown>): void {
+  for (const key of map.keys()) {
+    map.delete(key);
+    return;
+  }
+}

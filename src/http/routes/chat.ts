@@ -1,0 +1,52 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { Client } from "../../chat/client.ts";
+import type { Chat } from "../../chat/handle-chat.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { JsonObject } from "../../lib/json-object.ts";
+import { accountOfRequest } from "../plugins/access.ts";
+import { chatBody, chatCompletion } from "../schemas/chat.ts";
+import { errorSchema } from "../schemas/errors.ts";
+
+interface ChatRouteOptions {
+  readonly chat: Chat;
+  readonly clock: Clock;
+  /** How long a client may stop reading. */
+  readonly stallMs: number;
+}
+
+/** POST /chat/completions streams unless told otherwise (the house rule), POST /v1/chat/completions does as OpenAI. */
+export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptions): void {
+  registerChatRoute(app, "/chat/completions", true, options);
+  registerChatRoute(app, "/v1/chat/completions", false, options);
+}
+
+function registerChatRoute(
+  app: FastifyInstance,
+  path: string,
+  streamByDefault: boolean,
+  options: ChatRouteOptions,
+): void {
+  const { chat, clock, stallMs } = options;
+  app.post(
+    path,
+    {
+      config: { keepBytes: true, reportsItself: true },
+      // The hot way: the body is checked by hand in chat-request.ts, and the answer is written raw.
+      validatorCompiler: () => () => true,
+      schema: {
+        summary: streamByDefault ? "Chat (streams by default)" : "Chat (as OpenAI does it)",
+        tags: ["chat"],
+        body: chatBody,
+        response: { 200: chatCompletion, "4xx": errorSchema, "5xx": errorSchema },
+      },
+    },
+    (request: FastifyRequest, reply: FastifyReply) =>
+      chat.handle({
+        account: accountOfRequest(request),
+        ip: request.ip,
+        body: request.body as JsonObject,
+        streamByDefault,
+        client: new Client(reply, request.id, clock, stallMs),
+      }),
+  );
+}

@@ -1,0 +1,59 @@
+import { BlockList, isIP, isIPv4, SocketAddress } from "node:net";
+
+type Family = "ipv4" | "ipv6";
+
+/** A set of addresses and networks. */
+export interface IpList {
+  /** Whether an address is in one of the networks. Anything that is not an address is in none. */
+  has(ip: string): boolean;
+}
+
+/**
+ * Makes a list of IPv4 and IPv6 addresses and networks in CIDR notation. An IPv4 address that is written as IPv6
+ * (::ffff:127.0.0.1, as a dual-stack socket reports it) is the IPv4 address, in entries as in look-ups.
+ * @throws Error that names an entry which is neither.
+ */
+export function createIpList(entries: readonly string[]): IpList {
+  // One each: a BlockList takes IPv4 addresses for mapped ones and finds them in IPv6 networks such as ::/0.
+  const lists = { ipv4: new BlockList(), ipv6: new BlockList() };
+  for (const entry of entries) {
+    const { address, prefix, family } = readEntry(entry);
+    lists[family].addSubnet(address, prefix, family);
+  }
+  return {
+    has(ip) {
+      const address = unmapped(ip);
+      if (address === undefined) return false;
+      const family = familyOf(address);
+      return lists[family].check(address, family);
+    },
+  };
+}
+
+function readEntry(entry: string): { address: string; prefix: number; family: Family } {
+  const [, written = "", digits] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(entry) ?? [];
+  const address = unmapped(written);
+  if (address === undefined) throw new Error(`not an address or a network: ${entry}`);
+  const family = familyOf(address);
+  const bits = family === "ipv4" ? 32 : 128;
+  // The 96 bits in front of a mapped address are no longer there.
+  const dropped = isIPv4(written) ? 0 : 128 - bits;
+  const prefix = digits === undefined ? bits : Number(digits) - dropped;
+  if (prefix < 0 || prefix > bits) throw new Error(`not an address or a network: ${entry}`);
+  return { address, prefix, family };
+}
+
+/** The address in one spelling, without a zone, as IPv4 where it is one; undefined where it is no address. */
+function unmapped(ip: string): string | undefined {
+  const version = isIP(ip);
+  if (version === 0) return undefined;
+  if (version === 4) return ip;
+  const [address = ""] = ip.split("%");
+  const plain = new SocketAddress({ address, family: "ipv6" }).address;
+  const embedded = plain.slice("::ffff:".length);
+  return plain.startsWith("::ffff:") && isIPv4(embedded) ? embedded : plain;
+}
+
+function familyOf(address: string): Family {
+  return isIPv4(address) ? "ipv4" : "ipv6";
+}

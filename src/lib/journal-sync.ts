@@ -1,0 +1,117 @@
+/** Makes appended records last, many at a time. */
+export interface GroupSync {
+  /** A record has been appended. Starts the timer where none runs. Costs two additions otherwise. */
+  appended(seq: number, bytes: number): void;
+  /** Everything appended so far has been synced by other means. */
+  syncedAll(): void;
+  /** Resolves when a sync that began after record `seq` was appended is done; rejects where that sync fails. */
+  synced(seq: number): Promise<void>;
+  /** What a power loss would take now. */
+  lag(): { readonly records: number; readonly bytes: number };
+  /** Stops the timer and waits for a running sync. */
+  stop(): Promise<void>;
+}
+
+/** What a group sync needs. */
+export interface GroupSyncOptions {
+  /** Syncs the files; called by one at a time, and never again once it has failed. */
+  readonly sync: () => Promise<void>;
+  /** How long a record may wait for its sync, in ms. */
+  readonly intervalMs: number;
+  /** Number of the last record that is on disk already. */
+  readonly syncedSeq: number;
+  readonly onFailure: (error: Error) => void;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (reason: Error) => void;
+}
+
+/**
+ * One sync at a time: those who ask while one runs share the next. There is a timer only while something is unsynced,
+ * and it keeps no process alive. After a failure nothing is synced again: the kernel has dropped the pages that it
+ * could not write, so a second sync would succeed without them.
+ */
+export function createGroupSync({ sync, intervalMs, syncedSeq, onFailure }: GroupSyncOptions): GroupSync {
+  let lastSeq = syncedSeq;
+  let unsyncedBytes = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let running: Promise<void> | undefined;
+  let waiting: Waiter[] = [];
+  let failure: Error | undefined;
+  let stopped = false;
+
+  function arm(): void {
+    if (timer !== undefined || running !== undefined || failure !== undefined || stopped) return;
+    timer = setTimeout(start, intervalMs);
+    timer.unref();
+  }
+
+  function start(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    running ??= run();
+  }
+
+  async function run(): Promise<void> {
+    const waiters = waiting;
+    waiting = [];
+    const upTo = lastSeq;
+    const bytes = unsyncedBytes;
+    try {
+      await sync();
+    } catch (reason) {
+      fail(reason, waiters);
+      return;
+    } finally {
+      running = undefined;
+    }
+    // syncedAll() may have got further in the meantime.
+    if (syncedSeq < upTo) {
+      syncedSeq = upTo;
+      unsyncedBytes -= bytes;
+    }
+    for (const waiter of waiters) waiter.resolve();
+    if (waiting.length > 0) start();
+    else if (lastSeq > syncedSeq) arm();
+  }
+
+  function fail(cause: unknown, waiters: readonly Waiter[]): void {
+    const reason = cause instanceof Error ? cause : new Error(String(cause));
+    failure = reason;
+    for (const waiter of [...waiters, ...waiting]) waiter.reject(reason);
+    waiting = [];
+    onFailure(reason);
+  }
+
+  return {
+    appended(seq, bytes) {
+      lastSeq = seq;
+      unsyncedBytes += bytes;
+      if (timer === undefined) arm();
+    },
+    syncedAll() {
+      syncedSeq = lastSeq;
+      unsyncedBytes = 0;
+    },
+    synced(seq) {
+      if (seq <= syncedSeq) return Promise.resolve();
+      return new Promise((resolve, reject) => {
+        if (failure !== undefined) {
+          reject(failure);
+          return;
+        }
+        waiting.push({ resolve, reject });
+        start();
+      });
+    },
+    lag: () => ({ records: lastSeq - syncedSeq, bytes: unsyncedBytes }),
+    async stop() {
+      stopped = true;
+      clearTimeout(timer);
+      timer = undefined;
+      while (running !== undefined) await running;
+    },
+  };
+}

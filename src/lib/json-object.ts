@@ -1,0 +1,225 @@
+import { isAscii, isUtf8, transcode } from "node:buffer";
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const COLON = 0x3a;
+const UNDERSCORE = 0x5f;
+const CLOSE_BRACE = 0x7d;
+/** Bytes of a string that are looked at one by one before it is searched for its end. */
+const NEAR = 24;
+/** `__proto__` with each of its 9 letters written as a \u escape of 6 bytes. */
+const LONGEST_PROTO = 54;
+/** Bytes of a refused key that are shown. */
+const SHOWN_KEY = 100;
+
+const messages = {
+  invalid_utf8: "The body is not valid UTF-8.",
+  byte_order_mark: "The body starts with a byte order mark.",
+  invalid_json: "The body is not valid JSON.",
+  not_object: "The body is not a JSON object.",
+  too_deep: "The body is nested too deeply.",
+  duplicate_key: "The body has the same key twice.",
+  forbidden_key: "The body has a key that is not allowed.",
+} as const;
+
+/** Why a body was refused. */
+export type JsonRefusalReason = keyof typeof messages;
+
+/** A body that is not taken. The message is a sentence for its sender and quotes nothing of the body. */
+export class JsonRefusal extends Error {
+  override readonly name = "JsonRefusal";
+  readonly reason: JsonRefusalReason;
+  /** The key at fault, cut to 100 characters; undefined where it isn't about one. */
+  readonly key: string | undefined;
+
+  constructor(reason: JsonRefusalReason, key?: string) {
+    super(messages[reason]);
+    this.reason = reason;
+    this.key = key?.slice(0, SHOWN_KEY);
+  }
+}
+
+/** A JSON object as it was sent, and what it says. */
+export interface JsonObject {
+  readonly value: Readonly<Record<string, unknown>>;
+  /** The text, in UTF-8, byte for byte as it came. */
+  readonly bytes: Buffer;
+  /** Offsets in `bytes` of the opening quotes of the top-level keys, in the order of the text. */
+  readonly keys: readonly number[];
+}
+
+/**
+ * Parses the body of a request, which may be hostile. JSON.parse alone takes the last of two equal keys, any depth,
+ * and replaces invalid UTF-8; another parser further up may decide otherwise, and then two programs have read
+ * different requests. A byte order mark is refused, which RFC 8259 (8.1) permits, because the bytes are passed on and
+ * the next parser may refuse it. Numbers that overflow (1e999) become Infinity: the caller checks the ones it reads.
+ *
+ * @param limits `maxDepth`: objects and arrays that may stand inside one another, the outermost one counted.
+ * @throws JsonRefusal
+ */
+export function parseJsonObject(bytes: Buffer, limits: { readonly maxDepth: number }): JsonObject {
+  if (!isUtf8(bytes)) throw new JsonRefusal("invalid_utf8");
+  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) throw new JsonRefusal("byte_order_mark");
+  // Before JSON.parse: what is too deep must not be built. The scan gives no verdict on the grammar.
+  const keys = scan(bytes, limits.maxDepth);
+  const value = parse(decode(bytes));
+  if (!isRecord(value)) throw new JsonRefusal("not_object");
+  if (Object.keys(value).length !== keys.length) throw new JsonRefusal("duplicate_key", firstDuplicate(bytes, keys));
+  return { value, bytes, keys };
+}
+
+/**
+ * The object's text with the values of top-level members replaced, or added before the closing brace where they are
+ * missing. Every other byte stays: unknown fields, the spelling of numbers, white space.
+ *
+ * @param values Name to JSON text, such as `{stream: "true", model: '"x"'}`; not checked.
+ * @returns `object.bytes` itself where nothing changes.
+ */
+export function replaceMembers(object: JsonObject, values: Readonly<Record<string, string>>): Buffer {
+  const { bytes, keys } = object;
+  const pieces: Buffer[] = [];
+  let copied = 0;
+  const replace = (start: number, end: number, text: string): void => {
+    pieces.push(bytes.subarray(copied, start), Buffer.from(text));
+    copied = end;
+  };
+  keys.forEach((open, index) => {
+    const close = stringEnd(bytes, open + 1);
+    const wanted = ownValue(values, decodeKey(bytes, open + 1, close));
+    if (wanted === undefined) return;
+    const start = skipSpace(bytes, skipSpace(bytes, close + 1) + 1);
+    const end = valueEnd(bytes, keys[index + 1]);
+    if (bytes.toString("utf8", start, end) !== wanted) replace(start, end, wanted);
+  });
+  const added = Object.entries(values)
+    .filter(([name]) => !Object.hasOwn(object.value, name))
+    .map(([name, text]) => `${JSON.stringify(name)}:${text}`);
+  if (added.length > 0) {
+    const brace = bytes.lastIndexOf(CLOSE_BRACE);
+    replace(brace, brace, (keys.length > 0 ? "," : "") + added.join(","));
+  }
+  return pieces.length === 0 ? bytes : Buffer.concat([...pieces, bytes.subarray(copied)]);
+}
+
+/**
+ * Finds the top-level keys and refuses what JSON.parse would take. A string is a key if a colon follows: that holds in
+ * all valid JSON, and the rest is refused afterwards. Runs in a loop, so no depth can overflow the stack.
+ */
+function scan(bytes: Buffer, maxDepth: number): number[] {
+  const keys: number[] = [];
+  let depth = 0;
+  let pos = 0;
+  while (pos < bytes.length) {
+    switch (bytes[pos] ?? 0) {
+      case QUOTE: {
+        const close = stringEnd(bytes, pos + 1);
+        const next = skipSpace(bytes, close + 1);
+        if (bytes[next] === COLON) {
+          refuseProto(bytes, pos + 1, close);
+          if (depth === 1) keys.push(pos);
+        }
+        pos = next;
+        break;
+      }
+      case 0x7b: // {
+      case 0x5b: // [
+        if (++depth > maxDepth) throw new JsonRefusal("too_deep");
+        pos++;
+        break;
+      case CLOSE_BRACE:
+      case 0x5d: // ]
+        depth--;
+        pos++;
+        break;
+      default:
+        pos++;
+    }
+  }
+  return keys;
+}
+
+/** The offset of the quote that ends the string whose text begins at `from`. */
+function stringEnd(bytes: Buffer, from: number): number {
+  let pos = from;
+  for (;;) {
+    // Keys, and text with many quotes in it, end before a call of indexOf would have begun.
+    const near = Math.min(pos + NEAR, bytes.length);
+    while (pos < near) {
+      if (bytes[pos] === QUOTE) return pos;
+      pos += bytes[pos] === BACKSLASH ? 2 : 1;
+    }
+    const quote = bytes.indexOf(QUOTE, pos);
+    if (quote === -1) throw new JsonRefusal("invalid_json");
+    let before = quote;
+    while (before > pos && bytes[before - 1] === BACKSLASH) before--;
+    if ((quote - before) % 2 === 0) return quote;
+    pos = quote + 1;
+  }
+}
+
+function skipSpace(bytes: Buffer, from: number): number {
+  let pos = from;
+  while (isSpace(bytes[pos])) pos++;
+  return pos;
+}
+
+/** The offset after a top-level value, found from behind: `nextKey` is the key after it, undefined for the last one. */
+function valueEnd(bytes: Buffer, nextKey: number | undefined): number {
+  if (nextKey === undefined) return trimSpace(bytes, bytes.lastIndexOf(CLOSE_BRACE));
+  const comma = trimSpace(bytes, nextKey) - 1;
+  return trimSpace(bytes, comma);
+}
+
+function trimSpace(bytes: Buffer, from: number): number {
+  let end = from;
+  while (isSpace(bytes[end - 1])) end--;
+  return end;
+}
+
+function isSpace(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
+}
+
+/** Written in a merge, `__proto__` changes other objects. It can be spelled with escapes as well. */
+function refuseProto(bytes: Buffer, start: number, end: number): void {
+  const first = bytes[start];
+  if ((first !== UNDERSCORE && first !== BACKSLASH) || end - start > LONGEST_PROTO) return;
+  if (decodeKey(bytes, start, end) === "__proto__") throw new JsonRefusal("forbidden_key", "__proto__");
+}
+
+/** A key as JSON.parse reads it. */
+function decodeKey(bytes: Buffer, start: number, end: number): string {
+  const text = bytes.toString("utf8", start, end);
+  return text.includes("\\") ? String(parse(`"${text}"`)) : text;
+}
+
+function firstDuplicate(bytes: Buffer, keys: readonly number[]): string | undefined {
+  const seen = new Set<string>();
+  for (const open of keys) {
+    const key = decodeKey(bytes, open + 1, stringEnd(bytes, open + 1));
+    if (seen.has(key)) return key;
+    seen.add(key);
+  }
+  return undefined;
+}
+
+/** What `toString()` gives for valid UTF-8, up to seven times faster for text that is not English. */
+function decode(bytes: Buffer): string {
+  return isAscii(bytes) ? bytes.toString("latin1") : transcode(bytes, "utf8", "utf16le").toString("utf16le");
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new JsonRefusal("invalid_json");
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function ownValue(values: Readonly<Record<string, string>>, name: string): string | undefined {
+  return Object.hasOwn(values, name) ? values[name] : undefined;
+}

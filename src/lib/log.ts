@@ -1,0 +1,11 @@
+/**
+ * The logger as this code sees it: facts first, then a fixed message. Pino's loggers have this shape.
+ *
+ * Facts are what a reader filters by; values never go into the message, so equal events have equal messages.
+ */
+export interface Log {
+  debug(facts: object, message: string): void;
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+  error(facts: object, message: string): void;
+}

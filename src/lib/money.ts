@@ -1,0 +1,66 @@
+/**
+ * Money is an integer of nano-units: 1e-9 of the currency. No float ever holds an amount, so sums are exact.
+ * The largest amount, Number.MAX_SAFE_INTEGER, is a little more than nine million units.
+ */
+const digitsOfNano = 9;
+
+/**
+ * A decimal amount, as a config file has it, in nano-units. Goes through the decimal digits: 0.1 is exactly 100000000.
+ * Throws RangeError for anything but a plain non-negative decimal with at most 9 places that fits a safe integer.
+ */
+export function parseNano(amount: number | string): number {
+  const match = /^(\d+)(?:\.(\d+))?(?:e([+-]?\d{1,3}))?$/i.exec(String(amount));
+  if (match === null) throw new RangeError(`not an amount: ${amount}`);
+  const [, whole = "", fraction = "", exponent = "0"] = match;
+  const shift = digitsOfNano - fraction.length + Number(exponent);
+  const digits = BigInt(whole + fraction);
+  const unit = 10n ** BigInt(Math.abs(shift));
+  if (shift < 0 && digits % unit !== 0n) throw new RangeError(`more than ${digitsOfNano} decimal places: ${amount}`);
+  const nano = shift < 0 ? digits / unit : digits * unit;
+  if (nano > BigInt(Number.MAX_SAFE_INTEGER)) throw new RangeError(`too large an amount: ${amount}`);
+  return Number(nano);
+}
+
+/** Nano-units as a decimal string without an exponent or needless zeros: 1500000000 is "1.5". */
+export function formatNano(nano: number): string {
+  if (!Number.isSafeInteger(nano)) throw new RangeError(`not an amount in nano-units: ${nano}`);
+  const digits = String(Math.abs(nano)).padStart(digitsOfNano + 1, "0");
+  const fraction = digits.slice(-digitsOfNano).replace(/0+$/, "");
+  return `${nano < 0 ? "-" : ""}${digits.slice(0, -digitsOfNano)}${fraction === "" ? "" : `.${fraction}`}`;
+}
+
+/** A number of tokens of one kind at one price. */
+export interface PricedTokens {
+  /** Safe integer >= 0. */
+  readonly tokens: number;
+  /** Nano-units per million tokens; safe integer >= 0. */
+  readonly nanoPerMillion: number;
+}
+
+/**
+ * What the parts cost together, in nano-units. Rounded once, half up, after the exact sum: splitting an answer into
+ * parts (cached, uncached, output) cannot change its price by more than half a nano-unit.
+ * Throws RangeError where a part is not a safe integer >= 0 or the sum does not fit a safe integer.
+ */
+export function costOf(parts: readonly PricedTokens[]): number {
+  let sum = 0n;
+  for (const { tokens, nanoPerMillion } of parts) {
+    if (!isAmount(tokens) || !isAmount(nanoPerMillion)) {
+      throw new RangeError(`not a cost: ${tokens} tokens at ${nanoPerMillion} per million`);
+    }
+    sum += BigInt(tokens) * BigInt(nanoPerMillion);
+  }
+  const cost = Number((sum + 500_000n) / 1_000_000n);
+  if (!Number.isSafeInteger(cost)) throw new RangeError("the cost does not fit a safe integer");
+  return cost;
+}
+
+/** Whether a value can be an amount of anything counted here: a safe integer >= 0. */
+export function isAmount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+/** The sum of two amounts, at most Number.MAX_SAFE_INTEGER: a counter that is full stays full and never wraps. */
+export function addAmounts(a: number, b: number): number {
+  return Math.min(a + b, Number.MAX_SAFE_INTEGER);
+}

@@ -1,0 +1,23 @@
+import type { Awaitable } from "../lib/awaitable.ts";
+
+/** Who asks for what. */
+export interface LimitAsk {
+  readonly user: string;
+  /** The client's address. */
+  readonly ip: string;
+  readonly model: string;
+}
+
+/** Why a request may not go on now. */
+export interface LimitRefusal {
+  /** Name of the rule that has to be waited for the longest. From a fixed set, safe as a metric label. */
+  readonly rule: string;
+  /** ms until that rule lets one through; above 0. */
+  readonly retryAfterMs: number;
+}
+
+/** How many requests may come in a time. */
+export interface Limiter {
+  /** Takes a token from every rule that applies, or from none. Null where the request may go on. */
+  take(ask: LimitAsk): Awaitable<LimitRefusal | null>;
+}

@@ -1,0 +1,40 @@
+import { addAmounts } from "../lib/money.ts";
+import type { Charge, Metric } from "./ledger.ts";
+
+/** Requests, tokens and cost per currency that have been added up. Never below 0. */
+export class Amounts {
+  requests = 0;
+  tokens = 0;
+  /** Nano-units by currency; holds only what is or was above 0. */
+  readonly costs = new Map<string, number>();
+
+  /** One of the amounts; cost in nano-units of `currency`. */
+  of(metric: Metric, currency: string | undefined): number {
+    if (metric === "requests") return this.requests;
+    if (metric === "tokens") return this.tokens;
+    return currency === undefined ? 0 : (this.costs.get(currency) ?? 0);
+  }
+
+  add({ requests, tokens, cost, currency }: Charge): void {
+    this.requests = addAmounts(this.requests, requests);
+    this.tokens = addAmounts(this.tokens, tokens);
+    if (cost > 0) this.costs.set(currency, addAmounts(this.costs.get(currency) ?? 0, cost));
+  }
+
+  subtract({ requests, tokens, cost, currency }: Charge): void {
+    this.requests = Math.max(0, this.requests - requests);
+    this.tokens = Math.max(0, this.tokens - tokens);
+    if (cost > 0) this.costs.set(currency, Math.max(0, (this.costs.get(currency) ?? 0) - cost));
+  }
+}
+
+/** What of a hold is left once `charge` has been taken out of it. */
+export function restOf(held: Charge, charge: Charge): Charge {
+  const cost = held.currency === charge.currency ? Math.max(0, held.cost - charge.cost) : held.cost;
+  return {
+    requests: Math.max(0, held.requests - charge.requests),
+    tokens: Math.max(0, held.tokens - charge.tokens),
+    cost,
+    currency: held.currency,
+  };
+}

@@ -1,0 +1,103 @@
+import { isAmount } from "../lib/money.ts";
+import type { Awaitable } from "../lib/awaitable.ts";
+import { restOf } from "./amounts.ts";
+import { encodeLedgerRecord } from "./charge-record.ts";
+import type { BucketState, Charge, Hold, ReserveAsk, Settlement, TokenUsage } from "./ledger.ts";
+import type { UserQuota } from "./user-quota.ts";
+
+/** What a hold needs of its ledger. */
+export interface Book {
+  /** ms since the epoch. */
+  now(): number;
+  /** Appends a record to the journal. Throws AppError storage_unavailable, and then it is not there. */
+  record(payload: string): number;
+  /** Resolves when a record is as safe as an acknowledged charge has to be; undefined where it is already. */
+  safe(seq: number): Promise<void> | undefined;
+  /** Notes that a user's quota differs from its snapshot. */
+  changed(user: UserQuota): void;
+  /** Tells the operator that a final charge could not be made; the first one stands. */
+  unsettled(ask: ReserveAsk, settlement: Settlement, reason: unknown): void;
+}
+
+/** A reservation in memory. One object a request, without closures; every step is synchronous. */
+export class MemoryHold implements Hold {
+  readonly #book: Book;
+  readonly #user: UserQuota;
+  readonly #ask: ReserveAsk;
+  /** What is still held. */
+  #held: Charge;
+  /** When the first charge was made; undefined before. */
+  #committedAt: number | undefined;
+  #settled = false;
+
+  /** Takes the reservation; the caller has made sure that there is room. */
+  constructor(book: Book, user: UserQuota, ask: ReserveAsk) {
+    this.#book = book;
+    this.#user = user;
+    this.#ask = ask;
+    this.#held = ask.upperBound;
+    user.reserved.add(ask.upperBound);
+  }
+
+  get committed(): boolean {
+    return this.#committedAt !== undefined;
+  }
+
+  commit(): Awaitable<void> {
+    if (this.#committedAt !== undefined || this.#settled) return undefined;
+    const { user, requestId, model, firstCharge: charge } = this.#ask;
+    const at = this.#user.advance(this.#book.now());
+    // The journal first: if it refuses, nothing has been charged.
+    const seq = this.#book.record(encodeLedgerRecord({ kind: "charge", at, user, requestId, model, charge }));
+    this.#committedAt = at;
+    this.#user.charge(charge);
+    this.#hold(restOf(this.#held, charge));
+    this.#book.changed(this.#user);
+    return this.#book.safe(seq);
+  }
+
+  settle(settlement: Settlement): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#user.reserved.subtract(this.#held);
+    if (this.#committedAt === undefined) return;
+    try {
+      this.#replaceCharge(this.#committedAt, settlement);
+    } catch (reason) {
+      // Memory says what recovery would say: the first charge.
+      this.#book.unsettled(this.#ask, settlement, reason);
+    }
+  }
+
+  buckets(): readonly BucketState[] {
+    this.#user.advance(this.#book.now());
+    return this.#ask.limits.map((limit) => this.#user.bucket(limit));
+  }
+
+  #replaceCharge(at: number, { charge: final, usage, outcome, estimated }: Settlement): void {
+    const { user, requestId, model, firstCharge: first } = this.#ask;
+    if (!isCharge(final) || !isUsage(usage)) {
+      throw new RangeError("the final charge or the usage holds something that is not an amount");
+    }
+    const settledAt = Math.max(at, this.#book.now());
+    const head = { kind: "settle", at, settledAt, user, requestId, model } as const;
+    this.#book.record(encodeLedgerRecord({ ...head, first, final, usage, outcome, estimated }));
+    this.#user.replace(at, first, final);
+    this.#book.changed(this.#user);
+  }
+
+  #hold(rest: Charge): void {
+    this.#user.reserved.subtract(this.#held);
+    this.#user.reserved.add(rest);
+    this.#held = rest;
+  }
+}
+
+/** Whether all parts of a charge are amounts. */
+export function isCharge({ requests, tokens, cost }: Charge): boolean {
+  return isAmount(requests) && isAmount(tokens) && isAmount(cost);
+}
+
+function isUsage({ input, cached, output, reasoning }: TokenUsage): boolean {
+  return isAmount(input) && isAmount(cached) && isAmount(output) && isAmount(reasoning);
+}

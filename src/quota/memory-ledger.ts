@@ -1,0 +1,129 @@
+import { join } from "node:path";
+import type { Config } from "../config/schema.ts";
+import type { Clock } from "../lib/clock.ts";
+import { diskOps, type FileOps } from "../lib/file-ops.ts";
+import { openJournal } from "../lib/journal.ts";
+import type { Log } from "../lib/log.ts";
+import { userName } from "./charge-record.ts";
+import { createJournalGate } from "./journal-gate.ts";
+import type { BucketState, Hold, Ledger, Limit, ReserveAsk } from "./ledger.ts";
+import { isCharge, MemoryHold, type Book } from "./memory-hold.ts";
+import { createPeriods } from "./period.ts";
+import { recover } from "./recovery.ts";
+import { quotaExceeded } from "./refusal.ts";
+import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
+import { UserQuota } from "./user-quota.ts";
+
+/** Where the ledger lives and by which rules. */
+export interface MemoryLedgerOptions {
+  /** The users folder; must exist, and its lock must be held. */
+  readonly usersDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly quota: Pick<Config["quota"], "timezone" | "monthly_reset_day">;
+  readonly storage: Pick<
+    Config["storage"],
+    "durability" | "sync_interval_ms" | "snapshot_interval_seconds" | "segment_bytes"
+  >;
+  readonly ops?: FileOps;
+}
+
+/** A ledger in this process's memory: it answers at once, and the journal makes it last. */
+export interface MemoryLedger extends Ledger {
+  reserve(ask: ReserveAsk): Hold;
+  buckets(user: string, limits: readonly Limit[]): readonly BucketState[];
+  /** For metrics: what a power loss would take now, users whose snapshot is behind, and users known. */
+  figures(): {
+    readonly lagRecords: number;
+    readonly lagBytes: number;
+    readonly pending: number;
+    readonly users: number;
+  };
+}
+
+/**
+ * Recovers what was counted before and begins to count. Rejects where the snapshots or the journal cannot be trusted,
+ * with a message for the operator that names the file.
+ */
+export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
+  const { usersDir, clock, log, quota, storage, ops = diskOps } = options;
+  const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
+  await removeSnapshotLeftovers(usersDir);
+  const journalDir = join(usersDir, "journal");
+  const { users, changed, content, coveredSeq } = await recover({ usersDir, journalDir, periodAt, log, ops });
+
+  const journal = openJournal({
+    ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
+    ...{ segmentBytes: storage.segment_bytes, syncIntervalMs: storage.sync_interval_ms },
+    onFailure: (error) => {
+      log.error({ err: error }, "the journal has failed; nothing billable is served until a restart");
+    },
+  });
+  const gate = createJournalGate(journal, clock);
+  const intervalMs = storage.snapshot_interval_seconds * 1000;
+  const snapshots = createSnapshots({ usersDir, journal, intervalMs, log, ops });
+  for (const user of changed) snapshots.changed(user);
+  await realignAll();
+
+  const book: Book = {
+    now: () => clock.now(),
+    record: (payload) => gate.record(payload),
+    safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
+    changed: (user) => {
+      snapshots.changed(user);
+    },
+    unsettled: ({ user, requestId }, { outcome, charge }, reason) => {
+      log.error({ err: reason, user, requestId, outcome, charge }, "a final charge was lost; the first one stands");
+    },
+  };
+
+  /**
+   * After a change of the time zone or the reset day, running periods get their new bounds. They are written at once:
+   * a second recovery from the old bounds would come to other sums.
+   */
+  async function realignAll(): Promise<void> {
+    const now = clock.now();
+    const moved = [...users.values()].filter((user) => user.realign(now));
+    if (moved.length === 0) return;
+    for (const user of moved) snapshots.changed(user);
+    await snapshots.round();
+  }
+
+  /** The user's quota with nothing in it that is over. */
+  function current(name: string): UserQuota {
+    const now = clock.now();
+    let user = users.get(name);
+    if (user === undefined) {
+      if (!userName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
+      users.set(name, (user = new UserQuota(name, periodAt, now)));
+    }
+    user.advance(now);
+    return user;
+  }
+
+  return {
+    reserve(ask) {
+      const { upperBound, firstCharge, limits } = ask;
+      if (!isCharge(upperBound) || !isCharge(firstCharge))
+        throw new RangeError("a charge must be of safe integers >= 0");
+      gate.check();
+      const user = current(ask.user);
+      const blocking = user.blocking(limits, upperBound);
+      if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
+      return new MemoryHold(book, user, ask);
+    },
+    buckets(name, limits) {
+      const user = current(name);
+      return limits.map((limit) => user.bucket(limit));
+    },
+    health: () => gate.health(),
+    figures: () => {
+      const { records, bytes } = journal.lag();
+      return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: users.size };
+    },
+    async close() {
+      await snapshots.close();
+      await journal.close();
+    },
+  };
+}

@@ -1,0 +1,68 @@
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+
+/** The calendar of a time zone. A date is written as the midnight in UTC with which it begins there, in ms. */
+export interface Zone {
+  /** The local date at an instant. */
+  dateAt(instantMs: number): number;
+  /** The first instant whose local date is `date` or later. */
+  startOf(date: number): number;
+}
+
+/**
+ * Works from Intl alone. dayjs's timezone plugin goes through the machine's own zone, so it is an hour off where that
+ * changes its clocks, and it does not know that a day may begin at 01:00, or twice.
+ * Throws RangeError for an unknown zone.
+ */
+export function createZone(timezone: string): Zone {
+  const format = new Intl.DateTimeFormat("en-US", {
+    timeZone: timezone,
+    calendar: "gregory",
+    numberingSystem: "latn",
+    hourCycle: "h23",
+    year: "numeric",
+    month: "numeric",
+    day: "numeric",
+    hour: "numeric",
+    minute: "numeric",
+    second: "numeric",
+  });
+
+  /** The wall clock at an instant, read as if it were UTC. */
+  function wallAt(instantMs: number): number {
+    const field = { year: 0, month: 0, day: 0, hour: 0, minute: 0, second: 0 };
+    for (const { type, value } of format.formatToParts(instantMs)) {
+      if (type in field) field[type as keyof typeof field] = Number(value);
+    }
+    return Date.UTC(field.year, field.month - 1, field.day, field.hour, field.minute, field.second);
+  }
+
+  function dateAt(instantMs: number): number {
+    return Math.floor(wallAt(instantMs) / dayMs) * dayMs;
+  }
+
+  return {
+    dateAt,
+    startOf(date) {
+      // Midnight by the offset before and after any change of clocks nearby: one of the two is the beginning, save
+      // where clocks go back over midnight more than once a day, which has never happened.
+      const candidates = [date - 36 * hourMs, date + 36 * hourMs]
+        .map((near) => date - (wallAt(near) - Math.floor(near / 1000) * 1000))
+        .sort((a, b) => a - b);
+      const begins = candidates.find((at) => dateAt(at) >= date && dateAt(at - 1) < date);
+      return begins ?? searchStart(dateAt, date);
+    },
+  };
+}
+
+/** For what no candidate fits: halves the time in which the date must begin. */
+function searchStart(dateAt: (instantMs: number) => number, date: number): number {
+  let before = date - 2 * dayMs;
+  let after = date + 2 * dayMs;
+  while (after - before > 1) {
+    const middle = Math.floor((before + after) / 2);
+    if (dateAt(middle) < date) before = middle;
+    else after = middle;
+  }
+  return after;
+}

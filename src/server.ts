@@ -1,0 +1,102 @@
+import Fastify, { type FastifyInstance } from "fastify";
+import { createAccess } from "./accounts/access.ts";
+import type { Chat } from "./chat/handle-chat.ts";
+import { AppError } from "./errors.ts";
+import { registerAccess } from "./http/plugins/access.ts";
+import { answerBadUrl, answerParserError, registerErrors } from "./http/plugins/errors.ts";
+import { registerJsonBody } from "./http/plugins/json-body.ts";
+import { registerOpenapi } from "./http/plugins/openapi.ts";
+import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
+import { registerTokens } from "./http/plugins/tokens.ts";
+import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerChatRoutes } from "./http/routes/chat.ts";
+import { registerLoginRoute } from "./http/routes/login.ts";
+import { registerModelRoutes } from "./http/routes/models.ts";
+import { registerOpsRoutes } from "./http/routes/ops.ts";
+import { createIpList } from "./lib/ip-list.ts";
+import type { Services } from "./services.ts";
+import { version } from "./version.ts";
+
+export interface Server {
+  readonly app: FastifyInstance;
+  /** Listens where the config says; returns the URL. */
+  listen(): Promise<string>;
+  /**
+   * Stops accepting, lets running streams end until the deadline, then ends them itself. All are settled when it
+   * resolves; the services are still open.
+   * @param drainMs how long streams may go on
+   */
+  stop(drainMs: number): Promise<void>;
+}
+
+/** The whole HTTP side, in order: this is the map of the app. */
+export async function buildServer(services: Services): Promise<Server> {
+  const { config, clock, log, newId, emit, ledger, limitsOf, chat } = services;
+  let stopping = false;
+  const app = Fastify({
+    logger: false,
+    genReqId: requestIdOf,
+    requestIdHeader: false,
+    bodyLimit: config.server.body_limit_bytes,
+    requestTimeout: config.server.request_seconds * 1000,
+    keepAliveTimeout: 72_000,
+    http: { maxHeaderSize: 16 << 10, headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+    trustProxy: config.server.trust_proxy.length === 0 ? false : config.server.trust_proxy,
+    forceCloseConnections: "idle",
+    return503OnClosing: false,
+    clientErrorHandler: answerParserError,
+    frameworkErrors: answerBadUrl,
+    routerOptions: { maxParamLength: 200 },
+  });
+
+  registerRequestContext(app);
+  app.addHook("onRequest", (_request, reply, next) => {
+    if (!stopping) {
+      next();
+      return;
+    }
+    reply.header("connection", "close");
+    next(new AppError("shutting_down", { retryAfterSeconds: 1 }));
+  });
+  registerErrors(app, { log, emit, clock });
+  registerJsonBody(app);
+  await registerOpenapi(app, version);
+
+  const { issuer, audience, access_token_seconds: lifeSeconds } = config.auth;
+  const tokens = await registerTokens(app, { keys: services.tokenKeys, issuer, audience, lifeSeconds, clock, newId });
+  const accountOf = createAccess((name) => services.accounts.get(name));
+  registerAccess(app, { verifyToken: (token) => tokens.verify(token), accountOf });
+
+  const allow = createIpList(config.metrics.allow);
+  registerOpsRoutes(app, {
+    checks: services.checks,
+    metrics: services.metrics,
+    allow,
+    metricsToken: services.metricsToken,
+  });
+  registerLoginRoute(app, { login: services.createLogin((account) => tokens.issue(account)), clock });
+  registerChatRoutes(app, { chat, clock, stallMs: config.timeouts.stalled_reader_seconds * 1000 });
+  registerModelRoutes(app, services.models);
+  registerAccountRoutes(app, { ledger, limitsOf });
+
+  return {
+    app,
+    listen: () => app.listen({ host: config.server.host, port: config.server.port }),
+    async stop(drainMs) {
+      stopping = true;
+      services.permits.close();
+      const closed = app.close();
+      await drain(chat, drainMs);
+      app.server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/** Waits for running chats until the deadline, then ends them; each of them still passes its settle. */
+async function drain(chat: Chat, drainMs: number): Promise<void> {
+  const deadline = new Promise<"late">((resolve) => setTimeout(resolve, drainMs, "late").unref());
+  if ((await Promise.race([chat.whenIdle(), deadline])) !== "late") return;
+  chat.cutAll();
+  await chat.whenIdle();
+}

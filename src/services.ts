@@ -1,0 +1,234 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, unlink, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { Account } from "./accounts/account-schema.ts";
+import { createAccountStore, type AccountStore } from "./accounts/account-store.ts";
+import { createLogin, type LoginRequest, type LoginResult } from "./accounts/login.ts";
+import { createPasswords } from "./accounts/password.ts";
+import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
+import type { IssuedToken } from "./accounts/token-reuse.ts";
+import { createChat, type Chat } from "./chat/handle-chat.ts";
+import type { Env, LoadedConfig } from "./config/load.ts";
+import { findProviderKey } from "./config/provider-keys.ts";
+import type { Config } from "./config/schema.ts";
+import { createBehaviourLog } from "./events/behaviour-log.ts";
+import { createBus } from "./events/bus.ts";
+import { createLogSink } from "./events/log-sink.ts";
+import type { Logger } from "./events/logger.ts";
+import { createMetrics, type Metrics } from "./events/metrics.ts";
+import type { Emit } from "./events/types.ts";
+import { createHealthChecks } from "./http/health-checks.ts";
+import type { HealthCheck } from "./http/routes/ops.ts";
+import { systemClock, type Clock } from "./lib/clock.ts";
+import { acquireLock } from "./lib/lock-file.ts";
+import { createMemoryLimiter } from "./limits/memory-limiter.ts";
+import { createMemoryPermits } from "./limits/memory-permits.ts";
+import type { Permits } from "./limits/permits.ts";
+import type { Ledger, Limit } from "./quota/ledger.ts";
+import { openMemoryLedger } from "./quota/memory-ledger.ts";
+import { createTiers } from "./quota/tiers.ts";
+import { createZone } from "./quota/zone.ts";
+import { createSimulator } from "./simulator/server.ts";
+import { createDispatch } from "./upstream/dispatch.ts";
+import { createModelList, type ModelList } from "./upstream/model-list.ts";
+import { chooseProviders, openProviders } from "./upstream/open-providers.ts";
+import { createRouter } from "./upstream/router.ts";
+
+/** Everything that has state, built once and shared. */
+export interface Services {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly newId: () => string;
+  readonly emit: Emit;
+  readonly tokenKeys: TokenKeys;
+  readonly accounts: AccountStore;
+  readonly createLogin: (
+    issueToken: (account: Account) => IssuedToken,
+  ) => (request: LoginRequest) => Promise<LoginResult>;
+  readonly ledger: Ledger;
+  readonly limitsOf: (tier: string) => readonly Limit[];
+  readonly permits: Permits;
+  readonly chat: Chat;
+  readonly models: ModelList;
+  readonly metrics: Metrics;
+  readonly metricsToken: string | undefined;
+  readonly checks: readonly HealthCheck[];
+  /** Where users/ is. */
+  readonly usersDir: string;
+  /** Whether the embedded simulator answers, for want of a key. */
+  readonly simulated: boolean;
+  /** Closes everything in reverse order. Call it after the last request has been settled. */
+  close(): Promise<void>;
+}
+
+export interface ServicesOptions {
+  readonly loaded: LoadedConfig;
+  readonly env: Env;
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** Adds the process's own metrics; once in a process. */
+  readonly processMetrics?: boolean;
+}
+
+/** Builds the services, each from those before it. Throws, with everything closed again, where one can't be built. */
+export async function createServices(options: ServicesOptions): Promise<Services> {
+  const closers: (() => Promise<unknown> | void)[] = [];
+  try {
+    return await build(options, closers);
+  } catch (error) {
+    await closeAll(closers);
+    throw error;
+  }
+}
+
+async function build(options: ServicesOptions, closers: (() => Promise<unknown> | void)[]): Promise<Services> {
+  const { loaded, env, log, clock = systemClock, processMetrics = false } = options;
+  const { config, folder } = loaded;
+  const newId = randomUUID;
+  const usersDir = resolve(folder, config.storage.users_dir);
+  const logsDir = resolve(folder, config.storage.logs_dir);
+  await mkdir(usersDir, { recursive: true, mode: 0o700 });
+  await mkdir(logsDir, { recursive: true, mode: 0o700 });
+  const lock = await acquireLock(join(usersDir, ".lock"), { log });
+  closers.push(() => lock.release());
+
+  const tokenKeys = await loadTokenKeys({ env, usersDir, log });
+  const passwords = await createPasswords({
+    maxHashes: config.auth.max_hashes,
+    maxWaiting: config.auth.max_waiting_logins,
+  });
+  const tiers = createTiers(config.quota);
+  const limitsOf = (tier: string): readonly Limit[] => tiers.limitsOf(tier) ?? [];
+  const accounts = await createAccountStore({
+    usersDir,
+    clock,
+    log,
+    tierNames: tiers.names,
+    hashPassword: (password) => passwords.hash(password),
+  });
+  closers.push(() => accounts.close());
+
+  const bus = createBus({ log, clock });
+  const zone = createZone(config.quota.timezone);
+  const behaviourLog = createBehaviourLog({
+    logsDir,
+    flushMs: config.logs.flush_ms,
+    maxQueued: config.logs.max_queued,
+    maxFileBytes: config.logs.max_file_bytes,
+    keepDays: config.logs.keep_days,
+    dayOf: (at) => new Date(zone.dateAt(at)).toISOString().slice(0, 10),
+    clock,
+    log,
+  });
+  closers.push(() => behaviourLog.close());
+  const ledger = await openMemoryLedger({ usersDir, clock, log, quota: config.quota, storage: config.storage });
+  closers.push(() => ledger.close());
+
+  const limiter = createMemoryLimiter({
+    rules: [{ name: "global", requestsPerSecond: config.rate_limit.requests_per_second }],
+    clock,
+  });
+  const permits = createMemoryPermits({
+    maxWaitMs: config.concurrency.max_wait_ms,
+    maxWaiting: config.concurrency.max_waiting,
+  });
+
+  const chosen = chooseProviders(config.providers, (provider) => findProviderKey(provider, env, folder));
+  for (const name of chosen.keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
+  const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
+  const simulator = embeds ? await createSimulator() : null;
+  if (simulator !== null) closers.push(() => simulator.close());
+  const providers = openProviders(chosen.usable, config.timeouts, simulator?.url ?? null);
+  closers.push(() => Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy())));
+  const { aliases } = config.models;
+  const models = createModelList({ providers, aliases, clock });
+
+  const chat = createChat({
+    router: createRouter({ providers, aliases, random: Math.random }),
+    limiter,
+    permits,
+    ledger,
+    dispatch: createDispatch({ clock, log }),
+    limitsOf,
+    emit: bus.emit,
+    clock,
+    newId,
+    log,
+    maxParallel: config.concurrency.max_parallel,
+    heartbeatMs: config.timeouts.heartbeat_seconds * 1000,
+    warnPercent: config.quota.warn_percent,
+    currency: config.quota.currency,
+  });
+  const metrics = createMetrics({
+    providers: providers.map(({ name }) => name),
+    figures: {
+      inFlight: chat.running,
+      permitsWaiting: () => permits.waiting(),
+      journalUnsynced: () => ledger.figures().lagRecords,
+      behaviourLog: () => behaviourLog.health(),
+      sinkErrors: () => bus.sinkErrors(),
+      logLinesDropped: () => log.dropped(),
+    },
+    processMetrics,
+  });
+  bus.subscribe("metrics", metrics.sink);
+  bus.subscribe("behaviour_log", behaviourLog.sink);
+  bus.subscribe("log", createLogSink(log));
+
+  const eventLoop = monitorEventLoopDelay({ resolution: 20 });
+  eventLoop.enable();
+  closers.push(() => {
+    eventLoop.disable();
+  });
+  const probeDisk = async (): Promise<void> => {
+    const file = join(usersDir, `.probe-${newId()}`);
+    await writeFile(file, "x", { mode: 0o600 });
+    await unlink(file);
+  };
+
+  return {
+    config,
+    clock,
+    log,
+    newId,
+    emit: bus.emit,
+    tokenKeys,
+    accounts,
+    createLogin: (issueToken) =>
+      createLogin({
+        store: accounts,
+        passwords,
+        clock,
+        log,
+        issueToken,
+        reuseSeconds: config.auth.login_reuse_seconds,
+        emit: bus.emit,
+      }),
+    ledger,
+    limitsOf,
+    permits,
+    chat,
+    models,
+    metrics,
+    metricsToken: env[config.metrics.token_env],
+    checks: createHealthChecks({ ledger, behaviourLog, accounts, models, eventLoop, probeDisk }),
+    usersDir,
+    simulated: chosen.simulated,
+    close: () => closeAll(closers),
+  };
+}
+
+/** In reverse order; what fails is told at the end, after the rest has been closed too. */
+async function closeAll(closers: (() => Promise<unknown> | void)[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const close of closers.splice(0).reverse()) {
+    try {
+      await close();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw new AggregateError(errors, "not everything could be closed");
+}

@@ -1,0 +1,160 @@
+import type { ServerResponse } from "node:http";
+import { composeAnswer, usageOf, type Answer } from "./answer.ts";
+import { Playback, planWrites, playBytewise, type StreamPlan } from "./playback.ts";
+import { refuse, RefusedError } from "./refusals.ts";
+import type { SimRequest } from "./request.ts";
+import { scenarios, type Pace, type Scenario } from "./scenarios.ts";
+import type { Ticker } from "./ticker.ts";
+import { answerBody, answerEvents, type Envelope } from "./wire.ts";
+
+/** The honest models. */
+export const models = ["deepseek-flash", "deepseek-v4-pro"] as const;
+
+export interface ChatOptions {
+  readonly pace: Pace;
+  /** ms between `: keep-alive` comments. */
+  readonly keepAliveMs: number;
+  /** Wall-clock time in ms since the epoch. */
+  readonly now: () => number;
+  /** Monotonic time in ms. */
+  readonly monotonic: () => number;
+  readonly ticker: Ticker;
+}
+
+/** Answers parsed chat requests. */
+export interface Chat {
+  /** Starts the answer and returns; the ticker sends the rest. Throws RefusedError before anything is sent. */
+  answer(request: SimRequest, response: ServerResponse): void;
+}
+
+/** An answer in all its forms; what depends on the reader is made when it is sent. */
+interface Prepared {
+  readonly answer: Answer;
+  readonly usage: ReturnType<typeof usageOf>;
+  readonly envelope: Envelope;
+}
+
+const eventStream = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-cache",
+  // Said outright, because Node would give an answer that fits one write a content-length, which no provider does.
+  "transfer-encoding": "chunked",
+};
+const honest: Scenario = {};
+const maxCachedPlans = 64;
+const cacheBlock = 64;
+
+/** Makes the part of the simulator that answers POST /chat/completions. */
+export function createChat(options: ChatOptions): Chat {
+  const { ticker, keepAliveMs, monotonic } = options;
+  const cachedPlans = new Map<string, StreamPlan>();
+
+  function stream(request: SimRequest, scenario: Scenario, response: ServerResponse): void {
+    response.writeHead(200, eventStream);
+    const plan = planFor(request, scenario);
+    if (scenario.bytewise) {
+      playBytewise(Buffer.concat(plan.writes), response);
+      return;
+    }
+    if (plan.writes.length !== 1 || plan.pace.tokensPerSecond > 0) response.flushHeaders();
+    start(new Playback(plan, response, keepAliveMs, monotonic()), response);
+  }
+
+  /** Blank lines while it queues, then one JSON body: only what comes before an answer can go wrong here. */
+  function collect(request: SimRequest, scenario: Scenario, response: ServerResponse): void {
+    response.writeHead(200, { "content-type": "application/json" });
+    const { answer, usage, envelope } = prepare(request, scenario);
+    const pace = paceOf(request, scenario);
+    const generationMs = pace.tokensPerSecond > 0 ? (usage.completion * 1000) / pace.tokensPerSecond : 0;
+    const body = Buffer.from(answerBody(answer, usage, envelope));
+    if (pace.queueMs + pace.firstTokenMs + generationMs === 0) {
+      response.end(body);
+      return;
+    }
+    const readyAt = monotonic() + pace.queueMs + pace.firstTokenMs + generationMs;
+    let blankLineAt = monotonic() + keepAliveMs;
+    const tick = (now: number): boolean => {
+      if (now >= readyAt) {
+        response.end(body);
+        return false;
+      }
+      if (now >= blankLineAt) {
+        blankLineAt = now + keepAliveMs;
+        response.write("\n");
+      }
+      return true;
+    };
+    start({ tick }, response);
+  }
+
+  function start(task: Parameters<Ticker["add"]>[0], response: ServerResponse): void {
+    if (!task.tick(monotonic())) return;
+    ticker.add(task);
+    response.once("close", () => {
+      ticker.remove(task);
+    });
+  }
+
+  /** Canned answers owe nothing to the prompt's text, so their bytes are made once. */
+  function planFor(request: SimRequest, scenario: Scenario): StreamPlan {
+    if (scenario.answer === undefined || request.tools.length > 0) return makePlan(request, scenario);
+    const key = [request.model, request.maxTokens, request.promptBytes, request.includeUsage].join("|");
+    const known = cachedPlans.get(key);
+    if (known !== undefined) return known;
+    const plan = makePlan(request, scenario);
+    if (cachedPlans.size >= maxCachedPlans) cachedPlans.clear();
+    cachedPlans.set(key, plan);
+    return plan;
+  }
+
+  function makePlan(request: SimRequest, scenario: Scenario): StreamPlan {
+    const { answer, usage, envelope } = prepare(request, scenario);
+    const pace = paceOf(request, scenario);
+    const events = answerEvents(answer, usage, envelope);
+    const altered = scenario.alter?.(events, request.argument) ?? events;
+    return { writes: planWrites(altered, pace), pace, ending: scenario.ending ?? "end" };
+  }
+
+  function prepare(request: SimRequest, scenario: Scenario): Prepared {
+    const created = Math.floor(options.now() / 1000);
+    const answer = scenario.answer?.(request) ?? composeAnswer(request, thinks(request));
+    const usage = usageOf(answer, request.promptBytes);
+    const blocks = Math.floor((usage.prompt * (scenario.cachedShare ?? 0)) / cacheBlock);
+    const envelope: Envelope = {
+      id: crypto.randomUUID(),
+      created,
+      model: request.model,
+      dialect: scenario.dialect ?? "deepseek",
+      usageMode: scenario.usageMode ?? "normal",
+      includeUsage: request.includeUsage,
+    };
+    return { answer, usage: { ...usage, cached: blocks * cacheBlock }, envelope };
+  }
+
+  function paceOf(request: SimRequest, scenario: Scenario): Pace {
+    return { ...options.pace, ...scenario.pace?.(request.argument) };
+  }
+
+  return {
+    answer(request, response) {
+      const scenario = scenarioFor(request);
+      if (scenario.connection === "reset") response.socket?.resetAndDestroy();
+      else if (scenario.connection === "silent") return;
+      else if (request.stream) stream(request, scenario, response);
+      else collect(request, scenario, response);
+    },
+  };
+}
+
+/** Thinking is on by default for the honest models; the scripted ones think only when told to, to keep tests short. */
+function thinks({ name, thinking }: SimRequest): boolean {
+  return thinking === undefined ? !scenarios.has(name) : thinking === "enabled";
+}
+
+function scenarioFor(request: SimRequest): Scenario {
+  const scenario = scenarios.get(request.name);
+  if (scenario?.refusal !== undefined) throw new RefusedError(scenario.refusal(request.argument));
+  if (scenario !== undefined) return scenario;
+  if (models.some((model) => model === request.model)) return honest;
+  throw new RefusedError(refuse(400, "invalid_request_error", "Model Not Exist"));
+}

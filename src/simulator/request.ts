@@ -1,0 +1,140 @@
+import { refuse, RefusedError } from "./refusals.ts";
+
+/** What the simulator understands of a chat request; every other field is accepted and ignored. */
+export interface SimRequest {
+  /** As the client sent it, argument included. */
+  readonly model: string;
+  /** The model without its argument: "sim-queue" of "sim-queue:500". */
+  readonly name: string;
+  /** The number after the colon, if there is one. */
+  readonly argument: number | undefined;
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  readonly thinking: "enabled" | "disabled" | undefined;
+  readonly maxTokens: number | undefined;
+  readonly stop: readonly string[];
+  /** Whether `response_format` asks for a JSON object. */
+  readonly json: boolean;
+  readonly tools: readonly ToolSpec[];
+  readonly toolChoice: "auto" | "none" | "forced";
+  /** Text of the last message. */
+  readonly lastText: string;
+  readonly lastRole: string;
+  /** UTF-8 bytes of all messages and tools, the base of the token count. */
+  readonly promptBytes: number;
+}
+
+/** A function that the client offers. */
+export interface ToolSpec {
+  readonly name: string;
+  /** Property name -> JSON schema. */
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+
+const maxOutputTokens = 393_216;
+const modelPattern = /^([^:]+)(?::(\d{1,9}))?$/;
+
+/** Reads a chat request. Throws RefusedError with DeepSeek's 400 (syntax, values) or 422 (types). */
+export function parseRequest(body: string): SimRequest {
+  const fields = parseJson(body);
+  const model = fields.model;
+  const messages = fields.messages;
+  if (typeof model !== "string") throw invalidType("missing field `model`");
+  if (!Array.isArray(messages)) throw invalidType("missing field `messages`");
+  if (messages.length === 0) throw invalidValue("Empty input messages");
+  const [, name = model, argument] = modelPattern.exec(model) ?? [];
+  const last = asRecord(messages.at(-1));
+  return {
+    model,
+    name,
+    argument: argument === undefined ? undefined : Number(argument),
+    stream: fields.stream === true,
+    includeUsage: asRecord(fields.stream_options).include_usage === true,
+    thinking: thinkingOf(fields.thinking),
+    maxTokens: maxTokensOf(fields.max_tokens ?? fields.max_completion_tokens),
+    stop: [fields.stop].flat().filter((stop): stop is string => typeof stop === "string" && stop !== ""),
+    json: asRecord(fields.response_format).type === "json_object",
+    tools: toolsOf(fields.tools),
+    toolChoice: toolChoiceOf(fields.tool_choice),
+    lastText: textOf(last.content),
+    lastRole: typeof last.role === "string" ? last.role : "user",
+    promptBytes: messages.reduce<number>((sum, message) => sum + bytesOf(message), bytesOf(fields.tools)),
+  };
+}
+
+function parseJson(body: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = JSON.parse(body);
+  } catch {
+    throw invalidValue("Failed to parse the request body as JSON: expected value");
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalidType("invalid type, expected struct ChatCompletionRequest");
+  }
+  return asRecord(value);
+}
+
+function thinkingOf(value: unknown): "enabled" | "disabled" | undefined {
+  const type = asRecord(value).type;
+  return type === "enabled" || type === "disabled" ? type : undefined;
+}
+
+function maxTokensOf(value: unknown): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== "number") throw invalidType("max_tokens: invalid type, expected u32");
+  if (!Number.isInteger(value) || value < 1 || value > maxOutputTokens) {
+    throw invalidValue(`Invalid max_tokens value, the valid range of max_tokens is [1, ${maxOutputTokens}]`);
+  }
+  return value;
+}
+
+function toolsOf(value: unknown): readonly ToolSpec[] {
+  if (!Array.isArray(value)) return [];
+  return value.flatMap((tool: unknown) => {
+    const spec = asRecord(asRecord(tool).function);
+    const name = spec.name;
+    if (typeof name !== "string") return [];
+    return [{ name, properties: asRecord(asRecord(spec.parameters).properties) }];
+  });
+}
+
+function toolChoiceOf(value: unknown): "auto" | "none" | "forced" {
+  if (value === "none") return "none";
+  return value === "required" || typeof value === "object" ? "forced" : "auto";
+}
+
+/** Content is a string, or a list of parts of which only the text ones count. */
+function textOf(content: unknown): string {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) return "";
+  return content
+    .map((part: unknown) => asRecord(part).text)
+    .filter((text) => typeof text === "string")
+    .join("\n");
+}
+
+function bytesOf(value: unknown): number {
+  if (value === undefined || value === null) return 0;
+  const content = asRecord(value).content;
+  return Buffer.byteLength(typeof content === "string" ? content : JSON.stringify(value));
+}
+
+/** The value's fields, or none where it is no object. */
+export function asRecord(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function invalidType(detail: string): RefusedError {
+  return new RefusedError(
+    refuse(
+      422,
+      "invalid_request_error",
+      `Failed to deserialize the JSON body into the target type: ${detail} at line 1 column 1`,
+    ),
+  );
+}
+
+function invalidValue(message: string): RefusedError {
+  return new RefusedError(refuse(400, "invalid_request_error", message));
+}

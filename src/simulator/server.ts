@@ -1,0 +1,161 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { systemClock, type Clock } from "../lib/clock.ts";
+import { createChat, models } from "./chat.ts";
+import { missingKey, refuse, RefusedError, type Refusal } from "./refusals.ts";
+import { parseRequest } from "./request.ts";
+import { scenarios } from "./scenarios.ts";
+import { createTicker } from "./ticker.ts";
+
+export interface SimulatorOptions {
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default 0, any free port. */
+  readonly port?: number;
+  /** The only key that is accepted; by default any is. */
+  readonly apiKey?: string;
+  /** ms until the first token; default 200. */
+  readonly firstTokenMs?: number;
+  /** Default 80; 0 sends whole answers at once. */
+  readonly tokensPerSecond?: number;
+  /** Peak load: ms that every request queues with `: keep-alive` comments before its first token; default 0. */
+  readonly queueMs?: number;
+  /** ms between these comments; default 1000. */
+  readonly keepAliveMs?: number;
+  readonly clock?: Clock;
+}
+
+/** What has happened since the start, in chat requests. */
+export interface SimulatorStats {
+  readonly requests: number;
+  /** Being answered now. */
+  readonly open: number;
+  /** Answered to the end, refusals included. */
+  readonly completed: number;
+  /** Left by the client, or reset on purpose, before the end. */
+  readonly aborted: number;
+}
+
+/** A running simulator. */
+export interface Simulator {
+  /** `http://127.0.0.1:PORT`; the API is there and under /v1. */
+  readonly url: string;
+  stats(): SimulatorStats;
+  /** Cuts all connections and resolves when the port is free. */
+  close(): Promise<void>;
+}
+
+const tickMs = 5;
+const maxBodyBytes = 64 << 20;
+/** Longer than clients keep idle connections, so that none is closed under a request. */
+const keepAliveTimeoutMs = 120_000;
+
+/**
+ * Starts a DeepSeek-shaped upstream: real HTTP and SSE, answers that are a fixed function of the request, one token per
+ * chunk, and faults chosen by model name (see `scenarios`). Serves the demo, the tests and the benchmark.
+ * Rejects where the port cannot be had.
+ */
+export async function createSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
+  const clock = options.clock ?? systemClock;
+  const ticker = createTicker(tickMs, () => clock.monotonic());
+  const counts = { requests: 0, open: 0, completed: 0, aborted: 0 };
+  const chat = createChat({
+    pace: {
+      queueMs: options.queueMs ?? 0,
+      firstTokenMs: options.firstTokenMs ?? 200,
+      tokensPerSecond: options.tokensPerSecond ?? 80,
+    },
+    keepAliveMs: options.keepAliveMs ?? 1000,
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    ticker,
+  });
+
+  function route(request: IncomingMessage, response: ServerResponse): void {
+    response.setHeader("x-request-id", crypto.randomUUID());
+    const path = request.url?.split("?", 1)[0] ?? "";
+    const denied = checkKey(request.headers.authorization, options.apiKey);
+    if (denied !== undefined) answerRefusal(response, denied);
+    else if (request.method === "POST" && path.endsWith("/chat/completions")) receiveChat(request, response);
+    else if (request.method === "GET" && path.endsWith("/models")) answerJson(response, modelList);
+    else if (request.method === "GET" && path.endsWith("/user/balance")) answerJson(response, balance);
+    else answerRefusal(response, refuse(404, "invalid_request_error", "Not Found"));
+  }
+
+  function receiveChat(request: IncomingMessage, response: ServerResponse): void {
+    counts.requests++;
+    counts.open++;
+    response.once("close", () => {
+      counts.open--;
+      if (response.writableFinished) counts.completed++;
+      else counts.aborted++;
+    });
+    const pieces: Buffer[] = [];
+    let size = 0;
+    request.on("data", (piece: Buffer) => {
+      size += piece.length;
+      if (size <= maxBodyBytes) pieces.push(piece);
+    });
+    request.on("end", () => {
+      try {
+        if (size > maxBodyBytes) throw new RefusedError(refuse(413, "invalid_request_error", "Payload Too Large"));
+        chat.answer(parseRequest(Buffer.concat(pieces).toString()), response);
+      } catch (error) {
+        // The simulator may run inside the proxy, so whatever a hostile body brings about must end here.
+        answerRefusal(response, error instanceof RefusedError ? error.refusal : serverError);
+      }
+    });
+  }
+
+  const server = createServer({ keepAliveTimeout: keepAliveTimeoutMs }, route);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.port ?? 0, options.host ?? "127.0.0.1", resolve);
+  });
+  const { address, family, port } = server.address() as AddressInfo;
+
+  return {
+    url: `http://${family === "IPv6" ? `[${address}]` : address}:${port}`,
+    stats: () => ({ ...counts }),
+    close: () =>
+      new Promise((resolve) => {
+        ticker.close();
+        server.close(() => {
+          resolve();
+        });
+        server.closeAllConnections();
+      }),
+  };
+}
+
+const serverError = refuse(500, "server_error", "Internal Server Error");
+const modelList = {
+  object: "list",
+  data: [...models, ...scenarios.keys()].map((id) => ({ id, object: "model", owned_by: "deepseek" })),
+};
+const balance = {
+  is_available: true,
+  balance_infos: [{ currency: "CNY", total_balance: "110.00", granted_balance: "10.00", topped_up_balance: "100.00" }],
+};
+
+function checkKey(authorization: string | undefined, apiKey: string | undefined): Refusal | undefined {
+  const key = /^Bearer (\S+)$/i.exec(authorization ?? "")?.[1];
+  if (key === undefined) return missingKey;
+  if (apiKey === undefined || key === apiKey) return undefined;
+  const message = `Authentication Fails, Your api key: ****${key.slice(-4)} is invalid`;
+  return refuse(401, "authentication_error", message);
+}
+
+function answerRefusal(response: ServerResponse, refusal: Refusal): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  response.writeHead(refusal.status, { ...refusal.headers, "content-type": refusal.contentType });
+  response.end(refusal.body);
+}
+
+function answerJson(response: ServerResponse, body: object): void {
+  response.writeHead(200, { "content-type": "application/json" });
+  response.end(JSON.stringify(body));
+}

@@ -1,0 +1,49 @@
+import { Pool } from "undici";
+import { dialects } from "./dialects.ts";
+import type { Dialect, Provider, UpstreamTimeouts } from "./provider.ts";
+
+export interface ProviderOptions {
+  readonly name: string;
+  readonly kind: Dialect["kind"];
+  /** Absent: the dialect's own. */
+  readonly baseUrl?: string | undefined;
+  /** "" where the provider needs none. */
+  readonly apiKey: string;
+  readonly models: readonly string[];
+  readonly priority: number;
+  readonly weight: number;
+  readonly timeouts: UpstreamTimeouts;
+}
+
+/** One provider with its connections. Close `dispatcher` when done. */
+export function createProvider(options: ProviderOptions): Provider {
+  const dialect = dialects[options.kind];
+  const url = new URL(options.baseUrl ?? dialect.defaultBaseUrl);
+  const dispatcher = new Pool(url.origin, {
+    pipelining: 1,
+    connect: { timeout: options.timeouts.connect },
+    // The exchange keeps its own time: undici's timers know nothing of comments, events or a paused reader.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    keepAliveTimeout: 30_000,
+  });
+  return {
+    name: options.name,
+    dialect,
+    dispatcher,
+    origin: url.origin,
+    basePath: url.pathname.replace(/\/+$/, ""),
+    headers: {
+      "content-type": "application/json",
+      accept: "text/event-stream",
+      "accept-encoding": "identity",
+      "user-agent": "deepseek-proxy",
+      ...(options.apiKey === "" ? {} : { authorization: `Bearer ${options.apiKey}` }),
+    },
+    secret: options.apiKey,
+    timeouts: options.timeouts,
+    models: options.models,
+    priority: options.priority,
+    weight: options.weight,
+  };
+}

@@ -1,0 +1,87 @@
+import type { Clock } from "../lib/clock.ts";
+import type { FaultStage } from "./faults.ts";
+import type { UpstreamTimeouts } from "./provider.ts";
+
+/** Who is told. */
+export interface DeadlineListener {
+  onDeadline(stage: FaultStage): void;
+}
+
+type Stage = "first_byte" | "first_event" | "streaming";
+
+/**
+ * All deadlines of one answer on a single timer. The timer is set to the shortest of the times and only looks whether
+ * a deadline has passed, so that an event costs one assignment instead of a timer moved: a stage that begins between
+ * two looks cannot end before the next one.
+ */
+export class Deadlines {
+  /** Monotonic ms. */
+  startedAt = 0;
+  readonly #timeouts: UpstreamTimeouts;
+  readonly #clock: Clock;
+  readonly #listener: DeadlineListener;
+  readonly #step: number;
+  #timer: NodeJS.Timeout | undefined;
+  #stage: Stage = "first_byte";
+  #lastEventAt = 0;
+  #heldSince: number | null = null;
+
+  constructor(timeouts: UpstreamTimeouts, clock: Clock, listener: DeadlineListener) {
+    this.#timeouts = timeouts;
+    this.#clock = clock;
+    this.#listener = listener;
+    this.#step = Math.min(timeouts.firstByte, timeouts.firstEvent, timeouts.idle, timeouts.total);
+  }
+
+  start(): void {
+    this.startedAt = this.#clock.monotonic();
+    this.#arm(this.#step);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  toStage(stage: Stage): void {
+    this.#stage = stage;
+  }
+
+  /** A data event has arrived. */
+  touch(): void {
+    this.#lastEventAt = this.#clock.monotonic();
+  }
+
+  /** The reader has paused: silence is our doing now, not the provider's. */
+  hold(): void {
+    this.#heldSince ??= this.#clock.monotonic();
+  }
+
+  release(): void {
+    if (this.#heldSince === null) return;
+    this.#heldSince = null;
+    this.touch();
+  }
+
+  #arm(ms: number): void {
+    this.#timer = setTimeout(look, Math.max(1, Math.ceil(ms)), this).unref();
+  }
+
+  look(): void {
+    const now = this.#clock.monotonic();
+    const totalLeft = this.startedAt + this.#timeouts.total - now;
+    const stageLeft = this.#stageEnd(now) - now;
+    if (totalLeft <= 0) this.#listener.onDeadline("total");
+    else if (stageLeft <= 0) this.#listener.onDeadline(this.#stage);
+    else this.#arm(Math.min(this.#step, totalLeft, stageLeft));
+  }
+
+  #stageEnd(now: number): number {
+    if (this.#heldSince !== null) return now + this.#step;
+    if (this.#stage === "streaming") return this.#lastEventAt + this.#timeouts.idle;
+    return this.startedAt + (this.#stage === "first_byte" ? this.#timeouts.firstByte : this.#timeouts.firstEvent);
+  }
+}
+
+function look(deadlines: Deadlines): void {
+  deadlines.look();
+}

@@ -1,0 +1,54 @@
+import { readError } from "./chunk-facts.ts";
+import { UpstreamFault } from "./faults.ts";
+import type { Provider } from "./provider.ts";
+
+/** Longest provider message that is passed on, in characters. */
+const maxMessage = 500;
+
+/**
+ * Makes a fault of an error answer. The body need not be JSON: DeepSeek's 401 is plain text, a gateway's 502 is HTML.
+ * @param status HTTP status
+ * @param retryAfter the Retry-After header, if any: seconds or an HTTP date (RFC 9110, 10.2.3)
+ * @param now wall-clock ms, for the date form
+ */
+export function faultOfErrorAnswer(
+  provider: Provider,
+  status: number,
+  body: string,
+  retryAfter: string | undefined,
+  now: number,
+): UpstreamFault {
+  const error = readErrorBody(body);
+  const kind = provider.dialect.classify(status, error?.code ?? "");
+  const retryAfterMs = readRetryAfter(retryAfter, now);
+  return new UpstreamFault({
+    kind,
+    stage: "first_event",
+    status,
+    upstreamMessage: withoutSecret(error?.message ?? "", provider.secret),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
+
+/** A provider may quote the key that it refused; nobody is to read it here. */
+export function withoutSecret(text: string, secret: string): string {
+  const safe = secret === "" ? text : text.replaceAll(secret, "[key]");
+  return safe.length > maxMessage ? `${safe.slice(0, maxMessage)}…` : safe;
+}
+
+function readErrorBody(body: string): { code: string; message: string } | null {
+  try {
+    const parsed: unknown = JSON.parse(body);
+    if (typeof parsed !== "object" || parsed === null) return null;
+    return readError("error" in parsed ? parsed.error : parsed);
+  } catch {
+    return { code: "", message: body.startsWith("<") ? "" : body };
+  }
+}
+
+function readRetryAfter(header: string | undefined, now: number): number | undefined {
+  if (header === undefined) return undefined;
+  const seconds = Number(header);
+  const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - now;
+  return Number.isFinite(ms) && ms >= 0 ? ms : undefined;
+}

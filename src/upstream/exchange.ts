@@ -1,0 +1,224 @@
+import type { Dispatcher } from "undici";
+import type { Clock } from "../lib/clock.ts";
+import { AnswerReader, type AnswerSink } from "./answer-reader.ts";
+import { Deadlines } from "./deadlines.ts";
+import { faultOfErrorAnswer } from "./error-answer.ts";
+import { UpstreamFault, type FaultStage } from "./faults.ts";
+import type { Provider } from "./provider.ts";
+
+/** An error answer longer than this tells nothing more. */
+const maxErrorBytes = 64 << 10;
+
+/** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
+const lingerMs = 1000;
+
+type Controller = Dispatcher.DispatchController;
+type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
+
+/**
+ * One question to one provider, over one connection. `open()` ends with the first data event in hand, or with a
+ * fault: until then nothing is owed and another provider may be asked. Afterwards `pipe()` hands the events to a sink,
+ * which may pause, resume and cancel. Whatever happens, the connection is freed and the sink's onEnd called once.
+ */
+export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
+  readonly provider: Provider;
+  readonly reader: AnswerReader;
+  /** ms from open() to the first data event; null until then. */
+  firstEventMs: number | null = null;
+  readonly #clock: Clock;
+  readonly #deadlines: Deadlines;
+  #controller: Controller | null = null;
+  #sink: AnswerSink | null = null;
+  /** Events that came before the sink did; a handful, for upstream is paused meanwhile. */
+  #held: Parameters<AnswerSink["onEvent"]>[] = [];
+  #resolve: (() => void) | null = null;
+  #reject: ((reason: Error) => void) | null = null;
+  #status = 0;
+  #retryAfter: string | undefined;
+  #errorBody: Buffer[] | null = null;
+  #errorBytes = 0;
+  #linger: NodeJS.Timeout | undefined;
+  /** Set once the exchange is over for everybody; null inside means a complete answer. */
+  #ended: { readonly fault: UpstreamFault | null } | null = null;
+
+  constructor(provider: Provider, clock: Clock) {
+    this.provider = provider;
+    this.#clock = clock;
+    this.reader = new AnswerReader(provider, this);
+    this.#deadlines = new Deadlines(provider.timeouts, clock, this);
+  }
+
+  /**
+   * Asks. Resolves when the first data event that is not an error has arrived.
+   * Rejects with an UpstreamFault, or with what cancel() was given.
+   * @param path below the provider's base path, e.g. "/chat/completions"
+   */
+  open(path: string, body: Buffer): Promise<void> {
+    const { provider } = this;
+    const opened = new Promise<void>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#deadlines.start();
+    const headers = provider.headers;
+    provider.dispatcher.dispatch(
+      { origin: provider.origin, path: provider.basePath + path, method: "POST", headers, body },
+      this,
+    );
+    return opened;
+  }
+
+  /** ms from the first data event to now, or null where none came. Ask when the answer is over. */
+  generationMs(): number | null {
+    return this.firstEventMs === null ? null : this.#clock.monotonic() - this.#deadlines.startedAt - this.firstEventMs;
+  }
+
+  /** Hands all events, from the first on, to `sink`. */
+  pipe(sink: AnswerSink): void {
+    this.#sink = sink;
+    const held = this.#held;
+    this.#held = [];
+    for (const event of held) sink.onEvent(...event);
+    if (held.length > 0) sink.onBatch();
+    if (this.#ended !== null) sink.onEnd(this.#ended.fault);
+    else this.resume();
+  }
+
+  /** Stops reading from the provider; the idle time stands still. */
+  pause(): void {
+    if (this.#controller === null || this.#controller.paused) return;
+    this.#deadlines.hold();
+    this.#controller.pause();
+  }
+
+  resume(): void {
+    if (this.#controller?.paused !== true) return;
+    this.#deadlines.release();
+    this.#controller.resume();
+  }
+
+  /** Ends it from our side and closes the connection. `reason` is what a pending open() rejects with. */
+  cancel(reason: Error): void {
+    if (this.#ended !== null) return;
+    this.#ended = { fault: null };
+    this.#deadlines.stop();
+    this.#sink = null;
+    this.#controller?.abort(reason);
+    this.#settleOpen(reason);
+  }
+
+  /** A deadline has passed. */
+  onDeadline(stage: FaultStage): void {
+    this.#fail(new UpstreamFault({ kind: "timeout", stage }));
+  }
+
+  onRequestStart(controller: Controller): void {
+    this.#controller = controller;
+    if (this.#ended !== null) controller.abort(new Error("cancelled before it was sent"));
+  }
+
+  onResponseStart(_controller: Controller, status: number, headers: Headers): void {
+    if (status < 200) return;
+    this.#status = status;
+    this.#deadlines.toStage("first_event");
+    const type = String(headers["content-type"] ?? "");
+    if (status === 200 && (type === "" || type.startsWith("text/event-stream"))) return;
+    this.#errorBody = [];
+    this.#retryAfter = headers["retry-after"]?.toString();
+  }
+
+  onResponseData(_controller: Controller, chunk: Buffer): void {
+    if (this.#ended !== null) return;
+    if (this.#errorBody !== null) {
+      this.#errorBytes += chunk.length;
+      if (this.#errorBytes <= maxErrorBytes) this.#errorBody.push(chunk);
+      else this.#failByErrorAnswer();
+      return;
+    }
+    this.reader.push(chunk);
+  }
+
+  onEvent(...event: Parameters<AnswerSink["onEvent"]>): void {
+    this.#deadlines.touch();
+    if (this.#sink !== null) {
+      this.#sink.onEvent(...event);
+      return;
+    }
+    this.#held.push(event);
+    if (this.firstEventMs === null) {
+      this.firstEventMs = this.#clock.monotonic() - this.#deadlines.startedAt;
+      this.#deadlines.toStage("streaming");
+    }
+  }
+
+  onBatch(): void {
+    this.#sink?.onBatch();
+    if (this.reader.fault !== null) this.#fail(this.reader.fault);
+    else if (this.reader.done) this.#finish(this.reader.end());
+    else if (this.firstEventMs !== null) {
+      this.#settleOpen(null);
+      if (this.#sink === null) this.pause();
+    }
+  }
+
+  onEnd(): void {
+    // The reader never calls it: where an answer ends is decided here.
+  }
+
+  onResponseEnd(): void {
+    clearTimeout(this.#linger);
+    if (this.#ended !== null) return;
+    if (this.#errorBody !== null) this.#failByErrorAnswer();
+    else this.#finish(this.reader.end());
+  }
+
+  onResponseError(_controller: Controller, cause: Error): void {
+    clearTimeout(this.#linger);
+    if (this.#ended !== null) return;
+    const code = "code" in cause ? String(cause.code) : "";
+    const kind = code === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
+    const stage = this.#status === 0 ? "connect" : this.firstEventMs === null ? "first_event" : "streaming";
+    this.#fail(new UpstreamFault({ kind, stage, cause }));
+  }
+
+  #failByErrorAnswer(): void {
+    const body = Buffer.concat(this.#errorBody ?? []).toString("utf8");
+    this.#fail(faultOfErrorAnswer(this.provider, this.#status, body, this.#retryAfter, this.#clock.now()));
+  }
+
+  /** The answer is over by its own word, complete or not. */
+  #finish(fault: UpstreamFault | null): void {
+    if (this.#ended !== null) return;
+    if (fault !== null) {
+      this.#fail(fault);
+      return;
+    }
+    this.#ended = { fault };
+    this.#deadlines.stop();
+    this.#settleOpen(null);
+    this.#sink?.onEnd(null);
+    if (!this.reader.done) return;
+    // After [DONE] only the end of the body is due. A provider that keeps the connection open must not keep ours.
+    this.#linger = setTimeout(abort, lingerMs, this.#controller).unref();
+  }
+
+  #fail(fault: UpstreamFault): void {
+    if (this.#ended !== null) return;
+    this.#ended = { fault };
+    this.#deadlines.stop();
+    this.#controller?.abort(fault);
+    this.#settleOpen(fault);
+    this.#sink?.onEnd(fault);
+  }
+
+  #settleOpen(error: Error | null): void {
+    if (error === null) this.#resolve?.();
+    else this.#reject?.(error);
+    this.#resolve = null;
+    this.#reject = null;
+  }
+}
+
+function abort(controller: Controller | null): void {
+  controller?.abort(new Error("the provider did not close after [DONE]"));
+}

@@ -1,0 +1,139 @@
+import { describe, expect, test } from "vitest";
+import type { Figures } from "../../src/events/figures.ts";
+import { createMetrics } from "../../src/events/metrics.ts";
+import type { ProxyEvent } from "../../src/events/types.ts";
+import { chatFinished, loginFailed } from "../support/events.ts";
+
+const quiet: Figures = {
+  inFlight: () => 0,
+  permitsWaiting: () => 0,
+  journalUnsynced: () => 0,
+  behaviourLog: () => ({ queued: 0, dropped: { queue_full: 0 } }),
+  sinkErrors: () => new Map(),
+  logLinesDropped: () => 0,
+};
+
+const meter = (figures = quiet) => createMetrics({ providers: ["deepseek", "zhipu"], figures, processMetrics: false });
+const base = { at: 0, traceId: "t", ip: "192.0.2.1" };
+
+/** The samples after these events, by series. */
+async function samplesAfter(...events: readonly ProxyEvent[]): Promise<Map<string, number>> {
+  const metrics = meter();
+  for (const event of events) metrics.sink(event);
+  return samplesOf(await metrics.text());
+}
+
+function samplesOf(text: string): Map<string, number> {
+  const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+  return new Map(
+    lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ")))]),
+  );
+}
+
+describe("metrics", () => {
+  test("a chat is counted by the code of its answer, with tokens, cost and times", async () => {
+    const samples = await samplesAfter(chatFinished({ retries: 2 }), chatFinished());
+    expect(samples.get('proxy_requests_total{status="ok",code="ok"}')).toBe(2);
+    expect(samples.get('proxy_tokens_total{kind="input",provider="deepseek"}')).toBe(200);
+    expect(samples.get('proxy_tokens_total{kind="cached",provider="deepseek"}')).toBe(80);
+    expect(samples.get('proxy_tokens_total{kind="output",provider="deepseek"}')).toBe(22);
+    expect(samples.get('proxy_tokens_total{kind="reasoning",provider="deepseek"}')).toBe(10);
+    expect(samples.get('proxy_cost_total{currency="CNY"}')).toBe(0.000003);
+    expect(samples.get("proxy_retries_total")).toBe(2);
+    expect(samples.get('upstream_latency_seconds_bucket{le="0.02"}')).toBe(0);
+    expect(samples.get('upstream_latency_seconds_bucket{le="0.04"}')).toBe(2);
+    // 200 ms for the ten tokens after the first.
+    expect(samples.get('upstream_time_per_output_token_seconds_bucket{le="0.01"}')).toBe(0);
+    expect(samples.get('upstream_time_per_output_token_seconds_bucket{le="0.025"}')).toBe(2);
+  });
+
+  test("costs add up without rounding errors", async () => {
+    const tenths = Array.from({ length: 10_000 }, () => chatFinished({ cost: 100_000_001 }));
+    expect((await samplesAfter(...tenths)).get('proxy_cost_total{currency="CNY"}')).toBe(1000.00001);
+  });
+
+  test("refusals are counted by code, rule and result", async () => {
+    const samples = await samplesAfter(
+      chatFinished({ code: "quota_exceeded", status: 402, provider: "", firstEventMs: null, generationMs: null }),
+      { ...base, type: "quota.exceeded", user: "alice", metric: "requests", per: "month" },
+      { ...base, type: "rate_limit.rejected", user: "alice", rule: "global" },
+      { ...base, type: "request.failed", code: "invalid_token", status: 401 },
+      { ...base, type: "login.succeeded", user: "alice" },
+      loginFailed(),
+      loginFailed({ result: "blocked" }),
+    );
+    expect(samples.get('proxy_requests_total{status="error",code="quota_exceeded"}')).toBe(1);
+    expect(samples.get('proxy_requests_total{status="error",code="invalid_token"}')).toBe(1);
+    expect(samples.get("quota_exceeded_total")).toBe(1);
+    expect(samples.get('rate_limit_rejections_total{rule="global"}')).toBe(1);
+    expect(samples.get('rate_limit_rejections_total{rule="concurrency"}')).toBe(0);
+    for (const result of ["success", "failure", "blocked"]) {
+      expect(samples.get(`login_attempts_total{result="${result}"}`)).toBe(1);
+    }
+    expect(samples.get("upstream_latency_seconds_count")).toBe(0);
+  });
+
+  test("figures of other parts are read when somebody asks, and again the next time", async () => {
+    let inFlight = 3;
+    const metrics = meter({
+      ...quiet,
+      inFlight: () => inFlight,
+      permitsWaiting: () => 4,
+      journalUnsynced: () => 5,
+      behaviourLog: () => ({ queued: 6, dropped: { queue_full: 7 } }),
+      sinkErrors: () => new Map([["metrics", 8]]),
+      logLinesDropped: () => 9,
+    });
+    await metrics.text();
+    inFlight = 2;
+    const samples = samplesOf(await metrics.text());
+    expect(samples.get("proxy_requests_in_flight")).toBe(2);
+    expect(samples.get("proxy_permits_waiting")).toBe(4);
+    expect(samples.get("journal_unsynced_records")).toBe(5);
+    expect(samples.get("behaviour_log_queued")).toBe(6);
+    expect(samples.get('behaviour_log_dropped_total{reason="queue_full"}')).toBe(7);
+    expect(samples.get('events_sink_errors_total{sink="metrics"}')).toBe(8);
+    expect(samples.get("log_lines_dropped_total")).toBe(9);
+  });
+
+  test("ten thousand users, addresses, models, providers, codes and currencies add no series but `other`", async () => {
+    const metrics = meter();
+    metrics.sink(chatFinished());
+    const before = samplesOf(await metrics.text());
+    for (let i = 0; i < 10_000; i++) {
+      const from = { ...base, user: `user${i}`, ip: `192.0.2.${i}`, traceId: `trace${i}` };
+      const chat = { ...from, model: `m${i}`, provider: `p${i}`, code: `c${i}`, outcome: `o${i}`, currency: `x${i}` };
+      metrics.sink(chatFinished(chat));
+      metrics.sink(loginFailed({ ...from, reason: `r${i}` }));
+      metrics.sink({ ...from, type: "rate_limit.rejected", rule: `rule${i}` });
+      metrics.sink({ ...from, type: "request.failed", code: `code${i}`, status: 400 });
+    }
+    const added = [...samplesOf(await metrics.text()).keys()].filter((series) => !before.has(series));
+    expect(added.sort()).toEqual([
+      'proxy_cost_total{currency="other"}',
+      'proxy_requests_total{status="error",code="other"}',
+      'proxy_tokens_total{kind="cached",provider="other"}',
+      'proxy_tokens_total{kind="input",provider="other"}',
+      'proxy_tokens_total{kind="output",provider="other"}',
+      'proxy_tokens_total{kind="reasoning",provider="other"}',
+      'rate_limit_rejections_total{rule="other"}',
+    ]);
+  });
+
+  test("invented currency codes of the right shape end up in `other` too", async () => {
+    const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ".split("");
+    const samples = await samplesAfter(...letters.map((letter) => chatFinished({ currency: `AA${letter}` })));
+    expect([...samples.keys()].filter((series) => series.startsWith("proxy_cost_total"))).toHaveLength(17);
+  });
+
+  test("two meters in one process don't meet, and a process's own metrics can be added", async () => {
+    const one = createMetrics({ providers: [], figures: quiet, processMetrics: true });
+    const two = meter();
+    one.sink(chatFinished());
+    expect(samplesOf(await two.text()).get('proxy_requests_total{status="ok",code="ok"}')).toBe(0);
+    const text = await one.text();
+    expect(text).toContain("nodejs_eventloop_lag_p99_seconds");
+    expect(text).toContain("process_cpu_seconds_total");
+    expect(one.contentType).toMatch(/^text\/plain/);
+  });
+});

@@ -1,0 +1,58 @@
+import { mkdtemp, readFile, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { openAppendFile } from "../../src/lib/append-file.ts";
+
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "append-file-"));
+});
+
+afterEach(() => rm(folder, { recursive: true }));
+
+describe("append file", () => {
+  test("goes on after what is there, and knows its size", async () => {
+    const name = path.join(folder, "a");
+    await writeFile(name, "one\n");
+    const file = await openAppendFile(name);
+    await file.append(Buffer.from("two\n"));
+    expect(file.size).toBe(8);
+    await file.close();
+    expect(await readFile(name, "utf8")).toBe("one\ntwo\n");
+  });
+
+  test("ends a line that a crash cut short", async () => {
+    const name = path.join(folder, "a");
+    await writeFile(name, 'one\n{"tor');
+    const file = await openAppendFile(name);
+    await file.append(Buffer.from("two\n"));
+    expect(file.size).toBe(14);
+    await file.close();
+    expect(await readFile(name, "utf8")).toBe('one\n{"tor\ntwo\n');
+  });
+
+  test("is readable by its owner only", async () => {
+    const name = path.join(folder, "a");
+    await (await openAppendFile(name)).close();
+    expect((await stat(name)).mode & 0o777).toBe(0o600);
+  });
+
+  test("refuses a symlink and leaves its target alone", async () => {
+    const target = path.join(folder, "target");
+    await writeFile(target, "mine");
+    await symlink(target, path.join(folder, "a"));
+    await expect(openAppendFile(path.join(folder, "a"))).rejects.toMatchObject({ code: "ELOOP" });
+    expect(await readFile(target, "utf8")).toBe("mine");
+  });
+
+  test("notices that it has been deleted", async () => {
+    const name = path.join(folder, "a");
+    const file = await openAppendFile(name);
+    expect(await file.isDeleted()).toBe(false);
+    await unlink(name);
+    expect(await file.isDeleted()).toBe(true);
+    await file.close();
+  });
+});

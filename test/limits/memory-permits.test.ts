@@ -1,0 +1,131 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { ClientGoneError, type Hangup } from "../../src/lib/hangup.ts";
+import { createMemoryPermits } from "../../src/limits/memory-permits.ts";
+import type { Permit } from "../../src/limits/permits.ts";
+
+interface Client extends Hangup {
+  gone: boolean;
+}
+
+const client = (): Client => ({ gone: false, onGone: undefined });
+const alice = { user: "alice", max: 1 };
+
+function leave(who: Client): void {
+  who.gone = true;
+  who.onGone?.();
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe("memory permits", () => {
+  test("a free permit is there at once, without a promise", () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permit = permits.acquire(alice, client());
+    expect(permit).not.toBeInstanceOf(Promise);
+    expect(permits.inFlight()).toBe(1);
+    (permit as Permit).release();
+    (permit as Permit).release();
+    expect(permits.inFlight()).toBe(0);
+  });
+
+  test("one user's permits are no business of another's", () => {
+    const permits = createMemoryPermits({ maxWaitMs: 0, maxWaiting: 8 });
+    void permits.acquire(alice, client());
+    expect(permits.acquire({ user: "bob", max: 1 }, client())).toHaveProperty("release");
+    expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
+  });
+
+  test("those who wait are served in the order they came", async () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const first = await permits.acquire(alice, client());
+    const second = permits.acquire(alice, client());
+    const third = permits.acquire(alice, client());
+    expect(permits.waiting()).toBe(2);
+    first.release();
+    (await second).release();
+    (await third).release();
+    expect([permits.inFlight(), permits.waiting(), vi.getTimerCount()]).toEqual([0, 0, 0]);
+  });
+
+  test("who has waited too long is refused with a time to come back", async () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    void permits.acquire(alice, client());
+    const waiting = client();
+    const late = expect(permits.acquire(alice, waiting)).rejects.toMatchObject({
+      code: "concurrency_exceeded",
+      status: 429,
+      extras: { retryAfterSeconds: 1 },
+    });
+    await vi.advanceTimersByTimeAsync(1000);
+    await late;
+    expect(permits.waiting()).toBe(0);
+    expect(waiting.onGone).toBeUndefined();
+  });
+
+  test("one more than may wait is refused at once", () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 1 });
+    void permits.acquire(alice, client());
+    void permits.acquire(alice, client());
+    expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
+    expect(permits.waiting()).toBe(1);
+  });
+
+  test("a client that leaves while it waits is out of the line at once", async () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const first = await permits.acquire(alice, client());
+    const leaver = client();
+    const left = permits.acquire(alice, leaver);
+    const next = permits.acquire(alice, client());
+    leave(leaver);
+    expect(permits.waiting()).toBe(1);
+    await expect(left).rejects.toBeInstanceOf(ClientGoneError);
+    first.release();
+    expect(await next).toHaveProperty("release");
+    expect(() => permits.acquire(alice, leaver)).toThrow(ClientGoneError);
+    expect(permits.inFlight()).toBe(1);
+  });
+
+  test("a client that leaves just after its turn came holds a permit like any other", async () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const first = await permits.acquire(alice, client());
+    const leaver = client();
+    const granted = permits.acquire(alice, leaver);
+    first.release();
+    leave(leaver);
+    expect(permits.inFlight()).toBe(1);
+    (await granted).release();
+    expect(permits.inFlight()).toBe(0);
+  });
+
+  test("a raised maximum lets those who wait in; a lowered one turns nobody out", async () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const first = await permits.acquire(alice, client());
+    const second = permits.acquire(alice, client());
+    const third = permits.acquire({ user: "alice", max: 3 }, client());
+    expect(permits.inFlight()).toBe(3);
+    const fourth = permits.acquire(alice, client());
+    first.release();
+    (await second).release();
+    expect(permits.waiting()).toBe(1);
+    (await third).release();
+    expect(await fourth).toHaveProperty("release");
+    expect(permits.inFlight()).toBe(1);
+  });
+
+  test("closing refuses those who wait and those who come; what is held can be given back", async () => {
+    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const held = await permits.acquire(alice, client());
+    const refused = expect(permits.acquire(alice, client())).rejects.toMatchObject({ code: "shutting_down" });
+    permits.close();
+    await refused;
+    expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "shutting_down" }));
+    held.release();
+    expect([permits.inFlight(), permits.waiting(), vi.getTimerCount()]).toEqual([0, 0, 0]);
+  });
+});

@@ -1,0 +1,46 @@
+import type { ChatFinished, LoginFailed } from "../../src/events/types.ts";
+
+/** A chat of alice that went well, at 2026-11-22T10:00:00Z. */
+export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished {
+  return {
+    type: "chat.finished",
+    at: Date.UTC(2026, 10, 22, 10),
+    traceId: "trace-1",
+    ip: "192.0.2.1",
+    user: "alice",
+    model: "deepseek-flash",
+    provider: "deepseek",
+    stream: true,
+    outcome: "completed",
+    code: "ok",
+    status: 200,
+    requests: 1,
+    inputTokens: 100,
+    cachedTokens: 40,
+    outputTokens: 11,
+    reasoningTokens: 5,
+    cost: 1_500,
+    currency: "CNY",
+    estimated: false,
+    firstEventMs: 30,
+    generationMs: 200,
+    durationMs: 250.04,
+    retries: 0,
+    ...changes,
+  };
+}
+
+/** A login of alice with a wrong password. */
+export function loginFailed(changes: Partial<LoginFailed> = {}): LoginFailed {
+  return {
+    type: "login.failed",
+    at: Date.UTC(2026, 10, 22, 10),
+    traceId: "trace-2",
+    ip: "192.0.2.1",
+    user: "alice",
+    known: true,
+    result: "failure",
+    reason: "wrong password",
+    ...changes,
+  };
+}

@@ -1,0 +1,109 @@
+import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseConfig } from "../../src/config/load.ts";
+import { createLogger } from "../../src/events/logger.ts";
+import type { Clock } from "../../src/lib/clock.ts";
+import { buildServer, type Server } from "../../src/server.ts";
+import { createServices, type Services } from "../../src/services.ts";
+
+export interface ProxyOptions {
+  /** TOML beside what every test needs; may not repeat [server], [storage] or [logs]. */
+  readonly config?: string;
+  /** Where the provider "upstream" is; absent: the embedded simulator answers. */
+  readonly upstreamUrl?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly clock?: Clock;
+  /** users/NAME.toml by name; default: one user "alice". */
+  readonly users?: Readonly<Record<string, string>>;
+  /** Goes on in this folder instead of a new one. */
+  readonly folder?: string;
+  /** Keys of [server]. */
+  readonly server?: string;
+}
+
+export interface RunningProxy {
+  readonly url: string;
+  readonly folder: string;
+  readonly services: Services;
+  readonly server: Server;
+  /** Everything that the proxy has logged. */
+  readonly logLines: readonly string[];
+  /** Logs in and returns the token. */
+  login(username?: string, password?: string): Promise<string>;
+  /** Stops as SIGTERM does; the folder stays. */
+  stop(drainMs?: number): Promise<void>;
+  /** Stops and removes the folder. */
+  dispose(): Promise<void>;
+}
+
+export const alicePassword = "correct horse battery";
+
+/** The key that the proxy sends upstream in tests; it must never be seen anywhere else. */
+export const upstreamKey = "sk-upstream-sentinel-5c1f0a9e";
+
+/** Starts a whole proxy on a free port in a temporary folder. */
+export async function startProxy(options: ProxyOptions = {}): Promise<RunningProxy> {
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "proxy-")));
+  const usersDir = join(folder, "users");
+  await mkdir(usersDir, { recursive: true });
+  const users = options.users ?? { alice: userFile("alice", alicePassword) };
+  if (options.folder === undefined) {
+    for (const [name, text] of Object.entries(users)) await writeFile(join(usersDir, `${name}.toml`), text);
+  }
+  const provider =
+    options.upstreamUrl === undefined
+      ? ""
+      : `[[providers]]\nname = "upstream"\nkind = "deepseek"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
+  const text = `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${provider}\n${options.config ?? ""}`;
+  const config = parseConfig(text, "test.toml");
+  const logLines: string[] = [];
+  const log = createLogger({ level: "debug", destination: { write: (line) => logLines.push(line) } });
+  const services = await createServices({
+    loaded: { config, file: null, folder },
+    env: { DEEPSEEK_API_KEY: options.upstreamUrl === undefined ? "" : upstreamKey, ...options.env },
+    log,
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
+  });
+  const server = await buildServer(services);
+  const url = await server.listen();
+  let stopped: Promise<void> | undefined;
+  const stop = (drainMs = 0): Promise<void> => (stopped ??= server.stop(drainMs).then(() => services.close()));
+  return {
+    url,
+    folder,
+    services,
+    server,
+    logLines,
+    async login(username = "alice", password = alicePassword) {
+      const answer = await post(`${url}/auth/login`, { username, password });
+      const body = (await answer.json()) as { token?: string };
+      if (body.token === undefined) throw new Error(`login failed: ${JSON.stringify(body)}`);
+      return body.token;
+    },
+    stop,
+    async dispose() {
+      await stop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The text of a user file with a plaintext password. */
+export function userFile(username: string, password: string, rest = ""): string {
+  return `username = "${username}"\npassword = "${password}"\nquota_tier = "basic"\n${rest}`;
+}
+
+/** Posts JSON. */
+export function post(url: string, body: unknown, headers: Readonly<Record<string, string>> = {}): Promise<Response> {
+  return fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers },
+    body: JSON.stringify(body),
+  });
+}
+
+/** The header that carries a token. */
+export function bearer(token: string): { readonly authorization: string } {
+  return { authorization: `Bearer ${token}` };
+}
