@@ -3,3 +3,4 @@ import { createSimulator } from "../dist/simulator/server.js";
 
 const simulator = await createSimulator({ firstTokenMs: 0, tokensPerSecond: 0 });
 console.log(JSON.stringify({ event: "listening", url: simulator.url }));
+process.on("disconnect", () => process.exit());

@@ -1,7 +1,9 @@
+import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { createFirstAdmin } from "./accounts/first-admin.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
 import { createLogger } from "./events/logger.ts";
+import { createProcessTable } from "./lib/lock-owner.ts";
 import { buildServer } from "./server.ts";
 import { createServices, type Services } from "./services.ts";
 import { version } from "./version.ts";
@@ -33,13 +35,25 @@ async function main(): Promise<void> {
   if (values.check === true) return print(`${loaded.file ?? "the built-in config"} is fine\n`);
 
   const log = createLogger({ level: loaded.config.logs.level });
-  process.on("uncaughtException", (err) => {
-    // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.
-    log.error({ err, event: "crash" }, "an error that nobody caught; the process ends");
+  // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.
+  const die = (message: string, err?: unknown): void => {
+    log.error({ event: "crash", err }, message);
     log.flush();
     process.exit(70);
+  };
+  process.on("uncaughtException", (err) => {
+    die("an error that nobody caught; the process ends", err);
   });
-  const services = await createServices({ loaded, env: process.env, log, processMetrics: true });
+  const services = await createServices({
+    loaded,
+    env: process.env,
+    log,
+    processes: createProcessTable({ pid: process.pid, host: hostname(), exists: processExists }),
+    onLockLost: () => {
+      die("another instance has taken the users folder; this one ends without touching it");
+    },
+    processMetrics: true,
+  });
   const server = await buildServer(services);
   await greet(services);
   const url = await server.listen();
@@ -83,6 +97,16 @@ async function greet(services: Services): Promise<void> {
     print("\n  NO PROVIDER HAS AN API KEY: answers come from the built-in SIMULATOR, not from a language model.\n");
     print("  Set DEEPSEEK_API_KEY and start again to get real ones.\n\n");
     services.log.warn({ event: "simulator" }, "no provider has an API key: the built-in simulator answers");
+  }
+}
+
+/** Whether a process has this pid; one that we may not signal (EPERM) exists too. */
+function processExists(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
   }
 }
 

@@ -3,9 +3,10 @@ import { createAccess } from "./accounts/access.ts";
 import type { Chat } from "./chat/handle-chat.ts";
 import { AppError } from "./errors.ts";
 import { registerAccess } from "./http/plugins/access.ts";
-import { answerBadUrl, answerParserError, registerErrors } from "./http/plugins/errors.ts";
+import { createBadUrlAnswer, registerErrors } from "./http/plugins/errors.ts";
 import { registerJsonBody } from "./http/plugins/json-body.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
+import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
 import { registerTokens } from "./http/plugins/tokens.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -13,6 +14,7 @@ import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerLoginRoute } from "./http/routes/login.ts";
 import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
+import { createTellRefusal } from "./http/tell-refusal.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import type { Services } from "./services.ts";
 import { version } from "./version.ts";
@@ -33,21 +35,32 @@ export interface Server {
 export async function buildServer(services: Services): Promise<Server> {
   const { config, clock, log, newId, emit, ledger, limitsOf, chat } = services;
   let stopping = false;
+  const requestMs = config.server.request_seconds * 1000;
+  const tell = createTellRefusal({ log, emit, clock });
   const app = Fastify({
     logger: false,
     genReqId: requestIdOf,
     requestIdHeader: false,
     bodyLimit: config.server.body_limit_bytes,
-    requestTimeout: config.server.request_seconds * 1000,
+    requestTimeout: requestMs,
     keepAliveTimeout: 72_000,
-    http: { maxHeaderSize: 16 << 10, headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+    http: {
+      maxHeaderSize: 16 << 10,
+      // Node swaps the two times where this one is the longer.
+      headersTimeout: Math.min(10_000, requestMs),
+      connectionsCheckingInterval: Math.min(2_000, requestMs),
+      // Checked by us: Node would answer with an empty body.
+      requireHostHeader: false,
+    },
     trustProxy: config.server.trust_proxy.length === 0 ? false : config.server.trust_proxy,
     forceCloseConnections: "idle",
     return503OnClosing: false,
-    clientErrorHandler: answerParserError,
-    frameworkErrors: answerBadUrl,
+    clientErrorHandler: createParserErrors(tell),
+    frameworkErrors: createBadUrlAnswer({ log, tell }),
     routerOptions: { maxParamLength: 200 },
   });
+  // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would answer with an empty body.
+  app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
 
   registerRequestContext(app);
   app.addHook("onRequest", (_request, reply, next) => {
@@ -58,7 +71,7 @@ export async function buildServer(services: Services): Promise<Server> {
     reply.header("connection", "close");
     next(new AppError("shutting_down", { retryAfterSeconds: 1 }));
   });
-  registerErrors(app, { log, emit, clock });
+  registerErrors(app, { log, tell });
   registerJsonBody(app);
   await registerOpenapi(app, version);
 

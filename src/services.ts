@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir, unlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Account } from "./accounts/account-schema.ts";
 import { createAccountStore, type AccountStore } from "./accounts/account-store.ts";
 import { createLogin, type LoginRequest, type LoginResult } from "./accounts/login.ts";
@@ -20,8 +21,10 @@ import { createMetrics, type Metrics } from "./events/metrics.ts";
 import type { Emit } from "./events/types.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";
+import { removeTemporaries } from "./lib/atomic-file.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
-import { acquireLock } from "./lib/lock-file.ts";
+import { acquireLock, LockedError, type Lock, type LockOptions } from "./lib/lock-file.ts";
+import type { ProcessTable } from "./lib/lock-owner.ts";
 import { createMemoryLimiter } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
 import type { Permits } from "./limits/permits.ts";
@@ -67,6 +70,9 @@ export interface ServicesOptions {
   readonly loaded: LoadedConfig;
   readonly env: Env;
   readonly log: Logger;
+  readonly processes: ProcessTable;
+  /** Told once if another instance has taken the users folder: this one must end without writing to it. */
+  readonly onLockLost: () => void;
   readonly clock?: Clock;
   /** Adds the process's own metrics; once in a process. */
   readonly processMetrics?: boolean;
@@ -91,8 +97,11 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
   const logsDir = resolve(folder, config.storage.logs_dir);
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
   await mkdir(logsDir, { recursive: true, mode: 0o700 });
-  const lock = await acquireLock(join(usersDir, ".lock"), { log });
+  const { processes, onLockLost: onLost } = options;
+  const lock = await takeLock({ path: join(usersDir, ".lock"), processes, clock, onLost }, log);
   closers.push(() => lock.release());
+  // Under the lock, and before anybody writes here: what a killed process left half-written.
+  await removeTemporaries(usersDir, ".toml");
 
   const tokenKeys = await loadTokenKeys({ env, usersDir, log });
   const passwords = await createPasswords({
@@ -218,6 +227,24 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     simulated: chosen.simulated,
     close: () => closeAll(closers),
   };
+}
+
+/**
+ * Where the owner can't be seen from here (another container) and shows no sign of life, waits once until the lock may
+ * be taken. A live owner renews it in that time, and then this rejects with LockedError.
+ */
+async function takeLock(options: LockOptions, log: Logger): Promise<Lock> {
+  try {
+    return await acquireLock(options);
+  } catch (error) {
+    if (!(error instanceof LockedError) || error.staleInMs === undefined) throw error;
+    log.warn(
+      { path: error.path, wait_ms: error.staleInMs },
+      "the users folder is locked from elsewhere: waiting for it",
+    );
+    await sleep(error.staleInMs + 100);
+    return acquireLock(options);
+  }
 }
 
 /** In reverse order; what fails is told at the end, after the rest has been closed too. */

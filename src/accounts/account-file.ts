@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { link, lchown, lstat, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { readPlainFile, syncFolder, writeFileAtomic } from "../lib/atomic-file.ts";
-import { fileErrorCode } from "../lib/file-ops.ts";
+import { diskOps, fileErrorCode, type FileOps } from "../lib/file-ops.ts";
 
 /** A user file as read. */
 export interface AccountFile {
@@ -53,8 +53,8 @@ export async function readStamp(path: string): Promise<string | undefined> {
 }
 
 /** Replaces a user file: the old or the new content is there at any moment, readable by the owner alone. */
-export async function writeAccountFile(path: string, text: string): Promise<void> {
-  await writeFileAtomic(path, text, { mode: 0o600 });
+export async function writeAccountFile(path: string, text: string, ops: FileOps = diskOps): Promise<void> {
+  await writeFileAtomic(path, text, { mode: 0o600, ops });
   await giveToFolderOwner(path);
 }
 
@@ -63,9 +63,9 @@ export async function writeAccountFile(path: string, text: string): Promise<void
  *
  * @returns false where it exists, with nothing changed; of two who try at once, one gets true
  */
-export async function createAccountFile(path: string, text: string): Promise<boolean> {
+export async function createAccountFile(path: string, text: string, ops: FileOps = diskOps): Promise<boolean> {
   const draft = join(dirname(path), `.${basename(path)}.${randomBytes(8).toString("hex")}.tmp`);
-  await writeFileAtomic(draft, text, { mode: 0o600, syncFolder: false });
+  await writeFileAtomic(draft, text, { mode: 0o600, syncFolder: false, ops });
   try {
     // Unlike a rename, a link never replaces; unlike O_EXCL on the name itself, nobody sees half a file.
     await link(draft, path);
@@ -75,7 +75,7 @@ export async function createAccountFile(path: string, text: string): Promise<boo
   } finally {
     await unlink(draft);
   }
-  await syncFolder(dirname(path));
+  await syncFolder(dirname(path), ops);
   await giveToFolderOwner(path);
   return true;
 }

@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { z } from "zod";
 import type { Clock } from "../lib/clock.ts";
+import type { FileOps } from "../lib/file-ops.ts";
 import { changesDue } from "./account-changes.ts";
 import { isAccountFileName, readAccountFile, readStamp, writeAccountFile, type AccountFile } from "./account-file.ts";
 import type { AccountRecords } from "./account-records.ts";
@@ -20,6 +21,7 @@ export interface AccountLoaderOptions {
   /** Everything that touches one user's file goes through here, under the user's name. */
   readonly queue: KeyedQueue;
   readonly hashPassword: (password: string) => Promise<string>;
+  readonly fileOps?: FileOps | undefined;
 }
 
 /** Brings the records into line with the files. */
@@ -69,7 +71,7 @@ export function createAccountLoader(options: AccountLoaderOptions): AccountLoade
     }
     try {
       const text = editToml(file.text, changes);
-      await writeAccountFile(pathOf(name), text);
+      await writeAccountFile(pathOf(name), text, options.fileOps);
       records.put({ account, text, stamp: undefined });
     } catch (error) {
       records.put({ account, ...file });

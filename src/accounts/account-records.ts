@@ -16,7 +16,7 @@ export interface AccountProblem {
 export type AccountListener = (name: string, account: Account | undefined) => void;
 
 /** An account, and the text of the file that it was read from. */
-export interface AccountRecord {
+interface AccountRecord {
   readonly account: Account;
   readonly text: string;
   /** undefined where we wrote the file ourselves and have not looked at it since. */

@@ -2,13 +2,20 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { FileOps } from "../lib/file-ops.ts";
 import type { Log } from "../lib/log.ts";
 import { changesOfPatch, nextTokenVersion, type AccountPatch, type NewAccount } from "./account-changes.ts";
 import { createAccountFile, isAccountFileName, writeAccountFile } from "./account-file.ts";
 import { createAccountLoader, toAccount } from "./account-loader.ts";
 import { createAccountRecords, type AccountListener, type AccountProblem } from "./account-records.ts";
 import { createAccountSchema, type Account } from "./account-schema.ts";
-import { AccountTextError, editAccountText, newAccountText, parseAccountText } from "./account-text.ts";
+import {
+  AccountTextError,
+  checkAccountFields,
+  editAccountText,
+  newAccountText,
+  parseAccountText,
+} from "./account-text.ts";
 import { createKeyedQueue } from "./keyed-queue.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 import { checkUserName, isUserName } from "./user-name.ts";
@@ -30,6 +37,8 @@ export interface AccountStoreOptions {
   readonly debounceMs?: number;
   /** ms between two looks at the whole folder; default 30 s. */
   readonly rescanMs?: number;
+  /** How to write; the default is the disk. */
+  readonly fileOps?: FileOps;
 }
 
 /** The accounts in users/NAME.toml, and the only writer of these files. */
@@ -67,11 +76,11 @@ export interface AccountStore {
  * @throws Error where the folder cannot be made or read
  */
 export async function createAccountStore(options: AccountStoreOptions): Promise<AccountStore> {
-  const { usersDir, clock, log, hashPassword } = options;
+  const { usersDir, clock, log, hashPassword, fileOps } = options;
   const schema = createAccountSchema(options.tierNames);
   const records = createAccountRecords(log);
   const queue = createKeyedQueue();
-  const loader = createAccountLoader({ usersDir, clock, schema, records, queue, hashPassword });
+  const loader = createAccountLoader({ usersDir, clock, schema, records, queue, hashPassword, fileOps });
   const pathOf = (name: string) => join(usersDir, `${name}.toml`);
 
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
@@ -119,11 +128,13 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
     const record = records.get(name);
     if (record === undefined) throw new AppError("not_found", { message: `There is no user "${name}".` });
     const { text, account } = orInvalid(() => {
-      const text = editAccountText(record.text, changesOf(record.account));
+      const changes = changesOf(record.account);
+      checkAccountFields({ ...record.account, ...changes }, schema);
+      const text = editAccountText(record.text, changes);
       return { text, account: toAccount(parseAccountText(text, name, schema)) };
     });
     if (text === record.text) return record.account;
-    await writeAccountFile(pathOf(name), text).catch(notSaved);
+    await writeAccountFile(pathOf(name), text, fileOps).catch(notSaved);
     records.put({ account, text, stamp: undefined });
     return account;
   }
@@ -138,20 +149,13 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
       if (records.get(name) !== undefined) throw taken;
       const password_hash = await hashPassword(password);
       const now = clock.now();
-      const text = orInvalid(() =>
-        newAccountText({
-          roles: ["user"],
-          is_active: true,
-          metadata: {},
-          ...fields,
-          password_hash,
-          token_version: nextTokenVersion(0, now),
-          created_at: new Date(now),
-        }),
-      );
-      const account = orInvalid(() => toAccount(parseAccountText(text, name, schema)));
+      const { text, account } = orInvalid(() => {
+        const input = { ...fields, password_hash, token_version: nextTokenVersion(0, now), created_at: new Date(now) };
+        const text = newAccountText(checkAccountFields(input, schema));
+        return { text, account: toAccount(parseAccountText(text, name, schema)) };
+      });
       return queue.run(name, async () => {
-        if (!(await createAccountFile(pathOf(name), text).catch(notSaved))) throw taken;
+        if (!(await createAccountFile(pathOf(name), text, fileOps).catch(notSaved))) throw taken;
         records.put({ account, text, stamp: undefined });
         return account;
       });

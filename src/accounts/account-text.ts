@@ -25,15 +25,17 @@ export class AccountTextError extends Error {
  * @throws AccountTextError
  */
 export function parseAccountText(text: string, name: string, schema: z.ZodType<AccountFields>): AccountFields {
-  const { success, data, error } = schema.safeParse(parseOrExplain(text));
-  if (!success) {
-    const reasons = error.issues.map(({ path, message }) => [...path, ""].join(".").replace(/\.$/, ": ") + message);
-    throw new AccountTextError(reasons.join("; "), { param: error.issues[0]?.path.join(".") ?? "" });
-  }
-  if (data.username !== name) {
-    throw new AccountTextError(`username: expected "${name}", like the file's name`, { param: "username" });
-  }
-  return data;
+  const fields = checkAccountFields(parseOrExplain(text), schema);
+  if (fields.username === name) return fields;
+  throw new AccountTextError(`username: expected "${name}", like the file's name`, { param: "username" });
+}
+
+/** Checks values before they are written; TOML's writer drops or replaces some that it can't hold. Throws as above. */
+export function checkAccountFields(input: unknown, schema: z.ZodType<AccountFields>): AccountFields {
+  const { success, data, error } = schema.safeParse(input);
+  if (success) return data;
+  const reasons = error.issues.map(({ path, message }) => (path.length === 0 ? "" : `${path.join(".")}: `) + message);
+  throw new AccountTextError(reasons.join("; "), { param: error.issues[0]?.path.join(".") ?? "" });
 }
 
 /** The text of a new user file. Throws AccountTextError where a value cannot be written as TOML. */

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { writeFileAtomic } from "../lib/atomic-file.ts";
+import { readPlainFile, writeFileAtomic } from "../lib/atomic-file.ts";
+import { fileErrorCode } from "../lib/file-ops.ts";
 import type { Log } from "../lib/log.ts";
 
 /** The secrets that sign access tokens. */
@@ -89,12 +90,12 @@ function repeats(text: string): boolean {
 
 async function ownKeys(path: string, log: Log): Promise<TokenKeys> {
   try {
-    const keys = parseTokenKeys(await readFile(path, "utf8"), path);
+    const keys = parseTokenKeys(await readPlainFile(path), path);
     const { mode } = await stat(path);
     if ((mode & 0o077) !== 0) log.warn({ path }, "others may read the token secret: chmod 600 it and change it");
     return keys;
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+    if (fileErrorCode(error) !== "ENOENT") throw error;
   }
   const text = `auto-${randomBytes(4).toString("hex")}:${randomBytes(48).toString("base64")}\n`;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });

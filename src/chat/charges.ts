@@ -26,19 +26,19 @@ export function upperBound(request: ChatRequest, currency: string): Charge {
 
 /**
  * The last word on a request whose first event was delivered. What the provider reported counts; where it reported
- * nothing, the prompt's estimate and one token an event, flagged. An answer that the provider broke costs nothing.
+ * nothing, the prompt's estimate and what the events suggest, flagged. An answer that the provider broke costs nothing.
  */
 export function settlement(
   outcome: Outcome,
   request: ChatRequest,
-  reader: Pick<AnswerReader, "usage" | "events">,
+  reader: Pick<AnswerReader, "usage" | "outputTokens">,
   currency: string,
 ): Settlement {
   const estimated = reader.usage === null;
   const usage: TokenUsage = reader.usage ?? {
     input: promptEstimate(request),
     cached: 0,
-    output: reader.events,
+    output: reader.outputTokens,
     reasoning: 0,
   };
   const free = outcome === "upstream_failed";

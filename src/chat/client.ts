@@ -117,7 +117,7 @@ export class Client implements Hangup {
       this.abandon();
       return;
     }
-    this.#raw.end(error === null ? done : Buffer.from(`data: ${JSON.stringify(errorBody(error, this.traceId))}\n\n`));
+    this.#end(error === null ? done : Buffer.from(`data: ${JSON.stringify(errorBody(error, this.traceId))}\n\n`));
   }
 
   /** Sends one JSON and ends. */
@@ -136,7 +136,7 @@ export class Client implements Hangup {
       "x-request-id": this.traceId,
       ...headers.headers(),
     });
-    this.#raw.end(body);
+    this.#end(body);
   }
 
   /** Gives the connection up. */
@@ -161,6 +161,13 @@ export class Client implements Hangup {
       this.#lastWriteAt = this.#clock.monotonic();
     }
     this.#heartbeat = setTimeout(beat, left <= 0 ? this.#heartbeatMs : Math.ceil(left), this).unref();
+  }
+
+  #end(bytes: Buffer): void {
+    this.#raw.end(bytes);
+    // Nobody waits for the client any more, but its connection must not stay for ever either. Node's own timeout knows
+    // a slow reader from one that has stopped, and closes the connection.
+    if (this.#raw.writableLength > 0) this.#raw.setTimeout(this.#stallMs);
   }
 
   #onDrain(): void {

@@ -1,4 +1,3 @@
-import { ClientGoneError } from "../lib/hangup.ts";
 import type { AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
@@ -18,17 +17,28 @@ export function collectAnswer(exchange: Exchange, client: Client): Promise<Colle
   return new Promise((resolve) => {
     const sink = new CollectingSink((fault) => {
       client.onGone = undefined;
-      if (fault !== null) resolve({ ending: endingOfFault(fault), completion: null });
-      else resolve({ ending: completed, completion: Buffer.from(JSON.stringify(sink.collector.result())) });
+      resolve(fault === null ? serialized(sink.collector) : failed(fault));
     });
     client.onGone = () => {
       client.onGone = undefined;
-      exchange.cancel(new ClientGoneError());
       resolve({ ending: endingOfDeparture(client.departed ?? "client_gone"), completion: null });
     };
     if (client.gone) client.onGone();
     else exchange.pipe(sink);
   });
+}
+
+function serialized(collector: Collector): Collected {
+  try {
+    return { ending: completed, completion: Buffer.from(JSON.stringify(collector.result())) };
+  } catch (cause) {
+    // JSON.parse takes nesting that JSON.stringify overflows on.
+    return failed(new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause }));
+  }
+}
+
+function failed(fault: UpstreamFault): Collected {
+  return { ending: endingOfFault(fault), completion: null };
 }
 
 class CollectingSink implements AnswerSink {

@@ -1,4 +1,3 @@
-import { ClientGoneError } from "../lib/hangup.ts";
 import type { AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { UpstreamFault } from "../upstream/faults.ts";
@@ -84,8 +83,8 @@ class Relay implements AnswerSink, DrainListener {
     if (!this.#client.write(bytes, this)) this.#exchange.pause();
   }
 
+  /** The provider's answer is left running: whether it is followed to its usage report is the story's decision. */
   #leave(): void {
-    this.#exchange.cancel(new ClientGoneError());
     this.#end(endingOfDeparture(this.#client.departed ?? "client_gone"));
   }
 

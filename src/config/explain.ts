@@ -7,6 +7,12 @@ type Issue = z.core.$ZodIssue;
 /** Keys under which people put secrets; none of them belongs in a config file. */
 const secretKey = /^(api_?key|key|secret|secrets|jwt_?secrets?|password|token|access_token|redis_url)$/i;
 
+/** What the names of other keys for secrets are made of. */
+const secretWord = /key|secret|password|token/i;
+
+/** Keys whose values are not repeated: somebody may have put a secret there. */
+const secretValue = /key|secret|password|token|url/i;
+
 /**
  * One line for each thing that is wrong with a config: path, what was expected, what came.
  * @param input the parsed TOML, to say what came
@@ -19,37 +25,56 @@ function explain(issue: Issue, input: unknown): string[] {
   const path = issue.path.map(String);
   if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey([...path, key], path));
   const got = valueAt(input, path);
-  return [`${path.join(".")}: ${expectation(issue)}, got ${describe(got)}`];
+  const isText = typeof got === "string";
+  const shown = isText && secretValue.test(path.at(-1) ?? "") ? `text of ${got.length} characters` : describe(got);
+  return [`${path.join(".")}: ${expectation(issue)}, got ${shown}`];
 }
 
 function unknownKey(full: readonly string[], parent: readonly string[]): string {
   const name = full.join(".");
   const key = full.at(-1) ?? "";
-  if (secretKey.test(key)) {
+  const nearest = nearestWord(key, knownKeys(parent));
+  if (secretKey.test(key) || (nearest === undefined && secretWord.test(key))) {
     return `${name}: secrets don't belong in this file; set an environment variable (DEEPSEEK_API_KEY, JWT_SECRETS, …) or name one with api_key_env or api_key_file`;
   }
-  const nearest = nearestWord(key, knownKeys(parent));
   return `${name}: unknown key${nearest === undefined ? "" : `; did you mean "${nearest}"?`}`;
 }
 
 function expectation(issue: Issue): string {
   switch (issue.code) {
     case "invalid_type":
-      return `expected ${issue.expected === "int" ? "a whole number" : issue.expected}`;
+      return `expected ${typeNames[issue.expected] ?? issue.expected}`;
     case "too_small":
       return `expected ${issue.inclusive === true ? "at least" : "more than"} ${issue.minimum}${unit(issue.origin)}`;
     case "too_big":
       return `expected ${issue.inclusive === true ? "at most" : "less than"} ${issue.maximum}${unit(issue.origin)}`;
     case "invalid_value":
-      return `expected one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
+      return `expected ${issue.values.length > 1 ? "one of " : ""}${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
     case "invalid_union":
       return "expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8";
     case "invalid_format":
       return issue.format === "regex" ? `expected ${issue.message}` : `expected a valid ${issue.format}`;
-    default:
+    case "invalid_key":
+      return `expected another key: ${issue.issues[0]?.message ?? issue.message}`;
+    case "custom":
+    case "invalid_element":
+    case "not_multiple_of":
+    case "unrecognized_keys":
       return issue.message.startsWith("expected") ? issue.message : `expected ${issue.message}`;
   }
 }
+
+/** Zod's names of types in the words of someone who writes TOML. */
+const typeNames: Readonly<Partial<Record<string, string>>> = {
+  array: "a list",
+  boolean: "true or false",
+  date: "a date",
+  int: "a whole number",
+  number: "a number",
+  object: "a table",
+  record: "a table",
+  string: "text",
+};
 
 function unit(origin: string): string {
   return origin === "string" ? " characters" : origin === "array" ? " entries" : "";
@@ -57,17 +82,18 @@ function unit(origin: string): string {
 
 function describe(value: unknown): string {
   if (value === undefined) return "nothing";
-  if (value instanceof Date) return "a date";
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? "no date" : `the date ${value.toISOString()}`;
   if (Array.isArray(value)) return `a list of ${value.length}`;
-  if (typeof value === "object" && value !== null) return "a table";
-  return typeof value === "string" ? `text ${JSON.stringify(value.slice(0, 60))}` : `${typeof value} ${String(value)}`;
+  if (typeof value === "object") return "a table";
+  if (typeof value === "string") return `text ${JSON.stringify(value.slice(0, 60))}`;
+  return typeof value === "number" || typeof value === "boolean" ? `${typeof value} ${value}` : typeof value;
 }
 
 function valueAt(input: unknown, path: readonly string[]): unknown {
   let value = input;
   for (const key of path) {
     if (typeof value !== "object" || value === null) return undefined;
-    value = Reflect.get(value, key);
+    value = Object.hasOwn(value, key) ? Reflect.get(value, key) : undefined;
   }
   return value;
 }

@@ -26,14 +26,15 @@ export interface LoadedConfig {
  * @throws ConfigError naming file, line or path of everything that is wrong
  */
 export function loadConfig(path: string | undefined, env: Env, workingFolder: string): LoadedConfig {
-  const named = path ?? env["CONFIG_FILE"];
+  const named = path ?? nonEmpty(env.CONFIG_FILE);
   const file = resolve(workingFolder, named ?? "config.toml");
   if (named === undefined && !existsSync(file)) {
     return { config: parseConfig("", "environment", env), file: null, folder: workingFolder };
   }
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    // Refuses what is no UTF-8, where readFileSync would put replacement characters into names.
+    text = new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
   } catch (cause) {
     throw new ConfigError(`${file}: cannot be read: ${messageOf(cause)}`, { cause });
   }
@@ -60,18 +61,22 @@ export function parseConfig(text: string, name: string, env: Env = {}): Config {
   return result.data;
 }
 
+/** HOST and PORT win over the file; empty ones, as container tools like to set them, count as absent. */
 function applyEnv(input: Record<string, unknown>, env: Env, problems: string[]): void {
-  const { HOST: host, PORT: port } = env;
-  if (host === undefined && port === undefined) return;
-  const server = input["server"] ?? {};
-  if (typeof server !== "object") return;
-  if (port !== undefined && !/^\d{1,5}$/.test(port))
-    problems.push(`environment PORT: expected a port number, got "${port}"`);
-  input["server"] = {
-    ...server,
-    ...(host === undefined || host === "" ? {} : { host }),
-    ...(port === undefined ? {} : { port: Number(port) }),
-  };
+  const host = nonEmpty(env.HOST);
+  const port = nonEmpty(env.PORT);
+  const server = input.server ?? {};
+  // What is no table is refused with the rest.
+  if (typeof server !== "object" || Array.isArray(server) || server instanceof Date) return;
+  const isPort = port !== undefined && /^\d{1,5}$/.test(port) && Number(port) <= 65_535;
+  if (port !== undefined && !isPort) {
+    problems.push(`environment PORT: expected a port number, got text ${JSON.stringify(port)}`);
+  }
+  input.server = { ...server, ...(host === undefined ? {} : { host }), ...(isPort ? { port: Number(port) } : {}) };
+}
+
+function nonEmpty(text: string | undefined): string | undefined {
+  return text === "" ? undefined : text;
 }
 
 function messageOf(error: unknown): string {

@@ -1,68 +1,142 @@
 import { z } from "zod";
+import { currencyCode, isNano, moment, plainName, timezone } from "./value-schemas.ts";
 
 const maxSafe = Number.MAX_SAFE_INTEGER;
-const currency = z.string().regex(/^[A-Z]{3}$/, "a currency code such as CNY");
+const maxCost = Math.floor(maxSafe / 1e9);
+
+const counted = {
+  metric: z.enum(["requests", "tokens", "cost"]).describe("What is counted."),
+  per: z.enum(["day", "week", "month", "total"]).describe("Over which time; `total` never resets."),
+  currency: currencyCode.optional().describe("Only for cost; default quota.currency."),
+};
 
 const limitSchema = z
   .strictObject({
-    metric: z.enum(["requests", "tokens", "cost"]).describe("What is counted."),
-    per: z.enum(["day", "week", "month", "total"]).describe("Over which time; `total` never resets."),
+    ...counted,
     max: z.number().min(0).max(maxSafe).describe("The most that may be used; for cost in units of the currency."),
-    currency: currency.optional().describe("Only for cost; default quota.currency."),
   })
-  .superRefine((limit, ctx) => {
-    if (limit.metric !== "cost" && !Number.isInteger(limit.max)) {
-      ctx.addIssue({ code: "custom", path: ["max"], message: `expected a whole number of ${limit.metric}` });
-    }
-    if (limit.metric === "cost" && limit.max > maxSafe / 1e9) {
-      ctx.addIssue({ code: "custom", path: ["max"], message: `expected at most ${Math.floor(maxSafe / 1e9)}` });
-    }
-    if (limit.metric !== "cost" && limit.currency !== undefined) {
-      ctx.addIssue({ code: "custom", path: ["currency"], message: 'only a limit with metric = "cost" has a currency' });
-    }
+  .superRefine(({ max, ...limit }, ctx) => {
+    checkAmount("max", max, limit, ctx);
   });
+
+const grantSchema = z
+  .strictObject({
+    ...counted,
+    amount: z.number().min(0).max(maxSafe).describe("What is added to the limit; for cost in units of the currency."),
+    until: moment.optional().describe("Until just before then; default for ever. Without an offset in quota.timezone."),
+    reason: z.string().max(500).optional().describe("A note on why."),
+  })
+  .superRefine(({ amount, ...grant }, ctx) => {
+    checkAmount("amount", amount, grant, ctx);
+  });
+
+/** `limits` of users/NAME.toml: each replaces the tier's limit of the same metric, period and currency, or adds one. */
+export const limitsSchema = z
+  .array(limitSchema)
+  .max(100)
+  .superRefine((limits, ctx) => {
+    checkDuplicates(limits, new Set(), "", [], ctx);
+  })
+  .describe("Limits of this user in place of the tier's.");
+
+/** `grants` of users/NAME.toml: each is added to the user's limit of the same metric, period and currency, if any. */
+export const grantsSchema = z.array(grantSchema).max(1000).describe("What this user may use on top, for a time.");
 
 const tierSchema = z
   .strictObject({
     requests: z.int().min(0).optional().describe("Short for one limit of requests per month."),
-    limits: z.array(limitSchema).default([]).describe("Any number of limits; all must have room."),
+    limits: z.array(limitSchema).max(100).default([]).describe("Any number of limits; all must have room."),
   })
   .describe("A tier; `{}` means unlimited.");
 
-/** [quota]: tiers, and when their periods begin. */
-export const quotaSection = z.strictObject({
-  timezone: z
-    .string()
-    .default("Asia/Shanghai")
-    .refine(isTimezone, "an IANA time zone such as Asia/Shanghai")
-    .describe("Periods begin at midnight there."),
-  monthly_reset_day: z
-    .int()
-    .min(1)
-    .max(31)
-    .default(1)
-    .describe("Day on which a month begins; 29 to 31 fall back to the month's last day."),
-  warn_percent: z.int().min(1).max(100).default(80).describe("Use from which answers carry X-Quota-Warning."),
-  currency: currency.default("CNY").describe("Currency of cost limits that name none."),
-  tiers: z
-    .record(z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _"), tierSchema)
-    .default({
-      basic: { requests: 500, limits: [] },
-      pro: { requests: 1000, limits: [] },
-      premium: { requests: 1500, limits: [] },
-    })
-    .describe("What the users of a tier may use."),
-});
+const bytesPerToken = z.number().min(1).max(16);
 
-/** A tier as config.toml writes it. */
-export type TierConfig = Readonly<z.infer<typeof tierSchema>>;
-export type QuotaConfig = Readonly<z.infer<typeof quotaSection>>;
+/** [quota]: tiers, when their periods begin, and what is held and charged where the exact use is not known. */
+export const quotaSection = z
+  .strictObject({
+    timezone: timezone.default("Asia/Shanghai").describe("Periods begin at midnight there."),
+    monthly_reset_day: z
+      .int()
+      .min(1)
+      .max(31)
+      .default(1)
+      .describe("Day on which a month begins; 29 to 31 fall back to the month's last day."),
+    warn_percent: z.int().min(1).max(100).default(80).describe("Use from which answers carry X-Quota-Warning."),
+    currency: currencyCode.default("CNY").describe("Currency of cost limits that name none."),
+    max_output_tokens: z
+      .int()
+      .min(1)
+      .max(10_000_000)
+      .default(8192)
+      .describe("Output held from the user's limits for a request that names no max_tokens."),
+    reserve_bytes_per_token: bytesPerToken
+      .default(2)
+      .describe("A prompt is held as one token for so many bytes; lower is safer."),
+    estimate_bytes_per_token: bytesPerToken
+      .default(4)
+      .describe("A prompt is charged as one token for so many bytes where the provider reports no usage."),
+    cut_midstream: z
+      .array(z.enum(["tokens", "cost"]))
+      .default(["tokens", "cost"])
+      .describe("Limits at which an answer is cut in mid-stream once a user's budget has run out."),
+    tiers: z
+      .record(plainName, tierSchema)
+      .default({
+        basic: { requests: 500, limits: [] },
+        pro: { requests: 1000, limits: [] },
+        premium: { requests: 1500, limits: [] },
+      })
+      .describe("What the users of a tier may use."),
+  })
+  .superRefine((quota, ctx) => {
+    for (const [name, { requests, limits }] of Object.entries(quota.tiers)) {
+      const seen = new Set(requests === undefined ? [] : [limitKey({ metric: "requests", per: "month" }, "")]);
+      checkDuplicates(limits, seen, quota.currency, ["tiers", name, "limits"], ctx);
+    }
+  });
 
-function isTimezone(name: string): boolean {
-  try {
-    new Intl.DateTimeFormat("en", { timeZone: name });
-    return true;
-  } catch {
-    return false;
-  }
+/** A limit as config.toml and user files write it; `max` of cost is in units of the currency. */
+export type LimitConfig = Readonly<z.infer<typeof limitSchema>>;
+/** A grant as user files write it; `amount` of cost is in units of the currency. */
+export type GrantConfig = Readonly<z.infer<typeof grantSchema>>;
+
+type Counted = Pick<LimitConfig, "metric" | "per" | "currency">;
+
+function limitKey({ metric, per, currency }: Counted, defaultCurrency: string): string {
+  return metric === "cost" ? `${metric} ${per} ${currency ?? defaultCurrency}` : `${metric} ${per}`;
+}
+
+function checkDuplicates(
+  limits: readonly Counted[],
+  seen: Set<string>,
+  defaultCurrency: string,
+  path: readonly string[],
+  ctx: z.core.$RefinementCtx,
+): void {
+  limits.forEach((limit, index) => {
+    const key = limitKey(limit, defaultCurrency);
+    if (seen.has(key)) {
+      const message = `expected one limit of ${limit.metric} per ${limit.per}`;
+      ctx.addIssue({ code: "custom", path: [...path, index], message, input: limits });
+    }
+    seen.add(key);
+  });
+}
+
+function checkAmount(
+  key: "max" | "amount",
+  amount: number,
+  { metric, currency }: Counted,
+  ctx: z.core.$RefinementCtx,
+): void {
+  const refuse = (at: string, message: string): void => {
+    ctx.addIssue({ code: "custom", path: [at], message, input: amount });
+  };
+  // What is out of bounds has been reported already.
+  const isInBounds = amount >= 0 && amount <= maxSafe;
+  if (metric !== "cost") {
+    if (isInBounds && !Number.isInteger(amount)) refuse(key, `expected a whole number of ${metric}`);
+    if (currency !== undefined) refuse("currency", 'expected no currency, which only metric = "cost" has');
+  } else if (isInBounds && amount > maxCost) refuse(key, `expected at most ${maxCost}`);
+  else if (isInBounds && !isNano(amount)) refuse(key, "expected at most 9 decimal places");
 }

@@ -1,5 +1,7 @@
 import { z } from "zod";
+import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { quotaSection } from "./quota-schema.ts";
+import { plainName } from "./value-schemas.ts";
 
 /** A span in seconds, given in config.toml; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -52,16 +54,17 @@ const authSection = z.strictObject({
 });
 
 const providerSection = z.strictObject({
-  name: z
-    .string()
-    .regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _")
-    .describe("Name in logs and metrics."),
+  name: plainName.describe("Name in logs and metrics."),
   kind: z.enum(["deepseek", "zhipu", "openai", "simulator"]).describe("Which API it speaks."),
   base_url: z
     .url({ protocol: /^https?$/ })
     .optional()
     .describe("Where it is; each kind but `openai` has a default."),
-  api_key_env: z.string().min(1).optional().describe("Environment variable that holds the key."),
+  api_key_env: z
+    .string()
+    .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the key")
+    .optional()
+    .describe("Environment variable that holds the key."),
   api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
   models: z.array(z.string().min(1)).min(1).describe('Models it serves; globs such as "deepseek-*".'),
   priority: count(0, 1000).default(0).describe("Lower is asked first."),
@@ -75,6 +78,8 @@ const modelsSection = z.strictObject({
     .record(z.string().min(1), z.string().min(1))
     .default({})
     .describe("Names that clients send -> names that providers know."),
+  prices: pricesSchema,
+  weights: weightsSchema,
 });
 
 const timeoutsSection = z.strictObject({
@@ -124,6 +129,21 @@ const metricsSection = z.strictObject({
     .describe("Environment variable of a bearer token that may too."),
 });
 
+const abortSection = z.strictObject({
+  policy: z
+    .enum(["auto", "drain", "cancel"])
+    .default("auto")
+    .describe(
+      "What becomes of an answer whose client has left: `drain` reads on to the reported usage, `cancel` stops at once and estimates, `auto` drains where the user has limits of tokens or cost.",
+    ),
+  drain_seconds: z.number().min(0).max(600).default(5).describe("How long an answer is drained at the most."),
+  drain_tokens: count(0, 1_000_000).default(2000).describe("How many events are drained at the most; each is a token."),
+});
+
+const usageSection = z.strictObject({
+  keep_days: count(1, 3650).default(90).describe("Days of usage history that are kept."),
+});
+
 const adminSection = z.strictObject({
   allow: addresses.default(loopback).describe("Addresses from which /admin answers."),
 });
@@ -140,23 +160,30 @@ export const configSchema = z
     rate_limit: rateLimitSection.prefault({}),
     concurrency: concurrencySection.prefault({}),
     timeouts: timeoutsSection.prefault({}),
+    abort: abortSection.prefault({}),
+    usage: usageSection.prefault({}),
     logs: logsSection.prefault({}),
     metrics: metricsSection.prefault({}),
     admin: adminSection.prefault({}),
   })
   .superRefine((config, ctx) => {
-    const seen = new Set<string>();
-    config.providers.forEach((provider, index) => {
-      if (seen.has(provider.name)) {
-        ctx.addIssue({
-          code: "custom",
-          path: ["providers", index, "name"],
-          message: `another provider is called "${provider.name}" already`,
-        });
-      }
-      seen.add(provider.name);
+    const names = config.providers.map(({ name }) => name);
+    names.forEach((name, index) => {
+      const first = names.indexOf(name);
+      if (first === index) return;
+      const message = `expected another name than providers.${first} has`;
+      ctx.addIssue({ code: "custom", path: ["providers", index, "name"], message });
     });
+    // A price for a provider that does not exist would never apply, and requests would be free.
+    config.models.prices.forEach(({ provider = "simulator" }, index) => {
+      if (provider === "simulator" || names.length === 0 || names.includes(provider)) return;
+      const message = `expected the name of a provider: ${names.join(", ")}`;
+      ctx.addIssue({ code: "custom", path: ["models", "prices", index, "provider"], message });
+    });
+    checkPriceDates(config.models.prices, config.quota.timezone, ctx);
   });
+
+export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
 
 /** The parsed config, with all defaults filled in. */
 export type Config = Readonly<z.infer<typeof configSchema>>;

@@ -29,7 +29,7 @@ export interface BehaviourLogOptions {
 }
 
 /** How the behaviour log fares, for /healthz and metrics. */
-export interface BehaviourLogHealth {
+interface BehaviourLogHealth {
   /** False once closed, or where one round of writing has been going on for half a minute. */
   readonly alive: boolean;
   /** Code or message of the last failure; null since all files are written again. */

@@ -43,7 +43,7 @@ export interface ChatFinished extends EventBase {
   readonly retries: number;
 }
 
-export interface LoginSucceeded extends EventBase {
+interface LoginSucceeded extends EventBase {
   readonly type: "login.succeeded";
   readonly user: string;
 }
@@ -58,14 +58,14 @@ export interface LoginFailed extends EventBase {
   readonly reason: string;
 }
 
-export interface QuotaExceeded extends EventBase {
+interface QuotaExceeded extends EventBase {
   readonly type: "quota.exceeded";
   readonly user: string;
   readonly metric: string;
   readonly per: string;
 }
 
-export interface RateLimited extends EventBase {
+interface RateLimited extends EventBase {
   readonly type: "rate_limit.rejected";
   readonly user: string;
   /** Which rule refused: "global", "concurrency", ... A fixed set, safe as a metric label. */
@@ -73,7 +73,7 @@ export interface RateLimited extends EventBase {
 }
 
 /** A request other than a chat was answered with an error. */
-export interface RequestFailed extends EventBase {
+interface RequestFailed extends EventBase {
   readonly type: "request.failed";
   readonly code: string;
   readonly status: number;

@@ -20,6 +20,7 @@ const bodyStart = crcDigits + 1;
 const newline = 10;
 const space = 32;
 const zero = 48;
+const letterA = 97;
 
 /** The first line of a journal file. */
 export interface SegmentHeader {
@@ -58,7 +59,12 @@ export function encodeRecord(target: Buffer, seq: number, payload: string): numb
     throw new RangeError(`a journal record cannot be longer than ${maxRecordBytes} bytes`);
   }
   const end = bodyStart + target.write(body, bodyStart);
-  target.write(hex(crc32(target.subarray(bodyStart, end - 1))), 0, "latin1");
+  let sum = crc32(target.subarray(bodyStart, end - 1));
+  for (let at = crcDigits - 1; at >= 0; at--) {
+    const digit = sum & 15;
+    target[at] = digit < 10 ? zero + digit : letterA + digit - 10;
+    sum >>>= 4;
+  }
   target[crcDigits] = space;
   return end;
 }
@@ -110,7 +116,7 @@ function hexAt(bytes: Buffer, start: number): number {
   let value = 0;
   for (let at = start; at < start + crcDigits; at++) {
     const byte = bytes[at] ?? 0;
-    const digit = byte >= zero && byte <= 57 ? byte - zero : byte >= 97 && byte <= 102 ? byte - 87 : NaN;
+    const digit = byte >= zero && byte <= 57 ? byte - zero : byte >= letterA && byte < letterA + 6 ? byte - letterA + 10 : NaN;
     value = value * 16 + digit;
   }
   return value;

@@ -38,7 +38,10 @@ export function createGroupSync({ sync, intervalMs, syncedSeq, onFailure }: Grou
   let unsyncedBytes = 0;
   let timer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
+  /** Who waits for the running sync, which covers records up to `runningUpTo`, and who for the next. */
+  let served: Waiter[] = [];
   let waiting: Waiter[] = [];
+  let runningUpTo = syncedSeq;
   let failure: Error | undefined;
   let stopped = false;
 
@@ -55,32 +58,32 @@ export function createGroupSync({ sync, intervalMs, syncedSeq, onFailure }: Grou
   }
 
   async function run(): Promise<void> {
-    const waiters = waiting;
+    served = waiting;
     waiting = [];
-    const upTo = lastSeq;
+    runningUpTo = lastSeq;
     const bytes = unsyncedBytes;
     try {
       await sync();
     } catch (reason) {
-      fail(reason, waiters);
+      fail(reason);
       return;
     } finally {
       running = undefined;
     }
     // syncedAll() may have got further in the meantime.
-    if (syncedSeq < upTo) {
-      syncedSeq = upTo;
+    if (syncedSeq < runningUpTo) {
+      syncedSeq = runningUpTo;
       unsyncedBytes -= bytes;
     }
-    for (const waiter of waiters) waiter.resolve();
+    for (const waiter of served) waiter.resolve();
     if (waiting.length > 0) start();
     else if (lastSeq > syncedSeq) arm();
   }
 
-  function fail(cause: unknown, waiters: readonly Waiter[]): void {
+  function fail(cause: unknown): void {
     const reason = cause instanceof Error ? cause : new Error(String(cause));
     failure = reason;
-    for (const waiter of [...waiters, ...waiting]) waiter.reject(reason);
+    for (const waiter of [...served, ...waiting]) waiter.reject(reason);
     waiting = [];
     onFailure(reason);
   }
@@ -102,8 +105,13 @@ export function createGroupSync({ sync, intervalMs, syncedSeq, onFailure }: Grou
           reject(failure);
           return;
         }
-        waiting.push({ resolve, reject });
-        start();
+        const waiter = { resolve, reject };
+        if (running !== undefined && seq <= runningUpTo) {
+          served.push(waiter);
+        } else {
+          waiting.push(waiter);
+          start();
+        }
       });
     },
     lag: () => ({ records: lastSeq - syncedSeq, bytes: unsyncedBytes }),

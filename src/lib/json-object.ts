@@ -23,7 +23,7 @@ const messages = {
 } as const;
 
 /** Why a body was refused. */
-export type JsonRefusalReason = keyof typeof messages;
+type JsonRefusalReason = keyof typeof messages;
 
 /** A body that is not taken. The message is a sentence for its sender and quotes nothing of the body. */
 export class JsonRefusal extends Error {
@@ -203,7 +203,7 @@ function firstDuplicate(bytes: Buffer, keys: readonly number[]): string | undefi
   return undefined;
 }
 
-/** What `toString()` gives for valid UTF-8, up to seven times faster for text that is not English. */
+/** What `toString()` gives for valid UTF-8, several times faster for text that is not ASCII. */
 function decode(bytes: Buffer): string {
   return isAscii(bytes) ? bytes.toString("latin1") : transcode(bytes, "utf8", "utf16le").toString("utf16le");
 }

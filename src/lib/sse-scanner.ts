@@ -152,7 +152,7 @@ export class SseScanner {
     }
     let dataEnd = end - (event[end - 2] === CR ? 3 : 2);
     if (event[dataEnd - 1] === CR) dataEnd--;
-    this.#sink.onEvent(event, start, end, event, Math.min(dataStart, dataEnd), dataEnd, "");
+    this.#sink.onEvent(event, start, end, event, dataStart, dataEnd, "");
   }
 
   /** The general case: any fields in any order. */

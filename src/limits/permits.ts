@@ -7,7 +7,7 @@ export interface Permit {
   release(): void;
 }
 
-export interface PermitAsk {
+interface PermitAsk {
   readonly user: string;
   /** How many the user may hold now. May differ from one ask to the next; the latest counts for all who wait. */
   readonly max: number;

@@ -78,20 +78,25 @@ export function decodeLedgerRecord(payload: string): LedgerRecord | undefined {
   if (columns.length !== (kind === "charge" ? chargeLength : settleLength)) throw new Error("columns are missing");
   const user = read.text(2);
   if (!userName.test(user)) throw new Error(`${JSON.stringify(user)} is no user name`);
-  const head = { at: read.amount(1), user, requestId: read.text(3), model: read.text(4) };
-  if (kind === "charge") return { kind, ...head, charge: read.charge(5) };
+  const at = read.amount(1);
+  const requestId = read.text(3);
+  const model = read.text(4);
+  if (kind === "charge") return { kind, at, user, requestId, model, charge: read.charge(5) };
   if (kind !== "settle") throw new Error(`unknown kind ${JSON.stringify(kind)}`);
-  const usage = {
-    input: read.amount(13),
-    cached: read.amount(14),
-    output: read.amount(15),
-    reasoning: read.amount(16),
-  };
   const outcome = read.text(17);
   if (!isOutcome(outcome)) throw new Error(`unknown outcome ${JSON.stringify(outcome)}`);
   return {
-    ...{ kind, ...head, first: read.charge(5), final: read.charge(9), usage, outcome },
-    ...{ estimated: read.amount(18) === 1, settledAt: read.amount(19) },
+    kind,
+    at,
+    settledAt: read.amount(19),
+    user,
+    requestId,
+    model,
+    first: read.charge(5),
+    final: read.charge(9),
+    usage: { input: read.amount(13), cached: read.amount(14), output: read.amount(15), reasoning: read.amount(16) },
+    outcome,
+    estimated: read.amount(18) === 1,
   };
 }
 

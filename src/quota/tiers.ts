@@ -4,6 +4,7 @@ import type { Limit } from "./ledger.ts";
 
 type QuotaConfig = Config["quota"];
 type TierConfig = QuotaConfig["tiers"][string];
+type LimitConfig = TierConfig["limits"][number];
 
 /** What the users of each tier may use, worked out once. */
 export interface Tiers {
@@ -13,7 +14,7 @@ export interface Tiers {
   readonly names: readonly string[];
 }
 
-/** Throws RangeError for a cost limit with more than 9 decimal places. */
+/** Throws RangeError for a cost limit with more than 9 decimal places, which the config's schema refuses. */
 export function createTiers(quota: Pick<QuotaConfig, "tiers" | "currency">): Tiers {
   const limits = new Map(Object.entries(quota.tiers).map(([name, tier]) => [name, limitsIn(tier, quota.currency)]));
   return { limitsOf: (tier) => limits.get(tier), names: [...limits.keys()] };
@@ -22,9 +23,11 @@ export function createTiers(quota: Pick<QuotaConfig, "tiers" | "currency">): Tie
 function limitsIn(tier: TierConfig, defaultCurrency: string): readonly Limit[] {
   const monthly: Limit[] =
     tier.requests === undefined ? [] : [{ metric: "requests", per: "month", max: tier.requests }];
-  const listed = tier.limits.map(({ metric, per, max, currency }): Limit => {
-    if (metric !== "cost") return { metric, per, max };
-    return { metric, per, max: parseNano(max), currency: currency ?? defaultCurrency };
-  });
-  return [...monthly, ...listed];
+  return [...monthly, ...tier.limits.map((limit) => toLimit(limit, defaultCurrency))];
+}
+
+/** A limit as the ledger wants it: cost in nano-units, and always with its currency. Throws as above. */
+export function toLimit({ metric, per, max, currency }: LimitConfig, defaultCurrency: string): Limit {
+  if (metric !== "cost") return { metric, per, max };
+  return { metric, per, max: parseNano(max), currency: currency ?? defaultCurrency };
 }

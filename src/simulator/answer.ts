@@ -8,7 +8,7 @@ export interface Answer {
   readonly finishReason: string;
 }
 
-export interface ToolCall {
+interface ToolCall {
   readonly id: string;
   readonly name: string;
   /** JSON, in fragments. */

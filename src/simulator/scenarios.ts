@@ -73,7 +73,7 @@ export interface Scenario {
  * | sim-long | N tokens (10000) without pacing |
  * | sim-burst | N tokens (98: 100 data events and [DONE]) at once |
  * | sim-fast | a short answer at once |
- * | sim-paced | 200 tokens (or max_tokens) at N a second (20), the first at once |
+ * | sim-paced | max_tokens (200) tokens at N a second (20), the first at once |
  */
 export const scenarios: ReadonlyMap<string, Scenario> = new Map<string, Scenario>([
   ["sim-400", { refusal: () => refuse(400, "invalid_request_error", "Invalid Format") }],
@@ -115,7 +115,7 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map<string, Scenario
   ["sim-long", { answer: (request) => cannedAnswer(request.argument ?? 10_000, request), pace: atOnce }],
   ["sim-burst", { answer: (request) => cannedAnswer(request.argument ?? 98, request), pace: atOnce }],
   ["sim-fast", { answer: (request) => cannedAnswer(10, request), pace: atOnce }],
-  ["sim-paced", { answer: (request) => cannedAnswer(200, request), pace: steady }],
+  ["sim-paced", { answer: (request) => cannedAnswer(request.maxTokens ?? 200, request), pace: steady }],
 ]);
 
 const maxHugeBytes = 64 << 20;

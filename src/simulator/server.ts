@@ -26,7 +26,7 @@ export interface SimulatorOptions {
 }
 
 /** What has happened since the start, in chat requests. */
-export interface SimulatorStats {
+interface SimulatorStats {
   readonly requests: number;
   /** Being answered now. */
   readonly open: number;

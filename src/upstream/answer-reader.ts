@@ -1,4 +1,4 @@
-import { SseScanner, type SseSink } from "../lib/sse-scanner.ts";
+import { SseEventTooLargeError, SseScanner, type SseSink } from "../lib/sse-scanner.ts";
 import { mayHoldFacts, readChunkFacts, type ChunkFacts } from "./chunk-facts.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
 import { withoutSecret } from "./error-answer.ts";
@@ -29,6 +29,14 @@ export interface AnswerSink {
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
 const doneMarker = Buffer.from("[DONE]");
+/** An event of one token is about 283 bytes of JSON, 311 with reasoning; what is above that is text. */
+const frameBytes = 400;
+const bytesPerToken = 4;
+
+function tokensOf(bytes: number): number {
+  return bytes <= frameBytes ? 1 : Math.ceil((bytes - frameBytes) / bytesPerToken);
+}
+
 /** Finish reasons by which a provider says that it could not finish (DeepSeek's and Zhipu's). */
 const brokenFinishes: ReadonlySet<string> = new Set(["insufficient_system_resource", "network_error"]);
 const openBrace = 0x7b;
@@ -43,9 +51,10 @@ export class AnswerReader implements SseSink {
   usage: ReportedUsage | null = null;
   finishReason: string | null = null;
   done = false;
-  /** Data events handed on, and the bytes of their JSON. */
+  /** Data events handed on. */
   events = 0;
-  bytes = 0;
+  /** Tokens of output as the events suggest: one an event, more where an event is large. */
+  outputTokens = 0;
   fault: UpstreamFault | null = null;
   readonly #provider: Provider;
   readonly #sink: AnswerSink;
@@ -62,6 +71,7 @@ export class AnswerReader implements SseSink {
     try {
       this.#scanner.push(chunk);
     } catch (cause) {
+      if (!(cause instanceof SseEventTooLargeError)) throw cause;
       this.fault ??= this.#invalid("an event is larger than 16 MiB", cause);
     }
     this.#sink.onBatch();
@@ -101,7 +111,7 @@ export class AnswerReader implements SseSink {
       return;
     }
     this.events++;
-    this.bytes += dataEnd - dataStart;
+    this.outputTokens += tokensOf(dataEnd - dataStart);
     this.#sink.onEvent(event, start, end, data, dataStart, dataEnd, usageOnly);
   }
 

@@ -5,34 +5,14 @@ import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
 import { createAccountStore, type AccountStore, type AccountStoreOptions } from "../../src/accounts/account-store.ts";
 import type { Hasher } from "../../src/accounts/password.ts";
-import type { Log } from "../../src/lib/log.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
+import { createManualClock } from "../support/manual-clock.ts";
 
 /** A folder of its own for this test. */
 export async function useUsersDir(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "accounts-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   return dir;
-}
-
-/** A log that remembers its lines as text. */
-export function createMemoryLog(): Log & { readonly lines: string[] } {
-  const lines: string[] = [];
-  const write = (level: string) => (facts: object, message: string) => {
-    lines.push(`${level} ${message} ${JSON.stringify(facts)}`);
-  };
-  return { lines, debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
-}
-
-/** A clock that stands still until it is turned. */
-export function createFakeClock(start = Date.UTC(2026, 10, 22)) {
-  let passed = 0;
-  return {
-    now: () => start + passed,
-    monotonic: () => passed,
-    pass: (ms: number) => {
-      passed += ms;
-    },
-  };
 }
 
 /** What a fake hash of this password looks like. Weak parameters make it one that asks for a rehash. */
@@ -78,10 +58,10 @@ export function createFakeHasher() {
 
 /** A store over the folder with a fake hasher; closed after the test. */
 export async function useStore(usersDir: string, options: Partial<AccountStoreOptions> = {}) {
-  const log = createMemoryLog();
+  const log = createCapturedLog();
   const store = await createAccountStore({
     usersDir,
-    clock: createFakeClock(),
+    clock: createManualClock(Date.UTC(2026, 10, 22)),
     log,
     tierNames: ["basic", "premium"],
     hashPassword: (password) => Promise.resolve(fakeHash(password)),

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { loadTokenKeys, parseTokenKeys } from "../../src/accounts/token-keys.ts";
-import { createMemoryLog, useUsersDir } from "./support.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
+import { useUsersDir } from "./support.ts";
 
 const newSecret = () => randomBytes(32).toString("base64");
 
@@ -63,12 +64,12 @@ describe("parseTokenKeys", () => {
 describe("loadTokenKeys", () => {
   it("makes a secret once, readable by the owner alone, and says so", async () => {
     const usersDir = await useUsersDir();
-    const log = createMemoryLog();
+    const log = createCapturedLog();
     const first = await loadTokenKeys({ env: { JWT_SECRETS: "" }, usersDir, log });
     expect((await stat(join(usersDir, ".keys", "jwt"))).mode & 0o777).toBe(0o600);
     expect((await stat(join(usersDir, ".keys"))).mode & 0o777).toBe(0o700);
     expect(log.lines).toHaveLength(1);
-    expect(log.lines.join()).not.toContain(first.signing.secret);
+    expect(JSON.stringify(log.lines)).not.toContain(first.signing.secret);
 
     const second = await loadTokenKeys({ env: {}, usersDir, log });
     expect(second.signing).toEqual(first.signing);
@@ -77,11 +78,11 @@ describe("loadTokenKeys", () => {
 
   it("warns when others may read its own secret", async () => {
     const usersDir = await useUsersDir();
-    const log = createMemoryLog();
+    const log = createCapturedLog();
     await loadTokenKeys({ env: {}, usersDir, log });
     await chmod(join(usersDir, ".keys", "jwt"), 0o644);
     await loadTokenKeys({ env: {}, usersDir, log });
-    expect(log.lines.at(-1)).toContain("others may read the token secret");
+    expect(log.lines.at(-1)?.message).toContain("others may read the token secret");
   });
 
   it("reads JWT_SECRETS_FILE, a link too, as secret mounts are", async () => {
@@ -90,20 +91,20 @@ describe("loadTokenKeys", () => {
     await writeFile(join(usersDir, "mounted"), `k1:${secret}\n`);
     await symlink(join(usersDir, "mounted"), join(usersDir, "link"));
     const env = { JWT_SECRETS_FILE: join(usersDir, "link") };
-    const keys = await loadTokenKeys({ env, usersDir, log: createMemoryLog() });
+    const keys = await loadTokenKeys({ env, usersDir, log: createCapturedLog() });
     expect(keys.signing).toEqual({ kid: "k1", secret });
   });
 
   it("refuses a file that is not there, and both variables at once", async () => {
     const usersDir = await useUsersDir();
-    const load = (env: Record<string, string>) => loadTokenKeys({ env, usersDir, log: createMemoryLog() });
+    const load = (env: Record<string, string>) => loadTokenKeys({ env, usersDir, log: createCapturedLog() });
     await expect(load({ JWT_SECRETS_FILE: join(usersDir, "none") })).rejects.toThrow(/cannot be read/);
     await expect(load({ JWT_SECRETS_FILE: "x", JWT_SECRETS: "y" })).rejects.toThrow(/both set/);
   });
 
   it("refuses a damaged file of its own instead of replacing it", async () => {
     const usersDir = await useUsersDir();
-    const log = createMemoryLog();
+    const log = createCapturedLog();
     await loadTokenKeys({ env: {}, usersDir, log });
     await writeFile(join(usersDir, ".keys", "jwt"), "");
     await expect(loadTokenKeys({ env: {}, usersDir, log })).rejects.toThrow(/no kid:secret/);

@@ -66,7 +66,7 @@ describe("editToml", () => {
       fc.array(fc.string()),
       fc.dictionary(key, fc.string()),
     );
-    const comment = fc.string({ unit: fc.constantFrom(..."abc #=[]\"'"), maxLength: 12 });
+    const comment = fc.string({ unit: fc.constantFrom(...Array.from("abc #=[]\"'")), maxLength: 12 });
     fc.assert(
       fc.property(
         fc.dictionary(key, value),

@@ -32,7 +32,7 @@ it("refuses what is not text, and says what would be right", () => {
 it("accepts nothing that is not safe as a file name on every system", () => {
   const names = fc.oneof(
     fc.string({ unit: "binary", maxLength: 40 }),
-    fc.string({ unit: fc.constantFrom(..."abzAZ09-_./\\ \0:~а"), maxLength: 40 }),
+    fc.string({ unit: fc.constantFrom(...Array.from("abzAZ09-_./\\ \0:~а")), maxLength: 40 }),
     fc.constantFrom(...refused),
   );
   fc.assert(

@@ -16,7 +16,8 @@ describe("a streamed chat", () => {
     upstream = await startScriptedUpstream();
     proxy = await startProxy({
       upstreamUrl: upstream.url,
-      config: "[timeouts]\nidle_seconds = 0.3\nstalled_reader_seconds = 0.3\nfirst_event_seconds = 0.5\nheartbeat_seconds = 5\n",
+      config:
+        "[timeouts]\nidle_seconds = 0.3\nstalled_reader_seconds = 0.3\nfirst_event_seconds = 0.5\nheartbeat_seconds = 5\n",
     });
     token = await proxy.login();
   });
@@ -62,9 +63,16 @@ describe("a streamed chat", () => {
     await call.delta("x");
     await opening;
     expect(call.headers.authorization).toMatch(/^Bearer sk-upstream-sentinel/);
-    expect(Object.keys(call.headers).sort()).toEqual(
-      ["accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent"],
-    );
+    expect(Object.keys(call.headers).sort()).toEqual([
+      "accept",
+      "accept-encoding",
+      "authorization",
+      "connection",
+      "content-length",
+      "content-type",
+      "host",
+      "user-agent",
+    ]);
     // Unknown fields and the spelling of numbers pass through untouched.
     expect(call.rawBody.toString()).toContain('"seed": 12345678901234567890');
     expect(call.body).toMatchObject({ stream: true, stream_options: { include_usage: true } });

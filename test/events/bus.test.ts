@@ -46,7 +46,7 @@ describe("event bus", () => {
       bus.emit(chatFinished());
       clock.advance(1000);
     }
-    expect(log.lines.map(({ level, facts }) => [level, facts["sink"], facts["errors"]])).toEqual([
+    expect(log.lines.map(({ level, facts }) => [level, facts.sink, facts.errors])).toEqual([
       ["error", "broken", 1],
       ["error", "broken", 11],
     ]);

@@ -92,7 +92,7 @@ describe("logger", () => {
   test("survives facts that go round in circles", () => {
     const { log, text } = capture();
     const circle: Record<string, unknown> = { password: "planted" };
-    circle["self"] = circle;
+    circle.self = circle;
     log.info(circle, "m");
     expect(text()).toContain("too deep");
     expect(text()).not.toContain("planted");

@@ -1,7 +1,7 @@
-import { mkdtemp, readFile, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readFile, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { openAppendFile } from "../../src/lib/append-file.ts";
 
 let folder: string;
@@ -31,6 +31,26 @@ describe("append file", () => {
     expect(file.size).toBe(14);
     await file.close();
     expect(await readFile(name, "utf8")).toBe('one\n{"tor\ntwo\n');
+  });
+
+  test("takes back a part that was written before the disk was full", async () => {
+    const name = path.join(folder, "a");
+    const file = await openAppendFile(name);
+    await file.append(Buffer.from("one\n"));
+    const probe = await open(name);
+    const handles = Object.getPrototypeOf(probe) as FileHandle;
+    await probe.close();
+    vi.spyOn(handles, "appendFile").mockImplementationOnce(async function (this: FileHandle, bytes) {
+      await this.write(bytes.toString().slice(0, 2));
+      throw new Error("no space left");
+    });
+    await expect(file.append(Buffer.from("two\n"))).rejects.toThrow("no space left");
+    vi.restoreAllMocks();
+    expect(await readFile(name, "utf8")).toBe("one\n");
+    await file.append(Buffer.from("two\n"));
+    expect(await readFile(name, "utf8")).toBe("one\ntwo\n");
+    expect(file.size).toBe(8);
+    await file.close();
   });
 
   test("is readable by its owner only", async () => {

@@ -139,6 +139,7 @@ describe("SseScanner", () => {
     ["data:\r\n\n", [{ name: "", data: "" }]],
     ["data\n\n", [{ name: "", data: "" }]],
     ["\uFEFFdata: a\n\n", [{ name: "", data: "a" }]],
+    ["data: a\n\n\uFEFFdata: b\n\n", [{ name: "", data: "a" }]],
     ["\n\r\n\ndata: a\n\n", [{ name: "", data: "a" }]],
     ["data: a\ndata:\ndata: b\n\n", [{ name: "", data: "a\n\nb" }]],
     ["id: 1\nevent: error\nretry: 5\ndata: a\n\n", [{ name: "error", data: "a" }]],
@@ -184,6 +185,16 @@ describe("SseScanner", () => {
     expect(buffers.every((buffer) => buffer === chunk)).toBe(true);
   });
 
+  it("searches each whole event once", () => {
+    const chunk = Buffer.from("data: a\n\n".repeat(50));
+    const searched = vi.spyOn(Buffer.prototype, "indexOf");
+    const seen = scan([chunk]);
+    const searches = searched.mock.calls.length;
+    vi.restoreAllMocks();
+    expect(seen.blocks).toHaveLength(50);
+    expect(searches).toBe(50);
+  });
+
   it.each([1, 7, 1000])("copies and searches an event in slices of %i bytes in linear work", (size) => {
     const bytes = Buffer.from(`data: ${"x".repeat(50_000)}\n\n`);
     const chunks = Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) =>
@@ -192,8 +203,8 @@ describe("SseScanner", () => {
     const copied = vi.spyOn(Buffer.prototype, "copy");
     const searched = vi.spyOn(Buffer.prototype, "indexOf");
     const seen = scan(chunks);
-    const copiedBytes = copied.mock.results.reduce((sum, { value }) => sum + Number(value), 0);
-    const searchedBytes = searched.mock.contexts.reduce((sum, buffer) => sum + (buffer as Buffer).length, 0);
+    const copiedBytes = copied.mock.results.reduce((sum, result) => sum + Number(result.value), 0);
+    const searchedBytes = (searched.mock.contexts as Buffer[]).reduce((sum, buffer) => sum + buffer.length, 0);
     vi.restoreAllMocks();
     expect(seen.events()).toHaveLength(1);
     expect(copiedBytes).toBeLessThan(3 * bytes.length);

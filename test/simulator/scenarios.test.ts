@@ -141,7 +141,9 @@ describe("events that are bent", () => {
     for (const model of ["sim-crlf", "sim-nospace", "sim-bytes"]) {
       const { stream, events } = await answer(model);
       texts.set(model, stream.text);
-      expect(events.map((event) => event.json?.choices[0].delta.content ?? "").join("")).toMatch(/simulator|One chunk after/);
+      expect(events.map((event) => event.json?.choices[0].delta.content ?? "").join("")).toMatch(
+        /simulator|One chunk after/,
+      );
       expect(isDone(events.at(-1))).toBe(true);
     }
     expect(texts.get("sim-crlf")?.replaceAll("\r\n", "")).not.toContain("\n");

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
 /** What is done to the bytes of one direction. All may be changed while they flow. */
-export interface Faults {
+interface Faults {
   /** Delay of every piece, in ms. */
   latencyMs: number;
   /** 0 is unlimited. */

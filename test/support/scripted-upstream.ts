@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { createMailbox } from "./mailbox.ts";
 
 /** One request that has arrived in full, answered by hand. */
-export interface UpstreamCall {
+interface UpstreamCall {
   readonly method: string;
   /** Path and query. */
   readonly url: string;

@@ -17,7 +17,7 @@ export interface SseEvent {
 }
 
 /** What tests look at in an event: a chunk's fields, or an error's. A view for convenience; nothing has checked it. */
-export interface StreamJson {
+interface StreamJson {
   readonly id: string;
   readonly model: string;
   readonly choices: readonly [StreamChoice];

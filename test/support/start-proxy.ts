@@ -1,9 +1,10 @@
 import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseConfig } from "../../src/config/load.ts";
 import { createLogger } from "../../src/events/logger.ts";
 import type { Clock } from "../../src/lib/clock.ts";
+import { createProcessTable } from "../../src/lib/lock-owner.ts";
 import { buildServer, type Server } from "../../src/server.ts";
 import { createServices, type Services } from "../../src/services.ts";
 
@@ -63,6 +64,10 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     loaded: { config, file: null, folder },
     env: { DEEPSEEK_API_KEY: options.upstreamUrl === undefined ? "" : upstreamKey, ...options.env },
     log,
+    processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
+    onLockLost: () => {
+      throw new Error("the lock was lost");
+    },
     ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
   const server = await buildServer(services);

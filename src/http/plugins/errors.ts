@@ -1,16 +1,13 @@
-import { randomUUID } from "node:crypto";
-import type { Socket } from "node:net";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { AppError, errorBody, type ErrorCode } from "../../errors.ts";
-import type { Emit } from "../../events/types.ts";
-import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
+import type { TellRefusal } from "../tell-refusal.ts";
 
 declare module "fastify" {
-  interface FastifyContextConfig {
-    /** Whether the route tells of its own failures; else each is a request.failed event. */
-    reportsItself?: boolean;
+  interface FastifyRequest {
+    /** Set by a handler that tells of its failures itself, from then on. */
+    reported: boolean;
   }
 }
 
@@ -23,20 +20,14 @@ const fastifyCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>(
   ["FST_ERR_BAD_URL", "not_found"],
 ]);
 
-/** Errors of Node's HTTP parser that have a status of their own. */
-const parserCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
-  ["HPE_HEADER_OVERFLOW", "headers_too_large"],
-  ["ERR_HTTP_REQUEST_TIMEOUT", "request_timeout"],
-]);
-
 interface ErrorsOptions {
   readonly log: Log;
-  readonly emit: Emit;
-  readonly clock: Clock;
+  readonly tell: TellRefusal;
 }
 
 /** One place where errors become answers. */
 export function registerErrors(app: FastifyInstance, options: ErrorsOptions): void {
+  app.decorateRequest("reported", false);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     answer(toAppError(error), request, reply, options);
   });
@@ -45,50 +36,31 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
   });
 }
 
-/** What fastify calls for a URL that it can't decode; the error handler never sees those. */
-export function answerBadUrl(_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  const error = new AppError("not_found");
-  void reply.code(error.status).header("x-request-id", request.id).send(errorBody(error, request.id));
+/** Makes the answer to a URL that fastify can't decode; hooks and the error handler never see those. */
+export function createBadUrlAnswer(options: ErrorsOptions) {
+  return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+    reply.header("x-request-id", request.id);
+    answer(new AppError("not_found"), request, reply, options);
+  };
 }
 
-/** Answers what Node's HTTP parser refused, and closes: nothing that follows on such a connection can be trusted. */
-export function answerParserError(error: Error & { readonly code?: string }, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const traceId = randomUUID();
-  const refusal = new AppError(parserCodes.get(error.code ?? "") ?? "bad_http");
-  const body = JSON.stringify(errorBody(refusal, traceId));
-  const head = [
-    `HTTP/1.1 ${refusal.status} ${refusal.code}`,
-    "content-type: application/json; charset=utf-8",
-    `content-length: ${Buffer.byteLength(body)}`,
-    `x-request-id: ${traceId}`,
-    "connection: close",
-  ];
-  socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
-  socket.destroySoon();
-}
-
-function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, options: ErrorsOptions): void {
-  const { log, emit, clock } = options;
+function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, { log, tell }: ErrorsOptions): void {
   const { retryAfterSeconds, shouldRetry } = error.extras;
+  const route = request.routeOptions.url;
   if (error.code === "internal_error") {
-    log.error(
-      { trace_id: request.id, route: request.routeOptions.url, err: error.cause },
-      "a request failed for a reason of our own",
-    );
+    log.error({ trace_id: request.id, route, err: error.cause }, "a request failed for a reason of our own");
   }
-  if (request.routeOptions.config.reportsItself !== true) {
-    const { code, status } = error;
-    emit({ type: "request.failed", at: clock.now(), traceId: request.id, ip: request.ip, code, status });
+  // Whoever left before the request was complete gets no answer; and what the parser refused has been told of.
+  const left = request.raw.destroyed && !request.raw.complete;
+  if (!request.reported && !left) {
+    tell(error, { traceId: request.id, ip: request.ip, route, user: request.account?.username });
   }
   if (retryAfterSeconds !== undefined) reply.header("retry-after", Math.max(1, Math.ceil(retryAfterSeconds)));
   if (shouldRetry !== undefined) reply.header("x-should-retry", String(shouldRetry));
   if (error.status === 401) reply.header("www-authenticate", "Bearer");
-  // The rest of a refused body is not worth reading.
-  if (error.status === 413 || error.status === 408) reply.header("connection", "close");
+  // Fastify closes behind a body that it has refused. Where the rest is still on its way that is a reset, and the client
+  // would never learn why. It is read and thrown away instead, for server.request_seconds at most.
+  if (error.status === 413 || error.code === "invalid_json") reply.removeHeader("connection");
   void reply
     .code(error.status)
     .type("application/json; charset=utf-8")

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import { AppError } from "../../errors.ts";
 import { JsonRefusal, parseJsonObject, type JsonObject } from "../../lib/json-object.ts";
 
@@ -23,6 +23,13 @@ export function registerJsonBody(app: FastifyInstance): void {
       done(error instanceof Error ? error : new Error(String(error)));
     }
   });
+}
+
+/** The body on a route with `keepBytes`. Throws AppError invalid_json where the request has none. */
+export function bodyOfRequest(request: FastifyRequest): JsonObject {
+  // Without a content type and a length, fastify goes on to the handler without a body.
+  if (request.body === undefined) throw new AppError("invalid_json", { message: "A JSON body is required." });
+  return request.body as JsonObject;
 }
 
 function parse(body: string | Buffer): JsonObject {

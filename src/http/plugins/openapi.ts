@@ -19,7 +19,5 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
       return { schema: isPublic ? { ...schema, security: [] } : schema, url };
     },
   });
-  app.get("/openapi.json", { config: { access: "public", reportsItself: true }, schema: { hide: true } }, () =>
-    app.swagger(),
-  );
+  app.get("/openapi.json", { config: { access: "public" }, schema: { hide: true } }, () => app.swagger());
 }

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { FastifyInstance } from "fastify";
 import type { Account } from "../../accounts/account-schema.ts";
+import { AppError } from "../../errors.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -23,6 +24,16 @@ export function registerRequestContext(app: FastifyInstance): void {
   app.decorateRequest("account", null);
   app.addHook("onRequest", (request, reply, next) => {
     reply.header("x-request-id", request.id);
-    next();
+    if (namesItsHost(request.raw)) next();
+    else next(new AppError("bad_http", { message: "The request must have one Host header." }));
   });
+}
+
+/** RFC 9112, 3.2: a request with two hosts, or from HTTP/1.1 on with none, is refused. */
+function namesItsHost({ rawHeaders, httpVersion }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    if (rawHeaders[at]?.length === 4 && rawHeaders[at]?.toLowerCase() === "host") hosts++;
+  }
+  return hosts === 1 || (hosts === 0 && httpVersion === "1.0");
 }

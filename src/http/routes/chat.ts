@@ -2,8 +2,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { Client } from "../../chat/client.ts";
 import type { Chat } from "../../chat/handle-chat.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { JsonObject } from "../../lib/json-object.ts";
 import { accountOfRequest } from "../plugins/access.ts";
+import { bodyOfRequest } from "../plugins/json-body.ts";
 import { chatBody, chatCompletion } from "../schemas/chat.ts";
 import { errorSchema } from "../schemas/errors.ts";
 
@@ -30,7 +30,7 @@ function registerChatRoute(
   app.post(
     path,
     {
-      config: { keepBytes: true, reportsItself: true },
+      config: { keepBytes: true },
       // The hot way: the body is checked by hand in chat-request.ts, and the answer is written raw.
       validatorCompiler: () => () => true,
       schema: {
@@ -40,13 +40,12 @@ function registerChatRoute(
         response: { 200: chatCompletion, "4xx": errorSchema, "5xx": errorSchema },
       },
     },
-    (request: FastifyRequest, reply: FastifyReply) =>
-      chat.handle({
-        account: accountOfRequest(request),
-        ip: request.ip,
-        body: request.body as JsonObject,
-        streamByDefault,
-        client: new Client(reply, request.id, clock, stallMs),
-      }),
+    (request: FastifyRequest, reply: FastifyReply) => {
+      const account = accountOfRequest(request);
+      const body = bodyOfRequest(request);
+      request.reported = true;
+      const client = new Client(reply, request.id, clock, stallMs);
+      return chat.handle({ account, ip: request.ip, body, streamByDefault, client });
+    },
   );
 }

@@ -26,7 +26,7 @@ export function registerLoginRoute(
   app.withTypeProvider<ZodTypeProvider>().post(
     "/auth/login",
     {
-      config: { access: "public", reportsItself: true },
+      config: { access: "public" },
       schema: {
         summary: "Log in",
         tags: ["auth"],
@@ -36,6 +36,7 @@ export function registerLoginRoute(
     },
     async (request, reply) => {
       const { username, password } = request.body;
+      request.reported = true;
       const { token, expiresAt } = await options.login({ username, password, ip: request.ip, traceId: request.id });
       reply.header("cache-control", "no-store");
       const expiresIn = Math.max(0, Math.floor((expiresAt - options.clock.now()) / 1000));

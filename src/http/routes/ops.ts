@@ -25,7 +25,7 @@ interface OpsOptions {
 
 /** /livez: the process runs. /healthz: it can do its work (503 where not). /metrics: figures for Prometheus. */
 export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): void {
-  const open = { config: { access: "public" as const, reportsItself: true } };
+  const open = { config: { access: "public" as const } };
 
   app.get("/livez", { ...open, schema: { summary: "Whether the process runs", tags: ["operations"] } }, () => ({
     status: "ok",

@@ -1,0 +1,60 @@
+// Writes README's tables of config keys and error codes from the code, between their markers.
+// `npm run docs` writes; `npm run docs -- --check` fails where README is behind.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import "./build-if-stale.mjs";
+
+const root = join(import.meta.dirname, "..");
+const { configSchema } = await import("../dist/config/schema.js");
+const { errorTable } = await import("../dist/errors.js");
+
+function inner(schema) {
+  return schema.def?.innerType === undefined ? schema : inner(schema.def.innerType);
+}
+
+function defaultOf(schema) {
+  if (schema.def?.type === "default") return schema.def.defaultValue;
+  return schema.def?.innerType === undefined ? undefined : defaultOf(schema.def.innerType);
+}
+
+function describe(schema) {
+  return schema.description ?? (schema.def?.innerType === undefined ? "" : describe(schema.def.innerType));
+}
+
+function rows(schema, path) {
+  const bare = inner(schema);
+  if (bare.shape !== undefined) return Object.entries(bare.shape).flatMap(([key, child]) => rows(child, [...path, key]));
+  const element = bare.def?.element;
+  if (element !== undefined && inner(element).shape !== undefined) return rows(element, [...path.slice(0, -1), `[${path.at(-1)}]`]);
+  const value = bare.def?.valueType;
+  if (value !== undefined && inner(value).shape !== undefined) return rows(value, [...path, "NAME"]);
+  const preset = defaultOf(schema);
+  const shown = preset === undefined ? "" : `\`${JSON.stringify(preset)}\``;
+  return [`| \`${path.join(".")}\` | ${shown} | ${describe(schema).replaceAll("|", "\\|")} |`];
+}
+
+const tables = {
+  config: ["| key | default | what it does |", "|---|---|---|", ...rows(configSchema, [])],
+  errors: [
+    "| status | code | type | retry | message |",
+    "|---|---|---|---|---|",
+    ...Object.entries(errorTable).map(
+      ([code, { status, type, message, retryable }]) =>
+        `| ${status} | \`${code}\` | ${type} | ${retryable ? "yes" : "no"} | ${message} |`,
+    ),
+  ],
+};
+
+const file = join(root, "README.md");
+const before = readFileSync(file, "utf8");
+let after = before;
+for (const [name, lines] of Object.entries(tables)) {
+  const block = new RegExp(`(<!-- ${name}:start -->\n)[^]*?(<!-- ${name}:end -->)`);
+  if (!block.test(after)) throw new Error(`README.md has no markers for the ${name} table`);
+  after = after.replace(block, (_all, start, end) => `${start}${lines.join("\n")}\n${end}`);
+}
+if (process.argv.includes("--check")) {
+  if (after !== before) throw new Error("README.md's tables are behind the code: npm run docs");
+} else {
+  writeFileSync(file, after);
+}

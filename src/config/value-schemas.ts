@@ -1,0 +1,58 @@
+import { TomlDate } from "smol-toml";
+import { z } from "zod";
+import { parseNano } from "../lib/money.ts";
+
+const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"));
+
+/** What providers and tiers may be called: names end up in logs, metrics and records. */
+export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _");
+
+/** A currency of ISO 4217. */
+export const currencyCode = z
+  .string()
+  .refine((code) => currencies.has(code), "expected a currency code of ISO 4217 such as CNY");
+
+/** An IANA time zone. */
+export const timezone = z.string().refine(isTimezone, "expected an IANA time zone such as Asia/Shanghai");
+
+/** A date, or a date and time with or without an offset; a time alone is refused. */
+export const moment = z
+  .date()
+  .refine(
+    (date) => !(date instanceof TomlDate && date.isTime()),
+    "expected a date such as 2026-09-10 or 2026-09-10T00:00:00+08:00",
+  );
+
+/** A day of the calendar, without a time. */
+export const day = z
+  .date()
+  .refine((date) => date instanceof TomlDate && date.isDate(), "expected a date without a time, such as 2026-10-01");
+
+/** A decimal from 0 to `max` with at most 9 places, so that it is a whole number of nano-units. */
+export function nanoDecimal(max: number) {
+  return z
+    .number()
+    .min(0)
+    .max(max)
+    .refine((amount) => amount < 0 || amount > max || isNano(amount), "expected at most 9 decimal places");
+}
+
+/** Whether an amount of money is a whole number of nano-units that fits. */
+export function isNano(amount: number): boolean {
+  try {
+    parseNano(amount);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether Intl knows a time zone. */
+export function isTimezone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,72 @@
+import { randomUUID } from "node:crypto";
+import { STATUS_CODES, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { AppError, errorBody, type ErrorCode } from "../../errors.ts";
+import type { TellRefusal } from "../tell-refusal.ts";
+
+/** Errors of Node's HTTP parser that have a status of their own. */
+const parserCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
+  ["HPE_HEADER_OVERFLOW", "headers_too_large"],
+  ["ERR_HTTP_REQUEST_TIMEOUT", "request_timeout"],
+]);
+
+/** The client has left, perhaps in the middle of a request. */
+const departures: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
+
+/** How long a refused connection may go on sending, in ms. What it sends is thrown away. */
+const lingerMs = 1000;
+
+/**
+ * Makes the answer to what Node's HTTP parser refuses. The connection is closed: nothing that follows on it can be
+ * trusted.
+ */
+export function createParserErrors(tell: TellRefusal): (error: Error & { code?: string }, socket: Socket) => void {
+  return (error, socket) => {
+    const code = error.code ?? "";
+    const response = currentResponse(socket);
+    // Nobody is there to read an answer; or one is under way already, and would seem to go on with this one.
+    if (departures.has(code) || response?.headersSent === true) {
+      socket.destroy();
+      return;
+    }
+    // What comes in behind the bytes that were refused is refused as well, and its answer is on its way.
+    if (socket.writableEnded) return;
+    // A connection that has never said anything has asked for nothing.
+    if (socket.bytesRead === 0) {
+      socket.destroy();
+      return;
+    }
+    const traceId = randomUUID();
+    const refusal = new AppError(parserCodes.get(code) ?? "bad_http");
+    tell(refusal, { traceId, ip: socket.remoteAddress ?? "" });
+    socket.end(rawAnswer(refusal, traceId));
+    if (response === undefined) {
+      // Closing before all has been read resets the connection, and the client would lose the answer.
+      setTimeout(cut, lingerMs, socket).unref();
+    } else {
+      // The rest of a request that is being read, or one behind a request that is being served: that one ends too.
+      socket.destroySoon();
+    }
+  };
+}
+
+/** The response that Node is going to write, or is writing, on the connection. */
+function currentResponse(socket: Socket & { _httpMessage?: ServerResponse | null }): ServerResponse | undefined {
+  return socket._httpMessage ?? undefined;
+}
+
+function rawAnswer(refusal: AppError, traceId: string): string {
+  const body = JSON.stringify(errorBody(refusal, traceId));
+  const head = [
+    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status] ?? "Error"}`,
+    "content-type: application/json; charset=utf-8",
+    `content-length: ${Buffer.byteLength(body)}`,
+    `x-request-id: ${traceId}`,
+    "connection: close",
+  ];
+  return `${head.join("\r\n")}\r\n\r\n${body}`;
+}
+
+function cut(socket: Socket): void {
+  socket.destroy();
+}

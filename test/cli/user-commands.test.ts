@@ -1,0 +1,126 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { createPasswords } from "../../src/accounts/password.ts";
+import { runUserCli } from "../../src/cli/user-commands.ts";
+import { accountOf, until, useStore, useUsersDir } from "../accounts/support.ts";
+
+async function useCli(config = "") {
+  const folder = await useUsersDir();
+  await writeFile(join(folder, "config.toml"), config);
+  const usersDir = join(folder, "users");
+  const run = async (args: string, stdin = "") => {
+    const [out, err]: [string[], string[]] = [[], []];
+    const code = await runUserCli(args.split(" ").filter(Boolean), {
+      env: {},
+      cwd: folder,
+      readStdin: () => Promise.resolve(stdin),
+      out: (line) => out.push(line),
+      err: (line) => err.push(line),
+    });
+    return { code, out: out.join("\n"), err: err.join("\n") };
+  };
+  const text = (name: string) => readFile(join(usersDir, `${name}.toml`), "utf8");
+  return { folder, usersDir, run, text };
+}
+
+describe("npm run user", () => {
+  it("adds a user with a generated password, which it shows once and which proves right", async () => {
+    const { usersDir, run } = await useCli();
+    const { code, out, err } = await run("add bob --tier pro --role user --role admin --max-parallel 3");
+    expect([code, err]).toEqual([0, ""]);
+    const password = /shown only now\): (\S+)$/.exec(out)?.[1] ?? "";
+    const { store } = await useStore(usersDir, { tierNames: ["pro"] });
+    expect(accountOf(store, "bob")).toMatchObject({ quota_tier: "pro", roles: ["user", "admin"], max_parallel: 3 });
+    const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
+    expect(await passwords.verify(accountOf(store, "bob").password_hash, password)).toBe(true);
+  });
+
+  it("takes a password from standard input and never shows it", async () => {
+    const { usersDir, run } = await useCli();
+    const results = [
+      await run("add bob --password-stdin", "planted-one\n"),
+      await run("add bob --password-stdin", "planted-two\n"),
+      await run("passwd bob --password-stdin", "planted\n"),
+      await run("passwd bob --password-stdin", "planted-three\r\n"),
+    ];
+    expect(results.map(({ code }) => code)).toEqual([0, 1, 1, 0]);
+    expect(JSON.stringify(results)).not.toContain("planted");
+    const { store } = await useStore(usersDir);
+    const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
+    expect(await passwords.verify(accountOf(store, "bob").password_hash, "planted-three")).toBe(true);
+  });
+
+  it("disables and enables, and a running server notices", async () => {
+    const { usersDir, run } = await useCli();
+    await run("add bob");
+    const { store } = await useStore(usersDir, { watch: true });
+    expect((await run("disable bob")).code).toBe(0);
+    await until(() => {
+      expect(store.get("bob")?.is_active).toBe(false);
+    });
+    expect((await run("enable bob")).code).toBe(0);
+    await until(() => {
+      expect(store.get("bob")?.is_active).toBe(true);
+    });
+  });
+
+  it("lists users, and names the files that have a problem", async () => {
+    const { usersDir, run } = await useCli();
+    await run("add zoe --tier pro");
+    await run("add bob --role auditor");
+    await run("disable bob");
+    await writeFile(join(usersDir, "eve.toml"), 'username = "eve"\noops\n');
+    const { code, out, err } = await run("list");
+    expect(code).toBe(0);
+    expect(out.split("\n").map((line) => line.split(/ +/))).toEqual([
+      ["NAME", "TIER", "STATE", "ROLES"],
+      ["bob", "basic", "disabled", "auditor"],
+      ["zoe", "pro", "active", "user"],
+    ]);
+    expect(err).toMatch(/^warning: eve\.toml:2: Invalid TOML/);
+  });
+
+  it("finds the users where the config file says, by --config", async () => {
+    const { folder, run } = await useCli();
+    await writeFile(join(folder, "other.toml"), '[storage]\nusers_dir = "elsewhere"\n');
+    expect((await run(`add bob --config ${join(folder, "other.toml")}`)).code).toBe(0);
+    expect(await readFile(join(folder, "elsewhere", "bob.toml"), "utf8")).toContain('username = "bob"');
+  });
+
+  it.each([
+    ["add ../x", /^error: A user name has 1 to 32 characters/],
+    ["add bob --tier gold", /^error: quota_tier: expected a tier of config.toml: basic, pro, premium/],
+    ["add bob --max-parallel many", /^error: max_parallel/],
+    ["passwd nobody", /^error: There is no user "nobody"/],
+    ["disable nobody", /^error: There is no user "nobody"/],
+    ["list --config /nowhere/config.toml", /^error: .*\/nowhere\/config.toml/],
+  ])("refuses %j with exit code 1 and the reason", async (args, reason) => {
+    const { run } = await useCli();
+    const { code, out, err } = await run(args);
+    expect(code).toBe(1);
+    expect(out).toBe("");
+    expect(err).toMatch(reason);
+  });
+
+  it.each([
+    "",
+    "remove bob",
+    "toString bob",
+    "add",
+    "add bob eve",
+    "list bob",
+    "add bob --colour red",
+    "add bob --role king",
+  ])("answers %j with exit code 2 and the usage", async (args) => {
+    const { run } = await useCli();
+    const { code, err } = await run(args);
+    expect(code).toBe(2);
+    expect(err).toMatch(/^error: .*\nUsage: npm run user/s);
+  });
+
+  it("shows the usage when asked for it", async () => {
+    const { run } = await useCli();
+    expect(await run("--help")).toMatchObject({ code: 0, err: "", out: expect.stringMatching(/^Usage/) });
+  });
+});

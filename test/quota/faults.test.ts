@@ -1,0 +1,199 @@
+import { describe, expect, it } from "vitest";
+import { AppError } from "../../src/errors.ts";
+import type { Limit } from "../../src/quota/ledger.ts";
+import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
+import { createFaultyFiles, type Fault, type FaultyFiles, type FaultyKind } from "../support/faulty-files.ts";
+import { ask, charge, monthly, openTestLedger, settlement, usedOf, type TestLedgerOptions } from "../support/ledger.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const clock = createManualClock(Date.parse("2026-11-22T04:00:00Z"));
+const limits: Limit[] = [monthly(500), { metric: "tokens", per: "total", max: 1e9 }];
+const users = ["alice", "bob"];
+
+interface Tally {
+  /** Commits that were acknowledged, by user. */
+  readonly acknowledged: Record<string, number>;
+  /** Commits that were refused, by user. */
+  readonly refused: Record<string, number>;
+  readonly errors: unknown[];
+}
+
+async function spend(ledger: MemoryLedger, count: number, tally: Tally): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const user = users[i % users.length] ?? "";
+    try {
+      const hold = ledger.reserve(ask({ user, limits, upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
+      try {
+        await hold.commit();
+        tally.acknowledged[user] = (tally.acknowledged[user] ?? 0) + 1;
+      } catch (error) {
+        tally.refused[user] = (tally.refused[user] ?? 0) + 1;
+        throw error;
+      } finally {
+        await hold.settle(settlement(charge(1, 70)));
+      }
+    } catch (error) {
+      tally.errors.push(error);
+    }
+  }
+}
+
+/** A life of the ledger from open to close, with one fault in it. Returns what it said when it was asked last. */
+async function live(
+  folder: string,
+  ops: FaultyFiles,
+  options: TestLedgerOptions,
+  tally: Tally,
+): Promise<number[] | undefined> {
+  let ledger: MemoryLedger;
+  try {
+    ledger = await openTestLedger(folder, clock, { ops, ...options });
+  } catch {
+    return undefined;
+  }
+  await spend(ledger, 5, tally);
+  clock.advance(2000);
+  await spend(ledger, 5, tally);
+  const used = users.flatMap((user) => usedOf(ledger, limits, user));
+  await ledger.close().catch(() => undefined);
+  return used;
+}
+
+describe("the n-th operation that fails, for every n of a run", () => {
+  const kinds: [FaultyKind, Fault][] = [
+    ["write", "ENOSPC"],
+    ["write", "short"],
+    ["sync", "EIO"],
+    ["rename", "EIO"],
+    ["open", "ENOSPC"],
+    ["truncate", "EIO"],
+    ["unlink", "EIO"],
+  ];
+  const storage = { segment_bytes: 400, snapshot_interval_seconds: 1e6, sync_interval_ms: 1 };
+
+  for (const durability of ["interval", "strict"] as const) {
+    it.each(kinds)(
+      `(%s with %s) costs no acknowledged charge and makes none up, ${durability}`,
+      async (kind, fault) => {
+        const probe = createFaultyFiles();
+        await live(
+          tempDir(),
+          probe,
+          { storage: { ...storage, durability } },
+          { acknowledged: {}, refused: {}, errors: [] },
+        );
+        for (let nth = 1; nth <= probe.count(kind); nth++) {
+          const folder = tempDir();
+          const ops = createFaultyFiles();
+          ops.fail(kind, fault, nth);
+          const tally: Tally = { acknowledged: {}, refused: {}, errors: [] };
+          const said = await live(folder, ops, { storage: { ...storage, durability } }, tally);
+          for (const error of tally.errors) expect(error).toMatchObject({ code: "storage_unavailable", status: 503 });
+
+          const recovered = await openTestLedger(folder, clock);
+          if (said !== undefined) expect(users.flatMap((user) => usedOf(recovered, limits, user))).toEqual(said);
+          for (const user of users) {
+            const [requests = 0] = usedOf(recovered, limits, user);
+            const acknowledged = tally.acknowledged[user] ?? 0;
+            const unclear = durability === "strict" ? (tally.refused[user] ?? 0) : 0;
+            expect(requests).toBeGreaterThanOrEqual(acknowledged);
+            expect(requests).toBeLessThanOrEqual(acknowledged + unclear);
+          }
+          await recovered.close();
+        }
+      },
+    );
+  }
+});
+
+describe("a full disk", () => {
+  it("stops new work until a record goes through again, asked once a second", async () => {
+    const ops = createFaultyFiles();
+    const ledger = await openTestLedger(tempDir(), clock, { ops });
+    const hold = ledger.reserve(ask());
+    ops.fail("write", "ENOSPC", 1, 2);
+    expect(() => hold.commit()).toThrow(AppError);
+    await hold.settle(settlement(charge(1)));
+    expect(usedOf(ledger)).toEqual([0]);
+    expect(ledger.health()).toEqual({ ok: false, reason: expect.stringContaining("ENOSPC") as string });
+
+    const writes = ops.count("write");
+    expect(() => ledger.reserve(ask())).toThrow(expect.objectContaining({ code: "storage_unavailable" }) as Error);
+    expect(ops.count("write")).toBe(writes);
+    clock.advance(1000);
+    expect(() => ledger.reserve(ask())).toThrow(AppError);
+    expect(ops.count("write")).toBe(writes + 1);
+    clock.advance(1000);
+    await ledger.reserve(ask()).commit();
+    expect(ledger.health()).toEqual({ ok: true });
+    expect(usedOf(ledger)).toEqual([1]);
+  });
+
+  it("at the settle leaves the first charge, frees the rest and tells the operator", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const log = createCapturedLog();
+    const ledger = await openTestLedger(folder, clock, { ops, log });
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
+    await hold.commit();
+    ops.fail("write", "ENOSPC");
+    await hold.settle(settlement(charge(1, 70)));
+    expect(hold.buckets()).toMatchObject([
+      { used: 1, reserved: 0 },
+      { used: 10, reserved: 0 },
+    ]);
+    expect(log.lines).toMatchObject([{ level: "error", facts: { user: "alice", requestId: "req-1" } }]);
+    expect(ledger.health().ok).toBe(false);
+    expect(usedOf(await openTestLedger(folder, clock), limits)).toEqual([1, 10]);
+  });
+
+  it("keeps the old snapshot and the journal, and writes both again later", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const log = createCapturedLog();
+    const ledger = await openTestLedger(folder, clock, { ops, log });
+    await ledger.reserve(ask()).commit();
+    ops.fail("rename", "ENOSPC");
+    await ledger.close();
+    expect(log.lines).toMatchObject([{ level: "warn", message: expect.stringContaining("trying again") as string }]);
+    expect(usedOf(await openTestLedger(folder, clock))).toEqual([1]);
+  });
+});
+
+describe("a failed sync", () => {
+  it("ends all billable work until a restart", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const log = createCapturedLog();
+    const ledger = await openTestLedger(folder, clock, { ops, log, storage: { durability: "strict" } });
+    ops.fail("sync", "EIO");
+    await expect(ledger.reserve(ask()).commit()).rejects.toMatchObject({ code: "storage_unavailable" });
+    clock.advance(10_000);
+    expect(() => ledger.reserve(ask())).toThrow(expect.objectContaining({ code: "storage_unavailable" }) as Error);
+    expect(ledger.health()).toEqual({ ok: false, reason: expect.stringContaining("EIO") as string });
+    expect(log.lines).toMatchObject([{ level: "error" }]);
+    await expect(ledger.close()).rejects.toThrow("EIO");
+  });
+});
+
+describe("durability", () => {
+  it("`strict` acknowledges a charge when it is on disk", async () => {
+    const ops = createFaultyFiles();
+    const ledger = await openTestLedger(tempDir(), clock, { ops, storage: { durability: "strict" } });
+    const before = ops.count("sync");
+    const committed = ledger.reserve(ask()).commit();
+    expect(committed).toBeInstanceOf(Promise);
+    expect(ledger.figures().lagRecords).toBe(1);
+    await committed;
+    expect(ledger.figures()).toMatchObject({ lagRecords: 0, lagBytes: 0 });
+    expect(ops.count("sync")).toBeGreaterThan(before);
+  });
+
+  it("`interval` acknowledges it when the kernel has it, without a promise", async () => {
+    const ledger = await openTestLedger(tempDir(), clock);
+    expect(ledger.reserve(ask()).commit()).toBeUndefined();
+    expect(ledger.figures()).toMatchObject({ lagRecords: 1, pending: 1, users: 1 });
+  });
+});

@@ -1,0 +1,244 @@
+import { describe, expect, it } from "vitest";
+import { AppError } from "../../src/errors.ts";
+import type { Limit } from "../../src/quota/ledger.ts";
+import { ask, charge, monthly, openTestLedger, settlement, usedOf } from "../support/ledger.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const now = Date.parse("2026-11-22T04:00:00Z");
+const dayMs = 86_400_000;
+
+function open(folder = tempDir(), clock = createManualClock(now)) {
+  return openTestLedger(folder, clock);
+}
+
+function refusalOf(call: () => unknown): AppError {
+  try {
+    call();
+  } catch (error) {
+    if (error instanceof AppError) return error;
+    throw error;
+  }
+  throw new Error("nothing was refused");
+}
+
+describe("reserve, commit, settle", () => {
+  it("charge nothing before the first event, and hold the place until then", async () => {
+    const ledger = await open();
+    const hold = ledger.reserve(ask());
+    expect(hold.buckets()).toMatchObject([{ used: 0, reserved: 1, remaining: 499 }]);
+    await hold.commit();
+    expect(hold.committed).toBe(true);
+    expect(hold.buckets()).toMatchObject([{ used: 1, reserved: 0, remaining: 499 }]);
+    await hold.settle(settlement(charge(1)));
+    expect(usedOf(ledger)).toEqual([1]);
+  });
+
+  it("give everything back where there was no first event", async () => {
+    const ledger = await open();
+    const hold = ledger.reserve(ask());
+    await hold.settle(settlement(charge(1), "upstream_failed"));
+    expect(hold.buckets()).toMatchObject([{ used: 0, reserved: 0, remaining: 500 }]);
+    await hold.commit();
+    expect(hold.committed).toBe(false);
+    expect(usedOf(ledger)).toEqual([0]);
+  });
+
+  it("roll back where the upstream failed after the first event", async () => {
+    const ledger = await open();
+    const hold = ledger.reserve(ask());
+    await hold.commit();
+    await hold.settle(settlement(charge(0), "upstream_failed"));
+    expect(hold.buckets()).toMatchObject([{ used: 0, reserved: 0 }]);
+  });
+
+  it("count once however often they are called", async () => {
+    const ledger = await open();
+    const hold = ledger.reserve(ask({ upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
+    for (let i = 0; i < 3; i++) await hold.commit();
+    for (let i = 0; i < 3; i++) await hold.settle(settlement(charge(1, 50)));
+    const tokens: Limit = { metric: "tokens", per: "day", max: 1000 };
+    expect(ledger.buckets("alice", [monthly(500), tokens])).toMatchObject([
+      { used: 1, reserved: 0 },
+      { used: 50, reserved: 0 },
+    ]);
+  });
+
+  it("keep holding what the first charge left of the upper bound", async () => {
+    const limits: Limit[] = [{ metric: "tokens", per: "day", max: 1000 }];
+    const ledger = await open();
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 600), firstCharge: charge(1, 100) }));
+    await hold.commit();
+    expect(hold.buckets()).toMatchObject([{ used: 100, reserved: 500, remaining: 400 }]);
+    expect(() => ledger.reserve(ask({ limits, upperBound: charge(1, 401) }))).toThrow("tokens");
+    await hold.settle(settlement(charge(1, 1200)));
+    expect(hold.buckets()).toMatchObject([{ used: 1200, reserved: 0, remaining: 0 }]);
+  });
+
+  it("keep the first charge where the final one makes no sense", async () => {
+    const ledger = await open();
+    const hold = ledger.reserve(ask({ upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
+    await hold.commit();
+    await hold.settle(settlement(charge(1, NaN)));
+    expect(hold.buckets()).toMatchObject([{ used: 1, reserved: 0 }]);
+    expect(ledger.health()).toEqual({ ok: true });
+  });
+
+  it("refuse amounts that are none, and names that could be paths", async () => {
+    const ledger = await open();
+    expect(() => ledger.reserve(ask({ upperBound: charge(-1) }))).toThrow(RangeError);
+    expect(() => ledger.reserve(ask({ firstCharge: charge(0.5) }))).toThrow(RangeError);
+    expect(() => ledger.reserve(ask({ user: "../x" }))).toThrow(RangeError);
+    expect(() => ledger.buckets("Admin", [])).toThrow(RangeError);
+  });
+});
+
+describe("limits", () => {
+  it("let exactly one of 100 at once have the last unit", async () => {
+    const ledger = await open();
+    const limits = [monthly(1)];
+    const results = await Promise.allSettled(
+      Array.from({ length: 100 }, async () => {
+        const hold = ledger.reserve(ask({ limits }));
+        await new Promise(setImmediate);
+        await hold.commit();
+        await hold.settle(settlement(charge(1)));
+      }),
+    );
+    expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    expect(usedOf(ledger, limits)).toEqual([1]);
+  });
+
+  it("count exactly when a new user's first 50 requests come at once", async () => {
+    const ledger = await open();
+    await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const hold = ledger.reserve(ask({ user: "new" }));
+        await new Promise(setImmediate);
+        await hold.commit();
+      }),
+    );
+    expect(usedOf(ledger, [monthly(500)], "new")).toEqual([50]);
+  });
+
+  it("take from all buckets or from none", async () => {
+    const limits: Limit[] = [monthly(10), { metric: "tokens", per: "day", max: 100 }];
+    const ledger = await open();
+    const { extras, code } = refusalOf(() => ledger.reserve(ask({ limits, upperBound: charge(1, 101) })));
+    expect(code).toBe("quota_exceeded");
+    expect(extras.details).toMatchObject({ metric: "tokens", per: "day", used: 0, limit: 100, requested: 101 });
+    expect(ledger.buckets("alice", limits)).toMatchObject([
+      { used: 0, reserved: 0 },
+      { used: 0, reserved: 0 },
+    ]);
+  });
+
+  it("say with 402 what is used up and when it comes back", async () => {
+    const ledger = await open();
+    const limits = [monthly(1)];
+    await ledger.reserve(ask({ limits })).commit();
+    const error = refusalOf(() => ledger.reserve(ask({ limits })));
+    expect(error.status).toBe(402);
+    expect(error.message).toBe("1 of 1 requests this month are used. The quota resets at 2026-11-30T16:00:00.000Z.");
+    expect(error.extras.details).toEqual({
+      ...{ metric: "requests", per: "month", used: 1, reserved: 0, limit: 1, requested: 1 },
+      reset_at: "2026-11-30T16:00:00.000Z",
+    });
+  });
+
+  it("say that the last unit is held by a request that is running", async () => {
+    const ledger = await open();
+    const limits = [monthly(1)];
+    ledger.reserve(ask({ limits }));
+    expect(refusalOf(() => ledger.reserve(ask({ limits }))).message).toContain(
+      "1 more held by requests that are running",
+    );
+  });
+
+  it("speak of money in units of its currency, and keep currencies apart", async () => {
+    const limits: Limit[] = [{ metric: "cost", per: "total", max: 1_500_000_000, currency: "CNY" }];
+    const ledger = await open();
+    const bound = charge(1, 0, 1_400_000_000);
+    const hold = ledger.reserve(ask({ limits, upperBound: bound, firstCharge: bound }));
+    await hold.commit();
+    const refusal = refusalOf(() => ledger.reserve(ask({ limits, upperBound: bound })));
+    expect(refusal.extras.details).toMatchObject({ used: "1.4", limit: "1.5", currency: "CNY", reset_at: null });
+    expect(refusal.message).toBe("1.4 of 1.5 CNY are used. This one may need 1.4. This limit does not reset.");
+    ledger.reserve(ask({ limits, upperBound: charge(1, 0, 9e12, "USD") }));
+    expect(ledger.buckets("alice", limits)).toMatchObject([{ used: 1_400_000_000, reserved: 0, resetAt: null }]);
+  });
+
+  it("that a tier gains later find what was used before", async () => {
+    const ledger = await open();
+    await ledger.reserve(ask({ limits: [], upperBound: charge(1, 70), firstCharge: charge(1, 70) })).commit();
+    expect(usedOf(ledger, [{ metric: "tokens", per: "week", max: 1 }, monthly(2)])).toEqual([70, 1]);
+  });
+
+  it("of one user are not those of another", async () => {
+    const ledger = await open();
+    await ledger.reserve(ask({ limits: [monthly(1)] })).commit();
+    await ledger.reserve(ask({ limits: [monthly(1)], user: "bob" })).commit();
+    expect(() => ledger.reserve(ask({ limits: [monthly(1)], user: "bob" }))).toThrow(AppError);
+  });
+});
+
+describe("resets", () => {
+  it("let an exhausted user go on after the period, seen by reads too", async () => {
+    const clock = createManualClock(now);
+    const ledger = await open(tempDir(), clock);
+    const limits = [monthly(1)];
+    await ledger.reserve(ask({ limits })).commit();
+    expect(() => ledger.reserve(ask({ limits }))).toThrow(AppError);
+    clock.advance(9 * dayMs);
+    expect(ledger.buckets("alice", limits)).toMatchObject([
+      { used: 0, remaining: 1, resetAt: Date.parse("2026-12-31T16:00:00Z") },
+    ]);
+    await ledger.reserve(ask({ limits })).commit();
+    expect(usedOf(ledger, limits)).toEqual([1]);
+  });
+
+  it("do not come twice when the clock steps back", async () => {
+    const clock = createManualClock(Date.parse("2026-11-30T15:59:59Z"));
+    const ledger = await open(tempDir(), clock);
+    await ledger.reserve(ask()).commit();
+    clock.advance(2_000);
+    await ledger.reserve(ask()).commit();
+    expect(usedOf(ledger)).toEqual([1]);
+    clock.advance(-2_000);
+    expect(usedOf(ledger)).toEqual([1]);
+    const hold = ledger.reserve(ask());
+    await hold.commit();
+    clock.advance(2_000);
+    expect(usedOf(ledger)).toEqual([2]);
+    await hold.settle(settlement(charge(0), "upstream_failed"));
+    expect(usedOf(ledger)).toEqual([1]);
+  });
+
+  it("leave the new period alone when an old charge is settled", async () => {
+    const clock = createManualClock(now);
+    const limits: Limit[] = [
+      { metric: "tokens", per: "day", max: 1000 },
+      { metric: "tokens", per: "total", max: 1000 },
+    ];
+    const ledger = await open(tempDir(), clock);
+    const old = ledger.reserve(ask({ limits, upperBound: charge(1, 300), firstCharge: charge(1, 100) }));
+    await old.commit();
+    clock.advance(dayMs);
+    const next = ledger.reserve(ask({ limits, upperBound: charge(1, 50), firstCharge: charge(1, 50) }));
+    await next.commit();
+    expect(usedOf(ledger, limits)).toEqual([50, 150]);
+    await old.settle(settlement(charge(0), "upstream_failed"));
+    expect(usedOf(ledger, limits)).toEqual([50, 50]);
+    expect(ledger.buckets("alice", limits)).toMatchObject([{ reserved: 0 }, { reserved: 0 }]);
+  });
+
+  it("charge in the new period what was reserved in the old one", async () => {
+    const clock = createManualClock(now);
+    const ledger = await open(tempDir(), clock);
+    const hold = ledger.reserve(ask());
+    clock.advance(9 * dayMs);
+    expect(ledger.buckets("alice", [monthly(1)])).toMatchObject([{ used: 0, reserved: 1, remaining: 0 }]);
+    await hold.commit();
+    expect(usedOf(ledger)).toEqual([1]);
+  });
+});

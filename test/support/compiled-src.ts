@@ -1,0 +1,31 @@
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/**
+ * Compiles parts of src/ into `folder`, for a process of its own that a test wants to kill. `parts` are folders or
+ * files relative to src/, with all that they import.
+ */
+export function compileSrc(folder: string, parts: readonly string[]): void {
+  for (const part of parts) {
+    const files = part.endsWith(".ts") ? [part] : readdirSync(join(root, "src", part)).map((name) => join(part, name));
+    for (const file of files) {
+      const { outputText } = ts.transpileModule(readFileSync(join(root, "src", file), "utf8"), {
+        compilerOptions: {
+          module: ts.ModuleKind.ESNext,
+          target: ts.ScriptTarget.ES2023,
+          rewriteRelativeImportExtensions: true,
+          verbatimModuleSyntax: true,
+        },
+      });
+      const target = join(folder, file.replace(/\.ts$/, ".js"));
+      mkdirSync(dirname(target), { recursive: true });
+      writeFileSync(target, outputText);
+    }
+  }
+  writeFileSync(join(folder, "package.json"), '{"type":"module"}');
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+}

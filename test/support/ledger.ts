@@ -1,0 +1,69 @@
+import type { Clock } from "../../src/lib/clock.ts";
+import type { FileOps } from "../../src/lib/file-ops.ts";
+import type { Charge, Limit, ReserveAsk, Settlement } from "../../src/quota/ledger.ts";
+import { openMemoryLedger, type MemoryLedger, type MemoryLedgerOptions } from "../../src/quota/memory-ledger.ts";
+import { createCapturedLog } from "./captured-log.ts";
+
+export interface TestLedgerOptions {
+  readonly quota?: Partial<MemoryLedgerOptions["quota"]>;
+  readonly storage?: Partial<MemoryLedgerOptions["storage"]>;
+  readonly ops?: FileOps;
+  readonly log?: MemoryLedgerOptions["log"];
+}
+
+/** Opens the ledger of a folder; it syncs and writes snapshots only where the test asks for it. */
+export function openTestLedger(usersDir: string, clock: Clock, options: TestLedgerOptions = {}): Promise<MemoryLedger> {
+  const storage = { durability: "interval", sync_interval_ms: 1e6, segment_bytes: 1 << 20 } as const;
+  return openMemoryLedger({
+    usersDir,
+    clock,
+    log: options.log ?? createCapturedLog(),
+    quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1, ...options.quota },
+    storage: { ...storage, snapshot_interval_seconds: 1e6, ...options.storage },
+    ...(options.ops === undefined ? {} : { ops: options.ops }),
+  });
+}
+
+export function charge(requests: number, tokens = 0, cost = 0, currency = "CNY"): Charge {
+  return { requests, tokens, cost, currency };
+}
+
+export const monthly = (max: number): Limit => ({ metric: "requests", per: "month", max });
+
+/** Asks for one request of `alice`, unless told otherwise. */
+export function ask(changes: Partial<ReserveAsk> = {}): ReserveAsk {
+  return {
+    ...{ user: "alice", limits: [monthly(500)], requestId: "req-1", model: "deepseek-chat" },
+    ...{ upperBound: charge(1), firstCharge: charge(1) },
+    ...changes,
+  };
+}
+
+export function settlement(final: Charge, outcome: Settlement["outcome"] = "completed"): Settlement {
+  return {
+    outcome,
+    charge: final,
+    usage: { input: final.tokens, cached: 0, output: 0, reasoning: 0 },
+    estimated: false,
+  };
+}
+
+/** What is used of each limit now. */
+export function usedOf(ledger: MemoryLedger, limits: readonly Limit[] = [monthly(500)], user = "alice"): number[] {
+  return ledger.buckets(user, limits).map(({ used }) => used);
+}
+
+/** One limit of each kind, all far away. */
+export const everything: readonly Limit[] = [
+  monthly(500),
+  { metric: "tokens", per: "day", max: 1e6 },
+  { metric: "tokens", per: "week", max: 1e6 },
+  { metric: "cost", per: "total", max: 9e15, currency: "CNY" },
+];
+
+/** Spends one request, 70 tokens and 123 nano-yuan, of which 10 and 20 are charged first. */
+export async function spend(ledger: MemoryLedger, user = "alice"): Promise<void> {
+  const hold = ledger.reserve(ask({ user, upperBound: charge(1, 100, 200), firstCharge: charge(1, 10, 20) }));
+  await hold.commit();
+  await hold.settle(settlement(charge(1, 70, 123)));
+}
