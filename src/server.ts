@@ -8,12 +8,16 @@ import { registerJsonBody } from "./http/plugins/json-body.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
+import { registerSignatures } from "./http/plugins/signatures.ts";
 import { registerTokens } from "./http/plugins/tokens.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
+import { registerKeyRoutes } from "./http/routes/keys.ts";
 import { registerLoginRoute } from "./http/routes/login.ts";
 import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
+import { registerPasswordRoute } from "./http/routes/password.ts";
+import { registerSessionRoutes } from "./http/routes/session.ts";
 import { createTellRefusal } from "./http/tell-refusal.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import type { Services } from "./services.ts";
@@ -77,8 +81,11 @@ export async function buildServer(services: Services): Promise<Server> {
 
   const { issuer, audience, access_token_seconds: lifeSeconds } = config.auth;
   const tokens = await registerTokens(app, { keys: services.tokenKeys, issuer, audience, lifeSeconds, clock, newId });
-  const accountOf = createAccess((name) => services.accounts.get(name));
-  registerAccess(app, { verifyToken: (token) => tokens.verify(token), accountOf });
+  const { accounts, sessions, apiKeys } = services;
+  const findAccount = (name: string) => accounts.get(name);
+  const verifyToken = (token: string) => tokens.verify(token);
+  registerAccess(app, createAccess({ findAccount, verifyToken, sessions, apiKeys, clock }));
+  registerSignatures(app, { secretOf: (key) => apiKeys.signingSecret(key), clock });
 
   const allow = createIpList(config.metrics.allow);
   registerOpsRoutes(app, {
@@ -87,7 +94,11 @@ export async function buildServer(services: Services): Promise<Server> {
     allow,
     metricsToken: services.metricsToken,
   });
-  registerLoginRoute(app, { login: services.createLogin((account) => tokens.issue(account)), clock });
+  const signIn = services.createSignIn((account, sessionId) => tokens.issue(account, sessionId));
+  registerLoginRoute(app, { ...signIn, clock });
+  registerSessionRoutes(app, { ...signIn, sessions, emit, clock });
+  registerPasswordRoute(app, { ...signIn, clock });
+  registerKeyRoutes(app, { apiKeys, emit, clock });
   registerChatRoutes(app, { chat, clock, stallMs: config.timeouts.stalled_reader_seconds * 1000 });
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });

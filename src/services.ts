@@ -5,13 +5,15 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Account } from "./accounts/account-schema.ts";
 import { createAccountStore, type AccountStore } from "./accounts/account-store.ts";
-import { createLogin, type LoginRequest, type LoginResult } from "./accounts/login.ts";
+import { openApiKeys, type ApiKeys } from "./accounts/api-keys.ts";
+import type { IssuedToken } from "./accounts/claims.ts";
 import { createPasswords } from "./accounts/password.ts";
+import { openSessions, type Sessions } from "./accounts/sessions.ts";
+import { createSignIn, type SignIn } from "./accounts/sign-in.ts";
 import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
-import type { IssuedToken } from "./accounts/token-reuse.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
-import { findProviderKey } from "./config/provider-keys.ts";
+import { findProviderKeys } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
 import { createBehaviourLog } from "./events/behaviour-log.ts";
 import { createBus } from "./events/bus.ts";
@@ -30,13 +32,15 @@ import { createMemoryPermits } from "./limits/memory-permits.ts";
 import type { Permits } from "./limits/permits.ts";
 import type { Ledger, Limit } from "./quota/ledger.ts";
 import { openMemoryLedger } from "./quota/memory-ledger.ts";
+import { createAllowances } from "./quota/allowances.ts";
+import { createPricing } from "./quota/pricing.ts";
 import { createTiers } from "./quota/tiers.ts";
 import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
-import { createDispatch } from "./upstream/dispatch.ts";
-import { createModelList, type ModelList } from "./upstream/model-list.ts";
-import { chooseProviders, openProviders } from "./upstream/open-providers.ts";
-import { createRouter } from "./upstream/router.ts";
+import type { ModelList } from "./upstream/model-list.ts";
+import { chooseProviders } from "./upstream/open-providers.ts";
+import { openUpstream } from "./upstream/open-upstream.ts";
+import type { ProviderAdmin } from "./upstream/provider-admin.ts";
 
 /** Everything that has state, built once and shared. */
 export interface Services {
@@ -47,14 +51,16 @@ export interface Services {
   readonly emit: Emit;
   readonly tokenKeys: TokenKeys;
   readonly accounts: AccountStore;
-  readonly createLogin: (
-    issueToken: (account: Account) => IssuedToken,
-  ) => (request: LoginRequest) => Promise<LoginResult>;
+  readonly sessions: Sessions;
+  readonly apiKeys: ApiKeys;
+  /** Makes the ways to tokens out of what signs them. */
+  readonly createSignIn: (issueToken: (account: Account, sessionId: string) => IssuedToken) => SignIn;
   readonly ledger: Ledger;
-  readonly limitsOf: (tier: string) => readonly Limit[];
+  readonly limitsOf: (account: Account) => readonly Limit[];
   readonly permits: Permits;
   readonly chat: Chat;
   readonly models: ModelList;
+  readonly providerAdmin: ProviderAdmin;
   readonly metrics: Metrics;
   readonly metricsToken: string | undefined;
   readonly checks: readonly HealthCheck[];
@@ -109,7 +115,9 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     maxWaiting: config.auth.max_waiting_logins,
   });
   const tiers = createTiers(config.quota);
-  const limitsOf = (tier: string): readonly Limit[] => tiers.limitsOf(tier) ?? [];
+  const { timezone, currency } = config.quota;
+  const allowances = createAllowances({ tiers, currency, timezone, clock });
+  const limitsOf = (account: Account): readonly Limit[] => allowances.limitsOf(account);
   const accounts = await createAccountStore({
     usersDir,
     clock,
@@ -120,6 +128,21 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
   closers.push(() => accounts.close());
 
   const bus = createBus({ log, clock });
+  const sessions = await openSessions({
+    usersDir,
+    clock,
+    log,
+    emit: bus.emit,
+    newId,
+    findAccount: (name) => accounts.get(name),
+    sessionSeconds: config.auth.session_seconds,
+    idleSeconds: config.auth.refresh_token_seconds,
+    leewaySeconds: config.auth.refresh_leeway_seconds,
+    maxSessions: config.auth.max_sessions,
+  });
+  closers.push(() => sessions.close());
+  const apiKeys = await openApiKeys({ usersDir, clock, log, newId });
+  closers.push(() => apiKeys.close());
   const zone = createZone(config.quota.timezone);
   const behaviourLog = createBehaviourLog({
     logsDir,
@@ -144,23 +167,38 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     maxWaiting: config.concurrency.max_waiting,
   });
 
-  const chosen = chooseProviders(config.providers, (provider) => findProviderKey(provider, env, folder));
+  const chosen = chooseProviders(config.providers, (provider) => findProviderKeys(provider, env, folder));
   for (const name of chosen.keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
   const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
   const simulator = embeds ? await createSimulator() : null;
   if (simulator !== null) closers.push(() => simulator.close());
-  const providers = openProviders(chosen.usable, config.timeouts, simulator?.url ?? null);
-  closers.push(() => Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy())));
-  const { aliases } = config.models;
-  const models = createModelList({ providers, aliases, clock });
+  const upstream = openUpstream({
+    keyed: chosen.usable,
+    config,
+    simulatorUrl: simulator?.url ?? null,
+    clock,
+    random: Math.random,
+    emit: bus.emit,
+    log,
+  });
+  closers.push(() => upstream.close());
 
   const chat = createChat({
-    router: createRouter({ providers, aliases, random: Math.random }),
+    router: upstream.router,
     limiter,
     permits,
     ledger,
-    dispatch: createDispatch({ clock, log }),
+    dispatch: upstream.dispatch,
     limitsOf,
+    tariff: {
+      pricing: createPricing({ models: config.models, timezone, currency }),
+      reserveBytesPerToken: config.quota.reserve_bytes_per_token,
+      estimateBytesPerToken: config.quota.estimate_bytes_per_token,
+      maxOutputTokens: config.quota.max_output_tokens,
+      cutMidstream: new Set(config.quota.cut_midstream),
+    },
+    abortPolicy: config.abort.policy,
+    drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
     emit: bus.emit,
     clock,
     newId,
@@ -168,11 +206,12 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     maxParallel: config.concurrency.max_parallel,
     heartbeatMs: config.timeouts.heartbeat_seconds * 1000,
     warnPercent: config.quota.warn_percent,
-    currency: config.quota.currency,
+    currency,
   });
   const metrics = createMetrics({
-    providers: providers.map(({ name }) => name),
+    providers: upstream.admin.list().map(({ name }) => name),
     figures: {
+      providers: () => upstream.admin.list(),
       inFlight: chat.running,
       permitsWaiting: () => permits.waiting(),
       journalUnsynced: () => ledger.figures().lagRecords,
@@ -205,24 +244,22 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     emit: bus.emit,
     tokenKeys,
     accounts,
-    createLogin: (issueToken) =>
-      createLogin({
-        store: accounts,
-        passwords,
-        clock,
-        log,
-        issueToken,
-        reuseSeconds: config.auth.login_reuse_seconds,
-        emit: bus.emit,
-      }),
+    sessions,
+    apiKeys,
+    createSignIn: (issueToken) => {
+      const reuseSeconds = config.auth.login_reuse_seconds;
+      const parts = { store: accounts, passwords, sessions, clock, log, emit: bus.emit };
+      return createSignIn({ ...parts, reuseSeconds }, issueToken);
+    },
     ledger,
     limitsOf,
     permits,
     chat,
-    models,
+    models: upstream.models,
+    providerAdmin: upstream.admin,
     metrics,
     metricsToken: env[config.metrics.token_env],
-    checks: createHealthChecks({ ledger, behaviourLog, accounts, models, eventLoop, probeDisk }),
+    checks: createHealthChecks({ ledger, behaviourLog, accounts, models: upstream.models, eventLoop, probeDisk }),
     usersDir,
     simulated: chosen.simulated,
     close: () => closeAll(closers),

@@ -11,24 +11,29 @@ export interface NewAccount {
   readonly metadata?: Metadata;
 }
 
-/** What to change; what is absent stays. `max_parallel: null` goes back to the default of config.toml. */
+/** What to change; what is absent stays. null removes a key, so that its default holds. */
 export interface AccountPatch {
   readonly password?: string;
   readonly quota_tier?: string;
   readonly roles?: readonly Role[];
   readonly max_parallel?: number | null;
   readonly is_active?: boolean;
+  readonly active_from?: Date | null;
+  readonly expires_at?: Date | null;
+  readonly banned_until?: Date | null;
+  readonly ban_reason?: string | null;
+  readonly must_change_password?: boolean | null;
   readonly metadata?: Metadata;
 }
 
 /**
- * The version that ends all tokens of the previous one. It follows the clock, so that a file that was removed and made
- * again, or brought back from a backup, doesn't revive tokens of its former life.
+ * The version that ends all tokens of the previous one. It follows the clock, in ms, so that a file that was removed
+ * and made again, or brought back from a backup, doesn't revive tokens of its former life.
  *
  * @param now ms since the epoch
  */
 export function nextTokenVersion(previous: number, now: number): number {
-  return Math.max(previous + 1, Math.floor(now / 1000));
+  return Math.max(previous + 1, Math.floor(now));
 }
 
 /**
@@ -42,14 +47,19 @@ export function changesOfPatch(
   passwordHash: string | undefined,
   now: number,
 ): TomlChanges {
-  const { password, max_parallel, ...fields } = patch;
+  const { password, ...fields } = patch;
   const endsSessions = password !== undefined || (patch.is_active === false && account.is_active);
   return {
-    ...fields,
-    ...(max_parallel === undefined ? {} : { max_parallel: max_parallel ?? undefined }),
+    ...withoutNulls(fields),
     ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
     ...(endsSessions ? { token_version: nextTokenVersion(account.token_version, now) } : {}),
   };
+}
+
+/** The fields that are given, null turned into what removes a key. */
+function withoutNulls(fields: Readonly<Record<string, unknown>>): TomlChanges {
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given.map(([key, value]) => [key, value ?? undefined]));
 }
 
 /**

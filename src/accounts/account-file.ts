@@ -13,9 +13,12 @@ export interface AccountFile {
 
 const maxBytes = 1 << 20;
 
-/** Whether this is the name of a user file, good or bad: NAME.toml, but no quota record and no hidden file. */
+/** Files beside the accounts that the proxy writes for itself. */
+const ownRecord = /\.(quota|sessions|keys)\.toml$/;
+
+/** Whether this is the name of a user file, good or bad: NAME.toml, but no record of ours and no hidden file. */
 export function isAccountFileName(name: string): boolean {
-  return name.endsWith(".toml") && !name.endsWith(".quota.toml") && !name.startsWith(".");
+  return name.endsWith(".toml") && !ownRecord.test(name) && !name.startsWith(".");
 }
 
 /**

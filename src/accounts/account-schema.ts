@@ -1,3 +1,4 @@
+import { TomlDate } from "smol-toml";
 import { z } from "zod";
 import { isUserName } from "./user-name.ts";
 
@@ -21,6 +22,16 @@ export interface Account {
   readonly max_parallel?: number | undefined;
   readonly roles: readonly Role[];
   readonly is_active: boolean;
+  /** Before it the account can't be used. */
+  readonly active_from?: Date | undefined;
+  /** From it on the account can't be used. */
+  readonly expires_at?: Date | undefined;
+  /** Until then the account can't be used. */
+  readonly banned_until?: Date | undefined;
+  /** Shown to the user while the ban lasts. */
+  readonly ban_reason?: string | undefined;
+  /** Whether the password is a one-time one: all that can be done with it is to set another. */
+  readonly must_change_password?: boolean | undefined;
   /** Tokens of an older version are refused. Raised by a new password and by disabling. */
   readonly token_version: number;
   readonly created_at?: Date | undefined;
@@ -34,6 +45,14 @@ export type AccountFields = Omit<Account, "password_hash"> & {
 };
 
 const passwordHash = /^\$argon2id\$v=19\$m=\d{1,10},t=\d{1,10},p=\d{1,3}\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/;
+
+/** A date without an offset means another moment in every time zone, and access must not hang on a guess. */
+const instant = z
+  .date()
+  .refine(
+    (date) => !(date instanceof TomlDate && date.isLocal()),
+    "expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00",
+  );
 
 /**
  * The schema of users/NAME.toml. Unknown keys are refused. The messages hold no values: one may be a password.
@@ -52,6 +71,11 @@ export function createAccountSchema(tierNames: readonly string[]): z.ZodType<Acc
       max_parallel: z.int().min(1).max(10_000).optional(),
       roles: z.array(z.enum(roles)).min(1).default(["user"]),
       is_active: z.boolean().default(true),
+      active_from: instant.optional(),
+      expires_at: instant.optional(),
+      banned_until: instant.optional(),
+      ban_reason: z.string().max(500).optional(),
+      must_change_password: z.boolean().optional(),
       token_version: z.int().min(0).default(0),
       created_at: z.date().optional(),
       metadata: z.custom<Metadata>(isMetadata, "expected a table of TOML values").default({}),

@@ -14,7 +14,15 @@ const claimsSchema = z.strictObject({
   jti: z.string().min(1).max(64),
   /** The account's token_version at the time of the login. */
   ver: z.int().min(0),
+  /** The session that the token belongs to, and ends with. */
+  sid: z.string().min(1).max(64).optional(),
 });
+
+/** A signed access token and its end in ms since the epoch. */
+export interface IssuedToken {
+  readonly token: string;
+  readonly expiresAt: number;
+}
 
 /** What an access token says. Times are in s since the epoch. */
 export type AccessClaims = Readonly<z.infer<typeof claimsSchema>>;
@@ -28,6 +36,7 @@ export interface NewClaimsOptions {
   readonly lifeSeconds: number;
   /** Unique for every token. */
   readonly id: string;
+  readonly sessionId: string;
 }
 
 /** The claims of a new access token of this account. */
@@ -41,6 +50,7 @@ export function newClaims(account: Account, options: NewClaimsOptions): AccessCl
     iat,
     jti: options.id,
     ver: account.token_version,
+    sid: options.sessionId,
   };
 }
 

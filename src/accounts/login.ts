@@ -3,23 +3,19 @@ import { AppError } from "../errors.ts";
 import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import type { Account } from "./account-schema.ts";
 import type { AccountStore } from "./account-store.ts";
 import type { Passwords } from "./password.ts";
-import { createTokenReuse, type IssuedToken } from "./token-reuse.ts";
+import { checkUsable } from "./account-state.ts";
+import type { Origin, Sessions } from "./sessions.ts";
+import type { TokenPair, TokenPairs } from "./token-pairs.ts";
+import { createTokenReuse } from "./token-reuse.ts";
 import { checkUserName } from "./user-name.ts";
 
 /** One attempt to log in. */
 export interface LoginRequest {
   readonly username: string;
   readonly password: string;
-  readonly ip: string;
-  readonly traceId: string;
-}
-
-/** What a login gives; expiresAt in ms since the epoch. */
-export interface LoginResult extends IssuedToken {
-  readonly account: Account;
+  readonly origin: Origin;
 }
 
 /** What createLogin needs. */
@@ -28,9 +24,9 @@ export interface LoginOptions {
   readonly passwords: Passwords;
   readonly clock: Clock;
   readonly log: Log;
-  /** Signs an access token. */
-  readonly issueToken: (account: Account) => IssuedToken;
-  /** A repeated login inside this time gets the same token; 0 turns it off. */
+  readonly sessions: Pick<Sessions, "isUntouched">;
+  readonly pairs: Pick<TokenPairs, "open">;
+  /** A repeated login inside this time gets the same tokens; 0 turns it off. */
   readonly reuseSeconds: number;
   readonly emit: Emit;
 }
@@ -43,20 +39,21 @@ export interface LoginOptions {
  * @returns a function that emits `login.succeeded` or `login.failed` and throws AppError `invalid_request` (the name
  *   can't be one), `invalid_credentials`, `account_disabled` or `login_busy`
  */
-export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<LoginResult> {
-  const { store, passwords, clock } = options;
-  const reuse = createTokenReuse(options);
+export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<TokenPair> {
+  const { store, passwords, clock, reuseSeconds, sessions } = options;
+  const isUntouched = ({ sessionId }: TokenPair) => sessions.isUntouched(sessionId);
+  const reuse = createTokenReuse({ clock, reuseSeconds, isUntouched });
   // Passwords are compared and remembered only as a digest under a key that this process alone knows.
   const digestKey = randomBytes(32);
   /** Verifications that run now, by digest; as many as passwords.verify lets wait. */
   const running = new Map<string, Promise<string | undefined>>();
 
-  return async ({ username, password, ip, traceId }) => {
-    const event = { at: clock.now(), traceId, ip };
+  return async ({ username, password, origin }) => {
+    const event = { at: clock.now(), traceId: origin.traceId, ip: origin.ip };
     let user = "";
     try {
       user = checkUserName(username);
-      const result = await logIn(user, password);
+      const result = await logIn(user, password, origin);
       options.emit({ type: "login.succeeded", ...event, user });
       return result;
     } catch (error) {
@@ -67,23 +64,29 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     }
   };
 
-  async function logIn(user: string, password: string): Promise<LoginResult> {
-    const digest = digestOf(user, password);
+  async function logIn(user: string, password: string, origin: Origin): Promise<TokenPair> {
+    const passwordDigest = digestOf(user, password);
     const before = store.get(user);
-    const reused = before?.is_active ? reuse.find(before, digest) : undefined;
-    if (before !== undefined && reused !== undefined) return { account: before, ...reused };
+    if (before !== undefined) {
+      const reused = reuse.find({ account: before, passwordDigest, origin });
+      if (reused !== undefined) {
+        checkUsable(before, clock.now());
+        return reused;
+      }
+    }
 
-    const provenHash = await verifyOnce(user, digest, password);
+    const provenHash = await verifyOnce(user, passwordDigest, password);
     // As it is now: it may have been changed while argon2 ran.
     const account = store.get(user);
     if (account === undefined || account.password_hash !== provenHash) throw new AppError("invalid_credentials");
-    if (!account.is_active) throw new AppError("account_disabled");
-    // Of several logins that shared the run, the first has issued a token already.
-    const shared = reuse.find(account, digest);
-    if (shared !== undefined) return { account, ...shared };
-    const issued = options.issueToken(account);
-    reuse.keep(account, digest, issued);
-    return { account, ...issued };
+    checkUsable(account, clock.now());
+    // Of several logins that shared the run, the first has opened a session already.
+    const login = { account, passwordDigest, origin };
+    const shared = reuse.find(login);
+    if (shared !== undefined) return shared;
+    const opened = options.pairs.open(account, origin);
+    reuse.keep(login, opened);
+    return opened;
   }
 
   /** The account's hash if the password belongs to it. */

@@ -2,11 +2,10 @@ import argon2 from "argon2";
 import { randomBytes } from "node:crypto";
 import { AppError } from "../errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
+import { checkPasswordLength, maxPasswordBytes } from "./new-password.ts";
 
 /** memoryCost in KiB. OWASP's first choice for argon2id; about 19 ms of one core. */
 const parameters = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
-const minBytes = 8;
-const maxBytes = 1024;
 
 /** The slow part, replaceable so that tests can count it. */
 export interface Hasher {
@@ -69,18 +68,12 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
 
   return {
     hash: async (password) => {
-      const bytes = Buffer.byteLength(password);
-      if (bytes < minBytes || bytes > maxBytes) {
-        throw new AppError("invalid_request", {
-          param: "password",
-          message: `A password has ${minBytes} to ${maxBytes} bytes.`,
-        });
-      }
+      checkPasswordLength(password, "password");
       return inTurn(() => hasher.hash(password));
     },
     verify: async (hash, password) => {
       // No password that long was ever set, so nothing is given away by answering at once.
-      if (Buffer.byteLength(password) > maxBytes) return false;
+      if (Buffer.byteLength(password) > maxPasswordBytes) return false;
       if (places.held >= options.maxHashes && places.waiting >= options.maxWaiting) {
         throw new AppError("login_busy", { retryAfterSeconds: 1 });
       }

@@ -5,6 +5,7 @@ import type { JsonObject } from "../lib/json-object.ts";
 import type { Permit } from "../limits/permits.ts";
 import type { Hold, Settlement } from "../quota/ledger.ts";
 import type { Answer } from "../upstream/dispatch.ts";
+import type { Bill } from "./bill.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Client, HeaderSource } from "./client.ts";
 import type { Ending } from "./ending.ts";
@@ -31,10 +32,11 @@ export class ChatRun implements HeaderSource {
   readonly call: ChatCall;
   request: ChatRequest | null = null;
   permit: Permit | null = null;
+  bill: Bill | null = null;
   hold: Hold | null = null;
   answer: Answer | null = null;
   /** The collected JSON, where one was asked for and is complete. */
-  completion: Buffer | null = null;
+  completion: string | null = null;
   settlement: Settlement | null = null;
   readonly #options: RunOptions;
   readonly #startedAt: number;

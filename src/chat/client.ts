@@ -121,7 +121,7 @@ export class Client implements Hangup {
   }
 
   /** Sends one JSON and ends. */
-  sendJson(body: Buffer, headers: HeaderSource): void {
+  sendJson(body: string, headers: HeaderSource): void {
     this.#stopTimers();
     if (this.gone) {
       this.abandon();
@@ -132,7 +132,7 @@ export class Client implements Hangup {
     this.#raw.on("error", ignore);
     this.#raw.writeHead(200, {
       "content-type": "application/json; charset=utf-8",
-      "content-length": body.length,
+      "content-length": Buffer.byteLength(body),
       "x-request-id": this.traceId,
       ...headers.headers(),
     });
@@ -163,7 +163,7 @@ export class Client implements Hangup {
     this.#heartbeat = setTimeout(beat, left <= 0 ? this.#heartbeatMs : Math.ceil(left), this).unref();
   }
 
-  #end(bytes: Buffer): void {
+  #end(bytes: Buffer | string): void {
     this.#raw.end(bytes);
     // Nobody waits for the client any more, but its connection must not stay for ever either. Node's own timeout knows
     // a slow reader from one that has stopped, and closes the connection.

@@ -3,56 +3,57 @@ import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
 import type { Client } from "./client.ts";
 import { Collector } from "./collect.ts";
-import { completed, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
+import { completed, endingOfCut, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
+import type { Meter } from "./meter.ts";
 
 /** What became of an answer that is to be one JSON. */
 export interface Collected {
   readonly ending: Ending;
-  /** The completion; only with a complete answer. */
-  readonly completion: Buffer | null;
+  /** The completion, as JSON; only with a complete answer. */
+  readonly completion: string | null;
 }
 
-/** Collects an answer's events into one chat completion. Resolves when the answer is over or the client has left. */
-export function collectAnswer(exchange: Exchange, client: Client): Promise<Collected> {
+/**
+ * Collects an answer's events into one chat completion. Resolves when the answer is over or nobody waits for it.
+ * @param meter says when the user's budget has run out
+ */
+export function collectAnswer(exchange: Exchange, client: Client, meter: Meter): Promise<Collected> {
   return new Promise((resolve) => {
-    const sink = new CollectingSink((fault) => {
-      client.onGone = undefined;
-      resolve(fault === null ? serialized(sink.collector) : failed(fault));
-    });
-    client.onGone = () => {
-      client.onGone = undefined;
-      resolve({ ending: endingOfDeparture(client.departed ?? "client_gone"), completion: null });
-    };
-    if (client.gone) client.onGone();
-    else exchange.pipe(sink);
+    new CollectingSink(exchange, client, meter, resolve).start();
   });
 }
 
-function serialized(collector: Collector): Collected {
-  try {
-    return { ending: completed, completion: Buffer.from(JSON.stringify(collector.result())) };
-  } catch (cause) {
-    // JSON.parse takes nesting that JSON.stringify overflows on.
-    return failed(new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause }));
-  }
-}
-
-function failed(fault: UpstreamFault): Collected {
-  return { ending: endingOfFault(fault), completion: null };
-}
-
 class CollectingSink implements AnswerSink {
-  readonly collector = new Collector();
-  readonly #end: (fault: UpstreamFault | null) => void;
+  readonly #exchange: Exchange;
+  readonly #client: Client;
+  readonly #meter: Meter;
+  readonly #resolve: (collected: Collected) => void;
+  readonly #collector = new Collector();
   #fault: UpstreamFault | null = null;
 
-  constructor(end: (fault: UpstreamFault | null) => void) {
-    this.#end = end;
+  constructor(exchange: Exchange, client: Client, meter: Meter, resolve: (collected: Collected) => void) {
+    this.#exchange = exchange;
+    this.#client = client;
+    this.#meter = meter;
+    this.#resolve = resolve;
+  }
+
+  start(): void {
+    this.#client.onGone = () => {
+      this.#end(endingOfDeparture(this.#client.departed ?? "client_gone"));
+    };
+    if (this.#client.gone) this.#client.onGone();
+    else this.#exchange.pipe(this);
   }
 
   onEvent(_event: Buffer, _start: number, _end: number, data: Buffer, dataStart: number, dataEnd: number): void {
+    const { outputTokens } = this.#exchange.reader;
+    if (outputTokens > this.#meter.allowed && !this.#meter.makeRoom(outputTokens)) {
+      this.#end(endingOfCut(this.#meter));
+      return;
+    }
     try {
-      this.collector.add(JSON.parse(data.toString("utf8", dataStart, dataEnd)));
+      this.#collector.add(JSON.parse(data.toString("utf8", dataStart, dataEnd)));
     } catch (cause) {
       this.#fault ??= new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause });
     }
@@ -63,6 +64,23 @@ class CollectingSink implements AnswerSink {
   }
 
   onEnd(fault: UpstreamFault | null): void {
-    this.#end(fault ?? this.#fault);
+    const broken = fault ?? this.#fault;
+    if (broken === null) this.#complete();
+    else this.#end(endingOfFault(broken));
+  }
+
+  #complete(): void {
+    try {
+      this.#end(completed, JSON.stringify(this.#collector.result()));
+    } catch (cause) {
+      // JSON.parse takes nesting that JSON.stringify overflows on.
+      this.#end(endingOfFault(new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause })));
+    }
+  }
+
+  /** The first ending counts; a promise ignores later ones. */
+  #end(ending: Ending, completion: string | null = null): void {
+    this.#client.onGone = undefined;
+    this.#resolve({ ending, completion });
   }
 }

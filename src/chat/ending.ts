@@ -3,6 +3,7 @@ import { ClientGoneError } from "../lib/hangup.ts";
 import type { Outcome } from "../quota/ledger.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
 import type { Departure } from "./client.ts";
+import type { Meter } from "./meter.ts";
 
 /** How a chat ended: what the ledger books, and what the client is told. */
 export interface Ending {
@@ -24,6 +25,12 @@ export function endingOfDeparture(departure: Departure): Ending {
     outcome: departure,
     error: departure === "shutdown" ? new AppError("shutting_down", { retryAfterSeconds: 1 }) : null,
   };
+}
+
+/** The user's budget ran out in mid-stream. */
+export function endingOfCut({ blocked }: Meter): Ending {
+  const details = blocked === null ? {} : { details: { metric: blocked.metric, per: blocked.per } };
+  return { outcome: "quota_cut", error: new AppError("quota_exceeded_midstream", details) };
 }
 
 /**

@@ -1,17 +1,22 @@
+import type { Account } from "../accounts/account-schema.ts";
 import { AppError } from "../errors.ts";
 import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
+import { ClientGoneError } from "../lib/hangup.ts";
 import type { Log } from "../lib/log.ts";
 import type { LimitRefusal, Limiter } from "../limits/limiter.ts";
 import type { Permits } from "../limits/permits.ts";
 import type { Ledger, Limit } from "../quota/ledger.ts";
 import type { Dispatch } from "../upstream/dispatch.ts";
+import type { Exchange } from "../upstream/exchange.ts";
 import type { Router } from "../upstream/router.ts";
-import { firstCharge, nothingOwed, settlement, upperBound } from "./charges.ts";
+import { Bill, nothingOwed, type Tariff } from "./bill.ts";
 import { parseChatRequest } from "./chat-request.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";
 import { collectAnswer } from "./collect-answer.ts";
+import { drain, type DrainBounds } from "./drain.ts";
 import { endingOfError, type Ending } from "./ending.ts";
+import { Meter } from "./meter.ts";
 import { refusalEvent } from "./refusal-event.ts";
 import { relay } from "./relay.ts";
 
@@ -21,7 +26,8 @@ export interface ChatDeps {
   readonly permits: Permits;
   readonly ledger: Ledger;
   readonly dispatch: Dispatch;
-  readonly limitsOf: (tier: string) => readonly Limit[];
+  readonly limitsOf: (account: Account) => readonly Limit[];
+  readonly tariff: Tariff;
   readonly emit: Emit;
   readonly clock: Clock;
   readonly newId: () => string;
@@ -30,7 +36,11 @@ export interface ChatDeps {
   readonly maxParallel: number;
   readonly heartbeatMs: number;
   readonly warnPercent: number;
+  /** Of what costs nothing. */
   readonly currency: string;
+  /** What becomes of an answer whose client has left; auto: drained where the user has limits of tokens or cost. */
+  readonly abortPolicy: "auto" | "drain" | "cancel";
+  readonly drainBounds: DrainBounds;
 }
 
 export interface Chat {
@@ -46,7 +56,6 @@ export interface Chat {
 
 /** The story of a chat request. Whatever happens in it, it leaves through the same door: settle, release, tell. */
 export function createChat(deps: ChatDeps): Chat {
-  const { currency } = deps;
   const runs = new Set<ChatRun>();
   let idleWaiters: (() => void)[] = [];
 
@@ -77,37 +86,53 @@ export function createChat(deps: ChatDeps): Chat {
     if (refusal !== null) throw rateLimited(refusal);
 
     run.permit = await deps.permits.acquire({ user, max: account.max_parallel ?? deps.maxParallel }, client);
-    run.hold = await deps.ledger.reserve({
-      user,
-      limits: deps.limitsOf(account.quota_tier),
-      requestId: deps.newId(),
-      model: request.model,
-      upperBound: upperBound(request, currency),
-      firstCharge: firstCharge(request, currency),
-    });
+    const limits = deps.limitsOf(account);
+    const bill = (run.bill = new Bill(deps.tariff, request, route, deps.clock.now()));
+    const ask = { user, limits, requestId: deps.newId(), model: request.model, upperBound: bill.upperBound() };
+    const hold = (run.hold = await deps.ledger.reserve(ask));
 
     if (request.stream) client.startHeartbeat(deps.heartbeatMs, run);
-    run.answer = await deps.dispatch(route, request, client, client.traceId);
+    const { exchange } = (run.answer = await deps.dispatch(route, request, client, client.traceId));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
-    await run.hold.commit();
-    const { exchange } = run.answer;
-    if (request.stream) {
-      client.open(run);
-      return relay(exchange, client, request.wantsUsageChunk);
-    }
-    const { ending, completion } = await collectAnswer(exchange, client);
+    if (client.gone) throw new ClientGoneError();
+    await hold.commit(bill.first(exchange.provider));
+    const meter = new Meter(
+      hold,
+      bill,
+      limits.some(({ metric }) => deps.tariff.cutMidstream.has(metric)),
+    );
+    const ending = request.stream ? await stream(run, exchange, meter) : await collect(run, exchange, meter);
+    if (ending.outcome === "client_gone" && drains(limits)) await drain(exchange, deps.drainBounds);
+    return ending;
+  }
+
+  function stream(run: ChatRun, exchange: Exchange, meter: Meter): Promise<Ending> {
+    const { client } = run.call;
+    client.open(run);
+    return relay(exchange, client, meter, run.request?.wantsUsageChunk === true);
+  }
+
+  async function collect(run: ChatRun, exchange: Exchange, meter: Meter): Promise<Ending> {
+    const { ending, completion } = await collectAnswer(exchange, run.call.client, meter);
     run.completion = completion;
     return ending;
   }
 
+  /** Whether an answer whose client has left is followed to its usage: only worth it where tokens are counted. */
+  function drains(limits: readonly Limit[]): boolean {
+    return deps.abortPolicy === "auto"
+      ? limits.some(({ metric }) => metric !== "requests")
+      : deps.abortPolicy === "drain";
+  }
+
   /** The one exit of the money: exactly once, whatever the ending. */
   async function settle(run: ChatRun, ending: Ending): Promise<void> {
-    const { hold, request, answer } = run;
+    const { hold, bill, answer } = run;
     run.settlement =
-      hold?.committed === true && request !== null && answer !== null
-        ? settlement(ending.outcome, request, answer.exchange.reader, currency)
-        : nothingOwed(ending.outcome, currency);
+      hold?.committed === true && bill !== null && answer !== null
+        ? bill.settlement(ending.outcome, answer.exchange.reader)
+        : nothingOwed(ending.outcome, deps.currency);
     await hold?.settle(run.settlement);
     run.permit?.release();
     answer?.exchange.cancel(new Error("the chat is over"));

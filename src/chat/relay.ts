@@ -2,33 +2,44 @@ import type { AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { UpstreamFault } from "../upstream/faults.ts";
 import type { Client, DrainListener } from "./client.ts";
-import { completed, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
+import { completed, endingOfCut, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
+import type { Meter } from "./meter.ts";
 
 /**
  * Passes an answer's events on to the client byte for byte, as fast as it reads them.
  * Resolves when the answer is over or nobody reads it any more; the client's stream is still open then, so that the
  * charge is settled before the client hears of the end.
+ * @param meter says when the user's budget has run out
  * @param passUsageChunk whether the client asked for OpenAI's extra usage chunk; else it isn't shown
  */
-export function relay(exchange: Exchange, client: Client, passUsageChunk: boolean): Promise<Ending> {
+export function relay(exchange: Exchange, client: Client, meter: Meter, passUsageChunk: boolean): Promise<Ending> {
   return new Promise((resolve) => {
-    new Relay(exchange, client, passUsageChunk, resolve).start();
+    new Relay(exchange, client, meter, passUsageChunk, resolve).start();
   });
 }
 
 class Relay implements AnswerSink, DrainListener {
   readonly #exchange: Exchange;
   readonly #client: Client;
+  readonly #meter: Meter;
   readonly #passUsageChunk: boolean;
   readonly #resolve: (ending: Ending) => void;
   /** Neighbouring events of one network read, to be written at once. */
   #run: Buffer | null = null;
   #runStart = 0;
   #runEnd = 0;
+  #ended = false;
 
-  constructor(exchange: Exchange, client: Client, passUsageChunk: boolean, resolve: (ending: Ending) => void) {
+  constructor(
+    exchange: Exchange,
+    client: Client,
+    meter: Meter,
+    passUsageChunk: boolean,
+    resolve: (ending: Ending) => void,
+  ) {
     this.#exchange = exchange;
     this.#client = client;
+    this.#meter = meter;
     this.#passUsageChunk = passUsageChunk;
     this.#resolve = resolve;
   }
@@ -50,7 +61,13 @@ class Relay implements AnswerSink, DrainListener {
     _dataEnd: number,
     usageOnly: boolean,
   ): void {
-    if (usageOnly && !this.#passUsageChunk) return;
+    if (this.#ended || (usageOnly && !this.#passUsageChunk)) return;
+    const { outputTokens } = this.#exchange.reader;
+    if (outputTokens > this.#meter.allowed && !this.#meter.makeRoom(outputTokens)) {
+      this.#flush();
+      this.#end(endingOfCut(this.#meter));
+      return;
+    }
     if (this.#run === event && this.#runEnd === start) {
       this.#runEnd = end;
       return;
@@ -89,6 +106,8 @@ class Relay implements AnswerSink, DrainListener {
   }
 
   #end(ending: Ending): void {
+    if (this.#ended) return;
+    this.#ended = true;
     this.#client.onGone = undefined;
     this.#resolve(ending);
   }

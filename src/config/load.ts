@@ -67,7 +67,7 @@ function applyEnv(input: Record<string, unknown>, env: Env, problems: string[]):
   const port = nonEmpty(env.PORT);
   const server = input.server ?? {};
   // What is no table is refused with the rest.
-  if (typeof server !== "object" || Array.isArray(server) || server instanceof Date) return;
+  if (typeof server !== "object" || Array.isArray(server)) return;
   const isPort = port !== undefined && /^\d{1,5}$/.test(port) && Number(port) <= 65_535;
   if (port !== undefined && !isPort) {
     problems.push(`environment PORT: expected a port number, got text ${JSON.stringify(port)}`);

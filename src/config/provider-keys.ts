@@ -12,20 +12,26 @@ const defaultEnv: Readonly<Record<ProviderConfig["kind"], string>> = {
 };
 
 /**
- * Finds a provider's API key: in the file or the variable that it names, else in its kind's variable.
+ * Finds a provider's API keys: in the file or the variables that it names, else in its kind's variable. A variable may
+ * hold several, with commas between them.
  * @param folder what api_key_file is relative to
- * @returns the key; "" for one that needs none; null where it is missing and the provider can't be used
+ * @returns the keys, each once; [""] for a provider that needs none; [] where it can't be used for want of one
  * @throws ConfigError where a named file can't be read or is empty, and where a key holds what no header can carry
  */
-export function findProviderKey(provider: ProviderConfig, env: Env, folder: string): string | null {
-  if (provider.kind === "simulator") return "simulator";
-  if (provider.api_key_file !== undefined) return readKeyFile(provider, resolve(folder, provider.api_key_file));
-  const name = provider.api_key_env ?? defaultEnv[provider.kind];
-  const key = env[name]?.trim() ?? "";
-  if (key !== "") return checkKey(key, `environment ${name}`);
+export function findProviderKeys(provider: ProviderConfig, env: Env, folder: string): readonly string[] {
+  if (provider.kind === "simulator") return ["simulator"];
+  if (provider.api_key_file !== undefined) return [readKeyFile(provider, resolve(folder, provider.api_key_file))];
+  const named = [provider.api_keys_env ?? provider.api_key_env ?? []].flat();
+  const keys = (named.length > 0 ? named : [defaultEnv[provider.kind]]).flatMap((name) => readVariable(name, env));
+  if (keys.length > 0) return [...new Set(keys)];
   // A server of one's own (vLLM, Ollama, llama.cpp) often wants no key.
-  const needsNone = provider.kind === "openai" && provider.base_url !== undefined && provider.api_key_env === undefined;
-  return needsNone ? "" : null;
+  const needsNone = provider.kind === "openai" && provider.base_url !== undefined && named.length === 0;
+  return needsNone ? [""] : [];
+}
+
+function readVariable(name: string, env: Env): readonly string[] {
+  const keys = (env[name] ?? "").split(",").map((key) => key.trim());
+  return keys.filter((key) => key !== "").map((key) => checkKey(key, `environment ${name}`));
 }
 
 function readKeyFile(provider: ProviderConfig, file: string): string {
@@ -40,7 +46,7 @@ function readKeyFile(provider: ProviderConfig, file: string): string {
   return checkKey(key, `providers.${provider.name}.api_key_file: ${file}`);
 }
 
-/** Two keys in a file, or or a word around it, are told at start and not by every request. Never repeats it. */
+/** Two keys in a file, or a word around it, are told at start and not by every request. Never repeats it. */
 function checkKey(key: string, where: string): string {
   if (/^[\x21-\x7e]+$/.test(key)) return key;
   throw new ConfigError(`${where}: expected one API key, without blanks, line breaks and letters beyond ASCII`);

@@ -1,23 +1,14 @@
 import { z } from "zod";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
+import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { quotaSection } from "./quota-schema.ts";
-import { plainName } from "./value-schemas.ts";
+import { alertsSection, securitySection } from "./security-schema.ts";
 
 /** A span in seconds, given in config.toml; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
 const addresses = z.array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]));
 const loopback = ["127.0.0.0/8", "::1/128"];
-
-const timeoutFields = {
-  connect_seconds: seconds(600).describe("TCP and TLS connection to the provider."),
-  first_byte_seconds: seconds(3600).describe("From the request sent to the provider's response headers."),
-  first_event_seconds: seconds(3600).describe("From the request sent to the first data event; comments don't count."),
-  idle_seconds: seconds(3600).describe("Between two data events; comments don't count."),
-  total_seconds: seconds(86400).describe("The whole answer."),
-  stalled_reader_seconds: seconds(3600).describe("How long a client may stop reading before it is cut off."),
-  heartbeat_seconds: seconds(3600).describe("Silence after which a client gets a `: keep-alive` comment."),
-};
 
 const serverSection = z.strictObject({
   host: z.string().min(1).default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
@@ -48,29 +39,15 @@ const authSection = z.strictObject({
   issuer: z.string().min(1).default("deepseek-proxy").describe("`iss` of the tokens."),
   audience: z.string().min(1).default("deepseek-proxy").describe("`aud` of the tokens."),
   access_token_seconds: count(10, 86_400).default(900).describe("Life of an access token."),
+  session_seconds: count(60, 31_536_000).default(2_592_000).describe("Life of a session, from login to its end."),
+  refresh_token_seconds: count(60, 31_536_000).default(604_800).describe("A session unused for so long ends."),
+  refresh_leeway_seconds: count(0, 300)
+    .default(10)
+    .describe("A refresh token that was exchanged still gets the same successor for so long."),
+  max_sessions: count(1, 1000).default(50).describe("Sessions of one user; one more ends the oldest."),
   login_reuse_seconds: count(0, 3600).default(10).describe("A repeated login inside this time gets the same token."),
   max_hashes: count(1, 2).default(2).describe("argon2 runs at once; more would hold up the journal's syncs."),
   max_waiting_logins: count(1, 10_000).default(50).describe("Logins that may wait for their turn; more get 429."),
-});
-
-const providerSection = z.strictObject({
-  name: plainName.describe("Name in logs and metrics."),
-  kind: z.enum(["deepseek", "zhipu", "openai", "simulator"]).describe("Which API it speaks."),
-  base_url: z
-    .url({ protocol: /^https?$/ })
-    .optional()
-    .describe("Where it is; each kind but `openai` has a default."),
-  api_key_env: z
-    .string()
-    .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the key")
-    .optional()
-    .describe("Environment variable that holds the key."),
-  api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
-  models: z.array(z.string().min(1)).min(1).describe('Models it serves; globs such as "deepseek-*".'),
-  priority: count(0, 1000).default(0).describe("Lower is asked first."),
-  weight: count(1, 1000).default(1).describe("Share among providers of the same priority."),
-  enabled: z.boolean().default(true).describe("false takes it out of the routing."),
-  timeouts: z.strictObject(timeoutFields).partial().prefault({}).describe("Overrides [timeouts] for this provider."),
 });
 
 const modelsSection = z.strictObject({
@@ -80,16 +57,6 @@ const modelsSection = z.strictObject({
     .describe("Names that clients send -> names that providers know."),
   prices: pricesSchema,
   weights: weightsSchema,
-});
-
-const timeoutsSection = z.strictObject({
-  connect_seconds: timeoutFields.connect_seconds.default(10),
-  first_byte_seconds: timeoutFields.first_byte_seconds.default(60),
-  first_event_seconds: timeoutFields.first_event_seconds.default(600),
-  idle_seconds: timeoutFields.idle_seconds.default(120),
-  total_seconds: timeoutFields.total_seconds.default(1800),
-  stalled_reader_seconds: timeoutFields.stalled_reader_seconds.default(60),
-  heartbeat_seconds: timeoutFields.heartbeat_seconds.default(15),
 });
 
 const rateLimitSection = z.strictObject({
@@ -160,11 +127,16 @@ export const configSchema = z
     rate_limit: rateLimitSection.prefault({}),
     concurrency: concurrencySection.prefault({}),
     timeouts: timeoutsSection.prefault({}),
+    retry: retrySection.prefault({}),
+    breaker: breakerSection.prefault({}),
+    health: healthSection.prefault({}),
     abort: abortSection.prefault({}),
     usage: usageSection.prefault({}),
     logs: logsSection.prefault({}),
     metrics: metricsSection.prefault({}),
     admin: adminSection.prefault({}),
+    security: securitySection.prefault({}),
+    alerts: alertsSection.prefault({}),
   })
   .superRefine((config, ctx) => {
     const names = config.providers.map(({ name }) => name);
@@ -183,9 +155,9 @@ export const configSchema = z
     checkPriceDates(config.models.prices, config.quota.timezone, ctx);
   });
 
+export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
+export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
 
 /** The parsed config, with all defaults filled in. */
 export type Config = Readonly<z.infer<typeof configSchema>>;
-export type ProviderConfig = Readonly<z.infer<typeof providerSection>>;
-export type TimeoutsConfig = Readonly<z.infer<typeof timeoutsSection>>;

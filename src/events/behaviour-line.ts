@@ -16,7 +16,7 @@ export function isBehaviourFolder(name: string): boolean {
  * those of known accounts get one: else anyone could fill the disk with folders by failing to log in.
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
-  if (event.type === "request.failed") return null;
+  if (event.type === "request.failed" || event.type === "provider.alert") return null;
   const known = event.type !== "login.failed" || event.known;
   return known && userName.test(event.user) ? event.user : unknownFolder;
 }

@@ -43,6 +43,14 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
       return { ...who(event), user: text(event.user), metric: text(event.metric), per: text(event.per) };
     case "rate_limit.rejected":
       return { ...who(event), user: text(event.user), rule: text(event.rule) };
+    case "session.reuse_detected":
+    case "session.ended":
+    case "api_key.created":
+    case "api_key.revoked":
+    case "password.changed":
+      return { ...who(event), user: text(event.user), subject: text(event.subject) };
+    case "provider.alert":
+      return { ...who(event), provider: text(event.provider), key: event.key, kind: event.kind };
     case "request.failed":
       return { ...who(event), code: text(event.code), status: event.status };
   }

@@ -11,8 +11,20 @@ export interface Figures {
   readonly behaviourLog: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> };
   /** Events that a sink failed on, by the sink's name. */
   readonly sinkErrors: () => ReadonlyMap<string, number>;
+  /** The providers in use. */
+  readonly providers: () => readonly ProviderFigures[];
   /** Lines of the proxy's own log that were lost. */
   readonly logLinesDropped: () => number;
+}
+
+/** How a provider is doing, over all of its keys. Counts are since the start. */
+interface ProviderFigures {
+  readonly name: string;
+  readonly inFlight: number;
+  readonly asked: number;
+  readonly failed: number;
+  readonly retries: number;
+  readonly keys: readonly { readonly breaker: "closed" | "open" | "half_open" }[];
 }
 
 /** A count and the labels it goes by. */
@@ -38,6 +50,7 @@ export function registerFigures(registry: Registry, figures: Figures): void {
   gauge("journal_unsynced_records", "Charges that a power loss now would lose.", figures.journalUnsynced);
   gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => figures.behaviourLog().queued);
 
+  registerProviderFigures(registry, figures.providers);
   registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>
     Object.entries(figures.behaviourLog().dropped).map(([reason, count]) => ({ labels: { reason }, count })),
   );
@@ -47,6 +60,35 @@ export function registerFigures(registry: Registry, figures: Figures): void {
   registerCounter(registry, "log_lines_dropped_total", "Lines of the proxy's own log lost.", [], () => [
     { labels: {}, count: figures.logLinesDropped() },
   ]);
+}
+
+/** Adds the providers' metrics. A label holds the provider's name, never which key it was. */
+function registerProviderFigures(registry: Registry, read: Figures["providers"]): void {
+  const gauge = (name: string, help: string, valueOf: (provider: ProviderFigures) => number): void => {
+    new Gauge({
+      name,
+      help,
+      labelNames: ["provider"],
+      registers: [registry],
+      collect() {
+        for (const provider of read()) this.set({ provider: provider.name }, valueOf(provider));
+      },
+    });
+  };
+  const counter = (name: string, help: string, countOf: (provider: ProviderFigures) => number): void => {
+    registerCounter(registry, name, help, ["provider"], () =>
+      read().map((provider) => ({ labels: { provider: provider.name }, count: countOf(provider) })),
+    );
+  };
+  gauge("upstream_requests_in_flight", "Questions to the provider under way.", ({ inFlight }) => inFlight);
+  gauge(
+    "upstream_breakers_open",
+    "Keys of the provider whose circuit breaker is open or half-open.",
+    ({ keys }) => keys.filter(({ breaker }) => breaker !== "closed").length,
+  );
+  counter("upstream_requests_total", "Questions asked, retries included.", ({ asked }) => asked);
+  counter("upstream_failures_total", "Questions that the provider failed.", ({ failed }) => failed);
+  counter("upstream_retries_total", "Questions that were not the first of their request.", ({ retries }) => retries);
 }
 
 /**

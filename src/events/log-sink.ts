@@ -15,6 +15,18 @@ export function createLogSink(log: Log): Sink {
       case "login.failed":
         log.info(eventFacts(event), "login failed");
         return;
+      case "session.reuse_detected":
+        log.warn(eventFacts(event), "a refresh token was used twice: its session has been ended");
+        return;
+      case "session.ended":
+      case "api_key.created":
+      case "api_key.revoked":
+      case "password.changed":
+        log.info(eventFacts(event), "credentials changed");
+        return;
+      case "provider.alert":
+        log.error(eventFacts(event), "a provider needs its operator");
+        return;
       case "quota.exceeded":
       case "rate_limit.rejected":
       case "request.failed":

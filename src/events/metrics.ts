@@ -119,6 +119,13 @@ export function createMetrics({ providers, figures, processMetrics }: MetricsOpt
         case "rate_limit.rejected":
           rejections.add(event.rule, 1);
           return;
+        case "provider.alert":
+        case "session.reuse_detected":
+        case "session.ended":
+        case "api_key.created":
+        case "api_key.revoked":
+        case "password.changed":
+          return;
       }
     },
     text: () => registry.metrics(),

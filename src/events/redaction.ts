@@ -10,7 +10,7 @@ const secretCamelKey = /[a-z]Token$/;
 
 /** Secrets that give themselves away inside a text: bearer headers, API keys, JWTs, passwords in URLs. */
 const secretText =
-  /\bBearer\s+[^\s"',;]+|\b(?:sk|dsp)[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?|(?<=:\/\/)[^\s/@]*:[^\s/@]*(?=@)/g;
+  /\bBearer\s+[^\s"',;]+|\b(?:sk|ds[prs])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?|(?<=:\/\/)[^\s/@]*:[^\s/@]*(?=@)/g;
 
 type Facts = Record<string, unknown>;
 

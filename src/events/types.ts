@@ -1,5 +1,13 @@
 /** Everything that happens and that somebody outside the request may want to know. Facts only: no prompts, no secrets. */
-export type ProxyEvent = ChatFinished | LoginSucceeded | LoginFailed | QuotaExceeded | RateLimited | RequestFailed;
+export type ProxyEvent =
+  | ChatFinished
+  | LoginSucceeded
+  | LoginFailed
+  | QuotaExceeded
+  | RateLimited
+  | RequestFailed
+  | CredentialChanged
+  | ProviderAlert;
 
 interface EventBase {
   /** ms since the epoch. */
@@ -58,6 +66,32 @@ export interface LoginFailed extends EventBase {
   readonly reason: string;
 }
 
+/** An account or an address has to wait for its next login. Said when the waits begin, and when they are the longest. */
+export interface LoginLocked extends EventBase {
+  readonly type: "login.locked";
+  /** The account that was tried last; it may not exist. */
+  readonly user: string;
+  /** Whether an account of that name exists. */
+  readonly known: boolean;
+  /** What waits: the account wherever it is tried from, the address whatever it tries, or both together. */
+  readonly scope: "account" | "address" | "known_address";
+  /** Failed logins so far. */
+  readonly failures: number;
+  readonly escalation: "begun" | "longest";
+  /** ms until the next attempt. */
+  readonly waitMs: number;
+}
+
+/** An operator has forgiven an account its failed logins. */
+export interface LoginUnlocked extends EventBase {
+  readonly type: "login.unlocked";
+  readonly user: string;
+  /** Whether an account of that name exists. */
+  readonly known: boolean;
+  /** The operator. */
+  readonly by: string;
+}
+
 interface QuotaExceeded extends EventBase {
   readonly type: "quota.exceeded";
   readonly user: string;
@@ -77,6 +111,24 @@ interface RequestFailed extends EventBase {
   readonly type: "request.failed";
   readonly code: string;
   readonly status: number;
+}
+
+/** Something about the ways in of a user has changed, or was found to be in strange hands. */
+interface CredentialChanged extends EventBase {
+  readonly type:
+    "session.reuse_detected" | "session.ended" | "api_key.created" | "api_key.revoked" | "password.changed";
+  readonly user: string;
+  /** The public id of the session or key; "*" for all sessions, "" for a password. */
+  readonly subject: string;
+}
+
+/** A provider needs its operator: it refuses the proxy's key, or its account is empty. At most one a minute and kind. */
+export interface ProviderAlert extends EventBase {
+  readonly type: "provider.alert";
+  readonly provider: string;
+  /** Which of its keys, from 0. */
+  readonly key: number;
+  readonly kind: "key_refused" | "no_balance";
 }
 
 /** Takes events; never throws, never waits. */

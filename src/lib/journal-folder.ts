@@ -12,7 +12,7 @@ export interface Segment {
 }
 
 /** What an interrupted write left at the end of the newest file. */
-export interface TornTail {
+interface TornTail {
   readonly file: string;
   /** Bytes up to which the file is whole; 0 where not even its header is. */
   readonly offset: number;

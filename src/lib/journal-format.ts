@@ -116,7 +116,8 @@ function hexAt(bytes: Buffer, start: number): number {
   let value = 0;
   for (let at = start; at < start + crcDigits; at++) {
     const byte = bytes[at] ?? 0;
-    const digit = byte >= zero && byte <= 57 ? byte - zero : byte >= letterA && byte < letterA + 6 ? byte - letterA + 10 : NaN;
+    const digit =
+      byte >= zero && byte <= 57 ? byte - zero : byte >= letterA && byte < letterA + 6 ? byte - letterA + 10 : NaN;
     value = value * 16 + digit;
   }
   return value;

@@ -29,32 +29,6 @@ export function formatNano(nano: number): string {
   return `${nano < 0 ? "-" : ""}${digits.slice(0, -digitsOfNano)}${fraction === "" ? "" : `.${fraction}`}`;
 }
 
-/** A number of tokens of one kind at one price. */
-export interface PricedTokens {
-  /** Safe integer >= 0. */
-  readonly tokens: number;
-  /** Nano-units per million tokens; safe integer >= 0. */
-  readonly nanoPerMillion: number;
-}
-
-/**
- * What the parts cost together, in nano-units. Rounded once, half up, after the exact sum: splitting an answer into
- * parts (cached, uncached, output) cannot change its price by more than half a nano-unit.
- * Throws RangeError where a part is not a safe integer >= 0 or the sum does not fit a safe integer.
- */
-export function costOf(parts: readonly PricedTokens[]): number {
-  let sum = 0n;
-  for (const { tokens, nanoPerMillion } of parts) {
-    if (!isAmount(tokens) || !isAmount(nanoPerMillion)) {
-      throw new RangeError(`not a cost: ${tokens} tokens at ${nanoPerMillion} per million`);
-    }
-    sum += BigInt(tokens) * BigInt(nanoPerMillion);
-  }
-  const cost = Number((sum + 500_000n) / 1_000_000n);
-  if (!Number.isSafeInteger(cost)) throw new RangeError("the cost does not fit a safe integer");
-  return cost;
-}
-
 /** Whether a value can be an amount of anything counted here: a safe integer >= 0. */
 export function isAmount(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;

@@ -38,3 +38,13 @@ export function restOf(held: Charge, charge: Charge): Charge {
     currency: held.currency,
   };
 }
+
+/** What is held once `extra` is held too. Costs of another currency are not added: a hold has one. */
+export function sumOf(held: Charge, extra: Charge): Charge {
+  return {
+    requests: addAmounts(held.requests, extra.requests),
+    tokens: addAmounts(held.tokens, extra.tokens),
+    cost: held.currency === extra.currency ? addAmounts(held.cost, extra.cost) : held.cost,
+    currency: held.currency,
+  };
+}

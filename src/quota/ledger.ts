@@ -54,8 +54,6 @@ export interface ReserveAsk {
   readonly model: string;
   /** What the request can cost at the most; held from every bucket until commit and settle. */
   readonly upperBound: Charge;
-  /** What is charged at the first data event, and stands if the process dies before settle: the prompt estimate. */
-  readonly firstCharge: Charge;
 }
 
 /** The last word on a request. */
@@ -66,6 +64,8 @@ export interface Settlement {
   readonly usage: TokenUsage;
   /** True where `usage` was not reported by the provider but estimated. */
   readonly estimated: boolean;
+  /** Names the price by which the cost was worked out, for the record; "" where there is none. */
+  readonly price: string;
 }
 
 /**
@@ -76,10 +76,15 @@ export interface Hold {
   /** Whether commit() has been called. */
   readonly committed: boolean;
   /**
-   * Charges `firstCharge`. The charge is in the journal when this returns, and on disk when it is `strict`.
+   * Makes the first charge, which stands if the process dies before settle: the request, and the prompt as estimated.
+   * It is in the journal when this returns, and on disk when durability is `strict`.
    * Calling it again does nothing. Throws storage_unavailable if the journal cannot take it.
    */
-  commit(): Awaitable<void>;
+  commit(first: Charge): Awaitable<void>;
+  /**
+   * Holds more, from all buckets or from none. Returns the limit that has no room for it, or null where it is held.
+   */
+  grow(extra: Charge): Awaitable<Limit | null>;
   /** Replaces the first charge by the final one and frees the rest. Exactly once: later calls do nothing. Never throws. */
   settle(settlement: Settlement): Awaitable<void>;
   /** The user's buckets as they are now, for the X-Quota headers. */

@@ -1,8 +1,8 @@
 import { isAmount } from "../lib/money.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
-import { restOf } from "./amounts.ts";
+import { restOf, sumOf } from "./amounts.ts";
 import { encodeLedgerRecord } from "./charge-record.ts";
-import type { BucketState, Charge, Hold, ReserveAsk, Settlement, TokenUsage } from "./ledger.ts";
+import type { BucketState, Charge, Hold, Limit, ReserveAsk, Settlement, TokenUsage } from "./ledger.ts";
 import type { UserQuota } from "./user-quota.ts";
 
 /** What a hold needs of its ledger. */
@@ -26,8 +26,9 @@ export class MemoryHold implements Hold {
   readonly #ask: ReserveAsk;
   /** What is still held. */
   #held: Charge;
-  /** When the first charge was made; undefined before. */
+  /** When the first charge was made, and what it was; undefined before. */
   #committedAt: number | undefined;
+  #first: Charge | undefined;
   #settled = false;
 
   /** Takes the reservation; the caller has made sure that there is room. */
@@ -43,26 +44,39 @@ export class MemoryHold implements Hold {
     return this.#committedAt !== undefined;
   }
 
-  commit(): Awaitable<void> {
+  commit(charge: Charge): Awaitable<void> {
     if (this.#committedAt !== undefined || this.#settled) return undefined;
-    const { user, requestId, model, firstCharge: charge } = this.#ask;
+    if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
+    const { user, requestId, model } = this.#ask;
     const at = this.#user.advance(this.#book.now());
     // The journal first: if it refuses, nothing has been charged.
     const seq = this.#book.record(encodeLedgerRecord({ kind: "charge", at, user, requestId, model, charge }));
     this.#committedAt = at;
+    this.#first = charge;
     this.#user.charge(charge);
     this.#hold(restOf(this.#held, charge));
     this.#book.changed(this.#user);
     return this.#book.safe(seq);
   }
 
+  grow(extra: Charge): Limit | null {
+    if (this.#settled) return null;
+    if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
+    this.#user.advance(this.#book.now());
+    const blocking = this.#user.blocking(this.#ask.limits, extra);
+    if (blocking !== undefined) return blocking;
+    this.#user.reserved.add(extra);
+    this.#held = sumOf(this.#held, extra);
+    return null;
+  }
+
   settle(settlement: Settlement): void {
     if (this.#settled) return;
     this.#settled = true;
     this.#user.reserved.subtract(this.#held);
-    if (this.#committedAt === undefined) return;
+    if (this.#committedAt === undefined || this.#first === undefined) return;
     try {
-      this.#replaceCharge(this.#committedAt, settlement);
+      this.#replaceCharge(this.#committedAt, this.#first, settlement);
     } catch (reason) {
       // Memory says what recovery would say: the first charge.
       this.#book.unsettled(this.#ask, settlement, reason);
@@ -74,8 +88,8 @@ export class MemoryHold implements Hold {
     return this.#ask.limits.map((limit) => this.#user.bucket(limit));
   }
 
-  #replaceCharge(at: number, { charge: final, usage, outcome, estimated }: Settlement): void {
-    const { user, requestId, model, firstCharge: first } = this.#ask;
+  #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
+    const { user, requestId, model } = this.#ask;
     if (!isCharge(final) || !isUsage(usage)) {
       throw new RangeError("the final charge or the usage holds something that is not an amount");
     }
@@ -94,6 +108,7 @@ export class MemoryHold implements Hold {
         usage,
         outcome,
         estimated,
+        price,
       }),
     );
     this.#user.replace(at, first, final);

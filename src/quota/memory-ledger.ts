@@ -103,9 +103,8 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
 
   return {
     reserve(ask) {
-      const { upperBound, firstCharge, limits } = ask;
-      if (!isCharge(upperBound) || !isCharge(firstCharge))
-        throw new RangeError("a charge must be of safe integers >= 0");
+      const { upperBound, limits } = ask;
+      if (!isCharge(upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
       gate.check();
       const user = current(ask.user);
       const blocking = user.blocking(limits, upperBound);

@@ -14,7 +14,7 @@ export interface PeriodRules {
 }
 
 /** From `start` to just before `end`, in ms since the epoch. `end` is null where it never ends. */
-export interface Period {
+interface Period {
   readonly start: number;
   readonly end: number | null;
 }

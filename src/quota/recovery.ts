@@ -18,10 +18,15 @@ const readsAtOnce = 32;
 export interface Recovered {
   readonly users: Map<string, UserQuota>;
   /** Those whose snapshot on disk is behind. */
-  readonly changed: ReadonlySet<UserQuota>;
+  readonly changed: readonly UserQuota[];
   readonly content: JournalContent;
   /** Journal records up to this number are in some snapshot, even where the journal has lost them. */
   readonly coveredSeq: number;
+}
+
+interface Entry extends Snapshot {
+  /** Whether the journal has something newer than the snapshot. */
+  changed: boolean;
 }
 
 /** Where to recover from. */
@@ -38,21 +43,23 @@ export interface RecoveryOptions {
  * Throws where a snapshot or the journal cannot be trusted: to go on without it would give used quota back.
  */
 export async function recover({ usersDir, journalDir, periodAt, log, ops }: RecoveryOptions): Promise<Recovered> {
-  const snapshots = await readSnapshots(usersDir, periodAt, log);
-  const users = new Map([...snapshots].map(([name, { user }]) => [name, user]));
-  const changed = new Set<UserQuota>();
+  const entries = await readSnapshots(usersDir, periodAt, log);
   let coveredSeq = 0;
-  for (const snapshot of snapshots.values()) coveredSeq = Math.max(coveredSeq, snapshot.coversSeq);
+  for (const { coversSeq } of entries.values()) coveredSeq = Math.max(coveredSeq, coversSeq);
 
   const content = await recoverJournal(
     journalDir,
     (seq, payload) => {
       const record = decodeLedgerRecord(payload);
-      if (record === undefined || seq <= (snapshots.get(record.user)?.coversSeq ?? 0)) return;
-      let user = users.get(record.user);
-      if (user === undefined) users.set(record.user, (user = new UserQuota(record.user, periodAt, record.at)));
-      replay(user, record);
-      changed.add(user);
+      if (record === undefined) return;
+      let entry = entries.get(record.user);
+      if (entry === undefined) {
+        entry = { user: new UserQuota(record.user, periodAt, record.at), coversSeq: 0, changed: true };
+        entries.set(record.user, entry);
+      }
+      if (seq <= entry.coversSeq) return;
+      replay(entry.user, record);
+      entry.changed = true;
     },
     {
       ops,
@@ -64,6 +71,8 @@ export async function recover({ usersDir, journalDir, periodAt, log, ops }: Reco
   if (content.torn !== undefined) {
     log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
   }
+  const users = new Map([...entries].map(([name, { user }]) => [name, user]));
+  const changed = [...entries.values()].filter((entry) => entry.changed).map(({ user }) => user);
   return { users, changed, content, coveredSeq };
 }
 
@@ -76,7 +85,7 @@ function replay(user: UserQuota, record: LedgerRecord): void {
   }
 }
 
-async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log): Promise<Map<string, Snapshot>> {
+async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log): Promise<Map<string, Entry>> {
   const names: string[] = [];
   for (const file of await readdir(usersDir)) {
     const name = snapshotName.exec(file)?.[1];
@@ -84,13 +93,13 @@ async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log): Pr
     if (userName.test(name)) names.push(name);
     else log.warn({ file: join(usersDir, file) }, "ignored a quota file whose name is not one of a user");
   }
-  const snapshots = new Map<string, Snapshot>();
+  const entries = new Map<string, Entry>();
   for (let start = 0; start < names.length; start += readsAtOnce) {
     const batch = names.slice(start, start + readsAtOnce);
     const read = await Promise.all(batch.map((name) => readSnapshot(snapshotPath(usersDir, name), name, periodAt)));
-    for (const snapshot of read) snapshots.set(snapshot.user.name, snapshot);
+    for (const snapshot of read) entries.set(snapshot.user.name, { ...snapshot, changed: false });
   }
-  return snapshots;
+  return entries;
 }
 
 async function readSnapshot(path: string, name: string, periodAt: PeriodAt): Promise<Snapshot> {

@@ -3,7 +3,7 @@ import type { BucketState, Charge, Limit, Per } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
 
 /** The periods over which everything is counted, whatever the user's limits are now. */
-export const pers = ["day", "week", "month", "total"] as const satisfies readonly Per[];
+const pers = ["day", "week", "month", "total"] as const satisfies readonly Per[];
 
 /** What was used in one period. */
 export interface Window {

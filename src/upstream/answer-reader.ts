@@ -133,7 +133,7 @@ export class AnswerReader implements SseSink {
       return null;
     }
     if (facts.error !== null) {
-      const kind = this.#provider.dialect.classify(200, facts.error.code);
+      const kind = this.#provider.dialect.classify(200, facts.error.code, facts.error.message);
       this.fault = this.#newFault(kind, withoutSecret(facts.error.message, this.#provider.secret));
       return null;
     }

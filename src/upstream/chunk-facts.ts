@@ -39,18 +39,18 @@ function skipSpace(json: string, from: number): number {
 /** Reads the facts of a parsed event; null where it isn't a JSON object. */
 export function readChunkFacts(chunk: unknown): ChunkFacts | null {
   if (!isRecord(chunk)) return null;
-  const choices = chunk["choices"];
+  const choices = chunk.choices;
   return {
-    usage: readUsage(chunk["usage"]),
+    usage: readUsage(chunk.usage),
     finishReason: Array.isArray(choices) ? readFinishReason(choices) : null,
-    usageOnly: Array.isArray(choices) && choices.length === 0 && isRecord(chunk["usage"]),
-    error: readError(chunk["error"]),
+    usageOnly: Array.isArray(choices) && choices.length === 0 && isRecord(chunk.usage),
+    error: readError(chunk.error),
   };
 }
 
 function readFinishReason(choices: readonly unknown[]): string | null {
   for (const choice of choices) {
-    if (isRecord(choice) && typeof choice["finish_reason"] === "string") return choice["finish_reason"];
+    if (isRecord(choice) && typeof choice.finish_reason === "string") return choice.finish_reason;
   }
   return null;
 }
@@ -61,11 +61,11 @@ function readFinishReason(choices: readonly unknown[]): string | null {
  */
 export function readUsage(usage: unknown): ReportedUsage | null {
   if (!isRecord(usage)) return null;
-  const input = usage["prompt_tokens"];
-  const output = usage["completion_tokens"];
+  const input = usage.prompt_tokens;
+  const output = usage.completion_tokens;
   if (!isCount(input) || !isCount(output)) return null;
-  const cached = usage["prompt_cache_hit_tokens"] ?? detail(usage["prompt_tokens_details"], "cached_tokens");
-  const reasoning = detail(usage["completion_tokens_details"], "reasoning_tokens");
+  const cached = usage.prompt_cache_hit_tokens ?? detail(usage.prompt_tokens_details, "cached_tokens");
+  const reasoning = detail(usage.completion_tokens_details, "reasoning_tokens");
   return {
     input,
     output,
@@ -79,10 +79,10 @@ export function readUsage(usage: unknown): ReportedUsage | null {
 export function readError(error: unknown): ChunkFacts["error"] {
   if (typeof error === "string" && error !== "") return { code: "", message: error };
   if (!isRecord(error)) return null;
-  const code = error["code"] ?? error["type"];
+  const code = error.code ?? error.type;
   return {
     code: typeof code === "string" || typeof code === "number" ? String(code) : "",
-    message: typeof error["message"] === "string" ? error["message"] : "",
+    message: typeof error.message === "string" ? error.message : "",
   };
 }
 

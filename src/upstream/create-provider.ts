@@ -1,18 +1,23 @@
 import { Pool } from "undici";
 import { dialects } from "./dialects.ts";
+import { ProviderHealth } from "./provider-health.ts";
+import type { BreakerRule } from "./breaker.ts";
 import type { Dialect, Provider, UpstreamTimeouts } from "./provider.ts";
 
 export interface ProviderOptions {
   readonly name: string;
+  readonly keyIndex: number;
   readonly kind: Dialect["kind"];
   /** Absent: the dialect's own. */
   readonly baseUrl?: string | undefined;
   /** "" where the provider needs none. */
   readonly apiKey: string;
   readonly models: readonly string[];
+  readonly modelMap: Readonly<Record<string, string>>;
   readonly priority: number;
   readonly weight: number;
   readonly timeouts: UpstreamTimeouts;
+  readonly breaker: BreakerRule;
 }
 
 /** One provider with its connections. Close `dispatcher` when done. */
@@ -29,6 +34,7 @@ export function createProvider(options: ProviderOptions): Provider {
   });
   return {
     name: options.name,
+    keyIndex: options.keyIndex,
     dialect,
     dispatcher,
     origin: url.origin,
@@ -42,8 +48,10 @@ export function createProvider(options: ProviderOptions): Provider {
     },
     secret: options.apiKey,
     timeouts: options.timeouts,
-    models: options.models,
+    models: [...options.models, ...Object.keys(options.modelMap)],
+    modelMap: new Map(Object.entries(options.modelMap)),
     priority: options.priority,
     weight: options.weight,
+    health: new ProviderHealth(options.breaker),
   };
 }

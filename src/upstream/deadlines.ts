@@ -17,6 +17,8 @@ type Stage = "first_byte" | "first_event" | "streaming";
 export class Deadlines {
   /** Monotonic ms. */
   startedAt = 0;
+  /** Monotonic ms from which the total time counts. */
+  #since = 0;
   readonly #timeouts: UpstreamTimeouts;
   readonly #clock: Clock;
   readonly #listener: DeadlineListener;
@@ -33,9 +35,11 @@ export class Deadlines {
     this.#step = Math.min(timeouts.firstByte, timeouts.firstEvent, timeouts.idle, timeouts.total);
   }
 
-  start(): void {
+  /** @param since monotonic ms from which the total time counts: other providers may have been asked before */
+  start(since: number): void {
     this.startedAt = this.#clock.monotonic();
-    this.#arm(this.#step);
+    this.#since = since;
+    this.#arm(Math.min(this.#step, since + this.#timeouts.total - this.startedAt));
   }
 
   stop(): void {
@@ -68,7 +72,7 @@ export class Deadlines {
 
   look(): void {
     const now = this.#clock.monotonic();
-    const totalLeft = this.startedAt + this.#timeouts.total - now;
+    const totalLeft = this.#since + this.#timeouts.total - now;
     const stageLeft = this.#stageEnd(now) - now;
     if (totalLeft <= 0) this.#listener.onDeadline("total");
     else if (stageLeft <= 0) this.#listener.onDeadline(this.#stage);

@@ -15,24 +15,36 @@ function classifyStatus(status: number): FaultKind {
 }
 
 /** An error event in a stream that began with 200 carries no status: only its code can tell. */
+const eventCodes: readonly (readonly [RegExp, FaultKind])[] = [
+  [/rate_limit|too_many/, "rate_limited"],
+  [/overloaded|unavailable/, "overloaded"],
+  [/content_filter|content_policy/, "content_refused"],
+  [/insufficient_(balance|quota)/, "no_balance"],
+  [/authentication|invalid_api_key/, "key_refused"],
+  [/invalid_request|context_length/, "bad_request"],
+];
+
 function classifyEvent(code: string): FaultKind {
-  if (/rate_limit|too_many/.test(code)) return "rate_limited";
-  if (/content_filter|content_policy/.test(code)) return "content_refused";
-  if (/invalid_request/.test(code)) return "bad_request";
-  return "server_error";
+  return eventCodes.find(([pattern]) => pattern.test(code))?.[1] ?? "server_error";
 }
+
+/** Codes that say more than the status they come with. */
+const openaiCodes: ReadonlyMap<string, FaultKind> = new Map<string, FaultKind>([
+  ["insufficient_quota", "no_balance"],
+  ["billing_hard_limit_reached", "no_balance"],
+  ["content_filter", "content_refused"],
+  ["content_policy_violation", "content_refused"],
+  ["model_not_found", "model_unknown"],
+]);
 
 /** Any server that speaks OpenAI's chat format. */
 export const openai: Dialect = {
   kind: "openai",
   defaultBaseUrl: "https://api.openai.com/v1",
   defaultKeyEnv: "OPENAI_API_KEY",
+  probe: "models",
   knownModels: [],
-  classify(status, code) {
-    if (code === "insufficient_quota") return "no_balance";
-    if (code === "content_filter" || code === "content_policy_violation") return "content_refused";
-    return status === 200 ? classifyEvent(code) : classifyStatus(status);
-  },
+  classify: (status, code) => openaiCodes.get(code) ?? (status === 200 ? classifyEvent(code) : classifyStatus(status)),
 };
 
 /** DeepSeek: OpenAI's shapes; a 401 may be plain text, usage comes on the finish chunk. */
@@ -40,8 +52,15 @@ export const deepseek: Dialect = {
   kind: "deepseek",
   defaultBaseUrl: "https://api.deepseek.com",
   defaultKeyEnv: "DEEPSEEK_API_KEY",
+  probe: "balance",
   knownModels: ["deepseek-flash", "deepseek-v4-pro"],
-  classify: (status, code) => (status === 200 ? classifyEvent(code) : classifyStatus(status)),
+  classify(status, code, message) {
+    if (status === 200) return classifyEvent(code);
+    // Both come as 400 with the code of any other bad request: only the words tell them apart.
+    if (status === 400 && message.startsWith("Model Not Exist")) return "model_unknown";
+    if (status === 400 && message.startsWith("Content Exists Risk")) return "content_refused";
+    return classifyStatus(status);
+  },
 };
 
 /** Zhipu's numeric codes say more than its statuses: 1113 comes as 429 and means that the account is empty. */
@@ -70,6 +89,7 @@ export const zhipu: Dialect = {
   kind: "zhipu",
   defaultBaseUrl: "https://open.bigmodel.cn/api/paas/v4",
   defaultKeyEnv: "ZHIPU_API_KEY",
+  probe: "models",
   knownModels: ["glm-4.6", "glm-4.5-flash"],
   classify: (status, code) => zhipuCodes.get(code) ?? (status === 200 ? classifyEvent(code) : classifyStatus(status)),
 };

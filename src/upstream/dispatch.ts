@@ -1,8 +1,11 @@
 import type { Clock } from "../lib/clock.ts";
 import { ClientGoneError, type Hangup } from "../lib/hangup.ts";
 import type { Log } from "../lib/log.ts";
+import type { Alerts } from "./alerts.ts";
+import { Attempts, enter, type Turn } from "./attempts.ts";
 import { Exchange } from "./exchange.ts";
 import { UpstreamFault } from "./faults.ts";
+import { backoffMs, pause } from "./pause.ts";
 import type { Provider } from "./provider.ts";
 import type { Route } from "./router.ts";
 
@@ -17,54 +20,108 @@ export interface Question {
 /** An answer whose first data event has arrived. */
 export interface Answer {
   readonly exchange: Exchange;
-  /** Providers asked in vain before this one. */
+  /** Questions asked in vain before this one. */
   readonly retries: number;
 }
 
-export interface Dispatch {
-  /**
-   * Asks the route's providers in turn until one has sent its first data event. Up to there nothing is owed, so moving
-   * on to the next can't charge twice; after it nobody else is asked.
-   * Rejects with the UpstreamFault of the last one asked, or with ClientGoneError.
-   */
-  (route: Route, question: Question, hangup: Hangup, traceId: string): Promise<Answer>;
+/** How often, and when, to ask again. */
+interface RetryRule {
+  /** Questions for one answer, over all providers. */
+  readonly attempts: number;
+  /** Longest first pause before the same provider is asked again, in ms; it doubles up to `maxMs`. */
+  readonly baseMs: number;
+  readonly maxMs: number;
+  /** The longest that a provider's Retry-After is waited for, in ms. */
+  readonly maxRetryAfterMs: number;
 }
 
-/** Sends questions to providers, one attempt each. */
-export function createDispatch({ clock, log }: { readonly clock: Clock; readonly log: Log }): Dispatch {
+interface DispatchOptions {
+  readonly retry: RetryRule;
+  readonly clock: Clock;
+  /** A number in [0, 1), for the pauses. */
+  readonly random: () => number;
+  readonly alerts: Alerts;
+  readonly log: Log;
+}
+
+/**
+ * Asks the route's providers until one has sent its first data event. Up to there nothing is owed, so asking again
+ * can't charge twice; after it nobody else is asked. All of it shares the total time of the provider asked.
+ * Rejects with the UpstreamFault of the last one asked, or with ClientGoneError.
+ */
+export type Dispatch = (route: Route, question: Question, hangup: Hangup, traceId: string) => Promise<Answer>;
+
+/** Sends questions to providers, and again to others where it makes sense. */
+export function createDispatch(options: DispatchOptions): Dispatch {
+  const { retry, clock, random, alerts, log } = options;
+
+  /**
+   * Waits for a provider that may do better later, and enters it. Null where there is none, where it would take longer
+   * than the request has, or where it refuses after all.
+   * @param since monotonic ms at which the request's total time began
+   */
+  async function waitForTurn(attempts: Attempts, since: number, hangup: Hangup): Promise<Turn | null> {
+    const now = clock.monotonic();
+    const wait = attempts.worthWaitingFor(now, retry.maxRetryAfterMs);
+    if (wait === null) return null;
+    const { provider, limitedMs } = wait;
+    const ms = limitedMs + backoffMs(Math.max(1, attempts.count), retry, random);
+    if (now + ms >= since + provider.timeouts.total) return null;
+    if (attempts.isRepeat(provider) && !provider.health.retryBudget.tryTake()) return null;
+    await pause(ms, hangup);
+    return enter(provider, clock.monotonic());
+  }
+
   return async (route, question, hangup, traceId) => {
-    let retries = 0;
-    for (;;) {
-      const provider = route.candidates[retries];
-      if (provider === undefined) throw new Error(`the route of model ${route.model} names no provider`);
+    const since = clock.monotonic();
+    const attempts = new Attempts(route.candidates, since);
+    while (attempts.count < retry.attempts) {
+      if (hangup.gone) throw new ClientGoneError();
+      const now = attempts.count === 0 ? since : clock.monotonic();
+      const turn = attempts.fresh(now) ?? (await waitForTurn(attempts, since, hangup));
+      if (turn === null) break;
+      const { provider } = turn;
+      if (attempts.count === 0) provider.health.retryBudget.earn();
+      else provider.health.stats.retries++;
+      attempts.count++;
       try {
-        const exchange = await ask(provider, route, question, hangup, clock);
-        return { exchange, retries };
+        const exchange = await ask(turn, route, question, hangup, clock, since);
+        return { exchange, retries: attempts.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamFault)) throw error;
+        attempts.failed(provider, error);
+        error.provider = provider.name;
         logFault(log, provider, error, traceId);
-        if (!error.rule.elsewhere || retries + 1 >= route.candidates.length) throw error;
+        if (error.rule.alert) alerts.raise(provider, error.facts.kind, traceId);
+        if (error.rule.retry === "never") break;
       }
-      retries++;
     }
+    const verdict = attempts.verdict(clock.monotonic());
+    verdict.attempts = attempts.count;
+    throw verdict;
   };
 }
 
 async function ask(
-  provider: Provider,
+  { provider, ticket }: Turn,
   route: Route,
   question: Question,
   hangup: Hangup,
   clock: Clock,
+  since: number,
 ): Promise<Exchange> {
-  if (hangup.gone) throw new ClientGoneError();
-  const exchange = new Exchange(provider, clock);
+  const exchange = new Exchange(provider, ticket, clock);
   hangup.onGone = () => {
     exchange.cancel(new ClientGoneError());
   };
   try {
-    await exchange.open(question.path, question.bodyFor(route.upstreamModel));
+    const model = provider.modelMap.get(route.upstreamModel) ?? route.upstreamModel;
+    await exchange.open(question.path, question.bodyFor(model), since);
     return exchange;
+  } catch (error) {
+    // Does nothing where the exchange has failed; where it could not even begin, gives its ticket back.
+    exchange.cancel(error instanceof Error ? error : new Error(String(error)));
+    throw error;
   } finally {
     hangup.onGone = undefined;
   }
@@ -77,6 +134,7 @@ function logFault(log: Log, provider: Provider, fault: UpstreamFault, traceId: s
   const facts = {
     trace_id: traceId,
     provider: provider.name,
+    key: provider.keyIndex,
     kind,
     stage,
     status,

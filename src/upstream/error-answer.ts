@@ -19,7 +19,7 @@ export function faultOfErrorAnswer(
   now: number,
 ): UpstreamFault {
   const error = readErrorBody(body);
-  const kind = provider.dialect.classify(status, error?.code ?? "");
+  const kind = provider.dialect.classify(status, error?.code ?? "", error?.message ?? "");
   const retryAfterMs = readRetryAfter(retryAfter, now);
   return new UpstreamFault({
     kind,

@@ -25,6 +25,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   readonly reader: AnswerReader;
   /** ms from open() to the first data event; null until then. */
   firstEventMs: number | null = null;
+  /** By which the provider's breaker knows us. */
+  readonly #ticket: number;
   readonly #clock: Clock;
   readonly #deadlines: Deadlines;
   #controller: Controller | null = null;
@@ -41,25 +43,29 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   /** Set once the exchange is over for everybody; null inside means a complete answer. */
   #ended: { readonly fault: UpstreamFault | null } | null = null;
 
-  constructor(provider: Provider, clock: Clock) {
+  /** Made once the provider's health has let it in with `ticket`; must be opened or cancelled. */
+  constructor(provider: Provider, ticket: number, clock: Clock) {
     this.provider = provider;
+    this.#ticket = ticket;
     this.#clock = clock;
     this.reader = new AnswerReader(provider, this);
     this.#deadlines = new Deadlines(provider.timeouts, clock, this);
+    provider.health.asked();
   }
 
   /**
    * Asks. Resolves when the first data event that is not an error has arrived.
    * Rejects with an UpstreamFault, or with what cancel() was given.
    * @param path below the provider's base path, e.g. "/chat/completions"
+   * @param since monotonic ms from which the total time counts
    */
-  open(path: string, body: Buffer): Promise<void> {
+  open(path: string, body: Buffer, since: number): Promise<void> {
     const { provider } = this;
     const opened = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#deadlines.start();
+    this.#deadlines.start(since);
     const headers = provider.headers;
     provider.dispatcher.dispatch(
       { origin: provider.origin, path: provider.basePath + path, method: "POST", headers, body },
@@ -101,6 +107,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   cancel(reason: Error): void {
     if (this.#ended !== null) return;
     this.#ended = { fault: null };
+    this.provider.health.left(this.#ticket);
     this.#deadlines.stop();
     this.#sink = null;
     this.#controller?.abort(reason);
@@ -147,6 +154,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#held.push(event);
     if (this.firstEventMs === null) {
       this.firstEventMs = this.#clock.monotonic() - this.#deadlines.startedAt;
+      this.provider.health.answered(this.#ticket, this.firstEventMs);
       this.#deadlines.toStage("streaming");
     }
   }
@@ -194,6 +202,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
       return;
     }
     this.#ended = { fault };
+    this.provider.health.completed();
     this.#deadlines.stop();
     this.#settleOpen(null);
     this.#sink?.onEnd(null);
@@ -205,6 +214,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #fail(fault: UpstreamFault): void {
     if (this.#ended !== null) return;
     this.#ended = { fault };
+    this.provider.health.failed(this.#ticket, fault, this.#clock.monotonic());
     this.#deadlines.stop();
     this.#controller?.abort(fault);
     this.#settleOpen(fault);

@@ -13,13 +13,16 @@ export type FaultKind =
   | "bad_request"
   | "model_unknown"
   | "key_refused"
-  | "no_balance";
+  | "no_balance"
+  | "unavailable";
 
 interface FaultRule {
   /** What the client is told. */
   readonly code: ErrorCode;
-  /** Whether another provider, or the same one later, may do better. */
-  readonly elsewhere: boolean;
+  /** Who may be asked next: nobody, only others, or after a pause the same account as well. */
+  readonly retry: "never" | "elsewhere" | "again";
+  /** Whom the fault concerns: this key, and another of the same provider may do better, or the whole provider. */
+  readonly scope: "key" | "provider";
   /** Whether the provider is to blame; the client's own mistakes never count against it. */
   readonly blame: boolean;
   /** Whether the operator has to do something. */
@@ -27,20 +30,33 @@ interface FaultRule {
 }
 
 const rules: Readonly<Record<FaultKind, FaultRule>> = {
-  rate_limited: { code: "upstream_rate_limited", elsewhere: true, blame: true, alert: false },
-  overloaded: { code: "upstream_overloaded", elsewhere: true, blame: true, alert: false },
-  timeout: { code: "upstream_timeout", elsewhere: true, blame: true, alert: false },
-  network: { code: "upstream_error", elsewhere: true, blame: true, alert: false },
-  server_error: { code: "upstream_error", elsewhere: true, blame: true, alert: false },
-  invalid_response: { code: "upstream_invalid_response", elsewhere: true, blame: true, alert: false },
-  truncated: { code: "upstream_truncated", elsewhere: true, blame: true, alert: false },
-  content_refused: { code: "content_refused", elsewhere: false, blame: false, alert: false },
-  bad_request: { code: "upstream_rejected", elsewhere: false, blame: false, alert: false },
-  model_unknown: { code: "model_not_found", elsewhere: true, blame: false, alert: false },
+  rate_limited: row("upstream_rate_limited", "again", "key", true),
+  overloaded: row("upstream_overloaded", "again", "provider", true),
+  // A client has waited long enough then; to ask the same provider again would double it.
+  timeout: row("upstream_timeout", "elsewhere", "provider", true),
+  network: row("upstream_error", "again", "provider", true),
+  server_error: row("upstream_error", "again", "provider", true),
+  invalid_response: row("upstream_invalid_response", "again", "provider", true),
+  truncated: row("upstream_truncated", "again", "provider", true),
+  content_refused: row("content_refused", "never", "provider", false),
+  bad_request: row("upstream_rejected", "never", "provider", false),
+  model_unknown: row("model_not_found", "elsewhere", "provider", false),
   // The client's own key and balance are fine; ours are not. So it is told 503, never 401 or 402.
-  key_refused: { code: "upstream_unavailable", elsewhere: true, blame: true, alert: true },
-  no_balance: { code: "upstream_unavailable", elsewhere: true, blame: true, alert: true },
+  key_refused: row("upstream_unavailable", "elsewhere", "key", true, true),
+  no_balance: row("upstream_unavailable", "elsewhere", "key", true, true),
+  // Nobody was asked: all that could be are out of service.
+  unavailable: row("upstream_unavailable", "never", "provider", false),
 };
+
+function row(
+  code: ErrorCode,
+  retry: FaultRule["retry"],
+  scope: FaultRule["scope"],
+  blame: boolean,
+  alert = false,
+): FaultRule {
+  return { code, retry, scope, blame, alert };
+}
 
 /** Where an answer stood when it failed. */
 export type FaultStage = "connect" | "first_byte" | "first_event" | "streaming" | "total";
@@ -62,6 +78,10 @@ export class UpstreamFault extends Error {
   override readonly name = "UpstreamFault";
   readonly facts: FaultFacts;
   readonly rule: FaultRule;
+  /** How often providers had been asked when the proxy gave up; set by dispatch. */
+  attempts = 0;
+  /** The provider that failed, by name; "" where none was asked. Set by dispatch. */
+  provider = "";
 
   constructor(facts: FaultFacts) {
     super(`${facts.kind} at ${facts.stage}`, facts.cause === undefined ? undefined : { cause: facts.cause });
@@ -80,6 +100,8 @@ export class UpstreamFault extends Error {
     return new AppError(this.rule.code, {
       ...(clients && upstreamMessage !== undefined ? { message: upstreamMessage } : {}),
       ...(waits ? { retryAfterSeconds: (retryAfterMs ?? 1000) / 1000 } : {}),
+      // An SDK that tried again would multiply what has been tried already.
+      ...(this.attempts > 1 ? { shouldRetry: false } : {}),
       cause: this,
     });
   }

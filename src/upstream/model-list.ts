@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.ts";
 import { request } from "undici";
-import { globMatcher } from "./globs.ts";
+import { globMatcher } from "../lib/globs.ts";
 import type { Provider } from "./provider.ts";
 
 /** A model that clients may ask for. */

@@ -1,19 +1,20 @@
-import type { ProviderConfig, TimeoutsConfig } from "../config/schema.ts";
+import type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "../config/schema.ts";
 import { createProvider } from "./create-provider.ts";
 import type { Provider, UpstreamTimeouts } from "./provider.ts";
 
-/** A provider of the config that can be used, for its key is there. */
+/** A provider of the config that can be used, for it has a key. */
 export interface KeyedProvider {
   readonly config: ProviderConfig;
-  /** "" where it needs none. */
-  readonly apiKey: string;
+  /** At least one; "" where it needs none. */
+  readonly apiKeys: readonly string[];
 }
 
 /** What serves where no provider has a key. */
-const simulated: Omit<ProviderConfig, "timeouts"> & { readonly timeouts: ProviderConfig["timeouts"] } = {
+const simulated: ProviderConfig = {
   name: "simulator",
   kind: "simulator",
   models: ["deepseek-*", "sim-*"],
+  model_map: {},
   priority: 0,
   weight: 1,
   enabled: true,
@@ -23,36 +24,43 @@ const simulated: Omit<ProviderConfig, "timeouts"> & { readonly timeouts: Provide
 /** The providers of the config whose key was found; the embedded simulator alone where there is none. */
 export function chooseProviders(
   providers: readonly ProviderConfig[],
-  findKey: (provider: ProviderConfig) => string | null,
+  findKeys: (provider: ProviderConfig) => readonly string[],
 ): { readonly usable: readonly KeyedProvider[]; readonly keyless: readonly string[]; readonly simulated: boolean } {
-  const keyed = providers.filter(({ enabled }) => enabled).map((config) => ({ config, apiKey: findKey(config) }));
-  const usable = keyed.flatMap(({ config, apiKey }) => (apiKey === null ? [] : [{ config, apiKey }]));
-  const keyless = keyed.filter(({ apiKey }) => apiKey === null).map(({ config }) => config.name);
+  const keyed = providers.filter(({ enabled }) => enabled).map((config) => ({ config, apiKeys: findKeys(config) }));
+  const usable = keyed.filter(({ apiKeys }) => apiKeys.length > 0);
+  const keyless = keyed.filter(({ apiKeys }) => apiKeys.length === 0).map(({ config }) => config.name);
   if (usable.length > 0) return { usable, keyless, simulated: false };
-  return { usable: [{ config: simulated, apiKey: "simulator" }], keyless, simulated: true };
+  return { usable: [{ config: simulated, apiKeys: ["simulator"] }], keyless, simulated: true };
 }
 
 /**
- * Opens the connections' pools; nothing is sent yet.
+ * Opens the connections' pools, for each key its own; nothing is sent yet.
  * @param simulatorUrl where the embedded simulator listens; null where none runs
  */
 export function openProviders(
   keyed: readonly KeyedProvider[],
-  timeouts: TimeoutsConfig,
+  shared: { readonly timeouts: TimeoutsConfig; readonly breaker: BreakerConfig },
   simulatorUrl: string | null,
 ): Provider[] {
-  return keyed.map(({ config, apiKey }) =>
-    createProvider({
-      name: config.name,
-      // The simulator is shaped like DeepSeek.
-      kind: config.kind === "simulator" ? "deepseek" : config.kind,
-      baseUrl: config.base_url ?? (config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined),
-      apiKey,
-      models: config.models,
-      priority: config.priority,
-      weight: config.weight,
-      timeouts: upstreamTimeouts(timeouts, config.timeouts),
-    }),
+  const { failures, window_seconds, open_seconds } = shared.breaker;
+  return keyed.flatMap(({ config, apiKeys }) =>
+    apiKeys.map((apiKey, keyIndex) =>
+      createProvider({
+        name: config.name,
+        keyIndex,
+        // The simulator is shaped like DeepSeek.
+        kind: config.kind === "simulator" ? "deepseek" : config.kind,
+        baseUrl: config.base_url ?? (config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined),
+        apiKey,
+        models: config.models,
+        modelMap: config.model_map,
+        priority: config.priority,
+        // The share is the provider's, however many keys it has.
+        weight: config.weight / apiKeys.length,
+        timeouts: upstreamTimeouts(shared.timeouts, config.timeouts),
+        breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000 },
+      }),
+    ),
   );
 }
 
@@ -64,5 +72,7 @@ function upstreamTimeouts(shared: TimeoutsConfig, own: ProviderConfig["timeouts"
     firstEvent: ms("first_event_seconds"),
     idle: ms("idle_seconds"),
     total: ms("total_seconds"),
+    stalledReader: ms("stalled_reader_seconds"),
+    heartbeat: ms("heartbeat_seconds"),
   };
 }

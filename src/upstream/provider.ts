@@ -1,5 +1,6 @@
 import type { Dispatcher } from "undici";
 import type { FaultKind } from "./faults.ts";
+import type { ProviderHealth } from "./provider-health.ts";
 
 /** Tokens as a provider reported them; `output` includes `reasoning`, `input` includes `cached`. */
 export interface ReportedUsage {
@@ -15,7 +16,12 @@ export interface UpstreamTimeouts {
   readonly firstByte: number;
   readonly firstEvent: number;
   readonly idle: number;
+  /** From the first question of a request on, whoever was asked then. */
   readonly total: number;
+  /** How long a client may stop reading. */
+  readonly stalledReader: number;
+  /** Silence after which a client gets a sign of life. */
+  readonly heartbeat: number;
 }
 
 /** What differs between the APIs that speak OpenAI's chat format. */
@@ -23,19 +29,24 @@ export interface Dialect {
   readonly kind: "deepseek" | "zhipu" | "openai";
   readonly defaultBaseUrl: string;
   readonly defaultKeyEnv: string;
+  /** What a probe asks for: the balance, where the provider tells it, else the models. */
+  readonly probe: "balance" | "models";
   /** Models to list where the provider can't be asked. */
   readonly knownModels: readonly string[];
   /**
    * What an error answer means.
    * @param status HTTP status; 200 where the error came as an event of the stream
    * @param code `error.code` or `error.type` as text, "" where there is none
+   * @param message `error.message`, "" where there is none
    */
-  classify(status: number, code: string): FaultKind;
+  classify(status: number, code: string, message: string): FaultKind;
 }
 
-/** One LLM account, ready to be asked. */
+/** One LLM account, ready to be asked. A provider with several keys is several of these, with one name. */
 export interface Provider {
   readonly name: string;
+  /** Which of the provider's keys it uses, from 0; all that may ever be said of a key. */
+  readonly keyIndex: number;
   readonly dialect: Dialect;
   /** Connections to it; pipelining 1, so that one answer never waits behind another. */
   readonly dispatcher: Dispatcher;
@@ -50,6 +61,10 @@ export interface Provider {
   readonly timeouts: UpstreamTimeouts;
   /** Names and globs of the models it serves. */
   readonly models: readonly string[];
+  /** Model names -> its own, where they differ. */
+  readonly modelMap: ReadonlyMap<string, string>;
   readonly priority: number;
   readonly weight: number;
+  /** The only part that changes. */
+  readonly health: ProviderHealth;
 }

@@ -1,5 +1,5 @@
 import { AppError } from "../errors.ts";
-import { globMatcher } from "./globs.ts";
+import { globMatcher } from "../lib/globs.ts";
 import type { Provider } from "./provider.ts";
 
 /** Who can answer for a model. */

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { createAccess } from "../../src/accounts/access.ts";
 import type { Account } from "../../src/accounts/account-schema.ts";
 import { checkClaims, newClaims } from "../../src/accounts/claims.ts";
 
@@ -14,7 +13,7 @@ const bob: Account = {
   token_version: 3,
   metadata: {},
 };
-const good = newClaims(bob, { issuer: "proxy", audience: "clients", now, lifeSeconds: 900, id: "one" });
+const good = newClaims(bob, { issuer: "proxy", audience: "clients", now, lifeSeconds: 900, id: "one", sessionId: "s" });
 const check = (claims: unknown, at = now) => checkClaims(claims, { issuer: "proxy", audience: "clients", now: at });
 
 describe("checkClaims", () => {
@@ -27,6 +26,7 @@ describe("checkClaims", () => {
       exp: seconds + 900,
       jti: "one",
       ver: 3,
+      sid: "s",
     });
     expect(check(good, now + 899_999)).toEqual(good);
     expect(() => check(good, now + 900_000)).toThrow(expect.objectContaining({ code: "token_expired", status: 401 }));
@@ -35,6 +35,11 @@ describe("checkClaims", () => {
   it("accepts a token from before the clock stepped back, and one whose nbf has passed", () => {
     expect(check(good, now - 3_600_000)).toEqual(good);
     expect(check({ ...good, nbf: seconds })).toMatchObject({ sub: "bob" });
+  });
+
+  it("accepts a token of no session", () => {
+    const { sid: _, ...claims } = good;
+    expect(check(claims)).toEqual(claims);
   });
 
   it.each([
@@ -57,28 +62,10 @@ describe("checkClaims", () => {
     ["no jti", { ...good, jti: undefined }],
     ["no ver", { ...good, ver: undefined }],
     ["ver as text", { ...good, ver: "3" }],
+    ["an empty sid", { ...good, sid: "" }],
+    ["sid as a number", { ...good, sid: 1 }],
     ["a claim of somebody else's", { ...good, admin: true }],
   ])("refuses %s as invalid_token", (_what, claims) => {
     expect(() => check(claims)).toThrow(expect.objectContaining({ code: "invalid_token", status: 401 }));
-  });
-});
-
-describe("createAccess", () => {
-  const accounts = new Map([["bob", bob]]);
-  const access = createAccess((name) => accounts.get(name));
-
-  it("finds the account of good claims", () => {
-    expect(access(good)).toBe(bob);
-  });
-
-  it("refuses a removed account, an older version and a newer one", () => {
-    expect(() => access({ ...good, sub: "eve" })).toThrow(expect.objectContaining({ code: "invalid_token" }));
-    expect(() => access({ ...good, ver: 2 })).toThrow(expect.objectContaining({ code: "invalid_token" }));
-    expect(() => access({ ...good, ver: 4 })).toThrow(expect.objectContaining({ code: "invalid_token" }));
-  });
-
-  it("says of a disabled account that it is disabled", () => {
-    const disabled = createAccess(() => ({ ...bob, is_active: false, token_version: 9 }));
-    expect(() => disabled(good)).toThrow(expect.objectContaining({ code: "account_disabled", status: 403 }));
   });
 });

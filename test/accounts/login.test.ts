@@ -19,12 +19,14 @@ const bob: Account = {
   metadata: {},
 };
 
-async function useLogin({ reuseSeconds = 10, maxWaiting = 50, lifeSeconds = 900, rehash = true } = {}) {
+async function useLogin({ reuseSeconds = 10, maxWaiting = 50, lifeSeconds = 900, rehash = true, opens = true } = {}) {
   const accounts = new Map([["bob", bob]]);
   const clock = createManualClock(Date.UTC(2026, 10, 22));
   const log = createCapturedLog();
   const fake = createFakeHasher();
   const events: ProxyEvent[] = [];
+  /** Ids of sessions that are over or whose first refresh token has been used. */
+  const touched = new Set<string>();
   const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
   const login = createLogin({
     store: {
@@ -38,20 +40,29 @@ async function useLogin({ reuseSeconds = 10, maxWaiting = 50, lifeSeconds = 900,
     passwords,
     clock,
     log,
-    issueToken: () => ({ token: randomUUID(), expiresAt: clock.now() + lifeSeconds * 1000 }),
+    sessions: { isUntouched: (id) => !touched.has(id) },
+    pairs: {
+      open: (account) => {
+        const expiresAt = clock.now() + lifeSeconds * 1000;
+        const tokens = { token: randomUUID(), expiresAt, refreshToken: randomUUID(), refreshExpiresAt: Infinity };
+        return opens
+          ? Promise.resolve({ account, sessionId: randomUUID(), ...tokens })
+          : Promise.reject(new Error("planted"));
+      },
+    },
     reuseSeconds,
     emit: (event) => events.push(event),
   });
-  const attempt = (username: string, given: string) =>
-    login({ username, password: given, ip: "10.0.0.1", traceId: "t" });
-  return { accounts, clock, log, ...fake, events, attempt };
+  const attempt = (username: string, given: string, { ip = "10.0.0.1", client = "curl" } = {}) =>
+    login({ username, password: given, origin: { ip, client, traceId: "t" } });
+  return { accounts, clock, log, ...fake, events, attempt, touched };
 }
 
 describe("login", () => {
   it("gives the account and a token, and says so in an event", async () => {
     const { attempt, events, clock } = await useLogin();
     const result = await attempt("bob", password);
-    expect(result).toEqual({ account: bob, token: expect.any(String), expiresAt: clock.now() + 900_000 });
+    expect(result).toMatchObject({ account: bob, token: expect.any(String), expiresAt: clock.now() + 900_000 });
     expect(events).toEqual([{ type: "login.succeeded", at: clock.now(), traceId: "t", ip: "10.0.0.1", user: "bob" }]);
   });
 
@@ -75,6 +86,31 @@ describe("login", () => {
     await expect(attempt("bob", "wrong password")).rejects.toMatchObject({ code: "invalid_credentials" });
     await expect(attempt("bob", password)).rejects.toMatchObject({ code: "account_disabled", status: 403 });
     expect(calls.verify).toBe(3);
+  });
+
+  it("tells a banned, an expired and a future user why, for the right password", async () => {
+    const { attempt, accounts, clock } = await useLogin();
+    const [before, after] = [new Date(clock.now() - 1), new Date(clock.now() + 1)];
+    for (const [reason, fields] of [
+      ["expired", { expires_at: before }],
+      ["not_yet_active", { active_from: after }],
+      ["banned", { banned_until: after, ban_reason: "spam" }],
+    ] as const) {
+      accounts.set("bob", { ...bob, ...fields });
+      await expect(attempt("bob", "wrong password")).rejects.toMatchObject({ code: "invalid_credentials" });
+      await expect(attempt("bob", password)).rejects.toMatchObject({
+        code: "account_disabled",
+        extras: { details: { reason } },
+      });
+    }
+  });
+
+  it("refuses a login that is repeated after the account has expired", async () => {
+    const { attempt, accounts, clock } = await useLogin();
+    accounts.set("bob", { ...bob, expires_at: new Date(clock.now() + 1000) });
+    await attempt("bob", password);
+    clock.advance(1000);
+    await expect(attempt("bob", password)).rejects.toMatchObject({ code: "account_disabled" });
   });
 
   it("reports each failure once, without the password", async () => {
@@ -171,6 +207,30 @@ describe("a repeated login", () => {
     expect(calls.verify).toBe(1);
     clock.advance(1);
     expect((await attempt("bob", password)).token).not.toBe(first.token);
+    expect(calls.verify).toBe(2);
+  });
+
+  it("from another address, or by another program, gets tokens of its own", async () => {
+    const { attempt } = await useLogin();
+    const all = [
+      await attempt("bob", password),
+      await attempt("bob", password, { ip: "10.0.0.2" }),
+      await attempt("bob", password, { client: "firefox" }),
+    ];
+    expect(new Set(all.map(({ refreshToken }) => refreshToken)).size).toBe(3);
+  });
+
+  it("gets tokens of its own once the session is over or its refresh token has been used", async () => {
+    const { attempt, touched } = await useLogin();
+    const first = await attempt("bob", password);
+    touched.add(first.sessionId);
+    expect((await attempt("bob", password)).sessionId).not.toBe(first.sessionId);
+  });
+
+  it("is tried anew where no session could be opened", async () => {
+    const { attempt, calls } = await useLogin({ opens: false });
+    await expect(attempt("bob", password)).rejects.toThrow("planted");
+    await expect(attempt("bob", password)).rejects.toThrow("planted");
     expect(calls.verify).toBe(2);
   });
 

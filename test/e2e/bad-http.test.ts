@@ -39,7 +39,7 @@ describe("HTTP as nobody should send it", () => {
     const connection = send(bytes);
     const answer = await connection.answer();
     expectRefusal(proxy, answer, code);
-    expect(answer.headers["connection"]).toBe("close");
+    expect(answer.headers.connection).toBe("close");
     connection.socket.end();
     await connection.closed;
   }
@@ -77,8 +77,22 @@ describe("HTTP as nobody should send it", () => {
     await expectClosedBy(head(`X-Foo: ${"a".repeat(20_000)}`), "headers_too_large");
   });
 
-  it("gets the 431 across even while the client is still sending 5 MB of headers", async () => {
-    await expectClosedBy(head(`X-Foo: ${"a".repeat(5_000_000)}`), "headers_too_large");
+  it("gets its 431 across to a client that goes on sending before it reads", async () => {
+    const lines = proxy.logLines.length;
+    const connection = send("");
+    connection.socket.pause();
+    connection.socket.write(`GET /livez HTTP/1.1\r\nX-Foo: ${"a".repeat(20_000)}`);
+    await eventually(() => {
+      expect(proxy.logLines).toHaveLength(lines + 1);
+    });
+    for (let i = 0; i < 3; i++) {
+      const error = await new Promise((resolve) => connection.socket.write("a".repeat(64 << 10), resolve));
+      expect(error ?? null).toBeNull();
+    }
+    connection.socket.resume();
+    expectRefusal(proxy, await connection.answer(), "headers_too_large");
+    connection.socket.end();
+    await connection.closed;
   });
 
   it.each([
@@ -114,7 +128,9 @@ describe("HTTP as nobody should send it", () => {
 
   it("answers HEAD on a chat with 404 and no body", async () => {
     const connection = send(rawRequest("HEAD /chat/completions", [auth]));
-    await eventually(() => expect(connection.received()).toMatch(/^HTTP\/1.1 404 [^]*\r\n\r\n$/));
+    await eventually(() => {
+      expect(connection.received()).toMatch(/^HTTP\/1.1 404 [^]*\r\n\r\n$/);
+    });
     connection.socket.destroy();
   });
 
@@ -197,7 +213,9 @@ describe("thousands of connections that say nothing", () => {
     const answer = await fetch(`${proxy.url}/healthz`);
     expect(await answer.json()).toMatchObject({ checks: { upstream: { ok: true } } });
     for (const socket of idle) socket.resume();
-    await eventually(() => expect(idle.filter(({ closed }) => !closed)).toHaveLength(0));
+    await eventually(() => {
+      expect(idle.filter(({ closed }) => !closed)).toHaveLength(0);
+    });
     await proxy.dispose();
   });
 });

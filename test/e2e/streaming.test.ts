@@ -17,7 +17,7 @@ describe("a streamed chat", () => {
     proxy = await startProxy({
       upstreamUrl: upstream.url,
       config:
-        "[timeouts]\nidle_seconds = 0.3\nstalled_reader_seconds = 0.3\nfirst_event_seconds = 0.5\nheartbeat_seconds = 5\n",
+        "[timeouts]\nidle_seconds = 0.3\nstalled_reader_seconds = 0.3\nfirst_event_seconds = 0.5\nheartbeat_seconds = 5\n[retry]\nattempts = 1\n",
     });
     token = await proxy.login();
   });

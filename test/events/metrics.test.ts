@@ -10,6 +10,7 @@ const quiet: Figures = {
   journalUnsynced: () => 0,
   behaviourLog: () => ({ queued: 0, dropped: { queue_full: 0 } }),
   sinkErrors: () => new Map(),
+  providers: () => [],
   logLinesDropped: () => 0,
 };
 

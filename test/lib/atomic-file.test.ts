@@ -81,7 +81,7 @@ describe("readPlainFile", () => {
   it("refuses a folder and a pipe without waiting for them", async () => {
     const folder = tempDir();
     mkdirSync(join(folder, "dir"));
-    execFileSync("mkfifo", [join(folder, "pipe")]);
+    execFileSync("/usr/bin/mkfifo", [join(folder, "pipe")]);
     await expect(readPlainFile(join(folder, "dir"))).rejects.toThrow("not a plain file");
     await expect(readPlainFile(join(folder, "pipe"))).rejects.toThrow("not a plain file");
   });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { addAmounts, costOf, formatNano, parseNano } from "../../src/lib/money.ts";
+import { addAmounts, formatNano, parseNano } from "../../src/lib/money.ts";
 
 describe("parseNano", () => {
   it.each([
@@ -40,44 +40,6 @@ describe("formatNano", () => {
 
   it("refuses what is no whole number of nano-units", () => {
     expect(() => formatNano(0.5)).toThrow(RangeError);
-  });
-});
-
-describe("costOf", () => {
-  it("rounds the sum half up, and only the sum", () => {
-    expect(costOf([{ tokens: 1, nanoPerMillion: 499_999 }])).toBe(0);
-    expect(costOf([{ tokens: 1, nanoPerMillion: 500_000 }])).toBe(1);
-    const third = { tokens: 1, nanoPerMillion: 333_333 };
-    expect(costOf([third, third])).toBe(1);
-    expect(costOf([])).toBe(0);
-  });
-
-  it("is exact where a float would not be", () => {
-    const tokens = 1_014_499_689;
-    const nanoPerMillion = 8_100_000_001;
-    expect(Math.round((tokens * nanoPerMillion) / 1e6)).toBe(8_217_447_481_915);
-    expect(costOf([{ tokens, nanoPerMillion }])).toBe(8_217_447_481_914);
-  });
-
-  it("does not depend on how the tokens are split up", () => {
-    fc.assert(
-      fc.property(fc.nat(1e9), fc.nat(1e9), fc.nat(1e11), (a, b, nanoPerMillion) => {
-        const parts = [
-          { tokens: a, nanoPerMillion },
-          { tokens: b, nanoPerMillion },
-        ];
-        expect(costOf(parts)).toBe(costOf([{ tokens: a + b, nanoPerMillion }]));
-      }),
-    );
-  });
-
-  it.each([
-    [-1, 1],
-    [1.5, 1],
-    [1, NaN],
-    [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
-  ])("refuses %d tokens at %d", (tokens, nanoPerMillion) => {
-    expect(() => costOf([{ tokens, nanoPerMillion }])).toThrow(RangeError);
   });
 });
 

@@ -1,34 +1,53 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Identity } from "../../accounts/access.ts";
 import type { Account } from "../../accounts/account-schema.ts";
-import type { AccessClaims } from "../../accounts/claims.ts";
+import type { ApiKey } from "../../accounts/api-key.ts";
+import type { Origin } from "../../accounts/sessions.ts";
 import { AppError } from "../../errors.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** Who may use the route; absent: users with a token. */
-    access?: "public" | "user";
+    /** Who may use the route: anyone, or users with an access token or an API key. Absent: with an access token only. */
+    access?: "public" | "api_key";
+    /** Whether the route is open to who has logged in with a one-time password. */
+    beforePasswordChange?: boolean;
+  }
+  interface FastifyRequest {
+    /** The API key that the request came with; null for access tokens and on public routes. */
+    apiKey: ApiKey | null;
+    /** The session of the access token; null for API keys and on public routes. */
+    sessionId: string | null;
   }
 }
 
-interface AccessOptions {
-  readonly verifyToken: (token: string) => AccessClaims;
-  /** The account behind claims, as it is now. Throws AppError. */
-  readonly accountOf: (claims: AccessClaims) => Account;
-}
+/** Whose credential it is. Throws AppError. */
+type Identify = (credential: string, ip: string) => Identity;
 
 /**
- * Every route needs a token unless it says `access: "public"`: whoever forgets to say anything has built a closed
- * door. Runs before the body is read.
+ * Every route needs an access token unless it says otherwise: whoever forgets to say anything has built a closed door.
+ * Runs before the body is read.
  */
-export function registerAccess(app: FastifyInstance, { verifyToken, accountOf }: AccessOptions): void {
+export function registerAccess(app: FastifyInstance, identify: Identify): void {
+  app.decorateRequest("apiKey", null);
+  app.decorateRequest("sessionId", null);
   app.addHook("onRequest", (request, _reply, next) => {
+    const { access, beforePasswordChange = false } = request.routeOptions.config;
     // A path that leads nowhere says so to anyone; there is nothing behind it.
-    if (request.is404 || request.routeOptions.config.access === "public") {
+    if (request.is404 || access === "public") {
       next();
       return;
     }
     try {
-      request.account = accountOf(verifyToken(bearerOf(request)));
+      const { account, apiKey, sessionId } = identifyRequest(request, identify);
+      request.account = account;
+      request.apiKey = apiKey;
+      request.sessionId = sessionId;
+      if (apiKey !== null && access !== "api_key") {
+        throw new AppError("forbidden", { message: "API keys may not do that. Log in." });
+      }
+      if (account.must_change_password === true && !beforePasswordChange) {
+        throw new AppError("password_change_required");
+      }
       next();
     } catch (error) {
       next(error instanceof Error ? error : new Error(String(error)));
@@ -42,11 +61,38 @@ export function accountOfRequest(request: FastifyRequest): Account {
   return request.account;
 }
 
-function bearerOf(request: FastifyRequest): string {
-  const header = request.headers.authorization;
-  if (header === undefined) throw new AppError("missing_token");
-  if (header.slice(0, 7).toLowerCase() !== "bearer ") throw new AppError("missing_token");
-  const token = header.slice(7).trim();
-  if (token === "") throw new AppError("missing_token");
-  return token;
+/** Where a request comes from, as a session remembers it. */
+export function originOfRequest(request: FastifyRequest): Origin {
+  const client = (request.headers["user-agent"] ?? "").replace(/[^\x20-\x7e]/g, "?").slice(0, 120);
+  return { ip: request.ip, client, traceId: request.id };
+}
+
+/**
+ * `Authorization: Bearer` and `api-key` may each hold an access token or an API key. Some programs send both, one of
+ * them made up: Authorization comes first, and where it is refused, `api-key` gets its chance.
+ */
+function identifyRequest(request: FastifyRequest, identify: Identify): Identity {
+  const bearer = bearerOf(request);
+  const other = request.headers["api-key"];
+  const apiKey = typeof other === "string" && other !== "" ? other : undefined;
+  if (bearer === undefined) {
+    if (apiKey === undefined) throw new AppError("missing_token");
+    return identify(apiKey, request.ip);
+  }
+  try {
+    return identify(bearer, request.ip);
+  } catch (refusal) {
+    if (apiKey === undefined) throw refusal;
+    try {
+      return identify(apiKey, request.ip);
+    } catch {
+      throw refusal;
+    }
+  }
+}
+
+function bearerOf({ headers: { authorization } }: FastifyRequest): string | undefined {
+  if (authorization?.slice(0, 7).toLowerCase() !== "bearer ") return undefined;
+  const token = authorization.slice(7).trim();
+  return token === "" ? undefined : token;
 }

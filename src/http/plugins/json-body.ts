@@ -7,6 +7,10 @@ declare module "fastify" {
     /** Whether the handler gets the body with its bytes (a JsonObject) rather than its value alone. */
     keepBytes?: boolean;
   }
+  interface FastifyRequest {
+    /** The body as it came; null where there is none. */
+    bodyBytes: Buffer | null;
+  }
 }
 
 /** JSON inside JSON inside JSON; tools' schemas nest, but not like this. */
@@ -14,10 +18,13 @@ const maxDepth = 200;
 
 /** Bodies are JSON objects in UTF-8, strictly, and nothing else: other content types get 415. */
 export function registerJsonBody(app: FastifyInstance): void {
+  app.decorateRequest("bodyBytes", null);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
     try {
-      const object = parse(body);
+      const bytes = typeof body === "string" ? Buffer.from(body) : body;
+      request.bodyBytes = bytes;
+      const object = parse(bytes);
       done(null, request.routeOptions.config.keepBytes === true ? object : object.value);
     } catch (error) {
       done(error instanceof Error ? error : new Error(String(error)));
@@ -32,9 +39,9 @@ export function bodyOfRequest(request: FastifyRequest): JsonObject {
   return request.body as JsonObject;
 }
 
-function parse(body: string | Buffer): JsonObject {
+function parse(bytes: Buffer): JsonObject {
   try {
-    return parseJsonObject(typeof body === "string" ? Buffer.from(body) : body, { maxDepth });
+    return parseJsonObject(bytes, { maxDepth });
   } catch (error) {
     if (!(error instanceof JsonRefusal)) throw error;
     const { key } = error;

@@ -1,9 +1,8 @@
 import fastifyJwt from "@fastify/jwt";
 import type { FastifyInstance } from "fastify";
 import type { Account } from "../../accounts/account-schema.ts";
-import { checkClaims, newClaims, type AccessClaims } from "../../accounts/claims.ts";
+import { checkClaims, newClaims, type AccessClaims, type IssuedToken } from "../../accounts/claims.ts";
 import type { TokenKeys } from "../../accounts/token-keys.ts";
-import type { IssuedToken } from "../../accounts/token-reuse.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 
@@ -19,7 +18,7 @@ export interface TokensOptions {
 
 /** Access tokens: signed by the first key, verified by all. */
 export interface Tokens {
-  issue(account: Account): IssuedToken;
+  issue(account: Account, sessionId: string): IssuedToken;
   /** Signature and times. Throws AppError invalid_token or token_expired (401). */
   verify(token: string): AccessClaims;
 }
@@ -51,13 +50,14 @@ export async function registerTokens(app: FastifyInstance, options: TokensOption
   }
 
   return {
-    issue(account) {
+    issue(account, sessionId) {
       const claims = newClaims(account, {
         issuer,
         audience,
         now: clock.now(),
         lifeSeconds: options.lifeSeconds,
         id: options.newId(),
+        sessionId,
       });
       return { token: app.jwt.sign(claims), expiresAt: claims.exp * 1000 };
     },

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
+import type { Account } from "../../accounts/account-schema.ts";
 import type { Ledger, Limit } from "../../quota/ledger.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 
@@ -24,16 +25,20 @@ const quotaAnswer = z.object({
 /** GET /auth/quota: what the caller may still use. */
 export function registerAccountRoutes(
   app: FastifyInstance,
-  { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: (tier: string) => readonly Limit[] },
+  { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: (account: Account) => readonly Limit[] },
 ): void {
   app
     .withTypeProvider<ZodTypeProvider>()
     .get(
       "/auth/quota",
-      { schema: { summary: "My quota", tags: ["account"], response: { 200: quotaAnswer } } },
+      {
+        config: { access: "api_key" },
+        schema: { summary: "My quota", tags: ["account"], response: { 200: quotaAnswer } },
+      },
       async (request) => {
-        const { username, quota_tier: tier } = accountOfRequest(request);
-        const buckets = await ledger.buckets(username, limitsOf(tier));
+        const account = accountOfRequest(request);
+        const { username, quota_tier: tier } = account;
+        const buckets = await ledger.buckets(username, limitsOf(account));
         const limits = buckets.map(({ limit, used, reserved, remaining, resetAt }) => {
           const { metric, per, max, currency } = limit;
           const scale = metric === "cost" ? 1e9 : 1;

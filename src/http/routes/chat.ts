@@ -1,6 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { Client } from "../../chat/client.ts";
+import type { ApiKey } from "../../accounts/api-key.ts";
 import type { Chat } from "../../chat/handle-chat.ts";
+import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
@@ -30,7 +32,7 @@ function registerChatRoute(
   app.post(
     path,
     {
-      config: { keepBytes: true },
+      config: { access: "api_key", keepBytes: true },
       // The hot way: the body is checked by hand in chat-request.ts, and the answer is written raw.
       validatorCompiler: () => () => true,
       schema: {
@@ -43,9 +45,16 @@ function registerChatRoute(
     (request: FastifyRequest, reply: FastifyReply) => {
       const account = accountOfRequest(request);
       const body = bodyOfRequest(request);
+      checkModel(request.apiKey, body.value.model);
       request.reported = true;
       const client = new Client(reply, request.id, clock, stallMs);
       return chat.handle({ account, ip: request.ip, body, streamByDefault, client });
     },
   );
+}
+
+/** An API key may be for some models only. What is no model's name is refused later, with all the reasons. */
+function checkModel(apiKey: ApiKey | null, model: unknown): void {
+  if (apiKey === null || typeof model !== "string" || apiKey.allowsModel(model)) return;
+  throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
 }

@@ -1,8 +1,11 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { LoginRequest, LoginResult } from "../../accounts/login.ts";
+import type { LoginRequest } from "../../accounts/login.ts";
+import type { TokenPair } from "../../accounts/token-pairs.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { originOfRequest } from "../plugins/access.ts";
+import { tokenAnswer, toTokenAnswer } from "../schemas/auth.ts";
 import { errorSchema } from "../schemas/errors.ts";
 
 const loginBody = z.object({
@@ -11,17 +14,10 @@ const loginBody = z.object({
   password: z.string().max(4096),
 });
 
-const loginAnswer = z.object({
-  token: z.string().describe("The access token."),
-  access_token: z.string().describe("The same again, under OAuth's name for it."),
-  token_type: z.literal("Bearer"),
-  expires_in: z.int().describe("Seconds."),
-});
-
 /** POST /auth/login. */
 export function registerLoginRoute(
   app: FastifyInstance,
-  options: { readonly login: (request: LoginRequest) => Promise<LoginResult>; readonly clock: Clock },
+  options: { readonly login: (request: LoginRequest) => Promise<TokenPair>; readonly clock: Clock },
 ): void {
   app.withTypeProvider<ZodTypeProvider>().post(
     "/auth/login",
@@ -31,16 +27,15 @@ export function registerLoginRoute(
         summary: "Log in",
         tags: ["auth"],
         body: loginBody,
-        response: { 200: loginAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 429: errorSchema },
+        response: { 200: tokenAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 429: errorSchema },
       },
     },
     async (request, reply) => {
       const { username, password } = request.body;
       request.reported = true;
-      const { token, expiresAt } = await options.login({ username, password, ip: request.ip, traceId: request.id });
+      const pair = await options.login({ username, password, origin: originOfRequest(request) });
       reply.header("cache-control", "no-store");
-      const expiresIn = Math.max(0, Math.floor((expiresAt - options.clock.now()) / 1000));
-      return { token, access_token: token, token_type: "Bearer" as const, expires_in: expiresIn };
+      return toTokenAnswer(pair, options.clock.now());
     },
   );
 }

@@ -10,9 +10,13 @@ export function registerModelRoutes(app: FastifyInstance, models: ModelList): vo
       .withTypeProvider<ZodTypeProvider>()
       .get(
         path,
-        { schema: { summary: "Models that can be asked", tags: ["chat"], response: { 200: modelList } } },
-        async () => {
-          const listed = await models.list();
+        {
+          config: { access: "api_key" },
+          schema: { summary: "Models that can be asked", tags: ["chat"], response: { 200: modelList } },
+        },
+        async ({ apiKey }) => {
+          const all = await models.list();
+          const listed = apiKey === null ? all : all.filter(({ id }) => apiKey.allowsModel(id));
           const data = listed.map(({ id, ownedBy }) => ({
             id,
             object: "model" as const,

@@ -1,0 +1,118 @@
+import { costOf, highestCostOf, type Price } from "../quota/cost.ts";
+import type { Charge, Metric, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
+import type { Pricing } from "../quota/pricing.ts";
+import type { AnswerReader } from "../upstream/answer-reader.ts";
+import type { Provider } from "../upstream/provider.ts";
+import type { Route } from "../upstream/router.ts";
+import type { ChatRequest } from "./chat-request.ts";
+
+/** How requests are priced, and guessed at where nobody has counted yet. */
+export interface Tariff {
+  readonly pricing: Pricing;
+  /** A prompt is held as one token for so many bytes. */
+  readonly reserveBytesPerToken: number;
+  /** A prompt is charged as one token for so many bytes where the provider reported nothing. */
+  readonly estimateBytesPerToken: number;
+  /** Output held for a request that names no max_tokens. */
+  readonly maxOutputTokens: number;
+  /** Limits at which an answer is cut in mid-stream. */
+  readonly cutMidstream: ReadonlySet<Metric>;
+}
+
+const noUsage: TokenUsage = { input: 0, cached: 0, output: 0, reasoning: 0 };
+
+/** What one request owes, at each stage of its way. The prices are those in force when it arrived. */
+export class Bill {
+  /** Tokens of output that the upper bound allows for. */
+  readonly heldOutput: number;
+  readonly #tariff: Tariff;
+  readonly #route: Route;
+  readonly #at: number;
+  readonly #bytes: number;
+  readonly #weight: number;
+  #price: Price;
+
+  /** @param at ms since the epoch */
+  constructor(tariff: Tariff, request: ChatRequest, route: Route, at: number) {
+    this.#tariff = tariff;
+    this.#route = route;
+    this.#at = at;
+    this.#bytes = request.bytes;
+    this.heldOutput = (request.maxTokens ?? tariff.maxOutputTokens) * request.choices;
+    this.#weight = tariff.pricing.weightOf(route.upstreamModel);
+    this.#price = this.#dearestPrice();
+  }
+
+  /** The most that the request can come to, whichever provider answers. */
+  upperBound(): Charge {
+    const input = Math.ceil(this.#bytes / this.#tariff.reserveBytesPerToken);
+    return this.#charge(this.#weight, input + this.heldOutput, highestCostOf(this.#price, input, this.heldOutput));
+  }
+
+  /** What is charged at the first data event of this provider's answer: the request, and the prompt as estimated. */
+  first(provider: Provider): Charge {
+    this.#price = this.#priceOf(provider);
+    const usage = { ...noUsage, input: this.#estimatedInput() };
+    return this.#charge(this.#weight, usage.input, costOf(this.#price, usage));
+  }
+
+  /** What `tokens` more of output can come to, for limits at which answers are cut. */
+  more(tokens: number): Charge {
+    const { cutMidstream } = this.#tariff;
+    const cost = cutMidstream.has("cost") ? highestCostOf(this.#price, 0, tokens) : 0;
+    return this.#charge(0, cutMidstream.has("tokens") ? tokens : 0, cost);
+  }
+
+  /**
+   * The last word on a request whose first event was delivered. What the provider reported counts; where it reported
+   * nothing, the prompt's estimate and what the events suggest, flagged. A broken answer, and one that was refused
+   * before anything was shown of it, costs nothing.
+   */
+  settlement(outcome: Outcome, reader: Pick<AnswerReader, "usage" | "outputTokens">): Settlement {
+    const estimated = reader.usage === null;
+    const usage = reader.usage ?? { ...noUsage, input: this.#estimatedInput(), output: reader.outputTokens };
+    const charge =
+      outcome === "upstream_failed" || outcome === "refused"
+        ? this.#charge(0, 0, 0)
+        : this.#charge(this.#weight, usage.input + usage.output, costOf(this.#price, usage));
+    return { outcome, charge, usage, estimated, price: this.#price.id };
+  }
+
+  #charge(requests: number, tokens: number, cost: number): Charge {
+    return { requests, tokens, cost, currency: this.#price.currency };
+  }
+
+  #estimatedInput(): number {
+    return Math.ceil(this.#bytes / this.#tariff.estimateBytesPerToken);
+  }
+
+  #priceOf(provider: Provider): Price {
+    const { upstreamModel } = this.#route;
+    const model = provider.modelMap.get(upstreamModel) ?? upstreamModel;
+    return this.#tariff.pricing.priceAt(provider.name, model, this.#at);
+  }
+
+  /** Of the providers that may answer, the dearest in the currency of the first: a hold has one currency. */
+  #dearestPrice(): Price {
+    const [first, ...others] = this.#route.candidates;
+    if (first === undefined) throw new Error(`the route of model ${this.#route.model} names no provider`);
+    let dearest = this.#priceOf(first);
+    if (others.length === 0) return dearest;
+    const input = Math.ceil(this.#bytes / this.#tariff.reserveBytesPerToken);
+    let highest = highestCostOf(dearest, input, this.heldOutput);
+    for (const other of others) {
+      const price = this.#priceOf(other);
+      const cost = highestCostOf(price, input, this.heldOutput);
+      if (price.currency !== dearest.currency || cost <= highest) continue;
+      highest = cost;
+      dearest = price;
+    }
+    return dearest;
+  }
+}
+
+/** The last word on a request that never got a data event: nothing. */
+export function nothingOwed(outcome: Outcome, currency: string): Settlement {
+  const charge = { requests: 0, tokens: 0, cost: 0, currency };
+  return { outcome, charge, usage: noUsage, estimated: false, price: "" };
+}

@@ -1,0 +1,44 @@
+import type { Hold, Limit } from "../quota/ledger.ts";
+import type { Bill } from "./bill.ts";
+
+/** Tokens of output by which a hold grows at a time. */
+const stepTokens = 256;
+
+/**
+ * Watches that an answer stays inside what the user may use. While it is within its hold this costs one comparison an
+ * event; beyond, the hold is made to grow step by step, and where there is no room the answer is to be cut.
+ */
+export class Meter {
+  /** Tokens of output that may be relayed without asking. */
+  allowed: number;
+  /** The limit that has no room left; null while there is room. */
+  blocked: Limit | null = null;
+  readonly #hold: Hold;
+  readonly #bill: Bill;
+
+  /** @param limited whether the user has limits at which answers are cut */
+  constructor(hold: Hold, bill: Bill, limited: boolean) {
+    this.#hold = hold;
+    this.#bill = bill;
+    this.allowed = limited ? bill.heldOutput : Infinity;
+  }
+
+  /** Makes room for so many tokens of output in all. False where there is none: nothing more may be shown. */
+  makeRoom(outputTokens: number): boolean {
+    const missing = outputTokens - this.allowed;
+    if (missing <= 0) return true;
+    const step = Math.ceil(missing / stepTokens) * stepTokens;
+    const answer = this.#hold.grow(this.#bill.more(step));
+    if (answer instanceof Promise) {
+      // A ledger that answers later can't stop this event; it stops the next one.
+      void answer.then((limit) => {
+        this.blocked = limit;
+      });
+    } else {
+      this.blocked = answer;
+    }
+    if (this.blocked !== null) return false;
+    this.allowed += step;
+    return true;
+  }
+}

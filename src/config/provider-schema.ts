@@ -1,0 +1,97 @@
+import { z } from "zod";
+import { plainName } from "./value-schemas.ts";
+
+/** A span in seconds, as config.toml gives it; fractions are fine. */
+const seconds = (max: number) => z.number().positive().max(max);
+const count = (min: number, max: number) => z.int().min(min).max(max);
+
+const variable = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the key");
+const modelName = z.string().min(1);
+
+const timeoutFields = {
+  connect_seconds: seconds(600).describe("TCP and TLS connection to the provider."),
+  first_byte_seconds: seconds(3600).describe("From the request sent to the provider's response headers."),
+  first_event_seconds: seconds(3600).describe("From the request sent to the first data event; comments don't count."),
+  idle_seconds: seconds(3600).describe("Between two data events; comments don't count."),
+  total_seconds: seconds(86400).describe("The whole answer, from the first provider asked on."),
+  stalled_reader_seconds: seconds(3600).describe("How long a client may stop reading before it is cut off."),
+  heartbeat_seconds: seconds(3600).describe("Silence after which a client gets a `: keep-alive` comment."),
+};
+
+export const timeoutsSection = z.strictObject({
+  connect_seconds: timeoutFields.connect_seconds.default(10),
+  first_byte_seconds: timeoutFields.first_byte_seconds.default(60),
+  first_event_seconds: timeoutFields.first_event_seconds.default(600),
+  idle_seconds: timeoutFields.idle_seconds.default(120),
+  total_seconds: timeoutFields.total_seconds.default(1800),
+  stalled_reader_seconds: timeoutFields.stalled_reader_seconds.default(60),
+  heartbeat_seconds: timeoutFields.heartbeat_seconds.default(15),
+});
+
+export const providerSection = z.strictObject({
+  name: plainName.describe("Name in logs and metrics."),
+  kind: z.enum(["deepseek", "zhipu", "openai", "simulator"]).describe("Which API it speaks."),
+  base_url: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe("Where it is; each kind but `openai` has a default."),
+  api_key_env: variable
+    .optional()
+    .describe("Environment variable that holds the key, or several keys with commas between them."),
+  api_keys_env: z
+    .array(variable)
+    .min(1)
+    .optional()
+    .describe("Environment variables of several keys, in place of api_key_env; each is an account of its own."),
+  api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
+  models: z.array(modelName).min(1).describe('Models it serves; globs such as "deepseek-*".'),
+  model_map: z
+    .record(modelName, modelName)
+    .default({})
+    .describe("Names as clients and aliases say them -> this provider's own; it serves these models too."),
+  priority: count(0, 1000).default(0).describe("Lower is asked first."),
+  weight: count(1, 1000).default(1).describe("Share among providers of the same priority."),
+  enabled: z.boolean().default(true).describe("false takes it out of the routing."),
+  timeouts: z.strictObject(timeoutFields).partial().prefault({}).describe("Overrides [timeouts] for this provider."),
+});
+
+export const retrySection = z.strictObject({
+  attempts: count(1, 10)
+    .default(3)
+    .describe("How often providers are asked for one answer, all together; 1 never asks again."),
+  base_ms: count(1, 60_000)
+    .default(200)
+    .describe(
+      "Longest pause before a provider is asked again; it doubles each time, and a random part of it is taken.",
+    ),
+  max_ms: count(1, 600_000).default(5000).describe("The pause grows no longer than this."),
+  max_retry_after_seconds: z
+    .number()
+    .min(0)
+    .max(600)
+    .default(5)
+    .describe("A provider's Retry-After is waited for up to this; one that asks for more is left alone for that long."),
+});
+
+export const breakerSection = z.strictObject({
+  failures: count(1, 10_000)
+    .default(5)
+    .describe("Failures of a provider, being at least half of its answers, after which it is left alone."),
+  window_seconds: seconds(3600).default(30).describe("The time, from the first failure on, in which they count."),
+  open_seconds: seconds(3600).default(15).describe("How long it is left alone before one request tries it again."),
+});
+
+export const healthSection = z.strictObject({
+  probe_seconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(30)
+    .describe("How often each provider is asked for its balance or models; 0 never."),
+});
+
+export type ProviderConfig = Readonly<z.infer<typeof providerSection>>;
+export type TimeoutsConfig = Readonly<z.infer<typeof timeoutsSection>>;
+export type BreakerConfig = Readonly<z.infer<typeof breakerSection>>;

@@ -1,0 +1,71 @@
+import { z } from "zod";
+
+const seconds = (min: number, max: number) => z.number().min(min).max(max);
+const count = (min: number, max: number) => z.int().min(min).max(max);
+const hour = 3600;
+
+/** [security]: what slows down who guesses passwords. */
+export const securitySection = z.strictObject({
+  login_free_failures: count(1, 1_000_000)
+    .default(5)
+    .describe("Failed logins of an account, or from an address, before waits begin."),
+  login_first_wait_seconds: seconds(0.001, 86_400)
+    .default(1)
+    .describe("The first wait; it doubles with each further failure."),
+  login_max_wait_seconds: seconds(0.001, 86_400).default(900).describe("The longest wait."),
+  login_forget_seconds: seconds(1, 30 * 24 * hour)
+    .default(hour)
+    .describe("Failures are forgotten after so long without another."),
+  login_known_address_days: count(1, 365)
+    .default(30)
+    .describe("An address from which a user has logged in counts as the user's own for so long."),
+  login_max_tracked: count(100, 10_000_000)
+    .default(50_000)
+    .describe("Addresses whose failures are remembered at once; beyond it the oldest are forgotten."),
+});
+
+/** [alerts]: events that are sent to a webhook. */
+export const alertsSection = z
+  .strictObject({
+    webhook_url: z
+      .url({ protocol: /^https?$/ })
+      .optional()
+      .describe("Where alerts are POSTed to as JSON; https, unless allow_private."),
+    secret_env: z
+      .string()
+      .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the secret")
+      .default("ALERT_WEBHOOK_SECRET")
+      .describe("Environment variable of the secret that signs alerts."),
+    events: z
+      .array(
+        z.enum([
+          "login.locked",
+          "login.unlocked",
+          "login.failed",
+          "login.succeeded",
+          "session.reuse_detected",
+          "api_key.created",
+          "password.changed",
+          "provider.alert",
+          "quota.exceeded",
+        ]),
+      )
+      .default(["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert"])
+      .describe("Which events are alerts."),
+    allow_private: z
+      .boolean()
+      .default(false)
+      .describe("Whether the webhook may be in a private network or on this machine, and plain http."),
+    timeout_seconds: seconds(0.1, 300).default(10).describe("How long one attempt may take."),
+    max_attempts: count(1, 20).default(6).describe("Attempts for an alert, ever further apart, before it is given up."),
+    max_queued: count(1, 100_000).default(1000).describe("Alerts that may wait; more are dropped and counted."),
+  })
+  .superRefine(({ webhook_url: webhookUrl, allow_private: allowPrivate }, ctx) => {
+    if (webhookUrl === undefined || !URL.canParse(webhookUrl)) return;
+    const { protocol, username, password } = new URL(webhookUrl);
+    const refuse = (message: string): void => {
+      ctx.addIssue({ code: "custom", path: ["webhook_url"], message });
+    };
+    if (protocol !== "https:" && !allowPrivate) refuse("expected https://");
+    if (username !== "" || password !== "") refuse("expected no user name or password");
+  });

@@ -1,0 +1,127 @@
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { apiKeyTerms, type ApiKey } from "../../accounts/api-key.ts";
+import type { ApiKeys } from "../../accounts/api-keys.ts";
+import { AppError } from "../../errors.ts";
+import type { Emit } from "../../events/types.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { accountOfRequest } from "../plugins/access.ts";
+import { errorSchema } from "../schemas/errors.ts";
+
+const keyBody = z.strictObject({
+  ...apiKeyTerms,
+  expires_at: z.iso.datetime({ offset: true }).optional().describe("When it ends. Absent: never."),
+  require_signature: z
+    .boolean()
+    .default(false)
+    .describe("Whether its requests must be signed; see docs/signatures.md."),
+});
+
+const keyAnswer = z.object({
+  id: z.string(),
+  ...apiKeyTerms,
+  require_signature: z.boolean(),
+  created_at: z.iso.datetime(),
+  expires_at: z.iso.datetime().nullable(),
+});
+
+const newKeyAnswer = keyAnswer.extend({
+  key: z.string().describe("The key. It is shown here and never again."),
+  signing_secret: z.string().optional().describe("Signs the requests of the key. Shown here and never again."),
+});
+
+const keysAnswer = z.object({
+  keys: z.array(keyAnswer.extend({ last_used_at: z.iso.datetime().nullable() })),
+});
+
+interface KeyRouteOptions {
+  readonly apiKeys: ApiKeys;
+  readonly emit: Emit;
+  readonly clock: Clock;
+}
+
+/** GET, POST and DELETE /auth/keys: long-lived keys for programs that can't log in. */
+export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }: KeyRouteOptions): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const tags = ["auth"];
+
+  const tell = (request: FastifyRequest, type: "api_key.created" | "api_key.revoked", subject: string): void => {
+    const { username: user } = accountOfRequest(request);
+    emit({ type, at: clock.now(), traceId: request.id, ip: request.ip, user, subject });
+  };
+
+  routes.get("/auth/keys", { schema: { summary: "My API keys", tags, response: { 200: keysAnswer } } }, (request) => ({
+    keys: apiKeys
+      .list(accountOfRequest(request).username)
+      .map((key) => ({ ...toAnswer(key), last_used_at: isoOrNull(key.lastUsedAt) })),
+  }));
+
+  routes.post(
+    "/auth/keys",
+    {
+      schema: {
+        summary: "Make an API key",
+        tags,
+        body: keyBody,
+        response: { 201: newKeyAnswer, 400: errorSchema, 409: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { expires_at, require_signature, ...terms } = request.body;
+      const expiresAt = expires_at === undefined ? undefined : Date.parse(expires_at);
+      if (expiresAt !== undefined && expiresAt <= clock.now()) {
+        throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
+      }
+      const { username } = accountOfRequest(request);
+      const created = await apiKeys.create(username, { ...terms, expiresAt, signed: require_signature });
+      tell(request, "api_key.created", created.key.id);
+      const { signingSecret: secret } = created;
+      return reply
+        .code(201)
+        .header("cache-control", "no-store")
+        .send({
+          ...toAnswer(created.key),
+          key: created.text,
+          ...(secret === undefined ? {} : { signing_secret: secret }),
+        });
+    },
+  );
+
+  routes.delete(
+    "/auth/keys/:id",
+    {
+      schema: {
+        summary: "Revoke an API key",
+        tags,
+        params: z.object({ id: z.string().max(64) }),
+        response: { 204: z.null().describe("Done."), 404: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      if (!(await apiKeys.revoke(accountOfRequest(request).username, id))) {
+        throw new AppError("not_found", { message: "You have no such API key." });
+      }
+      tell(request, "api_key.revoked", id);
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+function toAnswer({ id, name, models, addresses, limits, signed, createdAt, expiresAt }: ApiKey) {
+  return {
+    id,
+    name,
+    ...(models === null ? {} : { models: [...models] }),
+    ...(addresses === null ? {} : { addresses: [...addresses] }),
+    ...(limits.length === 0 ? {} : { limits: [...limits] }),
+    require_signature: signed,
+    created_at: new Date(createdAt).toISOString(),
+    expires_at: isoOrNull(expiresAt),
+  };
+}
+
+function isoOrNull(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
+}

@@ -1,0 +1,129 @@
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { Sessions } from "../../accounts/sessions.ts";
+import type { TokenPairs } from "../../accounts/token-pairs.ts";
+import { AppError } from "../../errors.ts";
+import type { Emit } from "../../events/types.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { accountOfRequest, originOfRequest } from "../plugins/access.ts";
+import { refreshBody, tokenAnswer, toTokenAnswer } from "../schemas/auth.ts";
+import { errorSchema } from "../schemas/errors.ts";
+
+const time = z.iso.datetime();
+
+const sessionsAnswer = z.object({
+  sessions: z.array(
+    z.object({
+      id: z.string(),
+      current: z.boolean().describe("Whether this request belongs to it."),
+      created_at: time,
+      last_used_at: time.describe("The login or the last refresh."),
+      expires_at: time.describe("When it ends if it isn't refreshed."),
+      ip: z.string().describe("Address of the login."),
+      client: z.string().describe("User-Agent of the login."),
+    }),
+  ),
+});
+
+interface SessionRouteOptions {
+  readonly sessions: Sessions;
+  readonly refresh: TokenPairs["refresh"];
+  readonly emit: Emit;
+  readonly clock: Clock;
+}
+
+/** Go on with a session, see one's sessions, end them. */
+export function registerSessionRoutes(app: FastifyInstance, options: SessionRouteOptions): void {
+  const { sessions, clock } = options;
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const tags = ["auth"];
+  const noAnswer = z.null().describe("Done.");
+
+  const tellEnded = (request: FastifyRequest, user: string, subject: string): void => {
+    const { ip, id: traceId } = request;
+    options.emit({ type: "session.ended", at: clock.now(), traceId, ip, user, subject });
+  };
+
+  routes.post(
+    "/auth/refresh",
+    {
+      config: { access: "public" },
+      schema: {
+        summary: "Exchange a refresh token for new tokens",
+        tags,
+        body: refreshBody,
+        response: { 200: tokenAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 503: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const pair = await options.refresh(request.body.refresh_token, originOfRequest(request));
+      reply.header("cache-control", "no-store");
+      return toTokenAnswer(pair, clock.now());
+    },
+  );
+
+  routes.post(
+    "/auth/logout",
+    {
+      config: { access: "public" },
+      schema: { summary: "End the session of a refresh token", tags, body: refreshBody, response: { 204: noAnswer } },
+    },
+    async (request, reply) => {
+      // A token that is unknown or spent belongs to no session any more, which is what the caller wants.
+      const found = sessions.find(request.body.refresh_token);
+      if (found !== undefined && (await sessions.end(found.user, found.id))) tellEnded(request, found.user, found.id);
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.post(
+    "/auth/logout-all",
+    {
+      config: { beforePasswordChange: true },
+      schema: { summary: "End all my sessions, this one too", tags, response: { 204: noAnswer } },
+    },
+    async (request, reply) => {
+      const { username } = accountOfRequest(request);
+      await sessions.endAll(username);
+      tellEnded(request, username, "*");
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.get(
+    "/auth/sessions",
+    { schema: { summary: "My sessions", tags, response: { 200: sessionsAnswer } } },
+    (request) => ({
+      sessions: sessions.list(accountOfRequest(request).username).map((session) => ({
+        id: session.id,
+        current: session.id === request.sessionId,
+        created_at: new Date(session.createdAt).toISOString(),
+        last_used_at: new Date(session.usedAt).toISOString(),
+        expires_at: new Date(session.expiresAt).toISOString(),
+        ip: session.ip,
+        client: session.client,
+      })),
+    }),
+  );
+
+  routes.delete(
+    "/auth/sessions/:id",
+    {
+      schema: {
+        summary: "End one of my sessions",
+        tags,
+        params: z.object({ id: z.string().max(64) }),
+        response: { 204: noAnswer, 404: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { username } = accountOfRequest(request);
+      const { id } = request.params;
+      if (!(await sessions.end(username, id)))
+        throw new AppError("not_found", { message: "You have no such session." });
+      tellEnded(request, username, id);
+      return reply.code(204).send(null);
+    },
+  );
+}

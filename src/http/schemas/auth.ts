@@ -1,0 +1,34 @@
+import { z } from "zod";
+import type { TokenPair } from "../../accounts/token-pairs.ts";
+
+const refreshToken = z.string().max(200).describe("The refresh token of the last answer.");
+
+export const refreshBody = z.object({ refresh_token: refreshToken });
+
+/** A pair of tokens. */
+export const tokenAnswer = z.object({
+  token: z.string().describe("The access token."),
+  access_token: z.string().describe("The same again, under OAuth's name for it."),
+  token_type: z.literal("Bearer"),
+  expires_in: z.int().describe("Seconds."),
+  refresh_token: z.string().describe("Good for one POST /auth/refresh."),
+  refresh_expires_in: z.int().describe("Seconds until it ends, if it isn't used."),
+  password_change_required: z
+    .literal(true)
+    .optional()
+    .describe("The password is a one-time one: nothing works until POST /auth/password has set another."),
+});
+
+/** @param now ms since the epoch */
+export function toTokenAnswer(pair: TokenPair, now: number): z.input<typeof tokenAnswer> {
+  const seconds = (end: number): number => Math.max(0, Math.floor((end - now) / 1000));
+  return {
+    token: pair.token,
+    access_token: pair.token,
+    token_type: "Bearer",
+    expires_in: seconds(pair.expiresAt),
+    refresh_token: pair.refreshToken,
+    refresh_expires_in: seconds(pair.refreshExpiresAt),
+    ...(pair.account.must_change_password === true ? { password_change_required: true } : {}),
+  };
+}

@@ -1,0 +1,71 @@
+import type { FileHandle } from "node:fs/promises";
+
+/** Whole lines of a file, as they stand in it, each with its line feed. */
+export interface LineBlock {
+  /** Where the block begins in the file. */
+  readonly start: number;
+  readonly bytes: Buffer;
+}
+
+const blockBytes = 128 << 10;
+const probeBytes = 4 << 10;
+const lineFeed = 0x0a;
+
+/**
+ * Reads the lines that end at or before the offset `end`, as many as fit into 128 KB. A piece without any line feed is
+ * a block without bytes: no line is that long, so it is skipped. Begin with the file's size and go on from `start`.
+ */
+export async function readLinesBefore(file: FileHandle, end: number): Promise<LineBlock> {
+  const from = Math.max(0, end - blockBytes);
+  const bytes = await readAt(file, from, end - from);
+  const last = bytes.lastIndexOf(lineFeed) + 1;
+  // The line that began before the block is read with the next one.
+  const first = from === 0 ? 0 : bytes.indexOf(lineFeed) + 1;
+  if (first < last) return { start: from + first, bytes: bytes.subarray(first, last) };
+  // The only line feed ends a line that began before: read that next, unless it fills a block by itself.
+  const goOnAt = last > 0 && from + last < end ? from + last : from;
+  return { start: goOnAt, bytes: Buffer.alloc(0) };
+}
+
+/**
+ * Finds, by halving, an offset behind all lines whose value is at most `limit`, with few others before it. It may be in
+ * the middle of a line. Lines have to be in the order of their values; where they are only roughly, add to `limit` how
+ * far one may be out of order.
+ *
+ * @param valueOf of a line without its line feed; NaN for a broken one, which is passed over
+ */
+export async function findEndOfLinesUpTo(
+  file: FileHandle,
+  size: number,
+  limit: number,
+  valueOf: (line: string) => number,
+): Promise<number> {
+  let low = 0;
+  let high = size;
+  while (high - low > probeBytes) {
+    const middle = low + Math.floor((high - low) / 2);
+    const probe = await readAt(file, middle, Math.min(probeBytes, high - middle));
+    if (firstValue(probe, valueOf) > limit) high = middle;
+    else low = middle;
+  }
+  // At `high` a line that is above was found, by looking ahead for where it begins.
+  return Math.min(size, high + probeBytes);
+}
+
+/** The value of the first whole line after the piece's first line feed; -Infinity where there is none. */
+function firstValue(piece: Buffer, valueOf: (line: string) => number): number {
+  let start = piece.indexOf(lineFeed) + 1;
+  while (start > 0) {
+    const end = piece.indexOf(lineFeed, start);
+    if (end < 0) break;
+    const value = valueOf(piece.toString("latin1", start, end));
+    if (!Number.isNaN(value)) return value;
+    start = end + 1;
+  }
+  return -Infinity;
+}
+
+async function readAt(file: FileHandle, position: number, length: number): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, position);
+  return buffer.subarray(0, bytesRead);
+}

@@ -1,0 +1,114 @@
+import { refused } from "./breaker.ts";
+import { UpstreamFault } from "./faults.ts";
+import type { Provider } from "./provider.ts";
+
+/** A provider to ask now, with the ticket by which its breaker let us in. */
+export interface Turn {
+  readonly provider: Provider;
+  readonly ticket: number;
+}
+
+/** A provider to wait for. */
+interface Wait {
+  readonly provider: Provider;
+  /** ms until it may be asked, as far as is known; 0 where only a pause for decency is due. */
+  readonly limitedMs: number;
+}
+
+/**
+ * What one request has asked so far, and who is next: first, in the route's order, whoever has not been asked, at once;
+ * then, after a pause, those who may do better the second time.
+ */
+export class Attempts {
+  /** Questions asked. */
+  count = 0;
+  readonly #candidates: readonly Provider[];
+  readonly #since: number;
+  readonly #failures: { readonly provider: Provider; readonly fault: UpstreamFault }[] = [];
+
+  /** @param since monotonic ms at which the request's total time began */
+  constructor(candidates: readonly Provider[], since: number) {
+    this.#candidates = candidates;
+    this.#since = since;
+  }
+
+  /** The last fault; null where nobody has been asked. */
+  get lastFault(): UpstreamFault | null {
+    return this.#failures.at(-1)?.fault ?? null;
+  }
+
+  failed(provider: Provider, fault: UpstreamFault): void {
+    this.#failures.push({ provider, fault });
+  }
+
+  /** Someone who has not been asked and can be at once; null where there is nobody. */
+  fresh(now: number): Turn | null {
+    for (const provider of this.#candidates) {
+      if (this.#failures.length > 0 && (this.isRepeat(provider) || this.#isLate(provider, now))) continue;
+      const turn = enter(provider, now);
+      if (turn !== null) return turn;
+    }
+    return null;
+  }
+
+  /**
+   * Who is worth waiting for, the soonest first; null where nobody is.
+   * @param longestMs what a provider may ask to be left alone for and still be waited for
+   */
+  worthWaitingFor(now: number, longestMs: number): Wait | null {
+    let best: Wait | null = null;
+    for (const provider of this.#candidates) {
+      const { drained, breaker, limitedUntil } = provider.health;
+      const fault = this.#faultOf(provider);
+      if (drained || breaker.waitMs(now) > 0 || (fault !== undefined && fault.rule.retry !== "again")) continue;
+      const limitedMs = Math.max(0, limitedUntil - now);
+      if (limitedMs <= longestMs && (best === null || limitedMs < best.limitedMs)) best = { provider, limitedMs };
+    }
+    return best;
+  }
+
+  /** Whether asking the provider now is to ask it again. */
+  isRepeat(provider: Provider): boolean {
+    return this.#faultOf(provider) !== undefined;
+  }
+
+  /** What to say where nobody can be asked: the last fault, or, where nobody was, that all are limited or out. */
+  verdict(now: number): UpstreamFault {
+    const last = this.lastFault;
+    if (last !== null) return last;
+    let soonestMs = Infinity;
+    let limited = false;
+    for (const { health } of this.#candidates) {
+      if (health.drained) continue;
+      const breakerMs = health.breaker.waitMs(now);
+      const waitMs = Math.max(breakerMs, health.limitedUntil - now);
+      if (waitMs >= soonestMs) continue;
+      soonestMs = waitMs;
+      limited = breakerMs === 0;
+    }
+    return new UpstreamFault({
+      kind: limited ? "rate_limited" : "unavailable",
+      stage: "connect",
+      ...(soonestMs === Infinity ? {} : { retryAfterMs: Math.max(0, soonestMs) }),
+    });
+  }
+
+  #isLate(provider: Provider, now: number): boolean {
+    return now - this.#since >= provider.timeouts.total;
+  }
+
+  /** The last fault that speaks against asking this one: its own, or one of the whole provider behind it. */
+  #faultOf(provider: Provider): UpstreamFault | undefined {
+    return this.#failures.findLast(
+      (failure) =>
+        failure.provider === provider ||
+        (failure.fault.rule.scope === "provider" && failure.provider.name === provider.name),
+    )?.fault;
+  }
+}
+
+/** Asks a provider's breaker to be let in; null where it refuses. */
+export function enter(provider: Provider, now: number): Turn | null {
+  const ticket = provider.health.enter(now);
+  return ticket === refused ? null : { provider, ticket };
+}

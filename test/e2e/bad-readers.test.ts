@@ -1,0 +1,102 @@
+import { connect } from "node:net";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { usedRequests } from "../support/quota.ts";
+import { rawRequest, sendRaw } from "../support/raw-http.ts";
+import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
+import { startProxy, type RunningProxy } from "../support/start-proxy.ts";
+
+describe("a client that behaves badly while it is answered", () => {
+  let upstream: ScriptedUpstream;
+  let proxy: RunningProxy;
+  let token: string;
+
+  beforeEach(async () => {
+    upstream = await startScriptedUpstream();
+    proxy = await startProxy({ upstreamUrl: upstream.url, config: "[timeouts]\nstalled_reader_seconds = 0.3\n" });
+    token = await proxy.login();
+  });
+
+  afterEach(async () => {
+    await proxy.dispose();
+    await upstream.close();
+  });
+
+  function request(stream: boolean): string {
+    const body = JSON.stringify({ model: "deepseek-flash", stream, messages: [{ role: "user", content: "hi" }] });
+    const headers = [`Authorization: Bearer ${token}`, "Content-Type: application/json"];
+    return rawRequest("POST /chat/completions", headers, body);
+  }
+
+  /** Connections that the proxy's server holds, this question's own aside. */
+  function connections(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      proxy.server.app.server.getConnections((error, count) => {
+        if (error === null) resolve(count);
+        else reject(error);
+      });
+    });
+  }
+
+  it("is cut off for nonsense sent behind a request, without a second answer in the middle of the first", async () => {
+    const connection = sendRaw(proxy.url, request(true));
+    const call = await upstream.next();
+    await call.delta("one");
+    await eventually(() => {
+      expect(connection.received()).toContain("one");
+    });
+    connection.socket.write("nonsense\r\n\r\n");
+    await connection.closed;
+    await call.closed;
+    expect(call.left).toBe(true);
+    expect(connection.received().match(/HTTP\/1.1/g)).toHaveLength(1);
+    expect(connection.received()).toMatch(/^HTTP\/1.1 200 /);
+    expect(await usedRequests(proxy, token)).toBe(1);
+    expect(proxy.services.permits.inFlight()).toBe(0);
+  });
+
+  it("gets its 400, and no chat, for nonsense behind a request that nobody has answered yet", async () => {
+    const connection = sendRaw(proxy.url, request(true));
+    const call = await upstream.next();
+    connection.socket.write("nonsense\r\n\r\n");
+    expect((await connection.answer()).status).toBe(400);
+    await connection.closed;
+    await call.closed;
+    expect(call.left).toBe(true);
+    expect(await usedRequests(proxy, token)).toBe(0);
+    expect(proxy.services.permits.inFlight()).toBe(0);
+  });
+
+  it("gets pipelined answers in the order of its requests", async () => {
+    const connection = sendRaw(proxy.url, request(false) + rawRequest("GET /livez"));
+    const call = await upstream.next();
+    await call.delta("hello");
+    await call.finish();
+    expect((await connection.answer()).body).toContain("chat.completion");
+    expect((await connection.answer()).body).toBe('{"status":"ok"}');
+    connection.socket.destroy();
+  });
+
+  it("doesn't keep its connection by leaving a finished answer unread", async () => {
+    await eventually(async () => {
+      expect(await connections()).toBeLessThanOrEqual(1);
+    });
+    const before = await connections();
+    const { port, hostname } = new URL(proxy.url);
+    const socket = connect(Number(port), hostname).on("error", () => undefined);
+    socket.pause();
+    socket.write(request(false));
+    const call = await upstream.next();
+    // More than the kernel buffers between the two sides.
+    for (let i = 0; i < 16; i++) await call.delta("x".repeat(1 << 20));
+    await call.finish();
+    await eventually(() => {
+      expect(proxy.services.chat.running()).toBe(0);
+    });
+    await eventually(async () => {
+      expect(await connections()).toBeLessThanOrEqual(before);
+    });
+    expect(await usedRequests(proxy, token)).toBe(1);
+    socket.destroy();
+  });
+});

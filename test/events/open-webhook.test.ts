@@ -1,0 +1,38 @@
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "../../src/config/load.ts";
+import { openWebhook } from "../../src/events/open-webhook.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
+import { loginFailed } from "../support/events.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+import { useReceiver, webhookSecret } from "../support/webhook.ts";
+
+const receiver = useReceiver();
+
+function open(lines: string, secret: string | undefined) {
+  const { alerts } = parseConfig(`[alerts]\n${lines}`, "config.toml");
+  return openWebhook(alerts, { secret, clock: createManualClock(), log: createCapturedLog(), newId: () => "id" });
+}
+
+describe("the webhook of a config", () => {
+  it("is none where no URL is given", () => {
+    expect(open("", undefined)).toBeNull();
+  });
+
+  it.each([undefined, "", "short"])("is refused without a secret worth the name: %j", (secret) => {
+    expect(() => open('webhook_url = "https://hooks.example.com/"', secret)).toThrow(
+      "set ALERT_WEBHOOK_SECRET to a secret of at least 16 characters",
+    );
+  });
+
+  it("sends the events that the config names to where it says", async () => {
+    const webhook = open(
+      `webhook_url = "${receiver().url}/alerts"\nallow_private = true\nevents = ["login.failed"]`,
+      webhookSecret,
+    );
+    webhook?.sink(loginFailed());
+    const call = await receiver().next();
+    call.respond(200, "ok");
+    await webhook?.close(60_000);
+    expect([call.url, call.body.event, webhook?.figures().delivered]).toEqual(["/alerts", "login.failed", 1]);
+  });
+});

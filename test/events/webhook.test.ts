@@ -1,0 +1,146 @@
+import { createHmac } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { loginFailed } from "../support/events.ts";
+import { eventually } from "../support/eventually.ts";
+import { sent, startMs, undelivered, useReceiver, useWebhook, webhookSecret } from "../support/webhook.ts";
+
+const receiver = useReceiver();
+
+describe("the webhook", () => {
+  it("POSTs the facts of an event as JSON under a signature that the receiver can check", async () => {
+    const { webhook } = useWebhook(receiver().url);
+    webhook.sink(loginFailed({ at: startMs - 5 }));
+    const call = await receiver().next();
+    call.respond(204, "");
+    await sent(webhook, 1);
+    expect([call.method, call.url]).toEqual(["POST", "/hooks/path-secret?key=query-secret"]);
+    expect(call.headers["content-type"]).toBe("application/json");
+    expect(call.body).toEqual({
+      id: "id-1",
+      at: "2026-11-22T09:59:59.995Z",
+      event: "login.failed",
+      trace_id: "trace-2",
+      ip: "192.0.2.1",
+      user: "alice",
+      result: "failure",
+      reason: "wrong password",
+    });
+    const unix = startMs / 1000;
+    const hex = createHmac("sha256", webhookSecret).update(`${unix}.`).update(call.rawBody).digest("hex");
+    expect(call.headers["x-signature"]).toBe(`t=${unix},v1=${hex}`);
+  });
+
+  it("sends only the chosen types of events, in order", async () => {
+    const { webhook } = useWebhook(receiver().url);
+    webhook.sink({ type: "request.failed", at: startMs, traceId: "t", ip: "", code: "not_found", status: 404 });
+    for (const user of ["alice", "bob", "carol"]) webhook.sink(loginFailed({ user }));
+    for (const user of ["alice", "bob", "carol"]) {
+      const call = await receiver().next();
+      expect(call.body.user).toBe(user);
+      call.respond(200, "ok");
+    }
+    await sent(webhook, 3);
+    expect(receiver().received).toBe(3);
+  });
+
+  it.each([500, 503, 429, 408])("sends it again after %i, with the same id", async (status) => {
+    const { webhook } = useWebhook(receiver().url);
+    webhook.sink(loginFailed());
+    (await receiver().next()).respond(status, "later");
+    const again = await receiver().next();
+    expect(again.body.id).toBe("id-1");
+    again.respond(200, "ok");
+    await sent(webhook, 1);
+  });
+
+  it("sends it again after a broken connection and after a timeout", async () => {
+    const { webhook } = useWebhook(receiver().url, { timeoutMs: 100 });
+    webhook.sink(loginFailed());
+    (await receiver().next()).reset();
+    const silent = await receiver().next();
+    await silent.closed;
+    (await receiver().next()).respond(200, "ok");
+    await sent(webhook, 1);
+  });
+
+  it("gives up after the last attempt, goes on with the next alert, and logs no secret", async () => {
+    const { webhook, log } = useWebhook(receiver().url);
+    webhook.sink(loginFailed());
+    webhook.sink(loginFailed());
+    for (let attempt = 0; attempt < 3; attempt += 1) (await receiver().next()).respond(500, "no");
+    const next = await receiver().next();
+    expect(next.body.id).toBe("id-2");
+    next.respond(200, "ok");
+    await sent(webhook, 1);
+    expect(webhook.figures().dropped).toEqual({ queue_full: 0, undelivered: 1, closed: 0 });
+    expect(log.lines).toMatchObject([{ level: "error", facts: { result: 500, undelivered: 1 } }]);
+    expect(JSON.stringify(log.lines)).not.toMatch(/secret/);
+  });
+
+  it.each([400, 401, 404, 301, 307])("does not send it again after %i, and follows no redirect", async (status) => {
+    const { webhook } = useWebhook(receiver().url);
+    webhook.sink(loginFailed());
+    (await receiver().next()).respond(status, "", { location: `${receiver().url}/elsewhere` });
+    await undelivered(webhook, 1);
+    expect(receiver().received).toBe(1);
+  });
+
+  it("drops and counts what does not fit into its queue", async () => {
+    const { webhook } = useWebhook(receiver().url, { maxQueued: 2 });
+    for (let index = 0; index < 5; index += 1) webhook.sink(loginFailed());
+    expect(webhook.figures()).toMatchObject({ queued: 2, dropped: { queue_full: 3 } });
+    (await receiver().next()).respond(200, "ok");
+    (await receiver().next()).respond(200, "ok");
+    await sent(webhook, 2);
+  });
+
+  it("does not read an answer without end", async () => {
+    const { webhook } = useWebhook(receiver().url);
+    webhook.sink(loginFailed());
+    const call = await receiver().next();
+    call.head(200, { "content-type": "text/plain" });
+    let gone = false;
+    void call.closed.then(() => (gone = true));
+    await eventually(() => {
+      if (!gone) call.send(Buffer.alloc(64 << 10)).catch(() => undefined);
+      expect(gone).toBe(true);
+    });
+    await sent(webhook, 1);
+  });
+
+  it("sends what waits when it is closed, and takes no more", async () => {
+    const { webhook } = useWebhook(receiver().url);
+    for (let index = 0; index < 3; index += 1) webhook.sink(loginFailed());
+    const closed = webhook.close(60_000);
+    for (let index = 0; index < 3; index += 1) (await receiver().next()).respond(200, "ok");
+    await closed;
+    webhook.sink(loginFailed());
+    expect(webhook.figures()).toEqual({
+      queued: 0,
+      delivered: 3,
+      dropped: { queue_full: 0, undelivered: 0, closed: 1 },
+    });
+  });
+
+  it("does not wait out a pause when it is closed, but tries once more", async () => {
+    const { webhook } = useWebhook(receiver().url, { firstRetryMs: 60_000 });
+    webhook.sink(loginFailed());
+    (await receiver().next()).respond(500, "no");
+    await eventually(async () => {
+      expect(await receiver().connections()).toBe(0);
+    });
+    const closed = webhook.close(60_000);
+    (await receiver().next()).respond(200, "ok");
+    await closed;
+    expect(webhook.figures().delivered).toBe(1);
+  });
+
+  it("gives up at the deadline of its closing on a receiver that does not answer", async () => {
+    const { webhook } = useWebhook(receiver().url);
+    for (let index = 0; index < 3; index += 1) webhook.sink(loginFailed());
+    const call = await receiver().next();
+    await webhook.close(1);
+    await call.closed;
+    expect(webhook.figures()).toMatchObject({ queued: 0, delivered: 0, dropped: { closed: 3 } });
+  });
+});

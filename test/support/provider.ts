@@ -1,0 +1,28 @@
+import { createProvider, type ProviderOptions } from "../../src/upstream/create-provider.ts";
+import type { Provider } from "../../src/upstream/provider.ts";
+
+/** A provider of DeepSeek's kind whose times are long and whose breaker opens at the second failure. */
+export function testProvider(name: string, changes: Partial<ProviderOptions> = {}): Provider {
+  return createProvider({
+    name,
+    keyIndex: 0,
+    kind: "deepseek",
+    baseUrl: "http://127.0.0.1:9",
+    apiKey: "sk-test",
+    models: ["*"],
+    modelMap: {},
+    priority: 0,
+    weight: 1,
+    timeouts: {
+      connect: 5000,
+      firstByte: 5000,
+      firstEvent: 5000,
+      idle: 5000,
+      total: 60_000,
+      stalledReader: 5000,
+      heartbeat: 5000,
+    },
+    breaker: { failures: 2, windowMs: 10_000, openMs: 1000 },
+    ...changes,
+  });
+}
