@@ -4,12 +4,7 @@ import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Account } from "./accounts/account-schema.ts";
-import { createAccountStore, type AccountStore } from "./accounts/account-store.ts";
-import { openApiKeys, type ApiKeys } from "./accounts/api-keys.ts";
-import type { IssuedToken } from "./accounts/claims.ts";
-import { createPasswords } from "./accounts/password.ts";
-import { openSessions, type Sessions } from "./accounts/sessions.ts";
-import { createSignIn, type SignIn } from "./accounts/sign-in.ts";
+import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
 import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
@@ -43,18 +38,13 @@ import { openUpstream } from "./upstream/open-upstream.ts";
 import type { ProviderAdmin } from "./upstream/provider-admin.ts";
 
 /** Everything that has state, built once and shared. */
-export interface Services {
+export interface Services extends Accounts {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Logger;
   readonly newId: () => string;
   readonly emit: Emit;
   readonly tokenKeys: TokenKeys;
-  readonly accounts: AccountStore;
-  readonly sessions: Sessions;
-  readonly apiKeys: ApiKeys;
-  /** Makes the ways to tokens out of what signs them. */
-  readonly createSignIn: (issueToken: (account: Account, sessionId: string) => IssuedToken) => SignIn;
   readonly ledger: Ledger;
   readonly limitsOf: (account: Account) => readonly Limit[];
   readonly permits: Permits;
@@ -110,39 +100,21 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
   await removeTemporaries(usersDir, ".toml");
 
   const tokenKeys = await loadTokenKeys({ env, usersDir, log });
-  const passwords = await createPasswords({
-    maxHashes: config.auth.max_hashes,
-    maxWaiting: config.auth.max_waiting_logins,
-  });
   const tiers = createTiers(config.quota);
   const { timezone, currency } = config.quota;
   const allowances = createAllowances({ tiers, currency, timezone, clock });
   const limitsOf = (account: Account): readonly Limit[] => allowances.limitsOf(account);
-  const accounts = await createAccountStore({
-    usersDir,
-    clock,
-    log,
-    tierNames: tiers.names,
-    hashPassword: (password) => passwords.hash(password),
-  });
-  closers.push(() => accounts.close());
-
   const bus = createBus({ log, clock });
-  const sessions = await openSessions({
+  const { accounts, sessions, apiKeys, createSignIn } = await openAccounts({
     usersDir,
+    auth: config.auth,
+    tierNames: tiers.names,
     clock,
     log,
     emit: bus.emit,
     newId,
-    findAccount: (name) => accounts.get(name),
-    sessionSeconds: config.auth.session_seconds,
-    idleSeconds: config.auth.refresh_token_seconds,
-    leewaySeconds: config.auth.refresh_leeway_seconds,
-    maxSessions: config.auth.max_sessions,
+    onOpen: (close) => closers.push(close),
   });
-  closers.push(() => sessions.close());
-  const apiKeys = await openApiKeys({ usersDir, clock, log, newId });
-  closers.push(() => apiKeys.close());
   const zone = createZone(config.quota.timezone);
   const behaviourLog = createBehaviourLog({
     logsDir,
@@ -246,11 +218,7 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     accounts,
     sessions,
     apiKeys,
-    createSignIn: (issueToken) => {
-      const reuseSeconds = config.auth.login_reuse_seconds;
-      const parts = { store: accounts, passwords, sessions, clock, log, emit: bus.emit };
-      return createSignIn({ ...parts, reuseSeconds }, issueToken);
-    },
+    createSignIn,
     ledger,
     limitsOf,
     permits,

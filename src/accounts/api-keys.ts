@@ -10,7 +10,7 @@ import { createOwnedFiles } from "./owned-files.ts";
 import { newSalt } from "./refresh-token.ts";
 
 /** What the owner of a new key decides. */
-export interface NewApiKey {
+interface NewApiKey {
   readonly name: string;
   /** ms since the epoch. */
   readonly expiresAt?: number | undefined;
@@ -22,7 +22,7 @@ export interface NewApiKey {
 }
 
 /** A key with what is shown once and never again. */
-export interface CreatedApiKey {
+interface CreatedApiKey {
   readonly key: ApiKey;
   readonly text: string;
   /** Only for a key whose requests must be signed. */
@@ -30,7 +30,7 @@ export interface CreatedApiKey {
 }
 
 /** A key in a list. */
-export type ApiKeyInfo = ApiKey & {
+type ApiKeyInfo = ApiKey & {
   /** ms since the epoch; null: never. */
   readonly lastUsedAt: number | null;
 };

@@ -54,6 +54,8 @@ export interface LoginGuardOptions {
   readonly maxTracked: number;
   /** ms for which an address from which an account has logged in is its own. */
   readonly knownAddressMs: number;
+  /** Whether many share an address: failures from there count against the account alone. */
+  readonly isShared: (ip: string) => boolean;
   /** Whether there is an account of that name. */
   readonly hasAccount: (user: string) => boolean;
   readonly clock: Clock;
@@ -89,15 +91,15 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   const pairs = createFailureTable(rule, Infinity, monotonic);
   const knownAddresses = createKnownAddresses(options.knownAddressMs, monotonic);
 
-  function countersOf(user: string, address: string): readonly Counter[] {
+  function countersOf(user: string, ip: string): readonly Counter[] {
+    const address = ipPrefix(ip);
     if (knownAddresses.has(user, address)) {
       return [{ scope: "known_address", table: pairs, key: pairKey(user, address), strict: true }];
     }
     const table = hasAccount(user) ? accounts : inventedNames;
-    return [
-      { scope: "account", table, key: user, strict: true },
-      { scope: "address", table: addresses, key: address, strict: false },
-    ];
+    const account: Counter = { scope: "account", table, key: user, strict: true };
+    if (options.isShared(ip)) return [account];
+    return [account, { scope: "address", table: addresses, key: address, strict: false }];
   }
 
   function end({ table, key, scope }: Counter, succeeded: boolean): void {
@@ -126,15 +128,14 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   return {
     check(user, ip) {
       let retryAfterMs = 0;
-      for (const counter of countersOf(user, ipPrefix(ip))) {
+      for (const counter of countersOf(user, ip)) {
         const waitMs = counter.table.find(counter.key)?.waitMs(rule, monotonic(), counter.strict) ?? 0;
         retryAfterMs = Math.max(retryAfterMs, waitMs);
       }
       return retryAfterMs === 0 ? null : { retryAfterMs };
     },
     start(attempt) {
-      const address = ipPrefix(attempt.ip);
-      const counters = countersOf(attempt.user, address);
+      const counters = countersOf(attempt.user, attempt.ip);
       for (const { table, key } of counters) table.obtain(key).begin();
       return {
         failed() {
@@ -142,7 +143,7 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
         },
         succeeded() {
           for (const counter of counters) end(counter, true);
-          if (hasAccount(attempt.user)) knownAddresses.add(attempt.user, address);
+          if (hasAccount(attempt.user)) knownAddresses.add(attempt.user, ipPrefix(attempt.ip));
         },
         dropped() {
           for (const counter of counters) end(counter, false);

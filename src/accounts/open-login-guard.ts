@@ -1,4 +1,5 @@
 import type { Config } from "../config/schema.ts";
+import { createIpList } from "../lib/ip-list.ts";
 import { createLoginGuard, type LoginGuard, type LoginGuardOptions } from "./login-guard.ts";
 
 const dayMs = 86_400_000;
@@ -8,6 +9,7 @@ export function openLoginGuard(
   security: Config["security"],
   options: Pick<LoginGuardOptions, "hasAccount" | "clock" | "emit">,
 ): LoginGuard {
+  const shared = createIpList(security.login_exempt_addresses);
   return createLoginGuard({
     ...options,
     rule: {
@@ -17,6 +19,7 @@ export function openLoginGuard(
       quietMs: security.login_forget_seconds * 1000,
     },
     maxTracked: security.login_max_tracked,
+    isShared: (ip) => shared.has(ip),
     knownAddressMs: security.login_known_address_days * dayMs,
   });
 }

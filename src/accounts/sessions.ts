@@ -30,7 +30,7 @@ export interface RefreshGrant {
 }
 
 /** What a user or an operator may see of a session. Times in ms since the epoch. */
-export type SessionInfo = Pick<Session, "id" | "createdAt" | "usedAt" | "ip" | "client"> & {
+type SessionInfo = Pick<Session, "id" | "createdAt" | "usedAt" | "ip" | "client"> & {
   readonly expiresAt: number;
 };
 

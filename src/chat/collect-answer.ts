@@ -1,4 +1,4 @@
-import type { AnswerSink } from "../upstream/answer-reader.ts";
+import { outputTokensOf, type AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
 import type { Client } from "./client.ts";
@@ -47,8 +47,7 @@ class CollectingSink implements AnswerSink {
   }
 
   onEvent(_event: Buffer, _start: number, _end: number, data: Buffer, dataStart: number, dataEnd: number): void {
-    const { outputTokens } = this.#exchange.reader;
-    if (outputTokens > this.#meter.allowed && !this.#meter.makeRoom(outputTokens)) {
+    if (!this.#meter.letThrough(outputTokensOf(dataEnd - dataStart))) {
       this.#end(endingOfCut(this.#meter));
       return;
     }

@@ -9,24 +9,34 @@ const stepTokens = 256;
  * event; beyond, the hold is made to grow step by step, and where there is no room the answer is to be cut.
  */
 export class Meter {
-  /** Tokens of output that may be relayed without asking. */
-  allowed: number;
+  /** Tokens of output, as estimated, of the events that were let through. */
+  shown = 0;
   /** The limit that has no room left; null while there is room. */
   blocked: Limit | null = null;
   readonly #hold: Hold;
   readonly #bill: Bill;
+  /** Tokens of output that may be shown without asking. */
+  #allowed: number;
 
   /** @param limited whether the user has limits at which answers are cut */
   constructor(hold: Hold, bill: Bill, limited: boolean) {
     this.#hold = hold;
     this.#bill = bill;
-    this.allowed = limited ? bill.heldOutput : Infinity;
+    this.#allowed = limited ? bill.heldOutput : Infinity;
   }
 
-  /** Makes room for so many tokens of output in all. False where there is none: nothing more may be shown. */
-  makeRoom(outputTokens: number): boolean {
-    const missing = outputTokens - this.allowed;
-    if (missing <= 0) return true;
+  /**
+   * Counts the next event, of so many tokens of output, as shown. False where there is no room for it: nothing more may
+   * be shown. Counts events itself, because the reader is ahead by whatever the network brought at once.
+   */
+  letThrough(tokens: number): boolean {
+    const missing = this.shown + tokens - this.#allowed;
+    if (missing > 0 && !this.#makeRoom(missing)) return false;
+    this.shown += tokens;
+    return true;
+  }
+
+  #makeRoom(missing: number): boolean {
     const step = Math.ceil(missing / stepTokens) * stepTokens;
     const answer = this.#hold.grow(this.#bill.more(step));
     if (answer instanceof Promise) {
@@ -38,7 +48,7 @@ export class Meter {
       this.blocked = answer;
     }
     if (this.blocked !== null) return false;
-    this.allowed += step;
+    this.#allowed += step;
     return true;
   }
 }

@@ -1,4 +1,4 @@
-import type { AnswerSink } from "../upstream/answer-reader.ts";
+import { outputTokensOf, type AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { UpstreamFault } from "../upstream/faults.ts";
 import type { Client, DrainListener } from "./client.ts";
@@ -57,13 +57,12 @@ class Relay implements AnswerSink, DrainListener {
     start: number,
     end: number,
     _data: Buffer,
-    _dataStart: number,
-    _dataEnd: number,
+    dataStart: number,
+    dataEnd: number,
     usageOnly: boolean,
   ): void {
     if (this.#ended || (usageOnly && !this.#passUsageChunk)) return;
-    const { outputTokens } = this.#exchange.reader;
-    if (outputTokens > this.#meter.allowed && !this.#meter.makeRoom(outputTokens)) {
+    if (!this.#meter.letThrough(outputTokensOf(dataEnd - dataStart))) {
       this.#flush();
       this.#end(endingOfCut(this.#meter));
       return;

@@ -2,6 +2,7 @@ import { z } from "zod";
 
 const seconds = (min: number, max: number) => z.number().min(min).max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
+const addresses = z.array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]));
 const hour = 3600;
 
 /** [security]: what slows down who guesses passwords. */
@@ -19,6 +20,9 @@ export const securitySection = z.strictObject({
   login_known_address_days: count(1, 365)
     .default(30)
     .describe("An address from which a user has logged in counts as the user's own for so long."),
+  login_exempt_addresses: addresses
+    .default(["127.0.0.0/8", "::1/128"])
+    .describe("Addresses that many share, such as a reverse proxy not in trust_proxy: only the account counts there."),
   login_max_tracked: count(100, 10_000_000)
     .default(50_000)
     .describe("Addresses whose failures are remembered at once; beyond it the oldest are forgotten."),

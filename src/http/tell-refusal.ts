@@ -4,7 +4,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 
 /** Which request was refused. Nothing of its content: a URL, a header or a body may hold a secret. */
-export interface RefusedRequest {
+interface RefusedRequest {
   readonly traceId: string;
   /** The client's address. */
   readonly ip: string;

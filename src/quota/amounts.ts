@@ -24,7 +24,8 @@ export class Amounts {
   subtract({ requests, tokens, cost, currency }: Charge): void {
     this.requests = Math.max(0, this.requests - requests);
     this.tokens = Math.max(0, this.tokens - tokens);
-    if (cost > 0) this.costs.set(currency, Math.max(0, (this.costs.get(currency) ?? 0) - cost));
+    const before = this.costs.get(currency) ?? 0;
+    if (before > 0 && cost > 0) this.costs.set(currency, Math.max(0, before - cost));
   }
 }
 
@@ -39,12 +40,12 @@ export function restOf(held: Charge, charge: Charge): Charge {
   };
 }
 
-/** What is held once `extra` is held too. Costs of another currency are not added: a hold has one. */
+/** The sum of two charges in the same currency. */
 export function sumOf(held: Charge, extra: Charge): Charge {
   return {
     requests: addAmounts(held.requests, extra.requests),
     tokens: addAmounts(held.tokens, extra.tokens),
-    cost: held.currency === extra.currency ? addAmounts(held.cost, extra.cost) : held.cost,
+    cost: addAmounts(held.cost, extra.cost),
     currency: held.currency,
   };
 }

@@ -1,5 +1,5 @@
 import { ListReader } from "../lib/list-reader.ts";
-import type { Charge, Outcome, TokenUsage } from "./ledger.ts";
+import type { Charge, ChangeNote, Outcome, Per, TokenUsage } from "./ledger.ts";
 
 /** The first charge of a request, at its first data event. */
 interface ChargeRecord {
@@ -31,13 +31,34 @@ interface SettleRecord {
   readonly price: string;
 }
 
+/** A change of what counts as used, by hand. */
+interface AdjustRecord extends ChangeNote {
+  readonly kind: "adjust";
+  /** As in a charge record. */
+  readonly at: number;
+  readonly user: string;
+  readonly added: Charge;
+  readonly taken: Charge;
+}
+
+/** A period that was begun anew, by hand. */
+interface ResetRecord extends ChangeNote {
+  readonly kind: "reset";
+  /** ms since the epoch. */
+  readonly at: number;
+  readonly user: string;
+  readonly per: Per;
+}
+
 /** Written to find out whether the journal takes records again. Means nothing. */
 export const probeRecord = '["probe"]';
 
-export type LedgerRecord = ChargeRecord | SettleRecord;
+export type LedgerRecord = ChargeRecord | SettleRecord | AdjustRecord | ResetRecord;
 
 /** What names of users, and so of their files, look like. */
 export const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
+
+const pers: ReadonlySet<string> = new Set<Per>(["day", "week", "month", "total"]);
 
 const outcomes: ReadonlySet<string> = new Set<Outcome>([
   "completed",
@@ -56,44 +77,72 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
  *   ["settle", at, user, request id, model, requests, tokens, cost, currency of the first charge,
  *    requests, tokens, cost, currency of the final one, input, cached, output, reasoning tokens,
  *    outcome, estimated (0 or 1), settled at, price]
+ *   ["adjust", at, user, requests, tokens, cost, currency added, requests, tokens, cost, currency taken away, reason, by]
+ *   ["reset", at, user, period, reason, by]
  */
 
 /** A record as one line of JSON, put together by hand: JSON.stringify takes four times as long. */
 export function encodeLedgerRecord(record: LedgerRecord): string {
-  const { kind, at, user, requestId, model } = record;
-  const head = `["${kind}",${at},"${user}",${JSON.stringify(requestId)},${JSON.stringify(model)}`;
-  if (record.kind === "charge") return `${head},${columnsOf(record.charge)}]`;
-  const { first, final, usage, outcome, estimated, settledAt, price } = record;
-  const tokens = `${usage.input},${usage.cached},${usage.output},${usage.reasoning}`;
-  const end = `"${outcome}",${estimated ? 1 : 0},${settledAt},${JSON.stringify(price)}]`;
-  return `${head},${columnsOf(first)},${columnsOf(final)},${tokens},${end}`;
+  const { kind, at, user } = record;
+  const head = `["${kind}",${at},"${user}"`;
+  switch (record.kind) {
+    case "charge":
+      return `${head},${requestOf(record)},${columnsOf(record.charge)}]`;
+    case "settle": {
+      const { first, final, usage, outcome, estimated, settledAt, price } = record;
+      const tokens = `${usage.input},${usage.cached},${usage.output},${usage.reasoning}`;
+      const end = `"${outcome}",${estimated ? 1 : 0},${settledAt},${JSON.stringify(price)}]`;
+      return `${head},${requestOf(record)},${columnsOf(first)},${columnsOf(final)},${tokens},${end}`;
+    }
+    case "adjust":
+      return `${head},${columnsOf(record.added)},${columnsOf(record.taken)},${noteOf(record)}]`;
+    case "reset":
+      return `${head},"${record.per}",${noteOf(record)}]`;
+  }
 }
 
 /** Reads a record; undefined for a probe. Throws where it is none: its checksum was right, so this is not bit rot. */
 export function decodeLedgerRecord(payload: string): LedgerRecord | undefined {
   if (payload === probeRecord) return undefined;
   const columns = new ListReader(payload);
+  const record = readRecord(columns);
+  columns.end();
+  return record;
+}
+
+function readRecord(columns: ListReader): LedgerRecord {
   const kind = columns.text();
   const at = columns.amount();
   const user = columns.text();
   if (!userName.test(user)) throw new Error(`${JSON.stringify(user)} is no user name`);
-  const requestId = columns.text();
-  const model = columns.text();
-  const first = readCharge(columns);
-  if (kind === "charge") {
-    columns.end();
-    return { kind, at, user, requestId, model, charge: first };
+  switch (kind) {
+    case "charge":
+      return { kind, at, user, requestId: columns.text(), model: columns.text(), charge: readCharge(columns) };
+    case "settle": {
+      const requestId = columns.text();
+      const model = columns.text();
+      const first = readCharge(columns);
+      const final = readCharge(columns);
+      const usage = readUsage(columns);
+      const outcome = columns.text();
+      if (!isOutcome(outcome)) throw new Error(`unknown outcome ${JSON.stringify(outcome)}`);
+      const estimated = columns.amount() === 1;
+      const settledAt = columns.amount();
+      const price = columns.text();
+      return { kind, at, settledAt, user, requestId, model, first, final, usage, outcome, estimated, price };
+    }
+    case "adjust": {
+      const added = readCharge(columns);
+      return { kind, at, user, added, taken: readCharge(columns), reason: columns.text(), by: columns.text() };
+    }
+    case "reset": {
+      const per = columns.text();
+      if (!isPer(per)) throw new Error(`unknown period ${JSON.stringify(per)}`);
+      return { kind, at, user, per, reason: columns.text(), by: columns.text() };
+    }
+    default:
+      throw new Error(`unknown kind ${JSON.stringify(kind)}`);
   }
-  if (kind !== "settle") throw new Error(`unknown kind ${JSON.stringify(kind)}`);
-  const final = readCharge(columns);
-  const usage = readUsage(columns);
-  const outcome = columns.text();
-  if (!isOutcome(outcome)) throw new Error(`unknown outcome ${JSON.stringify(outcome)}`);
-  const estimated = columns.amount() === 1;
-  const settledAt = columns.amount();
-  const price = columns.text();
-  columns.end();
-  return { kind, at, settledAt, user, requestId, model, first, final, usage, outcome, estimated, price };
 }
 
 function readCharge(columns: ListReader): Charge {
@@ -108,6 +157,18 @@ function readUsage(columns: ListReader): TokenUsage {
 
 function columnsOf({ requests, tokens, cost, currency }: Charge): string {
   return `${requests},${tokens},${cost},${JSON.stringify(currency)}`;
+}
+
+function requestOf({ requestId, model }: { readonly requestId: string; readonly model: string }): string {
+  return `${JSON.stringify(requestId)},${JSON.stringify(model)}`;
+}
+
+function noteOf({ reason, by }: ChangeNote): string {
+  return `${JSON.stringify(reason)},${JSON.stringify(by)}`;
+}
+
+function isPer(text: string): text is Per {
+  return pers.has(text);
 }
 
 function isOutcome(text: string): text is Outcome {

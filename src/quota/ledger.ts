@@ -56,6 +56,53 @@ export interface ReserveAsk {
   readonly upperBound: Charge;
 }
 
+/** What is added to or, below 0, taken from what counts as used. Safe integers; `cost` in nano-units of `currency`. */
+export interface Delta {
+  readonly requests: number;
+  readonly tokens: number;
+  readonly cost: number;
+  readonly currency: string;
+}
+
+/** Why a quota was changed by hand, and who did it; kept in the journal. */
+export interface ChangeNote {
+  readonly reason: string;
+  readonly by: string;
+}
+
+/** How something came into the usage history: the outcome of a chat, or a change by hand. */
+export type UsageOutcome = Outcome | "adjust" | "reset";
+
+/** What was used of one model on one day. Below 0 only where somebody gave back more than was used on that day. */
+export interface UsageRow {
+  /** YYYY-MM-DD in quota.timezone: the day of the first charge, whenever the answer ended. */
+  readonly day: string;
+  /** As the client named it; "adjust" for changes by hand, "other" beyond 200 models a day. */
+  readonly model: string;
+  /** As charged: times the model's weight. */
+  readonly requests: number;
+  /** As charged: input and output. What was rolled back is in no figure but `outcomes`. */
+  readonly tokens: number;
+  readonly input: number;
+  readonly cached: number;
+  readonly output: number;
+  readonly reasoning: number;
+  /** Nano-units by currency. */
+  readonly cost: Readonly<Record<string, number>>;
+  /** How many chats ended in which way. */
+  readonly outcomes: Readonly<Partial<Record<UsageOutcome, number>>>;
+  /** Chats whose figures are estimates, the unsettled ones included. */
+  readonly estimated: number;
+  /** Chats that are charged and have not ended: they are running, or the process died. */
+  readonly unsettled: number;
+}
+
+/** Days, both included, as YYYY-MM-DD in quota.timezone. */
+export interface UsageSpan {
+  readonly from: string;
+  readonly to: string;
+}
+
 /** The last word on a request. */
 export interface Settlement {
   readonly outcome: Outcome;
@@ -100,6 +147,24 @@ export interface Ledger {
   reserve(ask: ReserveAsk): Awaitable<Hold>;
   /** The user's buckets as they are now, in the order of `limits`. */
   buckets(user: string, limits: readonly Limit[]): Awaitable<readonly BucketState[]>;
+  /**
+   * Changes what counts as used in all running periods, as if it had been used (or not) now: for imports and for giving
+   * back. A period's amount stops at 0; the usage history shows the change in full, under "adjust".
+   * Throws RangeError for what is no amount, currency or user name, storage_unavailable if it can't be recorded.
+   */
+  adjust(user: string, delta: Delta, note: ChangeNote): Awaitable<void>;
+  /**
+   * Begins a user's running period anew: nothing is used in it, and it ends when it would have ended. Charges made
+   * before are forgotten in it even if they are settled later. The usage history keeps them. Throws as adjust().
+   */
+  reset(user: string, per: Per, note: ChangeNote): Awaitable<void>;
+  /**
+   * What was used, one row for each day and model, in their order. Days beyond usage.keep_days are gone.
+   * @param query without a user: what all have used together
+   */
+  usage(query: UsageSpan & { readonly user?: string | undefined }): Awaitable<readonly UsageRow[]>;
+  /** What each user has used, in the order of their names. Reads one user's file at a time, as it is iterated. */
+  usageOfAll(span: UsageSpan): AsyncIterable<{ readonly user: string; readonly row: UsageRow }>;
   /** Whether charges can be recorded; the reason where they can't. For /healthz. */
   health(): { readonly ok: boolean; readonly reason?: string };
   /** Writes all snapshots, syncs and closes the journal. Call it after the last settle. */

@@ -1,7 +1,7 @@
 import { isAmount } from "../lib/money.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { restOf, sumOf } from "./amounts.ts";
-import { encodeLedgerRecord } from "./charge-record.ts";
+import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Hold, Limit, ReserveAsk, Settlement, TokenUsage } from "./ledger.ts";
 import type { UserQuota } from "./user-quota.ts";
 
@@ -9,12 +9,13 @@ import type { UserQuota } from "./user-quota.ts";
 export interface Book {
   /** ms since the epoch. */
   now(): number;
-  /** Appends a record to the journal. Throws AppError storage_unavailable, and then it is not there. */
-  record(payload: string): number;
+  /**
+   * Appends a record to the journal, then counts it; returns its number. Throws AppError storage_unavailable, and then
+   * it is neither there nor counted.
+   */
+  write(user: UserQuota, record: LedgerRecord): number;
   /** Resolves when a record is as safe as an acknowledged charge has to be; undefined where it is already. */
   safe(seq: number): Promise<void> | undefined;
-  /** Notes that a user's quota differs from its snapshot. */
-  changed(user: UserQuota): void;
   /** Tells the operator that a final charge could not be made; the first one stands. */
   unsettled(ask: ReserveAsk, settlement: Settlement, reason: unknown): void;
 }
@@ -26,6 +27,8 @@ export class MemoryHold implements Hold {
   readonly #ask: ReserveAsk;
   /** What is still held. */
   #held: Charge;
+  /** What is held in another currency: that of the provider that answers, where it is not the one expected. */
+  #alsoHeld: Charge | undefined;
   /** When the first charge was made, and what it was; undefined before. */
   #committedAt: number | undefined;
   #first: Charge | undefined;
@@ -49,13 +52,13 @@ export class MemoryHold implements Hold {
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
     const { user, requestId, model } = this.#ask;
     const at = this.#user.advance(this.#book.now());
-    // The journal first: if it refuses, nothing has been charged.
-    const seq = this.#book.record(encodeLedgerRecord({ kind: "charge", at, user, requestId, model, charge }));
+    const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge });
     this.#committedAt = at;
     this.#first = charge;
-    this.#user.charge(charge);
-    this.#hold(restOf(this.#held, charge));
-    this.#book.changed(this.#user);
+    const rest = restOf(this.#held, charge);
+    this.#user.reserved.subtract(this.#held);
+    this.#user.reserved.add(rest);
+    this.#held = rest;
     return this.#book.safe(seq);
   }
 
@@ -65,8 +68,14 @@ export class MemoryHold implements Hold {
     this.#user.advance(this.#book.now());
     const blocking = this.#user.blocking(this.#ask.limits, extra);
     if (blocking !== undefined) return blocking;
+    if (extra.currency === this.#held.currency) {
+      this.#held = sumOf(this.#held, extra);
+    } else {
+      const also = this.#alsoHeld ?? { requests: 0, tokens: 0, cost: 0, currency: extra.currency };
+      if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
+      this.#alsoHeld = sumOf(also, extra);
+    }
     this.#user.reserved.add(extra);
-    this.#held = sumOf(this.#held, extra);
     return null;
   }
 
@@ -74,6 +83,7 @@ export class MemoryHold implements Hold {
     if (this.#settled) return;
     this.#settled = true;
     this.#user.reserved.subtract(this.#held);
+    if (this.#alsoHeld !== undefined) this.#user.reserved.subtract(this.#alsoHeld);
     if (this.#committedAt === undefined || this.#first === undefined) return;
     try {
       this.#replaceCharge(this.#committedAt, this.#first, settlement);
@@ -95,30 +105,20 @@ export class MemoryHold implements Hold {
     }
     const settledAt = Math.max(at, this.#book.now());
     // Spelled out: objects made by spreading others cost microseconds here.
-    this.#book.record(
-      encodeLedgerRecord({
-        kind: "settle",
-        at,
-        settledAt,
-        user,
-        requestId,
-        model,
-        first,
-        final,
-        usage,
-        outcome,
-        estimated,
-        price,
-      }),
-    );
-    this.#user.replace(at, first, final);
-    this.#book.changed(this.#user);
-  }
-
-  #hold(rest: Charge): void {
-    this.#user.reserved.subtract(this.#held);
-    this.#user.reserved.add(rest);
-    this.#held = rest;
+    this.#book.write(this.#user, {
+      kind: "settle",
+      at,
+      settledAt,
+      user,
+      requestId,
+      model,
+      first,
+      final,
+      usage,
+      outcome,
+      estimated,
+      price,
+    });
   }
 }
 

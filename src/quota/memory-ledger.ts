@@ -1,17 +1,21 @@
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import { diskOps, type FileOps } from "../lib/file-ops.ts";
 import { openJournal } from "../lib/journal.ts";
 import type { Log } from "../lib/log.ts";
-import { userName } from "./charge-record.ts";
+import { encodeLedgerRecord, userName } from "./charge-record.ts";
 import { createJournalGate } from "./journal-gate.ts";
-import type { BucketState, Hold, Ledger, Limit, ReserveAsk } from "./ledger.ts";
+import type { BucketState, Charge, Delta, Hold, Ledger, Limit, ReserveAsk } from "./ledger.ts";
 import { isCharge, MemoryHold, type Book } from "./memory-hold.ts";
 import { createPeriods } from "./period.ts";
 import { recover } from "./recovery.ts";
 import { quotaExceeded } from "./refusal.ts";
+import { usageDir } from "./snapshot-format.ts";
 import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
+import { createUsageArchive } from "./usage-archive.ts";
+import { createUsageQueries } from "./usage-queries.ts";
 import { UserQuota } from "./user-quota.ts";
 
 /** Where the ledger lives and by which rules. */
@@ -25,6 +29,8 @@ export interface MemoryLedgerOptions {
     Config["storage"],
     "durability" | "sync_interval_ms" | "snapshot_interval_seconds" | "segment_bytes"
   >;
+  /** Default: 90 days are kept. */
+  readonly usage?: Config["usage"];
   readonly ops?: FileOps;
 }
 
@@ -32,7 +38,7 @@ export interface MemoryLedgerOptions {
 export interface MemoryLedger extends Ledger {
   reserve(ask: ReserveAsk): Hold;
   buckets(user: string, limits: readonly Limit[]): readonly BucketState[];
-  /** For metrics: what a power loss would take now, users whose snapshot is behind, and users known. */
+  /** For metrics: what a power loss would take now, snapshots that are behind, and users known. */
   figures(): {
     readonly lagRecords: number;
     readonly lagBytes: number;
@@ -47,10 +53,14 @@ export interface MemoryLedger extends Ledger {
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
   const { usersDir, clock, log, quota, storage, ops = diskOps } = options;
+  const keepDays = options.usage?.keep_days ?? 90;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
+  await mkdir(usageDir(usersDir), { recursive: true, mode: 0o700 });
   await removeSnapshotLeftovers(usersDir);
   const journalDir = join(usersDir, "journal");
-  const { users, changed, content, coveredSeq } = await recover({ usersDir, journalDir, periodAt, log, ops });
+  const archive = createUsageArchive({ folder: usageDir(usersDir), keepDays, log, ops });
+  const recovered = await recover({ usersDir, journalDir, periodAt, archive, keepDays, log, ops });
+  const { users, totals, changed, content, coveredSeq } = recovered;
 
   const journal = openJournal({
     ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
@@ -61,17 +71,22 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   });
   const gate = createJournalGate(journal, clock);
   const intervalMs = storage.snapshot_interval_seconds * 1000;
-  const snapshots = createSnapshots({ usersDir, journal, intervalMs, log, ops });
-  for (const user of changed) snapshots.changed(user);
+  const snapshots = createSnapshots({ usersDir, archive, journal, intervalMs, log, ops });
+  for (const counted of changed) snapshots.changed(counted);
   await realignAll();
 
   const book: Book = {
     now: () => clock.now(),
-    record: (payload) => gate.record(payload),
-    safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
-    changed: (user) => {
+    write(user, record) {
+      // The journal first: if it refuses, nothing has been charged.
+      const seq = gate.record(encodeLedgerRecord(record));
+      user.count(record);
+      totals.count(user.history.dateAt(record.at), record);
       snapshots.changed(user);
+      snapshots.changed(totals);
+      return seq;
     },
+    safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
     unsettled: ({ user, requestId }, { outcome, charge }, reason) => {
       log.error({ err: reason, user, requestId, outcome, charge }, "a final charge was lost; the first one stands");
     },
@@ -115,6 +130,18 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       const user = current(name);
       return limits.map((limit) => user.bucket(limit));
     },
+    adjust(name, delta, note) {
+      const user = current(name);
+      const at = user.advance(clock.now());
+      const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
+      return book.safe(book.write(user, { kind: "adjust", at, user: name, added, taken, ...note }));
+    },
+    reset(name, per, note) {
+      const user = current(name);
+      const at = user.advance(clock.now());
+      return book.safe(book.write(user, { kind: "reset", at, user: name, per, ...note }));
+    },
+    ...createUsageQueries({ users, totals, archive }),
     health: () => gate.health(),
     figures: () => {
       const { records, bytes } = journal.lag();
@@ -125,4 +152,12 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       await journal.close();
     },
   };
+}
+
+/** What a delta adds, or takes away, as amounts. */
+function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Charge {
+  const part = (amount: number): number => Math.max(0, sign * amount);
+  const charge = { requests: part(requests), tokens: part(tokens), cost: part(cost), currency };
+  if (!isCharge(charge) || !/^[A-Z]{3}$/.test(currency)) throw new RangeError("not an amount in a currency");
+  return charge;
 }

@@ -15,6 +15,8 @@ export interface PeriodRules {
 
 /** From `start` to just before `end`, in ms since the epoch. `end` is null where it never ends. */
 interface Period {
+  /** The local date of its first day, YYYY-MM-DD; "" where it has none. */
+  readonly date: string;
   readonly start: number;
   readonly end: number | null;
 }
@@ -37,10 +39,11 @@ export function createPeriods(rules: PeriodRules): PeriodAt {
 
 /** Weeks begin on Monday. A day that the zone left out altogether belongs to the one that follows it. */
 function periodAt(per: Per, nowMs: number, zone: Zone, resetDay: number): Period {
-  if (per === "total") return { start: 0, end: null };
+  if (per === "total") return { date: "", start: 0, end: null };
   const today = dayjs.utc(zone.dateAt(nowMs));
   const [first, next] = dates(per, today, resetDay);
-  return { start: zone.startOf(first.valueOf()), end: zone.startOf(next.valueOf()) };
+  const date = first.toISOString().slice(0, 10);
+  return { date, start: zone.startOf(first.valueOf()), end: zone.startOf(next.valueOf()) };
 }
 
 /** The dates, as midnights in UTC, on which the period around `today` and the one after it begin. */

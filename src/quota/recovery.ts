@@ -1,24 +1,31 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { readPlainFile } from "../lib/atomic-file.ts";
-import type { FileOps } from "../lib/file-ops.ts";
+import { fileErrorCode, type FileOps } from "../lib/file-ops.ts";
 import type { JournalContent } from "../lib/journal-folder.ts";
 import { recoverJournal } from "../lib/journal-recovery.ts";
 import type { Log } from "../lib/log.ts";
-import { decodeLedgerRecord, userName, type LedgerRecord } from "./charge-record.ts";
+import { decodeLedgerRecord, userName } from "./charge-record.ts";
+import type { UsageRow, UsageSpan } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
-import { decodeSnapshot, type Snapshot } from "./snapshot-format.ts";
+import { decodeSnapshot, decodeTotals, snapshotPath, totalsPath, type Snapshot } from "./snapshot-format.ts";
+import type { UsageArchive } from "./usage-archive.ts";
+import { UsageDay } from "./usage-day.ts";
+import { createUsageQueries } from "./usage-queries.ts";
+import { totalsName, UsageTotals } from "./usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
 const snapshotName = /^(.*)\.quota\.toml$/;
 /** Files read at once: enough to keep the disk busy. */
 const readsAtOnce = 32;
+const allDays: UsageSpan = { from: "0000-01-01", to: "9999-12-31" };
 
 /** Everything that was counted before the process began. */
 export interface Recovered {
   readonly users: Map<string, UserQuota>;
+  readonly totals: UsageTotals;
   /** Those whose snapshot on disk is behind. */
-  readonly changed: readonly UserQuota[];
+  readonly changed: readonly (UserQuota | UsageTotals)[];
   readonly content: JournalContent;
   /** Journal records up to this number are in some snapshot, even where the journal has lost them. */
   readonly coveredSeq: number;
@@ -29,11 +36,21 @@ interface Entry extends Snapshot {
   changed: boolean;
 }
 
+interface TotalsEntry {
+  readonly totals: UsageTotals;
+  readonly coversSeq: number;
+  /** As above. */
+  changed: boolean;
+}
+
 /** Where to recover from. */
 export interface RecoveryOptions {
   readonly usersDir: string;
   readonly journalDir: string;
   readonly periodAt: PeriodAt;
+  readonly archive: UsageArchive;
+  /** Days of totals that are kept. */
+  readonly keepDays: number;
   readonly log: Log;
   readonly ops: FileOps;
 }
@@ -42,9 +59,12 @@ export interface RecoveryOptions {
  * Reads the snapshots, then the journal, and counts each record that the user's snapshot doesn't cover.
  * Throws where a snapshot or the journal cannot be trusted: to go on without it would give used quota back.
  */
-export async function recover({ usersDir, journalDir, periodAt, log, ops }: RecoveryOptions): Promise<Recovered> {
+export async function recover(options: RecoveryOptions): Promise<Recovered> {
+  const { usersDir, journalDir, periodAt, log, ops } = options;
   const entries = await readSnapshots(usersDir, periodAt, log);
-  let coveredSeq = 0;
+  const known = await readTotals(options);
+  let totals = known?.totals;
+  let coveredSeq = known?.coversSeq ?? 0;
   for (const { coversSeq } of entries.values()) coveredSeq = Math.max(coveredSeq, coversSeq);
 
   const content = await recoverJournal(
@@ -57,9 +77,14 @@ export async function recover({ usersDir, journalDir, periodAt, log, ops }: Reco
         entry = { user: new UserQuota(record.user, periodAt, record.at), coversSeq: 0, changed: true };
         entries.set(record.user, entry);
       }
-      if (seq <= entry.coversSeq) return;
-      replay(entry.user, record);
-      entry.changed = true;
+      if (seq > entry.coversSeq) {
+        entry.user.count(record);
+        entry.changed = true;
+      }
+      if (known !== undefined && seq > known.coversSeq) {
+        known.totals.count(entry.user.history.dateAt(record.at), record);
+        known.changed = true;
+      }
     },
     {
       ops,
@@ -72,17 +97,45 @@ export async function recover({ usersDir, journalDir, periodAt, log, ops }: Reco
     log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
   }
   const users = new Map([...entries].map(([name, { user }]) => [name, user]));
-  const changed = [...entries.values()].filter((entry) => entry.changed).map(({ user }) => user);
-  return { users, changed, content, coveredSeq };
+  totals ??= await addUp(users, options);
+  for (const { history } of users.values()) history.forgetInFlight();
+  totals.forgetInFlight();
+  const changed: (UserQuota | UsageTotals)[] = [...entries.values()]
+    .filter((one) => one.changed)
+    .map(({ user }) => user);
+  if (known?.changed !== false) changed.push(totals);
+  return { users, totals, changed, content, coveredSeq };
 }
 
-function replay(user: UserQuota, record: LedgerRecord): void {
-  if (record.kind === "charge") {
-    user.advance(record.at);
-    user.charge(record.charge);
-  } else {
-    user.replace(record.at, record.first, record.final);
+/** Totals are only for reading: where their file is missing or cannot be used, they are added up anew from all users. */
+async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undefined> {
+  const { usersDir, archive, keepDays, log } = options;
+  const path = totalsPath(usersDir);
+  try {
+    const { days, coversSeq } = decodeTotals(await readPlainFile(path));
+    const open = new Set(days.map(({ date }) => date));
+    const archived = new Map<string, UsageRow[]>();
+    for (const row of await archive.read(totalsName, allDays)) {
+      if (!open.has(row.day)) archived.set(row.day, [...(archived.get(row.day) ?? []), row]);
+    }
+    const closed = [...archived].map(([date, rows]) => {
+      const day = new UsageDay(date, rows);
+      day.state = "archived";
+      return day;
+    });
+    return { totals: new UsageTotals(keepDays, [...closed, ...days]), coversSeq, changed: false };
+  } catch (error) {
+    if (fileErrorCode(error) !== "ENOENT") log.warn({ err: error, file: path }, "the totals of usage cannot be used");
+    return undefined;
   }
+}
+
+async function addUp(users: ReadonlyMap<string, UserQuota>, options: RecoveryOptions): Promise<UsageTotals> {
+  const totals = new UsageTotals(options.keepDays);
+  if (users.size > 0) options.log.info({ users: users.size }, "adding up the totals of usage");
+  const queries = createUsageQueries({ users, totals, archive: options.archive });
+  for await (const { row } of queries.usageOfAll(allDays)) totals.add(row);
+  return totals;
 }
 
 async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log): Promise<Map<string, Entry>> {
@@ -113,9 +166,4 @@ async function readSnapshot(path: string, name: string, periodAt: PeriodAt): Pro
       { cause },
     );
   }
-}
-
-/** The file that holds a user's quota. `name` has been checked. */
-export function snapshotPath(usersDir: string, name: string): string {
-  return join(usersDir, `${name}.quota.toml`);
 }

@@ -1,8 +1,13 @@
+import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { z } from "zod";
 import { Amounts } from "./amounts.ts";
 import type { Per } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
+import { UsageDay } from "./usage-day.ts";
+import type { OpenDay } from "./usage-history.ts";
+import { keptRowSchema, toKeptRow } from "./usage-row.ts";
+import { totalsName, type UsageTotals } from "./usage-totals.ts";
 import { UserQuota, type Window } from "./user-quota.ts";
 
 const amount = z.int().min(0);
@@ -11,15 +16,20 @@ const period = z
   .strictObject({ start: z.iso.datetime(), end: z.iso.datetime(), ...used })
   .refine(({ start, end }) => Date.parse(start) < Date.parse(end), "expected an end after its start");
 
+const day = { day: z.iso.date(), models: z.array(keptRowSchema.omit({ day: true })) };
+const head = { format: z.literal(1), covers_seq: amount };
+
 const snapshotSchema = z.strictObject({
-  format: z.literal(1),
+  ...head,
   username: z.string(),
-  covers_seq: amount,
   day: period,
   week: period,
   month: period,
-  total: z.strictObject(used),
+  total: z.strictObject({ start: z.iso.datetime().optional(), ...used }),
+  history: z.array(z.strictObject({ ...day, start: z.iso.datetime(), end: z.iso.datetime() })).default(() => []),
 });
+
+const totalsSchema = z.strictObject({ ...head, history: z.array(z.strictObject(day)) });
 
 /** A user's quota as it was when record `coversSeq` was the last in the journal. */
 export interface Snapshot {
@@ -27,15 +37,40 @@ export interface Snapshot {
   readonly coversSeq: number;
 }
 
+/** Where the archive of usage is, and the totals. */
+export function usageDir(usersDir: string): string {
+  return join(usersDir, "usage");
+}
+
+/** The path of the file that holds a user's quota. `name` has been checked. */
+export function snapshotPath(usersDir: string, name: string): string {
+  return join(usersDir, `${name}.quota.toml`);
+}
+
+/** The path of the file that holds the totals of usage. */
+export function totalsPath(usersDir: string): string {
+  return join(usageDir(usersDir), `${totalsName}.toml`);
+}
+
 /** The text of users/NAME.quota.toml. */
-export function encodeSnapshot({ user, coversSeq }: Snapshot): string {
+export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
   const windows = user.windows.map(({ per, start, end, used: { requests, tokens, costs } }) => {
-    const bounds = per === "total" ? {} : { start: new Date(start).toISOString(), end: new Date(end).toISOString() };
+    // The total has no end, and a start only after a reset.
+    const bounds = {
+      ...(start === 0 ? {} : { start: new Date(start).toISOString() }),
+      ...(end === Infinity ? {} : { end: new Date(end).toISOString() }),
+    };
     return [per, { ...bounds, requests, tokens, cost: Object.fromEntries(costs) }] as const;
   });
+  const history = user.history.days.map(({ day, start, end }) => ({
+    day: day.date,
+    start: new Date(start).toISOString(),
+    end: new Date(end).toISOString(),
+    models: modelsOf(day),
+  }));
   return (
     "# Written by the proxy, which overwrites changes. What was used in the running periods; cost in nano-units (1e-9).\n" +
-    stringify({ format: 1, username: user.name, covers_seq: coversSeq, ...Object.fromEntries(windows) }) +
+    stringify({ format: 1, username: user.name, covers_seq: coversSeq, ...Object.fromEntries(windows), history }) +
     "\n"
   );
 }
@@ -44,15 +79,50 @@ export function encodeSnapshot({ user, coversSeq }: Snapshot): string {
 export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): Snapshot {
   const result = snapshotSchema.safeParse(parse(text));
   if (!result.success) throw new Error(z.prettifyError(result.error));
-  const { username, covers_seq: coversSeq, total, ...periods } = result.data;
+  const { username, covers_seq: coversSeq, history, day, week, month, total } = result.data;
   if (username !== name) throw new Error(`it is about user ${JSON.stringify(username)}`);
   const windows = [
-    windowOf("day", periods.day),
-    windowOf("week", periods.week),
-    windowOf("month", periods.month),
-    windowOf("total", { ...total, start: 0, end: Infinity }),
+    windowOf("day", day),
+    windowOf("week", week),
+    windowOf("month", month),
+    windowOf("total", { ...total, start: total.start ?? 0, end: Infinity }),
   ];
-  return { user: new UserQuota(name, periodAt, Date.parse(periods.day.start), windows), coversSeq };
+  const days = history.map(({ day: date, start, end, models }): OpenDay => ({
+    day: dayOf(date, models),
+    start: Date.parse(start),
+    end: Date.parse(end),
+  }));
+  return { user: new UserQuota(name, periodAt, Date.parse(day.start), { windows, days }), coversSeq };
+}
+
+/** The text of users/usage/_totals.toml: the days that the archive does not have. */
+export function encodeTotals(totals: UsageTotals, coversSeq: number): string {
+  const open = totals.days.filter(({ state }) => state !== "archived");
+  const history = open.map((day) => ({ day: day.date, models: modelsOf(day) }));
+  return (
+    "# Written by the proxy, which overwrites changes. What all users have used together; cost in nano-units (1e-9).\n" +
+    stringify({ format: 1, covers_seq: coversSeq, history }) +
+    "\n"
+  );
+}
+
+/** Reads the file of totals: what it has, and the last journal record that is in it. Throws as decodeSnapshot. */
+export function decodeTotals(text: string): { readonly days: readonly UsageDay[]; readonly coversSeq: number } {
+  const result = totalsSchema.safeParse(parse(text));
+  if (!result.success) throw new Error(z.prettifyError(result.error));
+  const days = result.data.history.map(({ day: date, models }) => dayOf(date, models));
+  return { days, coversSeq: result.data.covers_seq };
+}
+
+function modelsOf({ rows }: UsageDay): readonly object[] {
+  return rows.map((row) => Object.fromEntries(Object.entries(toKeptRow(row)).filter(([key]) => key !== "day")));
+}
+
+function dayOf(date: string, models: readonly Omit<z.infer<typeof keptRowSchema>, "day">[]): UsageDay {
+  return new UsageDay(
+    date,
+    models.map((row) => ({ ...row, day: date })),
+  );
 }
 
 interface StoredPeriod {

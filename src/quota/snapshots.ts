@@ -2,17 +2,18 @@ import { removeTemporaries, syncFolder, writeFileAtomic } from "../lib/atomic-fi
 import type { FileOps } from "../lib/file-ops.ts";
 import type { Journal } from "../lib/journal.ts";
 import type { Log } from "../lib/log.ts";
-import { snapshotPath } from "./recovery.ts";
-import { encodeSnapshot } from "./snapshot-format.ts";
+import { encodeSnapshot, encodeTotals, snapshotPath, totalsPath, usageDir } from "./snapshot-format.ts";
+import type { UsageArchive } from "./usage-archive.ts";
+import { UsageTotals } from "./usage-totals.ts";
 import type { UserQuota } from "./user-quota.ts";
 
 /** Files written at once: few, because the journal's syncs and password hashes use the same four threads. */
 const writesAtOnce = 2;
 
-/** Writes the quotas that have changed to users/NAME.quota.toml. */
+/** Writes the quotas that have changed to users/NAME.quota.toml, and the totals of usage to a file of their own. */
 export interface Snapshots {
-  /** Notes that a user's quota differs from its file. */
-  changed(user: UserQuota): void;
+  /** Notes that something differs from its file. */
+  changed(counted: UserQuota | UsageTotals): void;
   /**
    * Writes all that have changed, then drops the part of the journal that is covered. Never rejects: what could not be
    * written is tried again in the next round, and the journal is kept until then. A call during a round waits for it
@@ -21,13 +22,14 @@ export interface Snapshots {
   round(): Promise<void>;
   /** Stops the rounds and makes a last one. */
   close(): Promise<void>;
-  /** How many wait to be written. */
+  /** How many files wait to be written. */
   pending(): number;
 }
 
 /** What the snapshots are made of. */
 export interface SnapshotsOptions {
   readonly usersDir: string;
+  readonly archive: UsageArchive;
   readonly journal: Journal;
   readonly intervalMs: number;
   readonly log: Log;
@@ -35,8 +37,9 @@ export interface SnapshotsOptions {
 }
 
 /** Begins the rounds, one every `intervalMs`; a slow disk makes them fewer, never two at a time. */
-export function createSnapshots({ usersDir, journal, intervalMs, log, ops }: SnapshotsOptions): Snapshots {
-  const changed = new Set<UserQuota>();
+export function createSnapshots(options: SnapshotsOptions): Snapshots {
+  const { usersDir, archive, journal, intervalMs, log, ops } = options;
+  const changed = new Set<UserQuota | UsageTotals>();
   let running: Promise<void> | undefined;
   const timer = setInterval(() => {
     if (changed.size > 0) running ??= runRound();
@@ -54,15 +57,14 @@ export function createSnapshots({ usersDir, journal, intervalMs, log, ops }: Sna
   async function writeAll(): Promise<void> {
     const upTo = journal.lastSeq();
     const queue = [...changed];
-    const failed: UserQuota[] = [];
+    let failures = 0;
     const workers = Array.from({ length: writesAtOnce }, async () => {
-      for (let user = queue.pop(); user !== undefined; user = queue.pop()) {
-        if (!(await write(user))) failed.push(user);
+      for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+        if (!(await write(next))) failures++;
       }
     });
     await Promise.all(workers);
-    for (const user of failed) changed.add(user);
-    if (failed.length > 0) return;
+    if (failures > 0) return;
     try {
       // The new files must last before the records that they replace go.
       await syncFolder(usersDir, ops);
@@ -72,18 +74,30 @@ export function createSnapshots({ usersDir, journal, intervalMs, log, ops }: Sna
     }
   }
 
-  async function write(user: UserQuota): Promise<boolean> {
-    // From here on a new charge is not in this file, so it marks the user again.
-    changed.delete(user);
-    const path = snapshotPath(usersDir, user.name);
+  async function write(counted: UserQuota | UsageTotals): Promise<boolean> {
+    const isTotals = counted instanceof UsageTotals;
+    const path = isTotals ? totalsPath(usersDir) : snapshotPath(usersDir, counted.name);
     try {
-      const text = encodeSnapshot({ user, coversSeq: journal.lastSeq() });
-      await writeFileAtomic(path, text, { syncFolder: false, ops });
+      await archiveClosed(counted.name, isTotals ? counted : counted.history);
+      const coversSeq = journal.lastSeq();
+      const text = isTotals ? encodeTotals(counted, coversSeq) : encodeSnapshot(counted, coversSeq);
+      // From here on a new charge is not in this text, so it marks its user again.
+      changed.delete(counted);
+      await writeFileAtomic(path, text, { syncFolder: isTotals, ops });
       return true;
     } catch (error) {
+      changed.add(counted);
       log.warn({ err: error, file: path }, "a quota could not be written; the old file stands, trying again later");
       return false;
     }
+  }
+
+  /** Days that are over go to the archive, and last there, before the snapshot leaves them out. */
+  async function archiveClosed(name: string, history: Pick<UsageTotals, "closed" | "archived">): Promise<void> {
+    const days = history.closed();
+    if (days.length === 0) return;
+    await archive.append(name, days);
+    history.archived(days);
   }
 
   async function round(): Promise<void> {
@@ -92,7 +106,7 @@ export function createSnapshots({ usersDir, journal, intervalMs, log, ops }: Sna
   }
 
   return {
-    changed: (user) => void changed.add(user),
+    changed: (counted) => void changed.add(counted),
     round,
     async close() {
       clearInterval(timer);
@@ -105,4 +119,5 @@ export function createSnapshots({ usersDir, journal, intervalMs, log, ops }: Sna
 /** Removes what a killed process left of its snapshots. */
 export async function removeSnapshotLeftovers(usersDir: string): Promise<void> {
   await removeTemporaries(usersDir, ".quota.toml");
+  await removeTemporaries(usageDir(usersDir), "");
 }

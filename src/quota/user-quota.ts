@@ -1,6 +1,8 @@
 import { Amounts } from "./amounts.ts";
+import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Limit, Per } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
+import { UsageHistory, type OpenDay } from "./usage-history.ts";
 
 /** The periods over which everything is counted, whatever the user's limits are now. */
 const pers = ["day", "week", "month", "total"] as const satisfies readonly Per[];
@@ -15,23 +17,30 @@ export interface Window {
   readonly used: Amounts;
 }
 
+/** What is known of a user's past; what is left out begins empty. */
+interface Past {
+  readonly windows?: readonly Window[];
+  readonly days?: readonly OpenDay[];
+}
+
 /**
- * All that is counted for one user: what was used in the running day, week, month and in total, and what requests on
- * their way hold. Every charge counts in all windows, so a limit that a tier gains later finds the true use.
+ * All that is counted for one user: what was used in the running day, week, month and in total, on which model, and
+ * what requests on their way hold. Every charge counts in all windows, so a limit that a tier gains later finds the true use.
  */
 export class UserQuota {
   readonly name: string;
   /** What requests on their way may still be charged, in whichever period that happens. */
   readonly reserved = new Amounts();
+  readonly history: UsageHistory;
   readonly #periodAt: PeriodAt;
   #windows: readonly Window[];
   /** While the time is in [steadyFrom, steadyUntil), no window rolls. */
   #steadyFrom = 0;
   #steadyUntil = 0;
 
-  /** Windows that are not given begin empty at `nowMs`. */
-  constructor(name: string, periodAt: PeriodAt, nowMs: number, windows: readonly Window[] = []) {
+  constructor(name: string, periodAt: PeriodAt, nowMs: number, { windows = [], days = [] }: Past = {}) {
     this.name = name;
+    this.history = new UsageHistory(periodAt, days);
     this.#periodAt = periodAt;
     this.#windows = pers.map((per) => windows.find((window) => window.per === per) ?? this.#windowAt(per, nowMs));
     this.#steady();
@@ -65,18 +74,27 @@ export class UserQuota {
     return undefined;
   }
 
-  /** Counts a charge in all windows. Call advance() first. */
-  charge(charge: Charge): void {
-    for (const { used } of this.#windows) used.add(charge);
-  }
-
-  /** Replaces a charge made at `atMs` by another, where that period is still running. */
-  replace(atMs: number, first: Charge, final: Charge): void {
-    for (const { start, end, used } of this.#windows) {
-      if (atMs < start || atMs >= end) continue;
-      used.add(final);
-      used.subtract(first);
+  /** Counts what a record of the journal says: at once, and again at recovery. */
+  count(record: LedgerRecord): void {
+    const { at } = record;
+    this.advance(at);
+    switch (record.kind) {
+      case "charge":
+        for (const { used } of this.#windows) used.add(record.charge);
+        break;
+      case "settle":
+        this.#replace(at, record.first, record.final);
+        break;
+      case "adjust":
+        for (const { used } of this.#windows) {
+          used.add(record.added);
+          used.subtract(record.taken);
+        }
+        break;
+      case "reset":
+        this.#restart(record.per, at);
     }
+    this.history.dayAt(at).count(record);
   }
 
   /** The state of a limit. Call advance() first. */
@@ -106,6 +124,27 @@ export class UserQuota {
       const after = this.#windows[index];
       return start !== after?.start || end !== after.end;
     });
+  }
+
+  /** Replaces a charge made at `atMs` by another, where that period is still running. */
+  #replace(atMs: number, first: Charge, final: Charge): void {
+    for (const { start, end, used } of this.#windows) {
+      if (atMs < start || atMs >= end) continue;
+      used.add(final);
+      used.subtract(first);
+    }
+  }
+
+  /**
+   * Begins a window anew, one ms later than all charges made so far: so their settles pass it by, and advance() lets no
+   * later charge be that early.
+   */
+  #restart(per: Per, atMs: number): void {
+    this.#windows = this.#windows.map((window) => {
+      if (window.per !== per) return window;
+      return { ...window, start: Math.min(atMs + 1, window.end - 1), used: new Amounts() };
+    });
+    this.#steady();
   }
 
   #used(limit: Limit): number {

@@ -33,7 +33,8 @@ const doneMarker = Buffer.from("[DONE]");
 const frameBytes = 400;
 const bytesPerToken = 4;
 
-function tokensOf(bytes: number): number {
+/** Tokens of output that an event suggests by the size of its JSON in bytes: one, more where it is large. */
+export function outputTokensOf(bytes: number): number {
   return bytes <= frameBytes ? 1 : Math.ceil((bytes - frameBytes) / bytesPerToken);
 }
 
@@ -111,7 +112,7 @@ export class AnswerReader implements SseSink {
       return;
     }
     this.events++;
-    this.outputTokens += tokensOf(dataEnd - dataStart);
+    this.outputTokens += outputTokensOf(dataEnd - dataStart);
     this.#sink.onEvent(event, start, end, data, dataStart, dataEnd, usageOnly);
   }
 

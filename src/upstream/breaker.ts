@@ -84,6 +84,12 @@ export class Breaker {
     if (this.#open && this.#isProbe(ticket)) this.#probe = 0;
   }
 
+  /** Forgets what has been, by the operator's word. */
+  close(): void {
+    this.#open = false;
+    this.#reset();
+  }
+
   #isProbe(ticket: number): boolean {
     return ticket !== 0 && ticket === this.#probe;
   }

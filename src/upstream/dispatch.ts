@@ -35,7 +35,7 @@ interface RetryRule {
   readonly maxRetryAfterMs: number;
 }
 
-interface DispatchOptions {
+export interface DispatchOptions {
   readonly retry: RetryRule;
   readonly clock: Clock;
   /** A number in [0, 1), for the pauses. */

@@ -1,5 +1,6 @@
 import type { Clock } from "../lib/clock.ts";
 import type { BreakerState } from "./breaker.ts";
+import type { ProviderHealth } from "./provider-health.ts";
 import type { ProbeResult, ProviderProbes } from "./provider-probes.ts";
 import type { Provider } from "./provider.ts";
 import { latenciesOf, type Latencies } from "./provider-stats.ts";
@@ -37,6 +38,7 @@ export interface ProviderAdmin {
   list(): readonly ProviderView[];
   /** Takes a provider out of service: what runs goes on, nothing new comes. False where there is none of that name. */
   drain(name: string): boolean;
+  /** Puts it back, with its breaker closed and its limits forgotten. False where there is none of that name. */
   restore(name: string): boolean;
 }
 
@@ -50,16 +52,22 @@ export function createProviderAdmin(options: {
   const byName = new Map<string, Provider[]>();
   for (const provider of providers) byName.set(provider.name, [...(byName.get(provider.name) ?? []), provider]);
 
-  function setDrained(name: string, drained: boolean): boolean {
+  function change(name: string, act: (health: ProviderHealth) => void): boolean {
     const keys = byName.get(name);
-    for (const { health } of keys ?? []) health.drained = drained;
+    for (const { health } of keys ?? []) act(health);
     return keys !== undefined;
   }
 
   return {
     list: () => Array.from(byName, ([name, keys]) => viewOf(name, keys, probes, clock.monotonic())),
-    drain: (name) => setDrained(name, true),
-    restore: (name) => setDrained(name, false),
+    drain: (name) =>
+      change(name, (health) => {
+        health.drained = true;
+      }),
+    restore: (name) =>
+      change(name, (health) => {
+        health.restore();
+      }),
   };
 }
 

@@ -31,6 +31,13 @@ export class ProviderHealth {
     return this.breaker.enter(now);
   }
 
+  /** The operator says that it is well again: whatever kept requests away is forgotten. */
+  restore(): void {
+    this.drained = false;
+    this.limitedUntil = 0;
+    this.breaker.close();
+  }
+
   /** A question goes out. */
   asked(): void {
     this.stats.inFlight++;

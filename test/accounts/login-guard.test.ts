@@ -34,6 +34,12 @@ describe("the login guard", () => {
     expect(guard.check("alice", "203.0.113.6")).toBeNull();
   });
 
+  it("counts nothing against an address that many share, and as ever against the accounts", () => {
+    const { attempt, fail } = useGuard();
+    for (let index = 0; index < 20; index += 1) expect(attempt(`name${index}`, "127.0.0.1")).toBe("checked");
+    expect(fail(6, "alice", () => "127.0.0.1").at(-1)).toBe("refused");
+  });
+
   it("takes an IPv6 network of 64 bits for one address", () => {
     const { attempt, guard } = useGuard();
     for (let index = 0; index < 5; index += 1) attempt(`name${index}`, `2001:db8:1:2::${index + 1}`);

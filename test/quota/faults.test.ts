@@ -24,9 +24,9 @@ async function spend(ledger: MemoryLedger, count: number, tally: Tally): Promise
   for (let i = 0; i < count; i++) {
     const user = users[i % users.length] ?? "";
     try {
-      const hold = ledger.reserve(ask({ user, limits, upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
+      const hold = ledger.reserve(ask({ user, limits, upperBound: charge(1, 100) }));
       try {
-        await hold.commit();
+        await hold.commit(charge(1, 10));
         tally.acknowledged[user] = (tally.acknowledged[user] ?? 0) + 1;
       } catch (error) {
         tally.refused[user] = (tally.refused[user] ?? 0) + 1;
@@ -114,7 +114,7 @@ describe("a full disk", () => {
     const ledger = await openTestLedger(tempDir(), clock, { ops });
     const hold = ledger.reserve(ask());
     ops.fail("write", "ENOSPC", 1, 2);
-    expect(() => hold.commit()).toThrow(AppError);
+    expect(() => hold.commit(charge(1))).toThrow(AppError);
     await hold.settle(settlement(charge(1)));
     expect(usedOf(ledger)).toEqual([0]);
     expect(ledger.health()).toEqual({ ok: false, reason: expect.stringContaining("ENOSPC") as string });
@@ -126,7 +126,7 @@ describe("a full disk", () => {
     expect(() => ledger.reserve(ask())).toThrow(AppError);
     expect(ops.count("write")).toBe(writes + 1);
     clock.advance(1000);
-    await ledger.reserve(ask()).commit();
+    await ledger.reserve(ask()).commit(charge(1));
     expect(ledger.health()).toEqual({ ok: true });
     expect(usedOf(ledger)).toEqual([1]);
   });
@@ -136,8 +136,8 @@ describe("a full disk", () => {
     const ops = createFaultyFiles();
     const log = createCapturedLog();
     const ledger = await openTestLedger(folder, clock, { ops, log });
-    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
-    await hold.commit();
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 100) }));
+    await hold.commit(charge(1, 10));
     ops.fail("write", "ENOSPC");
     await hold.settle(settlement(charge(1, 70)));
     expect(hold.buckets()).toMatchObject([
@@ -154,7 +154,7 @@ describe("a full disk", () => {
     const ops = createFaultyFiles();
     const log = createCapturedLog();
     const ledger = await openTestLedger(folder, clock, { ops, log });
-    await ledger.reserve(ask()).commit();
+    await ledger.reserve(ask()).commit(charge(1));
     ops.fail("rename", "ENOSPC");
     await ledger.close();
     expect(log.lines).toMatchObject([{ level: "warn", message: expect.stringContaining("trying again") as string }]);
@@ -169,7 +169,7 @@ describe("a failed sync", () => {
     const log = createCapturedLog();
     const ledger = await openTestLedger(folder, clock, { ops, log, storage: { durability: "strict" } });
     ops.fail("sync", "EIO");
-    await expect(ledger.reserve(ask()).commit()).rejects.toMatchObject({ code: "storage_unavailable" });
+    await expect(ledger.reserve(ask()).commit(charge(1))).rejects.toMatchObject({ code: "storage_unavailable" });
     clock.advance(10_000);
     expect(() => ledger.reserve(ask())).toThrow(expect.objectContaining({ code: "storage_unavailable" }) as Error);
     expect(ledger.health()).toEqual({ ok: false, reason: expect.stringContaining("EIO") as string });
@@ -183,7 +183,7 @@ describe("durability", () => {
     const ops = createFaultyFiles();
     const ledger = await openTestLedger(tempDir(), clock, { ops, storage: { durability: "strict" } });
     const before = ops.count("sync");
-    const committed = ledger.reserve(ask()).commit();
+    const committed = ledger.reserve(ask()).commit(charge(1));
     expect(committed).toBeInstanceOf(Promise);
     expect(ledger.figures().lagRecords).toBe(1);
     await committed;
@@ -193,7 +193,7 @@ describe("durability", () => {
 
   it("`interval` acknowledges it when the kernel has it, without a promise", async () => {
     const ledger = await openTestLedger(tempDir(), clock);
-    expect(ledger.reserve(ask()).commit()).toBeUndefined();
+    expect(ledger.reserve(ask()).commit(charge(1))).toBeUndefined();
     expect(ledger.figures()).toMatchObject({ lagRecords: 1, pending: 1, users: 1 });
   });
 });

@@ -28,16 +28,17 @@ const ledger = await openMemoryLedger({
   log,
   quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 },
   storage: { durability: process.argv[3], sync_interval_ms: 5, snapshot_interval_seconds: 0.01, segment_bytes: 4096 },
+  usage: { keep_days: 90 },
 });
 const amount = (tokens) => ({ requests: 1, tokens, cost: 0, currency: "CNY" });
 for (let i = 0; ; i++) {
   const user = ${JSON.stringify(users)}[i % ${users.length}];
-  const ask = { user, limits: [], requestId: "r" + i, model: "m", upperBound: amount(100), firstCharge: amount(10) };
+  const ask = { user, limits: [], requestId: "r" + i, model: "m", upperBound: amount(100) };
   const hold = ledger.reserve(ask);
-  await hold.commit();
+  await hold.commit(amount(10));
   writeSync(1, "c " + user + "\\n");
   const usage = { input: 70, cached: 0, output: 0, reasoning: 0 };
-  hold.settle({ outcome: "completed", charge: amount(70), usage, estimated: false });
+  hold.settle({ outcome: "completed", charge: amount(70), usage, estimated: false, price: "" });
   writeSync(1, "s " + user + "\\n");
   if (i % 20 === 0) await new Promise(setImmediate);
 }

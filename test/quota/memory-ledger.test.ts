@@ -27,7 +27,7 @@ describe("reserve, commit, settle", () => {
     const ledger = await open();
     const hold = ledger.reserve(ask());
     expect(hold.buckets()).toMatchObject([{ used: 0, reserved: 1, remaining: 499 }]);
-    await hold.commit();
+    await hold.commit(charge(1));
     expect(hold.committed).toBe(true);
     expect(hold.buckets()).toMatchObject([{ used: 1, reserved: 0, remaining: 499 }]);
     await hold.settle(settlement(charge(1)));
@@ -39,7 +39,7 @@ describe("reserve, commit, settle", () => {
     const hold = ledger.reserve(ask());
     await hold.settle(settlement(charge(1), "upstream_failed"));
     expect(hold.buckets()).toMatchObject([{ used: 0, reserved: 0, remaining: 500 }]);
-    await hold.commit();
+    await hold.commit(charge(1));
     expect(hold.committed).toBe(false);
     expect(usedOf(ledger)).toEqual([0]);
   });
@@ -47,15 +47,15 @@ describe("reserve, commit, settle", () => {
   it("roll back where the upstream failed after the first event", async () => {
     const ledger = await open();
     const hold = ledger.reserve(ask());
-    await hold.commit();
+    await hold.commit(charge(1));
     await hold.settle(settlement(charge(0), "upstream_failed"));
     expect(hold.buckets()).toMatchObject([{ used: 0, reserved: 0 }]);
   });
 
   it("count once however often they are called", async () => {
     const ledger = await open();
-    const hold = ledger.reserve(ask({ upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
-    for (let i = 0; i < 3; i++) await hold.commit();
+    const hold = ledger.reserve(ask({ upperBound: charge(1, 100) }));
+    for (let i = 0; i < 3; i++) await hold.commit(charge(1, 10));
     for (let i = 0; i < 3; i++) await hold.settle(settlement(charge(1, 50)));
     const tokens: Limit = { metric: "tokens", per: "day", max: 1000 };
     expect(ledger.buckets("alice", [monthly(500), tokens])).toMatchObject([
@@ -67,8 +67,8 @@ describe("reserve, commit, settle", () => {
   it("keep holding what the first charge left of the upper bound", async () => {
     const limits: Limit[] = [{ metric: "tokens", per: "day", max: 1000 }];
     const ledger = await open();
-    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 600), firstCharge: charge(1, 100) }));
-    await hold.commit();
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 600) }));
+    await hold.commit(charge(1, 100));
     expect(hold.buckets()).toMatchObject([{ used: 100, reserved: 500, remaining: 400 }]);
     expect(() => ledger.reserve(ask({ limits, upperBound: charge(1, 401) }))).toThrow("tokens");
     await hold.settle(settlement(charge(1, 1200)));
@@ -77,8 +77,8 @@ describe("reserve, commit, settle", () => {
 
   it("keep the first charge where the final one makes no sense", async () => {
     const ledger = await open();
-    const hold = ledger.reserve(ask({ upperBound: charge(1, 100), firstCharge: charge(1, 10) }));
-    await hold.commit();
+    const hold = ledger.reserve(ask({ upperBound: charge(1, 100) }));
+    await hold.commit(charge(1, 10));
     await hold.settle(settlement(charge(1, NaN)));
     expect(hold.buckets()).toMatchObject([{ used: 1, reserved: 0 }]);
     expect(ledger.health()).toEqual({ ok: true });
@@ -87,7 +87,7 @@ describe("reserve, commit, settle", () => {
   it("refuse amounts that are none, and names that could be paths", async () => {
     const ledger = await open();
     expect(() => ledger.reserve(ask({ upperBound: charge(-1) }))).toThrow(RangeError);
-    expect(() => ledger.reserve(ask({ firstCharge: charge(0.5) }))).toThrow(RangeError);
+    expect(() => ledger.reserve(ask()).commit(charge(0.5))).toThrow(RangeError);
     expect(() => ledger.reserve(ask({ user: "../x" }))).toThrow(RangeError);
     expect(() => ledger.buckets("Admin", [])).toThrow(RangeError);
   });
@@ -101,7 +101,7 @@ describe("limits", () => {
       Array.from({ length: 100 }, async () => {
         const hold = ledger.reserve(ask({ limits }));
         await new Promise(setImmediate);
-        await hold.commit();
+        await hold.commit(charge(1));
         await hold.settle(settlement(charge(1)));
       }),
     );
@@ -115,7 +115,7 @@ describe("limits", () => {
       Array.from({ length: 50 }, async () => {
         const hold = ledger.reserve(ask({ user: "new" }));
         await new Promise(setImmediate);
-        await hold.commit();
+        await hold.commit(charge(1));
       }),
     );
     expect(usedOf(ledger, [monthly(500)], "new")).toEqual([50]);
@@ -136,7 +136,7 @@ describe("limits", () => {
   it("say with 402 what is used up and when it comes back", async () => {
     const ledger = await open();
     const limits = [monthly(1)];
-    await ledger.reserve(ask({ limits })).commit();
+    await ledger.reserve(ask({ limits })).commit(charge(1));
     const error = refusalOf(() => ledger.reserve(ask({ limits })));
     expect(error.status).toBe(402);
     expect(error.message).toBe("1 of 1 requests this month are used. The quota resets at 2026-11-30T16:00:00.000Z.");
@@ -159,8 +159,8 @@ describe("limits", () => {
     const limits: Limit[] = [{ metric: "cost", per: "total", max: 1_500_000_000, currency: "CNY" }];
     const ledger = await open();
     const bound = charge(1, 0, 1_400_000_000);
-    const hold = ledger.reserve(ask({ limits, upperBound: bound, firstCharge: bound }));
-    await hold.commit();
+    const hold = ledger.reserve(ask({ limits, upperBound: bound }));
+    await hold.commit(bound);
     const refusal = refusalOf(() => ledger.reserve(ask({ limits, upperBound: bound })));
     expect(refusal.extras.details).toMatchObject({ used: "1.4", limit: "1.5", currency: "CNY", reset_at: null });
     expect(refusal.message).toBe("1.4 of 1.5 CNY are used. This one may need 1.4. This limit does not reset.");
@@ -170,14 +170,14 @@ describe("limits", () => {
 
   it("that a tier gains later find what was used before", async () => {
     const ledger = await open();
-    await ledger.reserve(ask({ limits: [], upperBound: charge(1, 70), firstCharge: charge(1, 70) })).commit();
+    await ledger.reserve(ask({ limits: [], upperBound: charge(1, 70) })).commit(charge(1, 70));
     expect(usedOf(ledger, [{ metric: "tokens", per: "week", max: 1 }, monthly(2)])).toEqual([70, 1]);
   });
 
   it("of one user are not those of another", async () => {
     const ledger = await open();
-    await ledger.reserve(ask({ limits: [monthly(1)] })).commit();
-    await ledger.reserve(ask({ limits: [monthly(1)], user: "bob" })).commit();
+    await ledger.reserve(ask({ limits: [monthly(1)] })).commit(charge(1));
+    await ledger.reserve(ask({ limits: [monthly(1)], user: "bob" })).commit(charge(1));
     expect(() => ledger.reserve(ask({ limits: [monthly(1)], user: "bob" }))).toThrow(AppError);
   });
 });
@@ -187,27 +187,27 @@ describe("resets", () => {
     const clock = createManualClock(now);
     const ledger = await open(tempDir(), clock);
     const limits = [monthly(1)];
-    await ledger.reserve(ask({ limits })).commit();
+    await ledger.reserve(ask({ limits })).commit(charge(1));
     expect(() => ledger.reserve(ask({ limits }))).toThrow(AppError);
     clock.advance(9 * dayMs);
     expect(ledger.buckets("alice", limits)).toMatchObject([
       { used: 0, remaining: 1, resetAt: Date.parse("2026-12-31T16:00:00Z") },
     ]);
-    await ledger.reserve(ask({ limits })).commit();
+    await ledger.reserve(ask({ limits })).commit(charge(1));
     expect(usedOf(ledger, limits)).toEqual([1]);
   });
 
   it("do not come twice when the clock steps back", async () => {
     const clock = createManualClock(Date.parse("2026-11-30T15:59:59Z"));
     const ledger = await open(tempDir(), clock);
-    await ledger.reserve(ask()).commit();
+    await ledger.reserve(ask()).commit(charge(1));
     clock.advance(2_000);
-    await ledger.reserve(ask()).commit();
+    await ledger.reserve(ask()).commit(charge(1));
     expect(usedOf(ledger)).toEqual([1]);
     clock.advance(-2_000);
     expect(usedOf(ledger)).toEqual([1]);
     const hold = ledger.reserve(ask());
-    await hold.commit();
+    await hold.commit(charge(1));
     clock.advance(2_000);
     expect(usedOf(ledger)).toEqual([2]);
     await hold.settle(settlement(charge(0), "upstream_failed"));
@@ -221,11 +221,11 @@ describe("resets", () => {
       { metric: "tokens", per: "total", max: 1000 },
     ];
     const ledger = await open(tempDir(), clock);
-    const old = ledger.reserve(ask({ limits, upperBound: charge(1, 300), firstCharge: charge(1, 100) }));
-    await old.commit();
+    const old = ledger.reserve(ask({ limits, upperBound: charge(1, 300) }));
+    await old.commit(charge(1, 100));
     clock.advance(dayMs);
-    const next = ledger.reserve(ask({ limits, upperBound: charge(1, 50), firstCharge: charge(1, 50) }));
-    await next.commit();
+    const next = ledger.reserve(ask({ limits, upperBound: charge(1, 50) }));
+    await next.commit(charge(1, 50));
     expect(usedOf(ledger, limits)).toEqual([50, 150]);
     await old.settle(settlement(charge(0), "upstream_failed"));
     expect(usedOf(ledger, limits)).toEqual([50, 50]);
@@ -238,7 +238,7 @@ describe("resets", () => {
     const hold = ledger.reserve(ask());
     clock.advance(9 * dayMs);
     expect(ledger.buckets("alice", [monthly(1)])).toMatchObject([{ used: 0, reserved: 1, remaining: 0 }]);
-    await hold.commit();
+    await hold.commit(charge(1));
     expect(usedOf(ledger)).toEqual([1]);
   });
 });

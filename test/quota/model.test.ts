@@ -2,15 +2,17 @@ import { rmSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
-import type { Charge, Hold, Limit, Per } from "../../src/quota/ledger.ts";
+import type { Charge, Hold, Limit, UsageRow } from "../../src/quota/ledger.ts";
 import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
 import { createFaultyFiles, type FaultyFiles } from "../support/faulty-files.ts";
 import { ask, charge, openTestLedger, settlement } from "../support/ledger.ts";
+import { LedgerModel, minus, periodKey } from "../support/ledger-model.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const dayMs = 86_400_000;
 const users = ["alice", "bob"];
+const allDays = { from: "2000-01-01", to: "2100-01-01" };
 const limits: Limit[] = [
   { metric: "requests", per: "day", max: 5 },
   { metric: "tokens", per: "week", max: 2000 },
@@ -18,92 +20,42 @@ const limits: Limit[] = [
   { metric: "cost", per: "month", max: 5000, currency: "CNY" },
   { metric: "cost", per: "total", max: 20_000, currency: "USD" },
 ];
-
-/** Which period of Shanghai's calendar an instant is in: there are eight hours and no summer time. */
-function periodKey(per: Per, atMs: number): number {
-  const day = Math.floor((atMs + dayMs / 3) / dayMs);
-  const date = new Date(day * dayMs);
-  const month = date.getUTCFullYear() * 12 + date.getUTCMonth();
-  // The epoch was a Thursday.
-  return { day, week: Math.floor((day + 3) / 7), month, total: 0 }[per];
-}
-
-/** The whole of accounting: a list of charges, and a list of what is held. */
-class Model {
-  charges: { user: string; at: number; amount: Charge }[] = [];
-  held: { user: string; amount: Charge }[] = [];
-
-  used(user: string, { metric, per, currency }: Limit, now: number): number {
-    return this.charges
-      .filter((charge) => charge.user === user && periodKey(per, charge.at) === periodKey(per, now))
-      .reduce((sum, { amount }) => sum + amountOf(amount, metric, currency), 0);
-  }
-
-  reserved(user: string, { metric, currency }: Limit): number {
-    return this.held
-      .filter((held) => held.user === user)
-      .reduce((sum, { amount }) => sum + amountOf(amount, metric, currency), 0);
-  }
-
-  hasRoom(user: string, bound: Charge, now: number): boolean {
-    return limits.every((limit) => {
-      if (limit.metric === "cost" && limit.currency !== bound.currency) return true;
-      return this.used(user, limit, now) + this.reserved(user, limit) + bound[limit.metric] <= limit.max;
-    });
-  }
-}
-
-function amountOf(amount: Charge, metric: Limit["metric"], currency: string | undefined): number {
-  return metric === "cost" && amount.currency !== currency ? 0 : amount[metric];
-}
+const note = { reason: "because", by: "the test" };
 
 interface Flight {
   readonly hold: Hold;
   readonly user: string;
   readonly first: Charge;
-  readonly bound: Charge;
-  readonly held: { user: string; amount: Charge };
-  charged?: { user: string; at: number; amount: Charge };
+  readonly held: { user: string; amount: Charge }[];
+  /** When it was charged, and the number of that entry in the model. */
+  charged?: { at: number; index: number };
 }
 
-type Step =
-  | { readonly do: "reserve"; readonly user: string; readonly bound: Charge; readonly part: number }
-  | { readonly do: "commit" | "crash" | "restart"; readonly pick: number }
-  | { readonly do: "settle"; readonly pick: number; readonly final: Charge }
-  | { readonly do: "wait"; readonly ms: number };
-
-const amounts = fc.record({
-  requests: fc.constantFrom(1, 1, 1, 2),
-  tokens: fc.nat(400),
-  cost: fc.nat(900),
-  currency: fc.constantFrom("CNY", "CNY", "USD"),
+const currency = fc.constantFrom("CNY", "CNY", "USD");
+const amounts = fc.record({ requests: fc.constantFrom(1, 1, 1, 2), tokens: fc.nat(400), cost: fc.nat(900), currency });
+const deltas = fc.record({
+  requests: fc.integer({ min: -3, max: 3 }),
+  tokens: fc.integer({ min: -300, max: 300 }),
+  cost: fc.integer({ min: -900, max: 900 }),
+  currency,
 });
+const user = fc.constantFrom(...users);
 const pick = fc.nat(1000);
-const steps: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 5,
-    arbitrary: fc.record({
-      do: fc.constant("reserve" as const),
-      user: fc.constantFrom(...users),
-      bound: amounts,
-      part: fc.nat(4),
-    }),
-  },
-  { weight: 5, arbitrary: fc.record({ do: fc.constant("commit" as const), pick }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant("settle" as const), pick, final: amounts }) },
-  {
-    weight: 2,
-    arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.integer({ min: -3_600_000, max: 2 * dayMs }) }),
-  },
-  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("crash" as const, "restart" as const), pick }) },
-);
+
+/** Something that happens to a world, and how likely it is. */
+function step<T>(weight: number, value: fc.Arbitrary<T>, run: (world: World, value: T) => Promise<void> | void) {
+  const arbitrary = value.map((one) =>
+    Object.assign((world: World) => run(world, one), { toString: () => `${run.name} ${JSON.stringify(one)}` }),
+  );
+  return { weight, arbitrary };
+}
 
 class World {
   readonly clock = createManualClock(Date.parse("2026-11-22T04:00:00Z"));
-  readonly model = new Model();
+  readonly model = new LedgerModel();
   readonly #folder: string;
-  #ops: FaultyFiles = createFaultyFiles();
-  #ledger!: MemoryLedger;
+  ops: FaultyFiles = createFaultyFiles();
+  ledger!: MemoryLedger;
   flights: Flight[] = [];
 
   constructor(folder: string) {
@@ -111,108 +63,157 @@ class World {
   }
 
   async open(): Promise<void> {
-    this.#ops = createFaultyFiles();
-    this.#ledger = await openTestLedger(this.#folder, this.clock, { ops: this.#ops, storage: { segment_bytes: 600 } });
-  }
-
-  async take(step: Step): Promise<void> {
-    switch (step.do) {
-      case "reserve":
-        this.#reserve(step.user, step.bound, step.part);
-        break;
-      case "commit":
-        this.#commit(this.flights[step.pick % this.flights.length]);
-        break;
-      case "settle":
-        this.#settle(this.flights[step.pick % this.flights.length], step.final);
-        break;
-      case "wait": {
-        // A clock that steps back over midnight is another test's subject: the model knows no such thing.
-        const crosses = periodKey("day", this.clock.now() + step.ms) < periodKey("day", this.clock.now());
-        if (!crosses) this.clock.advance(step.ms);
-        break;
-      }
-      case "crash":
-        await this.crash();
-        await this.open();
-        break;
-      case "restart":
-        await this.#ledger.close();
-        this.#forget();
-        await this.open();
-        break;
-    }
-    this.#compare();
-  }
-
-  /** The process is gone: nothing it would write from here on reaches the disk. */
-  async crash(): Promise<void> {
-    for (const kind of ["open", "write", "sync", "rename", "unlink"] as const) this.#ops.fail(kind, "EIO", 1, 1e9);
-    await this.#ledger.close().catch(() => undefined);
-    this.#forget();
-  }
-
-  #forget(): void {
     this.model.held = [];
     this.flights = [];
+    this.ops = createFaultyFiles();
+    this.ledger = await openTestLedger(this.#folder, this.clock, { ops: this.ops, storage: { segment_bytes: 600 } });
   }
 
-  #reserve(user: string, bound: Charge, part: number): void {
-    const first = {
-      ...bound,
-      tokens: Math.floor((bound.tokens * part) / 4),
-      cost: Math.floor((bound.cost * part) / 4),
-    };
-    const room = this.model.hasRoom(user, bound, this.clock.now());
-    try {
-      const hold = this.#ledger.reserve(ask({ user, limits, upperBound: bound, firstCharge: first }));
-      expect(room).toBe(true);
-      const held = { user, amount: bound };
-      this.model.held.push(held);
-      this.flights.push({ hold, user, first, bound, held });
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error;
-      expect(room).toBe(false);
-    }
+  /** The process is gone: of what it would write from here on, only the first few operations reach the disk. */
+  async crash(reached: number): Promise<void> {
+    const kinds = ["open", "write", "sync", "rename", "unlink"] as const;
+    for (const kind of kinds) this.ops.fail(kind, "EIO", reached + 1, 1e9);
+    await this.ledger.close().catch(() => undefined);
   }
 
-  #commit(flight: Flight | undefined): void {
-    if (flight === undefined || flight.charged !== undefined) return;
-    void flight.hold.commit();
-    flight.charged = { user: flight.user, at: this.clock.now(), amount: flight.first };
-    this.model.charges.push(flight.charged);
-    const { bound, first } = flight;
-    flight.held.amount = charge(0, bound.tokens - first.tokens, bound.cost - first.cost, bound.currency);
+  enter(of: string, at: number, amount: Charge, more: object = {}): number {
+    return this.model.entries.push({ user: of, at, amount, ...more }) - 1;
   }
 
-  #settle(flight: Flight | undefined, final: Charge): void {
-    if (flight === undefined) return;
-    void flight.hold.settle(settlement(final));
-    if (flight.charged !== undefined) flight.charged.amount = final;
-    this.model.held.splice(this.model.held.indexOf(flight.held), 1);
-    this.flights.splice(this.flights.indexOf(flight), 1);
-  }
-
-  #compare(): void {
-    for (const user of users) {
+  async compare(): Promise<void> {
+    const now = this.clock.now();
+    for (const one of users) {
       const expected = limits.map((limit) => ({
-        used: this.model.used(user, limit, this.clock.now()),
-        reserved: this.model.reserved(user, limit),
+        used: this.model.used(one, limit, now),
+        reserved: this.model.reserved(one, limit),
       }));
-      expect(this.#ledger.buckets(user, limits)).toMatchObject(expected);
+      expect(this.ledger.buckets(one, limits)).toMatchObject(expected);
+      expect(byDay(await this.ledger.usage({ user: one, ...allDays }))).toEqual(this.model.history([one]));
     }
+    expect(byDay(await this.ledger.usage(allDays))).toEqual(this.model.history(users));
   }
 }
 
+function byDay(rows: readonly UsageRow[]): (string | number)[][] {
+  const days = new Map<string, number[]>();
+  for (const row of rows) {
+    if (row.model !== "adjust") expect(row.input + row.output).toBe(row.tokens);
+    const [requests = 0, tokens = 0, cny = 0, usd = 0, unsettled = 0] = days.get(row.day) ?? [];
+    const costs = [cny + (row.cost["CNY"] ?? 0), usd + (row.cost["USD"] ?? 0)];
+    days.set(row.day, [requests + row.requests, tokens + row.tokens, ...costs, unsettled + row.unsettled]);
+  }
+  return [...days].map(([day, sums]) => [day, ...sums]);
+}
+
+function reserve(world: World, one: { user: string; bound: Charge; part: number; model: string }): void {
+  const { bound, part, model } = one;
+  const share = (amount: number): number => Math.floor((amount * part) / 4);
+  const first = { ...bound, tokens: share(bound.tokens), cost: share(bound.cost) };
+  const room = world.model.hasRoom(one.user, limits, bound, world.clock.now());
+  try {
+    const hold = world.ledger.reserve(ask({ user: one.user, limits, upperBound: bound, model }));
+    expect(room).toBe(true);
+    const held = { user: one.user, amount: bound };
+    world.model.held.push(held);
+    world.flights.push({ hold, user: one.user, first, held: [held] });
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    expect(room).toBe(false);
+  }
+}
+
+function commit(world: World, index: number): void {
+  const flight = world.flights[index % world.flights.length];
+  if (flight === undefined || flight.charged !== undefined) return;
+  void flight.hold.commit(flight.first);
+  const at = world.clock.now();
+  flight.charged = { at, index: world.enter(flight.user, at, flight.first) };
+  world.model.unsettled.add(flight.charged.index);
+  const [held] = flight.held;
+  if (held === undefined) return;
+  const { tokens, cost, currency } = held.amount;
+  held.amount = charge(0, tokens - flight.first.tokens, cost - flight.first.cost, currency);
+}
+
+function grow(world: World, one: { index: number; extra: Charge }): void {
+  const flight = world.flights[one.index % world.flights.length];
+  if (flight === undefined) return;
+  const extra = { ...one.extra, requests: 0 };
+  const room = world.model.hasRoom(flight.user, limits, extra, world.clock.now());
+  const blocked = flight.hold.grow(extra);
+  expect(blocked === null).toBe(room);
+  if (!room) return;
+  const held = { user: flight.user, amount: extra };
+  world.model.held.push(held);
+  flight.held.push(held);
+}
+
+function settle(world: World, { index, final }: { index: number; final: Charge }): void {
+  const flight = world.flights[index % world.flights.length];
+  if (flight === undefined) return;
+  void flight.hold.settle(settlement(final));
+  if (flight.charged !== undefined) {
+    const of = { of: flight.charged.index };
+    world.enter(flight.user, flight.charged.at, final, of);
+    world.enter(flight.user, flight.charged.at, minus(flight.first), of);
+    world.model.unsettled.delete(flight.charged.index);
+  }
+  world.model.held = world.model.held.filter((held) => !flight.held.includes(held));
+  world.flights.splice(world.flights.indexOf(flight), 1);
+}
+
+function adjust(world: World, { of, delta }: { of: string; delta: Charge }): void {
+  void world.ledger.adjust(of, delta, note);
+  world.enter(of, world.clock.now(), delta);
+}
+
+function reset(world: World, one: { of: string; per: "day" | "week" | "month" | "total" }): void {
+  void world.ledger.reset(one.of, one.per, note);
+  world.enter(one.of, world.clock.now(), charge(0), { reset: one.per });
+}
+
+function wait(world: World, ms: number): void {
+  // A clock that steps back over midnight is another test's subject: the model knows no such thing.
+  const crosses = periodKey("day", world.clock.now() + ms) < periodKey("day", world.clock.now());
+  if (!crosses) world.clock.advance(ms);
+}
+
+async function crash(world: World, reached: number): Promise<void> {
+  await world.crash(reached);
+  await world.open();
+}
+
+async function restart(world: World): Promise<void> {
+  await world.ledger.close();
+  await world.open();
+}
+
+const model = fc.constantFrom("chat", "reasoner", 'it\'s "one"');
+const per = fc.constantFrom("day" as const, "week" as const, "month" as const, "total" as const);
+const steps = fc.oneof(
+  step(5, fc.record({ user, bound: amounts, part: fc.nat(4), model }), reserve),
+  step(5, pick, commit),
+  step(2, fc.record({ index: pick, extra: amounts }), grow),
+  step(4, fc.record({ index: pick, final: amounts }), settle),
+  step(1, fc.record({ of: user, delta: deltas }), adjust),
+  step(1, fc.record({ of: user, per }), reset),
+  step(2, fc.integer({ min: -3_600_000, max: 2 * dayMs }), wait),
+  step(1, fc.nat(8), crash),
+  step(1, pick, restart),
+);
+
 describe("the ledger", () => {
-  it("agrees with a list of charges after any interleaving, crash and restart", async () => {
+  it("agrees with a list of charges after any interleaving, crash and restart, in limits and in history", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(steps, { maxLength: 60, size: "max" }), async (life) => {
         const folder = tempDir();
         const world = new World(folder);
         await world.open();
-        for (const step of life) await world.take(step);
-        await world.crash();
+        for (const one of life) {
+          await one(world);
+          await world.compare();
+        }
+        await world.crash(0);
         rmSync(folder, { recursive: true });
       }),
       { numRuns: 60 },

@@ -15,8 +15,8 @@ describe("after a crash", () => {
     const clock = createManualClock(start);
     const ledger = await openTestLedger(folder, clock);
     await spend(ledger);
-    const open = ledger.reserve(ask({ upperBound: charge(1, 100, 200), firstCharge: charge(1, 10, 20) }));
-    await open.commit();
+    const open = ledger.reserve(ask({ upperBound: charge(1, 100, 200) }));
+    await open.commit(charge(1, 10, 20));
     ledger.reserve(ask());
     const again = await openTestLedger(folder, clock);
     expect(usedOf(again, everything)).toEqual([2, 80, 80, 143]);
@@ -36,8 +36,8 @@ describe("after a crash", () => {
     const folder = tempDir();
     const clock = createManualClock(start);
     const ledger = await openTestLedger(folder, clock);
-    const hold = ledger.reserve(ask({ firstCharge: charge(1, 10, 20) }));
-    await hold.commit();
+    const hold = ledger.reserve(ask());
+    await hold.commit(charge(1, 10, 20));
     clock.advance(dayMs);
     await spend(ledger);
     await hold.settle(settlement(charge(0), "upstream_failed"));

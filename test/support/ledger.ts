@@ -7,6 +7,7 @@ import { createCapturedLog } from "./captured-log.ts";
 export interface TestLedgerOptions {
   readonly quota?: Partial<MemoryLedgerOptions["quota"]>;
   readonly storage?: Partial<MemoryLedgerOptions["storage"]>;
+  readonly keepDays?: number;
   readonly ops?: FileOps;
   readonly log?: MemoryLedgerOptions["log"];
 }
@@ -20,6 +21,7 @@ export function openTestLedger(usersDir: string, clock: Clock, options: TestLedg
     log: options.log ?? createCapturedLog(),
     quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1, ...options.quota },
     storage: { ...storage, snapshot_interval_seconds: 1e6, ...options.storage },
+    usage: { keep_days: options.keepDays ?? 90 },
     ...(options.ops === undefined ? {} : { ops: options.ops }),
   });
 }
@@ -34,7 +36,7 @@ export const monthly = (max: number): Limit => ({ metric: "requests", per: "mont
 export function ask(changes: Partial<ReserveAsk> = {}): ReserveAsk {
   return {
     ...{ user: "alice", limits: [monthly(500)], requestId: "req-1", model: "deepseek-chat" },
-    ...{ upperBound: charge(1), firstCharge: charge(1) },
+    upperBound: charge(1),
     ...changes,
   };
 }
@@ -45,6 +47,7 @@ export function settlement(final: Charge, outcome: Settlement["outcome"] = "comp
     charge: final,
     usage: { input: final.tokens, cached: 0, output: 0, reasoning: 0 },
     estimated: false,
+    price: "",
   };
 }
 
@@ -63,7 +66,7 @@ export const everything: readonly Limit[] = [
 
 /** Spends one request, 70 tokens and 123 nano-yuan, of which 10 and 20 are charged first. */
 export async function spend(ledger: MemoryLedger, user = "alice"): Promise<void> {
-  const hold = ledger.reserve(ask({ user, upperBound: charge(1, 100, 200), firstCharge: charge(1, 10, 20) }));
-  await hold.commit();
+  const hold = ledger.reserve(ask({ user, upperBound: charge(1, 100, 200) }));
+  await hold.commit(charge(1, 10, 20));
   await hold.settle(settlement(charge(1, 70, 123)));
 }

@@ -14,6 +14,7 @@ export function useGuard(changes: Partial<LoginGuardOptions> = {}) {
     rule,
     maxTracked: 1000,
     knownAddressMs: 24 * 60 * minute,
+    isShared: (ip) => ip === "127.0.0.1",
     hasAccount: (user) => user === "alice" || user === "bob",
     clock,
     emit: (event) => events.push(event),

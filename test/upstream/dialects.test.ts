@@ -61,9 +61,16 @@ const own = {
   ],
 } as const satisfies Record<string, readonly Row[]>;
 
-describe.each(Object.values(dialects))("the errors of $kind", ({ kind, classify }) => {
-  it.each([...common, ...own[kind]] as readonly Row[])("%i %s is %s", (status, code, expected, message = "") => {
-    expect(classify(status, code, message)).toBe(expected);
+describe.each(Object.values(dialects))("the errors of $kind", (dialect) => {
+  const rows = ([...common, ...own[dialect.kind]] as readonly Row[]).map(([status, code, expected, message = ""]) => ({
+    status,
+    code,
+    expected,
+    message,
+  }));
+
+  it.each(rows)("$status $code $message is $expected", ({ status, code, expected, message }) => {
+    expect(dialect.classify(status, code, message)).toBe(expected);
   });
 });
 

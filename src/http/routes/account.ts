@@ -27,33 +27,31 @@ export function registerAccountRoutes(
   app: FastifyInstance,
   { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: (account: Account) => readonly Limit[] },
 ): void {
-  app
-    .withTypeProvider<ZodTypeProvider>()
-    .get(
-      "/auth/quota",
-      {
-        config: { access: "api_key" },
-        schema: { summary: "My quota", tags: ["account"], response: { 200: quotaAnswer } },
-      },
-      async (request) => {
-        const account = accountOfRequest(request);
-        const { username, quota_tier: tier } = account;
-        const buckets = await ledger.buckets(username, limitsOf(account));
-        const limits = buckets.map(({ limit, used, reserved, remaining, resetAt }) => {
-          const { metric, per, max, currency } = limit;
-          const scale = metric === "cost" ? 1e9 : 1;
-          return {
-            metric,
-            per,
-            ...(currency === undefined ? {} : { currency }),
-            max: max / scale,
-            used: used / scale,
-            reserved: reserved / scale,
-            remaining: remaining / scale,
-            reset_at: resetAt === null ? null : new Date(resetAt).toISOString(),
-          };
-        });
-        return { username, tier, limits };
-      },
-    );
+  app.withTypeProvider<ZodTypeProvider>().get(
+    "/auth/quota",
+    {
+      config: { access: "api_key" },
+      schema: { summary: "My quota", tags: ["account"], response: { 200: quotaAnswer } },
+    },
+    async (request) => {
+      const account = accountOfRequest(request);
+      const { username, quota_tier: tier } = account;
+      const buckets = await ledger.buckets(username, limitsOf(account));
+      const limits = buckets.map(({ limit, used, reserved, remaining, resetAt }) => {
+        const { metric, per, max, currency } = limit;
+        const scale = metric === "cost" ? 1e9 : 1;
+        return {
+          metric,
+          per,
+          ...(currency === undefined ? {} : { currency }),
+          max: max / scale,
+          used: used / scale,
+          reserved: reserved / scale,
+          remaining: remaining / scale,
+          reset_at: resetAt === null ? null : new Date(resetAt).toISOString(),
+        };
+      });
+      return { username, tier, limits };
+    },
+  );
 }

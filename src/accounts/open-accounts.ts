@@ -1,0 +1,59 @@
+import type { Config } from "../config/schema.ts";
+import type { Emit } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Log } from "../lib/log.ts";
+import type { Account } from "./account-schema.ts";
+import { createAccountStore, type AccountStore } from "./account-store.ts";
+import { openApiKeys, type ApiKeys } from "./api-keys.ts";
+import type { IssuedToken } from "./claims.ts";
+import { createPasswords } from "./password.ts";
+import { openSessions, type Sessions } from "./sessions.ts";
+import { createSignIn, type SignIn } from "./sign-in.ts";
+
+/** Everything that knows who may come in. */
+export interface Accounts {
+  readonly accounts: AccountStore;
+  readonly sessions: Sessions;
+  readonly apiKeys: ApiKeys;
+  /** Makes the ways to tokens. @param issueToken signs an access token of a session */
+  readonly createSignIn: (issueToken: (account: Account, sessionId: string) => IssuedToken) => SignIn;
+}
+
+export interface OpenAccountsOptions {
+  readonly usersDir: string;
+  readonly auth: Config["auth"];
+  readonly tierNames: readonly string[];
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly emit: Emit;
+  readonly newId: () => string;
+  /** Told of what must be closed, in the order in which it was opened. */
+  readonly onOpen: (close: () => Promise<void>) => void;
+}
+
+/** Opens accounts, sessions and API keys over the users folder. */
+export async function openAccounts(options: OpenAccountsOptions): Promise<Accounts> {
+  const { usersDir, auth, tierNames, clock, log, emit, newId, onOpen } = options;
+  const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: auth.max_waiting_logins });
+  const hashPassword = (password: string) => passwords.hash(password);
+  const accounts = await createAccountStore({ usersDir, clock, log, tierNames, hashPassword });
+  onOpen(() => accounts.close());
+  const sessions = await openSessions({
+    usersDir,
+    clock,
+    log,
+    emit,
+    newId,
+    findAccount: (name) => accounts.get(name),
+    sessionSeconds: auth.session_seconds,
+    idleSeconds: auth.refresh_token_seconds,
+    leewaySeconds: auth.refresh_leeway_seconds,
+    maxSessions: auth.max_sessions,
+  });
+  onOpen(() => sessions.close());
+  const apiKeys = await openApiKeys({ usersDir, clock, log, newId });
+  onOpen(() => apiKeys.close());
+
+  const parts = { store: accounts, passwords, sessions, clock, log, emit, reuseSeconds: auth.login_reuse_seconds };
+  return { accounts, sessions, apiKeys, createSignIn: (issueToken) => createSignIn(parts, issueToken) };
+}

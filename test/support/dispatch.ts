@@ -1,0 +1,87 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { systemClock } from "../../src/lib/clock.ts";
+import type { Hangup } from "../../src/lib/hangup.ts";
+import { createDispatch, type Answer, type DispatchOptions } from "../../src/upstream/dispatch.ts";
+import { UpstreamFault } from "../../src/upstream/faults.ts";
+import type { Provider } from "../../src/upstream/provider.ts";
+import { createCapturedLog } from "./captured-log.ts";
+import { testProvider } from "./provider.ts";
+
+/** Answers one question. */
+type Handler = (response: ServerResponse, request: IncomingMessage) => void;
+
+const closers: (() => Promise<unknown>)[] = [];
+/** Closes what `serve` and `open` have opened. */
+export async function closeAll(): Promise<void> {
+  for (const close of closers.splice(0)) await close();
+}
+
+/** A provider on a real port; `asked` holds the key of each question. */
+export async function serve(handler: Handler): Promise<{ readonly url: string; readonly asked: string[] }> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(String(request.headers.authorization));
+    request.resume().on("end", () => {
+      handler(response, request);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(
+    () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
+  );
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+}
+
+/** A provider whose connections `closeAll` cuts. */
+export function open(name: string, changes: Parameters<typeof testProvider>[1]): Provider {
+  const provider = testProvider(name, changes);
+  closers.push(() => provider.dispatcher.destroy());
+  return provider;
+}
+
+/** Answers with an error. */
+export function refuse(status: number, headers: Record<string, string> = {}): Handler {
+  return (response) => {
+    response.writeHead(status, headers).end('{"error":{"message":"no","type":"t","code":"c"}}');
+  };
+}
+
+/** Answers with one event and [DONE]. */
+export const answer: Handler = (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.end('data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n');
+};
+
+/** A dispatch with short pauses, and a client to leave. */
+export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
+  const log = createCapturedLog();
+  const alerts: string[] = [];
+  const dispatch = createDispatch({
+    retry: { attempts: 3, baseMs: 1, maxMs: 4, maxRetryAfterMs: 1000, ...changes },
+    clock: systemClock,
+    random: () => 1,
+    alerts: { raise: (provider, kind) => alerts.push(`${provider.name} ${provider.keyIndex} ${kind}`) },
+    log,
+  });
+  const hangup: { gone: boolean; onGone: Hangup["onGone"] } = { gone: false, onGone: undefined };
+  const ask = (candidates: readonly Provider[]): Promise<Answer> => {
+    const route = { model: "m", upstreamModel: "m", candidates };
+    return dispatch(route, { path: "/chat/completions", bodyFor: (model) => Buffer.from(model) }, hangup, "trace");
+  };
+  return { ask, hangup, log, alerts };
+}
+
+/** The fault that an answer ended in. */
+export async function faultOf(asking: Promise<Answer>): Promise<UpstreamFault> {
+  const error: unknown = await asking.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error instanceof UpstreamFault) return error;
+  throw new Error(`expected an UpstreamFault, got ${String(error)}`);
+}

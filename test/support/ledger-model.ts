@@ -1,0 +1,85 @@
+import type { Charge, Limit, Per } from "../../src/quota/ledger.ts";
+
+const dayMs = 86_400_000;
+
+/** Which period of Shanghai's calendar an instant is in: there are eight hours and no summer time. */
+export function periodKey(per: Per, atMs: number): number {
+  const day = Math.floor((atMs + dayMs / 3) / dayMs);
+  const date = new Date(day * dayMs);
+  const month = date.getUTCFullYear() * 12 + date.getUTCMonth();
+  // The epoch was a Thursday.
+  return { day, week: Math.floor((day + 3) / 7), month, total: 0 }[per];
+}
+
+/** Something that was added or taken away, or the reset of a period. */
+export interface Entry {
+  readonly user: string;
+  readonly at: number;
+  readonly amount: Charge;
+  /** Of a settle: the number of the entry that it is about. */
+  readonly of?: number;
+  readonly reset?: Per;
+}
+
+/** The whole of accounting: a list of what was charged and changed, and a list of what is held. */
+export class LedgerModel {
+  readonly entries: Entry[] = [];
+  held: { user: string; amount: Charge }[] = [];
+  /** Numbers of charges that have not been settled. */
+  readonly unsettled = new Set<number>();
+
+  used(user: string, { metric, per, currency }: Limit, now: number): number {
+    let sum = 0;
+    let since = -1;
+    for (const [index, entry] of this.entries.entries()) {
+      if (entry.user !== user || periodKey(per, entry.at) !== periodKey(per, now)) continue;
+      if (entry.reset === per) {
+        sum = 0;
+        since = index;
+      } else if ((entry.of ?? index) > since) {
+        sum = Math.max(0, sum + amountOf(entry.amount, metric, currency));
+      }
+    }
+    return sum;
+  }
+
+  reserved(user: string, { metric, currency }: Limit): number {
+    return this.held
+      .filter((held) => held.user === user)
+      .reduce((sum, { amount }) => sum + amountOf(amount, metric, currency), 0);
+  }
+
+  hasRoom(user: string, limits: readonly Limit[], bound: Charge, now: number): boolean {
+    return limits.every((limit) => {
+      if (limit.metric === "cost" && limit.currency !== bound.currency) return true;
+      return this.used(user, limit, now) + this.reserved(user, limit) + bound[limit.metric] <= limit.max;
+    });
+  }
+
+  /** What some users have used on each day: [day, requests, tokens, CNY, USD, unsettled]. */
+  history(users: readonly string[]): (string | number)[][] {
+    const days = new Map<string, number[]>();
+    for (const [index, { user, at, amount }] of this.entries.entries()) {
+      if (!users.includes(user)) continue;
+      const day = new Date(periodKey("day", at) * dayMs).toISOString().slice(0, 10);
+      const [requests = 0, tokens = 0, cny = 0, usd = 0, unsettled = 0] = days.get(day) ?? [];
+      days.set(day, [
+        requests + amount.requests,
+        tokens + amount.tokens,
+        cny + amountOf(amount, "cost", "CNY"),
+        usd + amountOf(amount, "cost", "USD"),
+        unsettled + (this.unsettled.has(index) ? 1 : 0),
+      ]);
+    }
+    return [...days].map(([day, sums]) => [day, ...sums]).sort((a, b) => (String(a[0]) < String(b[0]) ? -1 : 1));
+  }
+}
+
+function amountOf(amount: Charge, metric: Limit["metric"], currency: string | undefined): number {
+  return metric === "cost" && amount.currency !== currency ? 0 : amount[metric];
+}
+
+/** The same amount below 0. */
+export function minus({ requests, tokens, cost, currency }: Charge): Charge {
+  return { requests: -requests, tokens: -tokens, cost: -cost, currency };
+}
