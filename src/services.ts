@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import { mkdir, unlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Account } from "./accounts/account-schema.ts";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
 import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
@@ -19,8 +18,9 @@ import type { Emit } from "./events/types.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";
 import { removeTemporaries } from "./lib/atomic-file.ts";
+import { closeAll, type Closer } from "./lib/close-all.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
-import { acquireLock, LockedError, type Lock, type LockOptions } from "./lib/lock-file.ts";
+import { acquireLockPatiently } from "./lib/lock-file.ts";
 import type { ProcessTable } from "./lib/lock-owner.ts";
 import { createMemoryLimiter } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
@@ -76,7 +76,7 @@ export interface ServicesOptions {
 
 /** Builds the services, each from those before it. Throws, with everything closed again, where one can't be built. */
 export async function createServices(options: ServicesOptions): Promise<Services> {
-  const closers: (() => Promise<unknown> | void)[] = [];
+  const closers: Closer[] = [];
   try {
     return await build(options, closers);
   } catch (error) {
@@ -85,7 +85,7 @@ export async function createServices(options: ServicesOptions): Promise<Services
   }
 }
 
-async function build(options: ServicesOptions, closers: (() => Promise<unknown> | void)[]): Promise<Services> {
+async function build(options: ServicesOptions, closers: Closer[]): Promise<Services> {
   const { loaded, env, log, clock = systemClock, processMetrics = false } = options;
   const { config, folder } = loaded;
   const newId = randomUUID;
@@ -94,7 +94,7 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
   await mkdir(logsDir, { recursive: true, mode: 0o700 });
   const { processes, onLockLost: onLost } = options;
-  const lock = await takeLock({ path: join(usersDir, ".lock"), processes, clock, onLost }, log);
+  const lock = await acquireLockPatiently({ path: join(usersDir, ".lock"), processes, clock, onLost }, log);
   closers.push(() => lock.release());
   // Under the lock, and before anybody writes here: what a killed process left half-written.
   await removeTemporaries(usersDir, ".toml");
@@ -232,35 +232,4 @@ async function build(options: ServicesOptions, closers: (() => Promise<unknown> 
     simulated: chosen.simulated,
     close: () => closeAll(closers),
   };
-}
-
-/**
- * Where the owner can't be seen from here (another container) and shows no sign of life, waits once until the lock may
- * be taken. A live owner renews it in that time, and then this rejects with LockedError.
- */
-async function takeLock(options: LockOptions, log: Logger): Promise<Lock> {
-  try {
-    return await acquireLock(options);
-  } catch (error) {
-    if (!(error instanceof LockedError) || error.staleInMs === undefined) throw error;
-    log.warn(
-      { path: error.path, wait_ms: error.staleInMs },
-      "the users folder is locked from elsewhere: waiting for it",
-    );
-    await sleep(error.staleInMs + 100);
-    return acquireLock(options);
-  }
-}
-
-/** In reverse order; what fails is told at the end, after the rest has been closed too. */
-async function closeAll(closers: (() => Promise<unknown> | void)[]): Promise<void> {
-  const errors: unknown[] = [];
-  for (const close of closers.splice(0).reverse()) {
-    try {
-      await close();
-    } catch (error) {
-      errors.push(error);
-    }
-  }
-  if (errors.length > 0) throw new AggregateError(errors, "not everything could be closed");
 }

@@ -1,3 +1,4 @@
+import type { GrantConfig, LimitConfig } from "../config/schema.ts";
 import type { Account, AccountFields, Metadata, Role } from "./account-schema.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 
@@ -6,7 +7,10 @@ export interface NewAccount {
   readonly username: string;
   readonly password: string;
   readonly quota_tier: string;
+  readonly limits?: readonly LimitConfig[];
   readonly roles?: readonly Role[];
+  readonly is_active?: boolean;
+  readonly must_change_password?: boolean;
   readonly max_parallel?: number;
   readonly metadata?: Metadata;
 }
@@ -15,6 +19,8 @@ export interface NewAccount {
 export interface AccountPatch {
   readonly password?: string;
   readonly quota_tier?: string;
+  readonly limits?: readonly LimitConfig[] | null;
+  readonly grants?: readonly GrantConfig[] | null;
   readonly roles?: readonly Role[];
   readonly max_parallel?: number | null;
   readonly is_active?: boolean;

@@ -1,5 +1,6 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
+import { grantsSchema, limitsSchema, type GrantConfig, type LimitConfig } from "../config/schema.ts";
 import { isUserName } from "./user-name.ts";
 
 /** What a person may do. `user` chats, `auditor` reads the administration, `admin` changes it. */
@@ -18,6 +19,10 @@ export interface Account {
   /** argon2id in PHC form. Never leaves this folder: no log, no answer. */
   readonly password_hash: string;
   readonly quota_tier: string;
+  /** Each takes the place of the tier's limit of the same metric, period and currency, or is one more. */
+  readonly limits?: readonly LimitConfig[] | undefined;
+  /** Each is added to the limit of the same metric, period and currency. */
+  readonly grants?: readonly GrantConfig[] | undefined;
   /** Chats at once; absent means concurrency.max_parallel. */
   readonly max_parallel?: number | undefined;
   readonly roles: readonly Role[];
@@ -68,6 +73,8 @@ export function createAccountSchema(tierNames: readonly string[]): z.ZodType<Acc
       quota_tier: z
         .string()
         .refine((tier) => tierNames.includes(tier), `expected a tier of config.toml: ${tierNames.join(", ")}`),
+      limits: limitsSchema.optional(),
+      grants: grantsSchema.optional(),
       max_parallel: z.int().min(1).max(10_000).optional(),
       roles: z.array(z.enum(roles)).min(1).default(["user"]),
       is_active: z.boolean().default(true),

@@ -5,10 +5,13 @@ import type { JsonObject } from "../lib/json-object.ts";
 import type { Permit } from "../limits/permits.ts";
 import type { Hold, Settlement } from "../quota/ledger.ts";
 import type { Answer } from "../upstream/dispatch.ts";
+import { UpstreamFault } from "../upstream/faults.ts";
 import type { Bill } from "./bill.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Client, HeaderSource } from "./client.ts";
+import type { Drain } from "./drain.ts";
 import type { Ending } from "./ending.ts";
+import type { Meter } from "./meter.ts";
 import { quotaHeaders } from "./quota-headers.ts";
 
 /** One chat request, authenticated and parsed. */
@@ -35,6 +38,9 @@ export class ChatRun implements HeaderSource {
   bill: Bill | null = null;
   hold: Hold | null = null;
   answer: Answer | null = null;
+  meter: Meter | null = null;
+  /** While an answer is followed whose client has left. */
+  drain: Drain | null = null;
   /** The collected JSON, where one was asked for and is complete. */
   completion: string | null = null;
   settlement: Settlement | null = null;
@@ -57,6 +63,8 @@ export class ChatRun implements HeaderSource {
     const { account, ip, client } = this.call;
     const { request, answer, settlement } = this;
     const { clock } = this.#options;
+    const cause = ending.error?.extras.cause;
+    const fault = cause instanceof UpstreamFault ? cause : null;
     const owed = settlement?.charge;
     const usage = settlement?.usage;
     return {
@@ -66,7 +74,7 @@ export class ChatRun implements HeaderSource {
       ip,
       user: account.username,
       model: request?.model ?? "",
-      provider: answer?.exchange.provider.name ?? "",
+      provider: answer?.exchange.provider.name ?? fault?.provider ?? "",
       stream: request?.stream ?? this.call.streamByDefault,
       outcome: ending.outcome,
       code: ending.error?.code ?? (ending.outcome === "completed" ? "ok" : ending.outcome),
@@ -82,7 +90,7 @@ export class ChatRun implements HeaderSource {
       firstEventMs: answer?.exchange.firstEventMs ?? null,
       generationMs: answer?.exchange.generationMs() ?? null,
       durationMs: clock.monotonic() - this.#startedAt,
-      retries: answer?.retries ?? 0,
+      retries: answer?.retries ?? Math.max(0, (fault?.attempts ?? 0) - 1),
     };
   }
 }

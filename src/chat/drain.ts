@@ -1,4 +1,3 @@
-import type { AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 
 /** How far an answer is followed that nobody reads any more. */
@@ -8,25 +7,31 @@ export interface DrainBounds {
   readonly tokens: number;
 }
 
-/**
- * Follows an answer whose client has left to its usage report, so that the charge is exact. Resolves when the answer
- * is over or a bound is reached; the caller then cancels what is left.
- */
-export function drain(exchange: Exchange, bounds: DrainBounds): Promise<void> {
-  return new Promise((resolve) => {
+/** An answer that is followed without being shown. */
+export interface Drain {
+  /** Resolves when the answer is over or a bound is reached; the caller then cancels what is left. */
+  readonly done: Promise<void>;
+  /** Ends it now. */
+  stop(): void;
+}
+
+/** Follows an answer whose client has left to its usage report, so that the charge is exact. */
+export function startDrain(exchange: Exchange, bounds: DrainBounds): Drain {
+  let stop = (): void => undefined;
+  const done = new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, bounds.ms).unref();
-    const stop = (): void => {
+    stop = () => {
       clearTimeout(timer);
       resolve();
     };
-    const until = exchange.reader.outputTokens + bounds.tokens;
-    const sink: AnswerSink = {
-      onEvent() {
-        if (exchange.reader.outputTokens > until) stop();
-      },
-      onBatch: () => undefined,
-      onEnd: stop,
-    };
-    exchange.pipe(sink);
   });
+  const until = exchange.reader.outputTokens + bounds.tokens;
+  exchange.pipe({
+    onEvent() {
+      if (exchange.reader.outputTokens > until) stop();
+    },
+    onBatch: () => undefined,
+    onEnd: stop,
+  });
+  return { done, stop };
 }

@@ -14,7 +14,7 @@ import { Bill, nothingOwed, type Tariff } from "./bill.ts";
 import { parseChatRequest } from "./chat-request.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";
 import { collectAnswer } from "./collect-answer.ts";
-import { drain, type DrainBounds } from "./drain.ts";
+import { startDrain, type DrainBounds } from "./drain.ts";
 import { endingOfError, type Ending } from "./ending.ts";
 import { Meter } from "./meter.ts";
 import { refusalEvent } from "./refusal-event.ts";
@@ -97,13 +97,13 @@ export function createChat(deps: ChatDeps): Chat {
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
     if (client.gone) throw new ClientGoneError();
     await hold.commit(bill.first(exchange.provider));
-    const meter = new Meter(
-      hold,
-      bill,
-      limits.some(({ metric }) => deps.tariff.cutMidstream.has(metric)),
-    );
+    const limited = limits.some(({ metric }) => deps.tariff.cutMidstream.has(metric));
+    const meter = (run.meter = new Meter(hold, bill, limited));
     const ending = request.stream ? await stream(run, exchange, meter) : await collect(run, exchange, meter);
-    if (ending.outcome === "client_gone" && drains(limits)) await drain(exchange, deps.drainBounds);
+    if (ending.outcome === "client_gone" && drains(limits)) {
+      run.drain = startDrain(exchange, deps.drainBounds);
+      await run.drain.done;
+    }
     return ending;
   }
 
@@ -128,10 +128,12 @@ export function createChat(deps: ChatDeps): Chat {
 
   /** The one exit of the money: exactly once, whatever the ending. */
   async function settle(run: ChatRun, ending: Ending): Promise<void> {
-    const { hold, bill, answer } = run;
+    const { hold, bill, answer, meter } = run;
+    // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then.
+    const cutAt = ending.outcome === "quota_cut" && meter !== null ? { usage: null, outputTokens: meter.shown } : null;
     run.settlement =
       hold?.committed === true && bill !== null && answer !== null
-        ? bill.settlement(ending.outcome, answer.exchange.reader)
+        ? bill.settlement(ending.outcome, cutAt ?? answer.exchange.reader)
         : nothingOwed(ending.outcome, deps.currency);
     await hold?.settle(run.settlement);
     run.permit?.release();
@@ -170,7 +172,10 @@ export function createChat(deps: ChatDeps): Chat {
       return new Promise((resolve) => idleWaiters.push(resolve));
     },
     cutAll() {
-      for (const run of runs) run.call.client.depart("shutdown");
+      for (const run of runs) {
+        run.call.client.depart("shutdown");
+        run.drain?.stop();
+      }
     },
   };
 }

@@ -37,6 +37,7 @@ export class Meter {
   }
 
   #makeRoom(missing: number): boolean {
+    if (this.blocked !== null) return false;
     const step = Math.ceil(missing / stepTokens) * stepTokens;
     const answer = this.#hold.grow(this.#bill.more(step));
     if (answer instanceof Promise) {
@@ -47,7 +48,11 @@ export class Meter {
     } else {
       this.blocked = answer;
     }
-    if (this.blocked !== null) return false;
+    if (this.blocked !== null) {
+      // A smaller event that would fit isn't shown either: the answer has a gap now.
+      this.#allowed = 0;
+      return false;
+    }
     this.#allowed += step;
     return true;
   }

@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { open, readFile, rename, stat, unlink, utimes } from "node:fs/promises";
 import { constants } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "./clock.ts";
 import { fileErrorCode } from "./file-ops.ts";
+import type { Log } from "./log.ts";
 import { parseOwner, type LockOwner, type ProcessTable } from "./lock-owner.ts";
 
 const heartbeatMs = 5_000;
@@ -60,6 +62,24 @@ export async function acquireLock({ path, processes, clock, onLost }: LockOption
     if (await takeOver(path, judged, mine, clock)) return hold(path, mine, clock, onLost);
   }
   throw new LockedError(path, undefined, 0);
+}
+
+/**
+ * Where the owner can't be seen from here (another container) and shows no sign of life, waits once until the lock may
+ * be taken. A live owner renews it in that time, and then this rejects with LockedError.
+ */
+export async function acquireLockPatiently(options: LockOptions, log: Log): Promise<Lock> {
+  try {
+    return await acquireLock(options);
+  } catch (error) {
+    if (!(error instanceof LockedError) || error.staleInMs === undefined) throw error;
+    log.warn(
+      { path: error.path, wait_ms: error.staleInMs },
+      "locked from elsewhere: waiting until the lock may be taken",
+    );
+    await sleep(error.staleInMs + 100);
+    return acquireLock(options);
+  }
 }
 
 interface LockState {

@@ -115,7 +115,8 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
     const { days, coversSeq } = decodeTotals(await readPlainFile(path));
     const open = new Set(days.map(({ date }) => date));
     const archived = new Map<string, UsageRow[]>();
-    for (const row of await archive.read(totalsName, allDays)) {
+    // What was archived after this snapshot will be counted again from the journal.
+    for (const row of await archive.read(totalsName, allDays, coversSeq)) {
       if (!open.has(row.day)) archived.set(row.day, [...(archived.get(row.day) ?? []), row]);
     }
     const closed = [...archived].map(([date, rows]) => {
@@ -130,10 +131,12 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
   }
 }
 
-async function addUp(users: ReadonlyMap<string, UserQuota>, options: RecoveryOptions): Promise<UsageTotals> {
-  const totals = new UsageTotals(options.keepDays);
-  if (users.size > 0) options.log.info({ users: users.size }, "adding up the totals of usage");
-  const queries = createUsageQueries({ users, totals, archive: options.archive });
+async function addUp(
+  users: ReadonlyMap<string, UserQuota>,
+  { keepDays, archive }: RecoveryOptions,
+): Promise<UsageTotals> {
+  const totals = new UsageTotals(keepDays);
+  const queries = createUsageQueries({ users, totals, archive });
   for await (const { row } of queries.usageOfAll(allDays)) totals.add(row);
   return totals;
 }

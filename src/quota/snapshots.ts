@@ -96,7 +96,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
   async function archiveClosed(name: string, history: Pick<UsageTotals, "closed" | "archived">): Promise<void> {
     const days = history.closed();
     if (days.length === 0) return;
-    await archive.append(name, days);
+    await archive.append(name, days, journal.lastSeq());
     history.archived(days);
   }
 

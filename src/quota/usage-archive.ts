@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { readPlainFile, syncFolder, writeFileAtomic } from "../lib/atomic-file.ts";
 import { shiftDate } from "../lib/dates.ts";
 import { fileErrorCode, type FileOps } from "../lib/file-ops.ts";
@@ -9,20 +10,33 @@ import type { UsageRow, UsageSpan } from "./ledger.ts";
 import type { UsageDay } from "./usage-day.ts";
 import { keptRowSchema, toKeptRow } from "./usage-row.ts";
 
+const lineSchema = keptRowSchema.extend({ seq: z.int() });
 const archiveName = /^(.+)\.jsonl$/;
 const firstDay = /^\{"day":"(\d{4}-\d{2}-\d{2})"/;
 const lineFeed = 0x0a;
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+
+interface Line {
+  readonly row: UsageRow;
+  /** The last journal record that may be counted in it. */
+  readonly seq: number;
+}
 
 /**
  * The days that are over: users/usage/NAME.jsonl, a line for each day and model. A day may come twice, where a crash
  * came between the archive and the snapshot; the last one counts.
  */
 export interface UsageArchive {
-  /** The rows of some days, in the order of days and models. `name` has been checked. */
-  read(name: string, span: UsageSpan): Promise<readonly UsageRow[]>;
-  /** Adds days, oldest first. When it resolves they are on disk. One call at a time for each name. */
-  append(name: string, days: readonly UsageDay[]): Promise<void>;
+  /**
+   * The rows of some days, in the order of days and models. `name` has been checked.
+   * @param upToSeq lines that were written after this journal record are passed over
+   */
+  read(name: string, span: UsageSpan, upToSeq?: number): Promise<readonly UsageRow[]>;
+  /**
+   * Adds days, oldest first. When it resolves they are on disk. One call at a time for each name.
+   * @param seq the last journal record that may be counted in them
+   */
+  append(name: string, days: readonly UsageDay[], seq: number): Promise<void>;
   /** All who have a file. */
   names(): Promise<readonly string[]>;
 }
@@ -41,23 +55,23 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
   /** Old lines stay for a while, so that a file is not written anew every day. */
   const slackDays = Math.ceil(keepDays / 10);
 
-  async function read(name: string, { from, to }: UsageSpan): Promise<readonly UsageRow[]> {
-    const rows = new Map<string, UsageRow>();
+  async function linesOf(name: string, { from, to }: UsageSpan, upToSeq = Infinity): Promise<readonly Line[]> {
+    const rows = new Map<string, Line>();
     const torn: number[] = [];
     const lines = (await textOf(pathOf(name))).split("\n");
     for (const [index, line] of lines.entries()) {
       const day = firstDay.exec(line)?.[1];
       if (line === "" || (day !== undefined && (day < from || day > to))) continue;
-      const row = decodeLine(line);
-      if (row === undefined) torn.push(index + 1);
-      else rows.set(`${row.day} ${row.model}`, row);
+      const decoded = decodeLine(line);
+      if (decoded === undefined) torn.push(index + 1);
+      else if (decoded.seq <= upToSeq) rows.set(`${decoded.row.day} ${decoded.row.model}`, decoded);
     }
     if (torn.length > 0) log.warn({ file: pathOf(name), lines: torn }, "passed over lines of usage that are not whole");
-    return [...rows.values()].sort(byDayAndModel);
+    return [...rows.values()].sort((a, b) => byDayAndModel(a.row, b.row));
   }
 
   async function rewrite(name: string, oldest: string, text: string): Promise<void> {
-    const kept = await read(name, { from: oldest, to: "9999-12-31" });
+    const kept = await linesOf(name, { from: oldest, to: "9999-12-31" });
     await writeFileAtomic(pathOf(name), kept.map(encodeLine).join("") + text, { ops });
   }
 
@@ -77,9 +91,9 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
   }
 
   return {
-    read,
-    async append(name, days) {
-      const text = days.flatMap(({ rows }) => rows.map(encodeLine)).join("");
+    read: async (name, span, upToSeq) => (await linesOf(name, span, upToSeq)).map(({ row }) => row),
+    async append(name, days, seq) {
+      const text = days.flatMap(({ rows }) => rows.map((row) => encodeLine({ row, seq }))).join("");
       const oldest = shiftDate(days.at(-1)?.date ?? "", -keepDays);
       const { size, day, ended } = await look(pathOf(name));
       if (size > 0 && (day === undefined || day < shiftDate(oldest, -slackDays))) return rewrite(name, oldest, text);
@@ -100,13 +114,14 @@ export function byDayAndModel(a: UsageRow, b: UsageRow): number {
   return a.model < b.model ? -1 : 1;
 }
 
-function encodeLine(row: UsageRow): string {
-  return `${JSON.stringify(toKeptRow(row))}\n`;
+function encodeLine({ row, seq }: Line): string {
+  return `${JSON.stringify({ ...toKeptRow(row), seq })}\n`;
 }
 
-function decodeLine(line: string): UsageRow | undefined {
+function decodeLine(line: string): Line | undefined {
   try {
-    return keptRowSchema.parse(JSON.parse(line));
+    const { seq, ...row } = lineSchema.parse(JSON.parse(line));
+    return { row, seq };
   } catch {
     return undefined;
   }

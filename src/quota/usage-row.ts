@@ -8,7 +8,8 @@ export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & 
   readonly outcomes: Partial<Record<UsageOutcome, number>>;
 };
 
-const outcomes = [
+/** All of them, in the order in which exports have them. */
+export const usageOutcomes = [
   "completed",
   "client_gone",
   "upstream_failed",
@@ -33,16 +34,17 @@ export const keptRowSchema = z.strictObject({
   output: counter,
   reasoning: counter,
   cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
-  outcomes: z.partialRecord(z.enum(outcomes), z.int()).default(() => ({})),
+  outcomes: z.partialRecord(z.enum(usageOutcomes), z.int()).default(() => ({})),
   estimated: counter,
   unsettled: counter,
 });
 
 /** As keptRowSchema reads it; `day` comes first. */
-export function toKeptRow(row: UsageRow): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(
-    Object.entries(row).filter(([, value]) => value !== 0 && (typeof value !== "object" || hasKeys(value as object))),
+export function toKeptRow({ day, model, ...figures }: UsageRow): Readonly<Record<string, unknown>> {
+  const kept = Object.entries(figures).filter(([, value]) =>
+    typeof value === "number" ? value !== 0 : Object.keys(value).length > 0,
   );
+  return { day, model, ...Object.fromEntries(kept) };
 }
 
 /** A row in which nothing has been counted. */
@@ -127,8 +129,4 @@ function isNothing({ requests, tokens, cost }: Charge): boolean {
 /** As the counters of periods: what is full stays full. */
 function sum(a: number, b: number): number {
   return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(a + b, Number.MAX_SAFE_INTEGER));
-}
-
-function hasKeys(value: object): boolean {
-  return Object.keys(value).length > 0;
 }

@@ -32,11 +32,6 @@ export class Attempts {
     this.#since = since;
   }
 
-  /** The last fault; null where nobody has been asked. */
-  get lastFault(): UpstreamFault | null {
-    return this.#failures.at(-1)?.fault ?? null;
-  }
-
   failed(provider: Provider, fault: UpstreamFault): void {
     this.#failures.push({ provider, fault });
   }
@@ -72,10 +67,14 @@ export class Attempts {
     return this.#faultOf(provider) !== undefined;
   }
 
-  /** What to say where nobody can be asked: the last fault, or, where nobody was, that all are limited or out. */
+  /**
+   * What to say where nobody can be asked: the last fault, or, where nobody was, that all are limited or out. That a
+   * provider doesn't know the model is said only where none has failed otherwise: the one that knows it may be back soon.
+   */
   verdict(now: number): UpstreamFault {
-    const last = this.lastFault;
-    if (last !== null) return last;
+    const known = this.#failures.findLast(({ fault }) => fault.facts.kind !== "model_unknown");
+    const last = known ?? this.#failures.at(-1);
+    if (last !== undefined) return last.fault;
     let soonestMs = Infinity;
     let limited = false;
     for (const { health } of this.#candidates) {

@@ -59,7 +59,7 @@ function readFinishReason(choices: readonly unknown[]): string | null {
  * Reads a provider's `usage` object. Zero is zero; null only where the totals are missing or not whole numbers.
  * DeepSeek tells cache hits in `prompt_cache_hit_tokens`, OpenAI in `prompt_tokens_details.cached_tokens`.
  */
-export function readUsage(usage: unknown): ReportedUsage | null {
+function readUsage(usage: unknown): ReportedUsage | null {
   if (!isRecord(usage)) return null;
   const input = usage.prompt_tokens;
   const output = usage.completion_tokens;

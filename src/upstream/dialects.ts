@@ -38,7 +38,7 @@ const openaiCodes: ReadonlyMap<string, FaultKind> = new Map<string, FaultKind>([
 ]);
 
 /** Any server that speaks OpenAI's chat format. */
-export const openai: Dialect = {
+const openai: Dialect = {
   kind: "openai",
   defaultBaseUrl: "https://api.openai.com/v1",
   defaultKeyEnv: "OPENAI_API_KEY",
@@ -48,7 +48,7 @@ export const openai: Dialect = {
 };
 
 /** DeepSeek: OpenAI's shapes; a 401 may be plain text, usage comes on the finish chunk. */
-export const deepseek: Dialect = {
+const deepseek: Dialect = {
   kind: "deepseek",
   defaultBaseUrl: "https://api.deepseek.com",
   defaultKeyEnv: "DEEPSEEK_API_KEY",
@@ -85,7 +85,7 @@ const zhipuCodes: ReadonlyMap<string, FaultKind> = new Map<string, FaultKind>([
 ]);
 
 /** Zhipu GLM. */
-export const zhipu: Dialect = {
+const zhipu: Dialect = {
   kind: "zhipu",
   defaultBaseUrl: "https://open.bigmodel.cn/api/paas/v4",
   defaultKeyEnv: "ZHIPU_API_KEY",

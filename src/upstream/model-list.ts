@@ -4,14 +4,14 @@ import { globMatcher } from "../lib/globs.ts";
 import type { Provider } from "./provider.ts";
 
 /** A model that clients may ask for. */
-export interface ListedModel {
+interface ListedModel {
   readonly id: string;
   /** The provider that is asked first for it. */
   readonly ownedBy: string;
 }
 
 /** Whether a provider answered when it was last asked for its models. */
-export interface Reachability {
+interface Reachability {
   readonly provider: string;
   readonly ok: boolean;
   /** Why not; a code or a status, nothing secret. */

@@ -44,7 +44,8 @@ describe("a refresh token", () => {
   });
 
   it("that comes again after the leeway ends the session for thief and owner, and says so in an event", async () => {
-    const { sessions, clock, events } = await useSessions(tempDir());
+    const test = await useSessions(tempDir());
+    const { sessions, clock, events } = test;
     const { refreshToken: stolen, sessionId } = await sessions.open(bob, laptop);
     const { refreshToken } = await sessions.refresh(stolen, laptop);
     clock.advance(leeway);
@@ -54,6 +55,8 @@ describe("a refresh token", () => {
     expect(events).toMatchObject([
       { type: "session.reuse_detected", user: "bob", subject: sessionId, ip: "203.0.113.9", traceId: "trace" },
     ]);
+    await test.restart();
+    expect(test.sessions.isLive(sessionId)).toBe(false);
   });
 
   it("ends no session where it was invented", async () => {

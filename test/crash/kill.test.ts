@@ -201,5 +201,8 @@ async function login(server: ServerProcess, username: string): Promise<string> {
 }
 
 function body(fields: object): string {
-  return JSON.stringify({ ...fields, messages: [{ role: "user", content: "Tell me of crashes and of what survives." }] });
+  return JSON.stringify({
+    ...fields,
+    messages: [{ role: "user", content: "Tell me of crashes and of what survives." }],
+  });
 }

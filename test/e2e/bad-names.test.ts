@@ -11,7 +11,7 @@ import { alicePassword, post, startProxy, userFile, type RunningProxy } from "..
 /** All files below a folder with their content, but for what every proxy keeps changing. */
 async function filesOf(folder: string): Promise<Record<string, string>> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile() && !/\/(journal|logs)(\/|$)/.test(entry.parentPath));
+  const files = entries.filter((entry) => entry.isFile() && !/\/(journal|logs|usage)(\/|$)/.test(entry.parentPath));
   const texts = files.map(async ({ parentPath, name }) => {
     const path = join(parentPath, name);
     // The probe of /healthz may come and go.

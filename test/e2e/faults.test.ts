@@ -9,7 +9,7 @@ import { alicePassword, bearer, startProxy, userFile, type RunningProxy } from "
 const messages = [{ role: "user", content: "hello" }];
 const config = `
 [timeouts]
-idle_seconds = 0.4
+idle_seconds = 1
 [retry]
 attempts = 2
 base_ms = 1
@@ -85,7 +85,7 @@ describe("every fault of a provider", () => {
 
   beforeAll(async () => {
     simulator = await createSimulator({ firstTokenMs: 0, tokensPerSecond: 200, keepAliveMs: 20 });
-    const times = "[timeouts]\nfirst_byte_seconds = 0.4\nfirst_event_seconds = 0.5\n";
+    const times = "[timeouts]\nfirst_byte_seconds = 1.2\nfirst_event_seconds = 1.2\n";
     proxy = await startProxy({ upstreamUrl: simulator.url, config: config.replace("[timeouts]\n", times) });
     token = await proxy.login();
   });

@@ -40,9 +40,10 @@ describe("a client that leaves", () => {
     ["to drain", { config: drain }],
     ["to drain where tokens are limited", {}],
   ])("in the middle pays exactly what is reported in the end: told %s", async (_, options) => {
-    const { call, client, used, logged } = await chatting(options);
-    client.leave();
-    await client.ended;
+    const { call, client, used, logged, away } = await chatting(options);
+    await away(() => {
+      client.leave();
+    });
     await call.delta("two");
     await call.finish(usage);
     expect(await logged()).toMatchObject({ outcome: "client_gone", requests: weight, estimated: false });
@@ -65,22 +66,24 @@ describe("a client that leaves", () => {
   });
 
   it("just before the usage chunk pays exactly all the same", async () => {
-    const { call, client, used, logged } = await chatting({ config: drain });
+    const { call, client, used, logged, away } = await chatting({ config: drain });
     await call.delta("the end.");
     await client.nextEvent();
-    client.leave();
-    await client.ended;
+    await away(() => {
+      client.leave();
+    });
     await call.finish(usage);
     expect(await logged()).toMatchObject({ outcome: "client_gone", estimated: false });
     expect(await used()).toEqual(priced(50, 9));
   });
 
   it.each([drain, cancel])("after the usage chunk pays exactly, whatever the policy: %j", async (config) => {
-    const { call, client, used, logged } = await chatting({ config });
+    const { call, client, used, logged, away } = await chatting({ config });
     await call.event({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }], usage });
     await client.nextEvent();
-    client.leave();
-    await client.ended;
+    await away(() => {
+      client.leave();
+    });
     if (config === drain) await call.done();
     await call.closed;
     expect(await logged()).toMatchObject({ outcome: "client_gone", requests: weight, estimated: false });
@@ -96,8 +99,9 @@ describe("a client that leaves", () => {
     const call = await billed.upstream.next();
     await call.delta("one");
     await expect.poll(() => billed.used().catch((error: unknown) => String(error))).toContain("running");
-    leave();
-    await expect(opening).rejects.toThrow();
+    const left = expect(opening).rejects.toThrow();
+    await billed.away(leave);
+    await left;
     await call.delta("two");
     await call.finish(usage);
     expect(await billed.logged()).toMatchObject({ outcome: "client_gone", estimated: false });
@@ -116,12 +120,16 @@ describe("an answer that nobody reads any more is followed", () => {
   });
 
   it("no further than drain_tokens", async () => {
-    const { call, client, used, logged } = await chatting({ config: `${drain}drain_seconds = 60\ndrain_tokens = 5\n` });
-    client.leave();
-    await client.ended;
+    const { call, client, used, logged, away } = await chatting({
+      config: `${drain}drain_seconds = 60\ndrain_tokens = 5\n`,
+    });
+    await away(() => {
+      client.leave();
+    });
     let sent = 1;
     while (!call.left && sent < 10_000) {
-      await call.delta("on and on").catch(() => undefined);
+      await Promise.race([call.delta("on and on").catch(() => undefined), call.closed]);
+      await new Promise(setImmediate);
       sent++;
     }
     expect(call.left).toBe(true);
@@ -133,9 +141,10 @@ describe("an answer that nobody reads any more is followed", () => {
   });
 
   it("to its breaking off, which then is no reason to give the charge back", async () => {
-    const { call, client, used, logged } = await chatting({ config: drain });
-    client.leave();
-    await client.ended;
+    const { call, client, used, logged, away } = await chatting({ config: drain });
+    await away(() => {
+      client.leave();
+    });
     call.reset();
     expect(await logged()).toMatchObject({ outcome: "client_gone", requests: weight, estimated: true });
     expect(await used()).toEqual(priced(estimatedPrompt(true), 1));

@@ -126,7 +126,14 @@ describe("the program that is told to stop", () => {
       expect(totalOnDisk(folder)).toEqual(totals);
       expect(logged().sort((a, b) => Number(a.estimated) - Number(b.estimated))).toMatchObject([
         { outcome: "completed", requests: 3, input_tokens: 9, output_tokens: 2, estimated: false },
-        { outcome: "shutdown", requests: 3, input_tokens: prompt, output_tokens: 2, estimated: true, code: "shutting_down" },
+        {
+          outcome: "shutdown",
+          requests: 3,
+          input_tokens: prompt,
+          output_tokens: 2,
+          estimated: true,
+          code: "shutting_down",
+        },
       ]);
       // What is in the journal is in the snapshots, so it need not be read.
       rmSync(join(folder, "users", "journal"), { recursive: true });

@@ -99,7 +99,7 @@ function byDay(rows: readonly UsageRow[]): (string | number)[][] {
   for (const row of rows) {
     if (row.model !== "adjust") expect(row.input + row.output).toBe(row.tokens);
     const [requests = 0, tokens = 0, cny = 0, usd = 0, unsettled = 0] = days.get(row.day) ?? [];
-    const costs = [cny + (row.cost["CNY"] ?? 0), usd + (row.cost["USD"] ?? 0)];
+    const costs = [cny + (row.cost.CNY ?? 0), usd + (row.cost.USD ?? 0)];
     days.set(row.day, [requests + row.requests, tokens + row.tokens, ...costs, unsettled + row.unsettled]);
   }
   return [...days].map(([day, sums]) => [day, ...sums]);
@@ -216,7 +216,7 @@ describe("the ledger", () => {
         await world.crash(0);
         rmSync(folder, { recursive: true });
       }),
-      { numRuns: 60 },
+      { numRuns: 60, endOnFailure: true },
     );
   });
 });

@@ -72,6 +72,23 @@ describe("snapshots", () => {
       [total.cost]
       CNY = 123
 
+      [[history]]
+      day = "2026-11-22"
+      start = "2026-11-21T16:00:00.000Z"
+      end = "2026-11-22T16:00:00.000Z"
+
+      [[history.models]]
+      model = "deepseek-chat"
+      requests = 1
+      tokens = 70
+      input = 70
+
+      [history.models.cost]
+      CNY = 123
+
+      [history.models.outcomes]
+      completed = 1
+
       "
     `);
   });
@@ -141,6 +158,6 @@ describe("snapshots", () => {
     const log = createCapturedLog();
     await openTestLedger(folder, createManualClock(start), { log });
     expect(log.lines).toMatchObject([{ level: "warn", facts: { file: join(folder, "Alice.quota.toml") } }]);
-    expect(readdirSync(folder).sort()).toEqual(["Alice.quota.toml", "journal"]);
+    expect(readdirSync(folder).sort()).toEqual(["Alice.quota.toml", "journal", "usage"]);
   });
 });

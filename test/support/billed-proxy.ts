@@ -31,6 +31,8 @@ export interface BilledProxy {
   used(): Promise<readonly number[]>;
   /** The one chat in the behaviour log; waits for it. */
   logged(): Promise<ChatLine>;
+  /** Makes a client go away, and waits until the proxy has noticed. */
+  away(leave: () => void): Promise<void>;
 }
 
 /** Nano-yuan per token, by which `priced` works. */
@@ -41,10 +43,7 @@ export const weight = 2;
 /** What so many tokens cost: [requests, tokens, nano-yuan]. */
 export function priced(input: number, output: number, { cached = 0, reasoning = 0 } = {}): readonly number[] {
   const cost =
-    cached * nano.hit +
-    (input - cached) * nano.miss +
-    (output - reasoning) * nano.said +
-    reasoning * nano.thought;
+    cached * nano.hit + (input - cached) * nano.miss + (output - reasoning) * nano.said + reasoning * nano.thought;
   return [weight, input + output, cost];
 }
 
@@ -107,7 +106,12 @@ ${config}`,
     let line: ChatLine | undefined;
     await eventually(async () => {
       const files = await Promise.all((await readdir(folder)).map((name) => readFile(join(folder, name), "utf8")));
-      const lines = files.flatMap((text) => text.trim().split("\n").map((each) => JSON.parse(each) as ChatLine));
+      const lines = files.flatMap((text) =>
+        text
+          .trim()
+          .split("\n")
+          .map((each) => JSON.parse(each) as ChatLine),
+      );
       const chats = lines.filter(({ event }) => event === "chat.finished");
       if (chats.length !== 1) throw new Error(`${chats.length} chats are in the behaviour log`);
       line = chats[0];
@@ -116,9 +120,25 @@ ${config}`,
     return line;
   }
 
+  function connections(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      proxy.server.app.server.getConnections((error, count) => {
+        if (error === null) resolve(count);
+        else reject(error);
+      });
+    });
+  }
+
   return {
     proxy,
     upstream,
+    async away(leave) {
+      const before = await connections();
+      leave();
+      await eventually(async () => {
+        if ((await connections()) >= before) throw new Error("the proxy hasn't noticed that its client has left");
+      });
+    },
     open: () => openStream(`${proxy.url}/chat/completions`, { headers: bearer(token), body: chatBody(true) }),
     collect: () => post(`${proxy.url}/chat/completions`, chatBody(false), bearer(token)),
     async used() {

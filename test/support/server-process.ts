@@ -52,7 +52,11 @@ export function compiledServer(): string {
     .filter((name) => name.endsWith(".ts"))
     .sort();
   const hash = createHash("sha256");
-  for (const file of files) hash.update(`${file}\0`).update(readFileSync(join(src, file))).update("\0");
+  for (const file of files)
+    hash
+      .update(`${file}\0`)
+      .update(readFileSync(join(src, file)))
+      .update("\0");
   const folder = join(cache, hash.digest("hex").slice(0, 16));
   if (existsSync(folder)) return folder;
   mkdirSync(cache, { recursive: true });
@@ -114,7 +118,8 @@ export function spawnServer({ code, folder, env = {}, under = [] }: ServerStart)
     kill: (signal) => void child.kill(signal),
     logged: (event) =>
       eventually(() => {
-        if (!lines.some((line) => eventOf(line) === event)) throw new Error(`not logged: ${event}\n${lines.join("\n")}`);
+        if (!lines.some((line) => eventOf(line) === event))
+          throw new Error(`not logged: ${event}\n${lines.join("\n")}`);
       }),
   };
 }

@@ -145,6 +145,17 @@ describe("asking again", () => {
     expect(second.health.breaker.state(systemClock.monotonic())).toBe("closed");
   });
 
+  it("says how the provider that knows the model has failed, not that another one doesn't know it", async () => {
+    const [broken, other] = [await serve(refuse(500)), await serve(refuse(404))];
+    const providers = [open("a", { baseUrl: broken.url }), open("b", { baseUrl: other.url })];
+    const fault = await faultOf(setUp({ attempts: 2 }).ask(providers));
+    expect(fault).toMatchObject({ attempts: 2, provider: "a", facts: { kind: "server_error" } });
+    const [unknown] = providers.slice(1);
+    expect(await faultOf(setUp().ask(unknown === undefined ? [] : [unknown]))).toMatchObject({
+      facts: { kind: "model_unknown" },
+    });
+  });
+
   it("alerts where a key is refused or an account is empty, and takes the next key", async () => {
     const { url } = await serve((response, request) => {
       const key = request.headers.authorization;

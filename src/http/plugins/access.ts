@@ -4,11 +4,15 @@ import type { Account } from "../../accounts/account-schema.ts";
 import type { ApiKey } from "../../accounts/api-key.ts";
 import type { Origin } from "../../accounts/sessions.ts";
 import { AppError } from "../../errors.ts";
+import { createIpList, type IpList } from "../../lib/ip-list.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** Who may use the route: anyone, or users with an access token or an API key. Absent: with an access token only. */
-    access?: "public" | "api_key";
+    /**
+     * Who may use the route: anyone, users with an access token or an API key, or admins (and auditors, where it only
+     * reads) from an allowed address. Absent: users with an access token.
+     */
+    access?: "public" | "api_key" | "admin";
     /** Whether the route is open to who has logged in with a one-time password. */
     beforePasswordChange?: boolean;
   }
@@ -26,8 +30,14 @@ type Identify = (credential: string, ip: string) => Identity;
 /**
  * Every route needs an access token unless it says otherwise: whoever forgets to say anything has built a closed door.
  * Runs before the body is read.
+ *
+ * @param adminAddresses from where admin routes may be used; by default from nowhere
  */
-export function registerAccess(app: FastifyInstance, identify: Identify): void {
+export function registerAccess(
+  app: FastifyInstance,
+  identify: Identify,
+  adminAddresses: IpList = createIpList([]),
+): void {
   app.decorateRequest("apiKey", null);
   app.decorateRequest("sessionId", null);
   app.addHook("onRequest", (request, _reply, next) => {
@@ -48,11 +58,18 @@ export function registerAccess(app: FastifyInstance, identify: Identify): void {
       if (account.must_change_password === true && !beforePasswordChange) {
         throw new AppError("password_change_required");
       }
+      if (access === "admin") checkAdmin(request, account, adminAddresses);
       next();
     } catch (error) {
       next(error instanceof Error ? error : new Error(String(error)));
     }
   });
+}
+
+function checkAdmin({ method, ip }: FastifyRequest, { roles }: Account, addresses: IpList): void {
+  const reads = method === "GET" || method === "HEAD";
+  if (!roles.includes("admin") && !(reads && roles.includes("auditor"))) throw new AppError("forbidden");
+  if (!addresses.has(ip)) throw new AppError("address_not_allowed");
 }
 
 /** The account of a request that has passed the access check. */

@@ -1,0 +1,39 @@
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { CommandIo } from "./this-process.ts";
+
+/** The command line makes no sense; the usage is shown with it. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+/** Reads options and positional arguments. Throws UsageError. */
+export function parseCommandLine<O extends Options>(argv: readonly string[], options: O) {
+  try {
+    return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/**
+ * Runs a command and turns what it throws into a line for the operator.
+ *
+ * @param work answers with the exit code
+ * @returns the exit code: that of `work`, 1 where it threw, 2 for wrong usage
+ */
+export async function runCommand(
+  io: Pick<CommandIo, "err">,
+  usage: string,
+  work: () => Promise<number>,
+): Promise<number> {
+  try {
+    return await work();
+  } catch (error) {
+    io.err(`error: ${error instanceof Error ? error.message : String(error)}`);
+    if (!(error instanceof UsageError)) return 1;
+    io.err(usage);
+    return 2;
+  }
+}

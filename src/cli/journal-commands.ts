@@ -1,0 +1,172 @@
+import { join, resolve } from "node:path";
+import { loadConfig } from "../config/load.ts";
+import { systemClock } from "../lib/clock.ts";
+import { readJournal, type JournalContent } from "../lib/journal-folder.ts";
+import { JournalDamage } from "../lib/journal-reader.ts";
+import { acquireLock } from "../lib/lock-file.ts";
+import { formatNano } from "../lib/money.ts";
+import { decodeLedgerRecord } from "../quota/charge-record.ts";
+import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
+import { carryOut, planSalvage, type SalvagePlan } from "./journal-salvage.ts";
+import type { CommandIo } from "./this-process.ts";
+
+const usage = `Usage: npm run journal -- COMMAND [OPTIONS]
+
+  verify   read the journal as a start would, and say what is in it
+  dump     all records as lines of JSON         --user NAME
+  repair   show what a damaged journal has lost  --yes  write it anew without that, keeping the old files
+
+--users DIR says where the users folder is; else --config FILE, as for npm start. verify and dump change nothing and
+may run beside the server; repair needs it stopped.`;
+
+const options = {
+  users: { type: "string" },
+  config: { type: "string" },
+  user: { type: "string" },
+  yes: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+/**
+ * Runs one command of `npm run journal`.
+ *
+ * @param argv the arguments after the program's name
+ * @returns the exit code: 0 all is well, 1 damage or failure, 2 wrong usage
+ */
+export function runJournalCli(argv: readonly string[], io: CommandIo): Promise<number> {
+  return runCommand(io, usage, async () => {
+    const { values, positionals } = parseCommandLine(argv, options);
+    if (values.help === true) {
+      io.out(usage);
+      return 0;
+    }
+    const [command, ...rest] = positionals;
+    if (rest.length > 0) throw new UsageError(`${command ?? ""} takes no further word`);
+    const usersDir = values.users === undefined ? usersOf(values.config, io) : resolve(io.cwd, values.users);
+    const folder = join(usersDir, "journal");
+    if (command === "verify") return verify(folder, io);
+    if (command === "dump") return dump(folder, values.user, io);
+    if (command === "repair") return repair(usersDir, values.yes === true, io);
+    throw new UsageError(command === undefined ? "say what to do" : `there is no command "${command}"`);
+  });
+}
+
+function usersOf(configFile: string | undefined, io: CommandIo): string {
+  const { config, folder } = loadConfig(configFile, io.env, io.cwd);
+  return resolve(folder, config.storage.users_dir);
+}
+
+function verify(folder: string, io: CommandIo): number {
+  const kinds = new Map<string, number>();
+  const users = new Set<string>();
+  let [first, last] = [0, 0];
+  const content = readAll(folder, io, (seq, payload) => {
+    const record = decodeLedgerRecord(payload);
+    const kind = record?.kind ?? "probe";
+    kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+    if (record !== undefined) users.add(record.user);
+    first ||= seq;
+    last = seq;
+  });
+  if (content === undefined) return 1;
+  const { records, segments, torn } = content;
+  const numbers = records === 0 ? "" : `, numbers ${first} to ${last}`;
+  io.out(`${folder}: ${records} records in ${segments.length} files${numbers}, of ${users.size} users`);
+  for (const [kind, count] of kinds) io.out(`  ${kind.padEnd(8)}${count}`);
+  if (torn !== undefined) {
+    io.out(
+      `${torn.file}: ${torn.bytes} bytes from byte ${torn.offset} on are an interrupted write that was never ` +
+        "acknowledged; the next start cuts them off",
+    );
+  }
+  return 0;
+}
+
+function dump(folder: string, user: string | undefined, io: CommandIo): number {
+  const content = readAll(folder, io, (seq, payload) => {
+    const record = decodeLedgerRecord(payload);
+    if (record === undefined || (user !== undefined && record.user !== user)) return;
+    io.out(JSON.stringify(readable({ seq, ...record })));
+  });
+  return content === undefined ? 1 : 0;
+}
+
+/** Undefined, with the reason said, where the journal is damaged. */
+function readAll(
+  folder: string,
+  io: CommandIo,
+  onRecord: (seq: number, payload: string) => void,
+): JournalContent | undefined {
+  try {
+    return readJournal(folder, onRecord);
+  } catch (error) {
+    if (!(error instanceof JournalDamage)) throw error;
+    io.err(`error: ${error.message}`);
+    io.err("npm run journal -- repair shows what can be saved.");
+    return undefined;
+  }
+}
+
+/** A record in the words of the outside: snake case, times as text, costs in units of their currency. */
+function readable(value: object): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(value).map(([key, inner]: [string, unknown]) => [
+    key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    readableValue(key, inner),
+  ]);
+  return Object.fromEntries(entries) as Record<string, unknown>;
+}
+
+function readableValue(key: string, value: unknown): unknown {
+  if (typeof value === "object" && value !== null) return readable(value);
+  if (typeof value !== "number") return value;
+  if (key === "at" || key === "settledAt") return new Date(value).toISOString();
+  return key === "cost" ? formatNano(value) : value;
+}
+
+async function repair(usersDir: string, isMeant: boolean, io: CommandIo): Promise<number> {
+  const folder = join(usersDir, "journal");
+  const lock = await acquireLock({
+    path: join(usersDir, ".lock"),
+    processes: io.processes,
+    clock: systemClock,
+    onLost: () => {
+      io.err("warning: another instance has taken the users folder");
+    },
+  });
+  try {
+    if (isSound(folder)) {
+      io.out(`${folder}: there is nothing to repair`);
+      return 0;
+    }
+    const plan = await planSalvage(folder, decodeLedgerRecord);
+    show(plan, isMeant, io);
+    if (!isMeant) {
+      io.out("Nothing has been changed. Add --yes to do it.");
+      return 1;
+    }
+    const suffix = `.damaged-${new Date(systemClock.now()).toISOString().replace(/[-:]|\.\d+/g, "")}`;
+    for (const file of await carryOut(folder, plan, suffix)) io.out(`kept aside: ${file}`);
+    return verify(folder, io);
+  } finally {
+    await lock.release();
+  }
+}
+
+function isSound(folder: string): boolean {
+  try {
+    readJournal(folder, (_seq, payload) => decodeLedgerRecord(payload));
+    return true;
+  } catch (error) {
+    if (error instanceof JournalDamage) return false;
+    throw error;
+  }
+}
+
+/** Lines may hold anything now, so they are shown as JSON. */
+function show({ kept, lost, rewrites }: SalvagePlan, isMeant: boolean, io: CommandIo): void {
+  for (const { file, offset, bytes, reason, text } of lost) {
+    io.out(`lost: ${file}, byte ${offset}, ${bytes} bytes: ${reason}: ${JSON.stringify(text)}`);
+  }
+  io.out(`${kept} records ${isMeant ? "are" : "would be"} kept, ${lost.length} lines given up`);
+  for (const { file } of rewrites) io.out(`${isMeant ? "written" : "to be written"} anew: ${file}`);
+}

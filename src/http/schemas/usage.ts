@@ -1,0 +1,99 @@
+import { z } from "zod";
+import { csvLine } from "../../lib/csv.ts";
+import { formatNano } from "../../lib/money.ts";
+import { usageOutcomes } from "../../quota/usage-row.ts";
+import { usageKeys, type UsageBy, type UsageLine } from "../../quota/usage-sums.ts";
+
+const span = {
+  from: z.iso.date().optional().describe("First day, in the quota's time zone. Default: 29 days before `to`."),
+  to: z.iso.date().optional().describe("Last day. Default: today."),
+};
+
+export const myUsageQuery = z.strictObject({
+  ...span,
+  by: z.enum(["day", "model", "both"]).default("day").describe("What the rows are told apart by."),
+});
+
+export const usageQuery = z.strictObject({
+  ...span,
+  user: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "expected a user name")
+    .optional()
+    .describe("Only this user. Absent: all together, or each where `by` says so."),
+  by: z
+    .enum(["day", "model", "both", "user", "all"])
+    .default("day")
+    .describe("What the rows are told apart by; `all` is user, day and model."),
+  format: z.enum(["json", "csv"]).default("json"),
+});
+
+const amount = z.int();
+
+const usageRow = z.object({
+  user: z.string().optional(),
+  day: z.iso.date().optional(),
+  model: z.string().optional().describe('"adjust" for changes by hand.'),
+  requests: amount.describe("As charged: times the model's weight."),
+  tokens: amount.describe("As charged."),
+  input_tokens: amount,
+  cached_tokens: amount.describe("Part of the input."),
+  output_tokens: amount,
+  reasoning_tokens: amount.describe("Part of the output."),
+  costs: z.array(z.object({ cost: z.string().describe("A decimal, exact."), currency: z.string() })),
+  outcomes: z.partialRecord(z.enum(usageOutcomes), amount).describe("How many chats ended in which way."),
+  estimated_requests: amount.describe("Chats whose figures are estimates, unsettled ones included."),
+  unsettled_requests: amount.describe("Chats that are charged and running, or lost with the process."),
+});
+
+export const usageAnswer = z.object({
+  from: z.iso.date(),
+  to: z.iso.date(),
+  timezone: z.string(),
+  rows: z.array(usageRow),
+});
+
+/** A line as JSON has it, with the keys that `by` tells lines apart by. */
+export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeof usageRow> {
+  const keys = usageKeys[by];
+  const costs = Object.entries(row.cost).map(([currency, nano]) => ({ cost: formatNano(nano), currency }));
+  return {
+    ...(user === undefined ? {} : { user }),
+    ...(keys.includes("day") ? { day: row.day } : {}),
+    ...(keys.includes("model") ? { model: row.model } : {}),
+    requests: row.requests,
+    tokens: row.tokens,
+    input_tokens: row.input,
+    cached_tokens: row.cached,
+    output_tokens: row.output,
+    reasoning_tokens: row.reasoning,
+    costs,
+    outcomes: row.outcomes,
+    estimated_requests: row.estimated,
+    unsettled_requests: row.unsettled,
+  };
+}
+
+/** The first line of CSV. */
+export const usageHead = csvLine([
+  ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
+  ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
+]);
+
+/**
+ * A line as CSV has it. One with several currencies becomes several, of which only the first has the counts, so that
+ * each column can be added up.
+ */
+export function toUsageCsv({ user = "", row }: UsageLine): string {
+  const [first = ["", 0] as const, ...others] = Object.entries(row.cost);
+  const names = [user, row.day, row.model];
+  const counts = [
+    ...[row.requests, row.tokens, row.input, row.cached, row.output, row.reasoning, row.estimated, row.unsettled],
+    ...usageOutcomes.map((outcome) => row.outcomes[outcome] ?? 0),
+  ];
+  const costs = ([currency, nano]: readonly [string, number]): string[] => [formatNano(nano), currency];
+  return (
+    csvLine([...names, ...counts, ...costs(first)]) +
+    others.map((other) => csvLine([...names, ...counts.map(() => 0), ...costs(other)])).join("")
+  );
+}

@@ -1,0 +1,169 @@
+import { afterEach, describe, expect, it } from "vitest";
+import type { Clock } from "../../src/lib/clock.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { answerOf, expectRefusal } from "../support/refusals.ts";
+import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
+
+const dayMs = 86_400_000;
+const prices = `[[models.prices]]
+models = ["*"]
+currency = "CNY"
+cache_hit = 1
+cache_miss = 1
+output = 1
+`;
+
+interface Row {
+  readonly user?: string;
+  readonly day?: string;
+  readonly model?: string;
+  readonly requests: number;
+  readonly tokens: number;
+  readonly costs: readonly { readonly cost: string; readonly currency: string }[];
+}
+
+interface Usage {
+  readonly from: string;
+  readonly to: string;
+  readonly rows: readonly Row[];
+}
+
+describe("usage", () => {
+  let proxy: RunningProxy | undefined;
+  /** Noon in Shanghai. */
+  let now = 0;
+  const clock: Clock = { now: () => now, monotonic: systemClock.monotonic };
+
+  afterEach(() => proxy?.dispose());
+
+  async function start(config = ""): Promise<RunningProxy> {
+    now = Date.parse("2026-11-22T04:00:00Z");
+    const users = {
+      alice: userFile("alice", alicePassword),
+      bob: userFile("bob", alicePassword),
+      boss: userFile("boss", alicePassword, 'roles = ["admin"]\n'),
+      eve: userFile("eve", alicePassword, 'roles = ["auditor"]\n'),
+    };
+    return (proxy = await startProxy({ config: prices + config, users, clock }));
+  }
+
+  async function chat({ url, login }: RunningProxy, user: string, model = "sim-fast"): Promise<void> {
+    const body = { model, stream: false, messages: [{ role: "user", content: "hi" }] };
+    const answer = await post(`${url}/chat/completions`, body, bearer(await login(user)));
+    expect(answer.status).toBe(200);
+    await answer.text();
+  }
+
+  async function get({ url, login }: RunningProxy, user: string, path: string): Promise<Response> {
+    return fetch(url + path, { headers: bearer(await login(user)) });
+  }
+
+  async function usage(running: RunningProxy, user: string, path: string): Promise<Usage> {
+    const answer = await get(running, user, path);
+    expect(answer.status).toBe(200);
+    return (await answer.json()) as Usage;
+  }
+
+  it("of the caller is told by day, by model, or by both, with exact costs as text", async () => {
+    const running = await start();
+    await chat(running, "alice");
+    now += dayMs;
+    await chat(running, "alice");
+    await chat(running, "alice", "sim-chat");
+    await chat(running, "bob");
+    const byDay = await usage(running, "alice", "/auth/usage");
+    expect(byDay).toMatchObject({ from: "2026-10-25", to: "2026-11-23", timezone: "Asia/Shanghai" });
+    expect(byDay.rows).toMatchObject([
+      { day: "2026-11-22", requests: 1, outcomes: { completed: 1 }, estimated_requests: 0, unsettled_requests: 0 },
+      { day: "2026-11-23", requests: 2 },
+    ]);
+    for (const { tokens, costs } of byDay.rows) {
+      expect(tokens).toBeGreaterThan(0);
+      // One yuan a million tokens.
+      expect(costs).toEqual([{ cost: `0.${String(tokens).padStart(6, "0")}`.replace(/0+$/, ""), currency: "CNY" }]);
+    }
+    const byModel = await usage(running, "alice", "/auth/usage?by=model&from=2026-11-01");
+    expect(byModel.rows).toMatchObject([
+      { model: "sim-chat", requests: 1 },
+      { model: "sim-fast", requests: 2 },
+    ]);
+    expect((await usage(running, "alice", "/auth/usage?by=both&from=2026-11-23&to=2026-11-23")).rows).toHaveLength(2);
+  });
+
+  it.each([
+    ["/auth/usage?from=2026-11-31", "from"],
+    ["/auth/usage?from=yesterday", "from"],
+    ["/auth/usage?from=2026-11-23&to=2026-11-22", "from"],
+    ["/auth/usage?from=2026-01-01&to=2026-11-22", "from"],
+    ["/auth/usage?by=hour", "by"],
+    ["/admin/usage?user=../x", "user"],
+    ["/admin/usage?format=xml", "format"],
+  ])("asked for as %s is refused", async (path, param) => {
+    const running = await start();
+    const answer = await get(running, "boss", path);
+    expect(answer.status).toBe(400);
+    expect(await answer.json()).toMatchObject({ error: { code: "invalid_request", param } });
+  });
+
+  it("of others is for admins and auditors alone, from allowed addresses alone", async () => {
+    const running = await start();
+    await chat(running, "alice");
+    for (const user of ["boss", "eve"]) {
+      expect((await usage(running, user, "/admin/usage?user=alice")).rows).toMatchObject([
+        { user: "alice", requests: 1 },
+      ]);
+    }
+    expectRefusal(running, await answerOf(await get(running, "alice", "/admin/usage")), "forbidden");
+    await running.dispose();
+    const elsewhere = await start('[admin]\nallow = ["203.0.113.7"]\n');
+    expectRefusal(elsewhere, await answerOf(await get(elsewhere, "boss", "/admin/usage")), "address_not_allowed");
+  });
+
+  it("of all is told together, by user, and in full", async () => {
+    const running = await start();
+    for (const user of ["alice", "bob", "alice"]) await chat(running, user);
+    expect((await usage(running, "boss", "/admin/usage")).rows).toMatchObject([{ day: "2026-11-22", requests: 3 }]);
+    expect((await usage(running, "boss", "/admin/usage?by=user")).rows).toMatchObject([
+      { user: "alice", requests: 2 },
+      { user: "bob", requests: 1 },
+    ]);
+    expect((await usage(running, "boss", "/admin/usage?by=all")).rows).toMatchObject([
+      { user: "alice", day: "2026-11-22", model: "sim-fast", requests: 2 },
+      { user: "bob", day: "2026-11-22", model: "sim-fast", requests: 1 },
+    ]);
+    expect((await usage(running, "boss", "/admin/usage?user=nobody")).rows).toEqual([]);
+  });
+
+  it("comes as CSV that no spreadsheet runs, and changes by hand with it", async () => {
+    const running = await start();
+    await chat(running, "alice");
+    const note = { reason: "sorry", by: "boss" };
+    await running.services.ledger.adjust("alice", { requests: -1, tokens: 0, cost: -5, currency: "CNY" }, note);
+    const hold = await running.services.ledger.reserve({
+      ...{ user: "bob", limits: [], requestId: "r", model: "=1+1" },
+      upperBound: { requests: 1, tokens: 0, cost: 0, currency: "CNY" },
+    });
+    await hold.commit({ requests: 1, tokens: 0, cost: 0, currency: "CNY" });
+    const answer = await get(running, "boss", "/admin/usage?by=all&format=csv");
+    expect(answer.headers.get("content-type")).toBe("text/csv; charset=utf-8");
+    expect(answer.headers.get("content-disposition")).toContain("usage_2026-10-24_2026-11-22.csv");
+    const [head, ...lines] = (await answer.text()).split("\r\n");
+    expect(head).toMatch(/^user,day,model,requests,tokens,.*,cost,currency$/);
+    expect(lines[0]).toMatch(/^alice,2026-11-22,adjust,-1,0,.*,-0.000000005,CNY$/);
+    expect(lines[1]).toMatch(/^alice,2026-11-22,sim-fast,1,\d+,.*,0\.\d+,CNY$/);
+    expect(lines[2]).toMatch(/^bob,2026-11-22,'=1\+1,1,0,/);
+    expect(lines.slice(3)).toEqual([""]);
+  });
+
+  it("is the same after a restart", async () => {
+    const running = await start();
+    await chat(running, "alice");
+    const before = await usage(running, "boss", "/admin/usage?by=all");
+    await running.stop();
+    proxy = await startProxy({ config: prices, folder: running.folder, clock });
+    expect(await usage(proxy, "boss", "/admin/usage?by=all")).toEqual(before);
+    expect((await usage(proxy, "alice", "/auth/usage?by=both")).rows).toMatchObject([
+      { model: "sim-fast", requests: 1 },
+    ]);
+  });
+});

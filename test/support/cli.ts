@@ -1,0 +1,28 @@
+import { hostname } from "node:os";
+import { createProcessTable } from "../../src/lib/lock-owner.ts";
+import type { CommandIo } from "../../src/cli/this-process.ts";
+
+/** What a command did. */
+export interface CommandResult {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command in this process, as if it had been started in `cwd`. */
+export async function runCli(
+  run: (argv: readonly string[], io: CommandIo) => Promise<number>,
+  argv: readonly string[],
+  cwd: string,
+): Promise<CommandResult> {
+  const [out, err]: [string[], string[]] = [[], []];
+  const code = await run(argv, {
+    env: {},
+    cwd,
+    processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
+    readStdin: () => Promise.resolve(""),
+    out: (line) => out.push(line),
+    err: (line) => err.push(line),
+  });
+  return { code, out: out.join("\n"), err: err.join("\n") };
+}
