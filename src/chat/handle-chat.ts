@@ -147,7 +147,8 @@ export function createChat(deps: ChatDeps): Chat {
   /** What the client sees of the ending. */
   function answer(run: ChatRun, ending: Ending): void {
     const { client } = run.call;
-    if (ending.error?.code === "internal_error") {
+    // Where the caller answers, it logs as well.
+    if (client.opened && ending.error?.code === "internal_error") {
       deps.log.error({ trace_id: client.traceId, err: ending.error.cause }, "a chat failed for a reason of our own");
     }
     if (client.opened) client.finish(ending.error);

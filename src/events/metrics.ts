@@ -27,6 +27,8 @@ const firstEventBuckets = [
   0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600,
 ];
 const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
+/** Endings without an error for anybody to read. A shutdown has one: it counts as shutting_down. */
+const departures = ["client_gone", "reader_stalled"];
 const limitRules = ["global", "concurrency"];
 const tokenKinds = ["input", "cached", "output", "reasoning"] as const;
 /** Takes the place of a label value that is not in its fixed set, so that nothing from outside can add series. */
@@ -42,8 +44,9 @@ export function createMetrics({ providers, figures, processMetrics }: MetricsOpt
   if (processMetrics) collectDefaultMetrics({ register: registry });
   registerFigures(registry, figures);
 
-  const requests = tallies(["ok", ...Object.keys(errorTable)], (code) => ({
-    status: code === "ok" ? "ok" : "error",
+  const requests = tallies(["ok", ...departures, ...Object.keys(errorTable)], (code) => ({
+    // A client that leaves is no failure of the proxy; one that is cut off hasn't got its answer.
+    status: code === "ok" || code === "client_gone" ? "ok" : "error",
     code,
   }));
   const logins = tallies(["success", "failure", "blocked"], (result) => ({ result }));

@@ -1,7 +1,7 @@
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../lib/sse-scanner.ts";
 import { mayHoldFacts, readChunkFacts, type ChunkFacts } from "./chunk-facts.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
-import { withoutSecret } from "./error-answer.ts";
+import { readErrorBody, withoutSecret } from "./error-answer.ts";
 import type { Provider, ReportedUsage } from "./provider.ts";
 
 /** Where the events of an answer go. Buffers handed over are never written to again. */
@@ -94,13 +94,27 @@ export class AnswerReader implements SseSink {
     return null;
   }
 
-  onEvent(event: Buffer, start: number, end: number, data: Buffer, dataStart: number, dataEnd: number): void {
+  onEvent(
+    event: Buffer,
+    start: number,
+    end: number,
+    data: Buffer,
+    dataStart: number,
+    dataEnd: number,
+    name: string,
+  ): void {
     if (this.done || this.fault !== null) return;
     if (dataEnd - dataStart === doneMarker.length && doneMarker.compare(data, dataStart, dataEnd) === 0) {
       this.done = true;
       return;
     }
     if (this.#atEnd) return;
+    // OpenAI's SDKs raise it as well, whatever its data looks like.
+    if (name === "error") {
+      const error = readErrorBody(data.toString("utf8", dataStart, dataEnd));
+      this.#failWith(error?.code ?? "", error?.message ?? "");
+      return;
+    }
     let usageOnly = false;
     if (this.events === 0 || mayHoldFacts(data.toString("latin1", dataStart, dataEnd))) {
       const facts = this.#parse(data, dataStart, dataEnd);
@@ -125,8 +139,9 @@ export class AnswerReader implements SseSink {
     let facts: ChunkFacts | null = null;
     try {
       facts = readChunkFacts(JSON.parse(data.toString("utf8", start, end)));
-    } catch (cause) {
-      this.fault = this.#invalid("an event is not JSON", cause);
+    } catch {
+      // Without the cause: its message quotes the text, which may be an answer, a prompt or a key.
+      this.fault = this.#invalid("an event is not JSON");
       return null;
     }
     if (facts === null) {
@@ -134,13 +149,17 @@ export class AnswerReader implements SseSink {
       return null;
     }
     if (facts.error !== null) {
-      const kind = this.#provider.dialect.classify(200, facts.error.code, facts.error.message);
-      this.fault = this.#newFault(kind, withoutSecret(facts.error.message, this.#provider.secret));
+      this.#failWith(facts.error.code, facts.error.message);
       return null;
     }
     if (facts.usage !== null) this.usage = facts.usage;
     this.finishReason ??= facts.finishReason;
     return facts;
+  }
+
+  #failWith(code: string, message: string): void {
+    const kind = this.#provider.dialect.classify(200, code, message);
+    this.fault = this.#newFault(kind, withoutSecret(message, this.#provider.secret));
   }
 
   #invalid(message: string, cause?: unknown): UpstreamFault {

@@ -36,7 +36,8 @@ export function withoutSecret(text: string, secret: string): string {
   return safe.length > maxMessage ? `${safe.slice(0, maxMessage)}…` : safe;
 }
 
-function readErrorBody(body: string): { code: string; message: string } | null {
+/** What an error says, as JSON or as bare text; HTML says nothing. null where it is no error. */
+export function readErrorBody(body: string): { code: string; message: string } | null {
   try {
     const parsed: unknown = JSON.parse(body);
     if (typeof parsed !== "object" || parsed === null) return null;

@@ -135,6 +135,8 @@ describe("a secret", () => {
         await call.delta(secret.answer);
         call.reset();
       },
+      "first event named error": (call) =>
+        call.send(`event: error\ndata: ${JSON.stringify({ message: says, code: "x" })}\n\n`),
       silence: (call) => {
         call.head();
       },

@@ -5,12 +5,15 @@ import { answerOf, expectRefusal } from "../support/refusals.ts";
 import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 
 const dayMs = 86_400_000;
-const prices = `[[models.prices]]
+/** A token from before a step of the clock would have expired. */
+const settings = `[[models.prices]]
 models = ["*"]
 currency = "CNY"
 cache_hit = 1
 cache_miss = 1
 output = 1
+[auth]
+login_reuse_seconds = 0
 `;
 
 interface Row {
@@ -44,7 +47,7 @@ describe("usage", () => {
       boss: userFile("boss", alicePassword, 'roles = ["admin"]\n'),
       eve: userFile("eve", alicePassword, 'roles = ["auditor"]\n'),
     };
-    return (proxy = await startProxy({ config: prices + config, users, clock }));
+    return (proxy = await startProxy({ config: settings + config, users, clock }));
   }
 
   async function chat({ url, login }: RunningProxy, user: string, model = "sim-fast"): Promise<void> {
@@ -160,7 +163,7 @@ describe("usage", () => {
     await chat(running, "alice");
     const before = await usage(running, "boss", "/admin/usage?by=all");
     await running.stop();
-    proxy = await startProxy({ config: prices, folder: running.folder, clock });
+    proxy = await startProxy({ config: settings, folder: running.folder, clock });
     expect(await usage(proxy, "boss", "/admin/usage?by=all")).toEqual(before);
     expect((await usage(proxy, "alice", "/auth/usage?by=both")).rows).toMatchObject([
       { model: "sim-fast", requests: 1 },
