@@ -9,12 +9,15 @@ import { createChat, type Chat } from "./chat/handle-chat.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
 import { findProviderKeys } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
+import { type ActiveUsers, createActiveUsers } from "./events/active-users.ts";
+import { type BehaviourReader, createBehaviourReader } from "./events/behaviour-reader.ts";
 import { createBehaviourLog } from "./events/behaviour-log.ts";
 import { createBus } from "./events/bus.ts";
 import { createLogSink } from "./events/log-sink.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
 import type { Emit } from "./events/types.ts";
+import { openWebhook } from "./events/open-webhook.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";
 import { removeTemporaries } from "./lib/atomic-file.ts";
@@ -45,6 +48,8 @@ export interface Services extends Accounts {
   readonly newId: () => string;
   readonly emit: Emit;
   readonly tokenKeys: TokenKeys;
+  readonly behaviour: BehaviourReader;
+  readonly activeUsers: ActiveUsers;
   readonly ledger: Ledger;
   readonly limitsOf: (account: Account) => readonly Limit[];
   readonly permits: Permits;
@@ -105,9 +110,12 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const allowances = createAllowances({ tiers, currency, timezone, clock });
   const limitsOf = (account: Account): readonly Limit[] => allowances.limitsOf(account);
   const bus = createBus({ log, clock });
-  const { accounts, sessions, apiKeys, createSignIn } = await openAccounts({
+  const webhook = openWebhook(config.alerts, { secret: env[config.alerts.secret_env], clock, log, newId });
+  closers.push(() => webhook?.close(5000));
+  const { accounts, sessions, apiKeys, loginGuard, createSignIn } = await openAccounts({
     usersDir,
     auth: config.auth,
+    security: config.security,
     tierNames: tiers.names,
     clock,
     log,
@@ -190,12 +198,16 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       behaviourLog: () => behaviourLog.health(),
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
+      alerts: () => webhook?.figures(),
     },
     processMetrics,
   });
   bus.subscribe("metrics", metrics.sink);
   bus.subscribe("behaviour_log", behaviourLog.sink);
   bus.subscribe("log", createLogSink(log));
+  if (webhook !== null) bus.subscribe("webhook", webhook.sink);
+  const activeUsers = createActiveUsers({ clock, windowMs: 300_000 });
+  bus.subscribe("active_users", activeUsers.sink);
 
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
@@ -218,7 +230,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     accounts,
     sessions,
     apiKeys,
+    loginGuard,
     createSignIn,
+    behaviour: createBehaviourReader({ logsDir }),
+    activeUsers,
     ledger,
     limitsOf,
     permits,

@@ -3,8 +3,8 @@ import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Account } from "./account-schema.ts";
 import type { AccountStore } from "./account-store.ts";
+import type { GuardedPasswords } from "./guarded-passwords.ts";
 import { checkNewPassword } from "./new-password.ts";
-import type { Passwords } from "./password.ts";
 import type { Origin, Sessions } from "./sessions.ts";
 import type { TokenPair, TokenPairs } from "./token-pairs.ts";
 
@@ -18,7 +18,7 @@ export interface PasswordChange {
 
 export interface PasswordChangeOptions {
   readonly store: Pick<AccountStore, "get" | "update">;
-  readonly passwords: Pick<Passwords, "verify">;
+  readonly guarded: GuardedPasswords;
   readonly sessions: Pick<Sessions, "endAll">;
   readonly pairs: Pick<TokenPairs, "open">;
   readonly emit: Emit;
@@ -30,15 +30,21 @@ export interface PasswordChangeOptions {
  * the caller.
  *
  * @returns a function that throws AppError `invalid_request`, `forbidden` (the current password is wrong),
- *   `login_busy`, `storage_unavailable` or `conflict` (the user's file is broken)
+ *   `login_blocked`, `login_busy`, `storage_unavailable` or `conflict` (the user's file is broken)
  */
 export function createPasswordChange(options: PasswordChangeOptions): (change: PasswordChange) => Promise<TokenPair> {
-  const { store, passwords, sessions, emit, clock } = options;
+  const { store, guarded, sessions, emit, clock } = options;
 
   return async ({ account, currentPassword, newPassword, origin }) => {
     const user = account.username;
     checkNewPassword(newPassword, user, "new_password");
-    const right = await passwords.verify(account.password_hash, currentPassword);
+    // A stolen token must not be a way to guess the password.
+    guarded.admit(user, origin.ip);
+    const right = await guarded.verify(
+      { user, ip: origin.ip, traceId: origin.traceId },
+      account.password_hash,
+      currentPassword,
+    );
     // Not 401: the token is good, and a client that logs in anew and tries again would only fail twice.
     if (!right || store.get(user)?.password_hash !== account.password_hash) {
       throw new AppError("forbidden", { param: "current_password", message: "The current password is wrong." });

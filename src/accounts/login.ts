@@ -4,6 +4,7 @@ import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { AccountStore } from "./account-store.ts";
+import type { GuardedPasswords } from "./guarded-passwords.ts";
 import type { Passwords } from "./password.ts";
 import { checkUsable } from "./account-state.ts";
 import type { Origin, Sessions } from "./sessions.ts";
@@ -21,7 +22,8 @@ export interface LoginRequest {
 /** What createLogin needs. */
 export interface LoginOptions {
   readonly store: Pick<AccountStore, "get" | "rehash">;
-  readonly passwords: Passwords;
+  readonly passwords: Pick<Passwords, "hash" | "needsRehash">;
+  readonly guarded: GuardedPasswords;
   readonly clock: Clock;
   readonly log: Log;
   readonly sessions: Pick<Sessions, "isUntouched">;
@@ -37,10 +39,10 @@ export interface LoginOptions {
  * single argon2 run.
  *
  * @returns a function that emits `login.succeeded` or `login.failed` and throws AppError `invalid_request` (the name
- *   can't be one), `invalid_credentials`, `account_disabled` or `login_busy`
+ *   can't be one), `invalid_credentials`, `account_disabled`, `login_blocked` or `login_busy`
  */
 export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<TokenPair> {
-  const { store, passwords, clock, reuseSeconds, sessions } = options;
+  const { store, passwords, guarded, clock, reuseSeconds, sessions } = options;
   const isUntouched = ({ sessionId }: TokenPair) => sessions.isUntouched(sessionId);
   const reuse = createTokenReuse({ clock, reuseSeconds, isUntouched });
   // Passwords are compared and remembered only as a digest under a key that this process alone knows.
@@ -58,13 +60,15 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       return result;
     } catch (error) {
       const reason = error instanceof AppError ? error.code : "internal_error";
-      const result = reason === "login_busy" ? "blocked" : "failure";
+      const result = reason === "login_busy" || reason === "login_blocked" ? "blocked" : "failure";
       options.emit({ type: "login.failed", ...event, user, known: store.get(user) !== undefined, result, reason });
       throw error;
     }
   };
 
   async function logIn(user: string, password: string, origin: Origin): Promise<TokenPair> {
+    // Before everything, also before what costs no hashing: a right guess must not get by where a wrong one is refused.
+    guarded.admit(user, origin.ip);
     const passwordDigest = digestOf(user, password);
     const before = store.get(user);
     if (before !== undefined) {
@@ -75,7 +79,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       }
     }
 
-    const provenHash = await verifyOnce(user, passwordDigest, password);
+    const provenHash = await verifyOnce(user, passwordDigest, password, origin);
     // As it is now: it may have been changed while argon2 ran.
     const account = store.get(user);
     if (account === undefined || account.password_hash !== provenHash) throw new AppError("invalid_credentials");
@@ -90,19 +94,19 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
   }
 
   /** The account's hash if the password belongs to it. */
-  function verifyOnce(user: string, digest: Buffer, password: string): Promise<string | undefined> {
+  function verifyOnce(user: string, digest: Buffer, password: string, origin: Origin): Promise<string | undefined> {
     const key = digest.toString("base64");
     let run = running.get(key);
     if (run === undefined) {
-      run = verify(user, password).finally(() => running.delete(key));
+      run = verify(user, password, origin).finally(() => running.delete(key));
       running.set(key, run);
     }
     return run;
   }
 
-  async function verify(user: string, password: string): Promise<string | undefined> {
+  async function verify(user: string, password: string, { ip, traceId }: Origin): Promise<string | undefined> {
     const hash = store.get(user)?.password_hash;
-    const right = await passwords.verify(hash, password);
+    const right = await guarded.verify({ user, ip, traceId }, hash, password);
     if (!right || hash === undefined) return undefined;
     return passwords.needsRehash(hash) ? rehash(user, hash, password) : hash;
   }

@@ -6,6 +6,9 @@ import type { Account } from "./account-schema.ts";
 import { createAccountStore, type AccountStore } from "./account-store.ts";
 import { openApiKeys, type ApiKeys } from "./api-keys.ts";
 import type { IssuedToken } from "./claims.ts";
+import { createGuardedPasswords } from "./guarded-passwords.ts";
+import type { LoginGuard } from "./login-guard.ts";
+import { openLoginGuard } from "./open-login-guard.ts";
 import { createPasswords } from "./password.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
 import { createSignIn, type SignIn } from "./sign-in.ts";
@@ -15,6 +18,7 @@ export interface Accounts {
   readonly accounts: AccountStore;
   readonly sessions: Sessions;
   readonly apiKeys: ApiKeys;
+  readonly loginGuard: LoginGuard;
   /** Makes the ways to tokens. @param issueToken signs an access token of a session */
   readonly createSignIn: (issueToken: (account: Account, sessionId: string) => IssuedToken) => SignIn;
 }
@@ -22,6 +26,7 @@ export interface Accounts {
 export interface OpenAccountsOptions {
   readonly usersDir: string;
   readonly auth: Config["auth"];
+  readonly security: Config["security"];
   readonly tierNames: readonly string[];
   readonly clock: Clock;
   readonly log: Log;
@@ -33,7 +38,7 @@ export interface OpenAccountsOptions {
 
 /** Opens accounts, sessions and API keys over the users folder. */
 export async function openAccounts(options: OpenAccountsOptions): Promise<Accounts> {
-  const { usersDir, auth, tierNames, clock, log, emit, newId, onOpen } = options;
+  const { usersDir, auth, security, tierNames, clock, log, emit, newId, onOpen } = options;
   const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: auth.max_waiting_logins });
   const hashPassword = (password: string) => passwords.hash(password);
   const accounts = await createAccountStore({ usersDir, clock, log, tierNames, hashPassword });
@@ -54,6 +59,10 @@ export async function openAccounts(options: OpenAccountsOptions): Promise<Accoun
   const apiKeys = await openApiKeys({ usersDir, clock, log, newId });
   onOpen(() => apiKeys.close());
 
-  const parts = { store: accounts, passwords, sessions, clock, log, emit, reuseSeconds: auth.login_reuse_seconds };
-  return { accounts, sessions, apiKeys, createSignIn: (issueToken) => createSignIn(parts, issueToken) };
+  const hasAccount = (name: string): boolean => accounts.get(name) !== undefined;
+  const loginGuard = openLoginGuard(security, { hasAccount, clock, emit });
+  const guarded = createGuardedPasswords(loginGuard, passwords);
+  const reuseSeconds = auth.login_reuse_seconds;
+  const parts = { store: accounts, passwords, guarded, sessions, clock, log, emit, reuseSeconds };
+  return { accounts, sessions, apiKeys, loginGuard, createSignIn: (issueToken) => createSignIn(parts, issueToken) };
 }

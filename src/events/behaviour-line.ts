@@ -17,7 +17,7 @@ export function isBehaviourFolder(name: string): boolean {
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
   if (event.type === "request.failed" || event.type === "provider.alert") return null;
-  const known = event.type !== "login.failed" || event.known;
+  const known = !("known" in event) || event.known;
   return known && userName.test(event.user) ? event.user : unknownFolder;
 }
 

@@ -39,6 +39,17 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
       return { ...who(event), user: text(event.user) };
     case "login.failed":
       return { ...who(event), user: text(event.user), result: event.result, reason: text(event.reason) };
+    case "login.locked":
+      return {
+        ...who(event),
+        user: text(event.user),
+        scope: event.scope,
+        failures: event.failures,
+        escalation: event.escalation,
+        wait_ms: event.waitMs,
+      };
+    case "login.unlocked":
+      return { ...who(event), user: text(event.user), by: text(event.by) };
     case "quota.exceeded":
       return { ...who(event), user: text(event.user), metric: text(event.metric), per: text(event.per) };
     case "rate_limit.rejected":

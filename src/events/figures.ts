@@ -9,6 +9,8 @@ export interface Figures {
   /** Journal records that are written but not yet synced to disk. */
   readonly journalUnsynced: () => number;
   readonly behaviourLog: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> };
+  /** Alerts for the webhook; none where there is no webhook. */
+  readonly alerts: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> } | undefined;
   /** Events that a sink failed on, by the sink's name. */
   readonly sinkErrors: () => ReadonlyMap<string, number>;
   /** The providers in use. */
@@ -53,6 +55,10 @@ export function registerFigures(registry: Registry, figures: Figures): void {
   registerProviderFigures(registry, figures.providers);
   registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>
     Object.entries(figures.behaviourLog().dropped).map(([reason, count]) => ({ labels: { reason }, count })),
+  );
+  gauge("alerts_queued", "Alerts that wait for the webhook.", () => figures.alerts()?.queued ?? 0);
+  registerCounter(registry, "alerts_dropped_total", "Alerts that never reached the webhook.", ["reason"], () =>
+    Object.entries(figures.alerts()?.dropped ?? {}).map(([reason, count]) => ({ labels: { reason }, count })),
   );
   registerCounter(registry, "events_sink_errors_total", "Events that a sink failed on.", ["sink"], () =>
     Array.from(figures.sinkErrors(), ([sink, count]) => ({ labels: { sink }, count })),

@@ -15,6 +15,12 @@ export function createLogSink(log: Log): Sink {
       case "login.failed":
         log.info(eventFacts(event), "login failed");
         return;
+      case "login.locked":
+        log.warn(eventFacts(event), "too many failed logins: the next one has to wait");
+        return;
+      case "login.unlocked":
+        log.info(eventFacts(event), "failed logins forgiven");
+        return;
       case "session.reuse_detected":
         log.warn(eventFacts(event), "a refresh token was used twice: its session has been ended");
         return;

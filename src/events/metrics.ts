@@ -122,6 +122,8 @@ export function createMetrics({ providers, figures, processMetrics }: MetricsOpt
         case "rate_limit.rejected":
           rejections.add(event.rule, 1);
           return;
+        case "login.locked":
+        case "login.unlocked":
         case "provider.alert":
         case "session.reuse_detected":
         case "session.ended":

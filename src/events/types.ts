@@ -3,6 +3,8 @@ export type ProxyEvent =
   | ChatFinished
   | LoginSucceeded
   | LoginFailed
+  | LoginLocked
+  | LoginUnlocked
   | QuotaExceeded
   | RateLimited
   | RequestFailed

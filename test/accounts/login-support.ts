@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Account } from "../../src/accounts/account-schema.ts";
+import { createGuardedPasswords } from "../../src/accounts/guarded-passwords.ts";
 import { createLogin } from "../../src/accounts/login.ts";
 import { createPasswords } from "../../src/accounts/password.ts";
 import type { ProxyEvent } from "../../src/events/types.ts";
@@ -34,6 +35,8 @@ export async function useLogin({
   /** Ids of sessions that are over or whose first refresh token has been used. */
   const touched = new Set<string>();
   const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
+  const ignore = () => undefined;
+  const open = { check: () => null, start: () => ({ failed: ignore, succeeded: ignore, dropped: ignore }) };
   const login = createLogin({
     store: {
       get: (name) => accounts.get(name),
@@ -44,6 +47,7 @@ export async function useLogin({
       },
     },
     passwords,
+    guarded: createGuardedPasswords(open, passwords),
     clock,
     log,
     sessions: { isUntouched: (id) => !touched.has(id) },

@@ -33,7 +33,10 @@ describe("logging in", () => {
 
   it("refuses at once what comes past the queue when 200 come together, and chats go on meanwhile", async () => {
     const upstream = await startScriptedUpstream();
-    proxy = await startProxy({ upstreamUrl: upstream.url, config: "[auth]\nmax_waiting_logins = 20\n" });
+    proxy = await startProxy({
+      upstreamUrl: upstream.url,
+      config: "[auth]\nmax_waiting_logins = 20\n[security]\nlogin_free_failures = 1000\n",
+    });
     const token = await proxy.login();
     const chat = { model: "deepseek-flash", messages: [{ role: "user", content: "hi" }] };
     const opening = openStream(`${proxy.url}/chat/completions`, { headers: bearer(token), body: chat });

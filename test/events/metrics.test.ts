@@ -12,6 +12,7 @@ const quiet: Figures = {
   sinkErrors: () => new Map(),
   providers: () => [],
   logLinesDropped: () => 0,
+  alerts: () => undefined,
 };
 
 const meter = (figures = quiet) => createMetrics({ providers: ["deepseek", "zhipu"], figures, processMetrics: false });
