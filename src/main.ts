@@ -29,10 +29,10 @@ async function main(): Promise<void> {
       version: { type: "boolean" },
     },
   });
-  if (values.help === true) return print(usage);
-  if (values.version === true) return print(`${version}\n`);
+  if (values.help === true) { print(usage); return; }
+  if (values.version === true) { print(`${version}\n`); return; }
   const loaded = loadConfig(values.config, process.env, process.cwd());
-  if (values.check === true) return print(`${loaded.file ?? "the built-in config"} is fine\n`);
+  if (values.check === true) { print(`${loaded.file ?? "the built-in config"} is fine\n`); return; }
 
   const log = createLogger({ level: loaded.config.logs.level });
   // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.

@@ -192,7 +192,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     providers: upstream.admin.list().map(({ name }) => name),
     figures: {
       providers: () => upstream.admin.list(),
-      inFlight: chat.running,
+      inFlight: () => chat.running(),
       permitsWaiting: () => permits.waiting(),
       journalUnsynced: () => ledger.figures().lagRecords,
       behaviourLog: () => behaviourLog.health(),

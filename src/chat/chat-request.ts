@@ -29,17 +29,17 @@ export interface ChatRequest extends Question {
  */
 export function parseChatRequest(body: JsonObject, streamByDefault: boolean): ChatRequest {
   const { value } = body;
-  const model = value["model"];
+  const model = value.model;
   if (typeof model !== "string" || model === "" || model.length > maxModelLength) {
-    throw refuse("model", value["model"], `a model name of 1 to ${maxModelLength} characters`);
+    throw refuse("model", value.model, `a model name of 1 to ${maxModelLength} characters`);
   }
-  checkMessages(value["messages"]);
-  const stream = value["stream"] ?? null;
+  checkMessages(value.messages);
+  const stream = value.stream ?? null;
   if (stream !== null && typeof stream !== "boolean") throw refuse("stream", stream, "true or false");
-  const streamOptions = readStreamOptions(value["stream_options"]);
-  const wantsUsageChunk = streamOptions?.["include_usage"] === true;
+  const streamOptions = readStreamOptions(value.stream_options);
+  const wantsUsageChunk = streamOptions?.include_usage === true;
   const maxTokens = readMaxTokens(value);
-  const choices = readCount("n", value["n"], maxChoices) ?? 1;
+  const choices = readCount("n", value.n, maxChoices) ?? 1;
   return {
     path: "/chat/completions",
     model,
@@ -51,9 +51,9 @@ export function parseChatRequest(body: JsonObject, streamByDefault: boolean): Ch
     bodyFor(upstreamModel) {
       const edits: Record<string, string> = {};
       // The provider is always asked to stream, and to report usage: a charge needs it, whatever the client wants.
-      if (stream !== true) edits["stream"] = "true";
-      if (!wantsUsageChunk) edits["stream_options"] = JSON.stringify({ ...streamOptions, include_usage: true });
-      if (upstreamModel !== model) edits["model"] = JSON.stringify(upstreamModel);
+      if (stream !== true) edits.stream = "true";
+      if (!wantsUsageChunk) edits.stream_options = JSON.stringify({ ...streamOptions, include_usage: true });
+      if (upstreamModel !== model) edits.model = JSON.stringify(upstreamModel);
       return replaceMembers(body, edits);
     },
   };
@@ -82,8 +82,8 @@ function readStreamOptions(options: unknown): Record<string, unknown> | null {
 
 /** `max_completion_tokens` is OpenAI's newer name for `max_tokens`; the larger one counts where both are given. */
 function readMaxTokens(value: Readonly<Record<string, unknown>>): number | null {
-  const older = readCount("max_tokens", value["max_tokens"], maxTokensCeiling);
-  const newer = readCount("max_completion_tokens", value["max_completion_tokens"], maxTokensCeiling);
+  const older = readCount("max_tokens", value.max_tokens, maxTokensCeiling);
+  const newer = readCount("max_completion_tokens", value.max_completion_tokens, maxTokensCeiling);
   return older === null ? newer : Math.max(older, newer ?? 0);
 }
 

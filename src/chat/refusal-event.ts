@@ -7,14 +7,11 @@ export function refusalEvent(run: ChatRun, error: AppError, at: number): ProxyEv
   const { account, ip, client } = run.call;
   const base = { at, traceId: client.traceId, ip, user: account.username };
   const { details = {} } = error.extras;
-  switch (error.code) {
-    case "quota_exceeded":
-      return { type: "quota.exceeded", ...base, metric: String(details["metric"]), per: String(details["per"]) };
-    case "rate_limited":
-      return { type: "rate_limit.rejected", ...base, rule: String(details["rule"]) };
-    case "concurrency_exceeded":
-      return { type: "rate_limit.rejected", ...base, rule: "concurrency" };
-    default:
-      return null;
+  const { code } = error;
+  if (code === "quota_exceeded") {
+    return { type: "quota.exceeded", ...base, metric: String(details.metric), per: String(details.per) };
   }
+  if (code === "rate_limited") return { type: "rate_limit.rejected", ...base, rule: String(details.rule) };
+  if (code === "concurrency_exceeded") return { type: "rate_limit.rejected", ...base, rule: "concurrency" };
+  return null;
 }

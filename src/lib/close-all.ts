@@ -1,5 +1,5 @@
 /** Closes one thing. */
-export type Closer = () => Promise<unknown> | void;
+export type Closer = () => unknown;
 
 /**
  * Closes things in the reverse order of their making, and empties the list. What fails is told at the end, as an

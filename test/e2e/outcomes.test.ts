@@ -83,8 +83,20 @@ describe("an answer that its provider breaks off", () => {
   const quick = "[timeouts]\nidle_seconds = 0.3\nfirst_event_seconds = 0.3\n";
 
   it.each<[string, string, (call: UpstreamCall) => unknown]>([
-    ["ends without a finish_reason", "upstream_truncated", (call) => call.end()],
-    ["resets the connection", "upstream_error", (call) => call.reset()],
+    [
+      "ends without a finish_reason",
+      "upstream_truncated",
+      (call) => {
+        call.end();
+      },
+    ],
+    [
+      "resets the connection",
+      "upstream_error",
+      (call) => {
+        call.reset();
+      },
+    ],
     ["sends an error", "upstream_overloaded", (call) => call.event({ error: { message: "busy", code: "overloaded" } })],
     ["stalls", "upstream_timeout", (call) => call.comment()],
     ["sends what is no JSON", "upstream_invalid_response", (call) => call.send("data: {oops\n\n")],
@@ -112,8 +124,20 @@ describe("an answer that its provider breaks off", () => {
   });
 
   it.each<[string, number, (call: UpstreamCall) => unknown]>([
-    ["refuses", 502, (call) => call.respond(500, { error: { message: "no" } })],
-    ["ends", 502, (call) => call.end()],
+    [
+      "refuses",
+      502,
+      (call) => {
+        call.respond(500, { error: { message: "no" } });
+      },
+    ],
+    [
+      "ends",
+      502,
+      (call) => {
+        call.end();
+      },
+    ],
     ["sends an error", 503, (call) => call.event({ error: { message: "busy", code: "overloaded" } })],
     ["sends comments alone", 504, (call) => call.comment()],
   ])("costs nothing where it %s before the first event", async (_, status, fail) => {

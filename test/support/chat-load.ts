@@ -62,7 +62,11 @@ export function startChatLoad({ url, workers }: LoadOptions): ChatLoad {
   const running = Promise.all(workers.map(work));
   return {
     chats,
-    seen: (count) => new Promise((resolve) => (total >= count ? resolve() : waiters.push({ count, resolve }))),
+    seen: (count) =>
+      new Promise((resolve) => {
+        if (total >= count) resolve();
+        else waiters.push({ count, resolve });
+      }),
     async stop() {
       stopped = true;
       await running;

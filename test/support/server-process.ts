@@ -107,7 +107,7 @@ export function spawnServer({ code, folder, env = {}, under = [] }: ServerStart)
       if (eventOf(line) === "listening") url = (JSON.parse(line) as { url: string }).url;
     });
   }
-  const ended = once(child, "close").then(([exitCode, signal]) => ({ code: exitCode, signal }) as ProcessEnd);
+  const ended = once(child, "close").then(([exitCode, signal]) => ({ code: exitCode, signal }));
   return {
     get url() {
       return url;
