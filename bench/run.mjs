@@ -19,8 +19,14 @@ const { values: options } = parseArgs({
   options: { smoke: { type: "boolean" }, json: { type: "boolean" }, rounds: { type: "string" } },
 });
 const size = options.smoke
-  ? { rounds: 1, warmUpMs: 200, ms: 400, streams: 50, ledgerRounds: 2_000 }
-  : { rounds: Number(options.rounds ?? 5), warmUpMs: 3000, ms: 3000, streams: 300, ledgerRounds: 100_000 };
+  ? { rounds: 1, warmUpMs: 200, ms: 400, streams: 50, ledger: { rounds: 2_000, records: 20_000, users: 100 } }
+  : {
+      rounds: Number(options.rounds ?? 5),
+      warmUpMs: 3000,
+      ms: 3000,
+      streams: 300,
+      ledger: { rounds: 100_000, records: 1_000_000, users: 10_000 },
+    };
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-"));
 const running = [];
@@ -56,7 +62,7 @@ try {
     }
     for (const [name, result] of results) figures[name].push({ ...result, ...memory[name] });
   }
-  const ledger = await measureLedger(join(dir, "ledger"), size.ledgerRounds);
+  const ledger = await measureLedger(join(dir, "ledger"), size.ledger);
 
   const machine = `${cpus()[0]?.model ?? "unknown CPU"}, ${availableParallelism()} cores, Node ${process.version}`;
   if (options.json) print(JSON.stringify({ machine, size, rounds: figures, ledger }, undefined, 2));

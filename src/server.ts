@@ -18,6 +18,7 @@ import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
 import { registerPasswordRoute } from "./http/routes/password.ts";
 import { registerSessionRoutes } from "./http/routes/session.ts";
+import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { createTellRefusal } from "./http/tell-refusal.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import type { Services } from "./services.ts";
@@ -84,7 +85,11 @@ export async function buildServer(services: Services): Promise<Server> {
   const { accounts, sessions, apiKeys } = services;
   const findAccount = (name: string) => accounts.get(name);
   const verifyToken = (token: string) => tokens.verify(token);
-  registerAccess(app, createAccess({ findAccount, verifyToken, sessions, apiKeys, clock }));
+  registerAccess(
+    app,
+    createAccess({ findAccount, verifyToken, sessions, apiKeys, clock }),
+    createIpList(config.admin.allow),
+  );
   registerSignatures(app, { secretOf: (key) => apiKeys.signingSecret(key), clock });
 
   const allow = createIpList(config.metrics.allow);
@@ -102,6 +107,12 @@ export async function buildServer(services: Services): Promise<Server> {
   registerChatRoutes(app, { chat, clock, stallMs: config.timeouts.stalled_reader_seconds * 1000 });
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });
+  registerUsageRoutes(app, {
+    ledger,
+    timezone: config.quota.timezone,
+    today: services.today,
+    keepDays: config.usage.keep_days,
+  });
 
   return {
     app,

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, unlink, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Account } from "./accounts/account-schema.ts";
@@ -52,6 +52,8 @@ export interface Services extends Accounts {
   readonly activeUsers: ActiveUsers;
   readonly ledger: Ledger;
   readonly limitsOf: (account: Account) => readonly Limit[];
+  /** The local day, YYYY-MM-DD, in quota.timezone. */
+  readonly today: () => string;
   readonly permits: Permits;
   readonly chat: Chat;
   readonly models: ModelList;
@@ -124,18 +126,26 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onOpen: (close) => closers.push(close),
   });
   const zone = createZone(config.quota.timezone);
+  const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const behaviourLog = createBehaviourLog({
     logsDir,
     flushMs: config.logs.flush_ms,
     maxQueued: config.logs.max_queued,
     maxFileBytes: config.logs.max_file_bytes,
     keepDays: config.logs.keep_days,
-    dayOf: (at) => new Date(zone.dateAt(at)).toISOString().slice(0, 10),
+    dayOf,
     clock,
     log,
   });
   closers.push(() => behaviourLog.close());
-  const ledger = await openMemoryLedger({ usersDir, clock, log, quota: config.quota, storage: config.storage });
+  const ledger = await openMemoryLedger({
+    usersDir,
+    clock,
+    log,
+    quota: config.quota,
+    storage: config.storage,
+    usage: config.usage,
+  });
   closers.push(() => ledger.close());
 
   const limiter = createMemoryLimiter({
@@ -214,11 +224,6 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   closers.push(() => {
     eventLoop.disable();
   });
-  const probeDisk = async (): Promise<void> => {
-    const file = join(usersDir, `.probe-${newId()}`);
-    await writeFile(file, "x", { mode: 0o600 });
-    await unlink(file);
-  };
 
   return {
     config,
@@ -236,13 +241,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     activeUsers,
     ledger,
     limitsOf,
+    today: () => dayOf(clock.now()),
     permits,
     chat,
     models: upstream.models,
     providerAdmin: upstream.admin,
     metrics,
     metricsToken: env[config.metrics.token_env],
-    checks: createHealthChecks({ ledger, behaviourLog, accounts, models: upstream.models, eventLoop, probeDisk }),
+    checks: createHealthChecks({ ledger, behaviourLog, accounts, models: upstream.models, eventLoop, usersDir }),
     usersDir,
     simulated: chosen.simulated,
     close: () => closeAll(closers),

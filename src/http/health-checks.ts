@@ -1,3 +1,6 @@
+import { randomUUID } from "node:crypto";
+import { unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { IntervalHistogram } from "node:perf_hooks";
 import type { AccountStore } from "../accounts/account-store.ts";
 import type { BehaviourLog } from "../events/behaviour-log.ts";
@@ -11,8 +14,8 @@ interface Parts {
   readonly accounts: AccountStore;
   readonly models: ModelList;
   readonly eventLoop: IntervalHistogram;
-  /** Writes a byte where the proxy keeps its state; rejects where it can't. */
-  readonly probeDisk: () => Promise<void>;
+  /** Where the proxy keeps its state. */
+  readonly usersDir: string;
 }
 
 /** Mean delay of the event loop, in ms, from which the process counts as unwell. */
@@ -39,7 +42,7 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
     {
       name: "disk",
       async check() {
-        await parts.probeDisk();
+        await probe(parts.usersDir);
         return { ok: true };
       },
     },
@@ -64,4 +67,11 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
   ];
+}
+
+/** Writes a byte and removes it; rejects where that can't be done. */
+async function probe(folder: string): Promise<void> {
+  const file = join(folder, `.probe-${randomUUID()}`);
+  await writeFile(file, "x", { mode: 0o600 });
+  await unlink(file);
 }

@@ -73,6 +73,11 @@ export class UsageHistory {
   }
 
   #find(atMs: number): OpenDay | undefined {
-    return this.#days.findLast(({ start, end }) => atMs >= start && atMs < end);
+    // Nearly always the newest.
+    for (let index = this.#days.length - 1; index >= 0; index--) {
+      const one = this.#days[index];
+      if (one !== undefined && atMs >= one.start && atMs < one.end) return one;
+    }
+    return undefined;
   }
 }

@@ -72,13 +72,13 @@ describe("usage", () => {
     await chat(running, "alice");
     now += dayMs;
     await chat(running, "alice");
-    await chat(running, "alice", "sim-chat");
+    await chat(running, "alice", "sim-no-usage");
     await chat(running, "bob");
     const byDay = await usage(running, "alice", "/auth/usage");
     expect(byDay).toMatchObject({ from: "2026-10-25", to: "2026-11-23", timezone: "Asia/Shanghai" });
     expect(byDay.rows).toMatchObject([
       { day: "2026-11-22", requests: 1, outcomes: { completed: 1 }, estimated_requests: 0, unsettled_requests: 0 },
-      { day: "2026-11-23", requests: 2 },
+      { day: "2026-11-23", requests: 2, estimated_requests: 1 },
     ]);
     for (const { tokens, costs } of byDay.rows) {
       expect(tokens).toBeGreaterThan(0);
@@ -87,8 +87,8 @@ describe("usage", () => {
     }
     const byModel = await usage(running, "alice", "/auth/usage?by=model&from=2026-11-01");
     expect(byModel.rows).toMatchObject([
-      { model: "sim-chat", requests: 1 },
-      { model: "sim-fast", requests: 2 },
+      { model: "sim-fast", requests: 2, estimated_requests: 0 },
+      { model: "sim-no-usage", requests: 1, estimated_requests: 1 },
     ]);
     expect((await usage(running, "alice", "/auth/usage?by=both&from=2026-11-23&to=2026-11-23")).rows).toHaveLength(2);
   });

@@ -6,10 +6,9 @@ import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const now = Date.parse("2026-11-22T04:00:00Z");
-const dayMs = 86_400_000;
 
-function open(folder = tempDir(), clock = createManualClock(now)) {
-  return openTestLedger(folder, clock);
+function open() {
+  return openTestLedger(tempDir(), createManualClock(now));
 }
 
 function refusalOf(call: () => unknown): AppError {
@@ -73,6 +72,28 @@ describe("reserve, commit, settle", () => {
     expect(() => ledger.reserve(ask({ limits, upperBound: charge(1, 401) }))).toThrow("tokens");
     await hold.settle(settlement(charge(1, 1200)));
     expect(hold.buckets()).toMatchObject([{ used: 1200, reserved: 0, remaining: 0 }]);
+  });
+
+  it("hold more while an answer grows, from all limits or from none, and give it back at the end", async () => {
+    const limits: Limit[] = [
+      { metric: "tokens", per: "day", max: 1000 },
+      { metric: "cost", per: "day", max: 500, currency: "USD" },
+    ];
+    const ledger = await open();
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 600) }));
+    await hold.commit(charge(1, 100));
+    expect(await hold.grow(charge(0, 300, 400, "USD"))).toBeNull();
+    expect(hold.buckets()).toMatchObject([{ used: 100, reserved: 800 }, { reserved: 400 }]);
+    expect(await hold.grow(charge(0, 100, 101, "USD"))).toBe(limits[1]);
+    expect(await hold.grow(charge(0, 101))).toBe(limits[0]);
+    expect(hold.buckets()).toMatchObject([{ used: 100, reserved: 800 }, { reserved: 400 }]);
+    await hold.settle(settlement(charge(1, 900, 400, "USD")));
+    expect(hold.buckets()).toMatchObject([
+      { used: 900, reserved: 0 },
+      { used: 400, reserved: 0 },
+    ]);
+    expect(await hold.grow(charge(0, 1))).toBeNull();
+    expect(hold.buckets()).toMatchObject([{ reserved: 0 }, { reserved: 0 }]);
   });
 
   it("keep the first charge where the final one makes no sense", async () => {
@@ -179,66 +200,5 @@ describe("limits", () => {
     await ledger.reserve(ask({ limits: [monthly(1)] })).commit(charge(1));
     await ledger.reserve(ask({ limits: [monthly(1)], user: "bob" })).commit(charge(1));
     expect(() => ledger.reserve(ask({ limits: [monthly(1)], user: "bob" }))).toThrow(AppError);
-  });
-});
-
-describe("resets", () => {
-  it("let an exhausted user go on after the period, seen by reads too", async () => {
-    const clock = createManualClock(now);
-    const ledger = await open(tempDir(), clock);
-    const limits = [monthly(1)];
-    await ledger.reserve(ask({ limits })).commit(charge(1));
-    expect(() => ledger.reserve(ask({ limits }))).toThrow(AppError);
-    clock.advance(9 * dayMs);
-    expect(ledger.buckets("alice", limits)).toMatchObject([
-      { used: 0, remaining: 1, resetAt: Date.parse("2026-12-31T16:00:00Z") },
-    ]);
-    await ledger.reserve(ask({ limits })).commit(charge(1));
-    expect(usedOf(ledger, limits)).toEqual([1]);
-  });
-
-  it("do not come twice when the clock steps back", async () => {
-    const clock = createManualClock(Date.parse("2026-11-30T15:59:59Z"));
-    const ledger = await open(tempDir(), clock);
-    await ledger.reserve(ask()).commit(charge(1));
-    clock.advance(2_000);
-    await ledger.reserve(ask()).commit(charge(1));
-    expect(usedOf(ledger)).toEqual([1]);
-    clock.advance(-2_000);
-    expect(usedOf(ledger)).toEqual([1]);
-    const hold = ledger.reserve(ask());
-    await hold.commit(charge(1));
-    clock.advance(2_000);
-    expect(usedOf(ledger)).toEqual([2]);
-    await hold.settle(settlement(charge(0), "upstream_failed"));
-    expect(usedOf(ledger)).toEqual([1]);
-  });
-
-  it("leave the new period alone when an old charge is settled", async () => {
-    const clock = createManualClock(now);
-    const limits: Limit[] = [
-      { metric: "tokens", per: "day", max: 1000 },
-      { metric: "tokens", per: "total", max: 1000 },
-    ];
-    const ledger = await open(tempDir(), clock);
-    const old = ledger.reserve(ask({ limits, upperBound: charge(1, 300) }));
-    await old.commit(charge(1, 100));
-    clock.advance(dayMs);
-    const next = ledger.reserve(ask({ limits, upperBound: charge(1, 50) }));
-    await next.commit(charge(1, 50));
-    expect(usedOf(ledger, limits)).toEqual([50, 150]);
-    await old.settle(settlement(charge(0), "upstream_failed"));
-    expect(usedOf(ledger, limits)).toEqual([50, 50]);
-    expect(ledger.buckets("alice", limits)).toMatchObject([{ reserved: 0 }, { reserved: 0 }]);
-  });
-
-  it("charge in the new period what was reserved in the old one", async () => {
-    const clock = createManualClock(now);
-    const ledger = await open(tempDir(), clock);
-    const hold = ledger.reserve(ask());
-    clock.advance(9 * dayMs);
-    expect(ledger.buckets("alice", [monthly(1)])).toMatchObject([{ used: 0, reserved: 1, remaining: 0 }]);
-    await hold.commit(charge(1));
-    expect(usedOf(ledger)).toEqual([1]);
   });
 });

@@ -83,14 +83,14 @@ describe("periods", () => {
     fc.assert(
       fc.property(arbitrary, fc.constantFrom("day", "week", "month"), ([timezone, monthlyResetDay, at], per) => {
         const periodAt = createPeriods({ timezone, monthlyResetDay });
-        const { start, end } = periodAt(per, at);
+        const { date, start, end } = periodAt(per, at);
         expect(end).not.toBeNull();
         const stop = end ?? 0;
         expect(start).toBeLessThanOrEqual(at);
         expect(stop).toBeGreaterThan(at);
         expect(periodAt(per, stop).start).toBe(stop);
         expect(periodAt(per, start - 1).end).toBe(start);
-        expect(createPeriods({ timezone, monthlyResetDay })(per, stop - 1)).toEqual({ start, end });
+        expect(createPeriods({ timezone, monthlyResetDay })(per, stop - 1)).toEqual({ date, start, end });
       }),
       { numRuns: 600 },
     );

@@ -22,6 +22,7 @@ export interface ProcessEnd {
 export interface ServerProcess {
   /** Where it listens. */
   readonly url: string;
+  /** Of the program itself once it listens, also where it runs under another command. */
   readonly pid: number;
   /** Standard output and standard error, line by line. */
   readonly lines: readonly string[];
@@ -101,10 +102,11 @@ export function spawnServer({ code, folder, env = {}, under = [] }: ServerStart)
   });
   const lines: string[] = [];
   let url = "";
+  let pid = child.pid ?? 0;
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream }).on("line", (line) => {
       lines.push(line);
-      if (eventOf(line) === "listening") url = (JSON.parse(line) as { url: string }).url;
+      if (eventOf(line) === "listening") ({ url, pid } = JSON.parse(line) as { url: string; pid: number });
     });
   }
   const ended = once(child, "close").then(([exitCode, signal]) => ({ code: exitCode, signal }));
@@ -112,10 +114,15 @@ export function spawnServer({ code, folder, env = {}, under = [] }: ServerStart)
     get url() {
       return url;
     },
-    pid: child.pid ?? 0,
+    get pid() {
+      return pid;
+    },
     lines,
     ended,
-    kill: (signal) => void child.kill(signal),
+    kill(signal) {
+      // Of a program that runs under another the other ends with it, but not the other way round.
+      if (child.exitCode === null && child.signalCode === null) process.kill(pid, signal);
+    },
     logged: (event) =>
       eventually(() => {
         if (!lines.some((line) => eventOf(line) === event))
