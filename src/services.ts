@@ -6,6 +6,7 @@ import type { Account } from "./accounts/account-schema.ts";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
 import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
+import { createTariff } from "./chat/tariff.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
 import { findProviderKeys } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
@@ -31,7 +32,6 @@ import type { Permits } from "./limits/permits.ts";
 import type { Ledger, Limit } from "./quota/ledger.ts";
 import { openMemoryLedger } from "./quota/memory-ledger.ts";
 import { createAllowances } from "./quota/allowances.ts";
-import { createPricing } from "./quota/pricing.ts";
 import { createTiers } from "./quota/tiers.ts";
 import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
@@ -180,13 +180,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ledger,
     dispatch: upstream.dispatch,
     limitsOf,
-    tariff: {
-      pricing: createPricing({ models: config.models, timezone, currency }),
-      reserveBytesPerToken: config.quota.reserve_bytes_per_token,
-      estimateBytesPerToken: config.quota.estimate_bytes_per_token,
-      maxOutputTokens: config.quota.max_output_tokens,
-      cutMidstream: new Set(config.quota.cut_midstream),
-    },
+    tariff: createTariff(config),
     abortPolicy: config.abort.policy,
     drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
     emit: bus.emit,

@@ -24,7 +24,7 @@ export interface LoginTry {
 }
 
 /** Someone who has to wait before the next attempt. */
-export interface LockedLogin {
+interface LockedLogin {
   readonly scope: LoginLocked["scope"];
   /** null where an address waits, whatever account it tries. */
   readonly user: string | null;

@@ -1,23 +1,10 @@
 import { costOf, highestCostOf, type Price } from "../quota/cost.ts";
-import type { Charge, Metric, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
-import type { Pricing } from "../quota/pricing.ts";
+import type { Charge, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
 import type { AnswerReader } from "../upstream/answer-reader.ts";
 import type { Provider } from "../upstream/provider.ts";
 import type { Route } from "../upstream/router.ts";
 import type { ChatRequest } from "./chat-request.ts";
-
-/** How requests are priced, and guessed at where nobody has counted yet. */
-export interface Tariff {
-  readonly pricing: Pricing;
-  /** A prompt is held as one token for so many bytes. */
-  readonly reserveBytesPerToken: number;
-  /** A prompt is charged as one token for so many bytes where the provider reported nothing. */
-  readonly estimateBytesPerToken: number;
-  /** Output held for a request that names no max_tokens. */
-  readonly maxOutputTokens: number;
-  /** Limits at which an answer is cut in mid-stream. */
-  readonly cutMidstream: ReadonlySet<Metric>;
-}
+import type { Tariff } from "./tariff.ts";
 
 const noUsage: TokenUsage = { input: 0, cached: 0, output: 0, reasoning: 0 };
 

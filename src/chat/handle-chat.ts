@@ -10,7 +10,7 @@ import type { Ledger, Limit } from "../quota/ledger.ts";
 import type { Dispatch } from "../upstream/dispatch.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { Router } from "../upstream/router.ts";
-import { Bill, nothingOwed, type Tariff } from "./bill.ts";
+import { Bill, nothingOwed } from "./bill.ts";
 import { parseChatRequest } from "./chat-request.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";
 import { collectAnswer } from "./collect-answer.ts";
@@ -19,6 +19,7 @@ import { endingOfError, type Ending } from "./ending.ts";
 import { Meter } from "./meter.ts";
 import { refusalEvent } from "./refusal-event.ts";
 import { relay } from "./relay.ts";
+import type { Tariff } from "./tariff.ts";
 
 export interface ChatDeps {
   readonly router: Router;

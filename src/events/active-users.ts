@@ -3,7 +3,7 @@ import { createGenerationMap } from "../lib/generation-map.ts";
 import type { Sink } from "./bus.ts";
 
 /** What a user has done since becoming active. Times in ms since the epoch. */
-export interface ActiveUser {
+interface ActiveUser {
   readonly user: string;
   /** The first event after a silence as long as the window. */
   readonly since: number;

@@ -18,7 +18,7 @@ export interface BehaviourQuery extends BehaviourFilter {
   readonly limit: number;
 }
 
-export interface BehaviourPage {
+interface BehaviourPage {
   /** The newest first. */
   readonly events: readonly BehaviourEvent[];
   /**

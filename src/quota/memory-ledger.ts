@@ -30,7 +30,7 @@ export interface MemoryLedgerOptions {
     "durability" | "sync_interval_ms" | "snapshot_interval_seconds" | "segment_bytes"
   >;
   /** Default: 90 days are kept. */
-  readonly usage?: Config["usage"];
+  readonly usage: Config["usage"];
   readonly ops?: FileOps;
 }
 
@@ -53,7 +53,7 @@ export interface MemoryLedger extends Ledger {
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
   const { usersDir, clock, log, quota, storage, ops = diskOps } = options;
-  const keepDays = options.usage?.keep_days ?? 90;
+  const keepDays = options.usage.keep_days;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   await mkdir(usageDir(usersDir), { recursive: true, mode: 0o700 });
   await removeSnapshotLeftovers(usersDir);

@@ -29,7 +29,7 @@ describe("a name that can't be a user's", () => {
     // One level above the proxy's folder belongs to the test as well, so that a file beside it would show.
     parent = await mkdtemp(join(tmpdir(), "names-"));
     const folder = join(parent, "proxy");
-    proxy = await startProxy({ folder });
+    proxy = await startProxy({ folder, config: "[security]\nlogin_free_failures = 1000\n" });
     await writeFile(join(folder, "users", "alice.toml"), userFile("alice", alicePassword));
     await eventually(async () => {
       await proxy.login();

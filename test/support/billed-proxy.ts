@@ -8,7 +8,7 @@ import { openStream, type SseClient } from "./sse-client.ts";
 import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "./start-proxy.ts";
 
 /** As much of a line of the behaviour log as tests look at. */
-export interface ChatLine {
+interface ChatLine {
   readonly event: string;
   readonly outcome: string;
   readonly code: string;

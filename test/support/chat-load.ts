@@ -1,12 +1,6 @@
 import { openStream } from "./sse-client.ts";
 import { bearer } from "./start-proxy.ts";
 
-/** Tokens and their cost in nano-units. */
-export interface Spent {
-  readonly tokens: number;
-  readonly cost: number;
-}
-
 /** What one chat got to see before it ended or broke off. */
 export interface SeenChat {
   readonly user: string;

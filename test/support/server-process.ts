@@ -13,7 +13,7 @@ const cache = join(root, "node_modules", ".cache", "test-server");
 const dayMs = 86_400_000;
 
 /** How a process ended: one of the two is null. */
-export interface ProcessEnd {
+interface ProcessEnd {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }

@@ -9,7 +9,7 @@ export interface HealthCheck {
   check(): Promise<HealthResult> | HealthResult;
 }
 
-export interface HealthResult {
+interface HealthResult {
   readonly ok: boolean;
   readonly facts?: Readonly<Record<string, unknown>>;
 }
