@@ -8,25 +8,59 @@ const open = "^src/(lib/|errors\\.ts|config/schema|events/types\\.ts)";
 module.exports = {
   forbidden: [
     { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },
-    { name: "lib-stands-alone", severity: "error", from: { path: "^src/lib/" }, to: { path: "^src/", pathNot: "^src/lib/" } },
+    {
+      name: "lib-stands-alone",
+      severity: "error",
+      from: { path: "^src/lib/" },
+      to: { path: "^src/", pathNot: "^src/lib/" },
+    },
     { name: "errors-stands-alone", severity: "error", from: { path: "^src/errors\\.ts" }, to: { path: "^src/" } },
-    { name: "config-knows-only-lib", severity: "error", from: { path: "^src/config/" }, to: { path: "^src/", pathNot: "^src/(lib|config)/" } },
+    {
+      name: "config-knows-only-lib",
+      severity: "error",
+      from: { path: "^src/config/" },
+      to: { path: "^src/", pathNot: "^src/(lib|config)/" },
+    },
     ...domain.map((name) => ({
       name: `${name}-knows-no-sibling`,
       severity: "error",
       from: { path: `^src/${name}/` },
       to: { path: "^src/", pathNot: `${open}|^src/${name}/` },
     })),
-    { name: "simulator-stands-alone", severity: "error", from: { path: "^src/simulator/" }, to: { path: "^src/", pathNot: "^src/(simulator|lib)/" } },
-    { name: "chat-is-below-http", severity: "error", from: { path: "^src/chat/" }, to: { path: "^src/(http/|server\\.ts|services\\.ts|main\\.ts|cli/)" } },
-    { name: "http-is-below-server", severity: "error", from: { path: "^src/http/" }, to: { path: "^src/(server\\.ts|main\\.ts|cli/)" } },
-    { name: "only-http-knows-fastify", severity: "error", from: { path: "^src/", pathNot: "^src/(http/|server\\.ts)" }, to: { path: "node_modules/(fastify|@fastify)" } },
+    {
+      name: "simulator-stands-alone",
+      severity: "error",
+      from: { path: "^src/simulator/" },
+      to: { path: "^src/", pathNot: "^src/(simulator|lib)/" },
+    },
+    {
+      name: "chat-is-below-http",
+      severity: "error",
+      from: { path: "^src/chat/" },
+      to: { path: "^src/(http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
+    },
+    {
+      name: "http-is-below-server",
+      severity: "error",
+      from: { path: "^src/http/" },
+      to: { path: "^src/(server\\.ts|main\\.ts|cli/)" },
+    },
+    {
+      name: "only-http-knows-fastify",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/(http/|server\\.ts)" },
+      to: { path: "node_modules/(fastify|@fastify)" },
+    },
     { name: "nothing-imports-main", severity: "error", from: {}, to: { path: "^src/main\\.ts" } },
   ],
   options: {
     doNotFollow: { path: "node_modules" },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: "tsconfig.json" },
-    enhancedResolveOptions: { extensions: [".ts", ".js"], exportsFields: ["exports"], conditionNames: ["import", "node", "default"] },
+    enhancedResolveOptions: {
+      extensions: [".ts", ".js"],
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "default"],
+    },
   },
 };

@@ -23,9 +23,11 @@ function describe(schema) {
 
 function rows(schema, path) {
   const bare = inner(schema);
-  if (bare.shape !== undefined) return Object.entries(bare.shape).flatMap(([key, child]) => rows(child, [...path, key]));
+  if (bare.shape !== undefined)
+    return Object.entries(bare.shape).flatMap(([key, child]) => rows(child, [...path, key]));
   const element = bare.def?.element;
-  if (element !== undefined && inner(element).shape !== undefined) return rows(element, [...path.slice(0, -1), `[${path.at(-1)}]`]);
+  if (element !== undefined && inner(element).shape !== undefined)
+    return rows(element, [...path.slice(0, -1), `[${path.at(-1)}]`]);
   const value = bare.def?.valueType;
   if (value !== undefined && inner(value).shape !== undefined) return rows(value, [...path, "NAME"]);
   const preset = defaultOf(schema);

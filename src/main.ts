@@ -29,10 +29,19 @@ async function main(): Promise<void> {
       version: { type: "boolean" },
     },
   });
-  if (values.help === true) { print(usage); return; }
-  if (values.version === true) { print(`${version}\n`); return; }
+  if (values.help === true) {
+    print(usage);
+    return;
+  }
+  if (values.version === true) {
+    print(`${version}\n`);
+    return;
+  }
   const loaded = loadConfig(values.config, process.env, process.cwd());
-  if (values.check === true) { print(`${loaded.file ?? "the built-in config"} is fine\n`); return; }
+  if (values.check === true) {
+    print(`${loaded.file ?? "the built-in config"} is fine\n`);
+    return;
+  }
 
   const log = createLogger({ level: loaded.config.logs.level });
   // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.
