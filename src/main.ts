@@ -18,7 +18,7 @@ Environment: DEEPSEEK_API_KEY, ZHIPU_API_KEY, OPENAI_API_KEY, JWT_SECRETS or JWT
 `;
 
 /** How long closing may take once the streams have ended, in ms. */
-const closeMs = 10_000;
+const closeMs = 60_000;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -85,11 +85,18 @@ async function main(): Promise<void> {
       },
       seconds * 1000 + closeMs,
     ).unref();
-    await server.stop(seconds * 1000);
-    await services.close();
-    log.info({ event: "stopped" }, "stopped");
+    let exitCode = 0;
+    try {
+      await server.stop(seconds * 1000);
+      await services.close();
+      log.info({ event: "stopped" }, "stopped");
+    } catch (error) {
+      exitCode = 1;
+      const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
+      for (const err of errors) log.error({ event: "stopped", err }, "not everything could be closed");
+    }
     log.flush();
-    process.exit(0);
+    process.exit(exitCode);
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);

@@ -95,7 +95,7 @@ export async function startServerProcess(start: ServerStart): Promise<ServerProc
 
 /** Starts the program; `url` is "" until it listens. */
 export function spawnServer({ code, folder, env = {}, under = [] }: ServerStart): ServerProcess {
-  const [command = "", ...args] = [...under, process.execPath, join(code, "main.js")];
+  const [command, ...args] = [...under, process.execPath, join(code, "main.js")];
   const child = spawn(command, [...args, "--config", join(folder, "config.toml")], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env.PATH, ...env },
