@@ -1,3 +1,5 @@
+import { createWallClock } from "../lib/wall-clock.ts";
+
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 
@@ -15,30 +17,10 @@ export interface Zone {
  * Throws RangeError for an unknown zone.
  */
 export function createZone(timezone: string): Zone {
-  const format = new Intl.DateTimeFormat("en-US", {
-    timeZone: timezone,
-    calendar: "gregory",
-    numberingSystem: "latn",
-    hourCycle: "h23",
-    year: "numeric",
-    month: "numeric",
-    day: "numeric",
-    hour: "numeric",
-    minute: "numeric",
-    second: "numeric",
-  });
-
-  /** The wall clock at an instant, read as if it were UTC. */
-  function wallAt(instantMs: number): number {
-    const field = { year: 0, month: 0, day: 0, hour: 0, minute: 0, second: 0 };
-    for (const { type, value } of format.formatToParts(instantMs)) {
-      if (type in field) field[type as keyof typeof field] = Number(value);
-    }
-    return Date.UTC(field.year, field.month - 1, field.day, field.hour, field.minute, field.second);
-  }
+  const clock = createWallClock(timezone);
 
   function dateAt(instantMs: number): number {
-    return Math.floor(wallAt(instantMs) / dayMs) * dayMs;
+    return Math.floor(clock.readAt(instantMs) / dayMs) * dayMs;
   }
 
   return {
@@ -47,7 +29,7 @@ export function createZone(timezone: string): Zone {
       // Midnight by the offset before and after any change of clocks nearby: one of the two is the beginning, save
       // where clocks go back over midnight more than once a day, which has never happened.
       const candidates = [date - 36 * hourMs, date + 36 * hourMs]
-        .map((near) => date - (wallAt(near) - Math.floor(near / 1000) * 1000))
+        .map((near) => date - (clock.readAt(near) - near))
         .sort((a, b) => a - b);
       const begins = candidates.find((at) => dateAt(at) >= date && dateAt(at - 1) < date);
       return begins ?? searchStart(dateAt, date);
