@@ -14,8 +14,8 @@ export class JournalDamage extends Error {
   constructor(file: string, offset: number, reason: string) {
     super(
       `${file}: damaged at byte ${offset}: ${reason}. The program does not start, because charges after this place ` +
-        "would be lost. Restore the file from a backup, or, to give those charges up, cut the file there " +
-        `(truncate -s ${offset} ${file}) and move the journal files after it away.`,
+        "would be lost. Restore the file from a backup, or give up only what cannot be read: " +
+        "npm run journal -- repair shows what that is and keeps the damaged file beside the new one.",
     );
     this.file = file;
     this.offset = offset;
