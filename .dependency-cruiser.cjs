@@ -1,5 +1,5 @@
 // The layers, imports go down only:
-//   lib <- accounts | quota | limits | upstream | events <- chat <- http <- server, services <- main
+//   lib <- accounts | quota | limits | upstream | events <- chat, admin <- http, cli <- server, services <- main
 // Domain folders don't import each other: services.ts hands one a function of the other.
 // Open to all above lib: errors.ts, the config types and the event types.
 const domain = ["accounts", "quota", "limits", "upstream", "events"];
@@ -38,6 +38,12 @@ module.exports = {
       severity: "error",
       from: { path: "^src/chat/" },
       to: { path: "^src/(http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
+    },
+    {
+      name: "admin-is-below-http",
+      severity: "error",
+      from: { path: "^src/admin/" },
+      to: { path: "^src/(chat/|http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
     },
     {
       name: "http-is-below-server",

@@ -5,20 +5,19 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Account } from "./accounts/account-schema.ts";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
 import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
+import { type Audit, createAudit } from "./admin/audit.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
 import { createTariff } from "./chat/tariff.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
 import { findProviderKeys } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
-import { type ActiveUsers, createActiveUsers } from "./events/active-users.ts";
-import { type BehaviourReader, createBehaviourReader } from "./events/behaviour-reader.ts";
-import { createBehaviourLog } from "./events/behaviour-log.ts";
-import { createBus } from "./events/bus.ts";
-import { createLogSink } from "./events/log-sink.ts";
+import type { ActiveUsers } from "./events/active-users.ts";
+import type { BehaviourReader } from "./events/behaviour-reader.ts";
+import type { BehaviourLog } from "./events/behaviour-log.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
 import type { Emit } from "./events/types.ts";
-import { openWebhook } from "./events/open-webhook.ts";
+import { openEvents } from "./events/open-events.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";
 import { removeTemporaries } from "./lib/atomic-file.ts";
@@ -48,7 +47,9 @@ export interface Services extends Accounts {
   readonly newId: () => string;
   readonly emit: Emit;
   readonly tokenKeys: TokenKeys;
+  readonly audit: Audit;
   readonly behaviour: BehaviourReader;
+  readonly behaviourLog: BehaviourLog;
   readonly activeUsers: ActiveUsers;
   readonly ledger: Ledger;
   readonly limitsOf: (account: Account) => readonly Limit[];
@@ -111,9 +112,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const { timezone, currency } = config.quota;
   const allowances = createAllowances({ tiers, currency, timezone, clock });
   const limitsOf = (account: Account): readonly Limit[] => allowances.limitsOf(account);
-  const bus = createBus({ log, clock });
-  const webhook = openWebhook(config.alerts, { secret: env[config.alerts.secret_env], clock, log, newId });
-  closers.push(() => webhook?.close(5000));
+  const zone = createZone(timezone);
+  const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
+  const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen: (close) => closers.push(close) });
+  const { bus, behaviourLog, webhook } = events;
   const { accounts, sessions, apiKeys, loginGuard, createSignIn } = await openAccounts({
     usersDir,
     auth: config.auth,
@@ -125,19 +127,6 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     onOpen: (close) => closers.push(close),
   });
-  const zone = createZone(config.quota.timezone);
-  const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
-  const behaviourLog = createBehaviourLog({
-    logsDir,
-    flushMs: config.logs.flush_ms,
-    maxQueued: config.logs.max_queued,
-    maxFileBytes: config.logs.max_file_bytes,
-    keepDays: config.logs.keep_days,
-    dayOf,
-    clock,
-    log,
-  });
-  closers.push(() => behaviourLog.close());
   const ledger = await openMemoryLedger({
     usersDir,
     clock,
@@ -207,11 +196,6 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     processMetrics,
   });
   bus.subscribe("metrics", metrics.sink);
-  bus.subscribe("behaviour_log", behaviourLog.sink);
-  bus.subscribe("log", createLogSink(log));
-  if (webhook !== null) bus.subscribe("webhook", webhook.sink);
-  const activeUsers = createActiveUsers({ clock, windowMs: 300_000 });
-  bus.subscribe("active_users", activeUsers.sink);
 
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
@@ -231,8 +215,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     apiKeys,
     loginGuard,
     createSignIn,
-    behaviour: createBehaviourReader({ logsDir }),
-    activeUsers,
+    audit: createAudit({ log: events.auditLog, emit: bus.emit, clock }),
+    behaviour: events.behaviour,
+    behaviourLog,
+    activeUsers: events.activeUsers,
     ledger,
     limitsOf,
     today: () => dayOf(clock.now()),

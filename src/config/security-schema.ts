@@ -52,6 +52,7 @@ export const alertsSection = z
           "password.changed",
           "provider.alert",
           "quota.exceeded",
+          "admin.changed",
         ]),
       )
       .default(["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert"])

@@ -17,6 +17,7 @@ export function isBehaviourFolder(name: string): boolean {
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
   if (event.type === "request.failed" || event.type === "provider.alert") return null;
+  if (event.user === null) return null;
   const known = !("known" in event) || event.known;
   return known && userName.test(event.user) ? event.user : unknownFolder;
 }

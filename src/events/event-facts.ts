@@ -62,6 +62,17 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
       return { ...who(event), user: text(event.user), subject: text(event.subject) };
     case "provider.alert":
       return { ...who(event), provider: text(event.provider), key: event.key, kind: event.kind };
+    case "admin.changed":
+      return {
+        ...who(event),
+        action: event.action,
+        by: text(event.by),
+        ...(event.user === null ? {} : { user: text(event.user) }),
+        subject: text(event.subject),
+        before: event.before,
+        after: event.after,
+        reason: event.reason,
+      };
     case "request.failed":
       return { ...who(event), code: text(event.code), status: event.status };
   }

@@ -33,6 +33,9 @@ export function createLogSink(log: Log): Sink {
       case "provider.alert":
         log.error(eventFacts(event), "a provider needs its operator");
         return;
+      case "admin.changed":
+        log.info(eventFacts(event), "an administrator has changed something");
+        return;
       case "quota.exceeded":
       case "rate_limit.rejected":
       case "request.failed":

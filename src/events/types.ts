@@ -9,7 +9,8 @@ export type ProxyEvent =
   | RateLimited
   | RequestFailed
   | CredentialChanged
-  | ProviderAlert;
+  | ProviderAlert
+  | AdminChanged;
 
 interface EventBase {
   /** ms since the epoch. */
@@ -131,6 +132,39 @@ export interface ProviderAlert extends EventBase {
   /** Which of its keys, from 0. */
   readonly key: number;
   readonly kind: "key_refused" | "no_balance";
+}
+
+/** What an administrator can do, as it stands in the audit log. */
+export type AdminAction =
+  | "user.created"
+  | "user.changed"
+  | "user.archived"
+  | "user.password_reset"
+  | "user.login_unlocked"
+  | "quota.granted"
+  | "quota.adjusted"
+  | "quota.reset"
+  | "sessions.revoked"
+  | "api_key.revoked"
+  | "provider.drained"
+  | "provider.restored";
+
+/** Somebody has changed something for others, by the admin API or on the command line. */
+export interface AdminChanged extends EventBase {
+  readonly type: "admin.changed";
+  readonly action: AdminAction;
+  /** Who did it: a user name, or `cli:NAME` for the system's user who ran the command. */
+  readonly by: string;
+  /** The user whom it concerns; null where it concerns none. */
+  readonly user: string | null;
+  /** What was changed, where it is not the user alone: a session, a key, a provider, a limit; else "". */
+  readonly subject: string;
+  /** What was changed, as it was; null for what is new. Hashes and other secrets are left out by whoever makes it. */
+  readonly before: Readonly<Record<string, unknown>> | null;
+  /** The same, as it is now; null for what is gone. */
+  readonly after: Readonly<Record<string, unknown>> | null;
+  /** Why, where somebody said so; else "". */
+  readonly reason: string;
 }
 
 /** Takes events; never throws, never waits. */

@@ -7,6 +7,8 @@ export interface AppendFile {
   readonly size: number;
   /** Appends all of the bytes, or throws and cuts the file back to where it was, as far as that is still possible. */
   append(bytes: Buffer): Promise<void>;
+  /** Resolves when what was appended is on disk. */
+  sync(): Promise<void>;
   /** Whether the file has been deleted, so that what is appended would be lost. */
   isDeleted(): Promise<boolean>;
   close(): Promise<void>;
@@ -45,6 +47,7 @@ function toAppendFile(handle: FileHandle, sizeAtOpen: number): AppendFile {
         throw error;
       }
     },
+    sync: () => handle.datasync(),
     isDeleted: async () => (await handle.stat()).nlink === 0,
     close: () => handle.close(),
   };

@@ -75,6 +75,7 @@ describe("behaviour log in trouble", () => {
             written.push(bytes.toString());
             return writeFile(file("alice/out"), written.join(""));
           },
+          sync: () => Promise.resolve(),
           isDeleted: () => Promise.resolve(false),
           close: () => Promise.resolve(),
         });

@@ -1,0 +1,46 @@
+import { AppError } from "../errors.ts";
+import type { AuditLog } from "../events/audit-log.ts";
+import type { AdminChanged, Emit } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+
+/** Who changes something, and from where. */
+export interface Actor {
+  /** A user name, or `cli:NAME`. */
+  readonly by: string;
+  /** The address; "" on the command line. */
+  readonly ip: string;
+  /** The X-Request-ID of the request, or an id of the command's own. */
+  readonly traceId: string;
+}
+
+/** What was changed. `before` and `after` hold no secrets; see AdminChanged. */
+export type AdminChange = Pick<AdminChanged, "action" | "user" | "before" | "after"> &
+  Partial<Pick<AdminChanged, "subject" | "reason">>;
+
+export interface Audit {
+  /**
+   * Tells of a change that has just been made; it is in the audit log on disk when this resolves.
+   *
+   * @throws AppError `storage_unavailable` where it could not be written: the change stands, and the proxy's own log
+   *   has it
+   */
+  record(actor: Actor, change: AdminChange): Promise<void>;
+}
+
+/** The one way in which changes by operators are told: to the audit log first, then to everyone who listens. */
+export function createAudit(options: { readonly log: AuditLog; readonly emit: Emit; readonly clock: Clock }): Audit {
+  const { log, emit, clock } = options;
+  return {
+    async record(actor, { subject = "", reason = "", ...change }) {
+      const event: AdminChanged = { type: "admin.changed", at: clock.now(), ...actor, ...change, subject, reason };
+      try {
+        await log.append(event);
+      } catch (cause) {
+        const message = "The change was made, but could not be written to the audit log.";
+        throw new AppError("storage_unavailable", { message, cause });
+      } finally {
+        emit(event);
+      }
+    },
+  };
+}

@@ -1,0 +1,74 @@
+import type { Config } from "../config/schema.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Closer } from "../lib/close-all.ts";
+import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
+import { type AuditLog, createAuditLog } from "./audit-log.ts";
+import { type BehaviourLog, createBehaviourLog } from "./behaviour-log.ts";
+import { type BehaviourReader, createBehaviourReader } from "./behaviour-reader.ts";
+import { type Bus, createBus } from "./bus.ts";
+import { createLogSink } from "./log-sink.ts";
+import type { Logger } from "./logger.ts";
+import { openWebhook } from "./open-webhook.ts";
+import type { Webhook } from "./webhook.ts";
+
+/** What is told, and those who write it down. */
+export interface Events {
+  readonly bus: Bus;
+  readonly behaviourLog: BehaviourLog;
+  readonly behaviour: BehaviourReader;
+  readonly activeUsers: ActiveUsers;
+  readonly auditLog: AuditLog;
+  /** null where none is configured. */
+  readonly webhook: Webhook | null;
+}
+
+export interface EventsOptions {
+  readonly config: Pick<Config, "logs" | "alerts">;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly logsDir: string;
+  /** The local day of a time in ms, YYYY-MM-DD. */
+  readonly dayOf: (at: number) => string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly newId: () => string;
+  /** Told of what must be closed, in the order in which it was opened. */
+  readonly onOpen: (close: Closer) => void;
+}
+
+/** How long somebody counts as active after the last sign of them, in ms. */
+const activeMs = 300_000;
+/** How long alerts may still be tried when the proxy stops, in ms. */
+const lastAlertsMs = 5000;
+
+/** Makes the bus and puts its sinks on it; the metrics subscribe later. Throws where the webhook lacks its secret. */
+export function openEvents(options: EventsOptions): Events {
+  const { config, env, logsDir, dayOf, clock, log, newId, onOpen } = options;
+  const { logs, alerts } = config;
+  const bus = createBus({ log, clock });
+  const webhook = openWebhook(alerts, { secret: env[alerts.secret_env], clock, log, newId });
+  if (webhook !== null) onOpen(() => webhook.close(lastAlertsMs));
+  const behaviourLog = createBehaviourLog({
+    logsDir,
+    flushMs: logs.flush_ms,
+    maxQueued: logs.max_queued,
+    maxFileBytes: logs.max_file_bytes,
+    keepDays: logs.keep_days,
+    dayOf,
+    clock,
+    log,
+  });
+  onOpen(() => behaviourLog.close());
+  const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
+  bus.subscribe("behaviour_log", behaviourLog.sink);
+  bus.subscribe("log", createLogSink(log));
+  if (webhook !== null) bus.subscribe("webhook", webhook.sink);
+  bus.subscribe("active_users", activeUsers.sink);
+  return {
+    bus,
+    behaviourLog,
+    behaviour: createBehaviourReader({ logsDir }),
+    activeUsers,
+    auditLog: createAuditLog({ logsDir, dayOf }),
+    webhook,
+  };
+}
