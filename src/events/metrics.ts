@@ -122,6 +122,7 @@ export function createMetrics({ providers, figures, processMetrics }: MetricsOpt
         case "rate_limit.rejected":
           rejections.add(event.rule, 1);
           return;
+        case "admin.changed":
         case "login.locked":
         case "login.unlocked":
         case "provider.alert":
