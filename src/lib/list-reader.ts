@@ -46,6 +46,11 @@ export class ListReader {
     return value;
   }
 
+  /** Whether there is another column. */
+  more(): boolean {
+    return this.#json.charCodeAt(this.#at) === comma;
+  }
+
   /** There must be no more columns. */
   end(): void {
     if (this.#at !== this.#json.length - 1 || !this.#json.endsWith("]")) throw this.#unexpected("the end");

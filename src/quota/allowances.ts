@@ -15,10 +15,19 @@ export interface AllowanceAccount {
   readonly grants?: readonly GrantConfig[] | undefined;
 }
 
+/** As much of an API key as says what may be used through it. Keys are replaced, never changed in place. */
+export interface AllowanceKey {
+  readonly id: string;
+  readonly limits: readonly LimitConfig[];
+}
+
 /** What each user may use: the limits of the tier, the user's own, and grants while they last. */
 export interface Allowances {
-  /** The user's limits now; the same array while nothing changes. An account of an unknown tier may use nothing. */
-  limitsOf(account: AllowanceAccount): readonly Limit[];
+  /**
+   * The user's limits now, and after them those of the API key that is used; the same array while nothing changes. An
+   * account of an unknown tier may use nothing.
+   */
+  limitsOf(account: AllowanceAccount, apiKey?: AllowanceKey | null): readonly Limit[];
 }
 
 export interface AllowancesOptions {
@@ -41,6 +50,12 @@ interface Grant extends Limit {
   readonly until: number;
 }
 
+/** The limits of a key behind those of its user. */
+interface KeyAllowance {
+  readonly ofUser: readonly Limit[];
+  readonly limits: readonly Limit[];
+}
+
 /** A tier that is gone from the config must not make its users unlimited. */
 const nothing: readonly Limit[] = [{ metric: "requests", per: "total", max: 0 }];
 
@@ -48,6 +63,7 @@ const nothing: readonly Limit[] = [{ metric: "requests", per: "total", max: 0 }]
 export function createAllowances({ tiers, currency, timezone, clock }: AllowancesOptions): Allowances {
   const local = createWallClock(timezone);
   const known = new WeakMap<AllowanceAccount, Allowance>();
+  const knownKeys = new WeakMap<AllowanceKey, KeyAllowance>();
 
   function workOut(account: AllowanceAccount, now: number): Allowance {
     const ofTier = tiers.limitsOf(account.quota_tier) ?? nothing;
@@ -76,13 +92,24 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
     };
   }
 
+  function ofUser(account: AllowanceAccount): readonly Limit[] {
+    const now = clock.now();
+    const allowance = known.get(account);
+    if (allowance !== undefined && now >= allowance.since && now < allowance.until) return allowance.limits;
+    const fresh = workOut(account, now);
+    known.set(account, fresh);
+    return fresh.limits;
+  }
+
   return {
-    limitsOf(account) {
-      const now = clock.now();
-      const allowance = known.get(account);
-      if (allowance !== undefined && now >= allowance.since && now < allowance.until) return allowance.limits;
-      const fresh = workOut(account, now);
-      known.set(account, fresh);
+    limitsOf(account, apiKey = null) {
+      const limits = ofUser(account);
+      if (apiKey === null || apiKey.limits.length === 0) return limits;
+      const allowance = knownKeys.get(apiKey);
+      if (allowance?.ofUser === limits) return allowance.limits;
+      const ofKey = apiKey.limits.map((limit): Limit => ({ ...toLimit(limit, currency), apiKey: apiKey.id }));
+      const fresh = { ofUser: limits, limits: [...limits, ...ofKey] };
+      knownKeys.set(apiKey, fresh);
       return fresh.limits;
     },
   };

@@ -9,6 +9,8 @@ interface ChargeRecord {
   readonly user: string;
   readonly requestId: string;
   readonly model: string;
+  /** The id of the API key that it came through, where that has limits of its own. */
+  readonly apiKey?: string | undefined;
   readonly charge: Charge;
 }
 
@@ -21,6 +23,8 @@ interface SettleRecord {
   readonly user: string;
   readonly requestId: string;
   readonly model: string;
+  /** As in its charge record. */
+  readonly apiKey?: string | undefined;
   /** What had been charged, so that a reader need not remember it. */
   readonly first: Charge;
   readonly final: Charge;
@@ -73,12 +77,14 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
 /*
  * Records are JSON arrays:
  *
- *   ["charge", at, user, request id, model, requests, tokens, cost, currency]
+ *   ["charge", at, user, request id, model, requests, tokens, cost, currency, API key]
  *   ["settle", at, user, request id, model, requests, tokens, cost, currency of the first charge,
  *    requests, tokens, cost, currency of the final one, input, cached, output, reasoning tokens,
- *    outcome, estimated (0 or 1), settled at, price]
+ *    outcome, estimated (0 or 1), settled at, price, API key]
  *   ["adjust", at, user, requests, tokens, cost, currency added, requests, tokens, cost, currency taken away, reason, by]
  *   ["reset", at, user, period, reason, by]
+ *
+ * The API key is left out where none has limits of its own.
  */
 
 /** A record as one line of JSON, put together by hand: JSON.stringify takes four times as long. */
@@ -87,11 +93,11 @@ export function encodeLedgerRecord(record: LedgerRecord): string {
   const head = `["${kind}",${at},"${user}"`;
   switch (record.kind) {
     case "charge":
-      return `${head},${requestOf(record)},${columnsOf(record.charge)}]`;
+      return `${head},${requestOf(record)},${columnsOf(record.charge)}${keyOf(record.apiKey)}]`;
     case "settle": {
       const { first, final, usage, outcome, estimated, settledAt, price } = record;
       const tokens = `${usage.input},${usage.cached},${usage.output},${usage.reasoning}`;
-      const end = `"${outcome}",${estimated ? 1 : 0},${settledAt},${JSON.stringify(price)}]`;
+      const end = `"${outcome}",${estimated ? 1 : 0},${settledAt},${quote(price)}${keyOf(record.apiKey)}]`;
       return `${head},${requestOf(record)},${columnsOf(first)},${columnsOf(final)},${tokens},${end}`;
     }
     case "adjust":
@@ -116,8 +122,12 @@ function readRecord(columns: ListReader): LedgerRecord {
   const user = columns.text();
   if (!userName.test(user)) throw new Error(`${JSON.stringify(user)} is no user name`);
   switch (kind) {
-    case "charge":
-      return { kind, at, user, requestId: columns.text(), model: columns.text(), charge: readCharge(columns) };
+    case "charge": {
+      const requestId = columns.text();
+      const model = columns.text();
+      const charge = readCharge(columns);
+      return { kind, at, user, requestId, model, charge, apiKey: readKey(columns) };
+    }
     case "settle": {
       const requestId = columns.text();
       const model = columns.text();
@@ -129,7 +139,8 @@ function readRecord(columns: ListReader): LedgerRecord {
       const estimated = columns.amount() === 1;
       const settledAt = columns.amount();
       const price = columns.text();
-      return { kind, at, settledAt, user, requestId, model, first, final, usage, outcome, estimated, price };
+      const apiKey = readKey(columns);
+      return { kind, at, settledAt, user, requestId, model, first, final, usage, outcome, estimated, price, apiKey };
     }
     case "adjust": {
       const added = readCharge(columns);
@@ -149,6 +160,10 @@ function readCharge(columns: ListReader): Charge {
   return { requests: columns.amount(), tokens: columns.amount(), cost: columns.amount(), currency: columns.text() };
 }
 
+function readKey(columns: ListReader): string | undefined {
+  return columns.more() ? columns.text() : undefined;
+}
+
 function readUsage(columns: ListReader): TokenUsage {
   const input = columns.amount();
   const cached = columns.amount();
@@ -156,15 +171,26 @@ function readUsage(columns: ListReader): TokenUsage {
 }
 
 function columnsOf({ requests, tokens, cost, currency }: Charge): string {
-  return `${requests},${tokens},${cost},${JSON.stringify(currency)}`;
+  return `${requests},${tokens},${cost},${quote(currency)}`;
 }
 
 function requestOf({ requestId, model }: { readonly requestId: string; readonly model: string }): string {
-  return `${JSON.stringify(requestId)},${JSON.stringify(model)}`;
+  return `${quote(requestId)},${quote(model)}`;
+}
+
+function keyOf(apiKey: string | undefined): string {
+  return apiKey === undefined ? "" : `,${quote(apiKey)}`;
 }
 
 function noteOf({ reason, by }: ChangeNote): string {
-  return `${JSON.stringify(reason)},${JSON.stringify(by)}`;
+  return `${quote(reason)},${quote(by)}`;
+}
+
+const plainText = /^[ !#-[\]-~]*$/;
+
+/** A text as JSON: nearly always nothing in it needs an escape, and JSON.stringify costs more than to look. */
+function quote(text: string): string {
+  return plainText.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 function isPer(text: string): text is Per {

@@ -13,6 +13,8 @@ export interface Limit {
   readonly max: number;
   /** Only with `metric: "cost"`: amounts in other currencies don't count here. */
   readonly currency?: string;
+  /** Counts only what comes through the API key of this id. */
+  readonly apiKey?: string;
 }
 
 /** An amount to hold or to charge. All safe integers >= 0; `cost` in nano-units (1e-9) of `currency`. */
@@ -52,6 +54,8 @@ export interface ReserveAsk {
   readonly limits: readonly Limit[];
   readonly requestId: string;
   readonly model: string;
+  /** The id of the API key that it comes through, where `limits` has some of that key. */
+  readonly apiKey?: string | undefined;
   /** What the request can cost at the most; held from every bucket until commit and settle. */
   readonly upperBound: Charge;
 }

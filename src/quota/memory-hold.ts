@@ -40,7 +40,7 @@ export class MemoryHold implements Hold {
     this.#user = user;
     this.#ask = ask;
     this.#held = ask.upperBound;
-    user.reserved.add(ask.upperBound);
+    user.hold(ask.upperBound, ask.apiKey);
   }
 
   get committed(): boolean {
@@ -50,14 +50,14 @@ export class MemoryHold implements Hold {
   commit(charge: Charge): Awaitable<void> {
     if (this.#committedAt !== undefined || this.#settled) return undefined;
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
-    const { user, requestId, model } = this.#ask;
+    const { user, requestId, model, apiKey } = this.#ask;
     const at = this.#user.advance(this.#book.now());
-    const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge });
+    const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
     this.#committedAt = at;
     this.#first = charge;
     const rest = restOf(this.#held, charge);
-    this.#user.reserved.subtract(this.#held);
-    this.#user.reserved.add(rest);
+    this.#user.release(this.#held, apiKey);
+    this.#user.hold(rest, apiKey);
     this.#held = rest;
     return this.#book.safe(seq);
   }
@@ -75,15 +75,15 @@ export class MemoryHold implements Hold {
       if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
       this.#alsoHeld = sumOf(also, extra);
     }
-    this.#user.reserved.add(extra);
+    this.#user.hold(extra, this.#ask.apiKey);
     return null;
   }
 
   settle(settlement: Settlement): void {
     if (this.#settled) return;
     this.#settled = true;
-    this.#user.reserved.subtract(this.#held);
-    if (this.#alsoHeld !== undefined) this.#user.reserved.subtract(this.#alsoHeld);
+    this.#user.release(this.#held, this.#ask.apiKey);
+    if (this.#alsoHeld !== undefined) this.#user.release(this.#alsoHeld, this.#ask.apiKey);
     if (this.#committedAt === undefined || this.#first === undefined) return;
     try {
       this.#replaceCharge(this.#committedAt, this.#first, settlement);
@@ -99,7 +99,7 @@ export class MemoryHold implements Hold {
   }
 
   #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
-    const { user, requestId, model } = this.#ask;
+    const { user, requestId, model, apiKey } = this.#ask;
     if (!isCharge(final) || !isUsage(usage)) {
       throw new RangeError("the final charge or the usage holds something that is not an amount");
     }
@@ -118,6 +118,7 @@ export class MemoryHold implements Hold {
       outcome,
       estimated,
       price,
+      apiKey,
     });
   }
 }

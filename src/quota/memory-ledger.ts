@@ -31,8 +31,13 @@ export interface MemoryLedgerOptions {
   >;
   /** Default: 90 days are kept. */
   readonly usage: Config["usage"];
+  /** Whether a user has an API key of this id. Of those that are gone a few are remembered. Default: all are kept. */
+  readonly hasKey?: (user: string, id: string) => boolean;
   readonly ops?: FileOps;
 }
+
+/** Counts of API keys that a user may gather before those of keys that are gone are forgotten. */
+const maxKeys = 200;
 
 /** A ledger in this process's memory: it answers at once, and the journal makes it last. */
 export interface MemoryLedger extends Ledger {
@@ -52,7 +57,7 @@ export interface MemoryLedger extends Ledger {
  * with a message for the operator that names the file.
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
-  const { usersDir, clock, log, quota, storage, ops = diskOps } = options;
+  const { usersDir, clock, log, quota, storage, hasKey = () => true, ops = diskOps } = options;
   const keepDays = options.usage.keep_days;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   await mkdir(usageDir(usersDir), { recursive: true, mode: 0o700 });
@@ -122,6 +127,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       if (!isCharge(upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
       gate.check();
       const user = current(ask.user);
+      if (user.keys.size > maxKeys) user.keepKeys((id) => id === ask.apiKey || hasKey(user.name, id));
       const blocking = user.blocking(limits, upperBound);
       if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
       return new MemoryHold(book, user, ask);

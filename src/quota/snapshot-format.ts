@@ -3,12 +3,13 @@ import { parse, stringify } from "smol-toml";
 import { z } from "zod";
 import { Amounts } from "./amounts.ts";
 import type { Per } from "./ledger.ts";
+import type { Window } from "./period-counts.ts";
 import type { PeriodAt } from "./period.ts";
 import { UsageDay } from "./usage-day.ts";
 import type { OpenDay } from "./usage-history.ts";
 import { keptRowSchema, toKeptRow } from "./usage-row.ts";
 import { totalsName, type UsageTotals } from "./usage-totals.ts";
-import { UserQuota, type Window } from "./user-quota.ts";
+import { UserQuota } from "./user-quota.ts";
 
 const amount = z.int().min(0);
 const used = { requests: amount, tokens: amount, cost: z.record(z.string().regex(/^[A-Z]{3}$/), amount) };
@@ -19,13 +20,20 @@ const period = z
 const day = { day: z.iso.date(), models: z.array(keptRowSchema.omit({ day: true })) };
 const head = { format: z.literal(1), covers_seq: amount };
 
-const snapshotSchema = z.strictObject({
-  ...head,
-  username: z.string(),
+const periods = {
   day: period,
   week: period,
   month: period,
   total: z.strictObject({ start: z.iso.datetime().optional(), ...used }),
+};
+
+const periodsSchema = z.strictObject(periods);
+
+const snapshotSchema = z.strictObject({
+  ...head,
+  username: z.string(),
+  ...periods,
+  keys: z.record(z.string().min(1).max(64), periodsSchema).default(() => ({})),
   history: z.array(z.strictObject({ ...day, start: z.iso.datetime(), end: z.iso.datetime() })).default(() => []),
 });
 
@@ -54,14 +62,7 @@ export function totalsPath(usersDir: string): string {
 
 /** The text of users/NAME.quota.toml. */
 export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
-  const windows = user.windows.map(({ per, start, end, used: { requests, tokens, costs } }) => {
-    // The total has no end, and a start only after a reset.
-    const bounds = {
-      ...(start === 0 ? {} : { start: new Date(start).toISOString() }),
-      ...(end === Infinity ? {} : { end: new Date(end).toISOString() }),
-    };
-    return [per, { ...bounds, requests, tokens, cost: Object.fromEntries(costs) }] as const;
-  });
+  const keys = [...user.keys].map(([id, counts]) => [id, periodsOf(counts.windows)] as const);
   const history = user.history.days.map(({ day, start, end }) => ({
     day: day.date,
     start: new Date(start).toISOString(),
@@ -70,7 +71,14 @@ export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
   }));
   return (
     "# Written by the proxy, which overwrites changes. What was used in the running periods; cost in nano-units (1e-9).\n" +
-    stringify({ format: 1, username: user.name, covers_seq: coversSeq, ...Object.fromEntries(windows), history }) +
+    stringify({
+      format: 1,
+      username: user.name,
+      covers_seq: coversSeq,
+      ...periodsOf(user.counts.windows),
+      ...(keys.length === 0 ? {} : { keys: Object.fromEntries(keys) }),
+      history,
+    }) +
     "\n"
   );
 }
@@ -79,20 +87,17 @@ export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
 export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): Snapshot {
   const result = snapshotSchema.safeParse(parse(text));
   if (!result.success) throw new Error(z.prettifyError(result.error));
-  const { username, covers_seq: coversSeq, history, day, week, month, total } = result.data;
+  const { username, covers_seq: coversSeq, history } = result.data;
   if (username !== name) throw new Error(`it is about user ${JSON.stringify(username)}`);
-  const windows = [
-    windowOf("day", day),
-    windowOf("week", week),
-    windowOf("month", month),
-    windowOf("total", { ...total, start: total.start ?? 0, end: Infinity }),
-  ];
+  const windows = windowsOf(result.data);
+  const keys = new Map(Object.entries(result.data.keys).map(([id, stored]) => [id, windowsOf(stored)]));
   const days = history.map(({ day: date, start, end, models }): OpenDay => ({
     day: dayOf(date, models),
     start: Date.parse(start),
     end: Date.parse(end),
   }));
-  return { user: new UserQuota(name, periodAt, Date.parse(day.start), { windows, days }), coversSeq };
+  const now = Date.parse(result.data.day.start);
+  return { user: new UserQuota(name, periodAt, now, { windows, keys, days }), coversSeq };
 }
 
 /** The text of users/usage/_totals.toml: the days that the archive does not have. */
@@ -123,6 +128,27 @@ function dayOf(date: string, models: readonly Omit<z.infer<typeof keptRowSchema>
     date,
     models.map((row) => ({ ...row, day: date })),
   );
+}
+
+function periodsOf(windows: readonly Window[]): Readonly<Record<string, object>> {
+  const entries = windows.map(({ per, start, end, used: { requests, tokens, costs } }) => {
+    // The total has no end, and a start only after a reset.
+    const bounds = {
+      ...(start === 0 ? {} : { start: new Date(start).toISOString() }),
+      ...(end === Infinity ? {} : { end: new Date(end).toISOString() }),
+    };
+    return [per, { ...bounds, requests, tokens, cost: Object.fromEntries(costs) }] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+function windowsOf({ day, week, month, total }: z.infer<typeof periodsSchema>): readonly Window[] {
+  return [
+    windowOf("day", day),
+    windowOf("week", week),
+    windowOf("month", month),
+    windowOf("total", { ...total, start: total.start ?? 0, end: Infinity }),
+  ];
 }
 
 interface StoredPeriod {

@@ -26,6 +26,7 @@ function setUp(nowIso = "2026-11-23T10:00:00+08:00") {
   const allowances = createAllowances({ tiers, currency, timezone, clock });
   const limitsOf = (user: AllowanceAccount) => allowances.limitsOf(user);
   return {
+    allowances,
     clock,
     tiers,
     limitsOf,
@@ -173,5 +174,18 @@ describe("grants", () => {
   it("stop at the largest amount", () => {
     const user = account(`grants = [{ metric = "requests", per = "month", amount = ${Number.MAX_SAFE_INTEGER} }]`);
     expect(setUp().maxima(user)["requests month"]).toBe(Number.MAX_SAFE_INTEGER);
+  });
+
+  it("has the limits of the API key behind those of the user", () => {
+    const { allowances } = setUp();
+    const alice = account();
+    const limits = limitsSchema.parse([{ metric: "cost", per: "day", max: 0.5 }]);
+    const key = { id: "key-1", limits };
+    const all = allowances.limitsOf(alice, key);
+    expect(all.slice(0, -1)).toEqual(allowances.limitsOf(alice));
+    expect(all.at(-1)).toEqual({ metric: "cost", per: "day", max: 500_000_000, currency: "CNY", apiKey: "key-1" });
+    expect(allowances.limitsOf(alice, key)).toBe(all);
+    expect(allowances.limitsOf(alice, { id: "key-2", limits: [] })).toBe(allowances.limitsOf(alice));
+    expect(allowances.limitsOf(account("", "open"), key)).toEqual(all.slice(-1));
   });
 });
