@@ -35,7 +35,9 @@ interface Entry {
   /** Once it has been issued. */
   pair: TokenPair | undefined;
   /** Monotonic ms. */
-  until: number;
+  readonly until: number;
+  /** ms since the epoch, the clock by which tokens expire: from then on too little of its life is left. */
+  staleAt: number;
 }
 
 /**
@@ -54,8 +56,9 @@ export function createTokenReuse(options: TokenReuseOptions): TokenReuse {
       const key = keyOf(account, origin);
       const entry = entries.get(key);
       if (entry === undefined) return undefined;
+      const isStale = clock.now() >= entry.staleAt;
       const isGone = entry.pair !== undefined && !isUntouched(entry.pair);
-      if (entry.account !== account || clock.monotonic() >= entry.until || isGone) {
+      if (entry.account !== account || clock.monotonic() >= entry.until || isStale || isGone) {
         entries.delete(key);
         return undefined;
       }
@@ -65,12 +68,12 @@ export function createTokenReuse(options: TokenReuseOptions): TokenReuse {
       if (reuseSeconds === 0) return;
       const key = keyOf(account, origin);
       const until = clock.monotonic() + reuseSeconds * 1000;
-      const entry: Entry = { account, passwordDigest, promise, pair: undefined, until };
+      const entry: Entry = { account, passwordDigest, promise, pair: undefined, until, staleAt: Infinity };
       promise.then(
         (pair) => {
           entry.pair = pair;
           // Never hand out a token that has less than half of its life left.
-          entry.until = Math.min(until, clock.monotonic() + (pair.expiresAt - clock.now()) / 2);
+          entry.staleAt = clock.now() + (pair.expiresAt - clock.now()) / 2;
         },
         () => {
           if (entries.get(key) === entry) entries.delete(key);
