@@ -21,7 +21,11 @@ export function comparison(direct, passthrough, proxy) {
     (proxy[name] < passthrough[name] ? "" : "+") + figure(proxy[name] - passthrough[name]),
     `${(proxy[name] / passthrough[name]).toFixed(2)}x`,
   ]);
-  const head = ["", "no proxy", "bare passthrough", "proxy", "difference", "ratio"];
+  return table(["", "no proxy", "bare passthrough", "proxy", "difference", "ratio"], rows);
+}
+
+/** A Markdown table of texts; the first column is left-aligned. */
+export function table(head, rows) {
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column].length)));
   const line = (cells) =>
     `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(" | ")} |`;
@@ -29,7 +33,8 @@ export function comparison(direct, passthrough, proxy) {
   return [line(head), rule, ...rows.map(line)].join("\n");
 }
 
-function figure(value) {
+/** A figure with about three digits. */
+export function figure(value) {
   const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
   return value.toFixed(digits);
 }

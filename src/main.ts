@@ -1,9 +1,8 @@
-import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { createFirstAdmin } from "./accounts/first-admin.ts";
+import { thisProcessTable } from "./cli/this-process.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
 import { createLogger } from "./events/logger.ts";
-import { createProcessTable } from "./lib/lock-owner.ts";
 import { buildServer } from "./server.ts";
 import { createServices, type Services } from "./services.ts";
 import { version } from "./version.ts";
@@ -57,7 +56,7 @@ async function main(): Promise<void> {
     loaded,
     env: process.env,
     log,
-    processes: createProcessTable({ pid: process.pid, host: hostname(), exists: processExists }),
+    processes: thisProcessTable(),
     onLockLost: () => {
       die("another instance has taken the users folder; this one ends without touching it");
     },
@@ -113,16 +112,6 @@ async function greet(services: Services): Promise<void> {
     print("\n  NO PROVIDER HAS AN API KEY: answers come from the built-in SIMULATOR, not from a language model.\n");
     print("  Set DEEPSEEK_API_KEY and start again to get real ones.\n\n");
     services.log.warn({ event: "simulator" }, "no provider has an API key: the built-in simulator answers");
-  }
-}
-
-/** Whether a process has this pid; one that we may not signal (EPERM) exists too. */
-function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EPERM";
   }
 }
 

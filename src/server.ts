@@ -2,6 +2,8 @@ import Fastify, { type FastifyInstance } from "fastify";
 import { createAccess } from "./accounts/access.ts";
 import type { Chat } from "./chat/handle-chat.ts";
 import { AppError } from "./errors.ts";
+import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
+import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAccess } from "./http/plugins/access.ts";
 import { createBadUrlAnswer, registerErrors } from "./http/plugins/errors.ts";
 import { registerJsonBody } from "./http/plugins/json-body.ts";
@@ -22,6 +24,7 @@ import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { createTellRefusal } from "./http/tell-refusal.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import type { Services } from "./services.ts";
+import { upstreamTimeouts } from "./upstream/timeouts.ts";
 import { version } from "./version.ts";
 
 export interface Server {
@@ -104,7 +107,7 @@ export async function buildServer(services: Services): Promise<Server> {
   registerSessionRoutes(app, { ...signIn, sessions, emit, clock });
   registerPasswordRoute(app, { ...signIn, clock });
   registerKeyRoutes(app, { apiKeys, emit, clock });
-  registerChatRoutes(app, { chat, clock, stallMs: config.timeouts.stalled_reader_seconds * 1000 });
+  registerChatRoutes(app, { chat, clock, times: upstreamTimeouts(config.timeouts) });
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });
   registerUsageRoutes(app, {
@@ -113,6 +116,8 @@ export async function buildServer(services: Services): Promise<Server> {
     today: services.today,
     keepDays: config.usage.keep_days,
   });
+  registerAdminRoutes(app, services);
+  registerUserRoutes(app, services);
 
   return {
     app,

@@ -2,22 +2,21 @@ import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import type { Account } from "./accounts/account-schema.ts";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
 import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
+import { type Admin, createAdmin } from "./admin/open-admin.ts";
+import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
 import { createTariff } from "./chat/tariff.ts";
+import { freeModels } from "./chat/free-models.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
 import { findProviderKeys } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
-import type { ActiveUsers } from "./events/active-users.ts";
-import type { BehaviourReader } from "./events/behaviour-reader.ts";
-import type { BehaviourLog } from "./events/behaviour-log.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
 import type { Emit } from "./events/types.ts";
-import { openEvents } from "./events/open-events.ts";
+import { openEvents, type Events } from "./events/open-events.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";
 import { removeTemporaries } from "./lib/atomic-file.ts";
@@ -28,9 +27,9 @@ import type { ProcessTable } from "./lib/lock-owner.ts";
 import { createMemoryLimiter } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
 import type { Permits } from "./limits/permits.ts";
-import type { Ledger, Limit } from "./quota/ledger.ts";
+import type { Ledger } from "./quota/ledger.ts";
 import { openMemoryLedger } from "./quota/memory-ledger.ts";
-import { createAllowances } from "./quota/allowances.ts";
+import { type Allowances, createAllowances } from "./quota/allowances.ts";
 import { createTiers } from "./quota/tiers.ts";
 import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
@@ -40,7 +39,7 @@ import { openUpstream } from "./upstream/open-upstream.ts";
 import type { ProviderAdmin } from "./upstream/provider-admin.ts";
 
 /** Everything that has state, built once and shared. */
-export interface Services extends Accounts {
+export interface Services extends Accounts, Events {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Logger;
@@ -48,11 +47,10 @@ export interface Services extends Accounts {
   readonly emit: Emit;
   readonly tokenKeys: TokenKeys;
   readonly audit: Audit;
-  readonly behaviour: BehaviourReader;
-  readonly behaviourLog: BehaviourLog;
-  readonly activeUsers: ActiveUsers;
+  readonly admin: Admin;
+  readonly userAdmin: UserAdmin;
   readonly ledger: Ledger;
-  readonly limitsOf: (account: Account) => readonly Limit[];
+  readonly limitsOf: Allowances["limitsOf"];
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
   readonly permits: Permits;
@@ -110,13 +108,13 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const tokenKeys = await loadTokenKeys({ env, usersDir, log });
   const tiers = createTiers(config.quota);
   const { timezone, currency } = config.quota;
-  const allowances = createAllowances({ tiers, currency, timezone, clock });
-  const limitsOf = (account: Account): readonly Limit[] => allowances.limitsOf(account);
+  const { limitsOf } = createAllowances({ tiers, currency, timezone, clock });
   const zone = createZone(timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen: (close) => closers.push(close) });
   const { bus, behaviourLog, webhook } = events;
-  const { accounts, sessions, apiKeys, loginGuard, createSignIn } = await openAccounts({
+  const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
+  const access = await openAccounts({
     usersDir,
     auth: config.auth,
     security: config.security,
@@ -127,6 +125,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     onOpen: (close) => closers.push(close),
   });
+  const { accounts, apiKeys } = access;
   const ledger = await openMemoryLedger({
     usersDir,
     clock,
@@ -134,6 +133,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     quota: config.quota,
     storage: config.storage,
     usage: config.usage,
+    hasKey: (user, id) => apiKeys.list(user).some((key) => key.id === id),
   });
   closers.push(() => ledger.close());
 
@@ -162,6 +162,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => upstream.close());
 
+  const tariff = createTariff(config);
+  const free = freeModels(config, tariff.pricing, clock.now());
+  if (free.length > 0) log.warn({ models: free }, "cost is limited, but these models have no price: they are free");
   const chat = createChat({
     router: upstream.router,
     limiter,
@@ -169,7 +172,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ledger,
     dispatch: upstream.dispatch,
     limitsOf,
-    tariff: createTariff(config),
+    tariff,
     abortPolicy: config.abort.policy,
     drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
     emit: bus.emit,
@@ -177,7 +180,6 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     log,
     maxParallel: config.concurrency.max_parallel,
-    heartbeatMs: config.timeouts.heartbeat_seconds * 1000,
     warnPercent: config.quota.warn_percent,
     currency,
   });
@@ -210,15 +212,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     emit: bus.emit,
     tokenKeys,
-    accounts,
-    sessions,
-    apiKeys,
-    loginGuard,
-    createSignIn,
-    audit: createAudit({ log: events.auditLog, emit: bus.emit, clock }),
-    behaviour: events.behaviour,
-    behaviourLog,
-    activeUsers: events.activeUsers,
+    ...access,
+    ...events,
+    audit,
+    admin: createAdmin({ ...access, ledger, limitsOf, providers: upstream.admin, config, clock, audit }),
+    userAdmin: createUserAdmin({ ...access, tierNames: tiers.names, clock, audit }),
     ledger,
     limitsOf,
     today: () => dayOf(clock.now()),
@@ -228,7 +226,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     providerAdmin: upstream.admin,
     metrics,
     metricsToken: env[config.metrics.token_env],
-    checks: createHealthChecks({ ledger, behaviourLog, accounts, models: upstream.models, eventLoop, usersDir }),
+    checks: createHealthChecks({
+      ...events,
+      ledger,
+      accounts,
+      models: upstream.models,
+      eventLoop,
+      usersDir,
+    }),
     usersDir,
     simulated: chosen.simulated,
     close: () => closeAll(closers),

@@ -7,29 +7,34 @@ export interface NewAccount {
   readonly username: string;
   readonly password: string;
   readonly quota_tier: string;
-  readonly limits?: readonly LimitConfig[];
-  readonly roles?: readonly Role[];
-  readonly is_active?: boolean;
-  readonly must_change_password?: boolean;
-  readonly max_parallel?: number;
-  readonly metadata?: Metadata;
+  readonly limits?: readonly LimitConfig[] | undefined;
+  readonly grants?: readonly GrantConfig[] | undefined;
+  readonly roles?: readonly Role[] | undefined;
+  readonly is_active?: boolean | undefined;
+  readonly active_from?: Date | undefined;
+  readonly expires_at?: Date | undefined;
+  readonly banned_until?: Date | undefined;
+  readonly ban_reason?: string | undefined;
+  readonly must_change_password?: boolean | undefined;
+  readonly max_parallel?: number | undefined;
+  readonly metadata?: Metadata | undefined;
 }
 
 /** What to change; what is absent stays. null removes a key, so that its default holds. */
 export interface AccountPatch {
-  readonly password?: string;
-  readonly quota_tier?: string;
-  readonly limits?: readonly LimitConfig[] | null;
-  readonly grants?: readonly GrantConfig[] | null;
-  readonly roles?: readonly Role[];
-  readonly max_parallel?: number | null;
-  readonly is_active?: boolean;
-  readonly active_from?: Date | null;
-  readonly expires_at?: Date | null;
-  readonly banned_until?: Date | null;
-  readonly ban_reason?: string | null;
-  readonly must_change_password?: boolean | null;
-  readonly metadata?: Metadata;
+  readonly password?: string | undefined;
+  readonly quota_tier?: string | undefined;
+  readonly limits?: readonly LimitConfig[] | null | undefined;
+  readonly grants?: readonly GrantConfig[] | null | undefined;
+  readonly roles?: readonly Role[] | null | undefined;
+  readonly max_parallel?: number | null | undefined;
+  readonly is_active?: boolean | null | undefined;
+  readonly active_from?: Date | null | undefined;
+  readonly expires_at?: Date | null | undefined;
+  readonly banned_until?: Date | null | undefined;
+  readonly ban_reason?: string | null | undefined;
+  readonly must_change_password?: boolean | null | undefined;
+  readonly metadata?: Metadata | null | undefined;
 }
 
 /**

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { link, lchown, lstat, unlink } from "node:fs/promises";
+import { link, lstat, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { readPlainFile, syncFolder, writeFileAtomic } from "../lib/atomic-file.ts";
 import { diskOps, fileErrorCode, type FileOps } from "../lib/file-ops.ts";
+import { giveToFolderOwner } from "../lib/folder-owner.ts";
 
 /** A user file as read. */
 export interface AccountFile {
@@ -11,7 +12,8 @@ export interface AccountFile {
   readonly stamp: string;
 }
 
-const maxBytes = 1 << 20;
+/** Of a user file. */
+export const maxAccountBytes = 1 << 20;
 
 /** Files beside the accounts that the proxy writes for itself. */
 const ownRecord = /\.(quota|sessions|keys)\.toml$/;
@@ -47,7 +49,7 @@ export async function readAccountFile(path: string): Promise<AccountFile | undef
 export async function readStamp(path: string): Promise<string | undefined> {
   try {
     const { ino, size, mtimeMs, ctimeMs } = await lstat(path);
-    if (size > maxBytes) throw new Error(`is larger than ${maxBytes} bytes`);
+    if (size > maxAccountBytes) throw new Error(`is larger than ${maxAccountBytes} bytes`);
     return `${ino}:${size}:${mtimeMs}:${ctimeMs}`;
   } catch (error) {
     if (fileErrorCode(error) === "ENOENT") return undefined;
@@ -81,14 +83,4 @@ export async function createAccountFile(path: string, text: string, ops: FileOps
   await syncFolder(dirname(path), ops);
   await giveToFolderOwner(path);
   return true;
-}
-
-/** After `sudo npm run user`, the server, which is not root, must still be able to read the file. */
-async function giveToFolderOwner(path: string): Promise<void> {
-  const [file, folder] = await Promise.all([lstat(path), lstat(dirname(path))]);
-  if (file.uid === folder.uid) return;
-  await lchown(path, folder.uid, folder.gid).catch((error: unknown) => {
-    // Only root may give files away; anyone else wrote a file of their own in a folder that they share.
-    if (fileErrorCode(error) !== "EPERM") throw error;
-  });
 }

@@ -27,6 +27,8 @@ interface AccountRecord {
 export interface AccountRecords {
   get(name: string): AccountRecord | undefined;
   list(): readonly Account[];
+  /** The names of all accounts, in order; sorted anew only where one has come or gone. */
+  names(): readonly string[];
   problems(): readonly AccountProblem[];
   hasProblem(file: string): boolean;
   /** The state of the file that was looked at last. */
@@ -47,6 +49,7 @@ export function createAccountRecords(log: Log): AccountRecords {
   const records = new Map<string, AccountRecord>();
   const problems = new Map<string, { readonly problem: AccountProblem; readonly stamp: string | undefined }>();
   const listeners = new Set<AccountListener>();
+  let names: readonly string[] | undefined;
 
   const tell = (name: string, account: Account | undefined) => {
     for (const listener of listeners) listener(name, account);
@@ -55,6 +58,7 @@ export function createAccountRecords(log: Log): AccountRecords {
   return {
     get: (name) => records.get(name),
     list: () => [...records.values()].map(({ account }) => account),
+    names: () => (names ??= [...records.keys()].sort()),
     problems: () => [...problems.values()].map(({ problem }) => problem),
     hasProblem: (file) => problems.has(file),
     stampOf: (name) => (problems.get(`${name}.toml`) ?? records.get(name))?.stamp,
@@ -63,12 +67,14 @@ export function createAccountRecords(log: Log): AccountRecords {
       const name = record.account.username;
       const isNews = records.get(name)?.text !== record.text || problems.has(`${name}.toml`);
       problems.delete(`${name}.toml`);
+      if (!records.has(name)) names = undefined;
       records.set(name, record);
       if (isNews) tell(name, record.account);
     },
     drop: (name) => {
       problems.delete(`${name}.toml`);
       if (!records.delete(name)) return;
+      names = undefined;
       log.info({ user: name }, "account removed: its file is gone");
       tell(name, undefined);
     },

@@ -1,6 +1,20 @@
 import { AppError } from "../errors.ts";
 import type { Account } from "./account-schema.ts";
 
+export const accountStates = ["active", "disabled", "not_yet_active", "expired", "banned"] as const;
+/** Whether an account may be used, and if not, why. */
+export type AccountState = (typeof accountStates)[number];
+
+/** @param now ms since the epoch */
+export function accountState(account: Account, now: number): AccountState {
+  const { is_active, active_from, expires_at, banned_until } = account;
+  if (!is_active) return "disabled";
+  if (active_from !== undefined && now < active_from.getTime()) return "not_yet_active";
+  if (expires_at !== undefined && now >= expires_at.getTime()) return "expired";
+  if (banned_until !== undefined && now < banned_until.getTime()) return "banned";
+  return "active";
+}
+
 /**
  * Checks whether an account may be used now. Cheap: every request comes here.
  *
@@ -9,17 +23,20 @@ import type { Account } from "./account-schema.ts";
  *   at?, ban_reason?}`; `at` is when that changed or will change
  */
 export function checkUsable(account: Account, now: number): void {
-  const { is_active, active_from, expires_at, banned_until, ban_reason } = account;
-  if (!is_active) throw refusal({ reason: "disabled" });
-  if (active_from !== undefined && now < active_from.getTime()) {
-    throw refusal({ reason: "not_yet_active", at: iso(active_from) }, "This account is not active yet.");
-  }
-  if (expires_at !== undefined && now >= expires_at.getTime()) {
-    throw refusal({ reason: "expired", at: iso(expires_at) }, "This account has expired.");
-  }
-  if (banned_until !== undefined && now < banned_until.getTime()) {
-    const why = ban_reason === undefined ? {} : { ban_reason };
-    throw refusal({ reason: "banned", at: iso(banned_until), ...why }, "This account is banned for a time.");
+  const reason = accountState(account, now);
+  if (reason === "active") return;
+  const { active_from, expires_at, banned_until, ban_reason } = account;
+  switch (reason) {
+    case "disabled":
+      throw refusal({ reason });
+    case "not_yet_active":
+      throw refusal({ reason, ...at(active_from) }, "This account is not active yet.");
+    case "expired":
+      throw refusal({ reason, ...at(expires_at) }, "This account has expired.");
+    case "banned": {
+      const why = ban_reason === undefined ? {} : { ban_reason };
+      throw refusal({ reason, ...at(banned_until), ...why }, "This account is banned for a time.");
+    }
   }
 }
 
@@ -28,6 +45,6 @@ function refusal(details: Readonly<Record<string, string>>, message?: string): A
 }
 
 /** TOML's dates keep the offset they were written with; the answer has UTC. */
-function iso(date: Date): string {
-  return new Date(date.getTime()).toISOString();
+function at(date: Date | undefined): { readonly at?: string } {
+  return date === undefined ? {} : { at: new Date(date.getTime()).toISOString() };
 }

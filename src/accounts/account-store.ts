@@ -4,19 +4,15 @@ import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { FileOps } from "../lib/file-ops.ts";
 import type { Log } from "../lib/log.ts";
+import { archiveAccountFile, archiveRecords } from "./account-archive.ts";
 import { changesOfPatch, nextTokenVersion, type AccountPatch, type NewAccount } from "./account-changes.ts";
 import { createAccountFile, isAccountFileName, writeAccountFile } from "./account-file.ts";
 import { createAccountLoader, toAccount } from "./account-loader.ts";
 import { createAccountRecords, type AccountListener, type AccountProblem } from "./account-records.ts";
 import { createAccountSchema, type Account } from "./account-schema.ts";
-import {
-  AccountTextError,
-  checkAccountFields,
-  editAccountText,
-  newAccountText,
-  parseAccountText,
-} from "./account-text.ts";
+import { checkAccountFields, editAccountText, newAccountText, parseAccountText } from "./account-text.ts";
 import { createKeyedQueue } from "./keyed-queue.ts";
+import { notSaved, orInvalid } from "./store-refusals.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 import { checkUserName, isUserName } from "./user-name.ts";
 import { watchUsers } from "./users-watch.ts";
@@ -41,11 +37,19 @@ export interface AccountStoreOptions {
   readonly fileOps?: FileOps;
 }
 
+/** A patch that depends on the account. No password: hashing it would hold up the turn. */
+type PatchOf = (account: Account) => Omit<AccountPatch, "password">;
+
+/** May refuse a change by throwing. Told of the account as its file stands, and as it would be. Synchronous. */
+type ChangeCheck = (before: Account, after: Account) => void;
+
 /** The accounts in users/NAME.toml, and the only writer of these files. */
 export interface AccountStore {
   /** One Map lookup. The object stays the same until the account changes. */
   get(name: string): Account | undefined;
   list(): readonly Account[];
+  /** All names, in order. The array stays the same until an account comes or goes. */
+  names(): readonly string[];
   /**
    * Files that are not in force as they stand. A file that breaks while we run leaves its account as it was: cutting
    * people off over a typo would be worse, and the problem shows in the log and in /healthz.
@@ -56,9 +60,19 @@ export interface AccountStore {
   /**
    * Changes an account as its file stands now, by hand-made edits and all.
    *
+   * @param patch what to change, or what works that out from the account as it stands; then all goes on in one turn
+   * @param check called in the user's turn, right before the file is written: what it has seen is what is replaced
    * @throws AppError `invalid_request`, `not_found`, `conflict` (the file is broken), `storage_unavailable`
    */
-  update(name: string, patch: AccountPatch): Promise<Account>;
+  update(name: string, patch: AccountPatch | PatchOf, check?: ChangeCheck): Promise<Account>;
+  /**
+   * Takes an account out of use and keeps its file under users/.archive/. What the ledger has counted is not touched:
+   * it belongs to the name.
+   *
+   * @param endAccess ends sessions and keys; called once nobody can come in with the account any more
+   * @throws what `check` throws; otherwise as `update`, and what `endAccess` throws
+   */
+  archive(name: string, check: (account: Account) => void, endAccess: () => Promise<unknown>): Promise<Account>;
   /** Replaces a hash by a stronger one of the same password; does nothing if it isn't the hash any more. */
   rehash(name: string, oldHash: string, newHash: string): Promise<void>;
   /** Calls the listener after each change, whoever made it, until the returned function is called. */
@@ -119,20 +133,31 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
     return started;
   }
 
-  /** Applies changes to the file as it stands. Only inside a task of the queue. */
-  async function save(name: string, changesOf: (account: Account) => TomlChanges): Promise<Account> {
+  /** The record of the file as it stands. Only inside a task of the queue. */
+  async function currentRecord(name: string) {
     await loader.load(name);
     if (records.hasProblem(`${name}.toml`)) {
       throw new AppError("conflict", { message: `The file ${name}.toml has a problem that must be mended first.` });
     }
     const record = records.get(name);
     if (record === undefined) throw new AppError("not_found", { message: `There is no user "${name}".` });
+    return record;
+  }
+
+  /** Applies changes to the file as it stands. Only inside a task of the queue. */
+  async function save(
+    name: string,
+    changesOf: (account: Account) => TomlChanges,
+    check?: ChangeCheck,
+  ): Promise<Account> {
+    const record = await currentRecord(name);
     const { text, account } = orInvalid(() => {
       const changes = changesOf(record.account);
       checkAccountFields({ ...record.account, ...changes }, schema);
       const text = editAccountText(record.text, changes);
       return { text, account: toAccount(parseAccountText(text, name, schema)) };
     });
+    check?.(record.account, account);
     if (text === record.text) return record.account;
     await writeAccountFile(pathOf(name), text, fileOps).catch(notSaved);
     records.put({ account, text, stamp: undefined });
@@ -142,6 +167,7 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
   return {
     get: (name) => records.get(name)?.account,
     list: () => records.list(),
+    names: () => records.names(),
     problems: () => records.problems(),
     create: async ({ password, ...fields }) => {
       const name = checkUserName(fields.username);
@@ -160,10 +186,28 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
         return account;
       });
     },
-    update: async (name, patch) => {
+    update: async (name, patch, check) => {
       checkUserName(name);
-      const hash = patch.password === undefined ? undefined : await hashPassword(patch.password);
-      return queue.run(name, () => save(name, (account) => changesOfPatch(account, patch, hash, clock.now())));
+      const patchOf: PatchOf = typeof patch === "function" ? patch : () => patch;
+      const password = typeof patch === "function" ? undefined : patch.password;
+      const hash = password === undefined ? undefined : await hashPassword(password);
+      const changesOf = (account: Account) => changesOfPatch(account, patchOf(account), hash, clock.now());
+      return queue.run(name, () => save(name, changesOf, check));
+    },
+    archive: async (name, check, endAccess) => {
+      checkUserName(name);
+      return queue.run(name, async () => {
+        const { account } = await currentRecord(name);
+        check(account);
+        const folder = await archiveAccountFile(usersDir, name, clock.now()).catch(notSaved);
+        await loader.load(name);
+        try {
+          await endAccess();
+        } finally {
+          await archiveRecords(usersDir, name, folder).catch(notSaved);
+        }
+        return account;
+      });
     },
     rehash: async (name, oldHash, newHash) => {
       await queue.run(name, () =>
@@ -177,18 +221,4 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
       await queue.idle();
     },
   };
-}
-
-/** Runs what depends on the caller's values; what is wrong with them is the caller's to hear. */
-function orInvalid<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof AccountTextError)) throw error;
-    throw new AppError("invalid_request", { message: error.message, param: error.param });
-  }
-}
-
-function notSaved(error: unknown): never {
-  throw new AppError("storage_unavailable", { message: "The account could not be saved.", cause: error });
 }

@@ -1,5 +1,6 @@
 import { stringify, TomlDate, TomlError } from "smol-toml";
 import type { z } from "zod";
+import { maxAccountBytes } from "./account-file.ts";
 import type { AccountFields } from "./account-schema.ts";
 import { editToml, parseToml, type TomlChanges } from "./toml-edit.ts";
 
@@ -56,11 +57,14 @@ export function editAccountText(text: string, changes: TomlChanges): string {
 }
 
 function orUnwritable(write: () => string): string {
+  let text: string;
   try {
-    return write();
+    text = write();
   } catch {
     throw new AccountTextError("a value cannot be written as TOML", { param: "metadata" });
   }
+  if (Buffer.byteLength(text) <= maxAccountBytes) return text;
+  throw new AccountTextError(`the user file would be larger than ${maxAccountBytes} bytes`, { param: "metadata" });
 }
 
 function parseOrExplain(text: string): unknown {

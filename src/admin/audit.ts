@@ -14,7 +14,7 @@ export interface Actor {
 }
 
 /** What was changed. `before` and `after` hold no secrets; see AdminChanged. */
-export type AdminChange = Pick<AdminChanged, "action" | "user" | "before" | "after"> &
+type AdminChange = Pick<AdminChanged, "action" | "user" | "before" | "after"> &
   Partial<Pick<AdminChanged, "subject" | "reason">>;
 
 export interface Audit {

@@ -1,4 +1,4 @@
-import { hostname } from "node:os";
+import { hostname, userInfo } from "node:os";
 import { text } from "node:stream/consumers";
 import { createProcessTable, type ProcessTable } from "../lib/lock-owner.ts";
 
@@ -6,6 +6,8 @@ import { createProcessTable, type ProcessTable } from "../lib/lock-owner.ts";
 export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
+  /** The system's user who runs the command; stands in the audit log. */
+  readonly user: string;
   /** By which the owner of a lock is judged. */
   readonly processes: ProcessTable;
   /** Everything on standard input. */
@@ -25,7 +27,8 @@ export function thisProcess(): CommandIo {
   return {
     env: process.env,
     cwd: process.cwd(),
-    processes: createProcessTable({ pid: process.pid, host: hostname(), exists: processExists }),
+    user: userName(),
+    processes: thisProcessTable(),
     readStdin: () => text(process.stdin),
     out: (line) => {
       process.stdout.write(`${line}\n`);
@@ -34,6 +37,20 @@ export function thisProcess(): CommandIo {
       process.stderr.write(`${line}\n`);
     },
   };
+}
+
+/** The machine's processes, seen from this one. */
+export function thisProcessTable(): ProcessTable {
+  return createProcessTable({ pid: process.pid, host: hostname(), exists: processExists });
+}
+
+/** A container may run under a number that has no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? "unknown");
+  }
 }
 
 /** Whether a process has this pid; one that we may not signal (EPERM) exists too. */

@@ -85,6 +85,7 @@ const logsSection = z.strictObject({
     .default(64 << 20)
     .describe("Size at which a day's behaviour log goes on in a new file."),
   keep_days: count(1, 3650).default(30).describe("Behaviour logs older than this are removed."),
+  audit_keep_days: count(1, 36_500).default(400).describe("The same for the log of what administrators did."),
 });
 
 const metricsSection = z.strictObject({

@@ -17,6 +17,8 @@ interface ActiveUser {
 
 export interface ActiveUsers {
   readonly sink: Sink;
+  /** After so many ms without a sign somebody is no longer active. */
+  readonly windowMs: number;
   /** Who was active within the window, the latest first. */
   list(): readonly ActiveUser[];
 }
@@ -52,6 +54,7 @@ export function createActiveUsers(options: {
   }
 
   return {
+    windowMs,
     sink(event) {
       if (event.type === "chat.finished") {
         const counts = touch(event.user, event.at);

@@ -1,14 +1,19 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { openAppendFile } from "../lib/append-file.ts";
-import { behaviourFileName } from "./behaviour-files.ts";
+import { fileErrorCode } from "../lib/file-ops.ts";
+import { giveToFolderOwner } from "../lib/folder-owner.ts";
+import { auditFolder, behaviourFileName } from "./behaviour-files.ts";
 import { behaviourLine } from "./behaviour-line.ts";
+import { eventFacts } from "./event-facts.ts";
 import type { AdminChanged } from "./types.ts";
 
 /** Who has changed what for others: LOGS/audit/YYYY-MM-DD.jsonl, in the form of the behaviour logs. */
 export interface AuditLog {
   /** Appends one line; it is on disk when this resolves. Rejects with Node's error. */
   append(event: AdminChanged): Promise<void>;
+  /** Code of the failure of the last append; null where it went well. For /healthz. */
+  health(): { readonly lastError: string | null };
 }
 
 /**
@@ -22,17 +27,35 @@ export function createAuditLog(options: {
   readonly dayOf: (at: number) => string;
 }): AuditLog {
   const { logsDir, dayOf } = options;
-  const folder = path.join(logsDir, "audit");
+  const folder = auditFolder(logsDir);
+  let lastError: string | null = null;
+
+  async function write(event: AdminChanged): Promise<void> {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const name = path.join(folder, behaviourFileName(dayOf(event.at), 0));
+    const file = await openAppendFile(name);
+    try {
+      // A command may have been run by root: the server must be able to go on in the file.
+      await giveToFolderOwner(folder);
+      await giveToFolderOwner(name);
+      const line = behaviourLine(JSON.stringify(eventFacts(event)), new Date(event.at).toISOString());
+      await file.append(Buffer.from(line));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
   return {
     async append(event) {
-      await mkdir(folder, { recursive: true, mode: 0o700 });
-      const file = await openAppendFile(path.join(folder, behaviourFileName(dayOf(event.at), 0)));
       try {
-        await file.append(Buffer.from(behaviourLine(event, (ms) => new Date(ms).toISOString())));
-        await file.sync();
-      } finally {
-        await file.close();
+        await write(event);
+        lastError = null;
+      } catch (error) {
+        lastError = fileErrorCode(error) ?? "unknown";
+        throw error;
       }
     },
+    health: () => ({ lastError }),
   };
 }

@@ -1,8 +1,14 @@
 import { readdir, unlink } from "node:fs/promises";
 import path from "node:path";
+import { fileErrorCode } from "../lib/file-ops.ts";
 import { isBehaviourFolder } from "./behaviour-line.ts";
 
 const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl$/;
+
+/** Where the files of the audit log are. */
+export function auditFolder(logsDir: string): string {
+  return path.join(logsDir, "audit");
+}
 
 /** `2026-11-22.jsonl`, and when that is full `2026-11-22.1.jsonl` and so on. */
 export function behaviourFileName(day: string, part: number): string {
@@ -29,7 +35,7 @@ export async function removeOldFiles(usersDir: string, firstDay: string): Promis
   for (const folder of await readdir(usersDir, { withFileTypes: true })) {
     if (!folder.isDirectory() || !isBehaviourFolder(folder.name)) continue;
     try {
-      removed += await removeFrom(path.join(usersDir, folder.name), firstDay);
+      removed += await removeOldFilesFrom(path.join(usersDir, folder.name), firstDay);
     } catch (error) {
       failure ??= error;
     }
@@ -38,9 +44,14 @@ export async function removeOldFiles(usersDir: string, firstDay: string): Promis
   return removed;
 }
 
-async function removeFrom(folder: string, firstDay: string): Promise<number> {
+/** The same for one folder, which need not be there. */
+export async function removeOldFilesFrom(folder: string, firstDay: string): Promise<number> {
   let removed = 0;
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    if (fileErrorCode(error) === "ENOENT") return [];
+    throw error;
+  });
+  for (const entry of entries) {
     const file = entry.isFile() ? parseFileName(entry.name) : null;
     // ISO days sort as text.
     if (file === null || file.day >= firstDay) continue;

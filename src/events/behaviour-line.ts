@@ -1,4 +1,3 @@
-import { eventFacts } from "./event-facts.ts";
 import type { ProxyEvent } from "./types.ts";
 
 /** Holds what was tried with names that no account has. No user name can begin with an underscore. */
@@ -22,8 +21,12 @@ export function behaviourFolder(event: ProxyEvent): string | null {
   return known && userName.test(event.user) ? event.user : unknownFolder;
 }
 
-/** An event as a line of JSON with its line feed: `ts` (ISO, UTC; `isoTime` makes it), then the facts. */
-export function behaviourLine(event: ProxyEvent, isoTime: (ms: number) => string): string {
-  const facts = JSON.stringify(eventFacts(event));
-  return `{"ts":"${isoTime(event.at)}",${facts.slice(1)}\n`;
+/**
+ * An event as a line of JSON with its line feed: `ts`, then the facts.
+ *
+ * @param facts as createEventText gives them
+ * @param time ISO 8601, UTC
+ */
+export function behaviourLine(facts: string, time: string): string {
+  return `{"ts":"${time}",${facts.slice(1)}\n`;
 }

@@ -4,11 +4,13 @@ import type { AppendFile } from "../lib/append-file.ts";
 import type { Clock } from "../lib/clock.ts";
 import { createIsoTime } from "../lib/iso-time.ts";
 import type { Log } from "../lib/log.ts";
-import { removeOldFiles } from "./behaviour-files.ts";
+import { auditFolder, removeOldFiles, removeOldFilesFrom } from "./behaviour-files.ts";
 import { behaviourFolder, behaviourLine } from "./behaviour-line.ts";
 import { type Batch, createBehaviourQueue, type DropReason } from "./behaviour-queue.ts";
 import { createBehaviourWriter } from "./behaviour-writer.ts";
 import type { Sink } from "./bus.ts";
+import { createEventText } from "./event-text.ts";
+import type { ProxyEvent } from "./types.ts";
 
 export interface BehaviourLogOptions {
   /** The log folder; lines go to `users/NAME/YYYY-MM-DD.jsonl` under it. */
@@ -20,8 +22,12 @@ export interface BehaviourLogOptions {
   /** Size in bytes at which a day goes on in a new file. */
   readonly maxFileBytes: number;
   readonly keepDays: number;
+  /** The same for the audit log, whose old files go when these do. */
+  readonly auditKeepDays: number;
   /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called once a minute of event time at the most. */
   readonly dayOf: (at: number) => string;
+  /** As createEventText makes it; the other sinks that write events down share it. */
+  readonly textOf?: (event: ProxyEvent) => string;
   readonly clock: Clock;
   readonly log: Log;
   /** For tests of a failing disk. */
@@ -61,7 +67,7 @@ const maxRetryMs = 60_000;
  * the middle of a write may repeat a line, never lose one. Lost are only the lines that `dropped` counts.
  */
 export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
-  const { clock, log, flushMs, keepDays } = options;
+  const { clock, log, flushMs, keepDays, auditKeepDays, textOf = createEventText() } = options;
   const usersDir = path.join(options.logsDir, "users");
   const queue = createBehaviourQueue(options.maxQueued);
   const writer = createBehaviourWriter({ ...options, usersDir });
@@ -82,7 +88,7 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
       queue.drop("closed");
       return;
     }
-    const batch = queue.push(folder, dayOf(event.at), behaviourLine(event, isoTime));
+    const batch = queue.push(folder, dayOf(event.at), behaviourLine(textOf(event), isoTime(event.at)));
     if (batch !== null && batch.length >= flushLength && batch.failures === 0) void flush();
     else flushSoon();
   }
@@ -147,10 +153,12 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   async function sweep(): Promise<void> {
     try {
       await mkdir(usersDir, { recursive: true, mode: 0o700 });
-      const removed = await removeOldFiles(usersDir, options.dayOf(clock.now() - keepDays * dayMs));
-      if (removed > 0) log.info({ removed }, "old behaviour logs removed");
+      const firstDay = (days: number): string => options.dayOf(clock.now() - days * dayMs);
+      const removed = await removeOldFiles(usersDir, firstDay(keepDays));
+      const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(auditKeepDays));
+      if (removed + audits > 0) log.info({ removed, audits }, "old behaviour and audit logs removed");
     } catch (err) {
-      log.warn({ err }, "old behaviour logs cannot be removed");
+      log.warn({ err }, "old behaviour or audit logs cannot be removed");
     }
   }
 

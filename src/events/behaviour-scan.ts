@@ -11,6 +11,8 @@ export interface BehaviourFilter {
   readonly from?: number | undefined;
   /** The first moment that is too late. */
   readonly to?: number | undefined;
+  /** What else must hold of an event. */
+  readonly matches?: ((event: BehaviourEvent) => boolean) | undefined;
 }
 
 /**
@@ -37,7 +39,7 @@ export function timeOfLine(line: string): number {
  */
 export function collectEvents(
   block: LineBlock,
-  { type, from = -Infinity, to = Infinity }: BehaviourFilter,
+  { type, from = -Infinity, to = Infinity, matches = () => true }: BehaviourFilter,
   events: BehaviourEvent[],
   limit: number,
 ): number | "older" | null {
@@ -53,7 +55,7 @@ export function collectEvents(
     const isInTime = !isTimed || (at >= from && at < to);
     if (isInTime && text.startsWith(wanted, start + typeStart)) {
       const event = parseLine(block.bytes.toString("utf8", start, end));
-      if (event !== null) events.push(event);
+      if (event !== null && matches(event)) events.push(event);
       if (events.length >= limit) return block.start + start;
     }
     end = start - 1;

@@ -1,13 +1,18 @@
-import type { Log } from "../lib/log.ts";
 import type { Sink } from "./bus.ts";
 import { eventFacts } from "./event-facts.ts";
+import { createEventText } from "./event-text.ts";
+import type { Logger } from "./logger.ts";
 
-/** One line in the proxy's own log for each chat and each login. Other refusals are logged where they are answered. */
-export function createLogSink(log: Log): Sink {
+/**
+ * One line in the proxy's own log for each chat and each login. Other refusals are logged where they are answered.
+ *
+ * @param textOf as createEventText makes it
+ */
+export function createLogSink(log: Logger, textOf = createEventText()): Sink {
   return (event) => {
     switch (event.type) {
       case "chat.finished":
-        log.info(eventFacts(event), "chat finished");
+        log.infoJson(textOf(event), "chat finished");
         return;
       case "login.succeeded":
         log.info(eventFacts(event), "login succeeded");

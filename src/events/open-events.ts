@@ -3,9 +3,11 @@ import type { Clock } from "../lib/clock.ts";
 import type { Closer } from "../lib/close-all.ts";
 import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
 import { type AuditLog, createAuditLog } from "./audit-log.ts";
+import { type AuditReader, createAuditReader } from "./audit-reader.ts";
 import { type BehaviourLog, createBehaviourLog } from "./behaviour-log.ts";
 import { type BehaviourReader, createBehaviourReader } from "./behaviour-reader.ts";
 import { type Bus, createBus } from "./bus.ts";
+import { createEventText } from "./event-text.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
 import { openWebhook } from "./open-webhook.ts";
@@ -18,6 +20,7 @@ export interface Events {
   readonly behaviour: BehaviourReader;
   readonly activeUsers: ActiveUsers;
   readonly auditLog: AuditLog;
+  readonly auditReader: AuditReader;
   /** null where none is configured. */
   readonly webhook: Webhook | null;
 }
@@ -47,20 +50,23 @@ export function openEvents(options: EventsOptions): Events {
   const bus = createBus({ log, clock });
   const webhook = openWebhook(alerts, { secret: env[alerts.secret_env], clock, log, newId });
   if (webhook !== null) onOpen(() => webhook.close(lastAlertsMs));
+  const textOf = createEventText();
   const behaviourLog = createBehaviourLog({
     logsDir,
     flushMs: logs.flush_ms,
     maxQueued: logs.max_queued,
     maxFileBytes: logs.max_file_bytes,
     keepDays: logs.keep_days,
+    auditKeepDays: logs.audit_keep_days,
     dayOf,
+    textOf,
     clock,
     log,
   });
   onOpen(() => behaviourLog.close());
   const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
   bus.subscribe("behaviour_log", behaviourLog.sink);
-  bus.subscribe("log", createLogSink(log));
+  bus.subscribe("log", createLogSink(log, textOf));
   if (webhook !== null) bus.subscribe("webhook", webhook.sink);
   bus.subscribe("active_users", activeUsers.sink);
   return {
@@ -69,6 +75,7 @@ export function openEvents(options: EventsOptions): Events {
     behaviour: createBehaviourReader({ logsDir }),
     activeUsers,
     auditLog: createAuditLog({ logsDir, dayOf }),
+    auditReader: createAuditReader({ logsDir }),
     webhook,
   };
 }

@@ -3,6 +3,7 @@ import { unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { IntervalHistogram } from "node:perf_hooks";
 import type { AccountStore } from "../accounts/account-store.ts";
+import type { AuditLog } from "../events/audit-log.ts";
 import type { BehaviourLog } from "../events/behaviour-log.ts";
 import type { Ledger } from "../quota/ledger.ts";
 import type { ModelList } from "../upstream/model-list.ts";
@@ -11,6 +12,7 @@ import type { HealthCheck } from "./routes/ops.ts";
 interface Parts {
   readonly ledger: Ledger;
   readonly behaviourLog: BehaviourLog;
+  readonly auditLog: AuditLog;
   readonly accounts: AccountStore;
   readonly models: ModelList;
   readonly eventLoop: IntervalHistogram;
@@ -38,6 +40,11 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
         const { alive, lastError, queued, dropped } = behaviourLog.health();
         return { ok: alive && lastError === null, facts: { last_error: lastError, queued, dropped } };
       },
+    },
+    {
+      // Whoever made the change was told. The proxy counts as well: the next change may be weeks away.
+      name: "audit_log",
+      check: () => ({ ok: true, facts: { last_error: parts.auditLog.health().lastError } }),
     },
     {
       name: "disk",

@@ -21,6 +21,12 @@ export function parseNano(amount: number | string): number {
   return Number(nano);
 }
 
+/** As parseNano; with a minus sign before it, an amount below 0. */
+export function parseSignedNano(amount: number | string): number {
+  const text = String(amount);
+  return text.startsWith("-") ? 0 - parseNano(text.slice(1)) : parseNano(text);
+}
+
 /** Nano-units as a decimal string without an exponent or needless zeros: 1500000000 is "1.5". */
 export function formatNano(nano: number): string {
   if (!Number.isSafeInteger(nano)) throw new RangeError(`not an amount in nano-units: ${nano}`);

@@ -16,7 +16,7 @@ export interface AllowanceAccount {
 }
 
 /** As much of an API key as says what may be used through it. Keys are replaced, never changed in place. */
-export interface AllowanceKey {
+interface AllowanceKey {
   readonly id: string;
   readonly limits: readonly LimitConfig[];
 }
@@ -27,7 +27,7 @@ export interface Allowances {
    * The user's limits now, and after them those of the API key that is used; the same array while nothing changes. An
    * account of an unknown tier may use nothing.
    */
-  limitsOf(account: AllowanceAccount, apiKey?: AllowanceKey | null): readonly Limit[];
+  readonly limitsOf: (account: AllowanceAccount, apiKey?: AllowanceKey | null) => readonly Limit[];
 }
 
 export interface AllowancesOptions {

@@ -38,6 +38,50 @@ describe("editToml", () => {
     expect(editToml('username = "bob"', { is_active: false })).toBe('username = "bob"\nis_active = false');
   });
 
+  const limits = [{ metric: "requests", per: "day", max: 5 }];
+  const inline = 'limits = [ { metric = "requests", per = "day", max = 5 } ]';
+
+  it("writes tables and lists of tables on one line, so that nothing else has to move", () => {
+    const edited = editToml(file, { limits, metadata2: { a: { b: 1 } } });
+    expect(edited).toBe(
+      file.replace('"bob" # his login\n', `"bob" # his login\n${inline}\nmetadata2 = { a = { b = 1 } }\n`),
+    );
+    expect(editToml(edited, { limits: undefined, metadata2: undefined })).toBe(file);
+  });
+
+  it("replaces a list over several lines by one line, and keeps the comments around it", () => {
+    const before = 'username = "bob"\n# daily\nlimits = [ # old\n  { max = 1 },\n]\n# the end\n';
+    const after = `username = "bob"\n# daily\n${inline}\n# the end\n`;
+    expect(editToml(before, { limits })).toBe(after);
+    expect(editToml(before, { limits: undefined })).toBe('username = "bob"\n# daily\n# the end\n');
+    expect(editToml(`${inline} # keep\nusername = "bob"\n`, { limits: [] })).toBe(
+      'limits = [] # keep\nusername = "bob"\n',
+    );
+  });
+
+  it.each(["\n", "\r\n"])("replaces sections by sections in their place, with line ends %j", (end) => {
+    const before = [
+      'username = "bob"',
+      "",
+      "[[limits]]",
+      "max = 1",
+      "[[limits]]",
+      "max = 2",
+      "",
+      "# notes",
+      "[metadata]",
+    ];
+    const section = ["[[limits]]", 'metric = "requests"', 'per = "day"', "max = 5"];
+    const text = [...before, "a = 1", "", "# end", ""].join(end);
+    expect(editToml(text, { limits, metadata: { b: { c: 2 } } })).toBe(
+      [before[0], "", ...section, "", "# notes", "[metadata.b]", "c = 2", "", "# end", ""].join(end),
+    );
+    expect(editToml(text, { limits: undefined, metadata: undefined })).toBe(
+      [before[0], "", "", "# notes", "", "# end", ""].join(end),
+    );
+    expect(parse(editToml(text, { limits: [] }))).toEqual({ username: "bob", limits: [], metadata: { a: 1 } });
+  });
+
   it("is not led astray by text that looks like a key inside a multi-line string", () => {
     const tricky = `username = "bob"\nnote = """\nquota_tier = "fake"\n[x]\n"""\nquota_tier = "basic"\n`;
     expect(parse(editToml(tricky, { quota_tier: "premium" }))).toEqual({

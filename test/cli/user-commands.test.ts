@@ -4,22 +4,13 @@ import { describe, expect, it } from "vitest";
 import { createPasswords } from "../../src/accounts/password.ts";
 import { runUserCli } from "../../src/cli/user-commands.ts";
 import { accountOf, until, useStore, useUsersDir } from "../accounts/support.ts";
+import { runCli } from "../support/cli.ts";
 
 async function useCli(config = "") {
   const folder = await useUsersDir();
   await writeFile(join(folder, "config.toml"), config);
   const usersDir = join(folder, "users");
-  const run = async (args: string, stdin = "") => {
-    const [out, err]: [string[], string[]] = [[], []];
-    const code = await runUserCli(args.split(" ").filter(Boolean), {
-      env: {},
-      cwd: folder,
-      readStdin: () => Promise.resolve(stdin),
-      out: (line) => out.push(line),
-      err: (line) => err.push(line),
-    });
-    return { code, out: out.join("\n"), err: err.join("\n") };
-  };
+  const run = (args: string, stdin = "") => runCli(runUserCli, args.split(" ").filter(Boolean), folder, stdin);
   const text = (name: string) => readFile(join(usersDir, `${name}.toml`), "utf8");
   return { folder, usersDir, run, text };
 }

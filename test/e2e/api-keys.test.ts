@@ -32,11 +32,12 @@ describe("API keys", () => {
   const chatWith = (headers: Record<string, string>, body: object = chat) =>
     jsonOf(post(`${proxy.url}/v1/chat/completions`, body, headers));
 
-  it("chat, list models and show the quota of their user, in either header", async () => {
+  it("chat, list models and show the quota of their user, in any of the headers", async () => {
     const { key } = await newKey();
     expect(key).toMatch(/^dsp_[0-9A-Za-z]{49}$/);
     expect((await chatWith(bearer(key))).status).toBe(200);
     expect((await chatWith({ "api-key": key })).status).toBe(200);
+    expect((await chatWith({ "x-api-key": key })).status).toBe(200);
     expect(await ask(proxy, "GET /auth/quota", key)).toMatchObject({ status: 200, body: { username: "alice" } });
     expect((await ask(proxy, "GET /v1/models", key)).status).toBe(200);
   });
@@ -71,6 +72,21 @@ describe("API keys", () => {
       await jsonOf(post(`${proxy.url}/auth/password`, passwords, bearer(key))),
     ];
     for (const answer of answers) expect(answer).toMatchObject({ status: 403, body: { error: { code: "forbidden" } } });
+  });
+
+  it("are held to limits of their own, within their user's", async () => {
+    const { key, id } = await newKey({ limits: [{ metric: "requests", per: "day", max: 1 }] });
+    const other = await newKey();
+    // The user may run twenty at once, the key may make one.
+    const statuses = await Promise.all(Array.from({ length: 10 }, async () => (await chatWith(bearer(key))).status));
+    expect(statuses.sort()).toEqual([200, ...Array.from({ length: 9 }, () => 402)]);
+    expect(await chatWith(bearer(key))).toMatchObject({
+      body: { error: { code: "quota_exceeded", details: { api_key: id, metric: "requests", used: 1, limit: 1 } } },
+    });
+    expect((await chatWith(bearer(other.key))).status).toBe(200);
+    const { body } = await ask<{ limits: object[] }>(proxy, "GET /auth/quota", key);
+    expect(body.limits.at(-1)).toMatchObject({ api_key: id, per: "day", max: 1, used: 1, remaining: 0 });
+    expect(body.limits).toHaveLength(2);
   });
 
   it("stop when they are revoked, which only their owner can do", async () => {
@@ -115,6 +131,23 @@ describe("API keys", () => {
     expect((await chatWith(bearer(key), { ...chat, model: 1 })).status).toBe(400);
     const { body } = await ask<{ data: { id: string }[] }>(proxy, "GET /models", key);
     expect(body.data.map(({ id }) => id).filter((id) => !id.startsWith("deepseek-"))).toEqual([]);
+  });
+
+  it.each([
+    "/chat/completions",
+    "/beta/chat/completions",
+    "/completions",
+    "/v1/completions",
+    "/beta/completions",
+    "/embeddings",
+    "/v1/embeddings",
+    "/anthropic/v1/messages",
+  ])("are for these models only at %s too", async (path) => {
+    const { key } = await newKey({ models: ["deepseek-*"] });
+    const body = { ...chat, prompt: "hi", input: "hi", max_tokens: 1 };
+    const to = (model: string) => jsonOf(post(`${proxy.url}${path}`, { ...body, model }, { "x-api-key": key }));
+    expect(await to("sim-fast")).toMatchObject({ status: 403, body: { error: { code: "forbidden", param: "model" } } });
+    expect((await to("deepseek-flash")).status).toBe(200);
   });
 
   it("may be for some addresses only", async () => {

@@ -209,18 +209,6 @@ describe("a connection that mistreats what passes", () => {
     expect(comparable(client.text)).toBe(expected);
   });
 
-  it("ends 300 streams that stall by the idle timer, and leaves nothing behind", async () => {
-    const clients = await Promise.all(Array.from({ length: 300 }, () => stream("sim-stall:3")));
-    const endings = await Promise.all(clients.map(async (client) => (await client.rest()).at(-1)?.json?.error));
-    expect(new Set(endings.map((error) => error?.code))).toEqual(new Set(["upstream_timeout"]));
-    await eventually(() => {
-      expect(proxy.services.permits.inFlight()).toBe(0);
-      expect(proxy.services.chat.running()).toBe(0);
-      expect(simulator.stats().open).toBe(0);
-    });
-    expect(await usedRequests(proxy, token)).toBe(4);
-  });
-
   it("says upstream_error where the connection is reset in the middle of an event", async () => {
     wire.down.resetAfterBytes = 1500;
     // A connection of its own: the bytes of the pooled ones have been counted already.

@@ -1,5 +1,6 @@
 import OpenAI from "openai";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { startScriptedUpstream } from "../support/scripted-upstream.ts";
 import { alicePassword, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 import { usedRequests } from "../support/quota.ts";
 
@@ -71,6 +72,29 @@ describe("the official OpenAI SDK, with its baseURL at the proxy", () => {
     expect(call?.type === "function" && JSON.parse(call.function.arguments)).toBeTypeOf("object");
   });
 
+  it("runs its own stream helper over reasoning first and a tool's arguments then", async () => {
+    const parameters = { type: "object", properties: { city: { type: "string" }, days: { type: "integer" } } };
+    const stream = openai.chat.completions.stream({
+      model: "deepseek-flash",
+      messages: [{ role: "user", content: "What is the weather like?" }],
+      tools: [{ type: "function", function: { name: "get_weather", parameters } }],
+    });
+    let reasoning = "";
+    let deltas = "";
+    stream.on("chunk", ({ choices: [choice] }) => {
+      reasoning += (choice?.delta as { reasoning_content?: string | null } | undefined)?.reasoning_content ?? "";
+    });
+    stream.on("tool_calls.function.arguments.delta", (event) => (deltas += event.arguments_delta));
+    const completion = await stream.finalChatCompletion();
+    const call = completion.choices[0]?.message.tool_calls?.[0];
+    const args = call?.type === "function" ? call.function.arguments : "";
+    expect(reasoning).toContain("simulator");
+    expect(JSON.parse(args)).toEqual({ city: "Hangzhou", days: 1 });
+    expect(deltas).toBe(args);
+    expect(completion.choices[0]?.finish_reason).toBe("tool_calls");
+    expect(completion.usage?.completion_tokens_details?.reasoning_tokens).toBeGreaterThan(0);
+  });
+
   it("lists the models", async () => {
     const ids = [];
     for await (const model of openai.models.list()) ids.push(model.id);
@@ -116,11 +140,60 @@ describe("the official OpenAI SDK, with its baseURL at the proxy", () => {
     expect(error).toMatchObject({ code: "model_not_found", param: "model" });
   });
 
+  it("raises APIError with the code of an error event that ends a stream", async () => {
+    const stream = openai.chat.completions.stream({ model: "sim-error-event", messages });
+    const error = await stream.finalChatCompletion().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(OpenAI.APIError);
+    expect(error).toMatchObject({ code: "upstream_overloaded", type: "api_error" });
+  });
+
   it("raises APIError where the answer breaks off in the middle", async () => {
     const stream = await openai.chat.completions.create({ model: "sim-truncate", messages, stream: true });
     const read = async (): Promise<void> => {
       for await (const chunk of stream) expect(chunk.object).toBe("chat.completion.chunk");
     };
     await expect(read()).rejects.toBeInstanceOf(OpenAI.APIError);
+  });
+});
+
+describe("the official OpenAI SDK, left to retry as it does by itself", () => {
+  /** Asks once through an SDK that would retry twice, of a proxy that asks `attempts` times. */
+  async function ask(attempts: number, statuses: readonly number[], stream: boolean) {
+    const upstream = await startScriptedUpstream();
+    onTestFinished(() => upstream.close());
+    const config = `[retry]\nattempts = ${attempts}\nbase_ms = 1\nmax_ms = 1\n[breaker]\nfailures = 100\n`;
+    const proxy = await startProxy({ upstreamUrl: upstream.url, config });
+    onTestFinished(() => proxy.dispose());
+    const openai = new OpenAI({ apiKey: await proxy.login(), baseURL: `${proxy.url}/v1`, maxRetries: 2 });
+    const answering = (async () => {
+      for (const status of statuses) {
+        const call = await upstream.next(20_000);
+        if (status === 200) await call.finish();
+        else call.respond(status, { error: { message: "no" } });
+      }
+    })();
+    const create = { model: "m", messages, stream } as const;
+    const result: unknown = await openai.chat.completions.create(create).catch((reason: unknown) => reason);
+    await answering;
+    return { result, asked: upstream.received };
+  }
+
+  it.each([true, false])("does not retry what the proxy has retried, with stream %s", async (stream) => {
+    const { result, asked } = await ask(2, [500, 503], stream);
+    expect(result).toMatchObject({ status: 503, code: "upstream_overloaded" });
+    expect((result as InstanceType<typeof OpenAI.APIError>).headers?.get("x-should-retry")).toBe("false");
+    expect(asked).toBe(2);
+  });
+
+  it("retries what the proxy has asked for only once", async () => {
+    const { result, asked } = await ask(1, [500, 200], false);
+    expect(result).toMatchObject({ object: "chat.completion" });
+    expect(asked).toBe(2);
+  });
+
+  it("does not retry what is its own fault", async () => {
+    const { result, asked } = await ask(1, [400], false);
+    expect(result).toBeInstanceOf(OpenAI.BadRequestError);
+    expect(asked).toBe(1);
   });
 });

@@ -34,10 +34,20 @@ describe("logger", () => {
     ]);
   });
 
+  test("writes facts that are JSON already in the same form", () => {
+    const { log, parsed } = capture();
+    log.info({ port: 8080, name: 'a "b"' }, "said twice");
+    log.infoJson(JSON.stringify({ port: 8080, name: 'a "b"' }), "said twice");
+    const [first, second] = parsed() as Record<string, unknown>[];
+    expect({ ...second, time: "" }).toEqual({ ...first, time: "" });
+    expect(Object.keys(second ?? {})).toEqual(Object.keys(first ?? {}));
+  });
+
   test("leaves out what is below its level", () => {
     const { log, text } = capture("warn");
     log.debug({}, "d");
     log.info({}, "i");
+    log.infoJson('{"a":1}', "j");
     log.warn({}, "w");
     log.error({}, "e");
     expect(text().match(/"msg":"\w"/g)).toEqual(['"msg":"w"', '"msg":"e"']);

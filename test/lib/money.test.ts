@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { addAmounts, formatNano, parseNano } from "../../src/lib/money.ts";
+import { addAmounts, formatNano, parseNano, parseSignedNano } from "../../src/lib/money.ts";
 
 describe("parseNano", () => {
   it.each([
@@ -30,6 +30,21 @@ describe("parseNano", () => {
         expect(parseNano(formatNano(nano))).toBe(nano);
       }),
     );
+  });
+});
+
+describe("parseSignedNano", () => {
+  it("reads back what formatNano writes, below 0 too", () => {
+    fc.assert(
+      fc.property(fc.maxSafeInteger(), (nano) => {
+        expect(parseSignedNano(formatNano(nano))).toBe(nano === 0 ? 0 : nano);
+      }),
+    );
+    expect([-0.1, "-0", "-0.000000001"].map(parseSignedNano)).toEqual([-100_000_000, 0, -1]);
+  });
+
+  it.each(["--1", "-", "- 1", "-0.0000000001", "-1e9", "+1"])("refuses %j", (amount) => {
+    expect(() => parseSignedNano(amount)).toThrow(RangeError);
   });
 });
 

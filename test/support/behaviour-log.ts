@@ -35,6 +35,7 @@ export function useBehaviourLog() {
       maxQueued: 1000,
       maxFileBytes: 1 << 20,
       keepDays: 30,
+      auditKeepDays: 400,
       dayOf: (at) => new Date(at).toISOString().slice(0, 10),
       clock: state.clock,
       log: state.log,

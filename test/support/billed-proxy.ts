@@ -5,7 +5,8 @@ import { eventually } from "./eventually.ts";
 import { quotaOf } from "./quota.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "./scripted-upstream.ts";
 import { openStream, type SseClient } from "./sse-client.ts";
-import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "./start-proxy.ts";
+import { alicePassword, bearer, post, startProxy, userFile } from "./start-proxy.ts";
+import type { ProxyOptions, RunningProxy } from "./start-proxy.ts";
 
 /** As much of a line of the behaviour log as tests look at. */
 interface ChatLine {
@@ -27,6 +28,8 @@ export interface BilledProxy {
   open(): Promise<SseClient>;
   /** Sends it as one JSON. */
   collect(): Promise<Response>;
+  /** Sends any body to any path, and shows what comes back as it comes. */
+  ask(path: string, body: object, headers?: Readonly<Record<string, string>>): Promise<SseClient>;
   /** Requests, tokens and nano-yuan used in all; fails while anything is still held or running. */
   used(): Promise<readonly number[]>;
   /** The one chat in the behaviour log; waits for it. */
@@ -67,11 +70,15 @@ export interface BilledOptions {
   readonly requestsOnly?: boolean;
   /** Where the proxy finds the provider, where that is not straight at it. */
   readonly through?: (upstreamUrl: string) => Promise<string>;
+  /** How often the provider is asked for one answer; default 1. */
+  readonly attempts?: number;
+  /** Which API the provider speaks; default deepseek. */
+  readonly kind?: ProxyOptions["kind"];
 }
 
 /** Starts both for the running test. */
 export async function startBilledProxy(options: BilledOptions = {}): Promise<BilledProxy> {
-  const { config = "", maxTokens = 1e9, requestsOnly = false, through } = options;
+  const { config = "", maxTokens = 1e9, requestsOnly = false, through, kind = "deepseek", attempts = 1 } = options;
   const upstream = await startScriptedUpstream();
   onTestFinished(() => upstream.close());
   const limits = [
@@ -81,6 +88,7 @@ export async function startBilledProxy(options: BilledOptions = {}): Promise<Bil
   ];
   const proxy = await startProxy({
     upstreamUrl: through === undefined ? upstream.url : await through(upstream.url),
+    kind,
     users: { alice: userFile("alice", alicePassword) },
     config: `
 [models]
@@ -95,7 +103,7 @@ reasoning = 8
 [quota.tiers.basic]
 limits = [${limits.slice(0, requestsOnly ? 1 : 3).join(", ")}]
 [retry]
-attempts = 1
+attempts = ${attempts}
 ${config}`,
   });
   onTestFinished(() => proxy.dispose());
@@ -140,6 +148,8 @@ ${config}`,
       });
     },
     open: () => openStream(`${proxy.url}/chat/completions`, { headers: bearer(token), body: chatBody(true) }),
+    ask: (path, body, headers) =>
+      openStream(`${proxy.url}${path}`, { headers: { ...bearer(token), ...headers }, body }),
     collect: () => post(`${proxy.url}/chat/completions`, chatBody(false), bearer(token)),
     async used() {
       const limits = await quotaOf(proxy, token);

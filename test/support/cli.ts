@@ -14,13 +14,15 @@ export async function runCli(
   run: (argv: readonly string[], io: CommandIo) => Promise<number>,
   argv: readonly string[],
   cwd: string,
+  stdin = "",
 ): Promise<CommandResult> {
   const [out, err]: [string[], string[]] = [[], []];
   const code = await run(argv, {
     env: {},
     cwd,
+    user: "tester",
     processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
-    readStdin: () => Promise.resolve(""),
+    readStdin: () => Promise.resolve(stdin),
     out: (line) => out.push(line),
     err: (line) => err.push(line),
   });

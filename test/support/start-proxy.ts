@@ -13,6 +13,8 @@ export interface ProxyOptions {
   readonly config?: string;
   /** Where the provider "upstream" is; absent: the embedded simulator answers. */
   readonly upstreamUrl?: string;
+  /** Which API the provider "upstream" speaks; default deepseek. */
+  readonly kind?: "deepseek" | "zhipu" | "openai" | "simulator";
   readonly env?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
   /** users/NAME.toml by name; default: one user "alice". */
@@ -55,7 +57,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
   const provider =
     options.upstreamUrl === undefined
       ? ""
-      : `[[providers]]\nname = "upstream"\nkind = "deepseek"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
+      : `[[providers]]\nname = "upstream"\nkind = "${options.kind ?? "deepseek"}"\napi_key_env = "DEEPSEEK_API_KEY"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
   const text = `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${provider}\n${options.config ?? ""}`;
   const config = parseConfig(text, "test.toml");
   const logLines: string[] = [];

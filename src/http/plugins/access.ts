@@ -85,13 +85,13 @@ export function originOfRequest(request: FastifyRequest): Origin {
 }
 
 /**
- * `Authorization: Bearer` and `api-key` may each hold an access token or an API key. Some programs send both, one of
- * them made up: Authorization comes first, and where it is refused, `api-key` gets its chance.
+ * `Authorization: Bearer`, `api-key` and `x-api-key` (Anthropic's way) may each hold an access token or an API key. Some
+ * programs send several, some of them made up: Authorization comes first, and where it is refused, `api-key` or else
+ * `x-api-key` gets its chance.
  */
 function identifyRequest(request: FastifyRequest, identify: Identify): Identity {
   const bearer = bearerOf(request);
-  const other = request.headers["api-key"];
-  const apiKey = typeof other === "string" && other !== "" ? other : undefined;
+  const apiKey = headerOf(request, "api-key") ?? headerOf(request, "x-api-key");
   if (bearer === undefined) {
     if (apiKey === undefined) throw new AppError("missing_token");
     return identify(apiKey, request.ip);
@@ -106,6 +106,11 @@ function identifyRequest(request: FastifyRequest, identify: Identify): Identity 
       throw refusal;
     }
   }
+}
+
+function headerOf({ headers }: FastifyRequest, name: string): string | undefined {
+  const value = headers[name];
+  return typeof value === "string" && value !== "" ? value : undefined;
 }
 
 function bearerOf({ headers: { authorization } }: FastifyRequest): string | undefined {

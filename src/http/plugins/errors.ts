@@ -1,10 +1,20 @@
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type {
+  FastifyError,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  FastifySchemaValidationError,
+} from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { AppError, errorBody, type ErrorCode } from "../../errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { TellRefusal } from "../tell-refusal.ts";
 
 declare module "fastify" {
+  interface FastifyContextConfig {
+    /** The body of this route's errors, where it isn't ours. */
+    errorBody?: (error: AppError, traceId: string) => object;
+  }
   interface FastifyRequest {
     /** Set by a handler that tells of its failures itself, from then on. */
     reported: boolean;
@@ -46,7 +56,8 @@ export function createBadUrlAnswer(options: ErrorsOptions) {
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, { log, tell }: ErrorsOptions): void {
   const { retryAfterSeconds, shouldRetry } = error.extras;
-  const route = request.routeOptions.url;
+  const { url: route, config } = request.routeOptions;
+  const bodyOf = config.errorBody ?? errorBody;
   if (error.code === "internal_error") {
     log.error({ trace_id: request.id, route, err: error.cause }, "a request failed for a reason of our own");
   }
@@ -64,14 +75,14 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
   void reply
     .code(error.status)
     .type("application/json; charset=utf-8")
-    .send(JSON.stringify(errorBody(error, request.id)));
+    .send(JSON.stringify(bodyOf(error, request.id)));
 }
 
 function toAppError(error: FastifyError): AppError {
   if (error instanceof AppError) return error;
   if (hasZodFastifySchemaValidationErrors(error)) {
     const [first] = error.validation;
-    const param = first?.instancePath.slice(1).replaceAll("/", ".") ?? "";
+    const param = paramOf(first);
     const where = param === "" ? "" : `${param}: `;
     return new AppError("invalid_request", {
       message: `${where}${first?.message ?? error.message}`,
@@ -84,4 +95,11 @@ function toAppError(error: FastifyError): AppError {
     return new AppError("bad_http", { cause: error });
   }
   return new AppError("internal_error", { cause: error });
+}
+
+/** The field at fault, in dot notation; "" where it is the whole. An unknown field is named itself, not what it is in. */
+function paramOf(issue: FastifySchemaValidationError | undefined): string {
+  const path = issue?.instancePath.slice(1).split("/") ?? [];
+  const unknown = issue?.keyword === "unrecognized_keys" ? (issue.params.keys as readonly string[]) : [];
+  return [...path, ...unknown.slice(0, 1)].filter((step) => step !== "").join(".");
 }

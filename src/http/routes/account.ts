@@ -1,31 +1,17 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { Account } from "../../accounts/account-schema.ts";
-import type { Ledger, Limit } from "../../quota/ledger.ts";
+import type { Allowances } from "../../quota/allowances.ts";
+import type { Ledger } from "../../quota/ledger.ts";
 import { accountOfRequest } from "../plugins/access.ts";
+import { limitAnswer, toLimitAnswer } from "../schemas/quota.ts";
 
-const quotaAnswer = z.object({
-  username: z.string(),
-  tier: z.string(),
-  limits: z.array(
-    z.object({
-      metric: z.enum(["requests", "tokens", "cost"]),
-      per: z.enum(["day", "week", "month", "total"]),
-      currency: z.string().optional().describe("Only for cost, which is in units of it."),
-      max: z.number(),
-      used: z.number(),
-      reserved: z.number().describe("Held by requests that are running."),
-      remaining: z.number(),
-      reset_at: z.iso.datetime().nullable().describe("null where it never resets."),
-    }),
-  ),
-});
+const quotaAnswer = z.object({ username: z.string(), tier: z.string(), limits: z.array(limitAnswer) });
 
 /** GET /auth/quota: what the caller may still use. */
 export function registerAccountRoutes(
   app: FastifyInstance,
-  { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: (account: Account) => readonly Limit[] },
+  { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: Allowances["limitsOf"] },
 ): void {
   app.withTypeProvider<ZodTypeProvider>().get(
     "/auth/quota",
@@ -36,22 +22,8 @@ export function registerAccountRoutes(
     async (request) => {
       const account = accountOfRequest(request);
       const { username, quota_tier: tier } = account;
-      const buckets = await ledger.buckets(username, limitsOf(account));
-      const limits = buckets.map(({ limit, used, reserved, remaining, resetAt }) => {
-        const { metric, per, max, currency } = limit;
-        const scale = metric === "cost" ? 1e9 : 1;
-        return {
-          metric,
-          per,
-          ...(currency === undefined ? {} : { currency }),
-          max: max / scale,
-          used: used / scale,
-          reserved: reserved / scale,
-          remaining: remaining / scale,
-          reset_at: resetAt === null ? null : new Date(resetAt).toISOString(),
-        };
-      });
-      return { username, tier, limits };
+      const buckets = await ledger.buckets(username, limitsOf(account, request.apiKey));
+      return { username, tier, limits: buckets.map(toLimitAnswer) };
     },
   );
 }

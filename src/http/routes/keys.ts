@@ -1,13 +1,14 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { apiKeyTerms, type ApiKey } from "../../accounts/api-key.ts";
+import { apiKeyTerms } from "../../accounts/api-key.ts";
 import type { ApiKeys } from "../../accounts/api-keys.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { errorSchema } from "../schemas/errors.ts";
+import { keyAnswer, listedKeyAnswer, toKeyAnswer, toListedKeyAnswer } from "../schemas/keys.ts";
 
 const keyBody = z.strictObject({
   ...apiKeyTerms,
@@ -18,22 +19,12 @@ const keyBody = z.strictObject({
     .describe("Whether its requests must be signed; see docs/signatures.md."),
 });
 
-const keyAnswer = z.object({
-  id: z.string(),
-  ...apiKeyTerms,
-  require_signature: z.boolean(),
-  created_at: z.iso.datetime(),
-  expires_at: z.iso.datetime().nullable(),
-});
-
 const newKeyAnswer = keyAnswer.extend({
   key: z.string().describe("The key. It is shown here and never again."),
   signing_secret: z.string().optional().describe("Signs the requests of the key. Shown here and never again."),
 });
 
-const keysAnswer = z.object({
-  keys: z.array(keyAnswer.extend({ last_used_at: z.iso.datetime().nullable() })),
-});
+const keysAnswer = z.object({ keys: z.array(listedKeyAnswer) });
 
 interface KeyRouteOptions {
   readonly apiKeys: ApiKeys;
@@ -52,9 +43,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }
   };
 
   routes.get("/auth/keys", { schema: { summary: "My API keys", tags, response: { 200: keysAnswer } } }, (request) => ({
-    keys: apiKeys
-      .list(accountOfRequest(request).username)
-      .map((key) => ({ ...toAnswer(key), last_used_at: isoOrNull(key.lastUsedAt) })),
+    keys: apiKeys.list(accountOfRequest(request).username).map(toListedKeyAnswer),
   }));
 
   routes.post(
@@ -81,7 +70,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }
         .code(201)
         .header("cache-control", "no-store")
         .send({
-          ...toAnswer(created.key),
+          ...toKeyAnswer(created.key),
           key: created.text,
           ...(secret === undefined ? {} : { signing_secret: secret }),
         });
@@ -107,21 +96,4 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }
       return reply.code(204).send(null);
     },
   );
-}
-
-function toAnswer({ id, name, models, addresses, limits, signed, createdAt, expiresAt }: ApiKey) {
-  return {
-    id,
-    name,
-    ...(models === null ? {} : { models: [...models] }),
-    ...(addresses === null ? {} : { addresses: [...addresses] }),
-    ...(limits.length === 0 ? {} : { limits: [...limits] }),
-    require_signature: signed,
-    created_at: new Date(createdAt).toISOString(),
-    expires_at: isoOrNull(expiresAt),
-  };
-}
-
-function isoOrNull(ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString();
 }

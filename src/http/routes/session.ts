@@ -9,21 +9,10 @@ import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest, originOfRequest } from "../plugins/access.ts";
 import { refreshBody, tokenAnswer, toTokenAnswer } from "../schemas/auth.ts";
 import { errorSchema } from "../schemas/errors.ts";
-
-const time = z.iso.datetime();
+import { sessionAnswer, toSessionAnswer } from "../schemas/sessions.ts";
 
 const sessionsAnswer = z.object({
-  sessions: z.array(
-    z.object({
-      id: z.string(),
-      current: z.boolean().describe("Whether this request belongs to it."),
-      created_at: time,
-      last_used_at: time.describe("The login or the last refresh."),
-      expires_at: time.describe("When it ends if it isn't refreshed."),
-      ip: z.string().describe("Address of the login."),
-      client: z.string().describe("User-Agent of the login."),
-    }),
-  ),
+  sessions: z.array(sessionAnswer.extend({ current: z.boolean().describe("Whether this request belongs to it.") })),
 });
 
 interface SessionRouteOptions {
@@ -95,15 +84,9 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     "/auth/sessions",
     { schema: { summary: "My sessions", tags, response: { 200: sessionsAnswer } } },
     (request) => ({
-      sessions: sessions.list(accountOfRequest(request).username).map((session) => ({
-        id: session.id,
-        current: session.id === request.sessionId,
-        created_at: new Date(session.createdAt).toISOString(),
-        last_used_at: new Date(session.usedAt).toISOString(),
-        expires_at: new Date(session.expiresAt).toISOString(),
-        ip: session.ip,
-        client: session.client,
-      })),
+      sessions: sessions
+        .list(accountOfRequest(request).username)
+        .map((session) => ({ ...toSessionAnswer(session), current: session.id === request.sessionId })),
     }),
   );
 

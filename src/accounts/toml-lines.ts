@@ -1,0 +1,117 @@
+import { parse, stringify } from "smol-toml";
+
+/** No value that people write by hand is longer; each line more is one more attempt to parse it. */
+const maxValueLines = 100;
+
+/**
+ * Changes top-level keys line by line, as far as that can be done without understanding the whole text: the caller
+ * checks what came of it. A value written as `key = ...` stays so, on one line; one written as `[key]` or `[[key]]`
+ * stays such a section; a new one is written inline after the name, so that nothing else has to move.
+ *
+ * @param keys the keys to change, in order
+ * @param values what they become; those that are not in it are removed
+ * @returns undefined where there is no place for a new key
+ */
+export function editTomlLines(
+  text: string,
+  keys: readonly string[],
+  values: ReadonlyMap<string, unknown>,
+): string | undefined {
+  const lines = text.split("\n");
+  const inSections = new Set(keys.filter((key) => replaceSections(lines, key, values)));
+  const added = keys.filter((key) => values.has(key) && !inSections.has(key) && lineOf(lines, key) < 0);
+  for (const key of keys) {
+    const at = lineOf(lines, key);
+    if (at < 0) continue;
+    // A new key takes the place of one that goes: password_hash stands where password stood.
+    const written = values.has(key) ? key : added.shift();
+    const length = extentOf(lines, at);
+    if (written === undefined) lines.splice(at, length);
+    else {
+      const line = withValue(
+        lines[at] ?? "",
+        assignment(written, values.get(written)),
+        length === 1 && written === key,
+      );
+      lines.splice(at, length, line);
+    }
+  }
+  if (added.length > 0) {
+    // After the name, which every file has and which cannot be inside a table.
+    const at = lineOf(lines, "username");
+    if (at < 0) return undefined;
+    const end = endOf(lines[at]);
+    lines.splice(at + 1, 0, ...added.map((key) => assignment(key, values.get(key)) + end));
+  }
+  return lines.join("\n");
+}
+
+/** `key = value` on one line, tables and arrays of tables included: TOML's writer would make sections of these. */
+function assignment(key: string, value: unknown): string {
+  return stringify({ [key]: [[value]] })
+    .trim()
+    .replace(/^(.*?) = \[ \[ (.*) \] \]$/s, "$1 = $2");
+}
+
+/** Takes out the sections of a key, and puts its value in their place where it can be one. Says whether it has. */
+function replaceSections(lines: string[], key: string, values: ReadonlyMap<string, unknown>): boolean {
+  const sections = sectionsOf(lines, key);
+  const [first] = sections;
+  if (first === undefined) return false;
+  const end = endOf(lines[first.start]);
+  for (const { start, length } of sections.reverse()) lines.splice(start, length);
+  const section = values.has(key) ? stringify({ [key]: values.get(key) }).trim() : "";
+  if (!section.startsWith("[")) return false;
+  lines.splice(first.start, 0, ...section.split("\n").map((line) => line + end));
+  return true;
+}
+
+/** `[key]`, `[[key]]` and `[key.more]`, each without the comments and blank lines before the next header. */
+function sectionsOf(lines: readonly string[], key: string) {
+  const own = new RegExp(`^[ \\t]*\\[{1,2}[ \\t]*(${key}|"${key}"|'${key}')[ \\t]*[\\].]`);
+  return lines.flatMap((line, start) => {
+    if (!own.test(line)) return [];
+    let end = lines.findIndex((other, at) => at > start && /^[ \t]*\[/.test(other));
+    if (end < 0) end = lines.length;
+    while (end > start + 1 && /^[ \t\r]*(#[^\n]*)?$/.test(lines[end - 1] ?? "")) end--;
+    return [{ start, length: end - start }];
+  });
+}
+
+/** The first line that looks like `key = value`, before any table; -1 where there is none. */
+function lineOf(lines: readonly string[], key: string): number {
+  const end = lines.findIndex((line) => /^[ \t]*\[/.test(line));
+  const assigns = new RegExp(`^[ \\t]*(${key}|"${key}"|'${key}')[ \\t]*=`);
+  return (end < 0 ? lines : lines.slice(0, end)).findIndex((line) => assigns.test(line));
+}
+
+/** How many lines the assignment takes that begins at a line. */
+function extentOf(lines: readonly string[], at: number): number {
+  for (let count = 1; count <= maxValueLines && at + count <= lines.length; count++) {
+    if (isToml(lines.slice(at, at + count).join("\n"))) return count;
+  }
+  return 1;
+}
+
+function isToml(text: string): boolean {
+  try {
+    parse(text, { integersAsBigInt: "asNeeded" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** One line with another assignment; indentation and line end stay, the comment only where the key is the same. */
+function withValue(line: string, text: string, keepComment: boolean): string {
+  const indent = /^[ \t]*/.exec(line)?.[0] ?? "";
+  const value =
+    /^[^=]*=[ \t]*(?:"(?:[^"\\]|\\.)*"|'[^']*'|\[(?:[^\]"']|"[^"\\]*"|'[^']*')*\]|\{(?:[^}"']|"[^"\\]*"|'[^']*')*\}|[^\s#"'[{]+)/;
+  const rest = line.slice(value.exec(line)?.[0].length ?? line.length).trimEnd();
+  return `${indent}${text}${keepComment ? rest : ""}${endOf(line)}`;
+}
+
+/** The carriage return of a line with CRLF. */
+function endOf(line: string | undefined): string {
+  return line?.endsWith("\r") === true ? "\r" : "";
+}

@@ -1,0 +1,89 @@
+import type { AccountStore } from "../accounts/account-store.ts";
+import type { ApiKeys } from "../accounts/api-keys.ts";
+import type { LoginGuard } from "../accounts/login-guard.ts";
+import type { Sessions } from "../accounts/sessions.ts";
+import { checkUserName } from "../accounts/user-name.ts";
+import { AppError } from "../errors.ts";
+import type { Actor, Audit } from "./audit.ts";
+import { findUser } from "./find-user.ts";
+
+/** All methods throw AppError `invalid_request` for what is no user name, and `not_found`. */
+export interface AccessAdmin {
+  sessions(name: string): ReturnType<Sessions["list"]>;
+  /** Ends one session of a user. The next request with a token of it is refused. Throws `storage_unavailable`. */
+  endSession(actor: Actor, name: string, id: string): Promise<void>;
+  /** Ends all; resolves to how many. */
+  endSessions(actor: Actor, name: string): Promise<number>;
+  keys(name: string): ReturnType<ApiKeys["list"]>;
+  /** Revokes an API key. The next request with it is refused. Throws `storage_unavailable`. */
+  revokeKey(actor: Actor, name: string, id: string): Promise<void>;
+  locks(): ReturnType<LoginGuard["locked"]>;
+  /** Forgets the failed logins of an account; says whether there were any. Also for names that were made up. */
+  unlock(actor: Actor, name: string): Promise<boolean>;
+}
+
+export interface AccessAdminOptions {
+  readonly accounts: Pick<AccountStore, "get">;
+  readonly sessions: Pick<Sessions, "list" | "end" | "endAll">;
+  readonly apiKeys: Pick<ApiKeys, "list" | "revoke">;
+  readonly loginGuard: Pick<LoginGuard, "locked" | "unlock">;
+  readonly audit: Audit;
+}
+
+/**
+ * The operator's hand on users' ways in. What could not be written to disk is in force all the same, so the audit log
+ * is told of it before the caller is.
+ */
+export function createAccessAdmin(options: AccessAdminOptions): AccessAdmin {
+  const { accounts, sessions, apiKeys, loginGuard, audit } = options;
+
+  return {
+    sessions: (name) => sessions.list(findUser(accounts, name).username),
+    async endSession(actor, name, id) {
+      findUser(accounts, name);
+      const session = sessions.list(name).find((one) => one.id === id);
+      if (session === undefined) throw new AppError("not_found", { message: `${name} has no such session.` });
+      const { createdAt, ip, client } = session;
+      const before = { created_at: new Date(createdAt), ip, client };
+      try {
+        await sessions.end(name, id);
+      } finally {
+        await audit.record(actor, { action: "sessions.revoked", user: name, subject: id, before, after: null });
+      }
+    },
+    async endSessions(actor, name) {
+      findUser(accounts, name);
+      const ids = sessions.list(name).map(({ id }) => id);
+      try {
+        await sessions.endAll(name);
+      } finally {
+        const change = { action: "sessions.revoked", user: name, subject: "*", before: { ids }, after: null } as const;
+        if (ids.length > 0) await audit.record(actor, change);
+      }
+      return ids.length;
+    },
+    keys: (name) => apiKeys.list(findUser(accounts, name).username),
+    async revokeKey(actor, name, id) {
+      findUser(accounts, name);
+      const key = apiKeys.list(name).find((one) => one.id === id);
+      if (key === undefined) throw new AppError("not_found", { message: `${name} has no such API key.` });
+      const before = { name: key.name, created_at: new Date(key.createdAt) };
+      try {
+        await apiKeys.revoke(name, id);
+      } finally {
+        await audit.record(actor, { action: "api_key.revoked", user: name, subject: id, before, after: null });
+      }
+    },
+    locks: () => loginGuard.locked(),
+    async unlock(actor, name) {
+      const { by: admin, ip, traceId } = actor;
+      const found = loginGuard.unlock(checkUserName(name), { admin, ip, traceId });
+      if (!found) findUser(accounts, name);
+      else {
+        const [before, after] = [{ failed_logins: true }, { failed_logins: false }];
+        await audit.record(actor, { action: "user.login_unlocked", user: name, before, after });
+      }
+      return found;
+    },
+  };
+}

@@ -1,0 +1,15 @@
+import type { Account } from "../accounts/account-schema.ts";
+import type { AccountStore } from "../accounts/account-store.ts";
+import { checkUserName } from "../accounts/user-name.ts";
+import { AppError } from "../errors.ts";
+
+/**
+ * The account that an administrator names.
+ *
+ * @throws AppError `invalid_request` for what is no user name, `not_found`
+ */
+export function findUser(accounts: Pick<AccountStore, "get">, name: string): Account {
+  const account = accounts.get(checkUserName(name));
+  if (account === undefined) throw new AppError("not_found", { message: `There is no user "${name}".` });
+  return account;
+}

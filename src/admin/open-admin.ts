@@ -1,0 +1,27 @@
+import type { Config } from "../config/schema.ts";
+import { createAccessAdmin, type AccessAdmin, type AccessAdminOptions } from "./access-admin.ts";
+import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
+import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
+import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
+import type { ProviderAdmin } from "../upstream/provider-admin.ts";
+
+/** What operators can do, apart from users themselves. */
+export interface Admin {
+  readonly quota: QuotaAdmin;
+  readonly grants: QuotaGrants;
+  readonly access: AccessAdmin;
+  readonly providers: ProviderOperations;
+}
+
+type AdminParts = Omit<QuotaAdminOptions, "currency"> &
+  Omit<QuotaGrantsOptions, "quota"> &
+  AccessAdminOptions & { readonly config: Pick<Config, "quota">; readonly providers: ProviderAdmin };
+
+export function createAdmin({ config: { quota }, ...parts }: AdminParts): Admin {
+  return {
+    quota: createQuotaAdmin({ ...parts, currency: quota.currency }),
+    grants: createQuotaGrants({ ...parts, quota }),
+    access: createAccessAdmin(parts),
+    providers: createProviderOperations(parts),
+  };
+}

@@ -1,0 +1,99 @@
+import type { Account } from "../accounts/account-schema.ts";
+import type { AccountStore } from "../accounts/account-store.ts";
+import type { ApiKey } from "../accounts/api-key.ts";
+import type { ApiKeys } from "../accounts/api-keys.ts";
+import { formatNano } from "../lib/money.ts";
+import type { Allowances } from "../quota/allowances.ts";
+import type { BucketState, Ledger, Limit, Metric, Per } from "../quota/ledger.ts";
+import type { Actor, Audit } from "./audit.ts";
+import { findUser } from "./find-user.ts";
+import type { AdjustAsk, ResetAsk } from "./quota-asks.ts";
+
+interface UserQuotaView {
+  readonly account: Account;
+  readonly buckets: readonly BucketState[];
+  /** API keys that have limits of their own, with these alone. */
+  readonly keys: readonly { readonly id: string; readonly name: string; readonly buckets: readonly BucketState[] }[];
+}
+
+export interface QuotaAdmin {
+  /** Where a user stands, limit by limit. Throws AppError `invalid_request` (no user name), `not_found`. */
+  of(name: string): Promise<UserQuotaView>;
+  /** Changes what counts as used in all running periods. Throws as `of`, and `storage_unavailable`. */
+  adjust(actor: Actor, name: string, ask: AdjustAsk): Promise<void>;
+  /** Begins a running period anew. Throws as `adjust`. */
+  reset(actor: Actor, name: string, ask: ResetAsk): Promise<void>;
+}
+
+export interface QuotaAdminOptions {
+  readonly accounts: Pick<AccountStore, "get">;
+  readonly ledger: Pick<Ledger, "buckets" | "adjust" | "reset">;
+  readonly apiKeys: Pick<ApiKeys, "list">;
+  readonly limitsOf: Allowances["limitsOf"];
+  /** quota.currency. */
+  readonly currency: string;
+  readonly audit: Audit;
+}
+
+type Counted = Pick<Limit, "metric" | "per" | "currency">;
+
+const metrics: readonly Metric[] = ["requests", "tokens", "cost"];
+const pers: readonly Per[] = ["day", "week", "month", "total"];
+
+/** The operator's hand on what counts as used. */
+export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
+  const { accounts, apiKeys, ledger, limitsOf, currency, audit } = options;
+
+  /** What is used, whether the user has limits of it or not: as the audit log shows it. */
+  async function usedOf(name: string, counts: readonly Counted[]) {
+    const limits = counts.map((count) => ({ ...count, max: 0 }));
+    const buckets = await ledger.buckets(name, limits);
+    const amounts = buckets.map(({ limit, used }) => (limit.metric === "cost" ? formatNano(used) : used));
+    return { used: counts.map((count, index) => ({ ...count, amount: amounts[index] ?? 0 })) };
+  }
+
+  async function viewOfKey(account: Account, key: ApiKey) {
+    const own = limitsOf(account, key).filter((limit) => limit.apiKey === key.id);
+    return { id: key.id, name: key.name, buckets: await ledger.buckets(account.username, own) };
+  }
+
+  return {
+    async of(name) {
+      const account = findUser(accounts, name);
+      const limited = apiKeys.list(name).filter(({ limits }) => limits.length > 0);
+      return {
+        account,
+        buckets: await ledger.buckets(name, limitsOf(account)),
+        keys: await Promise.all(limited.map((key) => viewOfKey(account, key))),
+      };
+    },
+    async adjust(actor, name, { reason, requests = 0, tokens = 0, cost = 0, currency: own = currency }) {
+      findUser(accounts, name);
+      const delta = { requests, tokens, cost, currency: own };
+      const changed = metrics.filter((metric) => delta[metric] !== 0);
+      const limits = changed.flatMap((metric) => pers.map((per) => counted(metric, per, own)));
+      const before = await usedOf(name, limits);
+      await ledger.adjust(name, delta, { reason, by: actor.by });
+      const after = await usedOf(name, limits);
+      const subject = changed.join(" ");
+      await audit.record(actor, { action: "quota.adjusted", user: name, subject, before, after, reason });
+    },
+    async reset(actor, name, { per, reason }) {
+      const account = findUser(accounts, name);
+      const currencies = new Set([currency, ...limitsOf(account).flatMap((limit) => limit.currency ?? [])]);
+      const limits = [
+        counted("requests", per, currency),
+        counted("tokens", per, currency),
+        ...[...currencies].map((own) => counted("cost", per, own)),
+      ];
+      const before = await usedOf(name, limits);
+      await ledger.reset(name, per, { reason, by: actor.by });
+      const after = await usedOf(name, limits);
+      await audit.record(actor, { action: "quota.reset", user: name, subject: per, before, after, reason });
+    },
+  };
+}
+
+function counted(metric: Metric, per: Per, currency: string): Counted {
+  return metric === "cost" ? { metric, per, currency } : { metric, per };
+}

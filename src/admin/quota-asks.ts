@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { currencyCode } from "../config/value-schemas.ts";
+import { parseNano, parseSignedNano } from "../lib/money.ts";
+
+/** What may be asked for by HTTP and on the command line alike; both check by these schemas. */
+
+/** Why something is done. */
+const reason = z
+  .string()
+  .trim()
+  .min(1)
+  .max(500)
+  .regex(/^\P{Cs}*$/u, "expected whole characters")
+  .describe("Why; kept in the audit log.");
+
+const per = z.enum(["day", "week", "month", "total"]).describe("The limit's period.");
+const decimal = z.union([z.number(), z.string().max(40)]);
+const count = z.int().optional();
+
+/** A grant of more than a limit allows. */
+export const grantAsk = z
+  .strictObject({
+    metric: z.enum(["requests", "tokens", "cost"]).describe("What the limit counts."),
+    per,
+    amount: decimal.describe("What is added to the limit. Cost in units of the currency, with at most 9 places."),
+    currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
+    until: z.iso
+      .datetime({ offset: true })
+      .optional()
+      .describe("Until just before then. Default: the end of the running period; for ever where it has none."),
+    reason,
+  })
+  .transform((ask, ctx) => {
+    const refuse = (path: string, message: string): never => {
+      ctx.addIssue({ code: "custom", path: [path], message, input: ask });
+      return z.NEVER;
+    };
+    if (ask.metric !== "cost" && ask.currency !== undefined) refuse("currency", "only cost has a currency");
+    const amount = Number(ask.amount);
+    const isExact = ask.metric === "cost" ? isSameNano(ask.amount, amount) : Number.isSafeInteger(amount);
+    if (!isExact || !(amount > 0)) refuse("amount", `expected an amount of ${ask.metric} above 0`);
+    const { until, ...rest } = ask;
+    return { ...rest, amount, ...(until === undefined ? {} : { until: new Date(until) }) };
+  });
+
+const money = decimal.transform((amount, ctx) => {
+  try {
+    return parseSignedNano(amount);
+  } catch {
+    ctx.addIssue({ code: "custom", message: "expected an amount with at most 9 decimal places", input: amount });
+    return z.NEVER;
+  }
+});
+
+/** A change of what counts as used. The output has the cost in nano-units. */
+export const adjustAsk = z
+  .strictObject({
+    requests: count.describe("Added to what is used; below 0 it is given back."),
+    tokens: count.describe("The same in tokens."),
+    cost: money.optional().describe("The same in units of the currency, with at most 9 places; exact as text."),
+    currency: currencyCode.optional().describe("Of the cost. Default: quota.currency."),
+    reason,
+  })
+  .refine(({ requests = 0, tokens = 0, cost = 0 }) => requests !== 0 || tokens !== 0 || cost !== 0, {
+    path: ["requests"],
+    message: "expected requests, tokens or cost other than 0",
+  });
+
+/** A new beginning of a running period. */
+export const resetAsk = z.strictObject({ per, reason });
+
+export type GrantAsk = z.output<typeof grantAsk>;
+export type AdjustAsk = z.output<typeof adjustAsk>;
+export type ResetAsk = z.output<typeof resetAsk>;
+
+/** Whether a number, which is what a user file holds, is exactly the amount of money that was asked for. */
+function isSameNano(asked: number | string, amount: number): boolean {
+  try {
+    return parseNano(asked) === parseNano(amount);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,85 @@
+import type { Account } from "../accounts/account-schema.ts";
+import type { AccountStore } from "../accounts/account-store.ts";
+import type { Config, GrantConfig } from "../config/schema.ts";
+import { AppError } from "../errors.ts";
+import type { Clock } from "../lib/clock.ts";
+import { instantOfToml } from "../lib/toml-instant.ts";
+import { createWallClock } from "../lib/wall-clock.ts";
+import type { Limit } from "../quota/ledger.ts";
+import { createPeriods } from "../quota/period.ts";
+import type { Actor, Audit } from "./audit.ts";
+import { findUser } from "./find-user.ts";
+import type { GrantAsk } from "./quota-asks.ts";
+
+/** A grant that counts now. `amount` of cost is in units of the currency. */
+interface GrantInForce extends Omit<GrantConfig, "until"> {
+  /** ms since the epoch; null: for ever. */
+  readonly until: number | null;
+}
+
+export interface QuotaGrants {
+  /** Those that count now. */
+  inForce(account: Account): readonly GrantInForce[];
+  /**
+   * Adds a grant to those of the user's file, and drops from it those that are over. Two at once both count.
+   *
+   * @throws AppError `not_found`, `invalid_request` (the user has no such limit, or `until` is over),
+   *   `conflict` (the file is broken), `storage_unavailable`
+   */
+  add(actor: Actor, name: string, ask: GrantAsk): Promise<void>;
+}
+
+export interface QuotaGrantsOptions {
+  readonly accounts: Pick<AccountStore, "get" | "update">;
+  readonly limitsOf: (account: Account) => readonly Limit[];
+  readonly quota: Pick<Config["quota"], "timezone" | "monthly_reset_day" | "currency">;
+  readonly clock: Clock;
+  readonly audit: Audit;
+}
+
+/** What operators add to users' limits for a time. Needs the users' files alone, so it works beside a server. */
+export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: QuotaGrantsOptions): QuotaGrants {
+  const local = createWallClock(quota.timezone);
+  const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
+  const endOf = ({ until }: GrantConfig): number => (until === undefined ? Infinity : instantOfToml(until, local));
+  const current = ({ grants = [] }: Account): readonly GrantConfig[] =>
+    grants.filter((grant) => endOf(grant) > clock.now());
+
+  return {
+    inForce: (account) =>
+      current(account).map((grant) => {
+        const end = endOf(grant);
+        return { ...grant, until: end === Infinity ? null : end };
+      }),
+    async add(actor, name, { until, currency, ...ask }) {
+      findUser(accounts, name);
+      const now = clock.now();
+      if (until !== undefined && until.getTime() <= now) {
+        throw new AppError("invalid_request", { param: "until", message: "until lies in the past." });
+      }
+      const end = until?.getTime() ?? periodAt(ask.per, now).end;
+      const grant: GrantConfig = {
+        ...ask,
+        ...(ask.metric === "cost" ? { currency: currency ?? quota.currency } : {}),
+        ...(end === null ? {} : { until: new Date(end) }),
+      };
+      // In the store's own turn, on the file as it stands then: of two grants at once neither overwrites the other.
+      await accounts.update(name, (account) => {
+        checkHasLimit(limitsOf(account), grant);
+        return { grants: [...current(account), grant] };
+      });
+      const { reason = "", ...after } = grant;
+      const subject = `${grant.metric} per ${grant.per}`;
+      await audit.record(actor, { action: "quota.granted", user: name, subject, before: null, after, reason });
+    },
+  };
+}
+
+/** A grant that is added to nothing would be silently without effect. */
+function checkHasLimit(limits: readonly Limit[], { metric, per, currency }: GrantConfig): void {
+  if (limits.some((limit) => limit.metric === metric && limit.per === per && limit.currency === currency)) return;
+  const named = limits.map((limit) => [limit.metric, "per", limit.per, limit.currency ?? ""].join(" ").trim());
+  const others = named.length === 0 ? "no limit at all" : `only ${named.join(", ")}`;
+  const message = `The user has no limit of ${metric} per ${per} that a grant could add to, but ${others}.`;
+  throw new AppError("invalid_request", { param: "metric", message });
+}

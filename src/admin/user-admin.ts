@@ -1,0 +1,171 @@
+import type { AccountPatch, NewAccount } from "../accounts/account-changes.ts";
+import type { Account } from "../accounts/account-schema.ts";
+import { accountState } from "../accounts/account-state.ts";
+import type { AccountStore } from "../accounts/account-store.ts";
+import type { ApiKeys } from "../accounts/api-keys.ts";
+import { generatePassword } from "../accounts/generated-password.ts";
+import { createKeyedQueue } from "../accounts/keyed-queue.ts";
+import { checkNewPassword } from "../accounts/new-password.ts";
+import type { Sessions } from "../accounts/sessions.ts";
+import { checkUserName } from "../accounts/user-name.ts";
+import { AppError } from "../errors.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Actor, Audit } from "./audit.ts";
+import { findUser } from "./find-user.ts";
+import { listUsers, type UserPage, type UserQuery } from "./user-list.ts";
+import { userDifference, userEtag, userView, type UserDifference } from "./user-view.ts";
+
+/** A new user. Without a password a one-time one is made; without a tier it is the first of config.toml. */
+export type NewUser = Omit<NewAccount, "password" | "quota_tier" | "must_change_password"> & {
+  readonly password?: string | undefined;
+  readonly quota_tier?: string | undefined;
+};
+
+/** What can be changed of a user; what is absent stays, null removes. The end of a ban removes its reason too. */
+export type UserPatch = Omit<AccountPatch, "password" | "must_change_password">;
+
+/** Whether an administrator means the user with this entity tag. */
+type Precondition = (etag: string) => boolean;
+
+/** A user and the password that was made, to be shown once; undefined where one was given. */
+interface UserWithPassword {
+  readonly account: Account;
+  readonly password: string | undefined;
+}
+
+/**
+ * What administrators do with users, by the API or on the command line. Each change is in the audit log when it
+ * resolves, with the fields that differ; where none does, nothing is said.
+ *
+ * All throw AppError `invalid_request` (it names the field), `not_found`, `conflict` (the name is taken, the file is
+ * broken, or no admin would be left), `precondition_failed` or `storage_unavailable`.
+ */
+export interface UserAdmin {
+  list(query: UserQuery): UserPage;
+  get(name: string): Account;
+  create(actor: Actor, user: NewUser): Promise<UserWithPassword>;
+  /** @param patch what to change, or what works that out from the user's file as it stands */
+  patch(
+    actor: Actor,
+    name: string,
+    patch: UserPatch | ((account: Account) => UserPatch),
+    isMeant?: Precondition,
+  ): Promise<Account>;
+  /** Sets a password that somebody has chosen. Ends the user's sessions. */
+  setPassword(actor: Actor, name: string, password: string): Promise<Account>;
+  /** Makes a one-time password, with which the user can only set another. Ends the user's sessions. */
+  resetPassword(actor: Actor, name: string, isMeant?: Precondition): Promise<UserWithPassword>;
+  /**
+   * Takes a user out of use: sessions and keys end, the file goes to users/.archive/. Usage and used quota stay with
+   * the name: who is made anew under it has neither the old keys nor a fresh quota.
+   */
+  archive(actor: Actor, name: string, isMeant?: Precondition): Promise<void>;
+}
+
+export interface UserAdminOptions {
+  readonly accounts: Pick<AccountStore, "get" | "list" | "names" | "create" | "update" | "archive">;
+  readonly sessions: Pick<Sessions, "endAll">;
+  readonly apiKeys: Pick<ApiKeys, "list" | "revoke">;
+  readonly audit: Audit;
+  /** The tiers of config.toml. */
+  readonly tierNames: readonly string[];
+  readonly clock: Clock;
+}
+
+const nothing: UserDifference = { before: {}, after: {} };
+
+export function createUserAdmin(options: UserAdminOptions): UserAdmin {
+  const { accounts, sessions, apiKeys, audit, tierNames, clock } = options;
+  const queue = createKeyedQueue();
+  /** One change after the other: that another admin is left must hold until the change is written. */
+  const inTurn = <T>(change: () => Promise<T>): Promise<T> => queue.run("", change);
+
+  function checkMeant(account: Account, isMeant: Precondition | undefined): void {
+    if (isMeant?.(userEtag(account)) === false) throw new AppError("precondition_failed");
+  }
+
+  function keepAnAdmin(before: Account, after?: Account): void {
+    const now = clock.now();
+    const isAdmin = (account: Account | undefined): boolean =>
+      account?.roles.includes("admin") === true && accountState(account, now) === "active";
+    if (!isAdmin(before) || isAdmin(after)) return;
+    const { username } = before;
+    if (accounts.list().some((other) => other.username !== username && isAdmin(other))) return;
+    throw new AppError("conflict", {
+      message: `${username} is the last admin who can come in: make another one first.`,
+    });
+  }
+
+  async function changePassword(actor: Actor, name: string, password: string, once: boolean, isMeant?: Precondition) {
+    let difference = nothing;
+    const patch = { password, must_change_password: once ? true : null };
+    const account = await inTurn(() =>
+      accounts.update(name, patch, (before, after) => {
+        checkMeant(before, isMeant);
+        difference = userDifference(before, after);
+      }),
+    );
+    // Tokens of the old password are refused from now on, whether or not that can be written.
+    await sessions.endAll(name).catch(() => undefined);
+    await audit.record(actor, { action: "user.password_reset", user: name, ...difference });
+    return account;
+  }
+
+  return {
+    list: (query) => listUsers(accounts, query, clock.now()),
+    get: (name) => findUser(accounts, name),
+    async create(actor, { password, quota_tier = tierNames[0] ?? "", ...user }) {
+      const username = checkUserName(user.username);
+      if (password !== undefined) checkNewPassword(password, username, "password");
+      const made = password === undefined ? generatePassword() : undefined;
+      const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };
+      const account = await inTurn(() => accounts.create({ ...user, quota_tier, ...secret }));
+      await audit.record(actor, {
+        action: "user.created",
+        user: username,
+        before: null,
+        after: { ...userView(account) },
+      });
+      return { account, password: made };
+    },
+    async patch(actor, name, patch, isMeant) {
+      let difference = nothing;
+      const patchOf = (account: Account) => withBanEnded(typeof patch === "function" ? patch(account) : patch);
+      const account = await inTurn(() =>
+        accounts.update(name, patchOf, (before, after) => {
+          checkMeant(before, isMeant);
+          keepAnAdmin(before, after);
+          difference = userDifference(before, after);
+        }),
+      );
+      if (Object.keys(difference.after).length > 0) {
+        const reason = "banned_until" in difference.after ? (account.ban_reason ?? "") : "";
+        await audit.record(actor, { action: "user.changed", user: name, ...difference, reason });
+      }
+      return account;
+    },
+    async setPassword(actor, name, password) {
+      checkNewPassword(password, name, "password");
+      return changePassword(actor, name, password, false);
+    },
+    async resetPassword(actor, name, isMeant) {
+      const password = generatePassword();
+      return { account: await changePassword(actor, name, password, true, isMeant), password };
+    },
+    async archive(actor, name, isMeant) {
+      const check = (account: Account): void => {
+        checkMeant(account, isMeant);
+        keepAnAdmin(account);
+      };
+      const endAccess = () =>
+        Promise.all([sessions.endAll(name), ...apiKeys.list(name).map(({ id }) => apiKeys.revoke(name, id))]);
+      const account = await inTurn(() => accounts.archive(name, check, endAccess));
+      await audit.record(actor, { action: "user.archived", user: name, before: { ...userView(account) }, after: null });
+    },
+  };
+}
+
+/** A reason without a ban would be shown with the next one. */
+function withBanEnded(patch: UserPatch): UserPatch {
+  return patch.banned_until === null ? { ban_reason: null, ...patch } : patch;
+}

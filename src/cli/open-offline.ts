@@ -1,0 +1,71 @@
+import { randomUUID } from "node:crypto";
+import { join, resolve } from "node:path";
+import { createAccountStore, type AccountStore } from "../accounts/account-store.ts";
+import { createPasswords } from "../accounts/password.ts";
+import { createAudit, type Actor, type Audit } from "../admin/audit.ts";
+import { loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { createAuditLog } from "../events/audit-log.ts";
+import type { Closer } from "../lib/close-all.ts";
+import { systemClock as clock } from "../lib/clock.ts";
+import { acquireLock } from "../lib/lock-file.ts";
+import type { Log } from "../lib/log.ts";
+import { createZone } from "../quota/zone.ts";
+import type { CommandIo } from "./this-process.ts";
+
+/** What every command that changes something works with. */
+export interface Offline {
+  readonly config: Config;
+  readonly usersDir: string;
+  readonly accounts: AccountStore;
+  readonly audit: Audit;
+  /** Who runs the command. */
+  readonly actor: Actor;
+  /** Takes what one process alone may have: sessions, keys, the ledger. Rejects with LockedError beside a server. */
+  lock(): Promise<void>;
+}
+
+/**
+ * Opens the user files and the audit log of a config.
+ *
+ * @param closers told of what must be closed
+ */
+export async function openOffline(configFile: string | undefined, io: CommandIo, closers: Closer[]): Promise<Offline> {
+  const { config, folder } = loadConfig(configFile, io.env, io.cwd);
+  const { auth, storage, quota } = config;
+  const usersDir = resolve(folder, storage.users_dir);
+  const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
+  const accounts = await createAccountStore({
+    usersDir,
+    tierNames: Object.keys(quota.tiers),
+    hashPassword: (password) => passwords.hash(password),
+    clock,
+    log: silent,
+    watch: false,
+  });
+  closers.push(() => accounts.close());
+  const zone = createZone(quota.timezone);
+  const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
+  const auditLog = createAuditLog({ logsDir: resolve(folder, storage.logs_dir), dayOf });
+  return {
+    config,
+    usersDir,
+    accounts,
+    audit: createAudit({ log: auditLog, emit: ignore, clock }),
+    actor: { by: `cli:${io.user}`, ip: "", traceId: randomUUID() },
+    async lock() {
+      const onLost = (): void => {
+        io.err("warning: another instance has taken the users folder");
+      };
+      const held = await acquireLock({ path: join(usersDir, ".lock"), processes: io.processes, clock, onLost });
+      closers.push(() => held.release());
+    },
+  };
+}
+
+/** A command says what matters itself: the problems, and its own outcome. */
+export const silent: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
+function ignore(): void {
+  // Nothing to keep.
+}

@@ -1,0 +1,61 @@
+import type { Account } from "../accounts/account-schema.ts";
+import type { Actor } from "../admin/audit.ts";
+import { findUser } from "../admin/find-user.ts";
+import { createQuotaAdmin, type QuotaAdmin } from "../admin/quota-admin.ts";
+import { createQuotaGrants, type QuotaGrants } from "../admin/quota-grants.ts";
+import { closeAll, type Closer } from "../lib/close-all.ts";
+import { systemClock as clock } from "../lib/clock.ts";
+import { createAllowances } from "../quota/allowances.ts";
+import type { Limit } from "../quota/ledger.ts";
+import { openMemoryLedger } from "../quota/memory-ledger.ts";
+import { createTiers } from "../quota/tiers.ts";
+import { openOffline, silent } from "./open-offline.ts";
+import type { CommandIo } from "./this-process.ts";
+
+/** What the commands work with: the same as the admin API. */
+export interface CliQuota {
+  /** Throws AppError `invalid_request`, `not_found`. */
+  find(name: string): { readonly account: Account; readonly limits: readonly Limit[] };
+  readonly grants: QuotaGrants;
+  /** Opens what is used, which one process alone may. Rejects with LockedError where a server has it. */
+  openUsed(): Promise<QuotaAdmin>;
+  /** Who runs the command. */
+  readonly actor: Actor;
+}
+
+/** Opens the files, does the work, and closes them again. */
+export async function withQuota<Result>(
+  configFile: string | undefined,
+  io: CommandIo,
+  work: (quota: CliQuota) => Promise<Result>,
+): Promise<Result> {
+  const closers: Closer[] = [];
+  try {
+    return await work(await open(configFile, io, closers));
+  } finally {
+    await closeAll(closers);
+  }
+}
+
+async function open(configFile: string | undefined, io: CommandIo, closers: Closer[]): Promise<CliQuota> {
+  const offline = await openOffline(configFile, io, closers);
+  const { accounts, audit, actor, usersDir } = offline;
+  const { quota, storage, usage } = offline.config;
+  const { timezone, currency } = quota;
+  const { limitsOf } = createAllowances({ tiers: createTiers(quota), currency, timezone, clock });
+
+  return {
+    find(name) {
+      const account = findUser(accounts, name);
+      return { account, limits: limitsOf(account) };
+    },
+    grants: createQuotaGrants({ accounts, limitsOf, quota, clock, audit }),
+    async openUsed() {
+      await offline.lock();
+      const ledger = await openMemoryLedger({ usersDir, clock, log: silent, quota, storage, usage });
+      closers.push(() => ledger.close());
+      return createQuotaAdmin({ accounts, apiKeys: { list: () => [] }, ledger, limitsOf, currency, audit });
+    },
+    actor,
+  };
+}

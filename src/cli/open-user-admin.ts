@@ -1,0 +1,95 @@
+import { randomUUID } from "node:crypto";
+import type { AccountStore } from "../accounts/account-store.ts";
+import { openApiKeys } from "../accounts/api-keys.ts";
+import { openSessions } from "../accounts/sessions.ts";
+import { createAccessAdmin, type AccessAdmin } from "../admin/access-admin.ts";
+import type { Actor } from "../admin/audit.ts";
+import { createUserAdmin, type UserAdmin } from "../admin/user-admin.ts";
+import { closeAll, type Closer } from "../lib/close-all.ts";
+import { systemClock as clock } from "../lib/clock.ts";
+import { LockedError } from "../lib/lock-file.ts";
+import { openOffline, silent, type Offline } from "./open-offline.ts";
+import type { CommandIo } from "./this-process.ts";
+
+/** What commands work with: the same as the admin API. */
+export interface CliAdmin {
+  readonly users: UserAdmin;
+  readonly access: AccessAdmin;
+  readonly problems: ReturnType<AccountStore["problems"]>;
+  /** Who runs the command. */
+  readonly actor: Actor;
+}
+
+export interface OpenOptions {
+  readonly configFile: string | undefined;
+  readonly io: CommandIo;
+  /**
+   * What does the same in a running server. Given for what needs sessions and keys: the server has them in memory and
+   * would write them again, so that such commands and a server exclude each other.
+   */
+  readonly route?: string | undefined;
+}
+
+/** Opens the files, does the work, and closes them again. Rejects where a server is in the way. */
+export async function withUserAdmin(options: OpenOptions, work: (admin: CliAdmin) => Promise<void>): Promise<void> {
+  const closers: Closer[] = [];
+  try {
+    await work(await open(options, closers));
+  } finally {
+    await closeAll(closers);
+  }
+}
+
+async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): Promise<CliAdmin> {
+  const offline = await openOffline(configFile, io, closers);
+  const { accounts, audit, actor, usersDir } = offline;
+  const { auth, quota } = offline.config;
+  const tierNames = Object.keys(quota.tiers);
+  if (route !== undefined) await lock(offline, route);
+  const { sessions, apiKeys } = route === undefined ? untouched : await openAccess();
+  const parts = { accounts, sessions, apiKeys, audit };
+
+  async function openAccess() {
+    const owned = { usersDir, clock, log: silent, newId: randomUUID };
+    const sessions = await openSessions({
+      ...owned,
+      emit: () => undefined,
+      findAccount: (name) => accounts.get(name),
+      sessionSeconds: auth.session_seconds,
+      idleSeconds: auth.refresh_token_seconds,
+      leewaySeconds: auth.refresh_leeway_seconds,
+      maxSessions: auth.max_sessions,
+    });
+    closers.push(() => sessions.close());
+    const apiKeys = await openApiKeys(owned);
+    closers.push(() => apiKeys.close());
+    return { sessions, apiKeys };
+  }
+
+  return {
+    users: createUserAdmin({ ...parts, tierNames, clock }),
+    // Who has to wait for a login is known to the server alone.
+    access: createAccessAdmin({ ...parts, loginGuard: { locked: () => [], unlock: () => false } }),
+    problems: accounts.problems(),
+    actor,
+  };
+}
+
+async function lock(offline: Offline, route: string): Promise<void> {
+  try {
+    await offline.lock();
+  } catch (error) {
+    if (!(error instanceof LockedError)) throw error;
+    const way = `Sessions and API keys are in the hands of the running server: use ${route}, or stop it first.`;
+    throw new Error(`${way} (${error.message})`);
+  }
+}
+
+/**
+ * Beside a server, sessions and keys are not touched: a new password or a disabled account ends sessions by the token
+ * version in the user file, which the server notices.
+ */
+const untouched = {
+  sessions: { list: () => [], end: () => Promise.resolve(false), endAll: () => Promise.resolve(0) },
+  apiKeys: { list: () => [], revoke: () => Promise.resolve(false) },
+};

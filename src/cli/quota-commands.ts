@@ -1,0 +1,145 @@
+import type { z } from "zod";
+import type { QuotaAdmin } from "../admin/quota-admin.ts";
+import { adjustAsk, grantAsk, resetAsk } from "../admin/quota-asks.ts";
+import { LockedError } from "../lib/lock-file.ts";
+import { formatNano } from "../lib/money.ts";
+import type { BucketState, Limit } from "../quota/ledger.ts";
+import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
+import { withQuota, type CliQuota } from "./open-quota-admin.ts";
+import type { CommandIo } from "./this-process.ts";
+
+const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
+
+  show NAME     limits, what is used of them, and grants
+  grant NAME    let the user use more for a time   --metric requests|tokens|cost  --per day|week|month|total
+                --amount N  --currency C  --until T (default: the end of the running period)  --reason TEXT
+  adjust NAME   change what counts as used         --requests=N  --tokens=N  --cost=N  --currency C  --reason TEXT
+                amounts are added; below 0 (--requests=-3) they are given back
+  reset NAME    begin a running period anew        --per day|week|month|total  --reason TEXT
+
+T is a time such as 2026-12-31T18:00:00+08:00. --config FILE says where config.toml is.
+A running server notices a grant by itself. What is used is in its hands: adjust and reset are refused beside it.`;
+
+const options = {
+  config: { type: "string" },
+  metric: { type: "string" },
+  per: { type: "string" },
+  amount: { type: "string" },
+  currency: { type: "string" },
+  until: { type: "string" },
+  requests: { type: "string" },
+  tokens: { type: "string" },
+  cost: { type: "string" },
+  reason: { type: "string" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+type Values = ReturnType<typeof parseCommandLine<typeof options>>["values"];
+
+interface Call {
+  readonly quota: CliQuota;
+  readonly name: string;
+  /** What was asked for, without --config and --help. */
+  readonly values: Omit<Values, "config" | "help">;
+  readonly io: CommandIo;
+}
+
+const commands: Readonly<Record<string, (call: Call) => Promise<void>>> = { show, grant, adjust, reset };
+
+/**
+ * Runs one command of `npm run quota`.
+ *
+ * @param argv the arguments after the program's name
+ * @returns the exit code: 0 done, 1 refused or failed, 2 wrong usage
+ */
+export function runQuotaCli(argv: readonly string[], io: CommandIo): Promise<number> {
+  return runCommand(io, usage, async () => {
+    const { values: given, positionals } = parseCommandLine(argv, options);
+    const { config, help, ...values } = given;
+    const [word = "", name, ...rest] = positionals;
+    if (help === true) {
+      io.out(usage);
+      return 0;
+    }
+    const command = Object.hasOwn(commands, word) ? commands[word] : undefined;
+    if (command === undefined) throw new UsageError(word === "" ? "say what to do" : `there is no command "${word}"`);
+    if (name === undefined || rest.length > 0) throw new UsageError(`${word} takes one user name`);
+    await withQuota(config, io, (quota) => command({ quota, name, values, io }));
+    return 0;
+  });
+}
+
+async function show({ quota, name, values, io }: Call): Promise<void> {
+  if (Object.keys(values).length > 0) throw new UsageError("show takes no such option");
+  const { account, limits } = quota.find(name);
+  try {
+    showBuckets((await (await quota.openUsed()).of(name)).buckets, io);
+  } catch (error) {
+    if (!(error instanceof LockedError)) throw error;
+    for (const limit of limits) io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
+    io.out(`What is used is in the hands of the running server: GET /admin/users/${name}/quota`);
+  }
+  for (const { metric, per, currency = "", amount, until, reason = "" } of quota.grants.inForce(account)) {
+    const end = until === null ? "for ever" : `until ${new Date(until).toISOString()}`;
+    io.out(`grant: ${[metric, "per", per, currency].join(" ").trim()}: ${amount} more ${end}: ${reason}`);
+  }
+}
+
+async function grant({ quota, name, values, io }: Call): Promise<void> {
+  await quota.grants.add(quota.actor, name, check(grantAsk, values));
+  for (const limit of quota.find(name).limits) io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
+}
+
+async function adjust({ quota, name, values, io }: Call): Promise<void> {
+  const { requests, tokens, ...rest } = values;
+  const counts = Object.entries({ requests, tokens }).filter(([, text]) => text !== undefined);
+  const ask = check(adjustAsk, { ...rest, ...Object.fromEntries(counts.map(([key, text]) => [key, Number(text)])) });
+  const used = await openUsedFor("adjust", name, quota);
+  await used.adjust(quota.actor, name, ask);
+  showBuckets((await used.of(name)).buckets, io);
+}
+
+async function reset({ quota, name, values, io }: Call): Promise<void> {
+  const ask = check(resetAsk, values);
+  const used = await openUsedFor("reset", name, quota);
+  await used.reset(quota.actor, name, ask);
+  showBuckets((await used.of(name)).buckets, io);
+}
+
+/** Checks what is asked for as the admin API does. Throws UsageError. */
+function check<Schema extends z.ZodType>(schema: Schema, values: object): z.output<Schema> {
+  const result = schema.safeParse(values);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const path = issue?.path.join(".") ?? "";
+  throw new UsageError(`${path === "" ? "" : `--${path}: `}${issue?.message ?? ""}`);
+}
+
+/** Looks for the user first: a mistyped name should be told so, server or no server. */
+async function openUsedFor(act: string, name: string, quota: CliQuota): Promise<QuotaAdmin> {
+  quota.find(name);
+  return quota.openUsed().catch((error: unknown): never => {
+    if (!(error instanceof LockedError)) throw error;
+    const route = `POST /admin/users/${name}/quota/${act}`;
+    throw new Error(`what is used is in the hands of the running server: use ${route}, or stop it (${error.message})`);
+  });
+}
+
+function showBuckets(buckets: readonly BucketState[], io: CommandIo): void {
+  if (buckets.length === 0) io.out("no limits");
+  for (const bucket of buckets) io.out(bucketLine(bucket));
+}
+
+function bucketLine({ limit, used, remaining, resetAt }: BucketState): string {
+  const end = resetAt === null ? "" : `, until ${new Date(resetAt).toISOString()}`;
+  const [max, gone, left] = [limit.max, used, remaining].map((amount) => amountOf(limit, amount));
+  return `${nameOf(limit)}: ${gone} of ${max} used, ${left} left${end}`;
+}
+
+function nameOf({ metric, per, currency = "" }: Limit): string {
+  return [metric, "per", per, currency].join(" ").trim();
+}
+
+function amountOf({ metric }: Limit, amount: number): string {
+  return metric === "cost" ? formatNano(amount) : String(amount);
+}

@@ -1,0 +1,87 @@
+import type { AccountPatch } from "../accounts/account-changes.ts";
+import { roles, type Account, type Metadata, type Role } from "../accounts/account-schema.ts";
+import { parseToml } from "../accounts/toml-edit.ts";
+import type { UserPatch } from "../admin/user-admin.ts";
+import { UsageError } from "./command-line.ts";
+
+/** The options that set fields of a user. */
+export const fieldOptions = {
+  tier: { type: "string" },
+  role: { type: "string", multiple: true },
+  "max-parallel": { type: "string" },
+  "active-from": { type: "string" },
+  "expires-at": { type: "string" },
+  metadata: { type: "string", multiple: true },
+} as const;
+
+/** Their values. */
+export interface FieldValues {
+  readonly tier?: string | undefined;
+  readonly role?: readonly string[] | undefined;
+  readonly "max-parallel"?: string | undefined;
+  readonly "active-from"?: string | undefined;
+  readonly "expires-at"?: string | undefined;
+  readonly metadata?: readonly string[] | undefined;
+}
+
+/** Fields to set, as the command line has them; null removes. Values are checked by the store, as all others are. */
+export interface Fields {
+  readonly patch: UserPatch;
+  /** Keys of the metadata. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+const settable: readonly (keyof AccountPatch)[] = [
+  ...(["quota_tier", "roles", "max_parallel", "is_active", "active_from", "expires_at"] as const),
+  ...(["banned_until", "ban_reason", "limits", "grants"] as const),
+];
+
+/**
+ * Reads options, and words such as `max_parallel=3`, `expires_at=2026-12-31T18:00:00+08:00` or `metadata.team=sales`.
+ * A value is one of TOML, or else plain text; an empty one removes. Throws UsageError.
+ */
+export function readFields(values: FieldValues, words: readonly string[] = []): Fields {
+  const patch: Record<string, unknown> = {};
+  const metadata: Record<string, unknown> = {};
+  const { tier, role, "max-parallel": maxParallel, "active-from": activeFrom, "expires-at": expiresAt } = values;
+  if (tier !== undefined) patch.quota_tier = tier;
+  if (role !== undefined) patch.roles = role.map(toRole);
+  if (maxParallel !== undefined) patch.max_parallel = readValue(maxParallel);
+  if (activeFrom !== undefined) patch.active_from = readValue(activeFrom);
+  if (expiresAt !== undefined) patch.expires_at = readValue(expiresAt);
+  const pairs = [...words, ...(values.metadata ?? []).map((pair) => `metadata.${pair}`)];
+  for (const [key, value] of pairs.map(splitPair)) {
+    if (key.startsWith("metadata.")) metadata[key.slice("metadata.".length)] = readValue(value);
+    else if (!settable.some((known) => known === key)) throw new UsageError(`there is no field "${key}" to set`);
+    else patch[key] = key === "roles" && /^[\w,]+$/.test(value) ? value.split(",").map(toRole) : readValue(value);
+  }
+  return { patch, metadata };
+}
+
+/** An account's metadata with these keys set or removed. */
+export function mergeMetadata(account: Pick<Account, "metadata">, changes: Fields["metadata"]): Metadata {
+  const merged = Object.entries({ ...account.metadata, ...changes }).filter(([, value]) => value !== null);
+  return Object.fromEntries(merged) as Metadata;
+}
+
+/** A value of TOML, or the text itself where it is none; null where it is empty. */
+export function readValue(text: string): unknown {
+  if (text === "") return null;
+  try {
+    return parseToml(`value = ${text}`).value;
+  } catch {
+    return text;
+  }
+}
+
+function splitPair(pair: string): readonly [string, string] {
+  const at = pair.indexOf("=");
+  if (at < 0) throw new UsageError(`"${pair}" is not KEY=VALUE`);
+  return [pair.slice(0, at), pair.slice(at + 1)];
+}
+
+function toRole(text: string): Role {
+  const role = roles.find((known) => known === text);
+  if (role === undefined) throw new UsageError(`there is no role "${text}": ${roles.join(", ")}`);
+  return role;
+}

@@ -1,0 +1,87 @@
+import type { FastifyInstance } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { AccessAdmin } from "../../admin/access-admin.ts";
+import { errorSchema } from "../schemas/errors.ts";
+import { listedKeyAnswer, toListedKeyAnswer } from "../schemas/keys.ts";
+import { sessionAnswer, toSessionAnswer } from "../schemas/sessions.ts";
+import { actorOfRequest, userParams } from "./admin-request.ts";
+
+const ownParams = userParams.extend({ id: z.string().max(64) });
+
+const locksAnswer = z.object({
+  locks: z.array(
+    z.object({
+      scope: z
+        .enum(["account", "address", "known_address"])
+        .describe("What waits: an account, an address, or an account at an address of its own."),
+      user: z.string().nullable().describe("null where an address waits, whatever it tries."),
+      address: z.string().nullable().describe("An IPv4 address or an IPv6 /64; null: wherever it is tried from."),
+      failures: z.int(),
+      retry_after_ms: z.number(),
+    }),
+  ),
+});
+
+/** What gives users access, and what keeps them out: sessions, API keys, waits after failed logins. */
+export function registerAccessRoutes(app: FastifyInstance, access: AccessAdmin): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const config = { access: "admin" } as const;
+  const tags = ["admin"];
+  const refusals = { 400: errorSchema, 404: errorSchema, 503: errorSchema };
+  const gone = { 204: z.null().describe("Done."), ...refusals };
+  const schemaOf = <Answer extends z.ZodType>(summary: string, answer: Answer) => ({
+    config,
+    schema: { summary, tags, params: userParams, response: { 200: answer, ...refusals } },
+  });
+
+  routes.get(
+    "/admin/users/:name/sessions",
+    schemaOf("A user's sessions", z.object({ sessions: z.array(sessionAnswer) })),
+    ({ params }) => ({ sessions: access.sessions(params.name).map(toSessionAnswer) }),
+  );
+
+  routes.delete(
+    "/admin/users/:name/sessions",
+    schemaOf("End all sessions of a user", z.object({ ended: z.int() })),
+    async (request) => ({ ended: await access.endSessions(actorOfRequest(request), request.params.name) }),
+  );
+
+  routes.delete(
+    "/admin/users/:name/sessions/:id",
+    { config, schema: { summary: "End a session", tags, params: ownParams, response: gone } },
+    async (request, reply) => {
+      const { name, id } = request.params;
+      await access.endSession(actorOfRequest(request), name, id);
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.get(
+    "/admin/users/:name/keys",
+    schemaOf("A user's API keys", z.object({ keys: z.array(listedKeyAnswer) })),
+    ({ params }) => ({ keys: access.keys(params.name).map(toListedKeyAnswer) }),
+  );
+
+  routes.delete(
+    "/admin/users/:name/keys/:id",
+    { config, schema: { summary: "Revoke an API key", tags, params: ownParams, response: gone } },
+    async (request, reply) => {
+      const { name, id } = request.params;
+      await access.revokeKey(actorOfRequest(request), name, id);
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.get(
+    "/admin/login-locks",
+    { config, schema: { summary: "Who has to wait for a login", tags, response: { 200: locksAnswer } } },
+    () => ({ locks: access.locks().map(({ retryAfterMs, ...lock }) => ({ ...lock, retry_after_ms: retryAfterMs })) }),
+  );
+
+  routes.post(
+    "/admin/users/:name/unlock",
+    schemaOf("Forget an account's failed logins", z.object({ unlocked: z.boolean().describe("false: none.") })),
+    async (request) => ({ unlocked: await access.unlock(actorOfRequest(request), request.params.name) }),
+  );
+}

@@ -1,0 +1,126 @@
+import type { FastifyInstance } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { AppError } from "../../errors.ts";
+import type { ActiveUsers } from "../../events/active-users.ts";
+import type { AuditReader } from "../../events/audit-reader.ts";
+import { isBehaviourFolder } from "../../events/behaviour-line.ts";
+import type { BehaviourLog } from "../../events/behaviour-log.ts";
+import type { BehaviourReader } from "../../events/behaviour-reader.ts";
+import type { LogPage } from "../../events/log-pages.ts";
+import { errorSchema } from "../schemas/errors.ts";
+import { isoTime, userParams } from "./admin-request.ts";
+
+const word = z.string().max(64).optional();
+const moment = z.iso.datetime({ offset: true }).transform((text) => Date.parse(text));
+
+const pageQuery = z.strictObject({
+  cursor: z.string().max(200).optional().describe("`next_cursor` of the page before; give the same filters with it."),
+  limit: z.coerce.number().int().min(1).max(1000).default(50).describe("Events on a page."),
+  from: moment.optional().describe("The first moment."),
+  to: moment.optional().describe("The first moment that is too late."),
+});
+
+const behaviourQuery = pageQuery.extend({ type: word.describe("Only events of this type: chat.finished, ...") });
+
+const auditQuery = pageQuery.extend({
+  user: word.describe("Only changes that concerned this user."),
+  by: word.describe("Only changes that this administrator made."),
+  action: word.describe("Only this one: quota.granted, ..."),
+});
+
+const pageAnswer = z.object({
+  events: z
+    .array(z.looseObject({ ts: z.string(), event: z.string() }))
+    .describe("The newest first, as they stand in the log."),
+  next_cursor: z
+    .string()
+    .nullable()
+    .describe("null at the end. A page may be empty and have one: only so much is read for each."),
+});
+
+const activeAnswer = z.object({
+  window_seconds: z.number().describe("Who was silent for so long is not active."),
+  users: z.array(
+    z.object({
+      user: z.string(),
+      since: z.iso.datetime(),
+      last_seen_at: z.iso.datetime(),
+      chats: z.int().describe("Ended since then, well or not; running ones are not counted."),
+      failed: z.int().describe("Of the chats."),
+      logins: z.int(),
+    }),
+  ),
+});
+
+export interface ActivityRouteOptions {
+  readonly behaviour: BehaviourReader;
+  readonly behaviourLog: Pick<BehaviourLog, "flush" | "health">;
+  readonly auditReader: AuditReader;
+  readonly activeUsers: ActiveUsers;
+}
+
+/** What users did, who is there now, and what administrators did. */
+export function registerActivityRoutes(app: FastifyInstance, options: ActivityRouteOptions): void {
+  const { behaviour, behaviourLog, auditReader, activeUsers } = options;
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const config = { access: "admin" } as const;
+  const tags = ["admin"];
+
+  /** So that the newest lines are seen. A round of writing that was under way may have begun before them. */
+  async function writeLines(): Promise<void> {
+    await behaviourLog.flush();
+    if (behaviourLog.health().queued > 0) await behaviourLog.flush();
+  }
+
+  routes.get(
+    "/admin/users/:name/behaviour",
+    {
+      config,
+      schema: {
+        summary: "What a user did lately; `_unknown` for made-up names",
+        tags,
+        params: userParams,
+        querystring: behaviourQuery,
+        response: { 200: pageAnswer, 400: errorSchema, 404: errorSchema },
+      },
+    },
+    async ({ params: { name: user }, query }) => {
+      // One who is archived, or whose name was mistyped at a login, may have a log and no account.
+      if (!isBehaviourFolder(user)) throw new AppError("not_found", { message: "There can be no such user." });
+      await writeLines();
+      return toAnswer(await behaviour.page({ user, ...query }));
+    },
+  );
+
+  routes.get(
+    "/admin/audit",
+    {
+      config,
+      schema: {
+        summary: "What administrators changed",
+        tags,
+        querystring: auditQuery,
+        response: { 200: pageAnswer, 400: errorSchema },
+      },
+    },
+    async ({ query }) => toAnswer(await auditReader.page(query)),
+  );
+
+  routes.get(
+    "/admin/active-users",
+    { config, schema: { summary: "Who is active now", tags, response: { 200: activeAnswer } } },
+    () => ({
+      window_seconds: activeUsers.windowMs / 1000,
+      users: activeUsers.list().map(({ since, lastSeenAt, ...rest }) => ({
+        ...rest,
+        since: isoTime(since),
+        last_seen_at: isoTime(lastSeenAt),
+      })),
+    }),
+  );
+}
+
+function toAnswer({ events, nextCursor }: LogPage) {
+  return { events: [...events], next_cursor: nextCursor };
+}

@@ -1,0 +1,23 @@
+import type { FastifyInstance } from "fastify";
+import type { Admin } from "../../admin/open-admin.ts";
+import { registerAccessRoutes } from "./access-routes.ts";
+import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-routes.ts";
+import { registerConfigRoute } from "./config-route.ts";
+import { registerProviderRoutes } from "./providers-routes.ts";
+import { registerQuotaRoutes } from "./quota-routes.ts";
+
+interface AdminRouteOptions extends ActivityRouteOptions {
+  readonly admin: Admin;
+  /** The config in force. */
+  readonly config: object;
+}
+
+/** All of /admin but the users themselves and usage. */
+export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOptions): void {
+  const { admin, config } = options;
+  registerQuotaRoutes(app, admin);
+  registerAccessRoutes(app, admin.access);
+  registerActivityRoutes(app, options);
+  registerProviderRoutes(app, admin.providers);
+  registerConfigRoute(app, config);
+}

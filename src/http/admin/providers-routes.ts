@@ -1,0 +1,109 @@
+import type { FastifyInstance } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { ProviderOperations } from "../../admin/provider-operations.ts";
+import type { ProviderView } from "../../upstream/provider-admin.ts";
+import { errorSchema } from "../schemas/errors.ts";
+import { actorOfRequest, isoTime } from "./admin-request.ts";
+
+const probeAnswer = z.object({
+  at: z.iso.datetime(),
+  ok: z.boolean().describe("Whether the provider answered, and knew the key."),
+  reason: z.string().nullable(),
+  balance: z
+    .object({
+      available: z.boolean(),
+      amounts: z.array(z.object({ currency: z.string(), total: z.string().describe("As the provider tells it.") })),
+    })
+    .nullable()
+    .describe("null where the provider doesn't tell it."),
+});
+
+const providerAnswer = z.object({
+  name: z.string(),
+  kind: z.string(),
+  state: z.enum(["up", "down", "drained"]).describe("`up` where at least one key can be asked now."),
+  in_flight: z.int(),
+  asked: z.int().describe("Questions since the start."),
+  failed: z.int().describe("Of these."),
+  retries: z.int().describe("Of these, second or later ones of a request."),
+  error_rate: z.number().nullable().describe("Share of failures among the last answers; null where there are none."),
+  first_event_ms: z
+    .object({ p50: z.number(), p90: z.number(), p99: z.number() })
+    .nullable()
+    .describe("Of the last answers."),
+  keys: z.array(
+    z.object({
+      key: z.int().describe("Its place among the provider's keys, from 0."),
+      breaker: z.enum(["closed", "open", "half_open"]),
+      limited_for_ms: z.number().describe("For so long the provider wants to be left alone."),
+      in_flight: z.int(),
+      probe: probeAnswer.nullable().describe("The last one; null before the first."),
+    }),
+  ),
+});
+
+const providerParams = z.object({ name: z.string().describe("The provider's name in config.toml.") });
+const reasonBody = z.strictObject({ reason: z.string().trim().max(500).optional() }).nullish();
+
+/** How the providers are doing; out of service with one, and back. */
+export function registerProviderRoutes(app: FastifyInstance, providers: ProviderOperations): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const config = { access: "admin" } as const;
+  const tags = ["admin"];
+  const schemaOf = (summary: string) => ({
+    config,
+    schema: {
+      summary,
+      tags,
+      params: providerParams,
+      body: reasonBody,
+      response: { 200: providerAnswer, 400: errorSchema, 404: errorSchema },
+    },
+  });
+
+  routes.get(
+    "/admin/providers",
+    {
+      config,
+      schema: {
+        summary: "How the providers are doing",
+        tags,
+        response: { 200: z.object({ providers: z.array(providerAnswer) }) },
+      },
+    },
+    () => ({ providers: providers.list().map(toAnswer) }),
+  );
+
+  routes.post("/admin/providers/:name/drain", schemaOf("Take a provider out of service"), async (request) => {
+    const { params, body } = request;
+    return toAnswer(await providers.drain(actorOfRequest(request), params.name, body?.reason ?? ""));
+  });
+
+  routes.post("/admin/providers/:name/restore", schemaOf("Put a provider back into service"), async (request) => {
+    const { params, body } = request;
+    return toAnswer(await providers.restore(actorOfRequest(request), params.name, body?.reason ?? ""));
+  });
+}
+
+function toAnswer({ inFlight, errorRate, firstEventMs, keys, ...view }: ProviderView): z.input<typeof providerAnswer> {
+  return {
+    ...view,
+    in_flight: inFlight,
+    error_rate: errorRate,
+    first_event_ms: firstEventMs,
+    keys: keys.map(({ key, breaker, limitedForMs, inFlight: running, probe }) => ({
+      key,
+      breaker,
+      limited_for_ms: limitedForMs,
+      in_flight: running,
+      probe: probe === null ? null : { ...probe, at: isoTime(probe.at), balance: toBalance(probe.balance) },
+    })),
+  };
+}
+
+type Probe = NonNullable<ProviderView["keys"][number]["probe"]>;
+
+function toBalance(balance: Probe["balance"]): z.input<typeof probeAnswer>["balance"] {
+  return balance === null ? null : { ...balance, amounts: balance.amounts.map((amount) => ({ ...amount })) };
+}

@@ -1,0 +1,90 @@
+import type { FastifyInstance } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { QuotaAdmin } from "../../admin/quota-admin.ts";
+import { adjustAsk, grantAsk, resetAsk } from "../../admin/quota-asks.ts";
+import type { QuotaGrants } from "../../admin/quota-grants.ts";
+import { errorSchema } from "../schemas/errors.ts";
+import { limitAnswer, toLimitAnswer } from "../schemas/quota.ts";
+import { actorOfRequest, isoTimeOrNull, userParams } from "./admin-request.ts";
+
+const quotaAnswer = z.object({
+  username: z.string(),
+  tier: z.string(),
+  limits: z.array(limitAnswer).describe("With the grants in them."),
+  grants: z
+    .array(
+      z.object({
+        metric: z.string(),
+        per: z.string(),
+        currency: z.string().optional(),
+        amount: z.number(),
+        until: z.iso.datetime().nullable().describe("null: for ever."),
+        reason: z.string().optional(),
+      }),
+    )
+    .describe("Those that count now."),
+  keys: z
+    .array(z.object({ id: z.string(), name: z.string(), limits: z.array(limitAnswer) }))
+    .describe("API keys that have limits of their own."),
+});
+
+export interface QuotaRouteOptions {
+  readonly quota: QuotaAdmin;
+  readonly grants: QuotaGrants;
+}
+
+/** /admin/users/:name/quota: what a user may use, and more of it, or less. Changes answer with the quota after them. */
+export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: QuotaRouteOptions): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const path = "/admin/users/:name/quota";
+  const config = { access: "admin" } as const;
+  const schema = {
+    tags: ["admin"],
+    params: userParams,
+    response: { 200: quotaAnswer, 400: errorSchema, 404: errorSchema, 503: errorSchema },
+  };
+
+  async function quotaOf(name: string): Promise<z.input<typeof quotaAnswer>> {
+    const { account, buckets, keys } = await quota.of(name);
+    return {
+      username: name,
+      tier: account.quota_tier,
+      limits: buckets.map(toLimitAnswer),
+      grants: grants.inForce(account).map((grant) => ({ ...grant, until: isoTimeOrNull(grant.until) })),
+      keys: keys.map((key) => ({ id: key.id, name: key.name, limits: key.buckets.map(toLimitAnswer) })),
+    };
+  }
+
+  routes.get(path, { config, schema: { ...schema, summary: "A user's quota" } }, ({ params }) => quotaOf(params.name));
+
+  routes.post(
+    `${path}/grant`,
+    { config, schema: { ...schema, summary: "Let a user use more for a time", body: grantAsk } },
+    async (request) => {
+      const { name } = request.params;
+      await grants.add(actorOfRequest(request), name, request.body);
+      return quotaOf(name);
+    },
+  );
+
+  routes.post(
+    `${path}/adjust`,
+    { config, schema: { ...schema, summary: "Change what counts as used", body: adjustAsk } },
+    async (request) => {
+      const { name } = request.params;
+      await quota.adjust(actorOfRequest(request), name, request.body);
+      return quotaOf(name);
+    },
+  );
+
+  routes.post(
+    `${path}/reset`,
+    { config, schema: { ...schema, summary: "Begin a running period anew", body: resetAsk } },
+    async (request) => {
+      const { name } = request.params;
+      await quota.reset(actorOfRequest(request), name, request.body);
+      return quotaOf(name);
+    },
+  );
+}

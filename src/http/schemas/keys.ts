@@ -1,0 +1,38 @@
+import { z } from "zod";
+import { apiKeyTerms, type ApiKey } from "../../accounts/api-key.ts";
+
+/** An API key, but for the key itself. */
+export const keyAnswer = z.object({
+  id: z.string(),
+  ...apiKeyTerms,
+  require_signature: z.boolean(),
+  created_at: z.iso.datetime(),
+  expires_at: z.iso.datetime().nullable(),
+});
+
+/** The same in a list. */
+export const listedKeyAnswer = keyAnswer.extend({ last_used_at: z.iso.datetime().nullable() });
+
+export function toKeyAnswer(key: ApiKey): z.input<typeof keyAnswer> {
+  const { id, name, models, addresses, limits, signed, createdAt, expiresAt } = key;
+  return {
+    id,
+    name,
+    ...(models === null ? {} : { models: [...models] }),
+    ...(addresses === null ? {} : { addresses: [...addresses] }),
+    ...(limits.length === 0 ? {} : { limits: [...limits] }),
+    require_signature: signed,
+    created_at: new Date(createdAt).toISOString(),
+    expires_at: isoOrNull(expiresAt),
+  };
+}
+
+export function toListedKeyAnswer(
+  key: ApiKey & { readonly lastUsedAt: number | null },
+): z.input<typeof listedKeyAnswer> {
+  return { ...toKeyAnswer(key), last_used_at: isoOrNull(key.lastUsedAt) };
+}
+
+function isoOrNull(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
+}

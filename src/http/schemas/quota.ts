@@ -1,0 +1,32 @@
+import { z } from "zod";
+import type { BucketState } from "../../quota/ledger.ts";
+
+/** A limit and where its user stands. */
+export const limitAnswer = z.object({
+  metric: z.enum(["requests", "tokens", "cost"]),
+  per: z.enum(["day", "week", "month", "total"]),
+  currency: z.string().optional().describe("Only for cost, which is in units of it."),
+  api_key: z.string().optional().describe("The id of the API key whose own limit it is; else it is the user's."),
+  max: z.number(),
+  used: z.number(),
+  reserved: z.number().describe("Held by requests that are running."),
+  remaining: z.number(),
+  reset_at: z.iso.datetime().nullable().describe("null where it never resets."),
+});
+
+/** Cost in units of the currency. */
+export function toLimitAnswer({ limit, used, reserved, remaining, resetAt }: BucketState): z.input<typeof limitAnswer> {
+  const { metric, per, max, currency, apiKey } = limit;
+  const scale = metric === "cost" ? 1e9 : 1;
+  return {
+    metric,
+    per,
+    ...(currency === undefined ? {} : { currency }),
+    ...(apiKey === undefined ? {} : { api_key: apiKey }),
+    max: max / scale,
+    used: used / scale,
+    reserved: reserved / scale,
+    remaining: remaining / scale,
+    reset_at: resetAt === null ? null : new Date(resetAt).toISOString(),
+  };
+}

@@ -1,0 +1,26 @@
+import { z } from "zod";
+import type { Sessions } from "../../accounts/sessions.ts";
+
+const time = z.iso.datetime();
+
+/** A session in a list. */
+export const sessionAnswer = z.object({
+  id: z.string(),
+  created_at: time,
+  last_used_at: time.describe("The login or the last refresh."),
+  expires_at: time.describe("When it ends if it isn't refreshed."),
+  ip: z.string().describe("Address of the login."),
+  client: z.string().describe("User-Agent of the login."),
+});
+
+export function toSessionAnswer(session: ReturnType<Sessions["list"]>[number]): z.input<typeof sessionAnswer> {
+  const { id, createdAt, usedAt, expiresAt, ip, client } = session;
+  return {
+    id,
+    created_at: new Date(createdAt).toISOString(),
+    last_used_at: new Date(usedAt).toISOString(),
+    expires_at: new Date(expiresAt).toISOString(),
+    ip,
+    client,
+  };
+}

@@ -1,0 +1,152 @@
+import { describe, expect, it, onTestFinished } from "vitest";
+import { startAdminApi, type AdminApi } from "../support/admin-api.ts";
+import { eventually } from "../support/eventually.ts";
+import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
+import { bearer, post, upstreamKey } from "../support/start-proxy.ts";
+
+async function useUpstream(): Promise<ScriptedUpstream> {
+  const upstream = await startScriptedUpstream();
+  onTestFinished(() => upstream.close());
+  return upstream;
+}
+
+function provider(name: string, { url }: ScriptedUpstream, rest = ""): string {
+  return `[[providers]]
+name = "${name}"
+kind = "deepseek"
+base_url = "${url.replace("//", "//planted-user:planted-password@")}?token=planted-query"
+api_key_env = "DEEPSEEK_API_KEY"
+models = ["*"]
+${rest}
+`;
+}
+
+async function chat({ proxy }: AdminApi): Promise<number> {
+  const body = { model: "m", stream: false, messages: [{ role: "user", content: "hi" }] };
+  const answer = await post(`${proxy.url}/chat/completions`, body, bearer(await proxy.login()));
+  await answer.text();
+  return answer.status;
+}
+
+describe("providers", () => {
+  it("are shown with their state and figures, and without their keys", async () => {
+    const upstream = await useUpstream();
+    const api = await startAdminApi({ upstreamUrl: upstream.url });
+    const answer = chat(api);
+    const call = await upstream.next();
+    expect((await api.get("/admin/providers")).body.providers).toMatchObject([{ in_flight: 1 }]);
+    await call.delta("hello");
+    await call.finish();
+    expect(await answer).toBe(200);
+    const { body } = await api.get("/admin/providers");
+    expect(body).toEqual({
+      providers: [
+        {
+          ...{ name: "upstream", kind: "deepseek", state: "up" },
+          ...{ in_flight: 0, asked: 1, failed: 0, retries: 0, error_rate: 0 },
+          first_event_ms: { p50: expect.any(Number), p90: expect.any(Number), p99: expect.any(Number) },
+          keys: [{ key: 0, breaker: "closed", limited_for_ms: 0, in_flight: 0, probe: null }],
+        },
+      ],
+    });
+    expect(JSON.stringify(body)).not.toContain(upstreamKey);
+  });
+
+  it("show their balance where they tell it", async () => {
+    const upstream = await useUpstream();
+    const api = await startAdminApi({ upstreamUrl: upstream.url, config: "[health]\nprobe_seconds = 0.05\n" });
+    const call = await upstream.next();
+    expect(call.url).toBe("/user/balance");
+    const amounts = [{ currency: "CNY", total_balance: "110.00" }];
+    call.respond(200, { is_available: true, balance_infos: amounts });
+    await eventually(async () => {
+      const { body } = await api.get("/admin/providers");
+      expect(body.providers[0].keys[0].probe).toEqual({
+        ...{ at: expect.any(String), ok: true, reason: null },
+        balance: { available: true, amounts: [{ currency: "CNY", total: "110.00" }] },
+      });
+    });
+  });
+
+  it("that are drained get no more chats, and restored ones do; both are audited once", async () => {
+    const [first, second] = [await useUpstream(), await useUpstream()];
+    const config = provider("first", first) + provider("second", second, "priority = 1") + "[retry]\nattempts = 1\n";
+    const api = await startAdminApi({ config, env: { DEEPSEEK_API_KEY: upstreamKey } });
+    const answeredBy = async (upstream: ScriptedUpstream): Promise<number> => {
+      const answer = chat(api);
+      const call = await upstream.next();
+      await call.delta("hello");
+      await call.finish();
+      return answer;
+    };
+    expect(await answeredBy(first)).toBe(200);
+    const drained = await api.post("/admin/providers/first/drain", { reason: "an update" });
+    expect(drained).toMatchObject({ status: 200, body: { name: "first", state: "drained" } });
+    expect(await answeredBy(second)).toBe(200);
+    expect(await api.post("/admin/providers/first/drain")).toMatchObject({ status: 200 });
+    await api.post("/admin/providers/second/drain", {});
+    expect(await chat(api)).toBe(503);
+    expect(await api.post("/admin/providers/first/restore")).toMatchObject({ status: 200, body: { state: "up" } });
+    expect(await api.post("/admin/providers/first/restore")).toMatchObject({ status: 200, body: { state: "up" } });
+    expect(await answeredBy(first)).toBe(200);
+    expect(await api.audits()).toMatchObject([
+      {
+        ...{ action: "provider.drained", subject: "first", by: "boss", reason: "an update" },
+        ...{ before: { state: "up" }, after: { state: "drained" } },
+      },
+      { action: "provider.drained", subject: "second", reason: "" },
+      { action: "provider.restored", subject: "first", before: { state: "drained" }, after: { state: "up" } },
+    ]);
+    expect((await api.audits())[0]).not.toHaveProperty("user");
+  });
+
+  it("that are not there, and orders that say too much, are refused", async () => {
+    const api = await startAdminApi();
+    expect(await api.post("/admin/providers/nobody/drain")).toMatchObject({ status: 404 });
+    expect(await api.post("/admin/providers/nobody/restore", {})).toMatchObject({ status: 404 });
+    const answer = await api.post("/admin/providers/simulator/drain", { why: "no" });
+    expect(answer).toMatchObject({ status: 400, body: { error: { param: "why" } } });
+    expect(await api.audits()).toEqual([]);
+  });
+});
+
+describe("the config", () => {
+  it("is shown with its defaults, and with every secret masked", async () => {
+    const upstream = await useUpstream();
+    const config = `${provider("first", upstream)}
+[[models.prices]]
+models = ["*"]
+currency = "CNY"
+valid_from = 2026-10-01
+cache_hit = 1
+cache_miss = 2
+output = 4
+[alerts]
+webhook_url = "https://hooks.example.com/services/planted-path?key=planted-key#planted-hash"
+`;
+    const env = { DEEPSEEK_API_KEY: upstreamKey, ALERT_WEBHOOK_SECRET: "planted-secret-of-thirty-two-bytes" };
+    const api = await startAdminApi({ config, env });
+    for (const user of ["boss", "eve"]) {
+      const { status, body } = await api.as(user, "GET", "/admin/config");
+      expect(status).toBe(200);
+      expect(body.config).toMatchObject({
+        server: { host: "127.0.0.1", body_limit_bytes: 8 << 20 },
+        logs: { keep_days: 30, audit_keep_days: 400 },
+        providers: [
+          {
+            name: "first",
+            base_url: `${upstream.url.replace("//", "//***@")}/?***`,
+            api_key_env: "DEEPSEEK_API_KEY",
+            timeouts: {},
+          },
+        ],
+        models: { prices: [{ valid_from: "2026-10-01", output: 4 }] },
+        quota: { tiers: { basic: { requests: 500 } } },
+        alerts: { webhook_url: "https://hooks.example.com/***?***", secret_env: "ALERT_WEBHOOK_SECRET" },
+      });
+      const text = JSON.stringify(body);
+      expect(text).not.toContain("planted");
+      expect(text).not.toContain(upstreamKey);
+    }
+  });
+});
