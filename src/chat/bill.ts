@@ -1,7 +1,7 @@
 import { costOf, highestCostOf, type Price } from "../quota/cost.ts";
 import type { Charge, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
-import type { AnswerReader } from "../upstream/answer-reader.ts";
 import type { Provider } from "../upstream/provider.ts";
+import type { AnswerReport } from "../upstream/reader.ts";
 import type { Route } from "../upstream/router.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Tariff } from "./tariff.ts";
@@ -55,9 +55,10 @@ export class Bill {
    * nothing, the prompt's estimate and what the events suggest, flagged. A broken answer, and one that was refused
    * before anything was shown of it, costs nothing.
    */
-  settlement(outcome: Outcome, reader: Pick<AnswerReader, "usage" | "outputTokens">): Settlement {
-    const estimated = reader.usage === null;
-    const usage = reader.usage ?? { ...noUsage, input: this.#estimatedInput(), output: reader.outputTokens };
+  settlement(outcome: Outcome, report: AnswerReport): Settlement {
+    const estimated = report.usage === null;
+    const prompt = report.prompt ?? { input: this.#estimatedInput() };
+    const usage = report.usage ?? { ...noUsage, ...prompt, output: report.outputTokens };
     const charge =
       outcome === "upstream_failed" || outcome === "refused"
         ? this.#charge(0, 0, 0)

@@ -1,4 +1,5 @@
 import type { Account } from "../accounts/account-schema.ts";
+import type { ApiKey } from "../accounts/api-key.ts";
 import type { ChatFinished } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { JsonObject } from "../lib/json-object.ts";
@@ -6,6 +7,7 @@ import type { Permit } from "../limits/permits.ts";
 import type { Hold, Settlement } from "../quota/ledger.ts";
 import type { Answer } from "../upstream/dispatch.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
+import type { ApiShape } from "./api-shape.ts";
 import type { Bill } from "./bill.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Client, HeaderSource } from "./client.ts";
@@ -14,14 +16,19 @@ import type { Ending } from "./ending.ts";
 import type { Meter } from "./meter.ts";
 import { quotaHeaders } from "./quota-headers.ts";
 
-/** One chat request, authenticated and parsed. */
+/** One request to an API, authenticated. */
 export interface ChatCall {
   readonly account: Account;
+  /** The API key that it came with; null for an access token. */
+  readonly apiKey: Pick<ApiKey, "id" | "limits"> | null;
   /** The client's address. */
   readonly ip: string;
   readonly body: JsonObject;
+  readonly shape: ApiShape;
   /** What an absent `stream` means on this route. */
   readonly streamByDefault: boolean;
+  /** Whether a client that gets one JSON wants, of an answer that broke off, what had arrived. */
+  readonly wantsPartial: boolean;
   readonly client: Client;
 }
 
@@ -42,7 +49,7 @@ export class ChatRun implements HeaderSource {
   /** While an answer is followed whose client has left. */
   drain: Drain | null = null;
   /** The collected JSON, where one was asked for and is complete. */
-  completion: string | null = null;
+  completion: string | Buffer | null = null;
   settlement: Settlement | null = null;
   readonly #options: RunOptions;
   readonly #startedAt: number;

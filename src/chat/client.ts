@@ -1,7 +1,9 @@
 import type { ServerResponse } from "node:http";
-import { errorBody, type AppError } from "../errors.ts";
+import type { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
-import type { Hangup } from "../lib/hangup.ts";
+import type { Asker } from "../upstream/dispatch.ts";
+import type { ReaderTimes } from "../upstream/provider.ts";
+import type { ApiShape } from "./api-shape.ts";
 
 /** The part of a reply that the chat needs: the raw response, and the right to it. */
 export interface RawReply {
@@ -23,8 +25,6 @@ export interface DrainListener {
   onDrain(): void;
 }
 
-const keepAlive = Buffer.from(": keep-alive\n\n");
-const done = Buffer.from("data: [DONE]\n\n");
 const streamHeaders = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-cache",
@@ -33,7 +33,7 @@ const streamHeaders = {
 };
 
 /** The client's end of a chat: opens late, writes events, keeps the line alive, notices who left or stopped reading. */
-export class Client implements Hangup {
+export class Client implements Asker {
   onGone: (() => void) | undefined;
   /** Why nobody will read on; null while somebody does. */
   departed: Departure | null = null;
@@ -42,22 +42,26 @@ export class Client implements Hangup {
   readonly traceId: string;
   readonly #reply: RawReply;
   readonly #raw: ServerResponse;
+  readonly #shape: ApiShape;
   readonly #clock: Clock;
-  readonly #stallMs: number;
+  /** The proxy's own times, for while no provider is asked. */
+  readonly #ownTimes: ReaderTimes;
   #drainListener: DrainListener | null = null;
   #stallTimer: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
-  #heartbeatMs = 0;
+  #times: ReaderTimes;
   #headers: HeaderSource | null = null;
   #lastWriteAt = 0;
 
-  /** @param stallMs how long the client may stop reading before it is cut off */
-  constructor(reply: RawReply, traceId: string, clock: Clock, stallMs: number) {
+  /** @param times that hold while no provider is asked */
+  constructor(reply: RawReply, traceId: string, shape: ApiShape, times: ReaderTimes, clock: Clock) {
     this.#reply = reply;
     this.#raw = reply.raw;
     this.traceId = traceId;
+    this.#shape = shape;
+    this.#ownTimes = times;
+    this.#times = times;
     this.#clock = clock;
-    this.#stallMs = stallMs;
     this.#raw.once("close", () => {
       this.#onClose();
     });
@@ -75,12 +79,17 @@ export class Client implements Hangup {
     this.onGone?.();
   }
 
-  /** From now on, a `: keep-alive` comment goes out after each `everyMs` of silence, the first one behind a 200. */
-  startHeartbeat(everyMs: number, headers: HeaderSource): void {
+  follow(times: ReaderTimes | null): void {
+    const before = this.#times.heartbeat;
+    this.#times = times ?? this.#ownTimes;
+    if (this.#heartbeat !== undefined && this.#times.heartbeat !== before) this.#awaitBeat();
+  }
+
+  /** From now on, a sign of life goes out after each such time of silence, the first one behind a 200. */
+  startHeartbeat(headers: HeaderSource): void {
     this.#headers = headers;
-    this.#heartbeatMs = everyMs;
     this.#lastWriteAt = this.#clock.monotonic();
-    this.#heartbeat = setTimeout(beat, everyMs, this).unref();
+    this.#awaitBeat();
   }
 
   /** Sends 200 and the headers of an event stream, together with what is written next. */
@@ -105,23 +114,23 @@ export class Client implements Hangup {
       this.#raw.once("drain", () => {
         this.#onDrain();
       });
-      this.#stallTimer = setTimeout(stall, this.#stallMs, this).unref();
+      this.#stallTimer = setTimeout(stall, this.#times.stalledReader, this).unref();
     }
     return false;
   }
 
-  /** Ends a stream: with [DONE], or with an error event and no [DONE], for a broken answer must not look whole. */
+  /** Ends a stream: with its ending, or with an error event instead, for a broken answer must not look whole. */
   finish(error: AppError | null): void {
     this.#stopTimers();
     if (this.departed === "client_gone" || this.departed === "reader_stalled") {
       this.abandon();
       return;
     }
-    this.#end(error === null ? done : Buffer.from(`data: ${JSON.stringify(errorBody(error, this.traceId))}\n\n`));
+    this.#end(error === null ? this.#shape.ending : this.#shape.errorEvent(error, this.traceId));
   }
 
   /** Sends one JSON and ends. */
-  sendJson(body: string, headers: HeaderSource): void {
+  sendJson(body: string | Buffer, headers: HeaderSource): void {
     this.#stopTimers();
     if (this.gone) {
       this.abandon();
@@ -153,21 +162,30 @@ export class Client implements Hangup {
 
   beat(): void {
     if (this.gone) return;
-    const left = this.#lastWriteAt + this.#heartbeatMs - this.#clock.monotonic();
-    if (left <= 0) {
+    if (this.#silenceLeft() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
       // A client that is behind has bytes on the way: it needs no sign of life.
-      if (!this.#raw.writableNeedDrain) this.#raw.write(keepAlive);
+      if (!this.#raw.writableNeedDrain) this.#raw.write(this.#shape.heartbeat);
       this.#lastWriteAt = this.#clock.monotonic();
     }
-    this.#heartbeat = setTimeout(beat, left <= 0 ? this.#heartbeatMs : Math.ceil(left), this).unref();
+    this.#awaitBeat();
+  }
+
+  #awaitBeat(): void {
+    clearTimeout(this.#heartbeat);
+    this.#heartbeat = setTimeout(beat, Math.max(0, Math.ceil(this.#silenceLeft())), this).unref();
+  }
+
+  /** ms until a sign of life is due. */
+  #silenceLeft(): number {
+    return this.#lastWriteAt + this.#times.heartbeat - this.#clock.monotonic();
   }
 
   #end(bytes: Buffer | string): void {
     this.#raw.end(bytes);
     // Nobody waits for the client any more, but its connection must not stay for ever either. Node's own timeout knows
     // a slow reader from one that has stopped, and closes the connection.
-    if (this.#raw.writableLength > 0) this.#raw.setTimeout(this.#stallMs);
+    if (this.#raw.writableLength > 0) this.#raw.setTimeout(this.#times.stalledReader);
   }
 
   #onDrain(): void {
@@ -185,6 +203,7 @@ export class Client implements Hangup {
   #stopTimers(): void {
     clearTimeout(this.#stallTimer);
     clearTimeout(this.#heartbeat);
+    this.#heartbeat = undefined;
   }
 }
 

@@ -1,25 +1,30 @@
-import { outputTokensOf, type AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
+import type { AnswerSink } from "../upstream/reader.ts";
+import type { Collector } from "./api-shape.ts";
 import type { Client } from "./client.ts";
-import { Collector } from "./collect.ts";
 import { completed, endingOfCut, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
 import type { Meter } from "./meter.ts";
 
 /** What became of an answer that is to be one JSON. */
 export interface Collected {
   readonly ending: Ending;
-  /** The completion, as JSON; only with a complete answer. */
-  readonly completion: string | null;
+  /** The answer, as JSON; only where it is complete. */
+  readonly completion: string | Buffer | null;
 }
 
 /**
- * Collects an answer's events into one chat completion. Resolves when the answer is over or nobody waits for it.
+ * Collects an answer's events into one JSON. Resolves when the answer is over or nobody waits for it.
  * @param meter says when the user's budget has run out
  */
-export function collectAnswer(exchange: Exchange, client: Client, meter: Meter): Promise<Collected> {
+export function collectAnswer(
+  exchange: Exchange,
+  client: Client,
+  meter: Meter,
+  collector: Collector,
+): Promise<Collected> {
   return new Promise((resolve) => {
-    new CollectingSink(exchange, client, meter, resolve).start();
+    new CollectingSink(exchange, client, meter, collector, resolve).start();
   });
 }
 
@@ -27,14 +32,21 @@ class CollectingSink implements AnswerSink {
   readonly #exchange: Exchange;
   readonly #client: Client;
   readonly #meter: Meter;
+  readonly #collector: Collector;
   readonly #resolve: (collected: Collected) => void;
-  readonly #collector = new Collector();
-  #fault: UpstreamFault | null = null;
+  #ended = false;
 
-  constructor(exchange: Exchange, client: Client, meter: Meter, resolve: (collected: Collected) => void) {
+  constructor(
+    exchange: Exchange,
+    client: Client,
+    meter: Meter,
+    collector: Collector,
+    resolve: (collected: Collected) => void,
+  ) {
     this.#exchange = exchange;
     this.#client = client;
     this.#meter = meter;
+    this.#collector = collector;
     this.#resolve = resolve;
   }
 
@@ -46,16 +58,11 @@ class CollectingSink implements AnswerSink {
     else this.#exchange.pipe(this);
   }
 
-  onEvent(_event: Buffer, _start: number, _end: number, data: Buffer, dataStart: number, dataEnd: number): void {
-    if (!this.#meter.letThrough(outputTokensOf(dataEnd - dataStart))) {
-      this.#end(endingOfCut(this.#meter));
-      return;
-    }
-    try {
-      this.#collector.add(JSON.parse(data.toString("utf8", dataStart, dataEnd)));
-    } catch (cause) {
-      this.#fault ??= new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause });
-    }
+  onEvent(event: Buffer, start: number, end: number, tokens: number, _usageOnly: boolean, parsed: unknown): void {
+    // What was shown and what is charged are the same, so nothing is added once the answer has been cut.
+    if (this.#ended) return;
+    if (this.#meter.letThrough(tokens)) this.#collector.add(parsed, event, start, end);
+    else this.#end(endingOfCut(this.#meter));
   }
 
   onBatch(): void {
@@ -63,22 +70,22 @@ class CollectingSink implements AnswerSink {
   }
 
   onEnd(fault: UpstreamFault | null): void {
-    const broken = fault ?? this.#fault;
-    if (broken === null) this.#complete();
-    else this.#end(endingOfFault(broken));
+    if (fault === null) this.#complete();
+    else this.#end(endingOfFault(fault));
   }
 
   #complete(): void {
     try {
-      this.#end(completed, JSON.stringify(this.#collector.result()));
+      this.#end(completed, this.#collector.body());
     } catch (cause) {
       // JSON.parse takes nesting that JSON.stringify overflows on.
       this.#end(endingOfFault(new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause })));
     }
   }
 
-  /** The first ending counts; a promise ignores later ones. */
-  #end(ending: Ending, completion: string | null = null): void {
+  #end(ending: Ending, completion: string | Buffer | null = null): void {
+    if (this.#ended) return;
+    this.#ended = true;
     this.#client.onGone = undefined;
     this.#resolve({ ending, completion });
   }

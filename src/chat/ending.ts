@@ -2,8 +2,12 @@ import { AppError } from "../errors.ts";
 import { ClientGoneError } from "../lib/hangup.ts";
 import type { Outcome } from "../quota/ledger.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
+import type { Collector } from "./api-shape.ts";
 import type { Departure } from "./client.ts";
 import type { Meter } from "./meter.ts";
+
+/** Of an answer that broke off no more is shown, in characters of JSON. */
+const maxPartial = 4 << 20;
 
 /** How a chat ended: what the ledger books, and what the client is told. */
 export interface Ending {
@@ -17,6 +21,24 @@ export const completed: Ending = { outcome: "completed", error: null };
 /** The provider broke off or failed. */
 export function endingOfFault(fault: UpstreamFault): Ending {
   return { outcome: "upstream_failed", error: fault.toAppError() };
+}
+
+/** Adds to an error what had arrived of the answer, under `details.partial`; null where that is too large to be sent. */
+export function withPartial(ending: Ending, collector: Collector): Ending {
+  if (ending.error === null) return ending;
+  const { code, message, extras } = ending.error;
+  const details = { ...extras.details, partial: partialOf(collector) };
+  return { ...ending, error: new AppError(code, { ...extras, message, details }) };
+}
+
+function partialOf(collector: Collector): unknown {
+  const partial = collector.partial();
+  try {
+    return JSON.stringify(partial).length <= maxPartial ? partial : null;
+  } catch {
+    // JSON.parse takes nesting that JSON.stringify overflows on.
+    return null;
+  }
 }
 
 /** The proxy's side ended it: the client left, stopped reading, or the proxy is stopping. */

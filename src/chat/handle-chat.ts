@@ -1,4 +1,3 @@
-import type { Account } from "../accounts/account-schema.ts";
 import { AppError } from "../errors.ts";
 import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -6,16 +5,16 @@ import { ClientGoneError } from "../lib/hangup.ts";
 import type { Log } from "../lib/log.ts";
 import type { LimitRefusal, Limiter } from "../limits/limiter.ts";
 import type { Permits } from "../limits/permits.ts";
+import type { Allowances } from "../quota/allowances.ts";
 import type { Ledger, Limit } from "../quota/ledger.ts";
 import type { Dispatch } from "../upstream/dispatch.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { Router } from "../upstream/router.ts";
 import { Bill, nothingOwed } from "./bill.ts";
-import { parseChatRequest } from "./chat-request.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";
 import { collectAnswer } from "./collect-answer.ts";
 import { startDrain, type DrainBounds } from "./drain.ts";
-import { endingOfError, type Ending } from "./ending.ts";
+import { endingOfError, withPartial, type Ending } from "./ending.ts";
 import { Meter } from "./meter.ts";
 import { refusalEvent } from "./refusal-event.ts";
 import { relay } from "./relay.ts";
@@ -27,7 +26,7 @@ export interface ChatDeps {
   readonly permits: Permits;
   readonly ledger: Ledger;
   readonly dispatch: Dispatch;
-  readonly limitsOf: (account: Account) => readonly Limit[];
+  readonly limitsOf: Allowances["limitsOf"];
   readonly tariff: Tariff;
   readonly emit: Emit;
   readonly clock: Clock;
@@ -35,7 +34,6 @@ export interface ChatDeps {
   readonly log: Log;
   /** For accounts that don't say. */
   readonly maxParallel: number;
-  readonly heartbeatMs: number;
   readonly warnPercent: number;
   /** Of what costs nothing. */
   readonly currency: string;
@@ -77,22 +75,28 @@ export function createChat(deps: ChatDeps): Chat {
   }
 
   async function serve(run: ChatRun): Promise<Ending> {
-    const { account, body, ip, client, streamByDefault } = run.call;
+    const { account, apiKey, body, shape, ip, client, streamByDefault } = run.call;
     const user = account.username;
 
-    const request = (run.request = parseChatRequest(body, streamByDefault));
-    const route = deps.router.resolve(request.model);
+    const request = (run.request = shape.parse(body, streamByDefault));
+    const route = deps.router.resolve(request.model, request.api);
 
     const refusal = await deps.limiter.take({ user, ip, model: request.model });
     if (refusal !== null) throw rateLimited(refusal);
 
     run.permit = await deps.permits.acquire({ user, max: account.max_parallel ?? deps.maxParallel }, client);
-    const limits = deps.limitsOf(account);
+    const limits = deps.limitsOf(account, apiKey);
     const bill = (run.bill = new Bill(deps.tariff, request, route, deps.clock.now()));
-    const ask = { user, limits, requestId: deps.newId(), model: request.model, upperBound: bill.upperBound() };
-    const hold = (run.hold = await deps.ledger.reserve(ask));
+    const hold = (run.hold = await deps.ledger.reserve({
+      user,
+      limits,
+      requestId: deps.newId(),
+      model: request.model,
+      apiKey: apiKey === null || apiKey.limits.length === 0 ? undefined : apiKey.id,
+      upperBound: bill.upperBound(),
+    }));
 
-    if (request.stream) client.startHeartbeat(deps.heartbeatMs, run);
+    if (request.stream) client.startHeartbeat(run);
     const { exchange } = (run.answer = await deps.dispatch(route, request, client, client.traceId));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
@@ -115,9 +119,11 @@ export function createChat(deps: ChatDeps): Chat {
   }
 
   async function collect(run: ChatRun, exchange: Exchange, meter: Meter): Promise<Ending> {
-    const { ending, completion } = await collectAnswer(exchange, run.call.client, meter);
+    const { client, shape, wantsPartial } = run.call;
+    const collector = shape.createCollector();
+    const { ending, completion } = await collectAnswer(exchange, client, meter, collector);
     run.completion = completion;
-    return ending;
+    return wantsPartial ? withPartial(ending, collector) : ending;
   }
 
   /** Whether an answer whose client has left is followed to its usage: only worth it where tokens are counted. */
@@ -131,7 +137,7 @@ export function createChat(deps: ChatDeps): Chat {
   async function settle(run: ChatRun, ending: Ending): Promise<void> {
     const { hold, bill, answer, meter } = run;
     // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then.
-    const cutAt = ending.outcome === "quota_cut" && meter !== null ? { usage: null, outputTokens: meter.shown } : null;
+    const cutAt = ending.outcome === "quota_cut" && meter !== null ? meter.report() : null;
     run.settlement =
       hold?.committed === true && bill !== null && answer !== null
         ? bill.settlement(ending.outcome, cutAt ?? answer.exchange.reader)

@@ -1,4 +1,5 @@
 import type { Hold, Limit } from "../quota/ledger.ts";
+import type { AnswerReport } from "../upstream/reader.ts";
 import type { Bill } from "./bill.ts";
 
 /** Tokens of output by which a hold grows at a time. */
@@ -34,6 +35,11 @@ export class Meter {
     if (missing > 0 && !this.#makeRoom(missing)) return false;
     this.shown += tokens;
     return true;
+  }
+
+  /** What was shown, which is all that is owed of an answer that was cut: for more there was no room. */
+  report(): AnswerReport {
+    return { usage: null, prompt: null, outputTokens: this.shown };
   }
 
   #makeRoom(missing: number): boolean {

@@ -1,6 +1,6 @@
-import { outputTokensOf, type AnswerSink } from "../upstream/answer-reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { UpstreamFault } from "../upstream/faults.ts";
+import type { AnswerSink } from "../upstream/reader.ts";
 import type { Client, DrainListener } from "./client.ts";
 import { completed, endingOfCut, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
 import type { Meter } from "./meter.ts";
@@ -52,17 +52,9 @@ class Relay implements AnswerSink, DrainListener {
     else this.#exchange.pipe(this);
   }
 
-  onEvent(
-    event: Buffer,
-    start: number,
-    end: number,
-    _data: Buffer,
-    dataStart: number,
-    dataEnd: number,
-    usageOnly: boolean,
-  ): void {
+  onEvent(event: Buffer, start: number, end: number, tokens: number, usageOnly: boolean): void {
     if (this.#ended || (usageOnly && !this.#passUsageChunk)) return;
-    if (!this.#meter.letThrough(outputTokensOf(dataEnd - dataStart))) {
+    if (!this.#meter.letThrough(tokens)) {
       this.#flush();
       this.#end(endingOfCut(this.#meter));
       return;

@@ -5,7 +5,9 @@ import { refuse, RefusedError } from "./refusals.ts";
 import type { SimRequest } from "./request.ts";
 import { scenarios, type Pace, type Scenario } from "./scenarios.ts";
 import type { Ticker } from "./ticker.ts";
-import { answerBody, answerEvents, type Envelope } from "./wire.ts";
+import type { Envelope } from "./chat-wire.ts";
+import { embeddingBody, type EmbeddingRequest } from "./embeddings.ts";
+import { wires } from "./wire.ts";
 
 /** The honest models. */
 export const models = ["deepseek-flash", "deepseek-v4-pro"] as const;
@@ -21,10 +23,12 @@ export interface ChatOptions {
   readonly ticker: Ticker;
 }
 
-/** Answers parsed chat requests. */
+/** Answers parsed requests. */
 export interface Chat {
   /** Starts the answer and returns; the ticker sends the rest. Throws RefusedError before anything is sent. */
   answer(request: SimRequest, response: ServerResponse): void;
+  /** The same for embeddings, which are not streamed. */
+  embed(request: EmbeddingRequest, response: ServerResponse): void;
 }
 
 /** An answer in all its forms; what depends on the reader is made when it is sent. */
@@ -44,7 +48,7 @@ const honest: Scenario = {};
 const maxCachedPlans = 64;
 const cacheBlock = 64;
 
-/** Makes the part of the simulator that answers POST /chat/completions. */
+/** Makes the part of the simulator that answers. */
 export function createChat(options: ChatOptions): Chat {
   const { ticker, keepAliveMs, monotonic } = options;
   const cachedPlans = new Map<string, StreamPlan>();
@@ -66,7 +70,7 @@ export function createChat(options: ChatOptions): Chat {
     const { answer, usage, envelope } = prepare(request, scenario);
     const pace = paceOf(request, scenario);
     const generationMs = pace.tokensPerSecond > 0 ? (usage.completion * 1000) / pace.tokensPerSecond : 0;
-    const body = Buffer.from(answerBody(answer, usage, envelope));
+    const body = Buffer.from(wires[request.api].body(answer, usage, envelope));
     if (pace.queueMs + pace.firstTokenMs + generationMs === 0) {
       response.end(body);
       return;
@@ -98,7 +102,7 @@ export function createChat(options: ChatOptions): Chat {
   /** Canned answers owe nothing to the prompt's text, so their bytes are made once. */
   function planFor(request: SimRequest, scenario: Scenario): StreamPlan {
     if (scenario.answer === undefined || request.tools.length > 0) return makePlan(request, scenario);
-    const key = [request.model, request.maxTokens, request.promptBytes, request.includeUsage].join("|");
+    const key = [request.api, request.model, request.maxTokens, request.promptBytes, request.includeUsage].join("|");
     const known = cachedPlans.get(key);
     if (known !== undefined) return known;
     const plan = makePlan(request, scenario);
@@ -110,8 +114,9 @@ export function createChat(options: ChatOptions): Chat {
   function makePlan(request: SimRequest, scenario: Scenario): StreamPlan {
     const { answer, usage, envelope } = prepare(request, scenario);
     const pace = paceOf(request, scenario);
-    const events = answerEvents(answer, usage, envelope);
-    const altered = scenario.alter?.(events, request.argument) ?? events;
+    const wire = wires[request.api];
+    const events = wire.events(answer, usage, envelope);
+    const altered = scenario.alter?.(events, request.argument, wire.overloaded) ?? events;
     return { writes: planWrites(altered, pace), pace, ending: scenario.ending ?? "end" };
   }
 
@@ -121,7 +126,7 @@ export function createChat(options: ChatOptions): Chat {
     const usage = usageOf(answer, request.promptBytes);
     const blocks = Math.floor((usage.prompt * (scenario.cachedShare ?? 0)) / cacheBlock);
     const envelope: Envelope = {
-      id: crypto.randomUUID(),
+      id: (request.api === "messages" ? "msg_" : "") + crypto.randomUUID(),
       created,
       model: request.model,
       dialect: scenario.dialect ?? "deepseek",
@@ -138,12 +143,22 @@ export function createChat(options: ChatOptions): Chat {
   return {
     answer(request, response) {
       const scenario = scenarioFor(request);
-      if (scenario.connection === "reset") response.socket?.resetAndDestroy();
-      else if (scenario.connection === "silent") return;
-      else if (request.stream) stream(request, scenario, response);
+      if (breaks(scenario, response)) return;
+      if (request.stream) stream(request, scenario, response);
       else collect(request, scenario, response);
     },
+    embed(request, response) {
+      if (breaks(scenarioFor(request), response)) return;
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end(embeddingBody(request));
+    },
   };
+}
+
+/** Whether nothing is answered. */
+function breaks({ connection }: Scenario, response: ServerResponse): boolean {
+  if (connection === "reset") response.socket?.resetAndDestroy();
+  return connection !== undefined;
 }
 
 /** Thinking is on by default for the honest models; the scripted ones think only when told to, to keep tests short. */
@@ -151,7 +166,7 @@ function thinks({ name, thinking }: SimRequest): boolean {
   return thinking === undefined ? !scenarios.has(name) : thinking === "enabled";
 }
 
-function scenarioFor(request: SimRequest): Scenario {
+function scenarioFor(request: Pick<SimRequest, "model" | "name" | "argument">): Scenario {
   const scenario = scenarios.get(request.name);
   if (scenario?.refusal !== undefined) throw new RefusedError(scenario.refusal(request.argument));
   if (scenario !== undefined) return scenario;

@@ -1,7 +1,11 @@
 import { refuse, RefusedError } from "./refusals.ts";
 
-/** What the simulator understands of a chat request; every other field is accepted and ignored. */
+/** The APIs that answer with text. */
+export type TextApi = "chat" | "completions" | "messages";
+
+/** What the simulator understands of a request; every other field is accepted and ignored. */
 export interface SimRequest {
+  readonly api: TextApi;
   /** As the client sent it, argument included. */
   readonly model: string;
   /** The model without its argument: "sim-queue" of "sim-queue:500". */
@@ -34,25 +38,26 @@ export interface ToolSpec {
 const maxOutputTokens = 393_216;
 const modelPattern = /^([^:]+)(?::(\d{1,9}))?$/;
 
-/** Reads a chat request. Throws RefusedError with DeepSeek's 400 (syntax, values) or 422 (types). */
-export function parseRequest(body: string): SimRequest {
+/**
+ * Reads a request. Throws RefusedError with DeepSeek's 400 (syntax, values) or 422 (types).
+ * @param beta whether it came to the beta root, where alone some things work
+ */
+export function parseRequest(api: TextApi, body: string, beta: boolean): SimRequest {
   const fields = parseJson(body);
-  const model = fields.model;
-  const messages = fields.messages;
-  if (typeof model !== "string") throw invalidType("missing field `model`");
-  if (!Array.isArray(messages)) throw invalidType("missing field `messages`");
-  if (messages.length === 0) throw invalidValue("Empty input messages");
-  const [, name = model, argument] = modelPattern.exec(model) ?? [];
+  const model = readModel(fields);
+  const messages = api === "completions" ? promptOf(fields, beta) : messagesOf(fields);
   const last = asRecord(messages.at(-1));
+  if (last.prefix === true && !beta) throw invalidValue(betaOnly("prefix"));
   return {
-    model,
-    name,
-    argument: argument === undefined ? undefined : Number(argument),
+    api,
+    ...model,
     stream: fields.stream === true,
     includeUsage: asRecord(fields.stream_options).include_usage === true,
-    thinking: thinkingOf(fields.thinking),
+    thinking: api === "completions" ? "disabled" : thinkingOf(fields.thinking),
     maxTokens: maxTokensOf(fields.max_tokens ?? fields.max_completion_tokens),
-    stop: [fields.stop].flat().filter((stop): stop is string => typeof stop === "string" && stop !== ""),
+    stop: [fields.stop ?? fields.stop_sequences]
+      .flat()
+      .filter((stop): stop is string => typeof stop === "string" && stop !== ""),
     json: asRecord(fields.response_format).type === "json_object",
     tools: toolsOf(fields.tools),
     toolChoice: toolChoiceOf(fields.tool_choice),
@@ -62,7 +67,32 @@ export function parseRequest(body: string): SimRequest {
   };
 }
 
-function parseJson(body: string): Readonly<Record<string, unknown>> {
+/** A model's name and its argument. */
+export function readModel({ model }: Readonly<Record<string, unknown>>) {
+  if (typeof model !== "string") throw invalidType("missing field `model`");
+  const [, name = model, argument] = modelPattern.exec(model) ?? [];
+  return { model, name, argument: argument === undefined ? undefined : Number(argument) };
+}
+
+function messagesOf({ messages, system }: Readonly<Record<string, unknown>>): readonly unknown[] {
+  if (!Array.isArray(messages)) throw invalidType("missing field `messages`");
+  if (messages.length === 0) throw invalidValue("Empty input messages");
+  return system === undefined ? messages : [{ role: "system", content: system }, ...(messages as unknown[])];
+}
+
+/** What is to be filled in stands behind the prompt, so the prompt is the last message. */
+function promptOf({ prompt, suffix }: Readonly<Record<string, unknown>>, beta: boolean): readonly unknown[] {
+  if (!beta) throw invalidValue(betaOnly("completions api"));
+  if (typeof prompt !== "string") throw invalidType("missing field `prompt`");
+  const before = typeof suffix === "string" ? [{ role: "user", content: suffix }] : [];
+  return [...before, { role: "user", content: prompt }];
+}
+
+function betaOnly(what: string): string {
+  return `${what} is only available when using beta api (set base_url="https://api.deepseek.com/beta")`;
+}
+
+export function parseJson(body: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
     value = JSON.parse(body);
@@ -92,15 +122,18 @@ function maxTokensOf(value: unknown): number | undefined {
 function toolsOf(value: unknown): readonly ToolSpec[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((tool: unknown) => {
-    const spec = asRecord(asRecord(tool).function);
+    // OpenAI's tools have their function and its parameters; Anthropic's are what they describe, with an input_schema.
+    const spec = asRecord(asRecord(tool).function ?? tool);
     const name = spec.name;
     if (typeof name !== "string") return [];
-    return [{ name, properties: asRecord(asRecord(spec.parameters).properties) }];
+    return [{ name, properties: asRecord(asRecord(spec.parameters ?? spec.input_schema).properties) }];
   });
 }
 
 function toolChoiceOf(value: unknown): "auto" | "none" | "forced" {
-  if (value === "none") return "none";
+  const { type } = asRecord(value);
+  if (value === "none" || type === "none") return "none";
+  if (type === "auto") return "auto";
   return value === "required" || typeof value === "object" ? "forced" : "auto";
 }
 
@@ -125,7 +158,7 @@ export function asRecord(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }
 
-function invalidType(detail: string): RefusedError {
+export function invalidType(detail: string): RefusedError {
   return new RefusedError(
     refuse(
       422,

@@ -1,7 +1,7 @@
 import { cannedAnswer, toolAnswer, type Answer } from "./answer.ts";
-import { badGatewayPage, errorJson, missingKey, refuse, refuseLikeZhipu, type Refusal } from "./refusals.ts";
+import { badGatewayPage, missingKey, refuse, refuseLikeZhipu, type Refusal } from "./refusals.ts";
 import type { SimRequest } from "./request.ts";
-import { doneEvent, type Dialect, type UsageMode } from "./wire.ts";
+import type { Dialect, UsageMode } from "./chat-wire.ts";
 
 /** When the events of an answer go out. */
 export interface Pace {
@@ -25,8 +25,8 @@ export interface Scenario {
   /** Share of the prompt that comes from the cache, in whole blocks of 64 tokens. */
   readonly cachedShare?: number;
   readonly pace?: (argument: number | undefined) => Partial<Pace>;
-  /** Bends the finished events. Each is a complete SSE event with its blank line. */
-  readonly alter?: (events: readonly string[], argument: number | undefined) => readonly string[];
+  /** Bends the finished events. Each is a complete SSE event with its blank line; `error` is one that tells of an error. */
+  readonly alter?: (events: readonly string[], argument: number | undefined, error: string) => readonly string[];
   /** What follows the last event; a stall goes on with comments for ever. */
   readonly ending?: "end" | "reset" | "stall";
   /** Sends every byte in a write of its own. */
@@ -91,13 +91,13 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map<string, Scenario
   ["sim-reset-mid", { alter: keep, ending: "reset" }],
   ["sim-truncate", { alter: keep }],
   ["sim-no-done", { alter: (events) => events.slice(0, -1) }],
-  ["sim-done-only", { alter: (events) => [...events.slice(0, -2), doneEvent] }],
+  ["sim-done-only", { alter: (events) => [...events.slice(0, -2), ...events.slice(-1)] }],
   ["sim-stall", { alter: keep, ending: "stall" }],
   ["sim-stall-first", { pace: () => ({ queueMs: Infinity }) }],
   ["sim-queue", { pace: (ms = 3000) => ({ queueMs: ms }) }],
   ["sim-slow", { pace: (tokensPerSecond = 4) => ({ tokensPerSecond }) }],
-  ["sim-error-event", { alter: (events, count) => [...keep(events, count), overloaded] }],
-  ["sim-error-first", { alter: () => [overloaded] }],
+  ["sim-error-event", { alter: (events, count, error) => [...keep(events, count), error] }],
+  ["sim-error-first", { alter: (_events, _count, error) => [error] }],
   ["sim-bad-json", { alter: insertGarbage }],
   ["sim-crlf", { alter: (events) => events.map((event) => event.replaceAll("\n", "\r\n")) }],
   ["sim-nospace", { alter: (events) => events.map((event) => event.replace("data: ", "data:")) }],
@@ -119,7 +119,6 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map<string, Scenario
 ]);
 
 const maxHugeBytes = 64 << 20;
-const overloaded = `data: ${errorJson("The service is overloaded, please try again later.", "server_error", "overloaded")}\n\n`;
 
 function rateLimited(seconds = 1): Refusal {
   const message =

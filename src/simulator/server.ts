@@ -3,7 +3,9 @@ import type { AddressInfo } from "node:net";
 import { systemClock, type Clock } from "../lib/clock.ts";
 import { createChat, models } from "./chat.ts";
 import { missingKey, refuse, RefusedError, type Refusal } from "./refusals.ts";
-import { parseRequest } from "./request.ts";
+import { parseEmbeddingRequest } from "./embeddings.ts";
+import { messageError } from "./message-wire.ts";
+import { parseRequest, type TextApi } from "./request.ts";
 import { scenarios } from "./scenarios.ts";
 import { createTicker } from "./ticker.ts";
 
@@ -25,7 +27,7 @@ export interface SimulatorOptions {
   readonly clock?: Clock;
 }
 
-/** What has happened since the start, in chat requests. */
+/** What has happened since the start, in requests for answers. */
 interface SimulatorStats {
   readonly requests: number;
   /** Being answered now. */
@@ -38,7 +40,7 @@ interface SimulatorStats {
 
 /** A running simulator. */
 export interface Simulator {
-  /** `http://127.0.0.1:PORT`; the API is there and under /v1. */
+  /** `http://127.0.0.1:PORT`; the API is there and under /v1, with DeepSeek's /beta and /anthropic beside. */
   readonly url: string;
   stats(): SimulatorStats;
   /** Cuts all connections and resolves when the port is free. */
@@ -74,15 +76,16 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
   function route(request: IncomingMessage, response: ServerResponse): void {
     response.setHeader("x-request-id", crypto.randomUUID());
     const path = request.url?.split("?", 1)[0] ?? "";
-    const denied = checkKey(request.headers.authorization, options.apiKey);
-    if (denied !== undefined) answerRefusal(response, denied);
-    else if (request.method === "POST" && path.endsWith("/chat/completions")) receiveChat(request, response);
+    const api = request.method === "POST" ? apiOf(path) : undefined;
+    const denied = checkKey(request, options.apiKey);
+    if (denied !== undefined) answerRefusal(response, denied, api);
+    else if (api !== undefined) receive(api, path.includes("/beta/"), request, response);
     else if (request.method === "GET" && path.endsWith("/models")) answerJson(response, modelList);
     else if (request.method === "GET" && path.endsWith("/user/balance")) answerJson(response, balance);
     else answerRefusal(response, refuse(404, "invalid_request_error", "Not Found"));
   }
 
-  function receiveChat(request: IncomingMessage, response: ServerResponse): void {
+  function receive(api: SimApi, beta: boolean, request: IncomingMessage, response: ServerResponse): void {
     counts.requests++;
     counts.open++;
     response.once("close", () => {
@@ -99,10 +102,12 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
     request.on("end", () => {
       try {
         if (size > maxBodyBytes) throw new RefusedError(refuse(413, "invalid_request_error", "Payload Too Large"));
-        chat.answer(parseRequest(Buffer.concat(pieces).toString()), response);
+        const body = Buffer.concat(pieces).toString();
+        if (api === "embeddings") chat.embed(parseEmbeddingRequest(body), response);
+        else chat.answer(parseRequest(api, body, beta), response);
       } catch (error) {
         // The simulator may run inside the proxy, so whatever a hostile body brings about must end here.
-        answerRefusal(response, error instanceof RefusedError ? error.refusal : serverError);
+        answerRefusal(response, error instanceof RefusedError ? error.refusal : serverError, api);
       }
     });
   }
@@ -138,21 +143,38 @@ const balance = {
   balance_infos: [{ currency: "CNY", total_balance: "110.00", granted_balance: "10.00", topped_up_balance: "100.00" }],
 };
 
-function checkKey(authorization: string | undefined, apiKey: string | undefined): Refusal | undefined {
-  const key = /^Bearer (\S+)$/i.exec(authorization ?? "")?.[1];
+type SimApi = TextApi | "embeddings";
+
+function apiOf(path: string): SimApi | undefined {
+  if (path.endsWith("/chat/completions")) return "chat";
+  if (path.endsWith("/completions")) return "completions";
+  if (path.endsWith("/anthropic/v1/messages")) return "messages";
+  return path.endsWith("/embeddings") ? "embeddings" : undefined;
+}
+
+/** A key comes as OpenAI's clients send it, or as Anthropic's do. */
+function checkKey({ headers }: IncomingMessage, apiKey: string | undefined): Refusal | undefined {
+  const bearer = /^Bearer (\S+)$/i.exec(headers.authorization ?? "")?.[1];
+  const key = bearer ?? headers["x-api-key"]?.toString();
   if (key === undefined) return missingKey;
   if (apiKey === undefined || key === apiKey) return undefined;
   const message = `Authentication Fails, Your api key: ****${key.slice(-4)} is invalid`;
   return refuse(401, "authentication_error", message);
 }
 
-function answerRefusal(response: ServerResponse, refusal: Refusal): void {
+function answerRefusal(response: ServerResponse, refusal: Refusal, api?: SimApi): void {
   if (response.headersSent) {
     response.destroy();
     return;
   }
   response.writeHead(refusal.status, { ...refusal.headers, "content-type": refusal.contentType });
-  response.end(refusal.body);
+  response.end(api === "messages" ? inAnthropicsShape(refusal) : refusal.body);
+}
+
+function inAnthropicsShape({ contentType, body }: Refusal): string {
+  if (!contentType.startsWith("application/json")) return body;
+  const { error } = JSON.parse(body) as { error: { message: string; type?: string } };
+  return messageError(error.message, error.type ?? "api_error");
 }
 
 function answerJson(response: ServerResponse, body: object): void {

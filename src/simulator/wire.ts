@@ -1,138 +1,29 @@
 import type { Answer, Usage } from "./answer.ts";
+import { chatBody, chatEvents, type Envelope } from "./chat-wire.ts";
+import { completionBody, completionEvents } from "./completion-wire.ts";
+import { messageBody, messageError, messageEvents } from "./message-wire.ts";
+import { errorJson } from "./refusals.ts";
+import type { TextApi } from "./request.ts";
 
-/** Whose way of streaming: where the role, the usage and the finish reason stand. */
-export type Dialect = "deepseek" | "openai" | "zhipu";
-
-/** How usage is reported, where a scenario bends it. */
-export type UsageMode = "normal" | "none" | "zero" | "cumulative";
-
-/** Everything a response's chunks have in common. */
-export interface Envelope {
-  readonly id: string;
-  /** Seconds since the epoch. */
-  readonly created: number;
-  readonly model: string;
-  readonly dialect: Dialect;
-  readonly usageMode: UsageMode;
-  /** OpenAI's dialect sends usage only where it was asked for. */
-  readonly includeUsage: boolean;
+/** How an API writes its answers. */
+interface Wire {
+  /** As SSE events, each complete with its blank line; the last one says that the answer is over. */
+  events(answer: Answer, usage: Usage, envelope: Envelope): readonly string[];
+  /** As one JSON. */
+  body(answer: Answer, usage: Usage, envelope: Envelope): string;
+  /** An error in mid-stream. */
+  readonly overloaded: string;
 }
 
-/** The last event of an answer. */
-export const doneEvent = "data: [DONE]\n\n";
+const busy = "The service is overloaded, please try again later.";
+const overloaded = `data: ${errorJson(busy, "server_error", "overloaded")}\n\n`;
 
-/** The SSE events of an answer, each complete with its blank line, [DONE] included. */
-export function answerEvents(answer: Answer, usage: Usage, envelope: Envelope): readonly string[] {
-  const chunk = chunkWriter(envelope);
-  const deltas = answerDeltas(answer, envelope.dialect);
-  const cumulative = envelope.usageMode === "cumulative";
-  const events = deltas.map((delta, index) =>
-    chunk(delta, null, cumulative ? usageJson(partOf(usage, index), envelope) : null),
-  );
-  const last = envelope.dialect === "openai" ? {} : { ...emptyDelta(answer, envelope.dialect) };
-  const total = envelope.usageMode === "none" ? null : usageJson(usage, envelope);
-  if (envelope.dialect !== "openai") return [...events, chunk(last, answer.finishReason, total), doneEvent];
-  const trailing = envelope.includeUsage && total !== null ? [usageChunk(envelope, total)] : [];
-  return [...events, chunk(last, answer.finishReason, null), ...trailing, doneEvent];
-}
-
-/** The body of a non-stream answer. */
-export function answerBody(answer: Answer, usage: Usage, envelope: Envelope): string {
-  const message = {
-    role: "assistant",
-    content: answer.content.join(""),
-    ...(answer.reasoning.length === 0 ? {} : { reasoning_content: answer.reasoning.join("") }),
-    ...(answer.toolCall === undefined ? {} : { tool_calls: [wholeToolCall(answer)] }),
-  };
-  return JSON.stringify({
-    id: envelope.id,
-    object: "chat.completion",
-    created: envelope.created,
-    model: envelope.model,
-    choices: [{ index: 0, message, logprobs: null, finish_reason: answer.finishReason }],
-    ...(envelope.usageMode === "none" ? {} : { usage: usageJson(usage, envelope) }),
-    system_fingerprint: fingerprint,
-  });
-}
-
-type Delta = Readonly<Record<string, unknown>>;
-
-const fingerprint = "fp_5a1c9e24b7_sim0001_fp8_kvcache";
-
-function chunkWriter(envelope: Envelope) {
-  const { id, created, model, dialect, includeUsage } = envelope;
-  const deepseek = JSON.stringify({ id, object: "chat.completion.chunk", created, model });
-  const head = `data: ${deepseek.slice(0, -1)},"system_fingerprint":"${fingerprint}","choices":[{"index":0,"delta":`;
-  const zhipuHead = `data: ${JSON.stringify({ id, created, model }).slice(0, -1)},"choices":[{"index":0,`;
-  return (delta: Delta, finishReason: string | null, usage: object | null): string => {
-    const json = JSON.stringify(delta);
-    if (dialect === "zhipu") {
-      // Zhipu leaves finish_reason and usage out rather than say null.
-      const finish = finishReason === null ? "" : `"finish_reason":${JSON.stringify(finishReason)},`;
-      const tail = usage === null ? "" : `,"usage":${JSON.stringify(usage)}`;
-      return `${zhipuHead}${finish}"delta":${json}}]${tail}}\n\n`;
-    }
-    // OpenAI has the usage key in ordinary chunks only where include_usage was asked for.
-    const withUsage = dialect === "deepseek" || includeUsage || usage !== null;
-    const tail = withUsage ? `,"usage":${JSON.stringify(usage)}` : "";
-    return `${head}${json},"logprobs":null,"finish_reason":${JSON.stringify(finishReason)}}]${tail}}\n\n`;
-  };
-}
-
-function usageChunk({ id, created, model }: Envelope, usage: object): string {
-  const chunk = { id, object: "chat.completion.chunk", created, model, choices: [], usage };
-  return `data: ${JSON.stringify(chunk)}\n\n`;
-}
-
-function answerDeltas(answer: Answer, dialect: Dialect): readonly Delta[] {
-  const role = { role: "assistant" };
-  const thinks = answer.reasoning.length > 0;
-  const texts: readonly Delta[] = [
-    ...answer.reasoning.map((token) => ({ content: null, reasoning_content: token })),
-    ...answer.content.map((token) => (thinks ? { content: token, reasoning_content: null } : { content: token })),
-    ...toolDeltas(answer),
-  ];
-  if (dialect === "zhipu") return texts.map((delta) => ({ ...role, ...delta }));
-  const first = thinks ? { ...role, content: null, reasoning_content: "" } : { ...role, content: "" };
-  return [first, ...texts];
-}
-
-function emptyDelta(answer: Answer, dialect: Dialect): Delta {
-  if (dialect === "zhipu") return { role: "assistant", content: "" };
-  return answer.reasoning.length > 0 ? { content: "", reasoning_content: null } : { content: "" };
-}
-
-function toolDeltas({ toolCall }: Answer): readonly Delta[] {
-  if (toolCall === undefined) return [];
-  const { id, name } = toolCall;
-  return [
-    { tool_calls: [{ index: 0, id, type: "function", function: { name, arguments: "" } }] },
-    ...toolCall.arguments.map((part) => ({ tool_calls: [{ index: 0, function: { arguments: part } }] })),
-  ];
-}
-
-function wholeToolCall({ toolCall }: Answer): object {
-  return {
-    index: 0,
-    id: toolCall?.id,
-    type: "function",
-    function: { name: toolCall?.name, arguments: toolCall?.arguments.join("") },
-  };
-}
-
-function partOf(usage: Usage, completion: number): Usage {
-  return { ...usage, completion, reasoning: Math.min(usage.reasoning, completion) };
-}
-
-function usageJson(usage: Usage, { dialect, usageMode }: Envelope): object {
-  const { prompt, cached, completion, reasoning } =
-    usageMode === "zero" ? { prompt: 0, cached: 0, completion: 0, reasoning: 0 } : usage;
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: cached },
-    ...(dialect === "zhipu" ? {} : { completion_tokens_details: { reasoning_tokens: reasoning } }),
-    ...(dialect === "deepseek" ? { prompt_cache_hit_tokens: cached, prompt_cache_miss_tokens: prompt - cached } : {}),
-  };
-}
+export const wires: Readonly<Record<TextApi, Wire>> = {
+  chat: { events: chatEvents, body: chatBody, overloaded },
+  completions: { events: completionEvents, body: completionBody, overloaded },
+  messages: {
+    events: messageEvents,
+    body: messageBody,
+    overloaded: `event: error\ndata: ${messageError(busy, "overloaded_error")}\n\n`,
+  },
+};

@@ -1,30 +1,9 @@
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../lib/sse-scanner.ts";
-import { mayHoldFacts, readChunkFacts, type ChunkFacts } from "./chunk-facts.ts";
+import { isFields, type AnswerFacts, type Fields, type ReportedError } from "./answer-facts.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
 import { readErrorBody, withoutSecret } from "./error-answer.ts";
-import type { Provider, ReportedUsage } from "./provider.ts";
-
-/** Where the events of an answer go. Buffers handed over are never written to again. */
-export interface AnswerSink {
-  /**
-   * One data event, whole. `event.subarray(start, end)` are its raw bytes with the blank line,
-   * `data.subarray(dataStart, dataEnd)` its JSON.
-   * @param usageOnly true for the extra chunk that OpenAI sends because the proxy asked for usage
-   */
-  onEvent(
-    event: Buffer,
-    start: number,
-    end: number,
-    data: Buffer,
-    dataStart: number,
-    dataEnd: number,
-    usageOnly: boolean,
-  ): void;
-  /** All events of one network read have been handed over. */
-  onBatch(): void;
-  /** The answer has ended; null where it is complete. Nothing comes after this. */
-  onEnd(fault: UpstreamFault | null): void;
-}
+import type { PromptUsage, Provider, ReportedUsage } from "./provider.ts";
+import type { AnswerSink, Reader } from "./reader.ts";
 
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
@@ -34,7 +13,7 @@ const frameBytes = 400;
 const bytesPerToken = 4;
 
 /** Tokens of output that an event suggests by the size of its JSON in bytes: one, more where it is large. */
-export function outputTokensOf(bytes: number): number {
+function outputTokensOf(bytes: number): number {
   return bytes <= frameBytes ? 1 : Math.ceil((bytes - frameBytes) / bytesPerToken);
 }
 
@@ -45,29 +24,39 @@ const closeBrace = 0x7d;
 
 /**
  * Reads a provider's event stream: finds usage, finish reason, errors and the end, whatever the framing, and hands
- * the events on. `[DONE]` and comments stay here: how an answer ends is for the proxy to say, once it knows.
+ * the events on. `[DONE]`, its likes and comments stay here: how an answer ends is for the proxy to say, once it knows.
  */
-export class AnswerReader implements SseSink {
-  /** As last reported; null until then. */
-  usage: ReportedUsage | null = null;
-  finishReason: string | null = null;
+export class AnswerReader implements Reader, SseSink {
+  readonly mediaType = "text/event-stream";
   done = false;
-  /** Data events handed on. */
+  /** Events handed on. */
   events = 0;
-  /** Tokens of output as the events suggest: one an event, more where an event is large. */
   outputTokens = 0;
   fault: UpstreamFault | null = null;
   readonly #provider: Provider;
   readonly #sink: AnswerSink;
+  readonly #facts: AnswerFacts;
+  readonly #parsesAll: boolean;
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 
-  constructor(provider: Provider, sink: AnswerSink) {
+  /** @param parsesAll whether the sink needs each event parsed; else only those are that may hold facts */
+  constructor(provider: Provider, sink: AnswerSink, facts: AnswerFacts, parsesAll: boolean) {
     this.#provider = provider;
     this.#sink = sink;
+    this.#facts = facts;
+    this.#parsesAll = parsesAll;
   }
 
-  /** Takes bytes as the network cut them. Stops at the first fault, which is then in `fault`. */
+  get usage(): ReportedUsage | null {
+    return this.#facts.usage;
+  }
+
+  get prompt(): PromptUsage | null {
+    return this.#facts.prompt;
+  }
+
+  /** Stops at the first fault, which is then in `fault`. */
   push(chunk: Buffer): void {
     try {
       this.#scanner.push(chunk);
@@ -78,7 +67,6 @@ export class AnswerReader implements SseSink {
     this.#sink.onBatch();
   }
 
-  /** The provider closed the stream cleanly. Returns what the answer is worth: null where it is complete. */
   end(): UpstreamFault | null {
     // A last `data: [DONE]` without its blank line still counts; half an event doesn't.
     if (this.fault === null && this.#scanner.pendingBytes > 0) {
@@ -86,10 +74,11 @@ export class AnswerReader implements SseSink {
       this.push(Buffer.from("\n\n"));
     }
     if (this.fault !== null) return this.fault;
-    // [DONE] without a finish_reason is no ending either: OpenAI's SDK throws on it.
-    if (this.finishReason === null) return this.#newFault("truncated", "the answer ended without a finish_reason");
-    if (brokenFinishes.has(this.finishReason)) {
-      return this.#newFault("overloaded", `the provider gave up: ${this.finishReason}`);
+    if (!this.#facts.complete)
+      return this.#newFault("truncated", "the answer ended without a finish_reason or its last event");
+    const { finishReason } = this.#facts;
+    if (finishReason !== null && brokenFinishes.has(finishReason)) {
+      return this.#newFault("overloaded", `the provider gave up: ${finishReason}`);
     }
     return null;
   }
@@ -109,55 +98,53 @@ export class AnswerReader implements SseSink {
       return;
     }
     if (this.#atEnd) return;
-    // OpenAI's SDKs raise it as well, whatever its data looks like.
+    // SDKs raise it whatever its data looks like.
     if (name === "error") {
-      const error = readErrorBody(data.toString("utf8", dataStart, dataEnd));
-      this.#failWith(error?.code ?? "", error?.message ?? "");
+      this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
       return;
     }
+    let parsed: Fields | undefined;
     let usageOnly = false;
-    if (this.events === 0 || mayHoldFacts(data.toString("latin1", dataStart, dataEnd))) {
-      const facts = this.#parse(data, dataStart, dataEnd);
-      if (facts === null) return;
-      ({ usageOnly } = facts);
+    if (this.#parsesAll || this.events === 0 || this.#facts.mayHold(data.toString("latin1", dataStart, dataEnd))) {
+      parsed = this.#parse(data, dataStart, dataEnd);
+      if (parsed === undefined) return;
+      const kind = this.#facts.read(parsed);
+      if (kind === "error") this.#failWith(this.#facts.error);
+      if (kind === "end") this.done = true;
+      if (kind === "error" || kind === "end" || kind === "aside") return;
+      usageOnly = kind === "usage";
     } else if (data[dataStart] !== openBrace || data[dataEnd - 1] !== closeBrace) {
       // The full check would be a JSON.parse for each token; this one catches text where an object must be.
       this.fault = this.#invalid("an event is not a JSON object");
       return;
     }
+    const tokens = outputTokensOf(dataEnd - dataStart);
     this.events++;
-    this.outputTokens += outputTokensOf(dataEnd - dataStart);
-    this.#sink.onEvent(event, start, end, data, dataStart, dataEnd, usageOnly);
+    this.outputTokens += tokens;
+    this.#sink.onEvent(event, start, end, tokens, usageOnly, parsed);
   }
 
   onComment(): void {
     // `: keep-alive` says that a request is queued or generation has stalled: nothing that a client could use.
   }
 
-  /** Parses an event and keeps its facts; null, and a fault, where it is an error or no JSON object. */
-  #parse(data: Buffer, start: number, end: number): ChunkFacts | null {
-    let facts: ChunkFacts | null = null;
+  /** Undefined, and a fault, where it is no JSON object. */
+  #parse(data: Buffer, start: number, end: number): Fields | undefined {
+    let parsed: unknown;
     try {
-      facts = readChunkFacts(JSON.parse(data.toString("utf8", start, end)));
+      parsed = JSON.parse(data.toString("utf8", start, end));
     } catch {
       // Without the cause: its message quotes the text, which may be an answer, a prompt or a key.
       this.fault = this.#invalid("an event is not JSON");
-      return null;
+      return undefined;
     }
-    if (facts === null) {
-      this.fault = this.#invalid("an event is not a JSON object");
-      return null;
-    }
-    if (facts.error !== null) {
-      this.#failWith(facts.error.code, facts.error.message);
-      return null;
-    }
-    if (facts.usage !== null) this.usage = facts.usage;
-    this.finishReason ??= facts.finishReason;
-    return facts;
+    if (isFields(parsed)) return parsed;
+    this.fault = this.#invalid("an event is not a JSON object");
+    return undefined;
   }
 
-  #failWith(code: string, message: string): void {
+  #failWith(error: ReportedError | null): void {
+    const { code, message } = error ?? { code: "", message: "" };
     const kind = this.#provider.dialect.classify(200, code, message);
     this.fault = this.#newFault(kind, withoutSecret(message, this.#provider.secret));
   }

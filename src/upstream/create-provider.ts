@@ -2,7 +2,7 @@ import { Pool } from "undici";
 import { dialects } from "./dialects.ts";
 import { ProviderHealth } from "./provider-health.ts";
 import type { BreakerRule } from "./breaker.ts";
-import type { Dialect, Provider, UpstreamTimeouts } from "./provider.ts";
+import type { ApiName, Dialect, Endpoint, Provider, UpstreamTimeouts } from "./provider.ts";
 
 export interface ProviderOptions {
   readonly name: string;
@@ -32,19 +32,36 @@ export function createProvider(options: ProviderOptions): Provider {
     bodyTimeout: 0,
     keepAliveTimeout: 30_000,
   });
+  const basePath = url.pathname.replace(/\/+$/, "");
+  const headers = {
+    "content-type": "application/json",
+    accept: "text/event-stream",
+    "accept-encoding": "identity",
+    "user-agent": "deepseek-proxy",
+    ...(options.apiKey === "" ? {} : { authorization: `Bearer ${options.apiKey}` }),
+  };
+  const endpoint = (api: ApiName, own: Endpoint["headers"] = {}): Endpoint | null => {
+    const path = dialect.pathOf(api, basePath);
+    return path === null ? null : { path, headers: { ...headers, ...own } };
+  };
   return {
     name: options.name,
     keyIndex: options.keyIndex,
     dialect,
     dispatcher,
     origin: url.origin,
-    basePath: url.pathname.replace(/\/+$/, ""),
-    headers: {
-      "content-type": "application/json",
-      accept: "text/event-stream",
-      "accept-encoding": "identity",
-      "user-agent": "deepseek-proxy",
-      ...(options.apiKey === "" ? {} : { authorization: `Bearer ${options.apiKey}` }),
+    basePath,
+    headers,
+    endpoints: {
+      chat: endpoint("chat"),
+      beta_chat: endpoint("beta_chat"),
+      completions: endpoint("completions"),
+      messages: endpoint("messages", {
+        "anthropic-version": "2023-06-01",
+        // Anthropic's own way; some servers in its shape know only one of the two.
+        ...(options.apiKey === "" ? {} : { "x-api-key": options.apiKey }),
+      }),
+      embeddings: endpoint("embeddings", { accept: "application/json" }),
     },
     secret: options.apiKey,
     timeouts: options.timeouts,

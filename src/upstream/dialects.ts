@@ -1,5 +1,5 @@
 import type { FaultKind } from "./faults.ts";
-import type { Dialect } from "./provider.ts";
+import type { ApiName, Dialect } from "./provider.ts";
 
 /** What an HTTP status alone says. */
 function classifyStatus(status: number): FaultKind {
@@ -37,6 +37,23 @@ const openaiCodes: ReadonlyMap<string, FaultKind> = new Map<string, FaultKind>([
   ["model_not_found", "model_unknown"],
 ]);
 
+/** Below a base URL, as OpenAI has them. */
+const openaiPaths: Readonly<Record<ApiName, string | null>> = {
+  chat: "/chat/completions",
+  beta_chat: "/chat/completions",
+  completions: "/completions",
+  messages: null,
+  embeddings: "/embeddings",
+};
+
+/** Below `https://api.deepseek.com`; only chats are under other base URLs as well, such as /v1. */
+const deepseekPaths: Readonly<Record<Exclude<ApiName, "chat">, string | null>> = {
+  beta_chat: "/beta/chat/completions",
+  completions: "/beta/completions",
+  messages: "/anthropic/v1/messages",
+  embeddings: null,
+};
+
 /** Any server that speaks OpenAI's chat format. */
 const openai: Dialect = {
   kind: "openai",
@@ -44,6 +61,10 @@ const openai: Dialect = {
   defaultKeyEnv: "OPENAI_API_KEY",
   probe: "models",
   knownModels: [],
+  pathOf(api, base) {
+    const path = openaiPaths[api];
+    return path === null ? null : base + path;
+  },
   classify: (status, code) => openaiCodes.get(code) ?? (status === 200 ? classifyEvent(code) : classifyStatus(status)),
 };
 
@@ -54,6 +75,11 @@ const deepseek: Dialect = {
   defaultKeyEnv: "DEEPSEEK_API_KEY",
   probe: "balance",
   knownModels: ["deepseek-flash", "deepseek-v4-pro"],
+  pathOf(api, base) {
+    if (api === "chat") return `${base}/chat/completions`;
+    const path = deepseekPaths[api];
+    return path === null ? null : base.replace(/\/(v1|beta)$/, "") + path;
+  },
   classify(status, code, message) {
     if (status === 200) return classifyEvent(code);
     // Both come as 400 with the code of any other bad request: only the words tell them apart.
@@ -91,7 +117,20 @@ const zhipu: Dialect = {
   defaultKeyEnv: "ZHIPU_API_KEY",
   probe: "models",
   knownModels: ["glm-4.6", "glm-4.5-flash"],
+  pathOf(api, base) {
+    if (api === "completions") return null;
+    // Beside the versions of its own API, and one for all plans.
+    if (api === "messages") return `${base.replace(/(\/coding)?\/paas\/v4$/, "")}/anthropic/v1/messages`;
+    return openai.pathOf(api, base);
+  },
   classify: (status, code) => zhipuCodes.get(code) ?? (status === 200 ? classifyEvent(code) : classifyStatus(status)),
 };
 
-export const dialects: Readonly<Record<Dialect["kind"], Dialect>> = { openai, deepseek, zhipu };
+/** The built-in simulator: shaped like DeepSeek, with embeddings besides, so that a demo can show everything. */
+const simulator: Dialect = {
+  ...deepseek,
+  kind: "simulator",
+  pathOf: (api, base) => (api === "embeddings" ? `${base}/embeddings` : deepseek.pathOf(api, base)),
+};
+
+export const dialects: Readonly<Record<Dialect["kind"], Dialect>> = { openai, deepseek, zhipu, simulator };

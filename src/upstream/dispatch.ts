@@ -6,15 +6,14 @@ import { Attempts, enter, type Turn } from "./attempts.ts";
 import { Exchange } from "./exchange.ts";
 import { UpstreamFault } from "./faults.ts";
 import { backoffMs, pause } from "./pause.ts";
-import type { Provider } from "./provider.ts";
+import type { Provider, ReaderTimes } from "./provider.ts";
+import type { Question } from "./question.ts";
 import type { Route } from "./router.ts";
 
-/** What to ask, in the words of each provider. */
-export interface Question {
-  /** Below the provider's base path, e.g. "/chat/completions". */
-  readonly path: string;
-  /** The body for a provider that knows the model under this name. */
-  bodyFor(upstreamModel: string): Buffer;
+/** Who waits for an answer. */
+export interface Asker extends Hangup {
+  /** Told whose times hold from now on: those of the provider that is asked; null while nobody is. */
+  follow(times: ReaderTimes | null): void;
 }
 
 /** An answer whose first data event has arrived. */
@@ -49,7 +48,7 @@ export interface DispatchOptions {
  * can't charge twice; after it nobody else is asked. All of it shares the total time of the provider asked.
  * Rejects with the UpstreamFault of the last one asked, or with ClientGoneError.
  */
-export type Dispatch = (route: Route, question: Question, hangup: Hangup, traceId: string) => Promise<Answer>;
+export type Dispatch = (route: Route, question: Question, asker: Asker, traceId: string) => Promise<Answer>;
 
 /** Sends questions to providers, and again to others where it makes sense. */
 export function createDispatch(options: DispatchOptions): Dispatch {
@@ -72,20 +71,20 @@ export function createDispatch(options: DispatchOptions): Dispatch {
     return enter(provider, clock.monotonic());
   }
 
-  return async (route, question, hangup, traceId) => {
+  return async (route, question, asker, traceId) => {
     const since = clock.monotonic();
     const attempts = new Attempts(route.candidates, since);
     while (attempts.count < retry.attempts) {
-      if (hangup.gone) throw new ClientGoneError();
+      if (asker.gone) throw new ClientGoneError();
       const now = attempts.count === 0 ? since : clock.monotonic();
-      const turn = attempts.fresh(now) ?? (await waitForTurn(attempts, since, hangup));
+      const turn = attempts.fresh(now) ?? (await waitForTurn(attempts, since, asker));
       if (turn === null) break;
       const { provider } = turn;
       if (attempts.count === 0) provider.health.retryBudget.earn();
       else provider.health.stats.retries++;
       attempts.count++;
       try {
-        const exchange = await ask(turn, route, question, hangup, clock, since);
+        const exchange = await ask(turn, route, question, asker, clock, since);
         return { exchange, retries: attempts.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamFault)) throw error;
@@ -106,24 +105,26 @@ async function ask(
   { provider, ticket }: Turn,
   route: Route,
   question: Question,
-  hangup: Hangup,
+  asker: Asker,
   clock: Clock,
   since: number,
 ): Promise<Exchange> {
-  const exchange = new Exchange(provider, ticket, clock);
-  hangup.onGone = () => {
+  const exchange = new Exchange(provider, ticket, question, clock);
+  asker.follow(provider.timeouts);
+  asker.onGone = () => {
     exchange.cancel(new ClientGoneError());
   };
   try {
     const model = provider.modelMap.get(route.upstreamModel) ?? route.upstreamModel;
-    await exchange.open(question.path, question.bodyFor(model), since);
+    await exchange.open(model, since);
     return exchange;
   } catch (error) {
+    asker.follow(null);
     // Does nothing where the exchange has failed; where it could not even begin, gives its ticket back.
     exchange.cancel(error instanceof Error ? error : new Error(String(error)));
     throw error;
   } finally {
-    hangup.onGone = undefined;
+    asker.onGone = undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { readError } from "./chunk-facts.ts";
+import { readError, type ReportedError } from "./answer-facts.ts";
 import { UpstreamFault } from "./faults.ts";
 import type { Provider } from "./provider.ts";
 
@@ -37,7 +37,7 @@ export function withoutSecret(text: string, secret: string): string {
 }
 
 /** What an error says, as JSON or as bare text; HTML says nothing. null where it is no error. */
-export function readErrorBody(body: string): { code: string; message: string } | null {
+export function readErrorBody(body: string): ReportedError | null {
   try {
     const parsed: unknown = JSON.parse(body);
     if (typeof parsed !== "object" || parsed === null) return null;

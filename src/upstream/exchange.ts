@@ -1,10 +1,12 @@
 import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
-import { AnswerReader, type AnswerSink } from "./answer-reader.ts";
+import { createReader } from "./create-reader.ts";
 import { Deadlines } from "./deadlines.ts";
 import { faultOfErrorAnswer } from "./error-answer.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
 import type { Provider } from "./provider.ts";
+import type { Question } from "./question.ts";
+import type { AnswerSink, Reader } from "./reader.ts";
 
 /** An error answer longer than this tells nothing more. */
 const maxErrorBytes = 64 << 10;
@@ -22,11 +24,12 @@ type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStar
  */
 export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   readonly provider: Provider;
-  readonly reader: AnswerReader;
+  readonly reader: Reader;
   /** ms from open() to the first data event; null until then. */
   firstEventMs: number | null = null;
   /** By which the provider's breaker knows us. */
   readonly #ticket: number;
+  readonly #question: Question;
   readonly #clock: Clock;
   readonly #deadlines: Deadlines;
   #controller: Controller | null = null;
@@ -44,11 +47,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #ended: { readonly fault: UpstreamFault | null } | null = null;
 
   /** Made once the provider's health has let it in with `ticket`; must be opened or cancelled. */
-  constructor(provider: Provider, ticket: number, clock: Clock) {
+  constructor(provider: Provider, ticket: number, question: Question, clock: Clock) {
     this.provider = provider;
     this.#ticket = ticket;
+    this.#question = question;
     this.#clock = clock;
-    this.reader = new AnswerReader(provider, this);
+    this.reader = createReader(question.api, question.collects, provider, this);
     this.#deadlines = new Deadlines(provider.timeouts, clock, this);
     provider.health.asked();
   }
@@ -56,21 +60,20 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   /**
    * Asks. Resolves when the first data event that is not an error has arrived.
    * Rejects with an UpstreamFault, or with what cancel() was given.
-   * @param path below the provider's base path, e.g. "/chat/completions"
+   * @param model as the provider knows it
    * @param since monotonic ms from which the total time counts
    */
-  open(path: string, body: Buffer, since: number): Promise<void> {
-    const { provider } = this;
+  open(model: string, since: number): Promise<void> {
+    const { origin, endpoints, dispatcher } = this.provider;
+    const endpoint = endpoints[this.#question.api];
+    if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#question.api}`);
+    const body = this.#question.bodyFor(model);
     const opened = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
     this.#deadlines.start(since);
-    const headers = provider.headers;
-    provider.dispatcher.dispatch(
-      { origin: provider.origin, path: provider.basePath + path, method: "POST", headers, body },
-      this,
-    );
+    dispatcher.dispatch({ origin, path: endpoint.path, method: "POST", headers: endpoint.headers, body }, this);
     return opened;
   }
 
@@ -129,7 +132,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#status = status;
     this.#deadlines.toStage("first_event");
     const type = String(headers["content-type"] ?? "");
-    if (status === 200 && (type === "" || type.startsWith("text/event-stream"))) return;
+    if (status === 200 && (type === "" || type.startsWith(this.reader.mediaType))) return;
     this.#errorBody = [];
     this.#retryAfter = headers["retry-after"]?.toString();
   }

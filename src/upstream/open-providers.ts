@@ -1,6 +1,7 @@
 import type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "../config/schema.ts";
 import { createProvider } from "./create-provider.ts";
-import type { Provider, UpstreamTimeouts } from "./provider.ts";
+import type { Provider } from "./provider.ts";
+import { upstreamTimeouts } from "./timeouts.ts";
 
 /** A provider of the config that can be used, for it has a key. */
 export interface KeyedProvider {
@@ -48,8 +49,7 @@ export function openProviders(
       createProvider({
         name: config.name,
         keyIndex,
-        // The simulator is shaped like DeepSeek.
-        kind: config.kind === "simulator" ? "deepseek" : config.kind,
+        kind: config.kind,
         baseUrl: config.base_url ?? (config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined),
         apiKey,
         models: config.models,
@@ -62,17 +62,4 @@ export function openProviders(
       }),
     ),
   );
-}
-
-function upstreamTimeouts(shared: TimeoutsConfig, own: ProviderConfig["timeouts"]): UpstreamTimeouts {
-  const ms = (key: keyof TimeoutsConfig): number => (own[key] ?? shared[key]) * 1000;
-  return {
-    connect: ms("connect_seconds"),
-    firstByte: ms("first_byte_seconds"),
-    firstEvent: ms("first_event_seconds"),
-    idle: ms("idle_seconds"),
-    total: ms("total_seconds"),
-    stalledReader: ms("stalled_reader_seconds"),
-    heartbeat: ms("heartbeat_seconds"),
-  };
 }

@@ -16,7 +16,7 @@ interface KeyView {
 }
 
 /** How a provider is doing, over all of its keys. */
-interface ProviderView {
+export interface ProviderView {
   readonly name: string;
   readonly kind: string;
   /** "up" where at least one key can be asked now. */

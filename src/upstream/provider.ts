@@ -10,6 +10,22 @@ export interface ReportedUsage {
   readonly reasoning: number;
 }
 
+/** The part of it that some APIs report before the answer. */
+export type PromptUsage = Pick<ReportedUsage, "input" | "cached">;
+
+/**
+ * What providers can be asked, in the shapes of their APIs: OpenAI's chats, those for which DeepSeek has a beta root,
+ * OpenAI's text completions, Anthropic's messages, and OpenAI's embeddings.
+ */
+export type ApiName = "chat" | "beta_chat" | "completions" | "messages" | "embeddings";
+
+/** Where one of a provider's APIs is. */
+export interface Endpoint {
+  readonly path: string;
+  /** Sent with every request: authorization, content-type, accept. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 /** All in ms. */
 export interface UpstreamTimeouts {
   readonly connect: number;
@@ -24,15 +40,23 @@ export interface UpstreamTimeouts {
   readonly heartbeat: number;
 }
 
-/** What differs between the APIs that speak OpenAI's chat format. */
+/** The times of it that concern the client. */
+export type ReaderTimes = Pick<UpstreamTimeouts, "stalledReader" | "heartbeat">;
+
+/** What differs between providers, whichever of their APIs is asked. */
 export interface Dialect {
-  readonly kind: "deepseek" | "zhipu" | "openai";
+  readonly kind: "deepseek" | "zhipu" | "openai" | "simulator";
   readonly defaultBaseUrl: string;
   readonly defaultKeyEnv: string;
   /** What a probe asks for: the balance, where the provider tells it, else the models. */
   readonly probe: "balance" | "models";
   /** Models to list where the provider can't be asked. */
   readonly knownModels: readonly string[];
+  /**
+   * The path of an API; null where the provider doesn't have it.
+   * @param base path of its base URL, without a slash at its end
+   */
+  pathOf(api: ApiName, base: string): string | null;
   /**
    * What an error answer means.
    * @param status HTTP status; 200 where the error came as an event of the stream
@@ -52,10 +76,12 @@ export interface Provider {
   readonly dispatcher: Dispatcher;
   /** Scheme, host and port. */
   readonly origin: string;
-  /** Path before `/chat/completions`, without a slash at its end. */
+  /** Path of its base URL, without a slash at its end. */
   readonly basePath: string;
   /** Sent with every request: authorization, content-type, accept. */
   readonly headers: Readonly<Record<string, string>>;
+  /** The APIs that it has; null for the others. */
+  readonly endpoints: Readonly<Record<ApiName, Endpoint | null>>;
   /** The key, kept only to strike it out of whatever the provider says. "" where it needs none. */
   readonly secret: string;
   readonly timeouts: UpstreamTimeouts;

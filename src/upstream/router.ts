@@ -1,6 +1,6 @@
 import { AppError } from "../errors.ts";
 import { globMatcher } from "../lib/globs.ts";
-import type { Provider } from "./provider.ts";
+import type { ApiName, Provider } from "./provider.ts";
 
 /** Who can answer for a model. */
 export interface Route {
@@ -13,8 +13,8 @@ export interface Route {
 }
 
 export interface Router {
-  /** Throws AppError model_not_found (404). */
-  resolve(model: string): Route;
+  /** Throws AppError model_not_found (404): nobody serves the model, or nobody who does has the API. */
+  resolve(model: string, api: ApiName): Route;
 }
 
 export interface RouterOptions {
@@ -25,6 +25,14 @@ export interface RouterOptions {
   readonly random: () => number;
 }
 
+const apiTitles: Readonly<Record<ApiName, string>> = {
+  chat: "chats",
+  beta_chat: "chats",
+  completions: "text completions",
+  messages: "Anthropic's messages",
+  embeddings: "embeddings",
+};
+
 /** Clients choose the names, so what is remembered of them is bounded. */
 const rememberedModels = 1000;
 
@@ -32,30 +40,38 @@ const rememberedModels = 1000;
 export function createRouter({ providers, aliases, random }: RouterOptions): Router {
   const aliasMap = new Map(Object.entries(aliases));
   const matchers = providers.map((provider) => ({ provider, patterns: provider.models.map(globMatcher) }));
-  const routes = new Map<string, Route>();
+  const routes: Readonly<Record<ApiName, Map<string, Route>>> = {
+    chat: new Map(),
+    beta_chat: new Map(),
+    completions: new Map(),
+    messages: new Map(),
+    embeddings: new Map(),
+  };
 
-  function find(model: string): Route {
+  function find(model: string, api: ApiName): Route {
     const upstreamModel = aliasMap.get(model) ?? model;
-    const candidates = matchers
+    const serving = matchers
       .filter(({ patterns }) => patterns.some((matches) => matches(upstreamModel)))
       .map(({ provider }) => provider)
       .sort((a, b) => a.priority - b.priority);
-    if (candidates.length === 0) {
-      throw new AppError("model_not_found", {
-        param: "model",
-        message: `No provider serves the model "${model.slice(0, 100)}". GET /v1/models lists those that are served.`,
-      });
-    }
-    return { model, upstreamModel, candidates };
+    const candidates = serving.filter(({ endpoints }) => endpoints[api] !== null);
+    if (candidates.length > 0) return { model, upstreamModel, candidates };
+    const name = model.slice(0, 100);
+    const message =
+      serving.length > 0
+        ? `No provider of the model "${name}" offers ${apiTitles[api]}.`
+        : `No provider serves the model "${name}". GET /v1/models lists those that are served.`;
+    throw new AppError("model_not_found", { param: "model", message });
   }
 
   return {
-    resolve(model) {
-      let route = routes.get(model);
+    resolve(model, api) {
+      const known = routes[api];
+      let route = known.get(model);
       if (route === undefined) {
-        route = find(model);
-        if (routes.size >= rememberedModels) routes.clear();
-        routes.set(model, route);
+        route = find(model, api);
+        if (known.size >= rememberedModels) known.clear();
+        known.set(model, route);
       }
       return route.candidates.length === 1 ? route : { ...route, candidates: shuffle(route.candidates, random) };
     },

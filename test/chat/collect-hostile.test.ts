@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Collector } from "../../src/chat/collect.ts";
+import { ChatCollector } from "../../src/chat/shapes/chat-collector.ts";
 import { chunk, collect } from "../support/completion-chunks.ts";
 
 describe("Collector", () => {
@@ -32,7 +32,7 @@ describe("Collector", () => {
 
   it("takes __proto__ for a key like any other", () => {
     const text = '{"__proto__":{"x":1},"choices":[{"__proto__":{"x":1},"delta":{"__proto__":{"x":1},"content":"a"}}]}';
-    const collector = new Collector();
+    const collector = new ChatCollector();
     collector.add(JSON.parse(text));
     collector.add(JSON.parse(text));
     expect(JSON.stringify(collector.result())).toContain('"content":"aa"');
@@ -40,7 +40,7 @@ describe("Collector", () => {
   });
 
   it("does not change the chunks, nor the result when more is added", () => {
-    const collector = new Collector();
+    const collector = new ChatCollector();
     const first = chunk({ content: "a", list: [1], o: { s: "a" } }, { logprobs: { content: [{ token: "a" }] } });
     const before = JSON.stringify(first);
     collector.add(first);

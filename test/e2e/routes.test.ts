@@ -1,12 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { rawRequest, sendRaw } from "../support/raw-http.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";
+import { routesOf, type Route } from "../support/routes.ts";
 import { bearer, startProxy, type RunningProxy } from "../support/start-proxy.ts";
-
-interface Route {
-  readonly method: string;
-  readonly path: string;
-}
 
 /** Who needs no token. Whoever adds a line here opens a door. */
 const open = [
@@ -19,6 +15,19 @@ const open = [
   "GET /openapi.json",
 ];
 
+/** What costs something. */
+const billed = [
+  "POST /chat/completions",
+  "POST /v1/chat/completions",
+  "POST /beta/chat/completions",
+  "POST /completions",
+  "POST /v1/completions",
+  "POST /beta/completions",
+  "POST /anthropic/v1/messages",
+  "POST /embeddings",
+  "POST /v1/embeddings",
+];
+
 /** Not in the documents, for it is them. */
 const hidden = ["GET /openapi.json"];
 
@@ -28,7 +37,7 @@ describe("the routes of the app", () => {
 
   beforeAll(async () => {
     proxy = await startProxy({ env: { METRICS_TOKEN: "metrics-token-of-this-test" } });
-    routes = routesOf(proxy.server.app.printRoutes({ commonPrefix: false }));
+    routes = routesOf(proxy.server.app);
   });
 
   afterAll(() => proxy.dispose());
@@ -42,7 +51,7 @@ describe("the routes of the app", () => {
   it("are all found", () => {
     const names = routes.map(nameOf);
     expect(names.length).toBeGreaterThanOrEqual(14);
-    for (const name of [...open, "POST /v1/chat/completions", "GET /auth/quota"]) expect(names).toContain(name);
+    for (const name of [...open, ...billed, "GET /auth/quota"]) expect(names).toContain(name);
     // Each that was found is really there, so the list has been read rightly.
     for (const { method, path } of routes) expect(proxy.server.app.hasRoute({ method: method, url: path })).toBe(true);
   });
@@ -145,21 +154,6 @@ interface Operation {
   readonly parameters?: readonly { readonly in: string; readonly name: string }[];
   readonly requestBody?: { readonly content: Readonly<Record<string, { readonly schema?: unknown }>> };
   readonly responses: Readonly<Record<string, { readonly description?: string }>>;
-}
-
-/** Reads fastify's drawing of its routes: each line ends in `path (METHOD, METHOD)`, below the path it continues. */
-function routesOf(drawing: string): Route[] {
-  const parents: string[] = [];
-  return drawing
-    .split("\n")
-    .filter((line) => line.trim() !== "")
-    .flatMap((line) => {
-      const [, indent = "", part = "", methods = ""] = /^([│├└─\s]*)(\S*)(?: \((.*)\))?$/.exec(line) ?? [];
-      const depth = indent.length / 4;
-      const path = (parents[depth - 1] ?? "") + part;
-      parents[depth] = path;
-      return methods === "" ? [] : methods.split(", ").map((method) => ({ method, path }));
-    });
 }
 
 /** All `$ref`s of a document that lead nowhere in it. */

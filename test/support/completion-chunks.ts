@@ -1,4 +1,4 @@
-import { Collector } from "../../src/chat/collect.ts";
+import { ChatCollector } from "../../src/chat/shapes/chat-collector.ts";
 
 /** As much of a chat completion as tests look at. */
 interface Completion extends Record<string, unknown> {
@@ -25,7 +25,7 @@ export function toolCall(index: number | undefined, fields: object) {
 
 /** What a client gets who asked for one JSON. */
 export function collect(chunks: readonly unknown[]): Completion {
-  const collector = new Collector();
+  const collector = new ChatCollector();
   for (const each of chunks) collector.add(each);
   return JSON.parse(JSON.stringify(collector.result())) as Completion;
 }

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { Hangup } from "../../src/lib/hangup.ts";
-import { createDispatch, type Answer, type DispatchOptions } from "../../src/upstream/dispatch.ts";
+import { createDispatch, type Answer, type Asker, type DispatchOptions } from "../../src/upstream/dispatch.ts";
 import { UpstreamFault } from "../../src/upstream/faults.ts";
 import type { Provider } from "../../src/upstream/provider.ts";
 import { createCapturedLog } from "./captured-log.ts";
@@ -68,12 +68,17 @@ export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
     alerts: { raise: (provider, kind) => alerts.push(`${provider.name} ${provider.keyIndex} ${kind}`) },
     log,
   });
-  const hangup: { gone: boolean; onGone: Hangup["onGone"] } = { gone: false, onGone: undefined };
+  const followed: (number | null)[] = [];
+  const hangup: { gone: boolean; onGone: Hangup["onGone"]; follow: Asker["follow"] } = {
+    gone: false,
+    onGone: undefined,
+    follow: (times) => followed.push(times?.heartbeat ?? null),
+  };
   const ask = (candidates: readonly Provider[]): Promise<Answer> => {
     const route = { model: "m", upstreamModel: "m", candidates };
-    return dispatch(route, { path: "/chat/completions", bodyFor: (model) => Buffer.from(model) }, hangup, "trace");
+    return dispatch(route, { api: "chat", collects: false, bodyFor: (model) => Buffer.from(model) }, hangup, "trace");
   };
-  return { ask, hangup, log, alerts };
+  return { ask, hangup, followed, log, alerts };
 }
 
 /** The fault that an answer ended in. */

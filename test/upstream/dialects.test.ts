@@ -62,15 +62,48 @@ const own = {
 } as const satisfies Record<string, readonly Row[]>;
 
 describe.each(Object.values(dialects))("the errors of $kind", (dialect) => {
-  const rows = ([...common, ...own[dialect.kind]] as readonly Row[]).map(([status, code, expected, message = ""]) => ({
-    status,
-    code,
-    expected,
-    message,
-  }));
+  const rows = ([...common, ...own[dialect.kind === "simulator" ? "deepseek" : dialect.kind]] as readonly Row[]).map(
+    ([status, code, expected, message = ""]) => ({
+      status,
+      code,
+      expected,
+      message,
+    }),
+  );
 
   it.each(rows)("$status $code $message is $expected", ({ status, code, expected, message }) => {
     expect(dialect.classify(status, code, message)).toBe(expected);
+  });
+});
+
+describe("where the APIs of a provider are", () => {
+  const deepseek = "https://api.deepseek.com";
+  const anywhere = "https://host/some/where";
+
+  it.each<[keyof typeof dialects, string, readonly (string | null)[]]>([
+    ["deepseek", deepseek, ["", "/beta", "/beta", "/anthropic/v1", null]],
+    ["deepseek", `${deepseek}/v1`, ["/v1", "/beta", "/beta", "/anthropic/v1", null]],
+    ["deepseek", `${deepseek}/beta`, ["/beta", "/beta", "/beta", "/anthropic/v1", null]],
+    ["simulator", "http://127.0.0.1:1", ["", "/beta", "/beta", "/anthropic/v1", ""]],
+    ["openai", "https://api.openai.com/v1", ["/v1", "/v1", "/v1", null, "/v1"]],
+    ["openai", anywhere, ["/some/where", "/some/where", "/some/where", null, "/some/where"]],
+    [
+      "zhipu",
+      "https://open.bigmodel.cn/api/paas/v4",
+      ["/api/paas/v4", "/api/paas/v4", null, "/api/anthropic/v1", "/api/paas/v4"],
+    ],
+    [
+      "zhipu",
+      "https://api.z.ai/api/coding/paas/v4",
+      ["/api/coding/paas/v4", "/api/coding/paas/v4", null, "/api/anthropic/v1", "/api/coding/paas/v4"],
+    ],
+  ])("%s at %s", (kind, url, roots) => {
+    const base = new URL(url).pathname.replace(/\/$/, "");
+    const ends = ["/chat/completions", "/chat/completions", "/completions", "/messages", "/embeddings"];
+    const paths = (["chat", "beta_chat", "completions", "messages", "embeddings"] as const).map((api) =>
+      dialects[kind].pathOf(api, base),
+    );
+    expect(paths).toEqual(roots.map((root, at) => (root === null ? null : `${root}${ends[at]}`)));
   });
 });
 

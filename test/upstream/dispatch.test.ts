@@ -52,6 +52,14 @@ describe("asking again", () => {
     expect(silent.asked).toHaveLength(2);
   });
 
+  it("says whose times hold for the client: each provider's while it is asked, and the one's that answers", async () => {
+    const [down, up] = [await serve(refuse(500)), await serve(answer)];
+    const own = (heartbeat: number) => ({ timeouts: { ...testProvider("x").timeouts, heartbeat } });
+    const { ask, followed } = setUp();
+    await ask([open("a", { baseUrl: down.url, ...own(1) }), open("b", { baseUrl: up.url, ...own(2) })]);
+    expect(followed).toEqual([1, null, 2]);
+  });
+
   it("goes on to the next key at once where a key is limited, and leaves that key alone for so long", async () => {
     const { url, asked } = await serve((response, request) => {
       const limited = request.headers.authorization === "Bearer one";

@@ -44,7 +44,8 @@ describe("providers out of service", () => {
       log: createCapturedLog(),
     });
     const question = {
-      path: "/",
+      api: "chat" as const,
+      collects: false,
       bodyFor: (): Buffer => {
         throw new Error("no body");
       },

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { AnswerReader, type AnswerSink } from "../../src/upstream/answer-reader.ts";
+import { createReader } from "../../src/upstream/create-reader.ts";
 import type { Provider } from "../../src/upstream/provider.ts";
+import type { AnswerSink } from "../../src/upstream/reader.ts";
 
 const usage = { prompt_tokens: 12, completion_tokens: 34, prompt_cache_hit_tokens: 5 };
 const expected = { input: 12, output: 34, cached: 5, reasoning: 0 };
@@ -35,15 +36,19 @@ const framings: Readonly<Record<string, (data: string) => string>> = {
 /** Reads an answer that arrives in these pieces. */
 function read(pieces: readonly Buffer[]) {
   let text = "";
+  let events = 0;
   const sink: AnswerSink = {
-    onEvent: (_event, _start, _end, data, dataStart, dataEnd) => (text += data.toString("utf8", dataStart, dataEnd)),
+    onEvent(event, start, end) {
+      text += event.toString("utf8", start, end);
+      events++;
+    },
     onBatch: () => undefined,
     onEnd: () => undefined,
   };
-  const reader = new AnswerReader({ secret: "" } as Provider, sink);
+  const reader = createReader("chat", false, { secret: "" } as Provider, sink);
   // A copy for each piece: what the network brings is not one buffer.
   for (const piece of pieces) reader.push(Buffer.from(piece));
-  return { fault: reader.end(), usage: reader.usage, events: reader.events, text };
+  return { fault: reader.end(), usage: reader.usage, events, text };
 }
 
 describe.each(Object.entries(answers))("usage %s", (_where, events) => {

@@ -1,54 +1,123 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { Client } from "../../chat/client.ts";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { z } from "zod";
 import type { ApiKey } from "../../accounts/api-key.ts";
+import type { ApiShape } from "../../chat/api-shape.ts";
+import { Client } from "../../chat/client.ts";
 import type { Chat } from "../../chat/handle-chat.ts";
+import { betaChatCompletions, chatCompletions } from "../../chat/shapes/chat-completions.ts";
+import { completions } from "../../chat/shapes/completions.ts";
+import { embeddings } from "../../chat/shapes/embeddings.ts";
+import { messages } from "../../chat/shapes/messages.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type { ReaderTimes } from "../../upstream/provider.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
-import { chatBody, chatCompletion } from "../schemas/chat.ts";
+import * as schemas from "../schemas/chat.ts";
 import { errorSchema } from "../schemas/errors.ts";
 
 interface ChatRouteOptions {
   readonly chat: Chat;
   readonly clock: Clock;
-  /** How long a client may stop reading. */
-  readonly stallMs: number;
+  /** The proxy's own times for clients; a provider may have others. */
+  readonly times: ReaderTimes;
 }
 
-/** POST /chat/completions streams unless told otherwise (the house rule), POST /v1/chat/completions does as OpenAI. */
+/** An API: the shape of its requests and answers, and where it is found. */
+interface Api {
+  readonly shape: ApiShape;
+  readonly summary: string;
+  readonly paths: readonly string[];
+  /** What an absent `stream` means; default false, as the SDKs expect. */
+  readonly streamByDefault?: boolean;
+  readonly body: z.ZodType;
+  readonly answer: z.ZodType;
+}
+
+/** Some programs put /v1 behind the base URL that they are given, some don't; DeepSeek's users put /beta there. */
+const apis: readonly Api[] = [
+  {
+    shape: chatCompletions,
+    summary: "Chat (streams by default)",
+    paths: ["/chat/completions"],
+    streamByDefault: true,
+    body: schemas.chatBody,
+    answer: schemas.chatCompletion,
+  },
+  {
+    shape: chatCompletions,
+    summary: "Chat (as OpenAI does it)",
+    paths: ["/v1/chat/completions"],
+    body: schemas.chatBody,
+    answer: schemas.chatCompletion,
+  },
+  {
+    shape: betaChatCompletions,
+    summary: "Chat with DeepSeek's beta features",
+    paths: ["/beta/chat/completions"],
+    body: schemas.chatBody,
+    answer: schemas.chatCompletion,
+  },
+  {
+    shape: completions,
+    summary: "Text completion, and fill-in-the-middle with a suffix",
+    paths: ["/beta/completions", "/completions", "/v1/completions"],
+    body: schemas.completionBody,
+    answer: schemas.textCompletion,
+  },
+  {
+    shape: messages,
+    summary: "Chat in Anthropic's shape",
+    paths: ["/anthropic/v1/messages"],
+    body: schemas.messageBody,
+    answer: schemas.message,
+  },
+  {
+    shape: embeddings,
+    summary: "Embeddings",
+    paths: ["/embeddings", "/v1/embeddings"],
+    body: schemas.embeddingBody,
+    answer: schemas.embeddingList,
+  },
+];
+
+/** All routes that cost something. */
 export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptions): void {
-  registerChatRoute(app, "/chat/completions", true, options);
-  registerChatRoute(app, "/v1/chat/completions", false, options);
+  for (const api of apis) for (const path of api.paths) registerApi(app, path, api, options);
 }
 
-function registerChatRoute(
-  app: FastifyInstance,
-  path: string,
-  streamByDefault: boolean,
-  options: ChatRouteOptions,
-): void {
-  const { chat, clock, stallMs } = options;
+function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock, times }: ChatRouteOptions): void {
+  const { shape, streamByDefault = false } = api;
   app.post(
     path,
     {
-      config: { access: "api_key", keepBytes: true },
-      // The hot way: the body is checked by hand in chat-request.ts, and the answer is written raw.
+      config: { access: "api_key", keepBytes: true, errorBody: shape.errorBody },
+      // The hot way: the shape checks the body by hand, and the answer is written raw.
       validatorCompiler: () => () => true,
       schema: {
-        summary: streamByDefault ? "Chat (streams by default)" : "Chat (as OpenAI does it)",
+        summary: api.summary,
         tags: ["chat"],
-        body: chatBody,
-        response: { 200: chatCompletion, "4xx": errorSchema, "5xx": errorSchema },
+        body: api.body,
+        response: { 200: api.answer, "4xx": errorSchema, "5xx": errorSchema },
       },
     },
-    (request: FastifyRequest, reply: FastifyReply) => {
+    (request, reply) => {
       const account = accountOfRequest(request);
       const body = bodyOfRequest(request);
       checkModel(request.apiKey, body.value.model);
       request.reported = true;
-      const client = new Client(reply, request.id, clock, stallMs);
-      return chat.handle({ account, ip: request.ip, body, streamByDefault, client });
+      const client = new Client(reply, request.id, shape, times, clock);
+      const wantsPartial = asksForPartial(request);
+      return chat.handle({
+        account,
+        apiKey: request.apiKey,
+        ip: request.ip,
+        body,
+        shape,
+        streamByDefault,
+        wantsPartial,
+        client,
+      });
     },
   );
 }
@@ -57,4 +126,8 @@ function registerChatRoute(
 function checkModel(apiKey: ApiKey | null, model: unknown): void {
   if (apiKey === null || typeof model !== "string" || apiKey.allowsModel(model)) return;
   throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
+}
+
+function asksForPartial({ headers }: FastifyRequest): boolean {
+  return headers["x-partial"] === "true";
 }

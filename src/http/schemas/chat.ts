@@ -1,24 +1,30 @@
 import { z } from "zod";
 
-const message = z
+const chatMessage = z
   .looseObject({
     role: z.string().describe("system, user, assistant or tool"),
     content: z.unknown().optional().describe("Text, or a list of parts where the model takes them."),
   })
   .describe("A message of the conversation.");
 
+const model = z.string().min(1).max(200).describe("A model that GET /v1/models lists.");
+const maxTokens = z.int().min(1).max(10_000_000).nullish();
+const streams = z.boolean().nullish().describe("true: server-sent events; false, or absent: one JSON.");
+const streamOptions = z.looseObject({ include_usage: z.boolean().optional() }).nullish();
+const texts = z.union([z.string(), z.array(z.unknown()).min(1)]);
+
 /** Documents the body of a chat. The route checks it by hand, under the same rules. */
 export const chatBody = z
   .looseObject({
-    model: z.string().min(1).max(200).describe("A model that GET /v1/models lists."),
-    messages: z.array(message).min(1),
+    model,
+    messages: z.array(chatMessage).min(1),
     stream: z
       .boolean()
       .nullish()
       .describe("true: server-sent events; false: one JSON. Absent: events on /chat/completions, JSON on /v1."),
-    stream_options: z.looseObject({ include_usage: z.boolean().optional() }).nullish(),
-    max_tokens: z.int().min(1).max(10_000_000).nullish(),
-    max_completion_tokens: z.int().min(1).max(10_000_000).nullish(),
+    stream_options: streamOptions,
+    max_tokens: maxTokens,
+    max_completion_tokens: maxTokens,
     n: z.int().min(1).max(128).nullish(),
   })
   .describe("An OpenAI chat request. Fields that are not named here are passed on as they are.");
@@ -30,6 +36,50 @@ export const chatCompletion = z.looseObject({
   created: z.number(),
   model: z.string(),
   choices: z.array(z.looseObject({ index: z.number(), finish_reason: z.string().nullable() })),
+});
+
+export const completionBody = z
+  .looseObject({
+    model,
+    prompt: texts.describe("What stands before the text that is wanted."),
+    suffix: z.string().nullish().describe("What stands behind it, where the middle is to be filled in."),
+    stream: streams,
+    stream_options: streamOptions,
+    max_tokens: maxTokens,
+    n: z.int().min(1).max(128).nullish(),
+  })
+  .describe("A text completion. Fields that are not named here are passed on as they are.");
+
+export const textCompletion = z.looseObject({
+  id: z.string(),
+  object: z.literal("text_completion"),
+  created: z.number(),
+  model: z.string(),
+  choices: z.array(z.looseObject({ index: z.number(), text: z.string(), finish_reason: z.string().nullable() })),
+});
+
+export const messageBody = z
+  .looseObject({ model, messages: z.array(chatMessage).min(1), max_tokens: maxTokens, stream: streams })
+  .describe("An Anthropic Messages request. Fields that are not named here are passed on as they are.");
+
+export const message = z.looseObject({
+  id: z.string(),
+  type: z.literal("message"),
+  role: z.literal("assistant"),
+  content: z.array(z.looseObject({ type: z.string() })),
+  stop_reason: z.string().nullable(),
+  usage: z.looseObject({ input_tokens: z.number(), output_tokens: z.number() }),
+});
+
+export const embeddingBody = z
+  .looseObject({ model, input: texts.describe("A text, or a list of texts.") })
+  .describe("An embeddings request. Fields that are not named here are passed on as they are.");
+
+export const embeddingList = z.looseObject({
+  object: z.literal("list"),
+  data: z.array(z.looseObject({ object: z.literal("embedding"), index: z.number(), embedding: z.unknown() })),
+  model: z.string(),
+  usage: z.looseObject({ prompt_tokens: z.number(), total_tokens: z.number() }),
 });
 
 export const modelList = z.object({

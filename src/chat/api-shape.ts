@@ -1,0 +1,39 @@
+import type { AppError } from "../errors.ts";
+import type { JsonObject } from "../lib/json-object.ts";
+import type { ChatRequest } from "./chat-request.ts";
+
+/** Makes one JSON of an answer's events. */
+export interface Collector {
+  /**
+   * Takes an event. What is of a wrong shape is skipped; nothing throws.
+   * @param parsed its JSON; `event.subarray(start, end)` are its bytes as they came
+   */
+  add(parsed: unknown, event: Buffer, start: number, end: number): void;
+  /** The whole answer, as the client gets it. May throw RangeError: JSON.parse takes nesting that is not written back. */
+  body(): string | Buffer;
+  /** The answer as far as it has come, without a word on why it would be over; ready for JSON.stringify. */
+  partial(): unknown;
+}
+
+/**
+ * The shape of an API: how its requests are read, and how its answers, their ends and errors look to the client. The
+ * story of a request is the same for all of them. How providers are asked, and their events read, is told by the
+ * request's `api`.
+ */
+export interface ApiShape {
+  /**
+   * Checks by hand what the proxy needs and leaves the rest to the provider: unknown fields pass through.
+   * Throws AppError invalid_request (400) naming the field, what came and what would be right.
+   * @param streamByDefault what an absent `stream` means on this route
+   */
+  parse(body: JsonObject, streamByDefault: boolean): ChatRequest;
+  createCollector(): Collector;
+  /** The last bytes of a complete stream. */
+  readonly ending: Buffer;
+  /** A sign of life that means nothing, between two events of a stream. */
+  readonly heartbeat: Buffer;
+  /** The body of an error. */
+  readonly errorBody: (error: AppError, traceId: string) => object;
+  /** The last event of a stream that broke off. */
+  errorEvent(error: AppError, traceId: string): string;
+}

@@ -1,0 +1,75 @@
+import { AppError } from "../../errors.ts";
+import type { JsonObject } from "../../lib/json-object.ts";
+
+/** Most output tokens that a request may name; far above any model's. */
+const maxTokensCeiling = 10_000_000;
+const maxModelLength = 200;
+
+type Value = JsonObject["value"];
+
+/** All checks throw AppError invalid_request (400). */
+export function readModel({ model }: Value): string {
+  if (typeof model === "string" && model !== "" && model.length <= maxModelLength) return model;
+  throw refuse("model", model, `a model name of 1 to ${maxModelLength} characters`);
+}
+
+export function readStream({ stream }: Value): boolean | null {
+  if (stream === undefined || stream === null) return null;
+  if (typeof stream === "boolean") return stream;
+  throw refuse("stream", stream, "true or false");
+}
+
+export function readStreamOptions({ stream_options: options }: Value): Readonly<Record<string, unknown>> | null {
+  if (options === undefined || options === null) return null;
+  if (typeof options !== "object" || Array.isArray(options)) throw refuse("stream_options", options, "an object");
+  return { ...options };
+}
+
+export function checkMessages({ messages }: Value): void {
+  if (!Array.isArray(messages) || messages.length === 0) {
+    throw refuse("messages", messages, "a list of at least one message");
+  }
+  for (let i = 0; i < messages.length; i++) {
+    const message: unknown = messages[i];
+    if (typeof message !== "object" || message === null || Array.isArray(message)) {
+      throw refuse(`messages.${i}`, message, "an object with role and content");
+    }
+    if (!("role" in message) || typeof message.role !== "string") {
+      throw refuse(`messages.${i}.role`, "role" in message ? message.role : undefined, "a text such as user");
+    }
+  }
+}
+
+/** A text, or a list of texts or token numbers; returns how many prompts it is. */
+export function countPrompts(param: string, prompt: unknown): number {
+  if (typeof prompt === "string") return 1;
+  if (!Array.isArray(prompt) || prompt.length === 0) throw refuse(param, prompt, "a text or a list of texts");
+  // A list of numbers is one prompt in tokens.
+  return typeof prompt[0] === "number" ? 1 : prompt.length;
+}
+
+/** A number of output tokens, by the name of its field; null where it is absent. */
+export function readTokens(value: Value, param: string): number | null {
+  return readCount(value, param, maxTokensCeiling);
+}
+
+export function readCount(value: Value, param: string, max: number): number | null {
+  const count = value[param];
+  if (count === undefined || count === null) return null;
+  if (typeof count === "number" && Number.isInteger(count) && count >= 1 && count <= max) return count;
+  throw refuse(param, count, `a whole number from 1 to ${max}`);
+}
+
+function refuse(param: string, got: unknown, expected: string): AppError {
+  return new AppError("invalid_request", { param, message: `${param} must be ${expected}, not ${kindOf(got)}.` });
+}
+
+/** Names a value's kind, never the value: it may be long, or a secret. */
+function kindOf(value: unknown): string {
+  if (value === undefined) return "absent";
+  if (value === null) return "null";
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
+  if (value === "") return "an empty text";
+  if (typeof value === "number") return `the number ${value}`;
+  return { string: "a text", boolean: "a boolean", object: "an object" }[typeof value as string] ?? typeof value;
+}

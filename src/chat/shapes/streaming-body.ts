@@ -1,0 +1,19 @@
+import { replaceMembers, type JsonObject } from "../../lib/json-object.ts";
+
+/**
+ * The body for a provider that knows the model under this name. The provider is always asked to stream, and to report
+ * usage: a charge needs it, whatever the client wants.
+ */
+export function streamingBody(
+  body: JsonObject,
+  upstreamModel: string,
+  streamOptions: Readonly<Record<string, unknown>> | null,
+): Buffer {
+  const edits: Record<string, string> = {};
+  if (body.value.stream !== true) edits.stream = "true";
+  if (streamOptions?.include_usage !== true) {
+    edits.stream_options = JSON.stringify({ ...streamOptions, include_usage: true });
+  }
+  if (body.value.model !== upstreamModel) edits.model = JSON.stringify(upstreamModel);
+  return replaceMembers(body, edits);
+}
