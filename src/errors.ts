@@ -33,7 +33,12 @@ export const errorTable = {
   model_not_found: row(404, "invalid_request_error", "No provider serves this model.", false),
   request_timeout: row(408, "invalid_request_error", "The request took too long to arrive.", true),
   conflict: row(409, "invalid_request_error", "That is taken already.", false),
-  precondition_failed: row(412, "invalid_request_error", "It has been changed since you read it. Read it again.", false),
+  precondition_failed: row(
+    412,
+    "invalid_request_error",
+    "It has been changed since you read it. Read it again.",
+    false,
+  ),
   body_too_large: row(413, "invalid_request_error", "The body is too large.", false),
   unsupported_media_type: row(415, "invalid_request_error", "Send the body as application/json.", false),
   headers_too_large: row(431, "invalid_request_error", "The headers are too large.", false),
