@@ -16,6 +16,7 @@ const usage = { input: 100, cached: 40, output: 100, reasoning: 20 };
 const price = "deepseek-flash@2026-09-09T16:00:00Z 0.02/1/4/4";
 /** Charges between two turns of the event loop, about what a busy server does. */
 const batch = 50;
+const chargePasses = 5;
 /** Charges under way at once with strict durability: those share a sync. */
 const strictAtOnce = 50;
 
@@ -50,11 +51,15 @@ export async function measureLedger(dir, { rounds, records, users }) {
 async function measureCharges(usersDir, rounds, users) {
   const ledger = await open(usersDir);
   await charges(ledger, Math.min(rounds, 20_000), users);
-  const { cpu, ms } = await timed(() => charges(ledger, rounds, users));
+  const passes = [];
+  for (let pass = 0; pass < chargePasses; pass++) passes.push(await timed(() => charges(ledger, rounds, users)));
   await ledger.close();
+  const [least, ...rest] = passes.map(({ cpu }) => cpu / rounds).sort((a, b) => a - b);
   return {
-    "ledger: CPU of reserve + commit + settle, µs": cpu / rounds,
-    "ledger: time of reserve + commit + settle, µs": (ms * 1000) / rounds,
+    "ledger: CPU of reserve + commit + settle, the best of 5 passes, µs": least,
+    "ledger: the same, the median, µs": rest[(chargePasses >> 1) - 1],
+    "ledger: time of reserve + commit + settle, the median, µs":
+      (passes.map(({ ms }) => ms).sort((a, b) => a - b)[chargePasses >> 1] * 1000) / rounds,
   };
 }
 

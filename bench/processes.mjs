@@ -52,7 +52,8 @@ async function start(name, args, { dir, core, env = {}, listens = true }) {
   return { name, ask, stop };
 }
 
-const measured = ["--expose-gc", "--import", join(root, "bench", "report-cpu.mjs")];
+/** Both get the flag that `npm start` has. */
+const measured = ["--max-semi-space-size=64", "--expose-gc", "--import", join(root, "bench", "report-cpu.mjs")];
 
 export function startUpstream(dir) {
   return start("upstream", ["bench/upstream.mjs"], { dir, core: othersCore });

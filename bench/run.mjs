@@ -1,6 +1,6 @@
 // Measures the proxy beside a bare fastify + undici passthrough, on the same upstream, in one run.
 //
-//   npm run bench                 about four minutes
+//   npm run bench                 about five minutes
 //   npm run bench -- --smoke      a few seconds: proves that it runs, the figures mean little
 //   npm run bench -- --rounds 9   more rounds for a noisy machine
 //   npm run bench -- --json       the figures of every round, for machines
@@ -22,7 +22,8 @@ const size = options.smoke
   ? { rounds: 1, warmUpMs: 200, ms: 400, streams: 50, ledger: { rounds: 2_000, records: 20_000, users: 100 } }
   : {
       rounds: Number(options.rounds ?? 5),
-      warmUpMs: 3000,
+      // V8 goes on optimizing for some ten thousand requests.
+      warmUpMs: 10_000,
       ms: 3000,
       streams: 300,
       ledger: { rounds: 100_000, records: 1_000_000, users: 10_000 },

@@ -3,6 +3,7 @@ import type { ApiKey } from "../accounts/api-key.ts";
 import type { ChatFinished } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { JsonObject } from "../lib/json-object.ts";
+import type { Slotted } from "../lib/slot-set.ts";
 import type { Permit } from "../limits/permits.ts";
 import type { Hold, Settlement } from "../quota/ledger.ts";
 import type { Answer } from "../upstream/dispatch.ts";
@@ -35,10 +36,13 @@ export interface ChatCall {
 interface RunOptions {
   readonly clock: Clock;
   readonly warnPercent: number;
+  /** As createIsoTime makes it. */
+  readonly isoTime: (ms: number) => string;
 }
 
 /** What one chat has come to hold on its way through the story; filled in from top to bottom. */
-export class ChatRun implements HeaderSource {
+export class ChatRun implements HeaderSource, Slotted {
+  slot = -1;
   readonly call: ChatCall;
   request: ChatRequest | null = null;
   permit: Permit | null = null;
@@ -62,7 +66,8 @@ export class ChatRun implements HeaderSource {
 
   /** The X-Quota headers as things stand now. */
   headers(): Readonly<Record<string, string>> {
-    return this.hold === null ? {} : quotaHeaders(this.hold.buckets(), this.#options.warnPercent);
+    const { warnPercent, isoTime } = this.#options;
+    return this.hold === null ? {} : quotaHeaders(this.hold.buckets(), warnPercent, isoTime);
   }
 
   /** The one event that tells of this chat. */

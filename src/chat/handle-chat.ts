@@ -2,7 +2,9 @@ import { AppError } from "../errors.ts";
 import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import { ClientGoneError } from "../lib/hangup.ts";
+import { createIsoTime } from "../lib/iso-time.ts";
 import type { Log } from "../lib/log.ts";
+import { SlotSet } from "../lib/slot-set.ts";
 import type { LimitRefusal, Limiter } from "../limits/limiter.ts";
 import type { Permits } from "../limits/permits.ts";
 import type { Allowances } from "../quota/allowances.ts";
@@ -55,11 +57,12 @@ export interface Chat {
 
 /** The story of a chat request. Whatever happens in it, it leaves through the same door: settle, release, tell. */
 export function createChat(deps: ChatDeps): Chat {
-  const runs = new Set<ChatRun>();
+  const options = { clock: deps.clock, warnPercent: deps.warnPercent, isoTime: createIsoTime() };
+  const runs = new SlotSet<ChatRun>();
   let idleWaiters: (() => void)[] = [];
 
   async function handle(call: ChatCall): Promise<void> {
-    const run = new ChatRun(call, deps);
+    const run = new ChatRun(call, options);
     runs.add(run);
     let ending: Ending;
     try {
@@ -144,7 +147,7 @@ export function createChat(deps: ChatDeps): Chat {
         : nothingOwed(ending.outcome, deps.currency);
     await hold?.settle(run.settlement);
     run.permit?.release();
-    answer?.exchange.cancel(new Error("the chat is over"));
+    answer?.exchange.cancel();
     const refusal =
       ending.outcome === "refused" && ending.error !== null ? refusalEvent(run, ending.error, deps.clock.now()) : null;
     if (refusal !== null) deps.emit(refusal);
@@ -180,7 +183,7 @@ export function createChat(deps: ChatDeps): Chat {
       return new Promise((resolve) => idleWaiters.push(resolve));
     },
     cutAll() {
-      for (const run of runs) {
+      for (const run of runs.items()) {
         run.call.client.depart("shutdown");
         run.drain?.stop();
       }

@@ -4,7 +4,11 @@ import type { BucketState } from "../quota/ledger.ts";
  * X-Quota-Remaining, X-Quota-Reset (ISO 8601, absent where the bucket never resets) and, from `warnPercent` of use,
  * X-Quota-Warning: all for the bucket that is nearest to its end. Costs count in units of their currency.
  */
-export function quotaHeaders(buckets: readonly BucketState[], warnPercent: number): Record<string, string> {
+export function quotaHeaders(
+  buckets: readonly BucketState[],
+  warnPercent: number,
+  isoTime: (ms: number) => string,
+): Record<string, string> {
   let tightest: BucketState | null = null;
   let highest = -1;
   for (const bucket of buckets) {
@@ -19,7 +23,7 @@ export function quotaHeaders(buckets: readonly BucketState[], warnPercent: numbe
   const headers: Record<string, string> = {
     "x-quota-remaining": limit.metric === "cost" ? String(remaining / 1e9) : String(remaining),
   };
-  if (resetAt !== null) headers["x-quota-reset"] = new Date(resetAt).toISOString();
+  if (resetAt !== null) headers["x-quota-reset"] = isoTime(resetAt);
   const percent = Math.floor(highest * 100);
   if (percent >= warnPercent) headers["x-quota-warning"] = `${percent}% of ${limit.metric} per ${limit.per} used`;
   return headers;

@@ -1,3 +1,4 @@
+import { TwinParser } from "../lib/twin-parser.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../lib/sse-scanner.ts";
 import { isFields, type AnswerFacts, type Fields, type ReportedError } from "./answer-facts.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
@@ -36,7 +37,8 @@ export class AnswerReader implements Reader, SseSink {
   readonly #provider: Provider;
   readonly #sink: AnswerSink;
   readonly #facts: AnswerFacts;
-  readonly #parsesAll: boolean;
+  /** Where the sink needs each event parsed; else only those are that may hold facts. */
+  readonly #twins: TwinParser | null;
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 
@@ -45,7 +47,7 @@ export class AnswerReader implements Reader, SseSink {
     this.#provider = provider;
     this.#sink = sink;
     this.#facts = facts;
-    this.#parsesAll = parsesAll;
+    this.#twins = parsesAll ? new TwinParser() : null;
   }
 
   get usage(): ReportedUsage | null {
@@ -105,7 +107,7 @@ export class AnswerReader implements Reader, SseSink {
     }
     let parsed: Fields | undefined;
     let usageOnly = false;
-    if (this.#parsesAll || this.events === 0 || this.#facts.mayHold(data.toString("latin1", dataStart, dataEnd))) {
+    if (this.#twins !== null || this.events === 0 || this.#facts.mayHold(data.toString("latin1", dataStart, dataEnd))) {
       parsed = this.#parse(data, dataStart, dataEnd);
       if (parsed === undefined) return;
       const kind = this.#facts.read(parsed);
@@ -132,7 +134,7 @@ export class AnswerReader implements Reader, SseSink {
   #parse(data: Buffer, start: number, end: number): Fields | undefined {
     let parsed: unknown;
     try {
-      parsed = JSON.parse(data.toString("utf8", start, end));
+      parsed = this.#twins?.parse(data, start, end) ?? JSON.parse(data.toString("utf8", start, end));
     } catch {
       // Without the cause: its message quotes the text, which may be an answer, a prompt or a key.
       this.fault = this.#invalid("an event is not JSON");

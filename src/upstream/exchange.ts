@@ -106,9 +106,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#controller.resume();
   }
 
-  /** Ends it from our side and closes the connection. `reason` is what a pending open() rejects with. */
-  cancel(reason: Error): void {
+  /**
+   * Ends it from our side and closes the connection; does nothing where it has ended.
+   * @param given what a pending open() rejects with; absent where none is
+   */
+  cancel(given?: Error): void {
     if (this.#ended !== null) return;
+    // Not before it is needed: an error with its stack costs as much as a JSON.parse.
+    const reason = given ?? new Error("the chat is over");
     this.#ended = { fault: null };
     this.provider.health.left(this.#ticket);
     this.#deadlines.stop();
