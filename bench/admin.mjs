@@ -1,5 +1,5 @@
-// Measures what administrators and those who guess passwords cost: the list of users and the pages of a long log, and
-// chats while logins flood in.
+// Measures what administrators and those who guess passwords cost: the list of users and the pages of a long log, chats
+// while logins flood in, and whether the time of a refusal tells who has an account.
 //
 //   npm run bench:admin                 10,000 users, a log of 1 GB; about a minute
 //   npm run bench:admin -- --smoke      a few seconds: proves that it runs, the figures mean little
@@ -20,6 +20,7 @@ const size = options.smoke
 /** What an answer may take, in ms. */
 const budgetMs = 50;
 const logins = 200;
+const tries = 200;
 const streams = 50;
 const chunksPerSecond = 20;
 
@@ -42,6 +43,7 @@ try {
   const { token } = await logIn(proxy.url, "boss", password);
 
   const pages = await measurePages(proxy.url, token, log);
+  const [unknown, wrong] = await measureRefusals(proxy.url);
   const chats = await measureFlood(proxy, load, password);
 
   print(`${cpus()[0]?.model ?? "unknown CPU"}, ${availableParallelism()} cores, Node ${process.version}`);
@@ -51,6 +53,9 @@ try {
   print(table(["", "p50, ms", "p99, ms", `p99 to ${budgetMs} ms`], rows));
   print(`\nchats beside ${streams} streams, alone and while ${logins} logins at once come again and again:\n`);
   print(table(["", "alone", "flooded", "difference", "ratio"], chats));
+  print(`\nrefused logins, ${tries} of each in turn, medians:\n`);
+  const ratio = `${(unknown / wrong).toFixed(3)}x`;
+  print(table(["", "unknown user", "wrong password", "ratio"], [["ms", figure(unknown), figure(wrong), ratio]]));
 } catch (error) {
   console.error(error);
   process.exitCode = 1;
@@ -92,6 +97,21 @@ async function measurePages(url, token, { middle, rare }) {
     rows.push([name, times[times.length >> 1], times[Math.floor(times.length * 0.99)]]);
   }
   return rows;
+}
+
+/** Medians in ms of what a login takes with a name that nobody has, and with a wrong password. */
+async function measureRefusals(url) {
+  progress("refused logins");
+  const times = { nobody: [], user: [] };
+  for (let index = 0; index < tries; index++) {
+    for (const kind of ["nobody", "user"]) {
+      const startedAt = performance.now();
+      const { status } = await logIn(url, `${kind}-${index}`, "not the password of anybody");
+      if (status !== 401) throw new Error(`a login was answered with ${status}`);
+      times[kind].push(performance.now() - startedAt);
+    }
+  }
+  return Object.values(times).map((all) => all.sort((a, b) => a - b)[tries >> 1]);
 }
 
 /** Short chats one after the other beside running streams, and the same while logins come, 200 at once, without end. */

@@ -37,11 +37,16 @@ export interface AnswerFacts {
 
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** Whether the key stands in the JSON with a value other than null. `key` includes its quotes. */
-export function hasValue(json: string, key: string): boolean {
-  for (let at = json.indexOf(key); at !== -1; at = json.indexOf(key, at)) {
-    at = skipSpace(json, at + key.length);
-    if (json.charCodeAt(at) !== 0x3a) continue;
+/**
+ * Whether a key stands in the JSON with a value other than null. The key comes in two parts, with its quotes: what is
+ * looked for is the second one. V8 looks for the first character before all others, and quotes are everywhere: from a
+ * letter on, the search takes a third of the time.
+ */
+export function hasValue(json: string, head: string, tail: string): boolean {
+  for (let at = json.indexOf(tail); at !== -1; at = json.indexOf(tail, at)) {
+    const isKey = json.startsWith(head, at - head.length);
+    at = skipSpace(json, at + tail.length);
+    if (!isKey || json.charCodeAt(at) !== 0x3a) continue;
     at = skipSpace(json, at + 1);
     if (!json.startsWith("null", at)) return true;
   }

@@ -25,7 +25,7 @@ export class ChatFacts implements AnswerFacts {
 
   /** Most events have `"usage":null` and `"finish_reason":null`. */
   mayHold(json: string): boolean {
-    return hasValue(json, '"finish_reason"') || hasValue(json, '"usage"') || hasValue(json, '"error"');
+    return hasValue(json, '"finish', '_reason"') || hasValue(json, '"', 'usage"') || hasValue(json, '"e', 'rror"');
   }
 
   read(event: Fields): EventKind {

@@ -32,9 +32,9 @@ export class MessageFacts implements AnswerFacts {
 
   mayHold(json: string): boolean {
     return (
-      hasValue(json, '"usage"') ||
-      hasValue(json, '"stop_reason"') ||
-      hasValue(json, '"error"') ||
+      hasValue(json, '"', 'usage"') ||
+      hasValue(json, '"stop', '_reason"') ||
+      hasValue(json, '"e', 'rror"') ||
       json.includes('"message_stop"') ||
       json.includes('"ping"')
     );

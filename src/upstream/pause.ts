@@ -1,16 +1,22 @@
 import { ClientGoneError, type Hangup } from "../lib/hangup.ts";
 
-/** Waits for `ms`. Rejects with ClientGoneError as soon as the client leaves. */
+/**
+ * Waits for `ms`, never less: Node's timers count from the last full ms and drop fractions, so one could end before a
+ * limit that it was to outlast, and the provider would refuse. Rejects with ClientGoneError as soon as the client leaves.
+ */
 export function pause(ms: number, hangup: Hangup): Promise<void> {
   return new Promise((resolve, reject) => {
     if (hangup.gone) {
       reject(new ClientGoneError());
       return;
     }
-    const timer = setTimeout(() => {
-      hangup.onGone = undefined;
-      resolve();
-    }, ms).unref();
+    const timer = setTimeout(
+      () => {
+        hangup.onGone = undefined;
+        resolve();
+      },
+      Math.ceil(ms) + 1,
+    ).unref();
     hangup.onGone = () => {
       clearTimeout(timer);
       hangup.onGone = undefined;

@@ -93,6 +93,17 @@ describe("asking again", () => {
     expect((at[1] ?? 0) - (at[0] ?? 0)).toBeGreaterThanOrEqual(79);
   });
 
+  it("never comes back before a limit is over, however the timer rounds", async () => {
+    for (let ms = 1; ms <= 20; ms++) {
+      let questions = 0;
+      const { url } = await serve((response, request) => {
+        (++questions === 1 ? refuse(429, { "retry-after": String(ms / 997) }) : answer)(response, request);
+      });
+      await setUp({ baseMs: 0, maxMs: 0 }).ask([open("a", { baseUrl: url })]);
+      expect(questions).toBe(2);
+    }
+  });
+
   it("does not wait for a Retry-After above the cap, and asks nobody else in that time either", async () => {
     const { url, asked } = await serve(refuse(429, { "retry-after": "30" }));
     const provider = open("a", { baseUrl: url });
