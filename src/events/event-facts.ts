@@ -16,6 +16,7 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         trace_id: text(event.traceId),
         ip: text(event.ip),
         user: text(event.user),
+        api: event.api,
         model: text(event.model),
         provider: text(event.provider),
         stream: event.stream,

@@ -25,6 +25,8 @@ interface EventBase {
 export interface ChatFinished extends EventBase {
   readonly type: "chat.finished";
   readonly user: string;
+  /** chat, beta_chat, completions, messages or embeddings; "" where the request was refused as invalid. */
+  readonly api: string;
   readonly model: string;
   /** "" where the request was refused before a provider was chosen. */
   readonly provider: string;

@@ -19,6 +19,7 @@ describe("behaviour log", () => {
       trace_id: "trace-1",
       ip: "192.0.2.1",
       user: "alice",
+      api: "chat",
       model: 'a"b\nc',
       provider: "deepseek",
       stream: true,
