@@ -3,6 +3,7 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { ProviderOperations } from "../../admin/provider-operations.ts";
 import type { ProviderView } from "../../upstream/provider-admin.ts";
+import type { Latencies } from "../../upstream/provider-stats.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, isoTime } from "./admin-request.ts";
 
@@ -91,7 +92,7 @@ function toAnswer({ inFlight, errorRate, firstEventMs, keys, ...view }: Provider
     ...view,
     in_flight: inFlight,
     error_rate: errorRate,
-    first_event_ms: firstEventMs,
+    first_event_ms: firstEventMs === null ? null : toTenths(firstEventMs),
     keys: keys.map(({ key, breaker, limitedForMs, inFlight: running, probe }) => ({
       key,
       breaker,
@@ -100,6 +101,11 @@ function toAnswer({ inFlight, errorRate, firstEventMs, keys, ...view }: Provider
       probe: probe === null ? null : { ...probe, at: isoTime(probe.at), balance: toBalance(probe.balance) },
     })),
   };
+}
+
+function toTenths({ p50, p90, p99 }: Latencies): Latencies {
+  const tenths = (ms: number): number => Math.round(ms * 10) / 10;
+  return { p50: tenths(p50), p90: tenths(p90), p99: tenths(p99) };
 }
 
 type Probe = NonNullable<ProviderView["keys"][number]["probe"]>;
