@@ -13,6 +13,7 @@ const open = [
   "GET /livez",
   "GET /metrics",
   "GET /openapi.json",
+  "GET /docs",
 ];
 
 /** What costs something. */
@@ -29,7 +30,7 @@ const billed = [
 ];
 
 /** Not in the documents, for it is them. */
-const hidden = ["GET /openapi.json"];
+const hidden = ["GET /openapi.json", "GET /docs"];
 
 describe("the routes of the app", () => {
   let proxy: RunningProxy;
@@ -97,6 +98,19 @@ describe("the routes of the app", () => {
     expect((await get("/metrics", bearer("metrics-token-of-this-test"))).status).toBe(200);
     expect(await (await get("/healthz")).json()).toEqual({ status: "ok" });
     await guarded.dispose();
+  });
+
+  it("are all to be read at /docs, a page that loads nothing", async () => {
+    const answer = await fetch(`${proxy.url}/docs`);
+    expect(answer.headers.get("content-type")).toBe("text/html; charset=utf-8");
+    expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
+    const page = await answer.text();
+    for (const [path, item] of Object.entries((await openApi()).paths as Record<string, object>)) {
+      for (const method of Object.keys(item)) {
+        expect(page).toContain(`<code class="method">${method.toUpperCase()}</code><code>${path}</code>`);
+      }
+    }
+    expect(page).not.toMatch(/<script|src=|https?:\/\//);
   });
 
   it("are all in /openapi.json, and nothing else is", async () => {

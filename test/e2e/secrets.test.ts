@@ -166,7 +166,7 @@ describe("a secret", () => {
     const models = keep("models", fetch(`${proxy.url}/v1/models`, { headers: bearer(token) }));
     (await upstream.next()).respond(401, `Bad key ${upstreamKey}`);
     await models;
-    for (const path of ["/metrics", "/healthz", "/livez", "/openapi.json"])
+    for (const path of ["/metrics", "/healthz", "/livez", "/openapi.json", "/docs"])
       await keep(path, fetch(`${proxy.url}${path}`));
     await keep("quota", fetch(`${proxy.url}/auth/quota`, { headers: bearer(token) }));
   }
