@@ -164,11 +164,6 @@ describe("DeepSeek's wire", () => {
     ["empty messages", JSON.stringify({ model: "sim-fast", messages: [] }), 400],
     ["an absurd max_tokens", JSON.stringify({ model: "sim-fast", messages: hello, max_tokens: 1e12 }), 400],
     ["a max_tokens that is text", JSON.stringify({ model: "sim-fast", messages: hello, max_tokens: "NaN" }), 422],
-    [
-      "nesting that nothing can write back",
-      `{"model":"sim-fast","messages":[${"[".repeat(5e4)}${"]".repeat(5e4)}]}`,
-      500,
-    ],
   ])("refuses %s", async (_, body, status) => {
     const answer = await openStream(`${simulator.url}/chat/completions`, {
       headers: { authorization: "Bearer key" },
@@ -177,6 +172,17 @@ describe("DeepSeek's wire", () => {
     await answer.ended;
     expect(answer.status).toBe(status);
     expect(JSON.parse(answer.text).error.message).not.toBe("");
+  });
+
+  test("outlives nesting that not every version of Node can write back", async () => {
+    const body = `{"model":"sim-fast","messages":[${"[".repeat(5e4)}${"]".repeat(5e4)}]}`;
+    const answer = await openStream(`${simulator.url}/chat/completions`, {
+      headers: { authorization: "Bearer key" },
+      body,
+    });
+    await answer.ended;
+    expect([200, 500]).toContain(answer.status);
+    expect((await chat({ model: "sim-fast" })).status).toBe(200);
   });
 });
 
