@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import { httpChunk } from "../lib/http-chunk.ts";
 import type { Asker } from "../upstream/dispatch.ts";
 import type { ReaderTimes } from "../upstream/provider.ts";
 import type { ApiShape } from "./api-shape.ts";
@@ -24,6 +25,9 @@ export interface HeaderSource {
 export interface DrainListener {
   onDrain(): void;
 }
+
+/** Up to this size a chunk is copied into one piece; it then comes out of Node's pool of buffers. */
+const smallBytes = 2048;
 
 const streamHeaders = {
   "content-type": "text/event-stream; charset=utf-8",
@@ -52,6 +56,8 @@ export class Client implements Asker {
   #times: ReaderTimes;
   #headers: HeaderSource | null = null;
   #lastWriteAt = 0;
+  /** Whether the stream is in chunks; a client of HTTP/1.0 gets none. */
+  #chunked = false;
 
   /** @param times that hold while no provider is asked */
   constructor(reply: RawReply, traceId: string, shape: ApiShape, times: ReaderTimes, clock: Clock) {
@@ -99,6 +105,7 @@ export class Client implements Asker {
     this.#reply.hijack();
     this.#raw.on("error", ignore);
     this.#raw.writeHead(200, { ...streamHeaders, "x-request-id": this.traceId, ...headers.headers() });
+    this.#chunked = this.#raw.chunkedEncoding;
   }
 
   /**
@@ -108,7 +115,7 @@ export class Client implements Asker {
   write(bytes: Buffer, listener: DrainListener): boolean {
     if (this.gone) return true;
     this.#lastWriteAt = this.#clock.monotonic();
-    if (this.#raw.write(bytes)) return true;
+    if (this.#write(bytes)) return true;
     if (this.#drainListener === null) {
       this.#drainListener = listener;
       this.#raw.once("drain", () => {
@@ -126,6 +133,7 @@ export class Client implements Asker {
       this.abandon();
       return;
     }
+    this.#raw.chunkedEncoding = this.#chunked;
     this.#end(error === null ? this.#shape.ending : this.#shape.errorEvent(error, this.traceId));
   }
 
@@ -165,7 +173,7 @@ export class Client implements Asker {
     if (this.#silenceLeft() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
       // A client that is behind has bytes on the way: it needs no sign of life.
-      if (!this.#raw.writableNeedDrain) this.#raw.write(this.#shape.heartbeat);
+      if (!this.#raw.writableNeedDrain) this.#write(this.#shape.heartbeat);
       this.#lastWriteAt = this.#clock.monotonic();
     }
     this.#awaitBeat();
@@ -179,6 +187,13 @@ export class Client implements Asker {
   /** ms until a sign of life is due. */
   #silenceLeft(): number {
     return this.#lastWriteAt + this.#times.heartbeat - this.#clock.monotonic();
+  }
+
+  #write(bytes: Buffer): boolean {
+    const small = this.#chunked && bytes.length <= smallBytes;
+    // Who makes the chunk: Node, or this file.
+    this.#raw.chunkedEncoding = this.#chunked && !small;
+    return this.#raw.write(small ? httpChunk(bytes) : bytes);
   }
 
   #end(bytes: Buffer | string): void {

@@ -1,4 +1,5 @@
 import { TwinParser } from "../lib/twin-parser.ts";
+import { TwinSearch } from "../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../lib/sse-scanner.ts";
 import { isFields, type AnswerFacts, type Fields, type ReportedError } from "./answer-facts.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
@@ -20,6 +21,9 @@ function outputTokensOf(bytes: number): number {
 
 /** Finish reasons by which a provider says that it could not finish (DeepSeek's and Zhipu's). */
 const brokenFinishes: ReadonlySet<string> = new Set(["insufficient_system_resource", "network_error"]);
+/** How nearly all events are framed; there are others, which the scanner knows. */
+const field = Buffer.from("data: ");
+const blankLine = Buffer.from("\n\n");
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
@@ -39,6 +43,8 @@ export class AnswerReader implements Reader, SseSink {
   readonly #facts: AnswerFacts;
   /** Where the sink needs each event parsed; else only those are that may hold facts. */
   readonly #twins: TwinParser | null;
+  /** What events without facts have in common. */
+  readonly #factless = new TwinSearch();
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 
@@ -60,11 +66,15 @@ export class AnswerReader implements Reader, SseSink {
 
   /** Stops at the first fault, which is then in `fault`. */
   push(chunk: Buffer): void {
-    try {
-      this.#scanner.push(chunk);
-    } catch (cause) {
-      if (!(cause instanceof SseEventTooLargeError)) throw cause;
-      this.fault ??= this.#invalid("an event is larger than 16 MiB", cause);
+    if (this.#isFactlessEvent(chunk)) {
+      this.#handOn(chunk, 0, chunk.length, chunk.length - field.length - blankLine.length, false, undefined);
+    } else {
+      try {
+        this.#scanner.push(chunk);
+      } catch (cause) {
+        if (!(cause instanceof SseEventTooLargeError)) throw cause;
+        this.fault ??= this.#invalid("an event is larger than 16 MiB", cause);
+      }
     }
     this.#sink.onBatch();
   }
@@ -107,7 +117,7 @@ export class AnswerReader implements Reader, SseSink {
     }
     let parsed: Fields | undefined;
     let usageOnly = false;
-    if (this.#twins !== null || this.events === 0 || this.#facts.mayHold(data.toString("latin1", dataStart, dataEnd))) {
+    if (this.#needsParsing(data, dataStart, dataEnd)) {
       parsed = this.#parse(data, dataStart, dataEnd);
       if (parsed === undefined) return;
       const kind = this.#facts.read(parsed);
@@ -115,19 +125,42 @@ export class AnswerReader implements Reader, SseSink {
       if (kind === "end") this.done = true;
       if (kind === "error" || kind === "end" || kind === "aside") return;
       usageOnly = kind === "usage";
-    } else if (data[dataStart] !== openBrace || data[dataEnd - 1] !== closeBrace) {
-      // The full check would be a JSON.parse for each token; this one catches text where an object must be.
-      this.fault = this.#invalid("an event is not a JSON object");
-      return;
     }
-    const tokens = outputTokensOf(dataEnd - dataStart);
+    this.#handOn(event, start, end, dataEnd - dataStart, usageOnly, parsed);
+  }
+
+  onComment(): void {
+    // `: keep-alive` says that a request is queued or generation has stalled: nothing that a client could use.
+  }
+
+  #handOn(event: Buffer, start: number, end: number, jsonBytes: number, usageOnly: boolean, parsed: unknown): void {
+    const tokens = outputTokensOf(jsonBytes);
     this.events++;
     this.outputTokens += tokens;
     this.#sink.onEvent(event, start, end, tokens, usageOnly, parsed);
   }
 
-  onComment(): void {
-    // `: keep-alive` says that a request is queued or generation has stalled: nothing that a client could use.
+  /**
+   * Whether the chunk is one whole event, as most reads of a stream are, without facts. The scanner would find the same:
+   * the text that differs has no line end in it.
+   */
+  #isFactlessEvent(chunk: Buffer): boolean {
+    const { pattern } = this.#factless;
+    if (pattern === null || this.done || this.fault !== null || this.#scanner.pendingBytes > 0) return false;
+    const end = chunk.length - blankLine.length;
+    return holds(chunk, 0, field) && holds(chunk, end, blankLine) && pattern.fits(chunk, field.length, end);
+  }
+
+  /** A JSON.parse for each token costs too much: most are known to hold no facts by their look. */
+  #needsParsing(data: Buffer, start: number, end: number): boolean {
+    if (this.#twins !== null || this.events === 0) return true;
+    // An event that differs in one text alone from events without facts has none either.
+    if (this.#factless.pattern?.fits(data, start, end) === true) return false;
+    // Perhaps text where an object must be.
+    if (data[start] !== openBrace || data[end - 1] !== closeBrace) return true;
+    if (this.#facts.mayHold(data.toString("latin1", start, end))) return true;
+    this.#factless.show(data, start, end);
+    return false;
   }
 
   /** Undefined, and a fault, where it is no JSON object. */
@@ -159,4 +192,9 @@ export class AnswerReader implements Reader, SseSink {
     const stage: FaultStage = this.events === 0 ? "first_event" : "streaming";
     return new UpstreamFault({ kind, stage, upstreamMessage, cause });
   }
+}
+
+function holds(bytes: Buffer, at: number, wanted: Buffer): boolean {
+  for (let i = 0; i < wanted.length; i++) if (bytes[at + i] !== wanted[i]) return false;
+  return true;
 }

@@ -5,13 +5,46 @@ import type { Provider } from "./provider.ts";
 /** Longest provider message that is passed on, in characters. */
 const maxMessage = 500;
 
+/** An error answer longer than this, in bytes, tells nothing more. */
+const maxBytes = 64 << 10;
+
+/** An answer that is an error, while it arrives. */
+export class ErrorAnswer {
+  readonly #provider: Provider;
+  readonly #status: number;
+  readonly #retryAfter: string | undefined;
+  readonly #pieces: Buffer[] = [];
+  #bytes = 0;
+
+  /** @param status and `retryAfter`: as faultOfErrorAnswer takes them */
+  constructor(provider: Provider, status: number, retryAfter: string | undefined) {
+    this.#provider = provider;
+    this.#status = status;
+    this.#retryAfter = retryAfter;
+  }
+
+  /** Takes a piece of the body. False where enough of it has been seen. */
+  push(piece: Buffer): boolean {
+    this.#bytes += piece.length;
+    if (this.#bytes > maxBytes) return false;
+    this.#pieces.push(piece);
+    return true;
+  }
+
+  /** What it comes to. @param now wall-clock ms */
+  fault(now: number): UpstreamFault {
+    const body = Buffer.concat(this.#pieces).toString("utf8");
+    return faultOfErrorAnswer(this.#provider, this.#status, body, this.#retryAfter, now);
+  }
+}
+
 /**
  * Makes a fault of an error answer. The body need not be JSON: DeepSeek's 401 is plain text, a gateway's 502 is HTML.
  * @param status HTTP status
  * @param retryAfter the Retry-After header, if any: seconds or an HTTP date (RFC 9110, 10.2.3)
  * @param now wall-clock ms, for the date form
  */
-export function faultOfErrorAnswer(
+function faultOfErrorAnswer(
   provider: Provider,
   status: number,
   body: string,

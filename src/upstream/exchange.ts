@@ -2,14 +2,11 @@ import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
 import { createReader } from "./create-reader.ts";
 import { Deadlines } from "./deadlines.ts";
-import { faultOfErrorAnswer } from "./error-answer.ts";
+import { ErrorAnswer } from "./error-answer.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
 import type { Provider } from "./provider.ts";
 import type { Question } from "./question.ts";
 import type { AnswerSink, Reader } from "./reader.ts";
-
-/** An error answer longer than this tells nothing more. */
-const maxErrorBytes = 64 << 10;
 
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;
@@ -39,10 +36,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #resolve: (() => void) | null = null;
   #reject: ((reason: Error) => void) | null = null;
   #status = 0;
-  #retryAfter: string | undefined;
-  #errorBody: Buffer[] | null = null;
-  #errorBytes = 0;
+  #heard = false;
+  #errorAnswer: ErrorAnswer | null = null;
   #linger: NodeJS.Timeout | undefined;
+  /** The provider has nothing more to send. */
+  #closed = false;
   /** Set once the exchange is over for everybody; null inside means a complete answer. */
   #ended: { readonly fault: UpstreamFault | null } | null = null;
 
@@ -138,28 +136,22 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#deadlines.toStage("first_event");
     const type = String(headers["content-type"] ?? "");
     if (status === 200 && (type === "" || type.startsWith(this.reader.mediaType))) return;
-    this.#errorBody = [];
-    this.#retryAfter = headers["retry-after"]?.toString();
+    this.#errorAnswer = new ErrorAnswer(this.provider, status, headers["retry-after"]?.toString());
   }
 
   onResponseData(_controller: Controller, chunk: Buffer): void {
     if (this.#ended !== null) return;
-    if (this.#errorBody !== null) {
-      this.#errorBytes += chunk.length;
-      if (this.#errorBytes <= maxErrorBytes) this.#errorBody.push(chunk);
-      else this.#failByErrorAnswer();
-      return;
-    }
-    this.reader.push(chunk);
+    if (this.#errorAnswer === null) this.reader.push(chunk);
+    else if (!this.#errorAnswer.push(chunk)) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
   }
 
-  onEvent(...event: Parameters<AnswerSink["onEvent"]>): void {
-    this.#deadlines.touch();
+  onEvent(event: Buffer, start: number, end: number, tokens: number, usageOnly: boolean, parsed: unknown): void {
+    this.#heard = true;
     if (this.#sink !== null) {
-      this.#sink.onEvent(...event);
+      this.#sink.onEvent(event, start, end, tokens, usageOnly, parsed);
       return;
     }
-    this.#held.push(event);
+    this.#held.push([event, start, end, tokens, usageOnly, parsed]);
     if (this.firstEventMs === null) {
       this.firstEventMs = this.#clock.monotonic() - this.#deadlines.startedAt;
       this.provider.health.answered(this.#ticket, this.firstEventMs);
@@ -168,6 +160,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   }
 
   onBatch(): void {
+    // Once for all events of one read: they arrived together.
+    if (this.#heard) this.#deadlines.touch();
+    this.#heard = false;
     this.#sink?.onBatch();
     if (this.reader.fault !== null) this.#fail(this.reader.fault);
     else if (this.reader.done) this.#finish(this.reader.end());
@@ -182,24 +177,21 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   }
 
   onResponseEnd(): void {
+    this.#closed = true;
     clearTimeout(this.#linger);
     if (this.#ended !== null) return;
-    if (this.#errorBody !== null) this.#failByErrorAnswer();
+    if (this.#errorAnswer !== null) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
     else this.#finish(this.reader.end());
   }
 
   onResponseError(_controller: Controller, cause: Error): void {
+    this.#closed = true;
     clearTimeout(this.#linger);
     if (this.#ended !== null) return;
     const code = "code" in cause ? String(cause.code) : "";
     const kind = code === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
     const stage = this.#status === 0 ? "connect" : this.firstEventMs === null ? "first_event" : "streaming";
     this.#fail(new UpstreamFault({ kind, stage, cause }));
-  }
-
-  #failByErrorAnswer(): void {
-    const body = Buffer.concat(this.#errorBody ?? []).toString("utf8");
-    this.#fail(faultOfErrorAnswer(this.provider, this.#status, body, this.#retryAfter, this.#clock.now()));
   }
 
   /** The answer is over by its own word, complete or not. */
@@ -215,8 +207,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#settleOpen(null);
     this.#sink?.onEnd(null);
     if (!this.reader.done) return;
-    // After [DONE] only the end of the body is due. A provider that keeps the connection open must not keep ours.
-    this.#linger = setTimeout(abort, lingerMs, this.#controller).unref();
+    // After [DONE] only the end of the body is due, and nearly always it came in the same read, whose rest is looked at
+    // before any microtask runs. A provider that keeps the connection open must not keep ours.
+    queueMicrotask(() => {
+      if (!this.#closed) this.#linger = setTimeout(abort, lingerMs, this.#controller).unref();
+    });
   }
 
   #fail(fault: UpstreamFault): void {
