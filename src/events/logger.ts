@@ -1,6 +1,7 @@
 import { destination as openDestination, pino } from "pino";
 import { createIsoTime } from "../lib/iso-time.ts";
 import type { Log } from "../lib/log.ts";
+import { createLineBatch } from "./line-batch.ts";
 import { createRedaction } from "./redaction.ts";
 
 /** Where lines go to. */
@@ -24,8 +25,7 @@ export interface Logger extends Log {
 const maxBufferedBytes = 16 << 20;
 
 /** Lines are written together: a system call for each would cost as much as a tenth of a request. */
-const batchBytes = 4096;
-const batchMs = 100;
+const batch = { length: 32 << 10, ms: 100 };
 
 /**
  * The proxy's own log: JSON lines, on stdout unless told otherwise, written in the background.
@@ -38,14 +38,10 @@ export function createLogger(options: {
   const { level } = options;
   const stdout =
     options.destination === undefined
-      ? openDestination({
-          dest: 1,
-          sync: false,
-          maxLength: maxBufferedBytes,
-          minLength: batchBytes,
-          periodicFlush: batchMs,
-        })
+      ? openDestination({ dest: 1, sync: false, maxLength: maxBufferedBytes })
       : undefined;
+  // Not left to the destination: it counts the bytes of all that waits anew with each line.
+  const lines = stdout && createLineBatch((text) => stdout.write(text), batch);
   let dropped = 0;
   stdout?.on("drop", () => {
     dropped += 1;
@@ -53,7 +49,7 @@ export function createLogger(options: {
   const isoTime = createIsoTime();
   // Stacks name paths of the machine: for debugging only.
   const redact = createRedaction({ stacks: level === "debug" });
-  const destination = stdout ?? options.destination;
+  const destination = lines ?? options.destination;
   const hasInfo = level === "debug" || level === "info";
   const time = (): string => `,"time":"${isoTime(Date.now())}"`;
   const logger = pino(
@@ -85,6 +81,7 @@ export function createLogger(options: {
       destination?.write(`{"level":"info"${time()},${facts.slice(1, -1)},"msg":${JSON.stringify(message)}}\n`);
     },
     flush: () => {
+      lines?.flush();
       stdout?.flushSync();
     },
     dropped: () => dropped,
