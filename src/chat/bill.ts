@@ -39,7 +39,7 @@ export class Bill {
   /** What is charged at the first data event of this provider's answer: the request, and the prompt as estimated. */
   first(provider: Provider): Charge {
     this.#price = this.#priceOf(provider);
-    const usage = { ...noUsage, input: this.#estimatedInput() };
+    const usage = { input: this.#estimatedInput(), cached: 0, output: 0, reasoning: 0 };
     return this.#charge(this.#weight, usage.input, costOf(this.#price, usage));
   }
 

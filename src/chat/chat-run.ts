@@ -15,7 +15,7 @@ import type { Client, HeaderSource } from "./client.ts";
 import type { Drain } from "./drain.ts";
 import type { Ending } from "./ending.ts";
 import type { Meter } from "./meter.ts";
-import { quotaHeaders } from "./quota-headers.ts";
+import { addQuotaHeaders } from "./quota-headers.ts";
 
 /** One request to an API, authenticated. */
 export interface ChatCall {
@@ -65,9 +65,9 @@ export class ChatRun implements HeaderSource, Slotted {
   }
 
   /** The X-Quota headers as things stand now. */
-  headers(): Readonly<Record<string, string>> {
+  addHeaders(to: string[]): void {
     const { warnPercent, isoTime } = this.#options;
-    return this.hold === null ? {} : quotaHeaders(this.hold.buckets(), warnPercent, isoTime);
+    if (this.hold !== null) addQuotaHeaders(to, this.hold.buckets(), warnPercent, isoTime);
   }
 
   /** The one event that tells of this chat. */

@@ -18,7 +18,8 @@ export type Departure = "client_gone" | "reader_stalled" | "shutdown";
 
 /** Where the headers of an answer come from; asked once, at the last moment. */
 export interface HeaderSource {
-  headers(): Readonly<Record<string, string>>;
+  /** @param to names and values in turn */
+  addHeaders(to: string[]): void;
 }
 
 /** Who is told when a slow client has caught up. */
@@ -29,12 +30,14 @@ export interface DrainListener {
 /** Up to this size a chunk is copied into one piece; it then comes out of Node's pool of buffers. */
 const smallBytes = 2048;
 
-const streamHeaders = {
-  "content-type": "text/event-stream; charset=utf-8",
-  "cache-control": "no-cache",
+/** Names and values in turn, as Node takes them: objects put together of others cost it microseconds. */
+const streamHeaders = [
+  ...["content-type", "text/event-stream; charset=utf-8"],
+  ...["cache-control", "no-cache"],
   // nginx would otherwise hold events back until its buffer is full.
-  "x-accel-buffering": "no",
-};
+  ...["x-accel-buffering", "no"],
+];
+const jsonHeaders = ["content-type", "application/json; charset=utf-8"];
 
 /** The client's end of a chat: opens late, writes events, keeps the line alive, notices who left or stopped reading. */
 export class Client implements Asker {
@@ -101,10 +104,7 @@ export class Client implements Asker {
   /** Sends 200 and the headers of an event stream, together with what is written next. */
   open(headers: HeaderSource): void {
     if (this.opened || this.gone) return;
-    this.opened = true;
-    this.#reply.hijack();
-    this.#raw.on("error", ignore);
-    this.#raw.writeHead(200, { ...streamHeaders, "x-request-id": this.traceId, ...headers.headers() });
+    this.#writeHead(streamHeaders.slice(), headers);
     this.#chunked = this.#raw.chunkedEncoding;
   }
 
@@ -144,15 +144,7 @@ export class Client implements Asker {
       this.abandon();
       return;
     }
-    this.opened = true;
-    this.#reply.hijack();
-    this.#raw.on("error", ignore);
-    this.#raw.writeHead(200, {
-      "content-type": "application/json; charset=utf-8",
-      "content-length": Buffer.byteLength(body),
-      "x-request-id": this.traceId,
-      ...headers.headers(),
-    });
+    this.#writeHead([...jsonHeaders, "content-length", String(Buffer.byteLength(body))], headers);
     this.#end(body);
   }
 
@@ -187,6 +179,15 @@ export class Client implements Asker {
   /** ms until a sign of life is due. */
   #silenceLeft(): number {
     return this.#lastWriteAt + this.#times.heartbeat - this.#clock.monotonic();
+  }
+
+  #writeHead(head: string[], more: HeaderSource): void {
+    this.opened = true;
+    this.#reply.hijack();
+    this.#raw.on("error", ignore);
+    head.push("x-request-id", this.traceId);
+    more.addHeaders(head);
+    this.#raw.writeHead(200, head);
   }
 
   #write(bytes: Buffer): boolean {

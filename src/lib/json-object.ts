@@ -76,7 +76,27 @@ export function parseJsonObject(bytes: Buffer, limits: { readonly maxDepth: numb
  * @returns `object.bytes` itself where nothing changes.
  */
 export function replaceMembers(object: JsonObject, values: Readonly<Record<string, string>>): Buffer {
-  const { bytes, keys } = object;
+  let present = false;
+  let added = "";
+  for (const name in values) {
+    if (Object.hasOwn(object.value, name)) present = true;
+    else added += `${added === "" ? "" : ","}${JSON.stringify(name)}:${values[name]}`;
+  }
+  const base = present ? replacePresent(object, values) : object.bytes;
+  return added === "" ? base : appendMembers(base, object.keys.length > 0 ? `,${added}` : added);
+}
+
+function appendMembers(bytes: Buffer, text: string): Buffer {
+  const brace = bytes.lastIndexOf(CLOSE_BRACE);
+  const length = Buffer.byteLength(text);
+  const result = Buffer.allocUnsafe(bytes.length + length);
+  bytes.copy(result, 0, 0, brace);
+  result.write(text, brace);
+  bytes.copy(result, brace + length, brace);
+  return result;
+}
+
+function replacePresent({ bytes, keys }: JsonObject, values: Readonly<Record<string, string>>): Buffer {
   const pieces: Buffer[] = [];
   let copied = 0;
   const replace = (start: number, end: number, text: string): void => {
@@ -91,13 +111,6 @@ export function replaceMembers(object: JsonObject, values: Readonly<Record<strin
     const end = valueEnd(bytes, keys[index + 1]);
     if (bytes.toString("utf8", start, end) !== wanted) replace(start, end, wanted);
   });
-  const added = Object.entries(values)
-    .filter(([name]) => !Object.hasOwn(object.value, name))
-    .map(([name, text]) => `${JSON.stringify(name)}:${text}`);
-  if (added.length > 0) {
-    const brace = bytes.lastIndexOf(CLOSE_BRACE);
-    replace(brace, brace, (keys.length > 0 ? "," : "") + added.join(","));
-  }
   return pieces.length === 0 ? bytes : Buffer.concat([...pieces, bytes.subarray(copied)]);
 }
 

@@ -34,7 +34,7 @@ function open(shape: ApiShape = chatCompletions) {
   return { client, raw, written };
 }
 
-const headers = { headers: () => ({}) };
+const headers = { addHeaders: () => undefined };
 const nobody = { onDrain: () => undefined };
 
 describe("a client", () => {
