@@ -1,27 +1,35 @@
 // Turns the figures of many rounds into one table.
 
 /** The median of every figure over the rounds. */
-export function medians(rounds) {
-  return Object.fromEntries(
-    Object.keys(rounds[0]).map((name) => {
-      const values = rounds.map((round) => round[name]).sort((a, b) => a - b);
-      const middle = values.length >> 1;
-      return [name, values.length % 2 === 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2];
-    }),
-  );
+function medians(rounds) {
+  return Object.fromEntries(Object.keys(rounds[0]).map((name) => [name, median(rounds.map((round) => round[name]))]));
 }
 
-/** A Markdown table: both servers, what the proxy adds, and the ratio. */
+/**
+ * A Markdown table: both servers, what the proxy adds, and the ratio. The last two are medians of what each round gave,
+ * because a machine that is slow for a while is slow for both.
+ */
 export function comparison(direct, passthrough, proxy) {
-  const rows = Object.keys(proxy).map((name) => [
-    name,
-    direct[name] === undefined ? "" : figure(direct[name]),
-    figure(passthrough[name]),
-    figure(proxy[name]),
-    (proxy[name] < passthrough[name] ? "" : "+") + figure(proxy[name] - passthrough[name]),
-    `${(proxy[name] / passthrough[name]).toFixed(2)}x`,
-  ]);
+  const [directly, bare, ours] = [medians(direct), medians(passthrough), medians(proxy)];
+  const pairs = (name, relate) => median(proxy.map((round, index) => relate(round[name], passthrough[index][name])));
+  const rows = Object.keys(ours).map((name) => {
+    const difference = pairs(name, (a, b) => a - b);
+    return [
+      name,
+      directly[name] === undefined ? "" : figure(directly[name]),
+      figure(bare[name]),
+      figure(ours[name]),
+      (difference < 0 ? "" : "+") + figure(difference),
+      `${pairs(name, (a, b) => a / b).toFixed(2)}x`,
+    ];
+  });
   return table(["", "no proxy", "bare passthrough", "proxy", "difference", "ratio"], rows);
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** A Markdown table of texts; the first column is left-aligned. */

@@ -1,5 +1,8 @@
 import { TwinSearch, type Path } from "./twin-pattern.ts";
 
+/** Objects that are parsed whole before it pays to look for what they have in common. */
+const skipped = 15;
+
 /**
  * Parses JSON objects that come one after the other and differ, as the tokens of an answer do, in one text alone: four
  * times as fast as JSON.parse, with the same results.
@@ -7,7 +10,7 @@ import { TwinSearch, type Path } from "./twin-pattern.ts";
  * Objects that it returns share parts with one another: they are for reading.
  */
 export class TwinParser {
-  readonly #search = new TwinSearch();
+  readonly #search = new TwinSearch(skipped);
 
   /** As JSON.parse of bytes[start, end) in UTF-8. Throws SyntaxError as it does. */
   parse(bytes: Buffer, start: number, end: number): unknown {

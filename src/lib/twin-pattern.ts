@@ -2,9 +2,8 @@ const quote = 0x22;
 const backslash = 0x5c;
 /** No text of an answer; where one has it, no pattern is found, and nothing else. */
 const marker = "\u0001 the text that differs \u0001";
-/** Looking for a pattern costs as much as a few objects: not for a short answer, and not again and again. */
-const firstAttempt = 16;
-const lastAttempt = 24;
+/** Looking for a pattern costs as much as a few objects: not again and again. */
+const maxAttempts = 8;
 const needsParsing = /["\\\u0000-\u001f]/;
 /** What may follow a backslash and is over with it: all but `u`. */
 const shortEscapes = Buffer.from('"\\/bfnrt');
@@ -22,9 +21,9 @@ export class TwinPattern {
   /** From the closing quote on. */
   readonly #suffix: string;
 
-  constructor(prefix: Buffer, suffix: Buffer, object: unknown, path: Path) {
-    this.#prefix = prefix.toString("latin1");
-    this.#suffix = suffix.toString("latin1");
+  constructor(prefix: string, suffix: string, object: unknown, path: Path) {
+    this.#prefix = prefix;
+    this.#suffix = suffix;
     this.object = object;
     this.path = path;
   }
@@ -60,45 +59,55 @@ export class TwinPattern {
 export class TwinSearch {
   /** The last one that was found. */
   pattern: TwinPattern | null = null;
-  #last: Buffer | null = null;
+  readonly #skipped: number;
+  /** As latin1, which lets go of the network's buffer. */
+  #last: string | null = null;
   #shown = 0;
+
+  /** @param skipped objects that are shown before it begins to look: in a short answer it would not pay */
+  constructor(skipped: number) {
+    this.#skipped = skipped;
+  }
 
   /** Takes an object, bytes[start, end), that the pattern so far does not fit. */
   show(bytes: Buffer, start: number, end: number): void {
+    const attempt = this.#shown - this.#skipped;
+    if (attempt > maxAttempts) return;
     this.#shown++;
-    if (this.#shown < firstAttempt || this.#shown > lastAttempt) return;
-    const last = this.#last;
-    // A copy: the bytes are of the network's buffer, which would stay alive with them.
-    this.#last = Buffer.from(bytes.subarray(start, end));
-    if (last !== null) this.pattern = findPattern(last, this.#last) ?? this.pattern;
+    if (attempt < 0) return;
+    const json = bytes.toString("latin1", start, end);
+    if (this.#last !== null) this.pattern = findPattern(this.#last, json) ?? this.pattern;
+    this.#last = attempt === maxAttempts ? null : json;
   }
 }
 
 /**
  * Guesses from two objects where the text is that differs, puts a marker there, and looks where JSON.parse finds the
- * marker: so the guess is proved before it is used.
+ * marker: so the guess is proved before it is used. Both are UTF-8 as latin1.
  */
-function findPattern(last: Buffer, bytes: Buffer): TwinPattern | null {
-  const shorter = Math.min(last.length, bytes.length);
+function findPattern(last: string, json: string): TwinPattern | null {
+  const shorter = Math.min(last.length, json.length);
   let same = 0;
-  while (same < shorter && last[same] === bytes[same]) same++;
+  while (same < shorter && last.charCodeAt(same) === json.charCodeAt(same)) same++;
   let sameEnd = 0;
-  while (sameEnd < shorter - same && last[last.length - 1 - sameEnd] === bytes[bytes.length - 1 - sameEnd]) sameEnd++;
+  while (sameEnd < shorter - same && last.at(-1 - sameEnd) === json.at(-1 - sameEnd)) sameEnd++;
   if (same === 0) return null;
-  const opening = bytes.lastIndexOf(quote, same - 1);
-  const closing = bytes.indexOf(quote, Math.max(opening + 1, bytes.length - sameEnd));
+  const opening = json.lastIndexOf('"', same - 1);
+  const closing = json.indexOf('"', Math.max(opening + 1, json.length - sameEnd));
   if (opening === -1 || closing === -1) return null;
-  const prefix = bytes.subarray(0, opening + 1);
-  const suffix = bytes.subarray(closing);
+  const prefix = json.slice(0, opening + 1);
+  const suffix = json.slice(closing);
   try {
-    const object: unknown = JSON.parse(
-      `${prefix.toString()}${JSON.stringify(marker).slice(1, -1)}${suffix.toString()}`,
-    );
+    const object: unknown = JSON.parse(`${utf8(prefix)}${JSON.stringify(marker).slice(1, -1)}${utf8(suffix)}`);
     const path = pathOfMarker(object);
     return path === null ? null : new TwinPattern(prefix, suffix, object, path);
   } catch {
     return null;
   }
+}
+
+function utf8(latin1: string): string {
+  return Buffer.from(latin1, "latin1").toString();
 }
 
 /** Where the marker is a value; null where it is nowhere. */

@@ -24,6 +24,8 @@ const brokenFinishes: ReadonlySet<string> = new Set(["insufficient_system_resour
 /** How nearly all events are framed; there are others, which the scanner knows. */
 const field = Buffer.from("data: ");
 const blankLine = Buffer.from("\n\n");
+/** Events that are looked into before it pays to look for what they have in common. */
+const skipped = 3;
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
@@ -44,7 +46,7 @@ export class AnswerReader implements Reader, SseSink {
   /** Where the sink needs each event parsed; else only those are that may hold facts. */
   readonly #twins: TwinParser | null;
   /** What events without facts have in common. */
-  readonly #factless = new TwinSearch();
+  readonly #factless = new TwinSearch(skipped);
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 

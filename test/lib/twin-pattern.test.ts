@@ -7,8 +7,8 @@ const chunk = (content: string): string =>
 
 /** A search that has found the pattern of these chunks. */
 function searched(): TwinSearch {
-  const search = new TwinSearch();
-  for (let i = 0; i < 17; i++) {
+  const search = new TwinSearch(2);
+  for (let i = 0; i < 4; i++) {
     const bytes = Buffer.from(chunk(`word ${i}`));
     search.show(bytes, 0, bytes.length);
   }
@@ -59,7 +59,7 @@ describe("a pattern fits", () => {
 });
 
 it("is not searched for among the first few objects, nor for ever", () => {
-  const search = new TwinSearch();
+  const search = new TwinSearch(15);
   const show = (text: string): void => {
     const bytes = Buffer.from(text);
     search.show(bytes, 0, bytes.length);
