@@ -29,11 +29,11 @@ const size = options.smoke
     }
   : {
       // Many and short: the speed of a virtual machine changes by the second, and each round compares.
-      rounds: Number(options.rounds ?? 15),
+      rounds: Number(options.rounds ?? 12),
       // V8 goes on optimizing for some ten thousand requests.
       warmUpMs: 10_000,
       ms: 1000,
-      settleMs: 2500,
+      settleMs: 6000,
       streams: 300,
       ledger: { rounds: 100_000, records: 1_000_000, users: 10_000 },
     };
