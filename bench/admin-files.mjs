@@ -2,8 +2,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { createPasswords } from "../dist/accounts/password.js";
-import { behaviourFileName } from "../dist/events/behaviour-files.js";
+import { createPasswords } from "../dist/accounts/passwords/password.js";
+import { behaviourFileName } from "../dist/events/log-files/behaviour-files.js";
 
 const password = "a password for the benchmark only";
 /** What the proxy itself writes into one file. */

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { createFirstAdmin } from "./accounts/first-admin.ts";
+import { createFirstAdmin } from "./accounts/files/first-admin.ts";
 import { thisProcessTable } from "./cli/this-process.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
 import { createLogger } from "./events/logger.ts";

@@ -24,7 +24,7 @@ import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { createTellRefusal } from "./http/tell-refusal.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import type { Services } from "./services.ts";
-import { upstreamTimeouts } from "./upstream/timeouts.ts";
+import { upstreamTimeouts } from "./upstream/providers/timeouts.ts";
 import { version } from "./version.ts";
 
 export interface Server {

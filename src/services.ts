@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
-import { loadTokenKeys, type TokenKeys } from "./accounts/token-keys.ts";
+import { loadTokenKeys, type TokenKeys } from "./accounts/sessions/token-keys.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
@@ -19,11 +19,11 @@ import type { Emit } from "./events/types.ts";
 import { openEvents, type Events } from "./events/open-events.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";
-import { removeTemporaries } from "./lib/atomic-file.ts";
+import { removeTemporaries } from "./lib/files/atomic-file.ts";
 import { closeAll, type Closer } from "./lib/close-all.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
-import { acquireLockPatiently } from "./lib/lock-file.ts";
-import type { ProcessTable } from "./lib/lock-owner.ts";
+import { acquireLockPatiently } from "./lib/files/lock-file.ts";
+import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryLimiter } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
 import type { Permits } from "./limits/permits.ts";
@@ -33,10 +33,10 @@ import { type Allowances, createAllowances } from "./quota/allowances.ts";
 import { createTiers } from "./quota/tiers.ts";
 import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
-import type { ModelList } from "./upstream/model-list.ts";
-import { chooseProviders } from "./upstream/open-providers.ts";
+import type { ModelList } from "./upstream/providers/model-list.ts";
+import { chooseProviders } from "./upstream/providers/open-providers.ts";
 import { openUpstream } from "./upstream/open-upstream.ts";
-import type { ProviderAdmin } from "./upstream/provider-admin.ts";
+import type { ProviderAdmin } from "./upstream/providers/provider-admin.ts";
 
 /** Everything that has state, built once and shared. */
 export interface Services extends Accounts, Events {

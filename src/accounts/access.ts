@@ -2,11 +2,11 @@ import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Account } from "./account-schema.ts";
 import { checkUsable } from "./account-state.ts";
-import { looksLikeApiKey } from "./api-key-text.ts";
-import type { ApiKey } from "./api-key.ts";
-import type { ApiKeys } from "./api-keys.ts";
-import type { AccessClaims } from "./claims.ts";
-import type { Sessions } from "./sessions.ts";
+import { looksLikeApiKey } from "./keys/api-key-text.ts";
+import type { ApiKey } from "./keys/api-key.ts";
+import type { ApiKeys } from "./keys/api-keys.ts";
+import type { AccessClaims } from "./sessions/claims.ts";
+import type { Sessions } from "./sessions/sessions.ts";
 
 /** Whose request it is, and by what right. */
 export interface Identity {

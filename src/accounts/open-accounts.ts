@@ -3,15 +3,15 @@ import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Account } from "./account-schema.ts";
-import { createAccountStore, type AccountStore } from "./account-store.ts";
-import { openApiKeys, type ApiKeys } from "./api-keys.ts";
-import type { IssuedToken } from "./claims.ts";
-import { createGuardedPasswords } from "./guarded-passwords.ts";
-import type { LoginGuard } from "./login-guard.ts";
-import { openLoginGuard } from "./open-login-guard.ts";
-import { createPasswords } from "./password.ts";
-import { openSessions, type Sessions } from "./sessions.ts";
-import { createSignIn, type SignIn } from "./sign-in.ts";
+import { createAccountStore, type AccountStore } from "./files/account-store.ts";
+import { openApiKeys, type ApiKeys } from "./keys/api-keys.ts";
+import type { IssuedToken } from "./sessions/claims.ts";
+import { createGuardedPasswords } from "./login/guarded-passwords.ts";
+import type { LoginGuard } from "./login/login-guard.ts";
+import { openLoginGuard } from "./login/open-login-guard.ts";
+import { createPasswords } from "./passwords/password.ts";
+import { openSessions, type Sessions } from "./sessions/sessions.ts";
+import { createSignIn, type SignIn } from "./login/sign-in.ts";
 
 /** Everything that knows who may come in. */
 export interface Accounts {

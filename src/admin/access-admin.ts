@@ -1,7 +1,7 @@
-import type { AccountStore } from "../accounts/account-store.ts";
-import type { ApiKeys } from "../accounts/api-keys.ts";
-import type { LoginGuard } from "../accounts/login-guard.ts";
-import type { Sessions } from "../accounts/sessions.ts";
+import type { AccountStore } from "../accounts/files/account-store.ts";
+import type { ApiKeys } from "../accounts/keys/api-keys.ts";
+import type { LoginGuard } from "../accounts/login/login-guard.ts";
+import type { Sessions } from "../accounts/sessions/sessions.ts";
 import { checkUserName } from "../accounts/user-name.ts";
 import { AppError } from "../errors.ts";
 import type { Actor, Audit } from "./audit.ts";

@@ -1,5 +1,5 @@
 import { AppError } from "../errors.ts";
-import type { AuditLog } from "../events/audit-log.ts";
+import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { AdminChanged, Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 

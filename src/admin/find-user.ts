@@ -1,5 +1,5 @@
 import type { Account } from "../accounts/account-schema.ts";
-import type { AccountStore } from "../accounts/account-store.ts";
+import type { AccountStore } from "../accounts/files/account-store.ts";
 import { checkUserName } from "../accounts/user-name.ts";
 import { AppError } from "../errors.ts";
 

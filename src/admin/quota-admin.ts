@@ -1,7 +1,7 @@
 import type { Account } from "../accounts/account-schema.ts";
-import type { AccountStore } from "../accounts/account-store.ts";
-import type { ApiKey } from "../accounts/api-key.ts";
-import type { ApiKeys } from "../accounts/api-keys.ts";
+import type { AccountStore } from "../accounts/files/account-store.ts";
+import type { ApiKey } from "../accounts/keys/api-key.ts";
+import type { ApiKeys } from "../accounts/keys/api-keys.ts";
 import { formatNano } from "../lib/money.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import type { BucketState, Ledger, Limit, Metric, Per } from "../quota/ledger.ts";

@@ -1,5 +1,5 @@
 import type { Account } from "../accounts/account-schema.ts";
-import type { AccountStore } from "../accounts/account-store.ts";
+import type { AccountStore } from "../accounts/files/account-store.ts";
 import type { Config, GrantConfig } from "../config/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";

@@ -1,7 +1,7 @@
-import { costOf, highestCostOf, type Price } from "../quota/cost.ts";
+import { costOf, highestCostOf, type Price } from "../quota/prices/cost.ts";
 import type { Charge, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
-import type { Provider } from "../upstream/provider.ts";
-import type { AnswerReport } from "../upstream/reader.ts";
+import type { Provider } from "../upstream/providers/provider.ts";
+import type { AnswerReport } from "../upstream/answers/reader.ts";
 import type { Route } from "../upstream/router.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Tariff } from "./tariff.ts";

@@ -1,5 +1,5 @@
 import type { Account } from "../accounts/account-schema.ts";
-import type { ApiKey } from "../accounts/api-key.ts";
+import type { ApiKey } from "../accounts/keys/api-key.ts";
 import type { ChatFinished } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { JsonObject } from "../lib/json-object.ts";

@@ -3,7 +3,7 @@ import type { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { httpChunk } from "../lib/http-chunk.ts";
 import type { Asker } from "../upstream/dispatch.ts";
-import type { ReaderTimes } from "../upstream/provider.ts";
+import type { ReaderTimes } from "../upstream/providers/provider.ts";
 import type { ApiShape } from "./api-shape.ts";
 
 /** The part of a reply that the chat needs: the raw response, and the right to it. */

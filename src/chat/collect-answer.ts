@@ -1,6 +1,6 @@
 import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
-import type { AnswerSink } from "../upstream/reader.ts";
+import type { AnswerSink } from "../upstream/answers/reader.ts";
 import type { Collector } from "./api-shape.ts";
 import type { Client } from "./client.ts";
 import { completed, endingOfCut, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";

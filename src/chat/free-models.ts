@@ -1,5 +1,5 @@
 import type { Config } from "../config/schema.ts";
-import type { Pricing } from "../quota/pricing.ts";
+import type { Pricing } from "../quota/prices/pricing.ts";
 
 /**
  * Models that are free while somebody's cost is limited: most likely a price was forgotten, and then that limit never

@@ -1,5 +1,5 @@
 import type { Hold, Limit } from "../quota/ledger.ts";
-import type { AnswerReport } from "../upstream/reader.ts";
+import type { AnswerReport } from "../upstream/answers/reader.ts";
 import type { Bill } from "./bill.ts";
 
 /** Tokens of output by which a hold grows at a time. */

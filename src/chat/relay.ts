@@ -1,6 +1,6 @@
 import type { Exchange } from "../upstream/exchange.ts";
 import type { UpstreamFault } from "../upstream/faults.ts";
-import type { AnswerSink } from "../upstream/reader.ts";
+import type { AnswerSink } from "../upstream/answers/reader.ts";
 import type { Client, DrainListener } from "./client.ts";
 import { completed, endingOfCut, endingOfDeparture, endingOfFault, type Ending } from "./ending.ts";
 import type { Meter } from "./meter.ts";

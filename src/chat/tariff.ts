@@ -1,6 +1,6 @@
 import type { Config } from "../config/schema.ts";
 import type { Metric } from "../quota/ledger.ts";
-import { createPricing, type Pricing } from "../quota/pricing.ts";
+import { createPricing, type Pricing } from "../quota/prices/pricing.ts";
 
 /** How requests are priced, and guessed at where nobody has counted yet. */
 export interface Tariff {

@@ -1,13 +1,13 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createAccountStore } from "../accounts/account-store.ts";
-import { createPasswords } from "../accounts/password.ts";
+import { createAccountStore } from "../accounts/files/account-store.ts";
+import { createPasswords } from "../accounts/passwords/password.ts";
 import { isUserName } from "../accounts/user-name.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../lib/clock.ts";
-import { acquireLock } from "../lib/lock-file.ts";
+import { acquireLock } from "../lib/files/lock-file.ts";
 import type { Log } from "../lib/log.ts";
 import { openMemoryLedger } from "../quota/memory-ledger.ts";
 import { createTiers, type Tiers } from "../quota/tiers.ts";

@@ -1,6 +1,6 @@
-import type { NewAccount } from "../accounts/account-changes.ts";
-import { checkNewPassword, checkPasswordLength } from "../accounts/new-password.ts";
-import { generatePassword } from "../accounts/generated-password.ts";
+import type { NewAccount } from "../accounts/files/account-changes.ts";
+import { checkNewPassword, checkPasswordLength } from "../accounts/passwords/new-password.ts";
+import { generatePassword } from "../accounts/passwords/generated-password.ts";
 import { isUserName } from "../accounts/user-name.ts";
 import { createWallClock } from "../lib/wall-clock.ts";
 import type { Tiers } from "../quota/tiers.ts";

@@ -1,9 +1,9 @@
 import { join, resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../lib/clock.ts";
-import { readJournal, type JournalContent } from "../lib/journal-folder.ts";
-import { JournalDamage } from "../lib/journal-reader.ts";
-import { acquireLock } from "../lib/lock-file.ts";
+import { readJournal, type JournalContent } from "../lib/journal/journal-folder.ts";
+import { JournalDamage } from "../lib/journal/journal-reader.ts";
+import { acquireLock } from "../lib/files/lock-file.ts";
 import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/charge-record.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";

@@ -1,9 +1,9 @@
 import { link, readFile, unlink } from "node:fs/promises";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { syncFolder, writeFileAtomic } from "../lib/atomic-file.ts";
-import { segmentPath } from "../lib/journal-folder.ts";
-import { decodeHeader, encodeHeader, RecordCursor, type SegmentHeader } from "../lib/journal-format.ts";
+import { syncFolder, writeFileAtomic } from "../lib/files/atomic-file.ts";
+import { segmentPath } from "../lib/journal/journal-folder.ts";
+import { decodeHeader, encodeHeader, RecordCursor, type SegmentHeader } from "../lib/journal/journal-format.ts";
 
 const newline = 10;
 

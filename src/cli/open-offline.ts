@@ -1,14 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
-import { createAccountStore, type AccountStore } from "../accounts/account-store.ts";
-import { createPasswords } from "../accounts/password.ts";
+import { createAccountStore, type AccountStore } from "../accounts/files/account-store.ts";
+import { createPasswords } from "../accounts/passwords/password.ts";
 import { createAudit, type Actor, type Audit } from "../admin/audit.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import { createAuditLog } from "../events/audit-log.ts";
+import { createAuditLog } from "../events/log-files/audit-log.ts";
 import type { Closer } from "../lib/close-all.ts";
 import { systemClock as clock } from "../lib/clock.ts";
-import { acquireLock } from "../lib/lock-file.ts";
+import { acquireLock } from "../lib/files/lock-file.ts";
 import type { Log } from "../lib/log.ts";
 import { createZone } from "../quota/zone.ts";
 import type { CommandIo } from "./this-process.ts";

@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
-import type { AccountStore } from "../accounts/account-store.ts";
-import { openApiKeys } from "../accounts/api-keys.ts";
-import { openSessions } from "../accounts/sessions.ts";
+import type { AccountStore } from "../accounts/files/account-store.ts";
+import { openApiKeys } from "../accounts/keys/api-keys.ts";
+import { openSessions } from "../accounts/sessions/sessions.ts";
 import { createAccessAdmin, type AccessAdmin } from "../admin/access-admin.ts";
 import type { Actor } from "../admin/audit.ts";
 import { createUserAdmin, type UserAdmin } from "../admin/user-admin.ts";
 import { closeAll, type Closer } from "../lib/close-all.ts";
 import { systemClock as clock } from "../lib/clock.ts";
-import { LockedError } from "../lib/lock-file.ts";
+import { LockedError } from "../lib/files/lock-file.ts";
 import { openOffline, silent, type Offline } from "./open-offline.ts";
 import type { CommandIo } from "./this-process.ts";
 

@@ -2,9 +2,9 @@ import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import type { Metadata } from "../accounts/account-schema.ts";
-import { parseToml } from "../accounts/toml-edit.ts";
-import { fileErrorCode } from "../lib/file-ops.ts";
-import { readPlainFile } from "../lib/atomic-file.ts";
+import { parseToml } from "../accounts/files/toml-edit.ts";
+import { fileErrorCode } from "../lib/files/file-ops.ts";
+import { readPlainFile } from "../lib/files/atomic-file.ts";
 
 /** A user of the predecessor. */
 export interface OldUser {

@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { QuotaAdmin } from "../admin/quota-admin.ts";
 import { adjustAsk, grantAsk, resetAsk } from "../admin/quota-asks.ts";
-import { LockedError } from "../lib/lock-file.ts";
+import { LockedError } from "../lib/files/lock-file.ts";
 import { formatNano } from "../lib/money.ts";
 import type { BucketState, Limit } from "../quota/ledger.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";

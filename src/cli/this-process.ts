@@ -1,6 +1,6 @@
 import { hostname, userInfo } from "node:os";
 import { text } from "node:stream/consumers";
-import { createProcessTable, type ProcessTable } from "../lib/lock-owner.ts";
+import { createProcessTable, type ProcessTable } from "../lib/files/lock-owner.ts";
 
 /** The process as a command sees it. */
 export interface CommandIo {

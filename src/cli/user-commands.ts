@@ -1,5 +1,5 @@
 import { accountState } from "../accounts/account-state.ts";
-import { generatePassword } from "../accounts/generated-password.ts";
+import { generatePassword } from "../accounts/passwords/generated-password.ts";
 import type { NewUser } from "../admin/user-admin.ts";
 import { userView } from "../admin/user-view.ts";
 import { systemClock } from "../lib/clock.ts";

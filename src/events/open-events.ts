@@ -2,16 +2,16 @@ import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Closer } from "../lib/close-all.ts";
 import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
-import { type AuditLog, createAuditLog } from "./audit-log.ts";
-import { type AuditReader, createAuditReader } from "./audit-reader.ts";
-import { type BehaviourLog, createBehaviourLog } from "./behaviour-log.ts";
-import { type BehaviourReader, createBehaviourReader } from "./behaviour-reader.ts";
+import { type AuditLog, createAuditLog } from "./log-files/audit-log.ts";
+import { type AuditReader, createAuditReader } from "./log-files/audit-reader.ts";
+import { type BehaviourLog, createBehaviourLog } from "./log-files/behaviour-log.ts";
+import { type BehaviourReader, createBehaviourReader } from "./log-files/behaviour-reader.ts";
 import { type Bus, createBus } from "./bus.ts";
 import { createEventText } from "./event-text.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
-import { openWebhook } from "./open-webhook.ts";
-import type { Webhook } from "./webhook.ts";
+import { openWebhook } from "./webhook/open-webhook.ts";
+import type { Webhook } from "./webhook/webhook.ts";
 
 /** What is told, and those who write it down. */
 export interface Events {

@@ -2,11 +2,11 @@ import { randomUUID } from "node:crypto";
 import { unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { IntervalHistogram } from "node:perf_hooks";
-import type { AccountStore } from "../accounts/account-store.ts";
-import type { AuditLog } from "../events/audit-log.ts";
-import type { BehaviourLog } from "../events/behaviour-log.ts";
+import type { AccountStore } from "../accounts/files/account-store.ts";
+import type { AuditLog } from "../events/log-files/audit-log.ts";
+import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
 import type { Ledger } from "../quota/ledger.ts";
-import type { ModelList } from "../upstream/model-list.ts";
+import type { ModelList } from "../upstream/providers/model-list.ts";
 import type { HealthCheck } from "./routes/ops.ts";
 
 interface Parts {

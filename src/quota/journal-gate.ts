@@ -1,7 +1,7 @@
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
-import type { Journal } from "../lib/journal.ts";
-import { JournalError } from "../lib/journal-segment.ts";
+import type { Journal } from "../lib/journal/journal.ts";
+import { JournalError } from "../lib/journal/journal-segment.ts";
 import { probeRecord } from "./charge-record.ts";
 
 /** How often a journal that refused a record is asked whether it takes one again. */

@@ -2,8 +2,8 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
-import { diskOps, type FileOps } from "../lib/file-ops.ts";
-import { openJournal } from "../lib/journal.ts";
+import { diskOps, type FileOps } from "../lib/files/file-ops.ts";
+import { openJournal } from "../lib/journal/journal.ts";
 import type { Log } from "../lib/log.ts";
 import { encodeLedgerRecord, userName } from "./charge-record.ts";
 import { createJournalGate } from "./journal-gate.ts";
@@ -14,8 +14,8 @@ import { recover } from "./recovery.ts";
 import { quotaExceeded } from "./refusal.ts";
 import { usageDir } from "./snapshot-format.ts";
 import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
-import { createUsageArchive } from "./usage-archive.ts";
-import { createUsageQueries } from "./usage-queries.ts";
+import { createUsageArchive } from "./usage/usage-archive.ts";
+import { createUsageQueries } from "./usage/usage-queries.ts";
 import { UserQuota } from "./user-quota.ts";
 
 /** Where the ledger lives and by which rules. */

@@ -1,18 +1,18 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { readPlainFile } from "../lib/atomic-file.ts";
-import { fileErrorCode, type FileOps } from "../lib/file-ops.ts";
-import type { JournalContent } from "../lib/journal-folder.ts";
-import { recoverJournal } from "../lib/journal-recovery.ts";
+import { readPlainFile } from "../lib/files/atomic-file.ts";
+import { fileErrorCode, type FileOps } from "../lib/files/file-ops.ts";
+import type { JournalContent } from "../lib/journal/journal-folder.ts";
+import { recoverJournal } from "../lib/journal/journal-recovery.ts";
 import type { Log } from "../lib/log.ts";
 import { decodeLedgerRecord, userName } from "./charge-record.ts";
 import type { UsageRow, UsageSpan } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
 import { decodeSnapshot, decodeTotals, snapshotPath, totalsPath, type Snapshot } from "./snapshot-format.ts";
-import type { UsageArchive } from "./usage-archive.ts";
-import { UsageDay } from "./usage-day.ts";
-import { createUsageQueries } from "./usage-queries.ts";
-import { totalsName, UsageTotals } from "./usage-totals.ts";
+import type { UsageArchive } from "./usage/usage-archive.ts";
+import { UsageDay } from "./usage/usage-day.ts";
+import { createUsageQueries } from "./usage/usage-queries.ts";
+import { totalsName, UsageTotals } from "./usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
 const snapshotName = /^(.*)\.quota\.toml$/;

@@ -5,10 +5,10 @@ import { Amounts } from "./amounts.ts";
 import type { Per } from "./ledger.ts";
 import type { Window } from "./period-counts.ts";
 import type { PeriodAt } from "./period.ts";
-import { UsageDay } from "./usage-day.ts";
-import type { OpenDay } from "./usage-history.ts";
-import { keptRowSchema, toKeptRow } from "./usage-row.ts";
-import { totalsName, type UsageTotals } from "./usage-totals.ts";
+import { UsageDay } from "./usage/usage-day.ts";
+import type { OpenDay } from "./usage/usage-history.ts";
+import { keptRowSchema, toKeptRow } from "./usage/usage-row.ts";
+import { totalsName, type UsageTotals } from "./usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
 const amount = z.int().min(0);

@@ -1,10 +1,10 @@
-import { removeTemporaries, syncFolder, writeFileAtomic } from "../lib/atomic-file.ts";
-import type { FileOps } from "../lib/file-ops.ts";
-import type { Journal } from "../lib/journal.ts";
+import { removeTemporaries, syncFolder, writeFileAtomic } from "../lib/files/atomic-file.ts";
+import type { FileOps } from "../lib/files/file-ops.ts";
+import type { Journal } from "../lib/journal/journal.ts";
 import type { Log } from "../lib/log.ts";
 import { encodeSnapshot, encodeTotals, snapshotPath, totalsPath, usageDir } from "./snapshot-format.ts";
-import type { UsageArchive } from "./usage-archive.ts";
-import { UsageTotals } from "./usage-totals.ts";
+import type { UsageArchive } from "./usage/usage-archive.ts";
+import { UsageTotals } from "./usage/usage-totals.ts";
 import type { UserQuota } from "./user-quota.ts";
 
 /** Files written at once: few, because the journal's syncs and password hashes use the same four threads. */

@@ -2,7 +2,7 @@ import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Limit } from "./ledger.ts";
 import { PeriodCounts, type Window } from "./period-counts.ts";
 import type { PeriodAt } from "./period.ts";
-import { UsageHistory, type OpenDay } from "./usage-history.ts";
+import { UsageHistory, type OpenDay } from "./usage/usage-history.ts";
 
 /** What is known of a user's past; what is left out begins empty. */
 interface Past {

@@ -1,6 +1,6 @@
-import { refused } from "./breaker.ts";
+import { refused } from "./providers/breaker.ts";
 import { UpstreamFault } from "./faults.ts";
-import type { Provider } from "./provider.ts";
+import type { Provider } from "./providers/provider.ts";
 
 /** A provider to ask now, with the ticket by which its breaker let us in. */
 export interface Turn {

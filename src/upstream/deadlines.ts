@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.ts";
 import type { FaultStage } from "./faults.ts";
-import type { UpstreamTimeouts } from "./provider.ts";
+import type { UpstreamTimeouts } from "./providers/provider.ts";
 
 /** Who is told. */
 export interface DeadlineListener {

@@ -1,12 +1,12 @@
 import type { Clock } from "../lib/clock.ts";
 import { ClientGoneError, type Hangup } from "../lib/hangup.ts";
 import type { Log } from "../lib/log.ts";
-import type { Alerts } from "./alerts.ts";
+import type { Alerts } from "./providers/alerts.ts";
 import { Attempts, enter, type Turn } from "./attempts.ts";
 import { Exchange } from "./exchange.ts";
 import { UpstreamFault } from "./faults.ts";
 import { backoffMs, pause } from "./pause.ts";
-import type { Provider, ReaderTimes } from "./provider.ts";
+import type { Provider, ReaderTimes } from "./providers/provider.ts";
 import type { Question } from "./question.ts";
 import type { Route } from "./router.ts";
 

@@ -1,12 +1,12 @@
 import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
-import { createReader } from "./create-reader.ts";
+import { createReader } from "./answers/create-reader.ts";
 import { Deadlines } from "./deadlines.ts";
-import { ErrorAnswer } from "./error-answer.ts";
+import { ErrorAnswer } from "./answers/error-answer.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
-import type { Provider } from "./provider.ts";
+import type { Provider } from "./providers/provider.ts";
 import type { Question } from "./question.ts";
-import type { AnswerSink, Reader } from "./reader.ts";
+import type { AnswerSink, Reader } from "./answers/reader.ts";
 
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;

@@ -2,12 +2,12 @@ import type { Config } from "../config/schema.ts";
 import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import { createAlerts } from "./alerts.ts";
+import { createAlerts } from "./providers/alerts.ts";
 import { createDispatch, type Dispatch } from "./dispatch.ts";
-import { createModelList, type ModelList } from "./model-list.ts";
-import { openProviders, type KeyedProvider } from "./open-providers.ts";
-import { createProviderAdmin, type ProviderAdmin } from "./provider-admin.ts";
-import { createProviderProbes } from "./provider-probes.ts";
+import { createModelList, type ModelList } from "./providers/model-list.ts";
+import { openProviders, type KeyedProvider } from "./providers/open-providers.ts";
+import { createProviderAdmin, type ProviderAdmin } from "./providers/provider-admin.ts";
+import { createProviderProbes } from "./providers/provider-probes.ts";
 import { createRouter, type Router } from "./router.ts";
 
 export interface UpstreamOptions {

@@ -1,4 +1,4 @@
-import type { ApiName } from "./provider.ts";
+import type { ApiName } from "./providers/provider.ts";
 
 /** What to ask, in the words of each provider. */
 export interface Question {

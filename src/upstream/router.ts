@@ -1,6 +1,6 @@
 import { AppError } from "../errors.ts";
 import { globMatcher } from "../lib/globs.ts";
-import type { ApiName, Provider } from "./provider.ts";
+import type { ApiName, Provider } from "./providers/provider.ts";
 
 /** Who can answer for a model. */
 export interface Route {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { createAccess } from "../../src/accounts/access.ts";
 import type { Account } from "../../src/accounts/account-schema.ts";
-import { newApiKeyText } from "../../src/accounts/api-key-text.ts";
-import { toApiKey, type ApiKey } from "../../src/accounts/api-key.ts";
-import { newClaims } from "../../src/accounts/claims.ts";
+import { newApiKeyText } from "../../src/accounts/keys/api-key-text.ts";
+import { toApiKey, type ApiKey } from "../../src/accounts/keys/api-key.ts";
+import { newClaims } from "../../src/accounts/sessions/claims.ts";
 import { AppError } from "../../src/errors.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { TomlDate } from "smol-toml";
 import { describe, expect, it } from "vitest";
 import type { Metadata } from "../../src/accounts/account-schema.ts";
-import { diskOps, type FileOps } from "../../src/lib/file-ops.ts";
+import { diskOps, type FileOps } from "../../src/lib/files/file-ops.ts";
 import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "./support.ts";
 
 const newBob = { username: "bob", password: "correct horse", quota_tier: "basic" };

@@ -1,7 +1,7 @@
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { diskOps, type FileOps } from "../../src/lib/file-ops.ts";
+import { diskOps, type FileOps } from "../../src/lib/files/file-ops.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "./support.ts";
 

@@ -6,7 +6,7 @@ import {
   looksLikeApiKey,
   newApiKeyText,
   signingSecretOf,
-} from "../../src/accounts/api-key-text.ts";
+} from "../../src/accounts/keys/api-key-text.ts";
 
 it("has a shape of its own, and never comes twice", () => {
   const keys = new Set(Array.from({ length: 100 }, newApiKeyText));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Account } from "../../src/accounts/account-schema.ts";
-import { checkClaims, newClaims } from "../../src/accounts/claims.ts";
+import { checkClaims, newClaims } from "../../src/accounts/sessions/claims.ts";
 
 const now = Date.UTC(2026, 10, 22, 12);
 const seconds = now / 1000;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { createGuardedPasswords } from "../../src/accounts/guarded-passwords.ts";
-import { createPasswords } from "../../src/accounts/password.ts";
+import { createGuardedPasswords } from "../../src/accounts/login/guarded-passwords.ts";
+import { createPasswords } from "../../src/accounts/passwords/password.ts";
 import { useGuard } from "../support/login-guard.ts";
 import { createFakeHasher, fakeHash } from "./support.ts";
 

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { Account } from "../../src/accounts/account-schema.ts";
-import { createGuardedPasswords } from "../../src/accounts/guarded-passwords.ts";
-import { createLogin } from "../../src/accounts/login.ts";
-import { createPasswords } from "../../src/accounts/password.ts";
+import { createGuardedPasswords } from "../../src/accounts/login/guarded-passwords.ts";
+import { createLogin } from "../../src/accounts/login/login.ts";
+import { createPasswords } from "../../src/accounts/passwords/password.ts";
 import type { ProxyEvent } from "../../src/events/types.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock } from "../support/manual-clock.ts";

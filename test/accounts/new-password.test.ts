@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { commonPasswords } from "../../src/accounts/common-passwords.ts";
-import { checkNewPassword } from "../../src/accounts/new-password.ts";
+import { commonPasswords } from "../../src/accounts/passwords/common-passwords.ts";
+import { checkNewPassword } from "../../src/accounts/passwords/new-password.ts";
 
 const check = (password: string) => () => {
   checkNewPassword(password, "margarethe", "new_password");

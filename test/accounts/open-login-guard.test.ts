@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { openLoginGuard } from "../../src/accounts/open-login-guard.ts";
+import { openLoginGuard } from "../../src/accounts/login/open-login-guard.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createPasswords } from "../../src/accounts/password.ts";
+import { createPasswords } from "../../src/accounts/passwords/password.ts";
 import { createFakeHasher, fakeHash, until } from "./support.ts";
 
 async function useFake(maxHashes = 2, maxWaiting = 3) {

@@ -6,7 +6,7 @@ import {
   parseRefreshToken,
   refreshTokenText,
   successorOf,
-} from "../../src/accounts/refresh-token.ts";
+} from "../../src/accounts/sessions/refresh-token.ts";
 
 it("comes back from its text as it was", () => {
   const token = newRefreshToken();

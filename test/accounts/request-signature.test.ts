@@ -1,7 +1,7 @@
 import { createHash, createHmac } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { createNonces } from "../../src/accounts/nonces.ts";
-import { createSignatureCheck, type SignedRequest } from "../../src/accounts/request-signature.ts";
+import { createNonces } from "../../src/accounts/keys/nonces.ts";
+import { createSignatureCheck, type SignedRequest } from "../../src/accounts/keys/request-signature.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { refusal } from "./session-support.ts";
 

@@ -3,7 +3,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import type { Account } from "../../src/accounts/account-schema.ts";
-import { openSessions, type Origin, type Sessions, type SessionsOptions } from "../../src/accounts/sessions.ts";
+import {
+  openSessions,
+  type Origin,
+  type Sessions,
+  type SessionsOptions,
+} from "../../src/accounts/sessions/sessions.ts";
 import type { ProxyEvent } from "../../src/events/types.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock, type ManualClock } from "../support/manual-clock.ts";

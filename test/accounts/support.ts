@@ -3,8 +3,12 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
-import { createAccountStore, type AccountStore, type AccountStoreOptions } from "../../src/accounts/account-store.ts";
-import type { Hasher } from "../../src/accounts/password.ts";
+import {
+  createAccountStore,
+  type AccountStore,
+  type AccountStoreOptions,
+} from "../../src/accounts/files/account-store.ts";
+import type { Hasher } from "../../src/accounts/passwords/password.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 

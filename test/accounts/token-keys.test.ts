@@ -2,7 +2,7 @@ import { chmod, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { loadTokenKeys, parseTokenKeys } from "../../src/accounts/token-keys.ts";
+import { loadTokenKeys, parseTokenKeys } from "../../src/accounts/sessions/token-keys.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { useUsersDir } from "./support.ts";
 

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import type { Account } from "../../src/accounts/account-schema.ts";
-import type { TokenPair } from "../../src/accounts/token-pairs.ts";
-import { createTokenReuse, type LoginKey } from "../../src/accounts/token-reuse.ts";
+import type { TokenPair } from "../../src/accounts/sessions/token-pairs.ts";
+import { createTokenReuse, type LoginKey } from "../../src/accounts/sessions/token-reuse.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
 function loginOf(username: string): LoginKey {

@@ -2,12 +2,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { createPasswords } from "../../src/accounts/password.ts";
-import { parseToml } from "../../src/accounts/toml-edit.ts";
+import { createPasswords } from "../../src/accounts/passwords/password.ts";
+import { parseToml } from "../../src/accounts/files/toml-edit.ts";
 import { runImportCli } from "../../src/cli/import-commands.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import { acquireLock } from "../../src/lib/lock-file.ts";
-import { createProcessTable } from "../../src/lib/lock-owner.ts";
+import { acquireLock } from "../../src/lib/files/lock-file.ts";
+import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
 import { runCli } from "../support/cli.ts";
 import { monthly, openTestLedger, usedOf } from "../support/ledger.ts";
 import { tempDir } from "../support/temp-dir.ts";

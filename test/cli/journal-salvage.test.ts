@@ -2,8 +2,8 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFile
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { carryOut, planSalvage } from "../../src/cli/journal-salvage.ts";
-import { encodeHeader, encodeRecord, maxRecordBytes } from "../../src/lib/journal-format.ts";
-import { readJournal } from "../../src/lib/journal-folder.ts";
+import { encodeHeader, encodeRecord, maxRecordBytes } from "../../src/lib/journal/journal-format.ts";
+import { readJournal } from "../../src/lib/journal/journal-folder.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const perFile = 3;

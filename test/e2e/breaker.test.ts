@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { BreakerState } from "../../src/upstream/breaker.ts";
+import type { BreakerState } from "../../src/upstream/providers/breaker.ts";
 import { eventually } from "../support/eventually.ts";
 import { usedRequests } from "../support/quota.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { parse } from "smol-toml";
 import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
-import { readJournal } from "../../src/lib/journal-folder.ts";
+import { readJournal } from "../../src/lib/journal/journal-folder.ts";
 import { quotaOf } from "../support/quota.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { compiledServer, startServerProcess, type ServerProcess } from "../support/server-process.ts";

@@ -2,7 +2,7 @@ import { queryObjects } from "node:v8";
 import { expect, it, onTestFinished } from "vitest";
 import { ChatRun } from "../../src/chat/chat-run.ts";
 import { Client } from "../../src/chat/client.ts";
-import { AnswerReader } from "../../src/upstream/answer-reader.ts";
+import { AnswerReader } from "../../src/upstream/answers/answer-reader.ts";
 import { Exchange } from "../../src/upstream/exchange.ts";
 import { eventually } from "../support/eventually.ts";
 import { usedRequests } from "../support/quota.ts";

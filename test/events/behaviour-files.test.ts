@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { behaviourFileName, lastPart, removeOldFiles } from "../../src/events/behaviour-files.ts";
+import { behaviourFileName, lastPart, removeOldFiles } from "../../src/events/log-files/behaviour-files.ts";
 
 let root: string;
 

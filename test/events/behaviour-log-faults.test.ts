@@ -1,6 +1,6 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { openAppendFile } from "../../src/lib/append-file.ts";
+import { openAppendFile } from "../../src/lib/files/append-file.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
 import { chatFinished } from "../support/events.ts";
 

@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { describe, expect, test, vi } from "vitest";
-import { openAppendFile } from "../../src/lib/append-file.ts";
+import { openAppendFile } from "../../src/lib/files/append-file.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
 import { chatFinished, loginFailed } from "../support/events.ts";
 

@@ -2,7 +2,7 @@ import { type FileHandle, mkdtemp, open, readFile, rm, stat, symlink, unlink, wr
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { openAppendFile } from "../../src/lib/append-file.ts";
+import { openAppendFile } from "../../src/lib/files/append-file.ts";
 
 let folder: string;
 

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readPlainFile, removeTemporaries, writeFileAtomic } from "../../src/lib/atomic-file.ts";
+import { readPlainFile, removeTemporaries, writeFileAtomic } from "../../src/lib/files/atomic-file.ts";
 import { createFaultyFiles, type Fault, type FaultyKind } from "../support/faulty-files.ts";
 import { tempDir } from "../support/temp-dir.ts";
 

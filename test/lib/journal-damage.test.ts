@@ -1,7 +1,7 @@
 import { appendFileSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readJournal } from "../../src/lib/journal-folder.ts";
+import { readJournal } from "../../src/lib/journal/journal-folder.ts";
 import { journalFiles, openTestJournal } from "../support/journal.ts";
 import { tempDir } from "../support/temp-dir.ts";
 

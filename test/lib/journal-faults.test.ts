@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { JournalError } from "../../src/lib/journal-segment.ts";
+import { JournalError } from "../../src/lib/journal/journal-segment.ts";
 import { createFaultyFiles, type Fault } from "../support/faulty-files.ts";
 import { openTestJournal } from "../support/journal.ts";
 import { tempDir } from "../support/temp-dir.ts";

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { readJournal } from "../../src/lib/journal-folder.ts";
+import { readJournal } from "../../src/lib/journal/journal-folder.ts";
 import { journalFiles, openTestJournal } from "../support/journal.ts";
 import { createFaultyFiles } from "../support/faulty-files.ts";
 import { tempDir } from "../support/temp-dir.ts";

@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, utimesSync, writeFile
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
-import { acquireLock, LockedError, type Lock } from "../../src/lib/lock-file.ts";
-import { createProcessTable, type LockOwner } from "../../src/lib/lock-owner.ts";
+import { acquireLock, LockedError, type Lock } from "../../src/lib/files/lock-file.ts";
+import { createProcessTable, type LockOwner } from "../../src/lib/files/lock-owner.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const processes = createProcessTable({ pid: process.pid, host: "here", exists });

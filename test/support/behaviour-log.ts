@@ -2,7 +2,11 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect } from "vitest";
-import { type BehaviourLog, type BehaviourLogOptions, createBehaviourLog } from "../../src/events/behaviour-log.ts";
+import {
+  type BehaviourLog,
+  type BehaviourLogOptions,
+  createBehaviourLog,
+} from "../../src/events/log-files/behaviour-log.ts";
 import { createCapturedLog } from "./captured-log.ts";
 import { createManualClock } from "./manual-clock.ts";
 

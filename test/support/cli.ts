@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { createProcessTable } from "../../src/lib/lock-owner.ts";
+import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
 import type { CommandIo } from "../../src/cli/this-process.ts";
 
 /** What a command did. */

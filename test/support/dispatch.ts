@@ -4,7 +4,7 @@ import { systemClock } from "../../src/lib/clock.ts";
 import type { Hangup } from "../../src/lib/hangup.ts";
 import { createDispatch, type Answer, type Asker, type DispatchOptions } from "../../src/upstream/dispatch.ts";
 import { UpstreamFault } from "../../src/upstream/faults.ts";
-import type { Provider } from "../../src/upstream/provider.ts";
+import type { Provider } from "../../src/upstream/providers/provider.ts";
 import { createCapturedLog } from "./captured-log.ts";
 import { testProvider } from "./provider.ts";
 

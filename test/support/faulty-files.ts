@@ -1,4 +1,4 @@
-import { diskOps, type FileOps } from "../../src/lib/file-ops.ts";
+import { diskOps, type FileOps } from "../../src/lib/files/file-ops.ts";
 
 /** Kinds of operations that can be made to fail. */
 export type FaultyKind = "open" | "write" | "sync" | "rename" | "truncate" | "unlink";

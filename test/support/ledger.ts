@@ -1,5 +1,5 @@
 import type { Clock } from "../../src/lib/clock.ts";
-import type { FileOps } from "../../src/lib/file-ops.ts";
+import type { FileOps } from "../../src/lib/files/file-ops.ts";
 import type { Charge, Limit, ReserveAsk, Settlement } from "../../src/quota/ledger.ts";
 import { openMemoryLedger, type MemoryLedger, type MemoryLedgerOptions } from "../../src/quota/memory-ledger.ts";
 import { createCapturedLog } from "./captured-log.ts";

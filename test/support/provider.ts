@@ -1,5 +1,5 @@
-import { createProvider, type ProviderOptions } from "../../src/upstream/create-provider.ts";
-import type { Provider } from "../../src/upstream/provider.ts";
+import { createProvider, type ProviderOptions } from "../../src/upstream/providers/create-provider.ts";
+import type { Provider } from "../../src/upstream/providers/provider.ts";
 
 /** A provider of DeepSeek's kind whose times are long and whose breaker opens at the second failure. */
 export function testProvider(name: string, changes: Partial<ProviderOptions> = {}): Provider {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseConfig } from "../../src/config/load.ts";
 import { createLogger } from "../../src/events/logger.ts";
 import type { Clock } from "../../src/lib/clock.ts";
-import { createProcessTable } from "../../src/lib/lock-owner.ts";
+import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
 import { buildServer, type Server } from "../../src/server.ts";
 import { createServices, type Services } from "../../src/services.ts";
 

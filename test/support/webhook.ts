@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, onTestFinished } from "vitest";
-import { createWebhook, type Webhook, type WebhookOptions } from "../../src/events/webhook.ts";
+import { createWebhook, type Webhook, type WebhookOptions } from "../../src/events/webhook/webhook.ts";
 import { createCapturedLog } from "./captured-log.ts";
 import { eventually } from "./eventually.ts";
 import { createManualClock } from "./manual-clock.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { hasValue } from "../../src/upstream/answer-facts.ts";
+import { hasValue } from "../../src/upstream/answers/answer-facts.ts";
 
 const finish = (json: string) => hasValue(json, '"finish', '_reason"');
 

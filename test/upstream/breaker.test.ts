@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Breaker, refused } from "../../src/upstream/breaker.ts";
+import { Breaker, refused } from "../../src/upstream/providers/breaker.ts";
 
 const rule = { failures: 3, windowMs: 100, openMs: 50 };
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { dialects } from "../../src/upstream/dialects.ts";
+import { dialects } from "../../src/upstream/providers/dialects.ts";
 import { UpstreamFault, type FaultKind } from "../../src/upstream/faults.ts";
 
 type Row = readonly [status: number, code: string, kind: FaultKind, message?: string];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { createReader } from "../../src/upstream/create-reader.ts";
-import { dialects } from "../../src/upstream/dialects.ts";
-import type { Provider } from "../../src/upstream/provider.ts";
+import { createReader } from "../../src/upstream/answers/create-reader.ts";
+import { dialects } from "../../src/upstream/providers/dialects.ts";
+import type { Provider } from "../../src/upstream/providers/provider.ts";
 import {
   messageDelta,
   messageEvent,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { latenciesOf, ProviderStats } from "../../src/upstream/provider-stats.ts";
-import { RetryBudget } from "../../src/upstream/retry-budget.ts";
+import { latenciesOf, ProviderStats } from "../../src/upstream/providers/provider-stats.ts";
+import { RetryBudget } from "../../src/upstream/providers/retry-budget.ts";
 
 describe("a provider's figures", () => {
   it("are empty before the first answer", () => {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createReader } from "../../src/upstream/create-reader.ts";
-import type { Provider } from "../../src/upstream/provider.ts";
+import { createReader } from "../../src/upstream/answers/create-reader.ts";
+import type { Provider } from "../../src/upstream/providers/provider.ts";
 
 /*
  * Events that differ in one text alone from events without facts are not looked into. So whatever is mixed in among

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { createReader } from "../../src/upstream/create-reader.ts";
-import type { Provider } from "../../src/upstream/provider.ts";
-import type { AnswerSink } from "../../src/upstream/reader.ts";
+import { createReader } from "../../src/upstream/answers/create-reader.ts";
+import type { Provider } from "../../src/upstream/providers/provider.ts";
+import type { AnswerSink } from "../../src/upstream/answers/reader.ts";
 
 const usage = { prompt_tokens: 12, completion_tokens: 34, prompt_cache_hit_tokens: 5 };
 const expected = { input: 12, output: 34, cached: 5, reasoning: 0 };

@@ -2,8 +2,8 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { ProviderOperations } from "../../admin/provider-operations.ts";
-import type { ProviderView } from "../../upstream/provider-admin.ts";
-import type { Latencies } from "../../upstream/provider-stats.ts";
+import type { ProviderView } from "../../upstream/providers/provider-admin.ts";
+import type { Latencies } from "../../upstream/providers/provider-stats.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, isoTime } from "./admin-request.ts";
 

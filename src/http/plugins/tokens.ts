@@ -1,8 +1,8 @@
 import fastifyJwt from "@fastify/jwt";
 import type { FastifyInstance } from "fastify";
 import type { Account } from "../../accounts/account-schema.ts";
-import { checkClaims, newClaims, type AccessClaims, type IssuedToken } from "../../accounts/claims.ts";
-import type { TokenKeys } from "../../accounts/token-keys.ts";
+import { checkClaims, newClaims, type AccessClaims, type IssuedToken } from "../../accounts/sessions/claims.ts";
+import type { TokenKeys } from "../../accounts/sessions/token-keys.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 

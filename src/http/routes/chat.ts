@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { z } from "zod";
-import type { ApiKey } from "../../accounts/api-key.ts";
+import type { ApiKey } from "../../accounts/keys/api-key.ts";
 import type { ApiShape } from "../../chat/api-shape.ts";
 import { Client } from "../../chat/client.ts";
 import type { Chat } from "../../chat/handle-chat.ts";
@@ -10,7 +10,7 @@ import { embeddings } from "../../chat/shapes/embeddings.ts";
 import { messages } from "../../chat/shapes/messages.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { ReaderTimes } from "../../upstream/provider.ts";
+import type { ReaderTimes } from "../../upstream/providers/provider.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import * as schemas from "../schemas/chat.ts";

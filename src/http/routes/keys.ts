@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { apiKeyTerms } from "../../accounts/api-key.ts";
-import type { ApiKeys } from "../../accounts/api-keys.ts";
+import { apiKeyTerms } from "../../accounts/keys/api-key.ts";
+import type { ApiKeys } from "../../accounts/keys/api-keys.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { ModelList } from "../../upstream/model-list.ts";
+import type { ModelList } from "../../upstream/providers/model-list.ts";
 import { modelList } from "../schemas/chat.ts";
 
 /** GET /models and /v1/models: chat apps ask for either. */

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { PasswordChange } from "../../accounts/change-password.ts";
-import type { TokenPair } from "../../accounts/token-pairs.ts";
+import type { PasswordChange } from "../../accounts/login/change-password.ts";
+import type { TokenPair } from "../../accounts/sessions/token-pairs.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest, originOfRequest } from "../plugins/access.ts";
 import { tokenAnswer, toTokenAnswer } from "../schemas/auth.ts";

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { Sessions } from "../../accounts/sessions.ts";
-import type { TokenPairs } from "../../accounts/token-pairs.ts";
+import type { Sessions } from "../../accounts/sessions/sessions.ts";
+import type { TokenPairs } from "../../accounts/sessions/token-pairs.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";

@@ -5,7 +5,7 @@ import type { z } from "zod";
 import { AppError } from "../../errors.ts";
 import { daysBetween, shiftDate } from "../../lib/dates.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
-import { sumUsage, type UsageLine } from "../../quota/usage-sums.ts";
+import { sumUsage, type UsageLine } from "../../quota/usage/usage-sums.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { myUsageQuery, toUsageCsv, toUsageRow, usageAnswer, usageHead, usageQuery } from "../schemas/usage.ts";

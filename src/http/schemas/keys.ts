@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { apiKeyTerms, type ApiKey } from "../../accounts/api-key.ts";
+import { apiKeyTerms, type ApiKey } from "../../accounts/keys/api-key.ts";
 
 /** An API key, but for the key itself. */
 export const keyAnswer = z.object({

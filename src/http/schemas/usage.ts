@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { csvLine } from "../../lib/csv.ts";
 import { formatNano } from "../../lib/money.ts";
-import { usageOutcomes } from "../../quota/usage-row.ts";
-import { usageKeys, type UsageBy, type UsageLine } from "../../quota/usage-sums.ts";
+import { usageOutcomes } from "../../quota/usage/usage-row.ts";
+import { usageKeys, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
 
 const span = {
   from: z.iso.date().optional().describe("First day, in the quota's time zone. Default: 29 days before `to`."),

@@ -1,0 +1,98 @@
+import type { GrantConfig, LimitConfig } from "../../config/schema.ts";
+import type { Account, AccountFields, Metadata, Role } from "../account-schema.ts";
+import type { TomlChanges } from "./toml-edit.ts";
+
+/** A new account. The name is checked by the store. */
+export interface NewAccount {
+  readonly username: string;
+  readonly password: string;
+  readonly quota_tier: string;
+  readonly limits?: readonly LimitConfig[] | undefined;
+  readonly grants?: readonly GrantConfig[] | undefined;
+  readonly roles?: readonly Role[] | undefined;
+  readonly is_active?: boolean | undefined;
+  readonly active_from?: Date | undefined;
+  readonly expires_at?: Date | undefined;
+  readonly banned_until?: Date | undefined;
+  readonly ban_reason?: string | undefined;
+  readonly must_change_password?: boolean | undefined;
+  readonly max_parallel?: number | undefined;
+  readonly metadata?: Metadata | undefined;
+}
+
+/** What to change; what is absent stays. null removes a key, so that its default holds. */
+export interface AccountPatch {
+  readonly password?: string | undefined;
+  readonly quota_tier?: string | undefined;
+  readonly limits?: readonly LimitConfig[] | null | undefined;
+  readonly grants?: readonly GrantConfig[] | null | undefined;
+  readonly roles?: readonly Role[] | null | undefined;
+  readonly max_parallel?: number | null | undefined;
+  readonly is_active?: boolean | null | undefined;
+  readonly active_from?: Date | null | undefined;
+  readonly expires_at?: Date | null | undefined;
+  readonly banned_until?: Date | null | undefined;
+  readonly ban_reason?: string | null | undefined;
+  readonly must_change_password?: boolean | null | undefined;
+  readonly metadata?: Metadata | null | undefined;
+}
+
+/**
+ * The version that ends all tokens of the previous one. It follows the clock, in ms, so that a file that was removed
+ * and made again, or brought back from a backup, doesn't revive tokens of its former life.
+ *
+ * @param now ms since the epoch
+ */
+export function nextTokenVersion(previous: number, now: number): number {
+  return Math.max(previous + 1, Math.floor(now));
+}
+
+/**
+ * The file's keys that a patch changes.
+ *
+ * @param passwordHash the hash of the patch's password, where it has one
+ */
+export function changesOfPatch(
+  account: Account,
+  patch: AccountPatch,
+  passwordHash: string | undefined,
+  now: number,
+): TomlChanges {
+  const { password, ...fields } = patch;
+  const endsSessions = password !== undefined || (patch.is_active === false && account.is_active);
+  return {
+    ...withoutNulls(fields),
+    ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
+    ...(endsSessions ? { token_version: nextTokenVersion(account.token_version, now) } : {}),
+  };
+}
+
+/** The fields that are given, null turned into what removes a key. */
+function withoutNulls(fields: Readonly<Record<string, unknown>>): TomlChanges {
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given.map(([key, value]) => [key, value ?? undefined]));
+}
+
+/**
+ * What the proxy itself has to write into a file that somebody has edited: the hash in place of a plaintext password,
+ * and a higher token version where the edit should end sessions. Empty where there is nothing to do.
+ *
+ * @param previous the account before the edit; undefined where it is new or at start
+ */
+export async function changesDue(
+  fields: AccountFields,
+  previous: Account | undefined,
+  hashPassword: (password: string) => Promise<string>,
+  now: number,
+): Promise<TomlChanges> {
+  const version = nextTokenVersion(Math.max(fields.token_version, previous?.token_version ?? 0), now);
+  if (fields.password !== undefined) {
+    return { password_hash: await hashPassword(fields.password), password: undefined, token_version: version };
+  }
+  if (previous === undefined || fields.token_version > previous.token_version) return {};
+  const endsSessions =
+    fields.token_version < previous.token_version ||
+    fields.password_hash !== previous.password_hash ||
+    (previous.is_active && !fields.is_active);
+  return endsSessions ? { token_version: version } : {};
+}

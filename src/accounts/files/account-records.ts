@@ -1,0 +1,94 @@
+import type { Log } from "../../lib/log.ts";
+import type { Account } from "../account-schema.ts";
+import { AccountTextError } from "./account-text.ts";
+
+/** A user file that is not in force as it stands. */
+export interface AccountProblem {
+  /** Its name in the users folder. */
+  readonly file: string;
+  /** Holds no values of the file. */
+  readonly reason: string;
+  /** Counted from 1, where known. */
+  readonly line?: number | undefined;
+}
+
+/** Told of an account that is new or changed; undefined where it is gone. Must not throw. */
+export type AccountListener = (name: string, account: Account | undefined) => void;
+
+/** An account, and the text of the file that it was read from. */
+interface AccountRecord {
+  readonly account: Account;
+  readonly text: string;
+  /** undefined where we wrote the file ourselves and have not looked at it since. */
+  readonly stamp: string | undefined;
+}
+
+/** What is in force, what is wrong, and who wants to know. */
+export interface AccountRecords {
+  get(name: string): AccountRecord | undefined;
+  list(): readonly Account[];
+  /** The names of all accounts, in order; sorted anew only where one has come or gone. */
+  names(): readonly string[];
+  problems(): readonly AccountProblem[];
+  hasProblem(file: string): boolean;
+  /** The state of the file that was looked at last. */
+  stampOf(name: string): string | undefined;
+  /** Names of all files seen, good and bad. */
+  files(): readonly string[];
+  /** Puts an account in force and ends its file's problem. */
+  put(record: AccountRecord): void;
+  /** Forgets an account and its file's problem. */
+  drop(name: string): void;
+  /** Notes what is wrong with a file, and logs it unless it is known. An account in force stays so. */
+  report(file: string, error: unknown, stamp: string | undefined): void;
+  onChange(listener: AccountListener): () => void;
+}
+
+/** Makes an empty set of records. */
+export function createAccountRecords(log: Log): AccountRecords {
+  const records = new Map<string, AccountRecord>();
+  const problems = new Map<string, { readonly problem: AccountProblem; readonly stamp: string | undefined }>();
+  const listeners = new Set<AccountListener>();
+  let names: readonly string[] | undefined;
+
+  const tell = (name: string, account: Account | undefined) => {
+    for (const listener of listeners) listener(name, account);
+  };
+
+  return {
+    get: (name) => records.get(name),
+    list: () => [...records.values()].map(({ account }) => account),
+    names: () => (names ??= [...records.keys()].sort()),
+    problems: () => [...problems.values()].map(({ problem }) => problem),
+    hasProblem: (file) => problems.has(file),
+    stampOf: (name) => (problems.get(`${name}.toml`) ?? records.get(name))?.stamp,
+    files: () => [...new Set([...[...records.keys()].map((name) => `${name}.toml`), ...problems.keys()])],
+    put: (record) => {
+      const name = record.account.username;
+      const isNews = records.get(name)?.text !== record.text || problems.has(`${name}.toml`);
+      problems.delete(`${name}.toml`);
+      if (!records.has(name)) names = undefined;
+      records.set(name, record);
+      if (isNews) tell(name, record.account);
+    },
+    drop: (name) => {
+      problems.delete(`${name}.toml`);
+      if (!records.delete(name)) return;
+      names = undefined;
+      log.info({ user: name }, "account removed: its file is gone");
+      tell(name, undefined);
+    },
+    report: (file, error, stamp) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      const line = error instanceof AccountTextError ? error.line : undefined;
+      const isNews = problems.get(file)?.problem.reason !== reason;
+      problems.set(file, { problem: { file, reason, line }, stamp });
+      if (isNews)
+        log.error({ file, reason, line }, "user file not in force; an account loaded earlier stays as it was");
+    },
+    onChange: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}

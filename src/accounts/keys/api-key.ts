@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { limitsSchema, type LimitConfig } from "../../config/schema.ts";
+import { globMatcher } from "../../lib/globs.ts";
+import { createIpList } from "../../lib/ip-list.ts";
+
+const digest = z.string().length(43);
+
+/** What the owner decides about a key. The schema of a request's body, and part of the file's. */
+export const apiKeyTerms = {
+  name: z
+    .string()
+    .trim()
+    .regex(/^\P{C}{1,64}$/u, "expected 1 to 64 characters")
+    .describe("To know it by in the list."),
+  models: z
+    .array(z.string().min(1).max(200))
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Models that may be asked for, as the client names them; globs such as "deepseek-*". Absent: all.'),
+  addresses: z
+    .array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]))
+    .min(1)
+    .max(100)
+    .optional()
+    .describe("Addresses and networks that it may be used from. Absent: all."),
+  limits: limitsSchema.optional().describe("Limits of this key, within those of the user."),
+};
+
+const row = z.strictObject({
+  id: z.string().min(1).max(64),
+  ...apiKeyTerms,
+  hash: digest,
+  signing_salt: digest.optional(),
+  created_at: z.date(),
+  expires_at: z.date().optional(),
+  last_used_at: z.date().optional(),
+});
+
+/** What users/NAME.keys.toml holds. */
+export const apiKeysFile = z.strictObject({ keys: z.array(row).default([]) });
+
+/** A key as it stands in the file. */
+export type ApiKeyRow = Readonly<z.output<typeof row>>;
+
+/** A key as the rest of the proxy sees it: nothing secret. Times in ms since the epoch. */
+export interface ApiKey {
+  readonly id: string;
+  readonly user: string;
+  readonly name: string;
+  readonly createdAt: number;
+  readonly expiresAt: number | null;
+  /** null: all models. */
+  readonly models: readonly string[] | null;
+  /** null: all addresses. */
+  readonly addresses: readonly string[] | null;
+  /** Within the user's own; empty: no others. */
+  readonly limits: readonly LimitConfig[];
+  /** Whether its requests must be signed. */
+  readonly signed: boolean;
+  /** @param model as the client names it */
+  allowsModel(model: string): boolean;
+  allowsAddress(ip: string): boolean;
+}
+
+/** Makes the key of a row. */
+export function toApiKey(user: string, row: ApiKeyRow): ApiKey {
+  const models = row.models?.map(globMatcher);
+  const addresses = row.addresses === undefined ? undefined : createIpList(row.addresses);
+  return {
+    id: row.id,
+    user,
+    name: row.name,
+    createdAt: row.created_at.getTime(),
+    expiresAt: row.expires_at?.getTime() ?? null,
+    models: row.models ?? null,
+    addresses: row.addresses ?? null,
+    limits: row.limits ?? [],
+    signed: row.signing_salt !== undefined,
+    allowsModel: (model) => models?.some((matches) => matches(model)) ?? true,
+    allowsAddress: (ip) => addresses?.has(ip) ?? true,
+  };
+}

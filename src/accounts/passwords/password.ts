@@ -1,0 +1,92 @@
+import argon2 from "argon2";
+import { randomBytes } from "node:crypto";
+import { AppError } from "../../errors.ts";
+import { Semaphore } from "../../lib/semaphore.ts";
+import { checkPasswordLength, maxPasswordBytes } from "./new-password.ts";
+
+/** memoryCost in KiB. OWASP's first choice for argon2id; about 19 ms of one core. */
+const parameters = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
+
+/** The slow part, replaceable so that tests can count it. */
+export interface Hasher {
+  hash(password: string): Promise<string>;
+  verify(hash: string, password: string): Promise<boolean>;
+}
+
+/** Hashes and checks passwords, a few at a time. */
+export interface Passwords {
+  /**
+   * Hashes a new password. Waits its turn however long the queue is: only operators and the start-up come here.
+   *
+   * @throws AppError `invalid_request` (param "password") unless it has 8 to 1024 bytes
+   */
+  hash(password: string): Promise<string>;
+  /**
+   * Whether the password has this hash. Without a hash (unknown user) it does the same work and says no.
+   *
+   * @throws AppError `login_busy` where too many are waiting already
+   */
+  verify(hash: string | undefined, password: string): Promise<boolean>;
+  /** Whether the hash was made with less work than is asked for today. */
+  needsRehash(hash: string): boolean;
+  /** Checks and hashes that wait for their turn now. */
+  waiting(): number;
+}
+
+/** Limits of createPasswords. */
+export interface PasswordsOptions {
+  /** argon2 runs at once. Each takes a thread of libuv's pool of four, which the journal's syncs need too. */
+  readonly maxHashes: number;
+  /** Checks that may wait for their turn; one more gets `login_busy`. */
+  readonly maxWaiting: number;
+  readonly hasher?: Hasher;
+}
+
+const argon2id: Hasher = {
+  hash: (password) => argon2.hash(password, parameters),
+  verify: (hash, password) => argon2.verify(hash, password),
+};
+
+/** Makes the one place where passwords are hashed. Hashes once itself, for the users that don't exist. */
+export async function createPasswords(options: PasswordsOptions): Promise<Passwords> {
+  const hasher = options.hasher ?? argon2id;
+  const places = new Semaphore(options.maxHashes);
+  const dummyHash = await hasher.hash(randomBytes(32).toString("base64"));
+
+  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (!places.tryTake()) {
+      await new Promise<void>((resolve) => {
+        places.join(resolve);
+      });
+    }
+    try {
+      return await work();
+    } finally {
+      places.release();
+    }
+  }
+
+  return {
+    hash: async (password) => {
+      checkPasswordLength(password, "password");
+      return inTurn(() => hasher.hash(password));
+    },
+    verify: async (hash, password) => {
+      // No password that long was ever set, so nothing is given away by answering at once.
+      if (Buffer.byteLength(password) > maxPasswordBytes) return false;
+      if (places.held >= options.maxHashes && places.waiting >= options.maxWaiting) {
+        throw new AppError("login_busy", { retryAfterSeconds: 1 });
+      }
+      const right = await inTurn(() => hasher.verify(hash ?? dummyHash, password));
+      return hash !== undefined && right;
+    },
+    needsRehash: (hash) => workOf(hash) < parameters.memoryCost * parameters.timeCost,
+    waiting: () => places.waiting,
+  };
+}
+
+/** Memory times passes: one number, so that a hash stronger in one and weaker in the other isn't weakened. */
+function workOf(hash: string): number {
+  const [, memory, passes] = /\$m=(\d+),t=(\d+),/.exec(hash) ?? [];
+  return Number(memory ?? 0) * Number(passes ?? 0);
+}

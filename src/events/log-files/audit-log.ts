@@ -1,0 +1,61 @@
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { openAppendFile } from "../../lib/files/append-file.ts";
+import { fileErrorCode } from "../../lib/files/file-ops.ts";
+import { giveToFolderOwner } from "../../lib/files/folder-owner.ts";
+import { auditFolder, behaviourFileName } from "./behaviour-files.ts";
+import { behaviourLine } from "./behaviour-line.ts";
+import { eventFacts } from "../event-facts.ts";
+import type { AdminChanged } from "../types.ts";
+
+/** Who has changed what for others: LOGS/audit/YYYY-MM-DD.jsonl, in the form of the behaviour logs. */
+export interface AuditLog {
+  /** Appends one line; it is on disk when this resolves. Rejects with Node's error. */
+  append(event: AdminChanged): Promise<void>;
+  /** Code of the failure of the last append; null where it went well. For /healthz. */
+  health(): { readonly lastError: string | null };
+}
+
+/**
+ * Such changes are few and each one matters: a line is written through at once, and the file closed again. So the
+ * server and the command line can write to the same file.
+ *
+ * @param options `dayOf`: the local day of a time in ms, YYYY-MM-DD
+ */
+export function createAuditLog(options: {
+  readonly logsDir: string;
+  readonly dayOf: (at: number) => string;
+}): AuditLog {
+  const { logsDir, dayOf } = options;
+  const folder = auditFolder(logsDir);
+  let lastError: string | null = null;
+
+  async function write(event: AdminChanged): Promise<void> {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const name = path.join(folder, behaviourFileName(dayOf(event.at), 0));
+    const file = await openAppendFile(name);
+    try {
+      // A command may have been run by root: the server must be able to go on in the file.
+      await giveToFolderOwner(folder);
+      await giveToFolderOwner(name);
+      const line = behaviourLine(JSON.stringify(eventFacts(event)), new Date(event.at).toISOString());
+      await file.append(Buffer.from(line));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  return {
+    async append(event) {
+      try {
+        await write(event);
+        lastError = null;
+      } catch (error) {
+        lastError = fileErrorCode(error) ?? "unknown";
+        throw error;
+      }
+    },
+    health: () => ({ lastError }),
+  };
+}

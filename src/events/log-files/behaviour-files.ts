@@ -1,0 +1,68 @@
+import { readdir, unlink } from "node:fs/promises";
+import path from "node:path";
+import { fileErrorCode } from "../../lib/files/file-ops.ts";
+import { isBehaviourFolder } from "./behaviour-line.ts";
+
+const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl$/;
+
+/** Where the files of the audit log are. */
+export function auditFolder(logsDir: string): string {
+  return path.join(logsDir, "audit");
+}
+
+/** `2026-11-22.jsonl`, and when that is full `2026-11-22.1.jsonl` and so on. */
+export function behaviourFileName(day: string, part: number): string {
+  return part === 0 ? `${day}.jsonl` : `${day}.${part}.jsonl`;
+}
+
+/** The part of a day's log that was written last; 0 where there is none yet. The folder must be there. */
+export async function lastPart(folder: string, day: string): Promise<number> {
+  let last = 0;
+  for (const name of await readdir(folder)) {
+    const file = parseFileName(name);
+    if (file?.day === day) last = Math.max(last, file.part);
+  }
+  return last;
+}
+
+/**
+ * Removes the files of days before `firstDay` from the folders under `usersDir`. Touches nothing whose name is not
+ * ours, and follows no symlinks. Returns how many files went; throws the first error after trying them all.
+ */
+export async function removeOldFiles(usersDir: string, firstDay: string): Promise<number> {
+  let removed = 0;
+  let failure: unknown;
+  for (const folder of await readdir(usersDir, { withFileTypes: true })) {
+    if (!folder.isDirectory() || !isBehaviourFolder(folder.name)) continue;
+    try {
+      removed += await removeOldFilesFrom(path.join(usersDir, folder.name), firstDay);
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure as Error;
+  return removed;
+}
+
+/** The same for one folder, which need not be there. */
+export async function removeOldFilesFrom(folder: string, firstDay: string): Promise<number> {
+  let removed = 0;
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    if (fileErrorCode(error) === "ENOENT") return [];
+    throw error;
+  });
+  for (const entry of entries) {
+    const file = entry.isFile() ? parseFileName(entry.name) : null;
+    // ISO days sort as text.
+    if (file === null || file.day >= firstDay) continue;
+    await unlink(path.join(folder, entry.name));
+    removed += 1;
+  }
+  return removed;
+}
+
+function parseFileName(name: string): { readonly day: string; readonly part: number } | null {
+  const match = filePattern.exec(name);
+  const day = match?.[1];
+  return day === undefined ? null : { day, part: Number(match?.[2] ?? 0) };
+}

@@ -1,0 +1,211 @@
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import type { AppendFile } from "../../lib/files/append-file.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { createIsoTime } from "../../lib/iso-time.ts";
+import type { Log } from "../../lib/log.ts";
+import { auditFolder, removeOldFiles, removeOldFilesFrom } from "./behaviour-files.ts";
+import { behaviourFolder, behaviourLine } from "./behaviour-line.ts";
+import { type Batch, createBehaviourQueue, type DropReason } from "./behaviour-queue.ts";
+import { createBehaviourWriter } from "./behaviour-writer.ts";
+import type { Sink } from "../bus.ts";
+import { createEventText } from "../event-text.ts";
+import type { ProxyEvent } from "../types.ts";
+
+export interface BehaviourLogOptions {
+  /** The log folder; lines go to `users/NAME/YYYY-MM-DD.jsonl` under it. */
+  readonly logsDir: string;
+  /** How long a line may wait in memory, in ms. */
+  readonly flushMs: number;
+  /** Lines that may wait; more are dropped and counted. */
+  readonly maxQueued: number;
+  /** Size in bytes at which a day goes on in a new file. */
+  readonly maxFileBytes: number;
+  readonly keepDays: number;
+  /** The same for the audit log, whose old files go when these do. */
+  readonly auditKeepDays: number;
+  /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called once a minute of event time at the most. */
+  readonly dayOf: (at: number) => string;
+  /** As createEventText makes it; the other sinks that write events down share it. */
+  readonly textOf?: (event: ProxyEvent) => string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** For tests of a failing disk. */
+  readonly openFile?: (path: string) => Promise<AppendFile>;
+}
+
+/** How the behaviour log fares, for /healthz and metrics. */
+interface BehaviourLogHealth {
+  /** False once closed, or where one round of writing has been going on for half a minute. */
+  readonly alive: boolean;
+  /** Code or message of the last failure; null since all files are written again. */
+  readonly lastError: string | null;
+  readonly queued: number;
+  readonly dropped: Readonly<Record<DropReason, number>>;
+}
+
+export interface BehaviourLog {
+  readonly sink: Sink;
+  /** Writes what waits, but for files that failed a moment ago. Never rejects. */
+  flush(): Promise<void>;
+  health(): BehaviourLogHealth;
+  /** Writes everything, gives up on what cannot be written, closes the files. Later events are dropped. */
+  close(): Promise<void>;
+}
+
+const dayMs = 86_400_000;
+/** A batch of this size is written at once. */
+const flushLength = 64 << 10;
+const reportEveryMs = 10_000;
+const stuckAfterMs = 30_000;
+const firstRetryMs = 500;
+const maxRetryMs = 60_000;
+
+/**
+ * Records what each user did. Lines wait in memory and one loop writes them, file by file, so requests never wait for
+ * the disk. A file that fails keeps its lines and is tried again, ever more rarely, while the others go on; an error in
+ * the middle of a write may repeat a line, never lose one. Lost are only the lines that `dropped` counts.
+ */
+export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
+  const { clock, log, flushMs, keepDays, auditKeepDays, textOf = createEventText() } = options;
+  const usersDir = path.join(options.logsDir, "users");
+  const queue = createBehaviourQueue(options.maxQueued);
+  const writer = createBehaviourWriter({ ...options, usersDir });
+  const isoTime = createIsoTime();
+  const dayOf = cachedByMinute(options.dayOf);
+  let flushTimer: NodeJS.Timeout | undefined;
+  let round: Promise<void> | undefined;
+  let roundSince = Infinity;
+  let lastError: string | null = null;
+  let reported = 0;
+  let reportedAt = -Infinity;
+  let closed = false;
+
+  function sink(event: Parameters<Sink>[0]): void {
+    const folder = behaviourFolder(event);
+    if (folder === null) return;
+    if (closed) {
+      queue.drop("closed");
+      return;
+    }
+    const batch = queue.push(folder, dayOf(event.at), behaviourLine(textOf(event), isoTime(event.at)));
+    if (batch !== null && batch.length >= flushLength && batch.failures === 0) void flush();
+    else flushSoon();
+  }
+
+  function flushSoon(): void {
+    if (flushTimer !== undefined || round !== undefined || closed) return;
+    flushTimer = setTimeout(() => void flush(), flushMs);
+    flushTimer.unref();
+  }
+
+  function flush(): Promise<void> {
+    clearTimeout(flushTimer);
+    flushTimer = undefined;
+    round ??= writeAll(false).finally(() => {
+      round = undefined;
+      if (queue.size > 0) flushSoon();
+    });
+    return round;
+  }
+
+  async function writeAll(evenFailing: boolean): Promise<void> {
+    roundSince = clock.monotonic();
+    let failing = false;
+    for (const batch of queue.batches()) {
+      if (evenFailing || clock.monotonic() >= batch.retryAt) await writeBatch(batch);
+      failing ||= batch.failures > 0;
+    }
+    if (!failing) lastError = null;
+    roundSince = Infinity;
+    reportDrops(reportEveryMs);
+  }
+
+  async function writeBatch(batch: Batch): Promise<void> {
+    const lines = queue.take(batch);
+    const total = lines.length;
+    try {
+      await writer.write(batch.folder, batch.day, lines);
+      batch.failures = 0;
+    } catch (error) {
+      noteFailure(batch, error);
+    }
+    queue.done(batch, total - lines.length, lines);
+  }
+
+  function noteFailure(batch: Batch, err: unknown): void {
+    batch.failures += 1;
+    batch.retryAt = clock.monotonic() + Math.min(firstRetryMs * 2 ** (batch.failures - 1), maxRetryMs);
+    lastError = shortError(err);
+    if (batch.failures === 1) log.error({ err, folder: batch.folder }, "the behaviour log cannot be written; retrying");
+  }
+
+  function reportDrops(atMostEveryMs: number): void {
+    const dropped = queue.dropped();
+    const total = dropped.queue_full + dropped.io_error + dropped.closed;
+    const now = clock.monotonic();
+    if (total === reported || now - reportedAt < atMostEveryMs) return;
+    reported = total;
+    reportedAt = now;
+    log.warn({ dropped_so_far: dropped }, "the behaviour log dropped lines");
+  }
+
+  async function sweep(): Promise<void> {
+    try {
+      await mkdir(usersDir, { recursive: true, mode: 0o700 });
+      const firstDay = (days: number): string => options.dayOf(clock.now() - days * dayMs);
+      const removed = await removeOldFiles(usersDir, firstDay(keepDays));
+      const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(auditKeepDays));
+      if (removed + audits > 0) log.info({ removed, audits }, "old behaviour and audit logs removed");
+    } catch (err) {
+      log.warn({ err }, "old behaviour or audit logs cannot be removed");
+    }
+  }
+
+  let sweeping = sweep();
+  const sweepTimer = setInterval(() => {
+    sweeping = sweeping.then(sweep);
+  }, dayMs);
+  sweepTimer.unref();
+
+  return {
+    sink,
+    flush,
+    health: () => ({
+      alive: !closed && clock.monotonic() - roundSince < stuckAfterMs,
+      lastError,
+      queued: queue.size,
+      dropped: queue.dropped(),
+    }),
+    async close() {
+      if (closed) return;
+      closed = true;
+      clearTimeout(flushTimer);
+      clearInterval(sweepTimer);
+      await round;
+      await writeAll(true);
+      queue.dropEverything("io_error");
+      reportDrops(0);
+      await Promise.all([writer.close(), sweeping]);
+    },
+  };
+}
+
+/** Turning a time into a day of a time zone is slow, and every zone changes its day on a whole minute. */
+function cachedByMinute(dayOf: (at: number) => string): (at: number) => string {
+  let minute = NaN;
+  let day = "";
+  return (at) => {
+    const minuteOfAt = Math.floor(at / 60_000);
+    if (minuteOfAt !== minute) {
+      day = dayOf(at);
+      minute = minuteOfAt;
+    }
+    return day;
+  };
+}
+
+function shortError(error: unknown): string {
+  if (!(error instanceof Error)) return "unknown";
+  return "code" in error && typeof error.code === "string" ? error.code : error.message;
+}

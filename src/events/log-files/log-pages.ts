@@ -1,0 +1,142 @@
+import { constants } from "node:fs";
+import { type FileHandle, open, readdir } from "node:fs/promises";
+import path from "node:path";
+import { fileErrorCode } from "../../lib/files/file-ops.ts";
+import { findEndOfLinesUpTo, readLinesBefore } from "../../lib/journal/line-blocks.ts";
+import { type BehaviourPosition, decodeCursor, encodeCursor } from "./behaviour-cursor.ts";
+import { behaviourFileName } from "./behaviour-files.ts";
+import { type BehaviourEvent, type BehaviourFilter, collectEvents, disorderMs, timeOfLine } from "./behaviour-scan.ts";
+
+/** Which part of a log is asked for. */
+export interface PageQuery extends BehaviourFilter {
+  /** `nextCursor` of the page before; give the same filters with it. */
+  readonly cursor?: string | undefined;
+  /** Events on a page, 1 to 1000. */
+  readonly limit: number;
+}
+
+export interface LogPage {
+  /** The newest first. */
+  readonly events: readonly BehaviourEvent[];
+  /**
+   * Where to go on; null at the end. A page may have fewer events than its limit, even none, and yet a cursor: there
+   * is a bound on what is read for one page.
+   */
+  readonly nextCursor: string | null;
+}
+
+interface LogFile {
+  readonly day: string;
+  readonly part: number;
+}
+
+const maxLimit = 1000;
+const hourMs = 3_600_000;
+
+/**
+ * Reads a page of the logs in a folder, which another part writes, from their ends backwards: so the newest events cost
+ * the same however long a log is. Where `to` is given it is searched for by halving: times in a file rise, but for
+ * `disorderMs`.
+ *
+ * @param owner whose log it is: its cursors are good for no other's
+ * @param maxScanBytes bytes that are read for the page at the most, and a block more
+ * @throws AppError `invalid_request` for a cursor that is none of this log
+ */
+export async function readLogPage(
+  folder: string,
+  owner: string,
+  { cursor, limit, ...filter }: PageQuery,
+  maxScanBytes = 4 << 20,
+): Promise<LogPage> {
+  const from = cursor === undefined ? null : decodeCursor(owner, cursor);
+  const scan = createScan(filter, Math.min(Math.max(limit, 1), maxLimit), maxScanBytes);
+  for (const file of await listFiles(folder, filter, from)) {
+    const isFirst = from?.day === file.day && from.part === file.part;
+    const stop = await withFile(path.join(folder, behaviourFileName(file.day, file.part)), (handle) =>
+      scan.read(handle, isFirst ? from.offset : null),
+    );
+    if (stop === "older") break;
+    if (stop !== null) return { events: scan.events, nextCursor: encodeCursor(owner, { ...file, offset: stop }) };
+  }
+  return { events: scan.events, nextCursor: null };
+}
+
+/** What one page has come to, file by file. */
+function createScan(filter: BehaviourFilter, limit: number, maxBytes: number) {
+  const events: BehaviourEvent[] = [];
+  let bytesLeft = maxBytes;
+
+  return {
+    events,
+    /**
+     * Reads a file backwards, from an offset or from where the filter's times end. Returns the offset at which the
+     * page is over, "older" where no older file can have anything, null at the beginning of the file.
+     */
+    async read(file: FileHandle, offset: number | null): Promise<number | "older" | null> {
+      const { size } = await file.stat();
+      let end = Math.min(offset ?? size, size);
+      if (filter.to !== undefined && offset === null) {
+        end = await findEndOfLinesUpTo(file, size, filter.to + disorderMs, timeOfLine);
+      }
+      while (end > 0) {
+        if (bytesLeft <= 0) return end;
+        const block = await readLinesBefore(file, end);
+        bytesLeft -= end - block.start;
+        const stop = collectEvents(block, filter, events, limit);
+        if (stop !== null) return stop;
+        end = block.start;
+      }
+      return null;
+    },
+  };
+}
+
+/** The files that may hold what is asked for, the newest first. */
+async function listFiles(
+  folder: string,
+  { from = -Infinity, to = Infinity }: BehaviourFilter,
+  position: BehaviourPosition | null,
+): Promise<LogFile[]> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (fileErrorCode(error) === "ENOENT") return [];
+    throw error;
+  });
+  return names
+    .map(readName)
+    .filter((file) => file !== null)
+    .filter((file) => position === null || newestFirst(position, file) <= 0)
+    .filter(({ day }) => {
+      // A day of some time zone: it begins up to 14 hours before that day in UTC, and ends up to 12 hours after it.
+      const start = Date.parse(day);
+      return start - 14 * hourMs < to && start + 36 * hourMs >= from;
+    })
+    .sort(newestFirst);
+}
+
+function readName(name: string): LogFile | null {
+  const [day = "", part] = name.split(".", 2);
+  const file = { day, part: part === "jsonl" ? 0 : Number(part) };
+  const isOurs = /^\d{4}-\d{2}-\d{2}$/.test(day) && behaviourFileName(day, file.part) === name;
+  return isOurs ? file : null;
+}
+
+function newestFirst(a: LogFile, b: LogFile): number {
+  return a.day === b.day ? b.part - a.part : a.day < b.day ? 1 : -1;
+}
+
+/** Opens a file for the work and closes it; null where it has gone, or is a symlink. */
+async function withFile<T>(file: string, work: (handle: FileHandle) => Promise<T>): Promise<T | null> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    const code = fileErrorCode(error);
+    if (code === "ENOENT" || code === "ELOOP") return null;
+    throw error;
+  }
+  try {
+    return await work(handle);
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,52 @@
+import { isIP } from "node:net";
+import { Agent, request } from "undici";
+import { AddressRefusedError, createCheckedLookup, type Resolve } from "../../lib/checked-lookup.ts";
+import { isPublicAddress } from "../../lib/public-address.ts";
+
+/** Sends bodies to one URL. */
+export interface WebhookPost {
+  /**
+   * Sends once and returns the status. Follows no redirects, and reads no more of the answer than it must.
+   *
+   * @throws AddressRefusedError where the URL leads into a private network; whatever undici throws; the signal's reason
+   */
+  send(body: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface WebhookPostOptions {
+  readonly url: string;
+  /** Whether private addresses and this machine may be reached, and plain http used. */
+  readonly allowPrivate: boolean;
+  /** For tests of names. */
+  readonly resolve?: Resolve | undefined;
+}
+
+/** Bytes of an answer that are read to end it properly; the connection of a longer one is cut. */
+const maxAnswerBytes = 16 << 10;
+
+/** @throws Error for a URL that is not https where `allowPrivate` is false */
+export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookPostOptions): WebhookPost {
+  const url = new URL(text);
+  if (url.protocol !== "https:" && !allowPrivate) throw new Error("a webhook has to be https");
+  const isAllowed = (address: string): boolean => allowPrivate || isPublicAddress(address);
+  // URL has turned other notations of an address (2130706433, 0x7f.1) into the usual one.
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const agent = new Agent({
+    connect: { lookup: createCheckedLookup(isAllowed, resolve), timeout: 0 },
+    // The caller's signal keeps the time.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+
+  return {
+    async send(body, headers, signal) {
+      if (isIP(host) !== 0 && !isAllowed(host)) throw new AddressRefusedError(host);
+      // With a connection of its own, so that the address is looked up and checked each time.
+      const answer = await request(url, { dispatcher: agent, method: "POST", body, headers, signal, reset: true });
+      await answer.body.dump({ limit: maxAnswerBytes, signal }).catch(() => undefined);
+      return answer.statusCode;
+    },
+    close: () => agent.destroy(),
+  };
+}

@@ -1,0 +1,165 @@
+import type { Clock } from "../../lib/clock.ts";
+import { AddressRefusedError } from "../../lib/checked-lookup.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Sink } from "../bus.ts";
+import { eventFacts } from "../event-facts.ts";
+import { createWebhookPost, type WebhookPostOptions } from "./webhook-post.ts";
+import { webhookSignature } from "./webhook-signature.ts";
+
+export interface WebhookOptions extends WebhookPostOptions {
+  /** Signs the alerts. */
+  readonly secret: string;
+  /** Types of the events that are sent. */
+  readonly events: readonly string[];
+  /** How long one attempt may take, in ms. */
+  readonly timeoutMs: number;
+  readonly maxAttempts: number;
+  /** Alerts that may wait, with the one that is being sent. */
+  readonly maxQueued: number;
+  /** ms before the second attempt; doubles up to a minute. */
+  readonly firstRetryMs?: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly newId: () => string;
+  /** From 0 to 1. */
+  readonly random: () => number;
+}
+
+/** Why an alert was dropped: the queue was full; the receiver did not take it; the proxy ended. */
+type AlertDropReason = "queue_full" | "undelivered" | "closed";
+
+/** Sends alerts to a webhook. */
+export interface Webhook {
+  readonly sink: Sink;
+  /** For metrics. */
+  figures(): {
+    readonly queued: number;
+    readonly delivered: number;
+    readonly dropped: Readonly<Record<AlertDropReason, number>>;
+  };
+  /** Tries once more what waits, until the deadline in ms, and gives up on the rest. Later events are dropped. */
+  close(deadlineMs: number): Promise<void>;
+}
+
+/** What came of one attempt: an HTTP status, or a short reason where there was none. */
+interface Attempt {
+  readonly result: number | string;
+  readonly delivered: boolean;
+  /** Whether another attempt may go better. */
+  readonly retry: boolean;
+}
+
+const maxRetryMs = 60_000;
+/** Receivers that want the same again later. */
+const retryStatuses = new Set([408, 425, 429]);
+
+/**
+ * POSTs events of the chosen types as JSON, one after the other: `{id, at, event, ...facts}`. An alert that is sent
+ * again has the same `id`, and a signature of its own. The answers 2xx take an alert, 408, 425, 429 and 5xx ask for
+ * another attempt, all others refuse it for good, redirects among them: they could lead anywhere.
+ */
+export function createWebhook(options: WebhookOptions): Webhook {
+  const { secret, timeoutMs, maxAttempts, maxQueued, firstRetryMs = 1000, clock, log, newId, random } = options;
+  const wanted = new Set(options.events);
+  const post = createWebhookPost(options);
+  // Never the path or the query: many services put a secret there.
+  const host = new URL(options.url).host;
+  const queue: string[] = [];
+  const dropped: Record<AlertDropReason, number> = { queue_full: 0, undelivered: 0, closed: 0 };
+  let delivered = 0;
+  let running: Promise<void> | undefined;
+  let closing = false;
+  let expired = false;
+  /** Ends the attempt, or the pause, that is going on. */
+  let interrupt: () => void = () => undefined;
+
+  async function sendAll(): Promise<void> {
+    for (let body = queue[0]; body !== undefined && !expired; body = queue[0]) {
+      const { result, delivered: taken, retry } = await deliver(body);
+      queue.shift();
+      if (taken) delivered += 1;
+      else if (closing && retry) dropped.closed += 1;
+      else {
+        dropped.undelivered += 1;
+        log.error({ host, result, undelivered: dropped.undelivered }, "an alert could not be delivered");
+      }
+    }
+    dropped.closed += queue.splice(0).length;
+    running = undefined;
+  }
+
+  async function deliver(body: string): Promise<Attempt> {
+    for (let count = 1; ; count += 1) {
+      const attempt = await tryOnce(body);
+      if (!attempt.retry || count >= maxAttempts || closing) return attempt;
+      const waitMs = Math.min(firstRetryMs * 2 ** (count - 1), maxRetryMs);
+      // Half of it at random, so that many senders don't come back at the same time.
+      await pause(waitMs * (0.5 + random() / 2));
+    }
+  }
+
+  async function tryOnce(body: string): Promise<Attempt> {
+    const controller = new AbortController();
+    const timer = setTimeout(() => {
+      controller.abort(new Error("timeout"));
+    }, timeoutMs);
+    interrupt = () => {
+      if (expired) controller.abort(new Error("closed"));
+    };
+    try {
+      const headers = {
+        "content-type": "application/json",
+        "user-agent": "deepseek-proxy",
+        "x-signature": webhookSignature(secret, body, clock.now()),
+      };
+      const status = await post.send(body, headers, controller.signal);
+      const retry = status >= 500 || retryStatuses.has(status);
+      return { result: status, delivered: status >= 200 && status < 300, retry };
+    } catch (error) {
+      return { result: reasonOf(error), delivered: false, retry: !(error instanceof AddressRefusedError) };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  function pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      timer.unref();
+      interrupt = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  return {
+    sink(event) {
+      if (!wanted.has(event.type)) return;
+      if (closing || queue.length >= maxQueued) {
+        dropped[closing ? "closed" : "queue_full"] += 1;
+        return;
+      }
+      queue.push(JSON.stringify({ id: newId(), at: new Date(event.at).toISOString(), ...eventFacts(event) }));
+      running ??= sendAll();
+    },
+    figures: () => ({ queued: queue.length, delivered, dropped: { ...dropped } }),
+    async close(deadlineMs) {
+      closing = true;
+      interrupt();
+      const timer = setTimeout(() => {
+        expired = true;
+        interrupt();
+      }, deadlineMs);
+      await running;
+      clearTimeout(timer);
+      await post.close();
+    },
+  };
+}
+
+/** Short, and without anything that came from the receiver. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return "unknown";
+  return "code" in error && typeof error.code === "string" ? error.code : error.message;
+}

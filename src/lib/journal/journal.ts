@@ -1,0 +1,148 @@
+import { diskOps, type FileOps } from "../files/file-ops.ts";
+import { syncFolder } from "../files/atomic-file.ts";
+import { segmentPath, type JournalContent, type Segment } from "./journal-folder.ts";
+import { encodeRecord, maxRecordBytes } from "./journal-format.ts";
+import { createSegmentFile, JournalError, type SegmentFile } from "./journal-segment.ts";
+import { createGroupSync } from "./journal-sync.ts";
+
+/** An append-only file of numbered records, in segments. */
+export interface Journal {
+  /**
+   * Writes one record and returns its number. The kernel has it when this returns, so it outlives the process, but not
+   * a power loss. Throws JournalError, and then the record is not there: a half-written one has been cut away.
+   */
+  append(payload: string): number;
+  /** Resolves when record `seq` is on disk; rejects when that can't be told. Many callers share one sync. */
+  synced(seq: number): Promise<void>;
+  /** Number of the last record; one less than the first to come where there is none. */
+  lastSeq(): number;
+  /** Removes the files that hold nothing newer than record `seq`, oldest first; never the one being written. */
+  dropThrough(seq: number): Promise<void>;
+  /** What a power loss would take now. */
+  lag(): { readonly records: number; readonly bytes: number };
+  /** Why nothing can be appended any more until a restart; undefined while all is well. */
+  failure(): Error | undefined;
+  /** Syncs and closes. Rejects where the last records could not be synced. */
+  close(): Promise<void>;
+}
+
+/** How a journal is opened for writing. */
+export interface JournalOptions {
+  readonly folder: string;
+  /** What recoverJournal found there. */
+  readonly content: JournalContent;
+  /** The first record gets at least this number. */
+  readonly minimumSeq?: number;
+  /** Bytes at which a new file is begun. */
+  readonly segmentBytes: number;
+  /** How long a record may wait for its sync, in ms. */
+  readonly syncIntervalMs: number;
+  /** Told once, when a failure makes the journal useless until a restart. */
+  readonly onFailure?: (error: Error) => void;
+  readonly ops?: FileOps;
+}
+
+/**
+ * Opens a recovered journal for appending, by one process only. Old files are never written again: the first record
+ * begins a new one, and until then nothing is touched.
+ */
+export function openJournal(options: JournalOptions): Journal {
+  const { folder, content, minimumSeq = 1, segmentBytes, syncIntervalMs, onFailure, ops = diskOps } = options;
+  const buffer = Buffer.allocUnsafe(maxRecordBytes);
+  let seq = Math.max(content.nextSeq, minimumSeq) - 1;
+  let complete: readonly Segment[] = content.segments;
+  let current: SegmentFile | undefined;
+  /** Descriptors of complete files; a sync that runs may still use one, so they are closed after the next. */
+  const outgoing: number[] = [];
+  let folderChanged = false;
+  let failure: Error | undefined;
+  const group = createGroupSync({ sync, intervalMs: syncIntervalMs, syncedSeq: seq, onFailure: syncFailed });
+
+  async function sync(): Promise<void> {
+    const unused = outgoing.length;
+    const fd = current?.fd;
+    if (folderChanged) {
+      folderChanged = false;
+      await syncFolder(folder, ops);
+    }
+    if (fd !== undefined) await ops.fdatasync(fd);
+    for (const old of outgoing.splice(0, unused)) ops.closeSync(old);
+  }
+
+  function syncFailed(cause: unknown): JournalError {
+    return fail(new JournalError("the journal could not be synced", cause, true));
+  }
+
+  function fail(error: JournalError): JournalError {
+    if (failure === undefined) {
+      failure = error;
+      onFailure?.(error);
+    }
+    return error;
+  }
+
+  /** The file that takes the next record. */
+  function segment(): SegmentFile {
+    if (current !== undefined && current.size() < segmentBytes) return current;
+    const previous = current === undefined ? (complete.at(-1)?.last ?? 0) : seq;
+    if (current !== undefined) syncBlocking(current);
+    const next = createSegmentFile(ops, segmentPath(folder, seq + 1), { first: seq + 1, previous });
+    if (current !== undefined) {
+      outgoing.push(current.fd);
+      complete = [...complete, { path: current.path, first: current.first, last: seq }];
+    }
+    current = next;
+    folderChanged = true;
+    return next;
+  }
+
+  /**
+   * Only the newest file may be torn: were a power loss to keep the next file and not the end of this one, that would
+   * look like damage. So the loop waits for the disk, once in `segmentBytes`.
+   */
+  function syncBlocking(file: SegmentFile): void {
+    try {
+      ops.fdatasyncSync(file.fd);
+    } catch (cause) {
+      throw syncFailed(cause);
+    }
+    group.syncedAll();
+  }
+
+  return {
+    append(payload) {
+      if (failure !== undefined) throw failure;
+      const length = encodeRecord(buffer, seq + 1, payload);
+      try {
+        segment().append(buffer, length);
+      } catch (error) {
+        throw error instanceof JournalError && error.final ? fail(error) : error;
+      }
+      seq++;
+      group.appended(seq, length);
+      return seq;
+    },
+    synced: (wanted) => group.synced(wanted),
+    lastSeq: () => seq,
+    async dropThrough(covered) {
+      for (const old of complete.filter(({ last }) => last <= covered)) {
+        await ops.unlink(old.path);
+        complete = complete.filter((other) => other !== old);
+      }
+    },
+    lag: () => group.lag(),
+    failure: () => failure,
+    async close() {
+      try {
+        if (failure !== undefined) throw failure;
+        failure = new JournalError("the journal is closed");
+        await group.synced(seq);
+      } finally {
+        await group.stop();
+        for (const fd of outgoing.splice(0)) ops.closeSync(fd);
+        if (current !== undefined) ops.closeSync(current.fd);
+        current = undefined;
+      }
+    },
+  };
+}

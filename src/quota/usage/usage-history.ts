@@ -1,0 +1,83 @@
+import type { UsageRow } from "../ledger.ts";
+import type { PeriodAt } from "../period.ts";
+import { closedAmong, UsageDay } from "./usage-day.ts";
+
+/** A day and when it was: the bounds are kept, so that a change of the time zone moves nothing that has been counted. */
+export interface OpenDay {
+  readonly day: UsageDay;
+  /** ms since the epoch; `end` is just after it. */
+  start: number;
+  end: number;
+}
+
+/**
+ * What one user has used on the newest day, and on those before it that a request in flight may still change. Older
+ * days are in the archive.
+ */
+export class UsageHistory {
+  readonly #periodAt: PeriodAt;
+  /** Oldest first. */
+  #days: readonly OpenDay[];
+
+  constructor(periodAt: PeriodAt, days: readonly OpenDay[] = []) {
+    this.#periodAt = periodAt;
+    this.#days = days;
+  }
+
+  get days(): readonly OpenDay[] {
+    return this.#days;
+  }
+
+  /** The day in which something that was charged at `atMs` is counted; begins it where it is new. */
+  dayAt(atMs: number): UsageDay {
+    const known = this.#find(atMs);
+    if (known !== undefined) return known.day;
+    const { date, start, end } = this.#periodAt("day", atMs);
+    const newest = this.#days.at(-1);
+    if (newest !== undefined && date <= newest.day.date) {
+      // Dates never go back: after a change of the time zone the newest day lasts longer.
+      newest.start = Math.min(newest.start, start);
+      newest.end = Math.max(newest.end, end ?? 0);
+      return newest.day;
+    }
+    const day = new UsageDay(date);
+    this.#days = [...this.#days, { day, start, end: end ?? Infinity }];
+    return day;
+  }
+
+  /** The date of a charge that may be long archived. */
+  dateAt(atMs: number): string {
+    return this.#find(atMs)?.day.date ?? this.#periodAt("day", atMs).date;
+  }
+
+  /** Copies of the rows in memory, oldest day first. */
+  rows(): readonly UsageRow[] {
+    return this.#days.flatMap(({ day }) => day.rows);
+  }
+
+  /** Days that may be archived. */
+  closed(): readonly UsageDay[] {
+    const closed = closedAmong(this.#days.map(({ day }) => day));
+    for (const day of closed) day.state = "closing";
+    return closed;
+  }
+
+  /** Forgets what the archive has now. */
+  archived(days: readonly UsageDay[]): void {
+    this.#days = this.#days.filter(({ day }) => !(days.includes(day) && day.state === "closing"));
+  }
+
+  /** At the end of recovery: whatever is unsettled will stay so, for the process that could settle it is gone. */
+  forgetInFlight(): void {
+    for (const { day } of this.#days) day.inFlight = 0;
+  }
+
+  #find(atMs: number): OpenDay | undefined {
+    // Nearly always the newest.
+    for (let index = this.#days.length - 1; index >= 0; index--) {
+      const one = this.#days[index];
+      if (one !== undefined && atMs >= one.start && atMs < one.end) return one;
+    }
+    return undefined;
+  }
+}

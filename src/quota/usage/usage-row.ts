@@ -1,0 +1,132 @@
+import { z } from "zod";
+import type { LedgerRecord } from "../charge-record.ts";
+import type { Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
+
+/** A row that is still counted in. */
+export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & {
+  readonly cost: Record<string, number>;
+  readonly outcomes: Partial<Record<UsageOutcome, number>>;
+};
+
+/** All of them, in the order in which exports have them. */
+export const usageOutcomes = [
+  "completed",
+  "client_gone",
+  "upstream_failed",
+  "reader_stalled",
+  "shutdown",
+  "refused",
+  "quota_cut",
+  "adjust",
+  "reset",
+] as const satisfies readonly UsageOutcome[];
+
+const counter = z.int().default(0);
+
+/** A row as it is kept, in archives and in snapshots: what is 0 or empty is left out. */
+export const keptRowSchema = z.strictObject({
+  day: z.iso.date(),
+  model: z.string(),
+  requests: counter,
+  tokens: counter,
+  input: counter,
+  cached: counter,
+  output: counter,
+  reasoning: counter,
+  cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
+  outcomes: z.partialRecord(z.enum(usageOutcomes), z.int()).default(() => ({})),
+  estimated: counter,
+  unsettled: counter,
+});
+
+/** As keptRowSchema reads it; `day` comes first. */
+export function toKeptRow({ day, model, ...figures }: UsageRow): Readonly<Record<string, unknown>> {
+  const kept = Object.entries(figures).filter(([, value]) =>
+    typeof value === "number" ? value !== 0 : Object.keys(value).length > 0,
+  );
+  return { day, model, ...Object.fromEntries(kept) };
+}
+
+/** A row in which nothing has been counted. */
+export function emptyRow(day: string, model: string): UsageTally {
+  const counters = { requests: 0, tokens: 0, input: 0, cached: 0, output: 0, reasoning: 0 };
+  return { day, model, ...counters, cost: {}, outcomes: {}, estimated: 0, unsettled: 0 };
+}
+
+/** A copy that later counting doesn't change. */
+export function copyRow(row: UsageRow): UsageTally {
+  return { ...row, cost: { ...row.cost }, outcomes: { ...row.outcomes } };
+}
+
+/** Counts what a record of the journal says. */
+export function countInRow(row: UsageTally, record: LedgerRecord): void {
+  switch (record.kind) {
+    case "charge":
+      // Until it is settled the prompt, as estimated, is all that is known.
+      addCharge(row, record.charge, 1);
+      row.input = sum(row.input, record.charge.tokens);
+      row.estimated++;
+      row.unsettled++;
+      break;
+    case "settle":
+      addCharge(row, record.final, 1);
+      addCharge(row, record.first, -1);
+      row.input = sum(row.input, -record.first.tokens);
+      row.estimated--;
+      row.unsettled--;
+      countOutcome(row, record.outcome);
+      if (isNothing(record.final)) break;
+      addTokens(row, record.usage);
+      if (record.estimated) row.estimated++;
+      break;
+    case "adjust":
+      addCharge(row, record.added, 1);
+      addCharge(row, record.taken, -1);
+      countOutcome(row, "adjust");
+      break;
+    case "reset":
+      countOutcome(row, "reset");
+  }
+}
+
+/** Adds one row to another. */
+export function addRow(to: UsageTally, row: UsageRow): void {
+  to.requests = sum(to.requests, row.requests);
+  to.tokens = sum(to.tokens, row.tokens);
+  addTokens(to, row);
+  for (const [currency, nano] of Object.entries(row.cost)) addCost(to, currency, nano);
+  for (const [outcome, count] of Object.entries(row.outcomes)) countOutcome(to, outcome as UsageOutcome, count);
+  to.estimated += row.estimated;
+  to.unsettled += row.unsettled;
+}
+
+function addCharge(row: UsageTally, { requests, tokens, cost, currency }: Charge, sign: 1 | -1): void {
+  row.requests = sum(row.requests, sign * requests);
+  row.tokens = sum(row.tokens, sign * tokens);
+  addCost(row, currency, sign * cost);
+}
+
+function addTokens(row: UsageTally, { input, cached, output, reasoning }: TokenUsage): void {
+  row.input = sum(row.input, input);
+  row.cached = sum(row.cached, cached);
+  row.output = sum(row.output, output);
+  row.reasoning = sum(row.reasoning, reasoning);
+}
+
+function addCost(row: UsageTally, currency: string, nano: number): void {
+  if (nano !== 0) row.cost[currency] = sum(row.cost[currency] ?? 0, nano);
+}
+
+function countOutcome(row: UsageTally, outcome: Outcome | UsageOutcome, count = 1): void {
+  row.outcomes[outcome] = (row.outcomes[outcome] ?? 0) + count;
+}
+
+/** Rolled back: what the provider said was used is no part of the bill. */
+function isNothing({ requests, tokens, cost }: Charge): boolean {
+  return requests === 0 && tokens === 0 && cost === 0;
+}
+
+/** As the counters of periods: what is full stays full. */
+function sum(a: number, b: number): number {
+  return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(a + b, Number.MAX_SAFE_INTEGER));
+}

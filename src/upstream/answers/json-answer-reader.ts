@@ -1,0 +1,73 @@
+import { isCount, isFields, readError } from "./answer-facts.ts";
+import { withoutSecret } from "./error-answer.ts";
+import { UpstreamFault } from "../faults.ts";
+import type { Provider, ReportedUsage } from "../providers/provider.ts";
+import type { AnswerSink, Reader } from "./reader.ts";
+
+/** Two thousand vectors of 3,072 numbers, in base64. */
+const maxBytes = 64 << 20;
+
+/**
+ * Reads an answer that is one JSON with a list under `data`, such as embeddings. It counts as one event, which is there
+ * once all of it is: until then another provider may be asked.
+ */
+export class JsonAnswerReader implements Reader {
+  readonly mediaType = "application/json";
+  readonly done = false;
+  readonly prompt = null;
+  /** There is none: what is billed is the prompt. */
+  readonly outputTokens = 0;
+  usage: ReportedUsage | null = null;
+  fault: UpstreamFault | null = null;
+  readonly #provider: Provider;
+  readonly #sink: AnswerSink;
+  #pieces: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(provider: Provider, sink: AnswerSink) {
+    this.#provider = provider;
+    this.#sink = sink;
+  }
+
+  push(chunk: Buffer): void {
+    this.#bytes += chunk.length;
+    if (this.#bytes <= maxBytes) this.#pieces.push(chunk);
+    else this.fault ??= this.#newFault("invalid_response", "the answer is larger than 64 MiB");
+    this.#sink.onBatch();
+  }
+
+  end(): UpstreamFault | null {
+    if (this.fault !== null) return this.fault;
+    const body = Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    const answer = parse(body);
+    if (!isFields(answer)) return this.#newFault("invalid_response", "the answer is not a JSON object");
+    const error = readError(answer.error);
+    if (error !== null) {
+      const kind = this.#provider.dialect.classify(200, error.code, error.message);
+      return this.#newFault(kind, withoutSecret(error.message, this.#provider.secret));
+    }
+    if (!Array.isArray(answer.data)) return this.#newFault("invalid_response", "the answer has no list under data");
+    this.usage = readUsage(answer.usage);
+    this.#sink.onEvent(body, 0, body.length, 0, false, answer);
+    return null;
+  }
+
+  #newFault(kind: UpstreamFault["facts"]["kind"], upstreamMessage: string): UpstreamFault {
+    return new UpstreamFault({ kind, stage: "first_event", upstreamMessage });
+  }
+}
+
+function parse(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function readUsage(usage: unknown): ReportedUsage | null {
+  if (!isFields(usage) || !isCount(usage.prompt_tokens)) return null;
+  const output = isCount(usage.completion_tokens) ? usage.completion_tokens : 0;
+  return { input: usage.prompt_tokens, cached: 0, output, reasoning: 0 };
+}

@@ -1,0 +1,84 @@
+import {
+  hasValue,
+  isCount,
+  isFields,
+  readError,
+  type AnswerFacts,
+  type EventKind,
+  type Fields,
+} from "./answer-facts.ts";
+import type { ReportedError } from "./answer-facts.ts";
+import type { PromptUsage, ReportedUsage } from "../providers/provider.ts";
+
+/**
+ * The facts of Anthropic's events. The prompt's tokens come with `message_start`, those of the output with
+ * `message_delta`, which may say the prompt's once more; of each count the last one holds. Some servers begin with
+ * zeros and tell the truth in the end.
+ */
+export class MessageFacts implements AnswerFacts {
+  usage: ReportedUsage | null = null;
+  prompt: PromptUsage | null = null;
+  finishReason: string | null = null;
+  error: ReportedError | null = null;
+  #stopped = false;
+  /** Tokens of the prompt that no cache had, that a cache took in, and that a cache had. */
+  #fresh = 0;
+  #stored = 0;
+  #cached = 0;
+
+  get complete(): boolean {
+    return this.#stopped && this.finishReason !== null;
+  }
+
+  mayHold(json: string): boolean {
+    return (
+      hasValue(json, '"', 'usage"') ||
+      hasValue(json, '"stop', '_reason"') ||
+      hasValue(json, '"e', 'rror"') ||
+      json.includes('"message_stop"') ||
+      json.includes('"ping"')
+    );
+  }
+
+  read(event: Fields): EventKind {
+    this.error = readError(event.error);
+    if (this.error !== null) return "error";
+    switch (event.type) {
+      case "ping":
+        return "aside";
+      case "message_start":
+        if (isFields(event.message)) this.#readPrompt(event.message.usage);
+        return "content";
+      case "message_delta":
+        this.#readEnd(event);
+        return "content";
+      case "message_stop":
+        this.#stopped = true;
+        return "end";
+      case "error":
+        this.error = { code: "", message: "" };
+        return "error";
+      default:
+        return "content";
+    }
+  }
+
+  #readPrompt(usage: unknown): void {
+    if (!isFields(usage)) return;
+    if (isCount(usage.input_tokens)) this.#fresh = usage.input_tokens;
+    if (isCount(usage.cache_creation_input_tokens)) this.#stored = usage.cache_creation_input_tokens;
+    if (isCount(usage.cache_read_input_tokens)) this.#cached = usage.cache_read_input_tokens;
+    const input = this.#fresh + this.#stored + this.#cached;
+    // No prompt is empty: a zero here only says that nobody has counted yet.
+    if (input > 0) this.prompt = { input, cached: this.#cached };
+  }
+
+  #readEnd({ delta, usage }: Fields): void {
+    if (isFields(delta) && typeof delta.stop_reason === "string") this.finishReason = delta.stop_reason;
+    if (!isFields(usage)) return;
+    this.#readPrompt(usage);
+    if (!isCount(usage.output_tokens)) return;
+    const input = this.#fresh + this.#stored + this.#cached;
+    this.usage = { input, cached: this.#cached, output: usage.output_tokens, reasoning: 0 };
+  }
+}

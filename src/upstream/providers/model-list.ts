@@ -1,0 +1,108 @@
+import type { Clock } from "../../lib/clock.ts";
+import { request } from "undici";
+import { globMatcher } from "../../lib/globs.ts";
+import type { Provider } from "./provider.ts";
+
+/** A model that clients may ask for. */
+interface ListedModel {
+  readonly id: string;
+  /** The provider that is asked first for it. */
+  readonly ownedBy: string;
+}
+
+/** Whether a provider answered when it was last asked for its models. */
+interface Reachability {
+  readonly provider: string;
+  readonly ok: boolean;
+  /** Why not; a code or a status, nothing secret. */
+  readonly reason?: string;
+}
+
+export interface ModelList {
+  /** What the router can serve, sorted by name. Never rejects: a provider that is down is listed from memory. */
+  list(): Promise<readonly ListedModel[]>;
+  reachability(): Promise<readonly Reachability[]>;
+}
+
+interface Listing {
+  readonly models: readonly string[];
+  readonly reachability: Reachability;
+}
+
+/** How long an answer holds, and how long one may take, in ms. */
+const freshMs = 60_000;
+const timeoutMs = 3_000;
+
+/** Asks providers which models they have, now and then, and keeps those that the config lets through. */
+export function createModelList(options: {
+  readonly providers: readonly Provider[];
+  readonly aliases: Readonly<Record<string, string>>;
+  readonly clock: Clock;
+}): ModelList {
+  const { providers, aliases, clock } = options;
+  const cache = new Map<string, { readonly at: number; readonly listing: Promise<Listing> }>();
+
+  function listingOf(provider: Provider): Promise<Listing> {
+    const now = clock.monotonic();
+    const cached = cache.get(provider.name);
+    if (cached !== undefined && now - cached.at < freshMs) return cached.listing;
+    const listing = fetchListing(provider).then((result) => {
+      // A failure is not worth remembering for long, but a flood of questions must not become a flood upstream.
+      if (!result.reachability.ok) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
+      return result;
+    });
+    cache.set(provider.name, { at: now, listing });
+    return listing;
+  }
+
+  return {
+    async list() {
+      const owners = new Map<string, string>();
+      const sorted = [...providers].sort((a, b) => a.priority - b.priority);
+      for (const provider of sorted) {
+        const { models } = await listingOf(provider);
+        const served = provider.models.map(globMatcher);
+        const plain = provider.models.filter((name) => !name.includes("*"));
+        for (const id of [...plain, ...models.filter((name) => served.some((matches) => matches(name)))]) {
+          if (!owners.has(id)) owners.set(id, provider.name);
+        }
+        for (const [alias, target] of Object.entries(aliases)) {
+          if (!owners.has(alias) && served.some((matches) => matches(target))) owners.set(alias, provider.name);
+        }
+      }
+      return [...owners].map(([id, ownedBy]) => ({ id, ownedBy })).sort((a, b) => (a.id < b.id ? -1 : 1));
+    },
+    async reachability() {
+      return Promise.all(providers.map(async (provider) => (await listingOf(provider)).reachability));
+    },
+  };
+}
+
+async function fetchListing(provider: Provider): Promise<Listing> {
+  const { name, dialect } = provider;
+  try {
+    const answer = await request(`${provider.origin}${provider.basePath}/models`, {
+      dispatcher: provider.dispatcher,
+      headers: { ...provider.headers, accept: "application/json" },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    if (answer.statusCode !== 200) {
+      await answer.body.dump();
+      // An answer is an answer: Zhipu may have no such route. Only a refused key means that nothing will work.
+      const ok = answer.statusCode < 500 && answer.statusCode !== 401 && answer.statusCode !== 403;
+      const reason = `status ${answer.statusCode}`;
+      return { models: dialect.knownModels, reachability: { provider: name, ok, ...(ok ? {} : { reason }) } };
+    }
+    return { models: readModels(await answer.body.json()), reachability: { provider: name, ok: true } };
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "no answer";
+    return { models: dialect.knownModels, reachability: { provider: name, ok: false, reason: code } };
+  }
+}
+
+function readModels(body: unknown): string[] {
+  if (typeof body !== "object" || body === null || !("data" in body) || !Array.isArray(body.data)) return [];
+  return body.data.flatMap((entry: unknown) =>
+    typeof entry === "object" && entry !== null && "id" in entry && typeof entry.id === "string" ? [entry.id] : [],
+  );
+}

@@ -1,0 +1,65 @@
+import type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "../../config/schema.ts";
+import { createProvider } from "./create-provider.ts";
+import type { Provider } from "./provider.ts";
+import { upstreamTimeouts } from "./timeouts.ts";
+
+/** A provider of the config that can be used, for it has a key. */
+export interface KeyedProvider {
+  readonly config: ProviderConfig;
+  /** At least one; "" where it needs none. */
+  readonly apiKeys: readonly string[];
+}
+
+/** What serves where no provider has a key. */
+const simulated: ProviderConfig = {
+  name: "simulator",
+  kind: "simulator",
+  models: ["deepseek-*", "sim-*"],
+  model_map: {},
+  priority: 0,
+  weight: 1,
+  enabled: true,
+  timeouts: {},
+};
+
+/** The providers of the config whose key was found; the embedded simulator alone where there is none. */
+export function chooseProviders(
+  providers: readonly ProviderConfig[],
+  findKeys: (provider: ProviderConfig) => readonly string[],
+): { readonly usable: readonly KeyedProvider[]; readonly keyless: readonly string[]; readonly simulated: boolean } {
+  const keyed = providers.filter(({ enabled }) => enabled).map((config) => ({ config, apiKeys: findKeys(config) }));
+  const usable = keyed.filter(({ apiKeys }) => apiKeys.length > 0);
+  const keyless = keyed.filter(({ apiKeys }) => apiKeys.length === 0).map(({ config }) => config.name);
+  if (usable.length > 0) return { usable, keyless, simulated: false };
+  return { usable: [{ config: simulated, apiKeys: ["simulator"] }], keyless, simulated: true };
+}
+
+/**
+ * Opens the connections' pools, for each key its own; nothing is sent yet.
+ * @param simulatorUrl where the embedded simulator listens; null where none runs
+ */
+export function openProviders(
+  keyed: readonly KeyedProvider[],
+  shared: { readonly timeouts: TimeoutsConfig; readonly breaker: BreakerConfig },
+  simulatorUrl: string | null,
+): Provider[] {
+  const { failures, window_seconds, open_seconds } = shared.breaker;
+  return keyed.flatMap(({ config, apiKeys }) =>
+    apiKeys.map((apiKey, keyIndex) =>
+      createProvider({
+        name: config.name,
+        keyIndex,
+        kind: config.kind,
+        baseUrl: config.base_url ?? (config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined),
+        apiKey,
+        models: config.models,
+        modelMap: config.model_map,
+        priority: config.priority,
+        // The share is the provider's, however many keys it has.
+        weight: config.weight / apiKeys.length,
+        timeouts: upstreamTimeouts(shared.timeouts, config.timeouts),
+        breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000 },
+      }),
+    ),
+  );
+}

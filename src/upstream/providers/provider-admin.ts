@@ -1,0 +1,101 @@
+import type { Clock } from "../../lib/clock.ts";
+import type { BreakerState } from "./breaker.ts";
+import type { ProviderHealth } from "./provider-health.ts";
+import type { ProbeResult, ProviderProbes } from "./provider-probes.ts";
+import type { Provider } from "./provider.ts";
+import { latenciesOf, type Latencies } from "./provider-stats.ts";
+
+/** One account of a provider. The key itself is never shown, only its place among the provider's keys. */
+interface KeyView {
+  readonly key: number;
+  readonly breaker: BreakerState;
+  /** ms for which the provider wants to be left alone; 0 where it doesn't. */
+  readonly limitedForMs: number;
+  readonly inFlight: number;
+  readonly probe: ProbeResult | null;
+}
+
+/** How a provider is doing, over all of its keys. */
+export interface ProviderView {
+  readonly name: string;
+  readonly kind: string;
+  /** "up" where at least one key can be asked now. */
+  readonly state: "up" | "down" | "drained";
+  readonly inFlight: number;
+  /** Since the start: questions, of these the failed ones, and of these the second or later ones of a request. */
+  readonly asked: number;
+  readonly failed: number;
+  readonly retries: number;
+  /** Share of failures among the last answers, 0 to 1; null where there are none. */
+  readonly errorRate: number | null;
+  /** Of the last answers, in ms; null where there are none. */
+  readonly firstEventMs: Latencies | null;
+  readonly keys: readonly KeyView[];
+}
+
+export interface ProviderAdmin {
+  /** All providers in use, in the order of the config. */
+  list(): readonly ProviderView[];
+  /** Takes a provider out of service: what runs goes on, nothing new comes. False where there is none of that name. */
+  drain(name: string): boolean;
+  /** Puts it back, with its breaker closed and its limits forgotten. False where there is none of that name. */
+  restore(name: string): boolean;
+}
+
+/** The operator's view of the providers, and the hand on them. */
+export function createProviderAdmin(options: {
+  readonly providers: readonly Provider[];
+  readonly probes: ProviderProbes;
+  readonly clock: Clock;
+}): ProviderAdmin {
+  const { providers, probes, clock } = options;
+  const byName = new Map<string, Provider[]>();
+  for (const provider of providers) byName.set(provider.name, [...(byName.get(provider.name) ?? []), provider]);
+
+  function change(name: string, act: (health: ProviderHealth) => void): boolean {
+    const keys = byName.get(name);
+    for (const { health } of keys ?? []) act(health);
+    return keys !== undefined;
+  }
+
+  return {
+    list: () => Array.from(byName, ([name, keys]) => viewOf(name, keys, probes, clock.monotonic())),
+    drain: (name) =>
+      change(name, (health) => {
+        health.drained = true;
+      }),
+    restore: (name) =>
+      change(name, (health) => {
+        health.restore();
+      }),
+  };
+}
+
+function viewOf(name: string, keys: readonly Provider[], probes: ProviderProbes, now: number): ProviderView {
+  const stats = keys.map(({ health }) => health.stats);
+  const sum = (read: (one: (typeof stats)[number]) => number): number => stats.reduce((all, one) => all + read(one), 0);
+  const answers = sum((one) => one.outcomes().total);
+  const views = keys.map((provider): KeyView => {
+    const { breaker, limitedUntil, stats: own } = provider.health;
+    return {
+      key: provider.keyIndex,
+      breaker: breaker.state(now),
+      limitedForMs: Math.max(0, Math.ceil(limitedUntil - now)),
+      inFlight: own.inFlight,
+      probe: probes.lastOf(provider),
+    };
+  });
+  const asks = views.some(({ breaker, limitedForMs }) => breaker !== "open" && limitedForMs === 0);
+  return {
+    name,
+    kind: keys[0]?.dialect.kind ?? "",
+    state: keys.some(({ health }) => health.drained) ? "drained" : asks ? "up" : "down",
+    inFlight: sum((one) => one.inFlight),
+    asked: sum((one) => one.asked),
+    failed: sum((one) => one.failed),
+    retries: sum((one) => one.retries),
+    errorRate: answers === 0 ? null : sum((one) => one.outcomes().failed) / answers,
+    firstEventMs: latenciesOf(Float64Array.from(stats.flatMap((one) => [...one.firstEventTimes()]))),
+    keys: views,
+  };
+}

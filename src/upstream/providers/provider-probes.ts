@@ -1,0 +1,106 @@
+import { request } from "undici";
+import type { Clock } from "../../lib/clock.ts";
+import type { Alerts } from "./alerts.ts";
+import { readBalance, type Balance } from "./balance.ts";
+import type { Provider } from "./provider.ts";
+
+/** What the last probe of an account found. */
+export interface ProbeResult {
+  /** ms since the epoch. */
+  readonly at: number;
+  /** Whether the provider answered, and knew the key. */
+  readonly ok: boolean;
+  /** Why not: a code or a status, nothing secret. */
+  readonly reason: string | null;
+  /** null where the provider doesn't tell it. */
+  readonly balance: Balance | null;
+}
+
+/** Asks every account now and then whether it is there. What requests meet decides over routing; this is for people. */
+export interface ProviderProbes {
+  /** null until the first probe is back. */
+  lastOf(provider: Provider): ProbeResult | null;
+  close(): void;
+}
+
+export interface ProbesOptions {
+  readonly providers: readonly Provider[];
+  /** ms between two probes of an account, on average; 0 never. */
+  readonly everyMs: number;
+  readonly clock: Clock;
+  /** A number in [0, 1): proxies that started together must not probe together. */
+  readonly random: () => number;
+  readonly alerts: Alerts;
+}
+
+/** How long a probe may take, in ms, and its answer be, in bytes. */
+const timeoutMs = 3_000;
+const maxBytes = 1 << 20;
+
+export function createProviderProbes({ providers, everyMs, clock, random, alerts }: ProbesOptions): ProviderProbes {
+  const results = new Map<Provider, ProbeResult>();
+  const timers = new Map<Provider, NodeJS.Timeout>();
+  let closed = false;
+
+  function schedule(provider: Provider): void {
+    const ms = everyMs * (0.75 + random() / 2);
+    timers.set(provider, setTimeout(() => void probeOne(provider), ms).unref());
+  }
+
+  async function probeOne(provider: Provider): Promise<void> {
+    const outcome = await probe(provider);
+    if (closed) return;
+    results.set(provider, { ...outcome, at: clock.now() });
+    if (outcome.reason === "status 401" || outcome.reason === "status 403") alerts.raise(provider, "key_refused", "");
+    if (outcome.balance?.available === false) alerts.raise(provider, "no_balance", "");
+    schedule(provider);
+  }
+
+  if (everyMs > 0) providers.forEach(schedule);
+  return {
+    lastOf: (provider) => results.get(provider) ?? null,
+    close() {
+      closed = true;
+      for (const timer of timers.values()) clearTimeout(timer);
+    },
+  };
+}
+
+async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
+  const { dialect, origin, basePath } = provider;
+  // The balance stands beside the versions of the API, not under them.
+  const path =
+    dialect.probe === "models" ? `${basePath}/models` : `${basePath.replace(/\/(v1|beta)$/, "")}/user/balance`;
+  try {
+    const answer = await request(origin + path, {
+      dispatcher: provider.dispatcher,
+      headers: { ...provider.headers, accept: "application/json" },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    const body = await readText(answer.body);
+    // An answer is an answer: not every provider has such a route. Only a refused key means that nothing will work.
+    const { statusCode: status } = answer;
+    if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);
+    const balance = dialect.probe === "balance" && status === 200 ? readBalance(JSON.parse(body)) : null;
+    return { ok: true, reason: null, balance };
+  } catch (error) {
+    if (error instanceof SyntaxError) return failure("no JSON");
+    return failure(error instanceof Error && "code" in error ? String(error.code) : "no answer");
+  }
+}
+
+function failure(reason: string): Omit<ProbeResult, "at"> {
+  return { ok: false, reason, balance: null };
+}
+
+async function readText(body: AsyncIterable<Buffer>): Promise<string> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  for await (const piece of body) {
+    size += piece.length;
+    // Leaving the loop destroys the body, and with it the connection.
+    if (size > maxBytes) break;
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces).toString("utf8");
+}

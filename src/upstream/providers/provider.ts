@@ -1,0 +1,96 @@
+import type { Dispatcher } from "undici";
+import type { FaultKind } from "../faults.ts";
+import type { ProviderHealth } from "./provider-health.ts";
+
+/** Tokens as a provider reported them; `output` includes `reasoning`, `input` includes `cached`. */
+export interface ReportedUsage {
+  readonly input: number;
+  readonly cached: number;
+  readonly output: number;
+  readonly reasoning: number;
+}
+
+/** The part of it that some APIs report before the answer. */
+export type PromptUsage = Pick<ReportedUsage, "input" | "cached">;
+
+/**
+ * What providers can be asked, in the shapes of their APIs: OpenAI's chats, those for which DeepSeek has a beta root,
+ * OpenAI's text completions, Anthropic's messages, and OpenAI's embeddings.
+ */
+export type ApiName = "chat" | "beta_chat" | "completions" | "messages" | "embeddings";
+
+/** Where one of a provider's APIs is. */
+export interface Endpoint {
+  readonly path: string;
+  /** Sent with every request: authorization, content-type, accept. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** All in ms. */
+export interface UpstreamTimeouts {
+  readonly connect: number;
+  readonly firstByte: number;
+  readonly firstEvent: number;
+  readonly idle: number;
+  /** From the first question of a request on, whoever was asked then. */
+  readonly total: number;
+  /** How long a client may stop reading. */
+  readonly stalledReader: number;
+  /** Silence after which a client gets a sign of life. */
+  readonly heartbeat: number;
+}
+
+/** The times of it that concern the client. */
+export type ReaderTimes = Pick<UpstreamTimeouts, "stalledReader" | "heartbeat">;
+
+/** What differs between providers, whichever of their APIs is asked. */
+export interface Dialect {
+  readonly kind: "deepseek" | "zhipu" | "openai" | "simulator";
+  readonly defaultBaseUrl: string;
+  readonly defaultKeyEnv: string;
+  /** What a probe asks for: the balance, where the provider tells it, else the models. */
+  readonly probe: "balance" | "models";
+  /** Models to list where the provider can't be asked. */
+  readonly knownModels: readonly string[];
+  /**
+   * The path of an API; null where the provider doesn't have it.
+   * @param base path of its base URL, without a slash at its end
+   */
+  pathOf(api: ApiName, base: string): string | null;
+  /**
+   * What an error answer means.
+   * @param status HTTP status; 200 where the error came as an event of the stream
+   * @param code `error.code` or `error.type` as text, "" where there is none
+   * @param message `error.message`, "" where there is none
+   */
+  classify(status: number, code: string, message: string): FaultKind;
+}
+
+/** One LLM account, ready to be asked. A provider with several keys is several of these, with one name. */
+export interface Provider {
+  readonly name: string;
+  /** Which of the provider's keys it uses, from 0; all that may ever be said of a key. */
+  readonly keyIndex: number;
+  readonly dialect: Dialect;
+  /** Connections to it; pipelining 1, so that one answer never waits behind another. */
+  readonly dispatcher: Dispatcher;
+  /** Scheme, host and port. */
+  readonly origin: string;
+  /** Path of its base URL, without a slash at its end. */
+  readonly basePath: string;
+  /** Sent with every request: authorization, content-type, accept. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The APIs that it has; null for the others. */
+  readonly endpoints: Readonly<Record<ApiName, Endpoint | null>>;
+  /** The key, kept only to strike it out of whatever the provider says. "" where it needs none. */
+  readonly secret: string;
+  readonly timeouts: UpstreamTimeouts;
+  /** Names and globs of the models it serves. */
+  readonly models: readonly string[];
+  /** Model names -> its own, where they differ. */
+  readonly modelMap: ReadonlyMap<string, string>;
+  readonly priority: number;
+  readonly weight: number;
+  /** The only part that changes. */
+  readonly health: ProviderHealth;
+}
