@@ -4,11 +4,33 @@ import { Connection, requestBytes } from "./http-client.mjs";
 let streams = [];
 let events = 0;
 const connections = new Map();
+/** Orders that are being carried out. */
+let running = 0;
+let awake = false;
 
 const orders = { closed, open, count, leave };
 
-process.on("message", async ({ order, ...options }) => process.send(await orders[order](options)));
+process.on("message", async ({ order, ...options }) => {
+  running++;
+  stayAwake();
+  process.send(await orders[order](options));
+  running--;
+});
 process.on("disconnect", () => process.exit());
+
+/**
+ * While there is anything to do this process doesn't sleep. To wake it would be for the server that writes to it, and on
+ * a virtual machine that costs more than the chunk does; the slower server would have to do it more often as well.
+ */
+function stayAwake() {
+  if (!awake) setImmediate(spin);
+  awake = true;
+}
+
+function spin() {
+  awake = running > 0 || streams.length > 0;
+  if (awake) setImmediate(spin);
+}
 
 /** So many clients, each sending its next request when the last is answered, for `ms`. */
 async function closed({ url, token, body, mustContain, clients, ms }) {

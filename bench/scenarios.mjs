@@ -50,36 +50,25 @@ export async function openMemory(server, load, { streams, ms }) {
   };
 }
 
-/**
- * Several hundred streams at 20 events a second each: the proxy's daily life. Both servers have half of them, at the
- * same time, so that whatever the machine does meanwhile, it does to both. Answers with the figures by server.
- */
-export async function paced(servers, load, { streams, ms, settleMs }) {
-  const each = Math.ceil(streams / servers.length);
-  for (const server of servers) await openStreams(server, load, each, settleMs + ms);
+/** Several hundred streams at 20 events a second each: the proxy's daily life. */
+export async function paced(server, load, { streams, ms, settleMs }) {
+  await openStreams(server, load, streams, settleMs + ms);
   // What opening them has left behind is collected by then.
   await sleep(settleMs);
-  const figures = new Map();
-  const usages = () => Promise.all(servers.map((server) => server.ask("usage")));
-  const [before, cpuBefore] = [await load.ask({ order: "count" }), await usages()];
+  const [before, cpuBefore] = [await load.ask({ order: "count" }), await server.ask("usage")];
   await sleep(ms);
-  const [after, cpuAfter] = [await load.ask({ order: "count" }), await usages()];
-  // All streams have the same pace.
-  const events = (after.events - before.events) / servers.length;
-  for (const [index, server] of servers.entries()) {
-    const probe = checked(await load.ask(firstTokenOrder(server, ms / 2)));
-    figures.set(server.name, {
-      "paced: CPU per chunk, µs": (cpuAfter[index].cpuUs - cpuBefore[index].cpuUs) / events,
-      "paced: first token beside them: p50, ms": probe.p50Ms,
-      "paced: first token beside them: p99, ms": probe.p99Ms,
-    });
-  }
+  const [after, cpuAfter] = [await load.ask({ order: "count" }), await server.ask("usage")];
+  const probe = checked(await load.ask(firstTokenOrder(server, ms / 2)));
   await closeStreams(load);
-  return figures;
+  return {
+    "paced: CPU per chunk, µs": (cpuAfter.cpuUs - cpuBefore.cpuUs) / (after.events - before.events),
+    "paced: first token beside them: p50, ms": probe.p50Ms,
+    "paced: first token beside them: p99, ms": probe.p99Ms,
+  };
 }
 
 async function openStreams(server, load, count, ms) {
-  // Opening takes a second for each server, probing half as long as measuring; the rest is to spare.
+  // Opening takes a second, probing half as long as measuring; the rest is to spare.
   const seconds = Math.ceil(30 + (2 * ms) / 1000);
   const max_tokens = seconds * chunksPerSecond;
   const body = { model: `sim-paced:${chunksPerSecond}`, stream: true, max_tokens, messages };
