@@ -11,8 +11,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  */
 export function compileSrc(folder: string, parts: readonly string[]): void {
   for (const part of parts) {
-    const files = part.endsWith(".ts") ? [part] : readdirSync(join(root, "src", part)).map((name) => join(part, name));
-    for (const file of files) {
+    for (const file of part.endsWith(".ts") ? [part] : filesOf(part)) {
       const { outputText } = ts.transpileModule(readFileSync(join(root, "src", file), "utf8"), {
         compilerOptions: {
           module: ts.ModuleKind.ESNext,
@@ -28,4 +27,11 @@ export function compileSrc(folder: string, parts: readonly string[]): void {
   }
   writeFileSync(join(folder, "package.json"), '{"type":"module"}');
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+}
+
+/** The sources in a folder of src/ and in all folders below it. */
+function filesOf(part: string): string[] {
+  return readdirSync(join(root, "src", part), { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => join(part, name));
 }
