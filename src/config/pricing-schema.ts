@@ -3,15 +3,26 @@ import { parseNano } from "../lib/money.ts";
 import { scaleNano } from "../lib/scale-nano.ts";
 import { instantOfToml } from "../lib/toml-instant.ts";
 import { createWallClock } from "../lib/wall-clock.ts";
-import { currencyCode, day, isNano, isTimezone, moment, nanoDecimal, plainName, timezone } from "./value-schemas.ts";
+import {
+  currencyCode,
+  day,
+  isNano,
+  isTimezone,
+  modelGlob,
+  moment,
+  nanoDecimal,
+  plainName,
+  timezone,
+} from "./value-schemas.ts";
 
 /** Units of a currency per million tokens: nobody asks more, and four digits are left for a factor. */
 const maxPrice = 1_000_000;
 
 /** No quotes, backslashes or blanks: a glob is part of the text that is recorded with a charge. */
-const modelGlob = z
-  .string()
-  .regex(/^[^\s"'`\\\p{C}]{1,200}$/u, "a model name or glob without blanks and quotes, such as deepseek-*");
+const plainGlob = modelGlob.regex(
+  /^[^\s"'`\\\p{C}]+$/u,
+  "a model name or glob without blanks and quotes, such as deepseek-*",
+);
 
 const weekdays = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"] as const;
 const hourMinute = (description: string) =>
@@ -54,7 +65,7 @@ const price = (description: string) => nanoDecimal(maxPrice).describe(`${descrip
 
 const priceSchema = z
   .strictObject({
-    models: z.array(modelGlob).min(1).max(1000).describe("Models it is for, as the provider calls them; globs."),
+    models: z.array(plainGlob).min(1).max(1000).describe("Models it is for, as the provider calls them; globs."),
     provider: plainName.optional().describe("Name of the only provider it is for; wins over prices for all."),
     currency: currencyCode.describe("Currency of the prices."),
     cache_hit: price("Prompt tokens that the provider had in its cache"),
@@ -77,7 +88,7 @@ export const pricesSchema = z.array(priceSchema).max(10_000).default([]).describ
 
 /** [models] weights */
 export const weightsSchema = z
-  .record(modelGlob, z.int().min(1).max(1000))
+  .record(plainGlob, z.int().min(1).max(1000))
   .default({})
   .describe("How many requests one request to a model counts for, by its name at the provider or by glob; default 1.");
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { plainName } from "./value-schemas.ts";
+import { modelGlob, modelName, plainName } from "./value-schemas.ts";
 
 /** A span in seconds, as config.toml gives it; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -8,7 +8,6 @@ const count = (min: number, max: number) => z.int().min(min).max(max);
 const variable = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the key");
-const modelName = z.string().min(1);
 
 const timeoutFields = {
   connect_seconds: seconds(600).describe("TCP and TLS connection to the provider."),
@@ -46,7 +45,7 @@ export const providerSection = z.strictObject({
     .optional()
     .describe("Environment variables of several keys, in place of api_key_env; each is an account of its own."),
   api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
-  models: z.array(modelName).min(1).describe('Models it serves; globs such as "deepseek-*".'),
+  models: z.array(modelGlob).min(1).describe('Models it serves; globs such as "deepseek-*".'),
   model_map: z
     .record(modelName, modelName)
     .default({})

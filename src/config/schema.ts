@@ -3,6 +3,7 @@ import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.t
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { quotaSection } from "./quota-schema.ts";
 import { alertsSection, securitySection } from "./security-schema.ts";
+import { modelName } from "./value-schemas.ts";
 
 /** A span in seconds, given in config.toml; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -51,10 +52,7 @@ const authSection = z.strictObject({
 });
 
 const modelsSection = z.strictObject({
-  aliases: z
-    .record(z.string().min(1), z.string().min(1))
-    .default({})
-    .describe("Names that clients send -> names that providers know."),
+  aliases: z.record(modelName, modelName).default({}).describe("Names that clients send -> names that providers know."),
   prices: pricesSchema,
   weights: weightsSchema,
 });
@@ -159,6 +157,7 @@ export const configSchema = z
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
+export { modelGlob } from "./value-schemas.ts";
 
 /** The parsed config, with all defaults filled in. */
 export type Config = Readonly<z.infer<typeof configSchema>>;

@@ -1,11 +1,18 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
+import { maxNameLength, maxStars, starsOf } from "../lib/globs.ts";
 import { parseNano } from "../lib/money.ts";
 
 const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"));
 
 /** What providers and tiers may be called: names end up in logs, metrics and records. */
 export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _");
+
+/** A model's name, as clients or providers say it. */
+export const modelName = z.string().min(1).max(maxNameLength);
+
+/** A glob of such names; `*` stands for any run of characters. */
+export const modelGlob = modelName.refine((glob) => starsOf(glob) <= maxStars, `expected at most ${maxStars} stars`);
 
 /** A currency of ISO 4217. */
 export const currencyCode = z

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { limitsSchema, type LimitConfig } from "../../config/schema.ts";
+import { limitsSchema, modelGlob, type LimitConfig } from "../../config/schema.ts";
 import { globMatcher } from "../../lib/globs.ts";
 import { createIpList } from "../../lib/ip-list.ts";
 
@@ -13,7 +13,7 @@ export const apiKeyTerms = {
     .regex(/^\P{C}{1,64}$/u, "expected 1 to 64 characters")
     .describe("To know it by in the list."),
   models: z
-    .array(z.string().min(1).max(200))
+    .array(modelGlob)
     .min(1)
     .max(100)
     .optional()

@@ -1,16 +1,21 @@
 import { AppError } from "../../errors.ts";
+import { maxNameLength } from "../../lib/globs.ts";
 import type { JsonObject } from "../../lib/json-object.ts";
 
 /** Most output tokens that a request may name; far above any model's. */
 const maxTokensCeiling = 10_000_000;
-const maxModelLength = 200;
 
 type Value = JsonObject["value"];
 
 /** All checks throw AppError invalid_request (400). */
 export function readModel({ model }: Value): string {
-  if (typeof model === "string" && model !== "" && model.length <= maxModelLength) return model;
-  throw refuse("model", model, `a model name of 1 to ${maxModelLength} characters`);
+  if (isModelName(model)) return model;
+  throw refuse("model", model, `a model name of 1 to ${maxNameLength} characters`);
+}
+
+/** Whether a value can be the name of a model. Whatever else looks at a name asks this first. */
+export function isModelName(model: unknown): model is string {
+  return typeof model === "string" && model !== "" && model.length <= maxNameLength;
 }
 
 export function readStream({ stream }: Value): boolean | null {

@@ -8,6 +8,7 @@ import { betaChatCompletions, chatCompletions } from "../../chat/shapes/chat-com
 import { completions } from "../../chat/shapes/completions.ts";
 import { embeddings } from "../../chat/shapes/embeddings.ts";
 import { messages } from "../../chat/shapes/messages.ts";
+import { isModelName } from "../../chat/shapes/request-checks.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { ReaderTimes } from "../../upstream/providers/provider.ts";
@@ -124,7 +125,7 @@ function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock
 
 /** An API key may be for some models only. What is no model's name is refused later, with all the reasons. */
 function checkModel(apiKey: ApiKey | null, model: unknown): void {
-  if (apiKey === null || typeof model !== "string" || apiKey.allowsModel(model)) return;
+  if (apiKey === null || !isModelName(model) || apiKey.allowsModel(model)) return;
   throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
 }
 
