@@ -75,8 +75,7 @@ export class Bill {
   }
 
   #priceOf(provider: Provider): Price {
-    const { upstreamModel } = this.#route;
-    const model = provider.modelMap.get(upstreamModel) ?? upstreamModel;
+    const model = provider.ownName(this.#route.upstreamModel);
     return this.#tariff.pricing.priceAt(provider.name, model, this.#at);
   }
 

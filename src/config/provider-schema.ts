@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { modelGlob, modelName, plainName } from "./value-schemas.ts";
+import { modelGlob, plainModel, plainName } from "./value-schemas.ts";
 
 /** A span in seconds, as config.toml gives it; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -47,9 +47,9 @@ export const providerSection = z.strictObject({
   api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
   models: z.array(modelGlob).min(1).describe('Models it serves; globs such as "deepseek-*".'),
   model_map: z
-    .record(modelName, modelName)
+    .record(modelGlob, plainModel)
     .default({})
-    .describe("Names as clients and aliases say them -> this provider's own; it serves these models too."),
+    .describe("Names or globs, as clients and aliases say them -> this provider's own; it serves these models too."),
   priority: count(0, 1000).default(0).describe("Lower is asked first."),
   weight: count(1, 1000).default(1).describe("Share among providers of the same priority."),
   enabled: z.boolean().default(true).describe("false takes it out of the routing."),

@@ -3,7 +3,7 @@ import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.t
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { quotaSection } from "./quota-schema.ts";
 import { alertsSection, securitySection } from "./security-schema.ts";
-import { modelName } from "./value-schemas.ts";
+import { modelGlob, plainModel } from "./value-schemas.ts";
 
 /** A span in seconds, given in config.toml; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -52,7 +52,12 @@ const authSection = z.strictObject({
 });
 
 const modelsSection = z.strictObject({
-  aliases: z.record(modelName, modelName).default({}).describe("Names that clients send -> names that providers know."),
+  aliases: z
+    .record(modelGlob, plainModel)
+    .default({})
+    .describe(
+      'Names that clients send -> names that providers know. Globs such as "claude-*" may stand on the left: a name wins over a glob, a glob with more letters over one with fewer.',
+    ),
   prices: pricesSchema,
   weights: weightsSchema,
 });

@@ -9,10 +9,13 @@ const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency
 export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _");
 
 /** A model's name, as clients or providers say it. */
-export const modelName = z.string().min(1).max(maxNameLength);
+const modelName = z.string().min(1).max(maxNameLength);
 
 /** A glob of such names; `*` stands for any run of characters. */
 export const modelGlob = modelName.refine((glob) => starsOf(glob) <= maxStars, `expected at most ${maxStars} stars`);
+
+/** The name of one model, where a glob would mean nothing. */
+export const plainModel = modelName.refine((name) => starsOf(name) === 0, "expected the name of a model, without *");
 
 /** A currency of ISO 4217. */
 export const currencyCode = z

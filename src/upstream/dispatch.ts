@@ -115,8 +115,7 @@ async function ask(
     exchange.cancel(new ClientGoneError());
   };
   try {
-    const model = provider.modelMap.get(route.upstreamModel) ?? route.upstreamModel;
-    await exchange.open(model, since);
+    await exchange.open(provider.ownName(route.upstreamModel), since);
     return exchange;
   } catch (error) {
     asker.follow(null);

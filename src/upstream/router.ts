@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { createGlobMap } from "../lib/glob-map.ts";
 import { globMatcher } from "../lib/globs.ts";
 import type { ApiName, Provider } from "./providers/provider.ts";
 
@@ -19,7 +20,7 @@ export interface Router {
 
 export interface RouterOptions {
   readonly providers: readonly Provider[];
-  /** Names that clients send -> names that providers know. */
+  /** Names and globs that clients send -> names that providers know. */
   readonly aliases: Readonly<Record<string, string>>;
   /** A number in [0, 1), to spread requests by weight. */
   readonly random: () => number;
@@ -38,7 +39,9 @@ const rememberedModels = 1000;
 
 /** Finds the providers of a model: by priority, then by weight at random. */
 export function createRouter({ providers, aliases, random }: RouterOptions): Router {
-  const aliasMap = new Map(Object.entries(aliases));
+  // A name that a provider lists stands for itself, whatever globs there are among the aliases.
+  const listed = providers.flatMap(({ models }) => models).filter((name) => !name.includes("*"));
+  const targetOf = createGlobMap({ ...Object.fromEntries(listed.map((name) => [name, name])), ...aliases });
   const matchers = providers.map((provider) => ({ provider, patterns: provider.models.map(globMatcher) }));
   const routes: Readonly<Record<ApiName, Map<string, Route>>> = {
     chat: new Map(),
@@ -49,7 +52,7 @@ export function createRouter({ providers, aliases, random }: RouterOptions): Rou
   };
 
   function find(model: string, api: ApiName): Route {
-    const upstreamModel = aliasMap.get(model) ?? model;
+    const upstreamModel = targetOf(model) ?? model;
     const serving = matchers
       .filter(({ patterns }) => patterns.some((matches) => matches(upstreamModel)))
       .map(({ provider }) => provider)

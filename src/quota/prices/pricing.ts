@@ -1,6 +1,7 @@
 import type { Config } from "../../config/schema.ts";
 import { boundedMemo } from "../../lib/bounded-memo.ts";
-import { globMatcher, moreLiteralFirst } from "../../lib/globs.ts";
+import { createGlobMap } from "../../lib/glob-map.ts";
+import { moreLiteralFirst } from "../../lib/globs.ts";
 import { createWallClock } from "../../lib/wall-clock.ts";
 import type { Price } from "./cost.ts";
 import { rowsOfPrice, type PriceRow } from "./price-row.ts";
@@ -39,9 +40,7 @@ export function createPricing({ models, timezone, currency }: PricingOptions): P
   const rows = models.prices
     .flatMap((price) => rowsOfPrice(price, local))
     .sort((a, b) => moreSpecificFirst(a.provider, b.provider) || moreLiteralFirst(a.glob, b.glob));
-  const weights = Object.entries(models.weights)
-    .map(([glob, weight]) => ({ glob, weight, matches: globMatcher(glob) }))
-    .sort((a, b) => moreLiteralFirst(a.glob, b.glob));
+  const weights = createGlobMap(models.weights);
   const free = Object.freeze({ id: "", currency, cacheHit: 0, cacheMiss: 0, output: 0, reasoning: 0 });
 
   const rowsFor = (provider: string, model: string): readonly PriceRow[] =>
@@ -57,7 +56,7 @@ export function createPricing({ models, timezone, currency }: PricingOptions): P
       }
       return free;
     },
-    weightOf: boundedMemo(rememberedModels, (model) => weights.find(({ matches }) => matches(model))?.weight ?? 1),
+    weightOf: boundedMemo(rememberedModels, (model) => weights(model) ?? 1),
   };
 }
 

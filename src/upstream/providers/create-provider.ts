@@ -1,4 +1,5 @@
 import { Pool } from "undici";
+import { createGlobMap } from "../../lib/glob-map.ts";
 import { dialects } from "./dialects.ts";
 import { ProviderHealth } from "./provider-health.ts";
 import type { BreakerRule } from "./breaker.ts";
@@ -44,6 +45,7 @@ export function createProvider(options: ProviderOptions): Provider {
     const path = dialect.pathOf(api, basePath);
     return path === null ? null : { path, headers: { ...headers, ...own } };
   };
+  const ownNames = createGlobMap(options.modelMap);
   return {
     name: options.name,
     keyIndex: options.keyIndex,
@@ -66,7 +68,7 @@ export function createProvider(options: ProviderOptions): Provider {
     secret: options.apiKey,
     timeouts: options.timeouts,
     models: [...options.models, ...Object.keys(options.modelMap)],
-    modelMap: new Map(Object.entries(options.modelMap)),
+    ownName: (model) => ownNames(model) ?? model,
     priority: options.priority,
     weight: options.weight,
     health: new ProviderHealth(options.breaker),

@@ -67,7 +67,8 @@ export function createModelList(options: {
           if (!owners.has(id)) owners.set(id, provider.name);
         }
         for (const [alias, target] of Object.entries(aliases)) {
-          if (!owners.has(alias) && served.some((matches) => matches(target))) owners.set(alias, provider.name);
+          // A glob is no name that could be asked for.
+          if (!alias.includes("*") && !owners.has(alias) && served.some((matches) => matches(target))) owners.set(alias, provider.name);
         }
       }
       return [...owners].map(([id, ownedBy]) => ({ id, ownedBy })).sort((a, b) => (a.id < b.id ? -1 : 1));

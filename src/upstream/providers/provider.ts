@@ -87,8 +87,8 @@ export interface Provider {
   readonly timeouts: UpstreamTimeouts;
   /** Names and globs of the models it serves. */
   readonly models: readonly string[];
-  /** Model names -> its own, where they differ. */
-  readonly modelMap: ReadonlyMap<string, string>;
+  /** The provider's own name for a model. */
+  ownName(model: string): string;
   readonly priority: number;
   readonly weight: number;
   /** The only part that changes. */
