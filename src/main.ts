@@ -52,6 +52,12 @@ async function main(): Promise<void> {
   process.on("uncaughtException", (err) => {
     die("an error that nobody caught; the process ends", err);
   });
+  // Without a handler it would end the process, also where nothing can be read again yet.
+  let reread = (): void => undefined;
+  process.on("SIGHUP", () => {
+    log.info({ event: "reload" }, "SIGHUP: reading the files of keys again; config.toml needs a restart");
+    reread();
+  });
   const services = await createServices({
     loaded,
     env: process.env,
@@ -62,6 +68,9 @@ async function main(): Promise<void> {
     },
     processMetrics: true,
   });
+  reread = () => {
+    services.rereadKeys();
+  };
   const server = await buildServer(services);
   await greet(services);
   const url = await server.listen();

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
-import { loadTokenKeys, type TokenKeys } from "./accounts/sessions/token-keys.ts";
+import { openTokenKeys, type TokenKeys } from "./accounts/sessions/token-keys.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
@@ -11,7 +11,7 @@ import { createChat, type Chat } from "./chat/handle-chat.ts";
 import { createTariff } from "./chat/tariff.ts";
 import { freeModels } from "./chat/free-models.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
-import { findProviderKeys } from "./config/provider-keys.ts";
+import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
@@ -64,6 +64,8 @@ export interface Services extends Accounts, Events {
   readonly usersDir: string;
   /** Whether the embedded simulator answers, for want of a key. */
   readonly simulated: boolean;
+  /** Reads all files that hold secrets again, at once; they are also followed while the proxy runs. */
+  rereadKeys(): void;
   /** Closes everything in reverse order. Call it after the last request has been settled. */
   close(): Promise<void>;
 }
@@ -105,7 +107,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   // Under the lock, and before anybody writes here: what a killed process left half-written.
   await removeTemporaries(usersDir, ".toml");
 
-  const tokenKeys = await loadTokenKeys({ env, usersDir, log });
+  const tokenKeys = await openTokenKeys({ env, usersDir, log });
+  closers.push(() => {
+    tokenKeys.close();
+  });
   const tiers = createTiers(config.quota);
   const { timezone, currency } = config.quota;
   const { limitsOf } = createAllowances({ tiers, currency, timezone, clock });
@@ -157,10 +162,25 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     simulatorUrl: simulator?.url ?? null,
     clock,
     random: Math.random,
+    rereadKey: (provider) => {
+      keyFiles.check(provider);
+    },
     emit: bus.emit,
     log,
   });
   closers.push(() => upstream.close());
+  const providers = chosen.usable.map((one) => one.config);
+  const keyFiles = followKeyFiles({
+    providers,
+    folder,
+    use: (name, keys) => {
+      upstream.useKeys(name, keys);
+    },
+    log,
+  });
+  closers.push(() => {
+    keyFiles.close();
+  });
 
   const tariff = createTariff(config);
   const free = freeModels(config, tariff.pricing, clock.now());
@@ -236,6 +256,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     }),
     usersDir,
     simulated: chosen.simulated,
+    rereadKeys() {
+      tokenKeys.check();
+      keyFiles.check();
+    },
     close: () => closeAll(closers),
   };
 }

@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { followFile, type FollowedFile } from "../lib/files/followed-file.ts";
+import type { Log } from "../lib/log.ts";
 import { ConfigError, type Env } from "./load.ts";
 import type { ProviderConfig } from "./schema.ts";
 
@@ -20,7 +22,10 @@ const defaultEnv: Readonly<Record<ProviderConfig["kind"], string>> = {
  */
 export function findProviderKeys(provider: ProviderConfig, env: Env, folder: string): readonly string[] {
   if (provider.kind === "simulator") return ["simulator"];
-  if (provider.api_key_file !== undefined) return [readKeyFile(provider, resolve(folder, provider.api_key_file))];
+  if (provider.api_key_file !== undefined) {
+    const file = resolve(folder, provider.api_key_file);
+    return [keyIn(readKeyFile(provider, file), provider, file)];
+  }
   const named = [provider.api_keys_env ?? provider.api_key_env ?? []].flat();
   const keys = (named.length > 0 ? named : [defaultEnv[provider.kind]]).flatMap((name) => readVariable(name, env));
   if (keys.length > 0) return [...new Set(keys)];
@@ -29,19 +34,59 @@ export function findProviderKeys(provider: ProviderConfig, env: Env, folder: str
   return needsNone ? [""] : [];
 }
 
+/** The key files of all providers, read again while the proxy runs. */
+export interface KeyFiles {
+  /** Reads a provider's key file now, where it has one; absent: everybody's. */
+  check(provider?: string): void;
+  close(): void;
+}
+
+/**
+ * Reads api_key_file again whenever it changes.
+ * @param options `use`: told the keys that are in force from now on
+ */
+export function followKeyFiles(options: {
+  readonly providers: readonly ProviderConfig[];
+  /** What api_key_file is relative to. */
+  readonly folder: string;
+  readonly use: (provider: string, keys: readonly string[]) => void;
+  readonly log: Log;
+}): KeyFiles {
+  const files = new Map<string, FollowedFile>();
+  for (const provider of options.providers) {
+    if (provider.api_key_file === undefined) continue;
+    const path = resolve(options.folder, provider.api_key_file);
+    const onText = (text: string): void => {
+      options.use(provider.name, [keyIn(text, provider, path)]);
+    };
+    files.set(provider.name, followFile({ path, onText, log: options.log }));
+  }
+  return {
+    check(provider) {
+      for (const [name, file] of files) if (provider === undefined || provider === name) file.check();
+    },
+    close() {
+      for (const file of files.values()) file.close();
+    },
+  };
+}
+
 function readVariable(name: string, env: Env): readonly string[] {
   const keys = (env[name] ?? "").split(",").map((key) => key.trim());
   return keys.filter((key) => key !== "").map((key) => checkKey(key, `environment ${name}`));
 }
 
 function readKeyFile(provider: ProviderConfig, file: string): string {
-  let key: string;
   try {
-    key = readFileSync(file, "utf8").trim();
+    return readFileSync(file, "utf8");
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     throw new ConfigError(`providers.${provider.name}.api_key_file: ${file} cannot be read: ${message}`, { cause });
   }
+}
+
+function keyIn(text: string, provider: ProviderConfig, file: string): string {
+  const key = text.trim();
   if (key === "") throw new ConfigError(`providers.${provider.name}.api_key_file: ${file} is empty`);
   return checkKey(key, `providers.${provider.name}.api_key_file: ${file}`);
 }

@@ -74,6 +74,7 @@ export function createDispatch(options: DispatchOptions): Dispatch {
   return async (route, question, asker, traceId) => {
     const since = clock.monotonic();
     const attempts = new Attempts(route.candidates, since);
+    let outdated = 0;
     while (attempts.count < retry.attempts) {
       if (asker.gone) throw new ClientGoneError();
       const now = attempts.count === 0 ? since : clock.monotonic();
@@ -88,6 +89,11 @@ export function createDispatch(options: DispatchOptions): Dispatch {
         return { exchange, retries: attempts.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamFault)) throw error;
+        // The key was replaced in the meantime: with the new one this was no attempt. Bounded, as files may change often.
+        if (error.isOutdated && outdated++ < route.candidates.length) {
+          attempts.count--;
+          continue;
+        }
         attempts.failed(provider, error);
         error.provider = provider.name;
         logFault(log, provider, error, traceId);

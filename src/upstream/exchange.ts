@@ -27,6 +27,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   /** By which the provider's breaker knows us. */
   readonly #ticket: number;
   readonly #question: Question;
+  /** The key that was sent. */
+  #key = "";
   readonly #clock: Clock;
   readonly #deadlines: Deadlines;
   #controller: Controller | null = null;
@@ -66,6 +68,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     const endpoint = endpoints[this.#question.api];
     if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#question.api}`);
     const body = this.#question.bodyFor(model);
+    this.#key = this.provider.secret;
     const opened = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -217,7 +220,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #fail(fault: UpstreamFault): void {
     if (this.#ended !== null) return;
     this.#ended = { fault };
-    this.provider.health.failed(this.#ticket, fault, this.#clock.monotonic());
+    if (fault.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key)) {
+      fault.isOutdated = true;
+      this.provider.health.left(this.#ticket);
+    } else {
+      this.provider.health.failed(this.#ticket, fault, this.#clock.monotonic());
+    }
     this.#deadlines.stop();
     this.#controller?.abort(fault);
     this.#settleOpen(fault);

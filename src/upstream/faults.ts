@@ -82,6 +82,8 @@ export class UpstreamFault extends Error {
   attempts = 0;
   /** The provider that failed, by name; "" where none was asked. Set by dispatch. */
   provider = "";
+  /** Whether it is about a key that has been replaced since it was sent. Set by the exchange. */
+  isOutdated = false;
 
   constructor(facts: FaultFacts) {
     super(`${facts.kind} at ${facts.stage}`, facts.cause === undefined ? undefined : { cause: facts.cause });

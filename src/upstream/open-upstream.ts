@@ -15,6 +15,8 @@ export interface UpstreamOptions {
   readonly config: Pick<Config, "timeouts" | "breaker" | "retry" | "health" | "models">;
   /** Where the embedded simulator listens; null where none runs. */
   readonly simulatorUrl: string | null;
+  /** Called where a provider has refused its key: whoever knows another by now tells `useKeys` before it returns. */
+  readonly rereadKey: (provider: string) => void;
   readonly clock: Clock;
   /** A number in [0, 1). */
   readonly random: () => number;
@@ -28,6 +30,8 @@ export interface Upstream {
   readonly dispatch: Dispatch;
   readonly models: ModelList;
   readonly admin: ProviderAdmin;
+  /** Gives a provider other keys, in their order, from the next request on; it has as many as it began with. */
+  useKeys(provider: string, keys: readonly string[]): void;
   /** Ends the probes and cuts all connections. */
   close(): Promise<void>;
 }
@@ -36,7 +40,7 @@ export interface Upstream {
 export function openUpstream(options: UpstreamOptions): Upstream {
   const { config, clock, random, emit, log } = options;
   const { aliases } = config.models;
-  const providers = openProviders(options.keyed, config, options.simulatorUrl);
+  const providers = openProviders(options.keyed, config, options.simulatorUrl, options.rereadKey);
   const alerts = createAlerts({ emit, clock });
   const everyMs = config.health.probe_seconds * 1000;
   const probes = createProviderProbes({ providers, everyMs, clock, random, alerts });
@@ -47,6 +51,12 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     dispatch: createDispatch({ retry, clock, random, alerts, log }),
     models: createModelList({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases, clock }),
     admin: createProviderAdmin({ providers, probes, clock }),
+    useKeys(name, keys) {
+      for (const provider of providers) {
+        const key = keys[provider.keyIndex];
+        if (provider.name === name && key !== undefined) provider.useKey(key);
+      }
+    },
     async close() {
       probes.close();
       await Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy()));

@@ -3,6 +3,7 @@ import { mkdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { readPlainFile, writeFileAtomic } from "../../lib/files/atomic-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
+import { followFile } from "../../lib/files/followed-file.ts";
 import type { Log } from "../../lib/log.ts";
 
 /** The secrets that sign access tokens. */
@@ -11,6 +12,13 @@ export interface TokenKeys {
   readonly signing: { readonly kid: string; readonly secret: string };
   /** All of them verify. A Map: in an object, `kid: "__proto__"` would find something. */
   readonly byKid: ReadonlyMap<string, string>;
+}
+
+/** The secrets as they are now: others take their place when their file changes. */
+export interface LiveTokenKeys extends TokenKeys {
+  /** Looks at the file now. */
+  check(): void;
+  close(): void;
 }
 
 /** Where the secrets come from. */
@@ -42,7 +50,32 @@ export async function loadTokenKeys(options: TokenKeysOptions): Promise<TokenKey
     });
     return parseTokenKeys(text, `JWT_SECRETS_FILE ${file}`);
   }
-  return ownKeys(join(options.usersDir, ".keys", "jwt"), options.log);
+  return ownKeys(ownFile(options.usersDir), options.log);
+}
+
+/** As loadTokenKeys, and follows the file that they are in, where it is one. */
+export async function openTokenKeys(options: TokenKeysOptions): Promise<LiveTokenKeys> {
+  const { JWT_SECRETS: inline = "", JWT_SECRETS_FILE: named = "" } = options.env;
+  let keys = await loadTokenKeys(options);
+  const [path, source] = named === "" ? [ownFile(options.usersDir), ""] : [named, "JWT_SECRETS_FILE "];
+  const onText = (text: string): void => {
+    keys = parseTokenKeys(text, source + path);
+  };
+  const file = inline === "" ? followFile({ path, onText, log: options.log }) : null;
+  return {
+    get signing() {
+      return keys.signing;
+    },
+    get byKid() {
+      return keys.byKid;
+    },
+    check: () => file?.check(),
+    close: () => file?.close(),
+  };
+}
+
+function ownFile(usersDir: string): string {
+  return join(usersDir, ".keys", "jwt");
 }
 
 /**

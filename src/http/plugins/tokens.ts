@@ -7,6 +7,7 @@ import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 
 export interface TokensOptions {
+  /** As they are at each look: they may change. */
   readonly keys: TokenKeys;
   readonly issuer: string;
   readonly audience: string;
@@ -31,9 +32,10 @@ const maxTokenLength = 4096;
 /** JWT by HS256 only. Other algorithms, unknown kids, critical headers and bad claims are all 401. */
 export async function registerTokens(app: FastifyInstance, options: TokensOptions): Promise<Tokens> {
   const { keys, issuer, audience, clock } = options;
-  const { kid, secret } = keys.signing;
-  await app.register(fastifyJwt, { secret, sign: { algorithm: "HS256", kid } });
+  await app.register(fastifyJwt, { secret: keys.signing.secret });
   const verified = new Map<string, AccessClaims>();
+  /** By which the remembered tokens were verified. */
+  let verifiedBy = keys.byKid;
 
   function decode(token: string): AccessClaims {
     const header: unknown = app.jwt.decode<{ header: unknown }>(token, { complete: true })?.header;
@@ -59,9 +61,14 @@ export async function registerTokens(app: FastifyInstance, options: TokensOption
         id: options.newId(),
         sessionId,
       });
-      return { token: app.jwt.sign(claims), expiresAt: claims.exp * 1000 };
+      const { kid, secret: key } = keys.signing;
+      return { token: app.jwt.sign(claims, { algorithm: "HS256", kid, key }), expiresAt: claims.exp * 1000 };
     },
     verify(token) {
+      if (verifiedBy !== keys.byKid) {
+        verified.clear();
+        verifiedBy = keys.byKid;
+      }
       const known = verified.get(token);
       if (known !== undefined) {
         if (known.exp * 1000 > clock.now()) return known;

@@ -183,7 +183,7 @@ export class AnswerReader implements Reader, SseSink {
   #failWith(error: ReportedError | null): void {
     const { code, message } = error ?? { code: "", message: "" };
     const kind = this.#provider.dialect.classify(200, code, message);
-    this.fault = this.#newFault(kind, withoutSecret(message, this.#provider.secret));
+    this.fault = this.#newFault(kind, withoutSecret(message, this.#provider));
   }
 
   #invalid(message: string, cause?: unknown): UpstreamFault {

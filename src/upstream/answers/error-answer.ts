@@ -58,14 +58,18 @@ function faultOfErrorAnswer(
     kind,
     stage: "first_event",
     status,
-    upstreamMessage: withoutSecret(error?.message ?? "", provider.secret),
+    upstreamMessage: withoutSecret(error?.message ?? "", provider),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
 }
 
 /** A provider may quote the key that it refused; nobody is to read it here. */
-export function withoutSecret(text: string, secret: string): string {
-  const safe = secret === "" ? text : text.replaceAll(secret, "[key]");
+export function withoutSecret(
+  text: string,
+  { secret, formerSecret }: Pick<Provider, "secret" | "formerSecret">,
+): string {
+  let safe = text;
+  for (const key of [secret, formerSecret]) if (key !== "") safe = safe.replaceAll(key, "[key]");
   return safe.length > maxMessage ? `${safe.slice(0, maxMessage)}…` : safe;
 }
 

@@ -45,7 +45,7 @@ export class JsonAnswerReader implements Reader {
     const error = readError(answer.error);
     if (error !== null) {
       const kind = this.#provider.dialect.classify(200, error.code, error.message);
-      return this.#newFault(kind, withoutSecret(error.message, this.#provider.secret));
+      return this.#newFault(kind, withoutSecret(error.message, this.#provider));
     }
     if (!Array.isArray(answer.data)) return this.#newFault("invalid_response", "the answer has no list under data");
     this.usage = readUsage(answer.usage);

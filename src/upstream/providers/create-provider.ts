@@ -19,6 +19,8 @@ export interface ProviderOptions {
   readonly weight: number;
   readonly timeouts: UpstreamTimeouts;
   readonly breaker: BreakerRule;
+  /** Looks whether the key has another value by now, and tells `useKey` where it has. Default: it never has. */
+  readonly rereadKey?: () => void;
 }
 
 /** One provider with its connections. Close `dispatcher` when done. */
@@ -34,18 +36,19 @@ export function createProvider(options: ProviderOptions): Provider {
     keepAliveTimeout: 30_000,
   });
   const basePath = url.pathname.replace(/\/+$/, "");
-  const headers = {
-    "content-type": "application/json",
-    accept: "text/event-stream",
-    "accept-encoding": "identity",
-    "user-agent": "deepseek-proxy",
-    ...(options.apiKey === "" ? {} : { authorization: `Bearer ${options.apiKey}` }),
-  };
-  const endpoint = (api: ApiName, own: Endpoint["headers"] = {}): Endpoint | null => {
-    const path = dialect.pathOf(api, basePath);
-    return path === null ? null : { path, headers: { ...headers, ...own } };
-  };
   const ownNames = createGlobMap(options.modelMap);
+  const health = new ProviderHealth(options.breaker);
+  let sent = sentWith(options.apiKey, dialect, basePath);
+  let formerSecret = "";
+
+  function useKey(key: string): void {
+    if (key === sent.secret) return;
+    formerSecret = sent.secret;
+    sent = sentWith(key, dialect, basePath);
+    // Whatever was held against the old key says nothing about this one.
+    health.forgive();
+  }
+
   return {
     name: options.name,
     keyIndex: options.keyIndex,
@@ -53,6 +56,51 @@ export function createProvider(options: ProviderOptions): Provider {
     dispatcher,
     origin: url.origin,
     basePath,
+    get headers() {
+      return sent.headers;
+    },
+    get endpoints() {
+      return sent.endpoints;
+    },
+    get secret() {
+      return sent.secret;
+    },
+    get formerSecret() {
+      return formerSecret;
+    },
+    timeouts: options.timeouts,
+    models: [...options.models, ...Object.keys(options.modelMap)],
+    ownName: (model) => ownNames(model) ?? model,
+    priority: options.priority,
+    weight: options.weight,
+    health,
+    useKey,
+    hasReplaced(key) {
+      if (key === sent.secret) options.rereadKey?.();
+      return key !== sent.secret;
+    },
+  };
+}
+
+/** All that is sent with a key, made once for many requests. */
+function sentWith(
+  secret: string,
+  dialect: Dialect,
+  basePath: string,
+): Pick<Provider, "headers" | "endpoints" | "secret"> {
+  const headers = {
+    "content-type": "application/json",
+    accept: "text/event-stream",
+    "accept-encoding": "identity",
+    "user-agent": "deepseek-proxy",
+    ...(secret === "" ? {} : { authorization: `Bearer ${secret}` }),
+  };
+  const endpoint = (api: ApiName, own: Endpoint["headers"] = {}): Endpoint | null => {
+    const path = dialect.pathOf(api, basePath);
+    return path === null ? null : { path, headers: { ...headers, ...own } };
+  };
+  return {
+    secret,
     headers,
     endpoints: {
       chat: endpoint("chat"),
@@ -61,16 +109,9 @@ export function createProvider(options: ProviderOptions): Provider {
       messages: endpoint("messages", {
         "anthropic-version": "2023-06-01",
         // Anthropic's own way; some servers in its shape know only one of the two.
-        ...(options.apiKey === "" ? {} : { "x-api-key": options.apiKey }),
+        ...(secret === "" ? {} : { "x-api-key": secret }),
       }),
       embeddings: endpoint("embeddings", { accept: "application/json" }),
     },
-    secret: options.apiKey,
-    timeouts: options.timeouts,
-    models: [...options.models, ...Object.keys(options.modelMap)],
-    ownName: (model) => ownNames(model) ?? model,
-    priority: options.priority,
-    weight: options.weight,
-    health: new ProviderHealth(options.breaker),
   };
 }

@@ -37,11 +37,13 @@ export function chooseProviders(
 /**
  * Opens the connections' pools, for each key its own; nothing is sent yet.
  * @param simulatorUrl where the embedded simulator listens; null where none runs
+ * @param rereadKey called where a provider has refused its key, before that counts
  */
 export function openProviders(
   keyed: readonly KeyedProvider[],
   shared: { readonly timeouts: TimeoutsConfig; readonly breaker: BreakerConfig },
   simulatorUrl: string | null,
+  rereadKey: (provider: string) => void,
 ): Provider[] {
   const { failures, window_seconds, open_seconds } = shared.breaker;
   return keyed.flatMap(({ config, apiKeys }) =>
@@ -59,6 +61,9 @@ export function openProviders(
         weight: config.weight / apiKeys.length,
         timeouts: upstreamTimeouts(shared.timeouts, config.timeouts),
         breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000 },
+        rereadKey: () => {
+          rereadKey(config.name);
+        },
       }),
     ),
   );

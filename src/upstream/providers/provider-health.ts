@@ -34,6 +34,11 @@ export class ProviderHealth {
   /** The operator says that it is well again: whatever kept requests away is forgotten. */
   restore(): void {
     this.drained = false;
+    this.forgive();
+  }
+
+  /** Forgets what was held against the account, but not the operator's word. */
+  forgive(): void {
     this.limitedUntil = 0;
     this.breaker.close();
   }

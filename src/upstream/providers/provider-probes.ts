@@ -48,7 +48,9 @@ export function createProviderProbes({ providers, everyMs, clock, random, alerts
   }
 
   async function probeOne(provider: Provider): Promise<void> {
-    const outcome = await probe(provider);
+    const key = provider.secret;
+    let outcome = await probe(provider);
+    if (outcome.reason === "status 401" && provider.hasReplaced(key)) outcome = await probe(provider);
     if (closed) return;
     results.set(provider, { ...outcome, at: clock.now() });
     if (outcome.reason === "status 401" || outcome.reason === "status 403") alerts.raise(provider, "key_refused", "");

@@ -78,12 +78,14 @@ export interface Provider {
   readonly origin: string;
   /** Path of its base URL, without a slash at its end. */
   readonly basePath: string;
-  /** Sent with every request: authorization, content-type, accept. */
+  /** Sent with every request: authorization, content-type, accept. Others after `useKey`. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The APIs that it has; null for the others. */
+  /** The APIs that it has; null for the others. Others after `useKey`. */
   readonly endpoints: Readonly<Record<ApiName, Endpoint | null>>;
-  /** The key, kept only to strike it out of whatever the provider says. "" where it needs none. */
+  /** The key in force, kept only to strike it out of whatever the provider says. "" where it needs none. */
   readonly secret: string;
+  /** The key before: answers to what was sent with it may still come. "" where there was none. */
+  readonly formerSecret: string;
   readonly timeouts: UpstreamTimeouts;
   /** Names and globs of the models it serves. */
   readonly models: readonly string[];
@@ -91,6 +93,12 @@ export interface Provider {
   ownName(model: string): string;
   readonly priority: number;
   readonly weight: number;
-  /** The only part that changes. */
   readonly health: ProviderHealth;
+  /** Sends another key from the next request on. Connections live on, and so does what is under way. */
+  useKey(key: string): void;
+  /**
+   * Whether a key that the provider has refused is no longer the one in force, or its file has another by now: then
+   * the refusal means nothing, and the request may be sent again.
+   */
+  hasReplaced(key: string): boolean;
 }
