@@ -22,6 +22,7 @@ import type { HealthCheck } from "./http/routes/ops.ts";
 import { removeTemporaries } from "./lib/files/atomic-file.ts";
 import { closeAll, type Closer } from "./lib/close-all.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
+import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLockPatiently } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryLimiter } from "./limits/memory-limiter.ts";
@@ -106,6 +107,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   closers.push(() => lock.release());
   // Under the lock, and before anybody writes here: what a killed process left half-written.
   await removeTemporaries(usersDir, ".toml");
+  const disk = await openDiskProbe(usersDir, clock);
 
   const tokenKeys = await openTokenKeys({ env, usersDir, log });
   closers.push(() => {
@@ -252,7 +254,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       accounts,
       models: upstream.models,
       eventLoop,
-      usersDir,
+      disk,
     }),
     usersDir,
     simulated: chosen.simulated,

@@ -1,10 +1,8 @@
-import { randomUUID } from "node:crypto";
-import { unlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { IntervalHistogram } from "node:perf_hooks";
 import type { AccountStore } from "../accounts/files/account-store.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
+import type { DiskProbe } from "../lib/files/disk-probe.ts";
 import type { Ledger } from "../quota/ledger.ts";
 import type { ModelList } from "../upstream/providers/model-list.ts";
 import type { HealthCheck } from "./routes/ops.ts";
@@ -16,8 +14,8 @@ interface Parts {
   readonly accounts: AccountStore;
   readonly models: ModelList;
   readonly eventLoop: IntervalHistogram;
-  /** Where the proxy keeps its state. */
-  readonly usersDir: string;
+  /** Of the folder where the proxy keeps its state. */
+  readonly disk: DiskProbe;
 }
 
 /** Mean delay of the event loop, in ms, from which the process counts as unwell. */
@@ -49,7 +47,7 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
     {
       name: "disk",
       async check() {
-        await probe(parts.usersDir);
+        await parts.disk.check();
         return { ok: true };
       },
     },
@@ -74,11 +72,4 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
   ];
-}
-
-/** Writes a byte and removes it; rejects where that can't be done. */
-async function probe(folder: string): Promise<void> {
-  const file = join(folder, `.probe-${randomUUID()}`);
-  await writeFile(file, "x", { mode: 0o600 });
-  await unlink(file);
 }
