@@ -73,6 +73,8 @@ export interface ErrorExtras {
   readonly retryAfterSeconds?: number;
   /** False where the proxy has retried already and an SDK should not do it again (`x-should-retry: false`). */
   readonly shouldRetry?: boolean;
+  /** More headers of the answer, by their names in lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** For the operator's log only; never shown to a client. */
   readonly cause?: unknown;
 }

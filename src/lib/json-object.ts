@@ -2,6 +2,7 @@ import { isAscii, isUtf8, transcode } from "node:buffer";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const COMMA = 0x2c;
 const COLON = 0x3a;
 const UNDERSCORE = 0x5f;
 const CLOSE_BRACE = 0x7d;
@@ -9,8 +10,14 @@ const CLOSE_BRACE = 0x7d;
 const NEAR = 24;
 /** `__proto__` with each of its 9 letters written as a \u escape of 6 bytes. */
 const LONGEST_PROTO = 54;
+/** No name that the proxy reads has more characters. */
+const LONGEST_NAME = 32;
 /** Bytes of a refused key that are shown. */
 const SHOWN_KEY = 100;
+/** So many keys may all be different without being looked at. */
+const UNWATCHED_KEYS = 2000;
+/** The table that tells different keys apart has so many bits, a power of two. */
+const SEEN_BITS = 1 << 16;
 
 const messages = {
   invalid_utf8: "The body is not valid UTF-8.",
@@ -18,6 +25,8 @@ const messages = {
   invalid_json: "The body is not valid JSON.",
   not_object: "The body is not a JSON object.",
   too_deep: "The body is nested too deeply.",
+  too_many_keys: "The body has too many keys.",
+  too_many_values: "The body has too many values.",
   duplicate_key: "The body has the same key twice.",
   forbidden_key: "The body has a key that is not allowed.",
 } as const;
@@ -39,6 +48,18 @@ export class JsonRefusal extends Error {
   }
 }
 
+/** What of a body is parsed. Beyond it the event loop would stand still: JSON.parse takes microseconds for a new key. */
+export interface JsonLimits {
+  /** Objects and arrays that may stand inside one another, the outermost one counted. */
+  readonly maxDepth: number;
+  /** Keys of all objects together, equal ones counted each time. */
+  readonly maxKeys: number;
+  /** Different keys, counted from the 2,000th key on, and a little too low. */
+  readonly maxNewKeys: number;
+  /** Members and elements of all objects and arrays together; each object and array counts once more. */
+  readonly maxValues: number;
+}
+
 /** A JSON object as it was sent, and what it says. */
 export interface JsonObject {
   readonly value: Readonly<Record<string, unknown>>;
@@ -54,17 +75,17 @@ export interface JsonObject {
  * different requests. A byte order mark is refused, which RFC 8259 (8.1) permits, because the bytes are passed on and
  * the next parser may refuse it. Numbers that overflow (1e999) become Infinity: the caller checks the ones it reads.
  *
- * @param limits `maxDepth`: objects and arrays that may stand inside one another, the outermost one counted.
  * @throws JsonRefusal
  */
-export function parseJsonObject(bytes: Buffer, limits: { readonly maxDepth: number }): JsonObject {
+export function parseJsonObject(bytes: Buffer, limits: JsonLimits): JsonObject {
   if (!isUtf8(bytes)) throw new JsonRefusal("invalid_utf8");
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) throw new JsonRefusal("byte_order_mark");
-  // Before JSON.parse: what is too deep must not be built. The scan gives no verdict on the grammar.
-  const keys = scan(bytes, limits.maxDepth);
+  // Before JSON.parse: what is too deep or too much must not be built. The scan gives no verdict on the grammar.
+  const { keys, total } = scan(bytes, limits);
   const value = parse(decode(bytes));
   if (!isRecord(value)) throw new JsonRefusal("not_object");
-  if (Object.keys(value).length !== keys.length) throw new JsonRefusal("duplicate_key", firstDuplicate(bytes, keys));
+  // JSON.parse keeps one of two equal keys, wherever they stand: then fewer are left than were written.
+  if (countKeys(value) !== total) throw new JsonRefusal("duplicate_key", firstDuplicate(bytes));
   return { value, bytes, keys };
 }
 
@@ -84,6 +105,32 @@ export function replaceMembers(object: JsonObject, values: Readonly<Record<strin
   }
   const base = present ? replacePresent(object, values) : object.bytes;
   return added === "" ? base : appendMembers(base, object.keys.length > 0 ? `,${added}` : added);
+}
+
+/**
+ * A key as parsers see it that ignore case, Go's among them: to those the long s and the Kelvin sign are an s and a k.
+ */
+export function foldCase(key: string): string {
+  return key.toUpperCase().toLowerCase();
+}
+
+/**
+ * The first key of an object that is none of the names, and that a parser may take for one: by its case, or where it
+ * stops at a NUL.
+ */
+export function findDisguised(
+  object: Readonly<Record<string, unknown>>,
+  names: ReadonlySet<string>,
+): { readonly key: string; readonly name: string } | undefined {
+  for (const key in object) {
+    if (names.has(key)) continue;
+    const nul = key.indexOf("\0");
+    const written = nul === -1 ? key : key.slice(0, nul);
+    if (written.length > LONGEST_NAME) continue;
+    const name = foldCase(written);
+    if (names.has(name)) return { key, name };
+  }
+  return undefined;
 }
 
 function appendMembers(bytes: Buffer, text: string): Buffer {
@@ -115,11 +162,16 @@ function replacePresent({ bytes, keys }: JsonObject, values: Readonly<Record<str
 }
 
 /**
- * Finds the top-level keys and refuses what JSON.parse would take. A string is a key if a colon follows: that holds in
- * all valid JSON, and the rest is refused afterwards. Runs in a loop, so no depth can overflow the stack.
+ * Finds the top-level keys, counts all keys, and refuses what JSON.parse would take. A string is a key if a colon
+ * follows: that holds in all valid JSON, and the rest is refused afterwards. Runs in a loop, so no depth can overflow
+ * the stack.
  */
-function scan(bytes: Buffer, maxDepth: number): number[] {
+function scan(bytes: Buffer, limits: JsonLimits): { readonly keys: number[]; readonly total: number } {
   const keys: number[] = [];
+  let total = 0;
+  let values = 0;
+  let newKeys = 0;
+  let seen: Uint8Array | undefined;
   let depth = 0;
   let pos = 0;
   while (pos < bytes.length) {
@@ -130,13 +182,25 @@ function scan(bytes: Buffer, maxDepth: number): number[] {
         if (bytes[next] === COLON) {
           refuseProto(bytes, pos + 1, close);
           if (depth === 1) keys.push(pos);
+          if (++total > limits.maxKeys) throw new JsonRefusal("too_many_keys");
+          if (total > UNWATCHED_KEYS) {
+            seen ??= new Uint8Array(SEEN_BITS / 8);
+            if (isNew(seen, hashOf(bytes, pos + 1, close)) && ++newKeys > limits.maxNewKeys) {
+              throw new JsonRefusal("too_many_keys");
+            }
+          }
         }
         pos = next;
         break;
       }
+      case COMMA:
+        if (++values > limits.maxValues) throw new JsonRefusal("too_many_values");
+        pos++;
+        break;
       case 0x7b: // {
       case 0x5b: // [
-        if (++depth > maxDepth) throw new JsonRefusal("too_deep");
+        if (++depth > limits.maxDepth) throw new JsonRefusal("too_deep");
+        if (++values > limits.maxValues) throw new JsonRefusal("too_many_values");
         pos++;
         break;
       case CLOSE_BRACE:
@@ -148,7 +212,41 @@ function scan(bytes: Buffer, maxDepth: number): number[] {
         pos++;
     }
   }
-  return keys;
+  return { keys, total };
+}
+
+/** FNV-1a. */
+function hashOf(bytes: Buffer, start: number, end: number): number {
+  let hash = 0x811c9dc5;
+  for (let pos = start; pos < end; pos++) hash = Math.imul(hash ^ (bytes[pos] ?? 0), 0x01000193);
+  return hash;
+}
+
+/** Whether the bit of a hash was not set; sets it. Two hashes may share a bit. */
+function isNew(seen: Uint8Array, hash: number): boolean {
+  const bit = (hash ^ (hash >>> 16)) & (SEEN_BITS - 1);
+  const [at, mask] = [bit >> 3, 1 << (bit & 7)];
+  const before = seen[at] ?? 0;
+  if ((before & mask) !== 0) return false;
+  seen[at] = before | mask;
+  return true;
+}
+
+/** The keys of a value and of all that is in it. Its depth is bounded already. */
+function countKeys(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  let count = 0;
+  if (Array.isArray(value)) {
+    for (const element of value as readonly unknown[]) if (typeof element === "object") count += countKeys(element);
+    return count;
+  }
+  const record = value as Readonly<Record<string, unknown>>;
+  for (const key in record) {
+    count++;
+    const member = record[key];
+    if (typeof member === "object") count += countKeys(member);
+  }
+  return count;
 }
 
 /** The offset of the quote that ends the string whose text begins at `from`. */
@@ -206,12 +304,26 @@ function decodeKey(bytes: Buffer, start: number, end: number): string {
   return text.includes("\\") ? String(parse(`"${text}"`)) : text;
 }
 
-function firstDuplicate(bytes: Buffer, keys: readonly number[]): string | undefined {
-  const seen = new Set<string>();
-  for (const open of keys) {
-    const key = decodeKey(bytes, open + 1, stringEnd(bytes, open + 1));
-    if (seen.has(key)) return key;
-    seen.add(key);
+/** The first key that its object has twice; of valid JSON. */
+function firstDuplicate(bytes: Buffer): string | undefined {
+  const open: Set<string>[] = [];
+  for (let pos = 0; pos < bytes.length;) {
+    const byte = bytes[pos];
+    if (byte === QUOTE) {
+      const close = stringEnd(bytes, pos + 1);
+      const next = skipSpace(bytes, close + 1);
+      if (bytes[next] === COLON) {
+        const key = decodeKey(bytes, pos + 1, close);
+        const seen = open.at(-1);
+        if (seen?.has(key) === true) return key;
+        seen?.add(key);
+      }
+      pos = next;
+      continue;
+    }
+    if (byte === 0x7b) open.push(new Set());
+    else if (byte === CLOSE_BRACE) open.pop();
+    pos++;
   }
   return undefined;
 }

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { JsonRefusal, parseJsonObject, replaceMembers } from "../../src/lib/json-object.ts";
+import { findDisguised, JsonRefusal, parseJsonObject, replaceMembers } from "../../src/lib/json-object.ts";
 
-const limits = { maxDepth: 64 };
+const limits = { maxDepth: 64, maxKeys: 20_000, maxNewKeys: 1_000, maxValues: 50_000 };
 
 function parse(text: string) {
   return parseJsonObject(Buffer.from(text), limits);
@@ -137,7 +137,10 @@ describe("parseJsonObject", () => {
     ['{"a":"__proto__","b":["__proto__"]}', "taken"],
     ['{"a":"\\"__proto__\\":1"}', "taken"],
     ['{"__proto":1,"_proto__":2}', "taken"],
-    ['{"a":{"b":1,"b":2}}', "taken"],
+    ['{"a":{"b":1,"b":2}}', "duplicate_key b"],
+    ['{"a":[{"b":{"c":1}},{"b":{"d":[],"\\u0064":{}}}]}', "duplicate_key d"],
+    ['{"a":{"x":{"b":1}},"c":{"x":{"b":1}}}', "taken"],
+    ['{"a":[{"b":1},{"b":1}],"b":1}', "taken"],
     ['{"a":"\\\\","b":"\\\\\\""}', "taken"],
     ['{"a":1e999}', "taken"],
     ["{}", "taken"],
@@ -182,6 +185,50 @@ describe("parseJsonObject", () => {
     expect(verdict('{"a":'.repeat(levels))).toBe("too_deep");
   });
 
+  it("refuses a key that stands twice in its object, at any depth", () => {
+    const nested = fc.letrec<{ node: string }>((tie) => ({
+      node: fc.oneof(
+        { depthSize: "small" },
+        fc.constantFrom("1", '"a"', "[]", "{}"),
+        fc.array(tie("node"), { maxLength: 3 }).map((list) => `[${list.join(",")}]`),
+        fc
+          .array(fc.tuple(fc.constantFrom("a", "b", "c", "\\u0061"), tie("node")), { maxLength: 3 })
+          .map((list) => `{${list.map(([name, json]) => `"${name}":${json}`).join(",")}}`),
+      ),
+    })).node;
+    fc.assert(
+      fc.property(nested, (json) => {
+        const text = `{"a":${json}}`;
+        let twice = false;
+        // A reviver sees an object only after the fact, so the text is read by hand: one level at a time.
+        const open: Set<string>[] = [];
+        for (const [token, name] of text.matchAll(/"([^"]*)":|[{}]/g)) {
+          if (token === "{") open.push(new Set());
+          else if (token === "}") open.pop();
+          else {
+            const key = JSON.parse(`"${name ?? ""}"`) as string;
+            twice ||= open.at(-1)?.has(key) === true;
+            open.at(-1)?.add(key);
+          }
+        }
+        expect(verdict(text).startsWith("duplicate_key")).toBe(twice);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("bounds what JSON.parse would have to build", () => {
+    const list = (element: string, count: number) => `{"a":[${Array(count).fill(element).join(",")}]}`;
+    const different = (count: number) => `{${Array.from({ length: count }, (_, i) => `"k${i}":1`).join(",")}}`;
+    expect(verdict(list("1", 49_990))).toBe("taken");
+    expect(verdict(list("1", 50_001))).toBe("too_many_values");
+    expect(verdict(list("[]", 25_001))).toBe("too_many_values");
+    expect(verdict(list('{"b":1}', 9_990))).toBe("taken");
+    expect(verdict(list('{"b":1,"c":1}', 10_001))).toBe("too_many_keys");
+    expect(verdict(different(2_900))).toBe("taken");
+    expect(verdict(different(3_100))).toBe("too_many_keys");
+  });
+
   it("cuts a long key and keeps the body out of the message", () => {
     const long = "k".repeat(5000);
     const refusal = (() => {
@@ -193,6 +240,27 @@ describe("parseJsonObject", () => {
     })();
     expect(refusal).toMatchObject({ reason: "duplicate_key", key: "k".repeat(100) });
     expect((refusal as JsonRefusal).message).not.toContain("kk");
+  });
+});
+
+describe("findDisguised", () => {
+  const names = new Set(["model", "stream", "max_tokens", "kind"]);
+
+  it.each([
+    ["MODEL", "model"],
+    ["modeL", "model"],
+    ["Max_Tokens", "max_tokens"],
+    ["\u017ftream", "stream"],
+    ["\u212aind", "kind"],
+    ["model\0", "model"],
+    ["Model\0rest", "model"],
+    ["model", undefined],
+    ["models", undefined],
+    ["model ", undefined],
+    ["maxTokens", undefined],
+    ["", undefined],
+  ])("takes %j for %s", (key, name) => {
+    expect(findDisguised({ model: 1, [key]: 2 }, names)?.name).toBe(name);
   });
 });
 

@@ -1,14 +1,24 @@
 import { AppError } from "../../errors.ts";
 import { maxNameLength } from "../../lib/globs.ts";
-import type { JsonObject } from "../../lib/json-object.ts";
+import { findDisguised, type JsonObject } from "../../lib/json-object.ts";
 
 /** Most output tokens that a request may name; far above any model's. */
 const maxTokensCeiling = 10_000_000;
 
+/** What the proxy reads of a request, or replaces in it, whatever the API; and what decides over its price. */
+const readKeys: ReadonlySet<string> = new Set([
+  ...["model", "messages", "prompt", "input", "system", "stream", "stream_options", "n", "best_of"],
+  ...["max_tokens", "max_completion_tokens", "max_output_tokens", "service_tier", "tools", "web_search_options"],
+]);
+const readStreamOptionKeys: ReadonlySet<string> = new Set(["include_usage"]);
+const readMessageKeys: ReadonlySet<string> = new Set(["role", "content", "prefix"]);
+
 type Value = JsonObject["value"];
 
-/** All checks throw AppError invalid_request (400). */
-export function readModel({ model }: Value): string {
+/** The model of a request whose keys can't be mistaken. All checks throw AppError invalid_request (400). */
+export function readModel(value: Value): string {
+  refuseDisguised(value, readKeys);
+  const { model } = value;
   if (isModelName(model)) return model;
   throw refuse("model", model, `a model name of 1 to ${maxNameLength} characters`);
 }
@@ -27,6 +37,7 @@ export function readStream({ stream }: Value): boolean | null {
 export function readStreamOptions({ stream_options: options }: Value): Readonly<Record<string, unknown>> | null {
   if (options === undefined || options === null) return null;
   if (typeof options !== "object" || Array.isArray(options)) throw refuse("stream_options", options, "an object");
+  refuseDisguised(options as Value, readStreamOptionKeys, "stream_options.");
   return { ...options };
 }
 
@@ -39,6 +50,7 @@ export function checkMessages({ messages }: Value): void {
     if (typeof message !== "object" || message === null || Array.isArray(message)) {
       throw refuse(`messages.${i}`, message, "an object with role and content");
     }
+    refuseDisguised(message as Value, readMessageKeys, `messages.${i}.`);
     if (!("role" in message) || typeof message.role !== "string") {
       throw refuse(`messages.${i}.role`, "role" in message ? message.role : undefined, "a text such as user");
     }
@@ -63,6 +75,20 @@ export function readCount(value: Value, param: string, max: number): number | nu
   if (count === undefined || count === null) return null;
   if (typeof count === "number" && Number.isInteger(count) && count >= 1 && count <= max) return count;
   throw refuse(param, count, `a whole number from 1 to ${max}`);
+}
+
+/**
+ * A server that ignores case in keys, as many do, takes `MODEL` for the model, and would run another request than the
+ * one that was checked and is billed.
+ */
+function refuseDisguised(value: Value, names: ReadonlySet<string>, path = ""): void {
+  const found = findDisguised(value, names);
+  if (found === undefined) return;
+  const { key, name } = found;
+  throw new AppError("invalid_request", {
+    param: path + key,
+    message: `${JSON.stringify(path + key)} can be taken for ${path}${name}: write it like that, or leave it out.`,
+  });
 }
 
 function refuse(param: string, got: unknown, expected: string): AppError {

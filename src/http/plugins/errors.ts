@@ -39,10 +39,12 @@ interface ErrorsOptions {
 export function registerErrors(app: FastifyInstance, options: ErrorsOptions): void {
   app.decorateRequest("reported", false);
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    answer(toAppError(error), request, reply, options);
+    answer(toAppError(error, request), request, reply, options);
   });
-  app.setNotFoundHandler((request, reply) => {
-    answer(new AppError("not_found"), request, reply, options);
+  // Before anybody reads the body.
+  app.addHook("onRequest", (request, _reply, next) => {
+    if (request.is404) next(new AppError("not_found"));
+    else next();
   });
 }
 
@@ -55,7 +57,7 @@ export function createBadUrlAnswer(options: ErrorsOptions) {
 }
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, { log, tell }: ErrorsOptions): void {
-  const { retryAfterSeconds, shouldRetry } = error.extras;
+  const { retryAfterSeconds, shouldRetry, headers = {} } = error.extras;
   const { url: route, config } = request.routeOptions;
   const bodyOf = config.errorBody ?? errorBody;
   if (error.code === "internal_error") {
@@ -68,6 +70,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
   }
   if (retryAfterSeconds !== undefined) reply.header("retry-after", Math.max(1, Math.ceil(retryAfterSeconds)));
   if (shouldRetry !== undefined) reply.header("x-should-retry", String(shouldRetry));
+  for (const [name, value] of Object.entries(headers)) reply.header(name, value);
   if (error.status === 401) reply.header("www-authenticate", "Bearer");
   // Fastify closes behind a body that it has refused. Where the rest is still on its way that is a reset, and the client
   // would never learn why. It is read and thrown away instead, for server.request_seconds at most.
@@ -78,7 +81,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
     .send(JSON.stringify(bodyOf(error, request.id)));
 }
 
-function toAppError(error: FastifyError): AppError {
+function toAppError(error: FastifyError, { routeOptions: { bodyLimit } }: FastifyRequest): AppError {
   if (error instanceof AppError) return error;
   if (hasZodFastifySchemaValidationErrors(error)) {
     const [first] = error.validation;
@@ -90,6 +93,9 @@ function toAppError(error: FastifyError): AppError {
     });
   }
   const code = fastifyCodes.get(error.code);
+  if (code === "body_too_large") {
+    return new AppError(code, { message: `The body is too large: this route takes ${bodyLimit} bytes.` });
+  }
   if (code !== undefined) return new AppError(code);
   if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
     return new AppError("bad_http", { cause: error });

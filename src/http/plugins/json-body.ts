@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { AppError } from "../../errors.ts";
-import { JsonRefusal, parseJsonObject, type JsonObject } from "../../lib/json-object.ts";
+import { foldCase, JsonRefusal, parseJsonObject, type JsonLimits, type JsonObject } from "../../lib/json-object.ts";
+import { codingsOf, decodeBody } from "./content-coding.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -8,7 +9,7 @@ declare module "fastify" {
     keepBytes?: boolean;
   }
   interface FastifyRequest {
-    /** The body as it came; null where there is none. */
+    /** The body as it was sent, its Content-Encoding not undone; null where there is none. */
     bodyBytes: Buffer | null;
   }
 }
@@ -16,16 +17,39 @@ declare module "fastify" {
 /** JSON inside JSON inside JSON; tools' schemas nest, but not like this. */
 const maxDepth = 200;
 
-/** Bodies are JSON objects in UTF-8, strictly, and nothing else: other content types get 415. */
+/** What providers are asked: long conversations, token numbers, the schemas of many tools. */
+const apiLimits: JsonLimits = { maxDepth, maxKeys: 200_000, maxNewKeys: 5_000, maxValues: 500_000 };
+/** All else is a form of a few fields. */
+const formLimits: JsonLimits = { maxDepth, maxKeys: 1_000, maxNewKeys: 1_000, maxValues: 10_000 };
+/** The largest body of a route that asks no provider, in bytes. Some of them read it before they know who sends it. */
+const formBytes = 64 << 10;
+
+/**
+ * Bodies are JSON objects in UTF-8, strictly, perhaps compressed, and nothing else: other content types and codings
+ * get 415. Routes without `keepBytes` take 64 KB at most.
+ */
 export function registerJsonBody(app: FastifyInstance): void {
   app.decorateRequest("bodyBytes", null);
+  app.addHook("onRoute", (route) => {
+    if (route.config?.keepBytes !== true)
+      route.bodyLimit = Math.min(formBytes, app.initialConfig.bodyLimit ?? formBytes);
+  });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
     try {
       const bytes = typeof body === "string" ? Buffer.from(body) : body;
       request.bodyBytes = bytes;
-      const object = parse(bytes);
-      done(null, request.routeOptions.config.keepBytes === true ? object : object.value);
+      checkCharset(request.headers["content-type"] ?? "");
+      const codings = codingsOf(request.headers["content-encoding"] ?? "");
+      if (codings.length === 0) {
+        done(null, parse(bytes, request));
+        return;
+      }
+      decodeBody(bytes, codings, request.routeOptions.bodyLimit)
+        .then((decoded) => parse(decoded, request))
+        .then((value) => {
+          done(null, value);
+        }, done);
     } catch (error) {
       done(error instanceof Error ? error : new Error(String(error)));
     }
@@ -39,9 +63,23 @@ export function bodyOfRequest(request: FastifyRequest): JsonObject {
   return request.body as JsonObject;
 }
 
-function parse(bytes: Buffer): JsonObject {
+/** RFC 8259 (8.1) knows no charset but UTF-8. Who names another one would be misread. */
+function checkCharset(contentType: string): void {
+  for (const parameter of contentType.split(";").slice(1)) {
+    const [name = "", value = ""] = parameter.split("=", 2);
+    if (name.trim().toLowerCase() !== "charset") continue;
+    const charset = value.trim().replaceAll('"', "").toLowerCase();
+    if (charset === "utf-8" || charset === "utf8") continue;
+    throw new AppError("unsupported_media_type", { message: "Send the body as application/json in UTF-8." });
+  }
+}
+
+function parse(bytes: Buffer, { routeOptions: { config } }: FastifyRequest): unknown {
   try {
-    return parseJsonObject(bytes, { maxDepth });
+    if (config.keepBytes === true) return parseJsonObject(bytes, apiLimits);
+    const { value } = parseJsonObject(bytes, formLimits);
+    refuseTwins(value);
+    return value;
   } catch (error) {
     if (!(error instanceof JsonRefusal)) throw error;
     const { key } = error;
@@ -49,5 +87,15 @@ function parse(bytes: Buffer): JsonObject {
       message: key === undefined ? error.message : `${error.message} Key: ${JSON.stringify(key)}.`,
       ...(key === undefined ? {} : { param: key }),
     });
+  }
+}
+
+/** Two keys that differ by case are one to many a parser, perhaps to one that stands in front of the proxy. */
+function refuseTwins(value: JsonObject["value"]): void {
+  const seen = new Set<string>();
+  for (const key in value) {
+    const folded = foldCase(key);
+    if (seen.has(folded)) throw new JsonRefusal("duplicate_key", key);
+    seen.add(folded);
   }
 }
