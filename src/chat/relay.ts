@@ -74,8 +74,12 @@ class Relay implements AnswerSink, DrainListener {
   }
 
   onEnd(fault: UpstreamFault | null): void {
-    this.#flush();
-    this.#end(fault === null ? completed : endingOfFault(fault));
+    try {
+      this.#flush();
+    } finally {
+      // Whatever happens, the story goes on to its charge.
+      this.#end(fault === null ? completed : endingOfFault(fault));
+    }
   }
 
   onDrain(): void {

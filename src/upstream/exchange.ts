@@ -104,7 +104,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   resume(): void {
     if (this.#controller?.paused !== true) return;
     this.#deadlines.release();
-    this.#controller.resume();
+    try {
+      this.#controller.resume();
+    } catch (cause) {
+      this.#failOnException(cause);
+    }
   }
 
   /**
@@ -125,8 +129,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
 
   /** A deadline has passed. */
   onDeadline(stage: FaultStage): void {
-    this.#fail(new UpstreamFault({ kind: "timeout", stage }));
+    try {
+      this.#fail(new UpstreamFault({ kind: "timeout", stage }));
+    } catch (cause) {
+      this.#failOnException(cause);
+    }
   }
+
+  // From here on undici calls, out of callbacks of the socket: what one of these threw would end the process.
 
   onRequestStart(controller: Controller): void {
     this.#controller = controller;
@@ -134,6 +144,43 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   }
 
   onResponseStart(_controller: Controller, status: number, headers: Headers): void {
+    try {
+      this.#start(status, headers);
+    } catch (cause) {
+      this.#failOnException(cause);
+    }
+  }
+
+  onResponseData(_controller: Controller, chunk: Buffer): void {
+    try {
+      // The parser hands nothing on where it goes on behind a pause. To pause then is to be paused at the end.
+      if (chunk.length > 0) this.#take(chunk);
+    } catch (cause) {
+      this.#failOnException(cause);
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#closed = true;
+    clearTimeout(this.#linger);
+    try {
+      this.#endBody();
+    } catch (cause) {
+      this.#failOnException(cause);
+    }
+  }
+
+  onResponseError(_controller: Controller, cause: Error): void {
+    this.#closed = true;
+    clearTimeout(this.#linger);
+    try {
+      this.#breakOff(cause);
+    } catch (exception) {
+      this.#failOnException(exception);
+    }
+  }
+
+  #start(status: number, headers: Headers): void {
     if (status < 200) return;
     this.#status = status;
     this.#deadlines.toStage("first_event");
@@ -142,7 +189,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#errorAnswer = new ErrorAnswer(this.provider, status, headers["retry-after"]?.toString());
   }
 
-  onResponseData(_controller: Controller, chunk: Buffer): void {
+  #take(chunk: Buffer): void {
     if (this.#ended !== null) return;
     if (this.#errorAnswer === null) this.reader.push(chunk);
     else if (!this.#errorAnswer.push(chunk)) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
@@ -179,17 +226,13 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     // The reader never calls it: where an answer ends is decided here.
   }
 
-  onResponseEnd(): void {
-    this.#closed = true;
-    clearTimeout(this.#linger);
+  #endBody(): void {
     if (this.#ended !== null) return;
     if (this.#errorAnswer !== null) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
     else this.#finish(this.reader.end());
   }
 
-  onResponseError(_controller: Controller, cause: Error): void {
-    this.#closed = true;
-    clearTimeout(this.#linger);
+  #breakOff(cause: Error): void {
     if (this.#ended !== null) return;
     const code = "code" in cause ? String(cause.code) : "";
     const kind = code === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
@@ -230,6 +273,18 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#controller?.abort(fault);
     this.#settleOpen(fault);
     this.#sink?.onEnd(fault);
+  }
+
+  /** An exception ends this answer and nothing else. */
+  #failOnException(cause: unknown): void {
+    const stage = this.firstEventMs === null ? "first_event" : "streaming";
+    const fault = new UpstreamFault({ kind: "invalid_response", stage, cause });
+    try {
+      this.#fail(fault);
+    } catch {
+      // The sink threw once more. It has been told, and its client's connection is bounded by times of its own.
+      this.#settleOpen(fault);
+    }
   }
 
   #settleOpen(error: Error | null): void {

@@ -1,5 +1,6 @@
 import { Pool } from "undici";
 import { createGlobMap } from "../../lib/glob-map.ts";
+import { createConnector } from "./connector.ts";
 import { dialects } from "./dialects.ts";
 import { ProviderHealth } from "./provider-health.ts";
 import type { BreakerRule } from "./breaker.ts";
@@ -29,7 +30,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const url = new URL(options.baseUrl ?? dialect.defaultBaseUrl);
   const dispatcher = new Pool(url.origin, {
     pipelining: 1,
-    connect: { timeout: options.timeouts.connect },
+    connect: createConnector(options.timeouts.connect),
     // The exchange keeps its own time: undici's timers know nothing of comments, events or a paused reader.
     headersTimeout: 0,
     bodyTimeout: 0,
