@@ -197,6 +197,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     tariff,
     abortPolicy: config.abort.policy,
     drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
+    collectLimitBytes: config.chat.collect_limit_bytes,
     emit: bus.emit,
     clock,
     newId,

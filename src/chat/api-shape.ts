@@ -5,14 +5,16 @@ import type { ChatRequest } from "./chat-request.ts";
 /** Makes one JSON of an answer's events. */
 export interface Collector {
   /**
-   * Takes an event. What is of a wrong shape is skipped; nothing throws.
+   * Takes an event.
    * @param parsed its JSON; `event.subarray(start, end)` are its bytes as they came
+   * @throws Error, without any text of the answer in its message, where the event doesn't fit what came before: then
+   *   there is no one JSON of the answer
    */
   add(parsed: unknown, event: Buffer, start: number, end: number): void;
   /** The whole answer, as the client gets it. May throw RangeError: JSON.parse takes nesting that is not written back. */
   body(): string | Buffer;
-  /** The answer as far as it has come, without a word on why it would be over; ready for JSON.stringify. */
-  partial(): unknown;
+  /** The same of the answer as far as it has come, without a word on why it would be over; null where there is none. */
+  partial(): string | null;
 }
 
 /**

@@ -14,17 +14,20 @@ export interface Collected {
 }
 
 /**
- * Collects an answer's events into one JSON. Resolves when the answer is over or nobody waits for it.
+ * Collects an answer's events into one JSON. Resolves when the answer is over, can't be made one JSON, or nobody waits
+ * for it.
  * @param meter says when the user's budget has run out
+ * @param maxBytes of all events together
  */
 export function collectAnswer(
   exchange: Exchange,
   client: Client,
   meter: Meter,
   collector: Collector,
+  maxBytes: number,
 ): Promise<Collected> {
   return new Promise((resolve) => {
-    new CollectingSink(exchange, client, meter, collector, resolve).start();
+    new CollectingSink(exchange, client, meter, collector, maxBytes, resolve).start();
   });
 }
 
@@ -34,6 +37,8 @@ class CollectingSink implements AnswerSink {
   readonly #meter: Meter;
   readonly #collector: Collector;
   readonly #resolve: (collected: Collected) => void;
+  /** What is left of the bytes that the events may have. */
+  #bytesLeft: number;
   #ended = false;
 
   constructor(
@@ -41,12 +46,14 @@ class CollectingSink implements AnswerSink {
     client: Client,
     meter: Meter,
     collector: Collector,
+    maxBytes: number,
     resolve: (collected: Collected) => void,
   ) {
     this.#exchange = exchange;
     this.#client = client;
     this.#meter = meter;
     this.#collector = collector;
+    this.#bytesLeft = maxBytes;
     this.#resolve = resolve;
   }
 
@@ -61,7 +68,9 @@ class CollectingSink implements AnswerSink {
   onEvent(event: Buffer, start: number, end: number, tokens: number, _usageOnly: boolean, parsed: unknown): void {
     // What was shown and what is charged are the same, so nothing is added once the answer has been cut.
     if (this.#ended) return;
-    if (this.#meter.letThrough(tokens)) this.#collector.add(parsed, event, start, end);
+    this.#bytesLeft -= end - start;
+    if (this.#bytesLeft < 0) this.#fail("the answer is too large to be one JSON");
+    else if (this.#meter.letThrough(tokens)) this.#add(event, start, end, parsed);
     else this.#end(endingOfCut(this.#meter));
   }
 
@@ -74,13 +83,27 @@ class CollectingSink implements AnswerSink {
     else this.#end(endingOfFault(fault));
   }
 
+  #add(event: Buffer, start: number, end: number, parsed: unknown): void {
+    try {
+      this.#collector.add(parsed, event, start, end);
+    } catch (cause) {
+      this.#fail("the events don't make one JSON", cause);
+    }
+  }
+
   #complete(): void {
     try {
       this.#end(completed, this.#collector.body());
     } catch (cause) {
       // JSON.parse takes nesting that JSON.stringify overflows on.
-      this.#end(endingOfFault(new UpstreamFault({ kind: "invalid_response", stage: "streaming", cause })));
+      this.#fail("the answer can't be written as one JSON", cause);
     }
+  }
+
+  #fail(upstreamMessage: string, cause?: unknown): void {
+    this.#end(
+      endingOfFault(new UpstreamFault({ kind: "invalid_response", stage: "streaming", upstreamMessage, cause })),
+    );
   }
 
   #end(ending: Ending, completion: string | Buffer | null = null): void {

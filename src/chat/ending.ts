@@ -32,9 +32,9 @@ export function withPartial(ending: Ending, collector: Collector): Ending {
 }
 
 function partialOf(collector: Collector): unknown {
-  const partial = collector.partial();
   try {
-    return JSON.stringify(partial).length <= maxPartial ? partial : null;
+    const partial = collector.partial();
+    return partial === null || partial.length > maxPartial ? null : JSON.parse(partial);
   } catch {
     // JSON.parse takes nesting that JSON.stringify overflows on.
     return null;

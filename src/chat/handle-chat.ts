@@ -42,6 +42,8 @@ export interface ChatDeps {
   /** What becomes of an answer whose client has left; auto: drained where the user has limits of tokens or cost. */
   readonly abortPolicy: "auto" | "drain" | "cancel";
   readonly drainBounds: DrainBounds;
+  /** Bytes of events that may become one JSON. */
+  readonly collectLimitBytes: number;
 }
 
 export interface Chat {
@@ -124,7 +126,7 @@ export function createChat(deps: ChatDeps): Chat {
   async function collect(run: ChatRun, exchange: Exchange, meter: Meter): Promise<Ending> {
     const { client, shape, wantsPartial } = run.call;
     const collector = shape.createCollector();
-    const { ending, completion } = await collectAnswer(exchange, client, meter, collector);
+    const { ending, completion } = await collectAnswer(exchange, client, meter, collector, deps.collectLimitBytes);
     run.completion = completion;
     return wantsPartial ? withPartial(ending, collector) : ending;
   }

@@ -111,6 +111,14 @@ const abortSection = z.strictObject({
   drain_tokens: count(0, 1_000_000).default(2000).describe("How many events are drained at the most; each is a token."),
 });
 
+const chatSection = z.strictObject({
+  collect_limit_bytes: count(1024, 256 << 20)
+    .default(64 << 20)
+    .describe(
+      "Largest answer that becomes one JSON, in bytes of the provider's events; at more, the provider is stopped and the client gets 502.",
+    ),
+});
+
 const usageSection = z.strictObject({
   keep_days: count(1, 3650).default(90).describe("Days of usage history that are kept."),
 });
@@ -135,6 +143,7 @@ export const configSchema = z
     breaker: breakerSection.prefault({}),
     health: healthSection.prefault({}),
     abort: abortSection.prefault({}),
+    chat: chatSection.prefault({}),
     usage: usageSection.prefault({}),
     logs: logsSection.prefault({}),
     metrics: metricsSection.prefault({}),

@@ -1,10 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ChatCollector } from "../../src/chat/shapes/chat-collector.ts";
+import { UnmergeableError } from "../../src/chat/shapes/merge-fields.ts";
 import { chunk, collect } from "../support/completion-chunks.ts";
 
 describe("Collector", () => {
-  it("never throws, whatever the chunks are", () => {
+  it("throws nothing but UnmergeableError, whatever the chunks are", () => {
     const odd = fc.oneof(
       fc.jsonValue(),
       fc.record({ choices: fc.jsonValue() }),
@@ -17,17 +18,39 @@ describe("Collector", () => {
     );
     fc.assert(
       fc.property(fc.array(odd), (chunks) => {
-        expect(collect(chunks).object).toBe("chat.completion");
+        try {
+          expect(collect(chunks).object).toBe("chat.completion");
+        } catch (error) {
+          expect(error).toBeInstanceOf(UnmergeableError);
+        }
       }),
     );
   });
 
-  it("skips what is of a wrong shape and keeps the rest", () => {
-    const wrong = [null, 1, [], { choices: {} }, { choices: [null, 1] }, chunk(null), chunk({ tool_calls: [null, 1] })];
-    const answer = collect([...wrong, chunk({ content: "a" }), chunk({ tool_calls: {} })]);
-    expect(answer.choices).toEqual([
-      { index: 0, message: { role: "assistant", content: "a" }, logprobs: null, finish_reason: null },
-    ]);
+  it.each([
+    ["an event", 1],
+    ["choices", { choices: { a: 1 } }],
+    ["a choice", { choices: [1] }],
+    ["a delta", chunk("text")],
+    ["a list as a delta", chunk(["text"])],
+    ["tool calls", chunk({ tool_calls: { a: 1 } })],
+    ["a tool call", chunk({ tool_calls: [1] })],
+    ["a tool call's index", chunk({ tool_calls: [{ index: 0.5 }] })],
+    ["logprobs", chunk({}, { logprobs: 1 })],
+  ])("refuses %s of a wrong shape rather than lose it", (_name, wrong) => {
+    expect(() => collect([chunk({ content: "a" }), wrong])).toThrow(UnmergeableError);
+  });
+
+  it("takes whatever is null or empty for nothing", () => {
+    const nothing = [{ choices: null }, { choices: [] }, { choices: [null, {}] }, chunk(null), chunk({}), chunk("")];
+    const calls = [null, [], {}, ""].map((tool_calls) => chunk({ tool_calls }));
+    const answer = collect([...nothing, chunk({ content: "a" }), ...calls, chunk({ tool_calls: [null, {}] })]);
+    expect(answer.choices[0]).toEqual({
+      index: 0,
+      message: { role: "assistant", content: "a" },
+      logprobs: null,
+      finish_reason: null,
+    });
   });
 
   it("takes __proto__ for a key like any other", () => {
@@ -35,7 +58,7 @@ describe("Collector", () => {
     const collector = new ChatCollector();
     collector.add(JSON.parse(text));
     collector.add(JSON.parse(text));
-    expect(JSON.stringify(collector.result())).toContain('"content":"aa"');
+    expect(collector.body()).toContain('"content":"aa"');
     expect(({} as Record<string, unknown>).x).toBeUndefined();
   });
 
@@ -44,11 +67,11 @@ describe("Collector", () => {
     const first = chunk({ content: "a", list: [1], o: { s: "a" } }, { logprobs: { content: [{ token: "a" }] } });
     const before = JSON.stringify(first);
     collector.add(first);
-    const result = JSON.stringify(collector.result());
+    const result = collector.body();
     collector.add(first);
     expect(JSON.stringify(first)).toBe(before);
     expect(result).toContain('"content":"a"');
-    expect(JSON.stringify(collector.result())).toContain('"content":"aa"');
+    expect(collector.body()).toContain('"content":"aa"');
   });
 
   it("collects ten thousand chunks", () => {

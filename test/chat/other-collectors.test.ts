@@ -1,17 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { CompletionCollector } from "../../src/chat/shapes/completion-collector.ts";
+import { UnmergeableError } from "../../src/chat/shapes/merge-fields.ts";
 import { MessageCollector } from "../../src/chat/shapes/message-collector.ts";
 
 const message = (events: readonly unknown[]) => {
   const collector = new MessageCollector();
   for (const event of events) collector.add(event);
-  return { whole: JSON.parse(collector.body()), partial: collector.partial() };
+  return { whole: JSON.parse(collector.body()), partial: JSON.parse(collector.partial()) };
 };
 const completion = (chunks: readonly unknown[]) => {
   const collector = new CompletionCollector();
   for (const chunk of chunks) collector.add(chunk);
-  return { whole: JSON.parse(collector.body()), partial: collector.partial() };
+  return { whole: JSON.parse(collector.body()), partial: JSON.parse(collector.partial()) };
 };
 const start = { type: "message_start", message: { id: "m", model: "x", content: [], usage: { input_tokens: 3 } } };
 const block = (index: number, content_block: object) => ({ type: "content_block_start", index, content_block });
@@ -107,7 +108,7 @@ describe("CompletionCollector", () => {
 });
 
 describe("both", () => {
-  it("never throw, whatever the events are", () => {
+  it("throw nothing but UnmergeableError, whatever the events are", () => {
     const odd = fc.oneof(
       fc.jsonValue(),
       fc.record({ choices: fc.jsonValue() }),
@@ -123,8 +124,13 @@ describe("both", () => {
     );
     fc.assert(
       fc.property(fc.array(odd), (events) => {
-        expect(completion(events).whole.object).toBe("text_completion");
-        expect(Array.isArray(message(events).whole.content)).toBe(true);
+        for (const collect of [completion, message]) {
+          try {
+            expect(collect(events).whole).toBeTypeOf("object");
+          } catch (error) {
+            expect(error).toBeInstanceOf(UnmergeableError);
+          }
+        }
       }),
     );
   });

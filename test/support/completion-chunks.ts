@@ -23,11 +23,11 @@ export function toolCall(index: number | undefined, fields: object) {
   return { tool_calls: [{ ...(index === undefined ? {} : { index }), ...fields }] };
 }
 
-/** What a client gets who asked for one JSON. */
+/** What a client gets who asked for one JSON. Throws UnmergeableError where there is none. */
 export function collect(chunks: readonly unknown[]): Completion {
   const collector = new ChatCollector();
   for (const each of chunks) collector.add(each);
-  return JSON.parse(JSON.stringify(collector.result())) as Completion;
+  return JSON.parse(collector.body()) as Completion;
 }
 
 /** The message that a choice's deltas come to. */

@@ -1,62 +1,52 @@
-import { ChoicesCollector } from "./choices-collector.ts";
-import { appendField, appendFields, asIndex, emptyFields, inOrder, isFields, keepLast } from "./merge-fields.ts";
-import type { Fields } from "./merge-fields.ts";
+import { ChoicesCollector, Logprobs, padding, type Choice } from "./choices-collector.ts";
+import { emptyFields, fieldsOf, isFields, isNothing, itemsOf, type Fields } from "./merge-fields.ts";
+import { ToolCalls } from "./tool-calls.ts";
 
-/** What is known so far of one choice. */
-interface Choice {
+interface ChatChoice extends Choice {
   readonly message: Fields;
-  readonly toolCalls: Map<number, Fields>;
-  readonly rest: Fields;
-  logprobs: Fields | null;
+  readonly toolCalls: ToolCalls;
+  /** Where a message came whole instead of in deltas, it is here. */
+  readonly whole: Fields;
+  /** Whether any delta has said something beside the role. */
+  said: boolean;
 }
 
 /**
- * Collects the chunks of a chat. Deltas are joined into a `message`, objects one level down (`function_call`, `audio`)
- * included. Tool calls are told apart by their `index`; one without an index is a call of its own. `logprobs` lists are
- * appended. Everything else on a choice, such as `finish_reason`, is the last that was neither null nor "".
+ * Collects the chunks of a chat. Deltas are merged into a `message`, the fragments of tool calls and the lists of
+ * `logprobs` as well. Everything else on a choice, such as `finish_reason`, is the last that was neither null nor "".
  */
-export class ChatCollector extends ChoicesCollector<Choice> {
+export class ChatCollector extends ChoicesCollector<ChatChoice> {
   constructor() {
     super("chat.completion");
   }
 
-  protected newChoice(): Choice {
+  protected newChoice(): ChatChoice {
     const message = emptyFields({ role: "assistant", content: null });
-    return { message, toolCalls: new Map(), rest: emptyFields(), logprobs: null };
+    const toolCalls = new ToolCalls();
+    return { message, toolCalls, whole: emptyFields(), said: false, rest: emptyFields(), logprobs: new Logprobs() };
   }
 
-  protected addChoice(into: Choice, choice: Fields): void {
-    for (const key in choice) {
-      const value = choice[key];
-      if (key === "delta") addDelta(into, value);
-      else if (key === "logprobs") {
-        if (isFields(value)) appendFields((into.logprobs ??= emptyFields()), value, 0);
-      } else if (key !== "index" && key !== "message") keepLast(into.rest, key, value);
+  protected addField(into: ChatChoice, key: string, value: unknown): boolean {
+    if (key === "delta") this.#addDelta(into, value);
+    else if (key === "message") this.merge.keepLast(into.whole, key, fieldsOf(key, value));
+    else return false;
+    return true;
+  }
+
+  protected fieldsOf({ message, toolCalls, whole, said }: ChatChoice): Fields {
+    if (!said && isFields(whole.message)) return { message: whole.message };
+    const calls = toolCalls.list();
+    return { message: calls.length === 0 ? message : { ...message, tool_calls: calls } };
+  }
+
+  #addDelta(choice: ChatChoice, value: unknown): void {
+    const delta = fieldsOf("delta", value);
+    for (const key in delta) {
+      const piece = delta[key];
+      if (padding.has(key)) continue;
+      if (key !== "role" && !choice.said) choice.said = !isNothing(piece);
+      if (key === "tool_calls") choice.toolCalls.add(itemsOf(key, piece), this.merge);
+      else this.merge.append(choice.message, key, piece);
     }
-  }
-
-  protected choiceOf(index: number, { message, toolCalls, logprobs, rest }: Choice): Fields {
-    const calls = toolCalls.size === 0 ? {} : { tool_calls: inOrder(toolCalls).map(([, call]) => call) };
-    return { index, message: { ...message, ...calls }, logprobs, finish_reason: null, ...rest };
-  }
-}
-
-function addDelta(choice: Choice, delta: unknown): void {
-  if (!isFields(delta)) return;
-  for (const key in delta) {
-    if (key === "tool_calls") addToolCalls(choice.toolCalls, delta[key]);
-    else appendField(choice.message, key, delta[key], 1);
-  }
-}
-
-function addToolCalls(known: Map<number, Fields>, calls: unknown): void {
-  if (!Array.isArray(calls)) return;
-  for (const call of calls as unknown[]) {
-    if (!isFields(call)) continue;
-    const { index: given, ...fragment } = call;
-    const index = asIndex(given) ?? known.size;
-    const into = known.get(index) ?? emptyFields();
-    known.set(index, into);
-    appendFields(into, fragment, 1);
   }
 }

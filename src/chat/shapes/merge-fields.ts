@@ -1,48 +1,228 @@
 /** Fields that grow while an answer is collected. */
 export type Fields = Record<string, unknown>;
 
+/** The pieces of an answer don't fit together. The message names fields and kinds of values, never text of an answer. */
+export class UnmergeableError extends Error {
+  override readonly name = "UnmergeableError";
+}
+
 /** Fields that arrive whole; where they come again, they are said again, not continued. */
-const wholeFields = new Set(["role", "id", "type", "name"]);
+const wholeFields: ReadonlySet<string> = new Set(["role", "id", "type", "name", "format"]);
+/** Fields by which a list's item without an index shows that the next item of its type goes on with it. */
+const textFields: ReadonlySet<string> = new Set([
+  ...["text", "thinking", "signature", "reasoning", "reasoning_content", "refusal", "summary", "content"],
+]);
+/** Values (objects, lists and their items) that one answer may hold; each takes up to 100 bytes of memory. */
+const maxValues = 1_000_000;
+/** Objects and lists that may stand inside one another. */
+const maxDepth = 64;
 
 /**
- * Merges one fragment: strings are joined and arrays appended, also `nested` objects further down; anything else, and
- * `role`, `id`, `type` and `name`, is what was said last. Null says nothing: a field is null only if it was never more
- * than that. Text is joined with `+=`, which V8 keeps as a rope: constant work and memory for each fragment, built once
- * when it is read.
+ * Merges the fragments of one answer: texts are joined, lists appended, objects merged field by field, and `role`, `id`,
+ * `type`, `name` and `format` are what was said last. Null, and whatever is empty, says nothing. Nothing is ever
+ * replaced by something of another kind: a text beside a list becomes one of its parts, and all else is refused.
+ *
+ * What is kept is copied; fragments are not changed. Text is joined with `+=`, which V8 keeps as a rope: constant work
+ * and memory for each fragment, built once when it is read.
  */
-export function appendFields(into: Fields, fragment: Readonly<Fields>, nested: number): void {
-  for (const key in fragment) appendField(into, key, fragment[key], nested);
-}
+export class Merge {
+  #values = 0;
 
-export function appendField(into: Fields, key: string, value: unknown, nested: number): void {
-  if (typeof value === "string") {
+  /** Counts what is kept beside text. @throws UnmergeableError where it is more than any answer has */
+  count(values: number): void {
+    this.#values += values;
+    if (this.#values > maxValues) throw new UnmergeableError("the answer has more than a million values");
+  }
+
+  /** @throws UnmergeableError */
+  appendFields(into: Fields, fragment: Readonly<Fields>, depth = 0): void {
+    for (const key in fragment) this.append(into, key, fragment[key], depth);
+  }
+
+  /** @throws UnmergeableError */
+  append(into: Fields, key: string, value: unknown, depth = 0): void {
     const known = into[key];
-    if (typeof known === "string" && !wholeFields.has(key)) into[key] = known + value;
-    else keepLast(into, key, value);
-    return;
+    // A piece of text behind another: nearly every fragment.
+    if (typeof value === "string" && typeof known === "string" && known !== "") {
+      if (!wholeFields.has(key)) into[key] = known + value;
+      else if (value !== "") into[key] = value;
+      return;
+    }
+    if (isNothing(value)) {
+      if (known === undefined || known === null) into[key] = this.#copy(value, depth);
+    } else if (isNothing(known)) {
+      if (known === undefined) this.count(1);
+      into[key] = this.#copy(value, depth);
+    } else into[key] = this.#joined(key, known, value, depth);
   }
-  // Nothing was ever said: the most frequent case but text, and it changes nothing.
-  if (value === null) {
-    if (into[key] === undefined) into[key] = null;
-    return;
+
+  /** Sets a field that is said anew each time, unless the value says nothing and something was said before. */
+  keepLast(into: Fields, key: string, value: unknown): void {
+    const known = into[key];
+    if (known === value || (isNothing(value) && known !== undefined && known !== null)) return;
+    this.count(valuesIn(value, 0) - (known === undefined ? 0 : valuesIn(known, 0)));
+    into[key] = value;
   }
-  const known = into[key];
-  if (Array.isArray(value)) {
-    if (Array.isArray(known)) for (const item of value as unknown[]) known.push(item);
-    else into[key] = [...(value as unknown[])];
-  } else if (nested > 0 && isFields(value)) {
-    const inner = isFields(known) ? known : emptyFields();
-    into[key] = inner;
-    appendFields(inner, value, nested - 1);
-  } else keepLast(into, key, value);
+
+  #joined(key: string, known: unknown, value: unknown, depth: number): unknown {
+    if (known instanceof MergedList) {
+      if (Array.isArray(value)) known.addAll(value, this, depth + 1);
+      else if (typeof value === "string") known.addText(value, key, this);
+      else throw cannotJoin(key, known, value);
+      return known;
+    }
+    if (typeof known === "string" && Array.isArray(value)) {
+      const list = new MergedList();
+      // Among texts a text may stay one; among numbers there is no place for it.
+      if (typeof value[0] === "string") list.addAll([known], this, depth + 1);
+      else if (isFields(value[0])) list.addText(known, key, this);
+      else throw cannotJoin(key, known, value);
+      list.addAll(value, this, depth + 1);
+      return list;
+    }
+    if (isFields(known) && isFields(value)) {
+      if (depth >= maxDepth) throw tooDeep();
+      this.appendFields(known, value, depth + 1);
+      return known;
+    }
+    if (typeof known !== typeof value || typeof value === "object") throw cannotJoin(key, known, value);
+    return value;
+  }
+
+  /** A copy that may grow. */
+  #copy(value: unknown, depth: number): unknown {
+    if (typeof value !== "object" || value === null) return value;
+    if (depth >= maxDepth) throw tooDeep();
+    if (Array.isArray(value)) {
+      const list = new MergedList();
+      list.addAll(value, this, depth + 1);
+      return list;
+    }
+    const fields = emptyFields();
+    this.appendFields(fields, value as Fields, depth + 1);
+    return fields;
+  }
+
+  /** Appends an item to a list that grows; what came before stays as it is. */
+  appendItem(into: Fields, key: string, item: unknown): void {
+    const list = into[key] instanceof MergedList ? into[key] : new MergedList();
+    into[key] = list;
+    list.push(this.copyItem(item, 0));
+  }
+
+  /** A copy of a list's item. */
+  copyItem(item: unknown, depth: number): unknown {
+    this.count(1);
+    return this.#copy(item, depth);
+  }
 }
 
-/** Sets a field unless the value says nothing and something was said before. */
-export function keepLast(into: Fields, key: string, value: unknown): void {
-  const known = into[key];
-  if (known === value) return;
-  const saysSomething = value !== null && value !== "";
-  if (saysSomething || known === undefined || known === null) into[key] = value;
+/**
+ * A list that grows. Objects with an `index` are merged by it if their `type` is the same. A part without one goes on
+ * with the last part of the list before, if both are text of one type. Everything else is appended.
+ */
+export class MergedList {
+  readonly #items: unknown[] = [];
+  #entries: EntryIndex | null = null;
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  /** @throws UnmergeableError */
+  addAll(items: readonly unknown[], merge: Merge, depth: number): void {
+    for (let i = 0; i < items.length; i++) {
+      const item = items[i];
+      const known = isFields(item) ? this.#find(item, i === 0) : undefined;
+      if (known === undefined) this.push(merge.copyItem(item, depth));
+      else merge.appendFields(known, item as Fields, depth);
+    }
+  }
+
+  /** Appends text as a part of its own, or to the text before it. */
+  addText(text: string, key: string, merge: Merge): void {
+    const last = this.#items.at(-1);
+    if (isFields(last) && last.type === "text" && typeof last.text === "string") last.text += text;
+    else if (last === undefined || isFields(last)) this.push(merge.copyItem({ type: "text", text }, 0));
+    else if (typeof last === "string") this.push(merge.copyItem(text, 0));
+    else throw cannotJoin(key, last, text);
+  }
+
+  /** Items with indices in their order, all others as they came. */
+  toJSON(): readonly unknown[] {
+    const indices = this.#items.map((item) => (isFields(item) ? asIndex(item.index) : undefined));
+    if (indices.includes(undefined)) return this.#items;
+    return [...(this.#items as Fields[])].sort((a, b) => Number(a.index) - Number(b.index));
+  }
+
+  push(item: unknown): void {
+    this.#items.push(item);
+    const index = isFields(item) ? asIndex(item.index) : undefined;
+    if (index !== undefined) (this.#entries ??= new EntryIndex()).set(index, item as Fields);
+  }
+
+  #find(item: Fields, isFirst: boolean): Fields | undefined {
+    const index = asIndex(item.index);
+    if (index !== undefined) {
+      const entry = this.#entries?.find(index, item);
+      // It may say its id only now.
+      if (entry !== undefined) this.#entries?.set(index, entry, item);
+      return entry;
+    }
+    const last = isFirst ? this.#items.at(-1) : undefined;
+    return isFields(last) && goesOn(last, item) ? last : undefined;
+  }
+}
+
+/** Finds the entry that a fragment with an index goes on with: the last one there that neither id nor type speaks against. */
+export class EntryIndex {
+  readonly #entries = new Map<string, Fields>();
+
+  find(index: number, fragment: Readonly<Fields>): Fields | undefined {
+    const id = idOf(fragment);
+    const type = typeOf(fragment);
+    if (id !== "") {
+      const same = this.#entries.get(`${index} id ${id}`);
+      if (same !== undefined && (type === "" || typeOf(same) === type)) return same;
+    }
+    const last = this.#entries.get(`${index}`);
+    const entry = type === "" ? last : (this.#entries.get(`${index} type ${type}`) ?? untyped(last));
+    return entry === undefined || (id !== "" && idOf(entry) !== "") ? undefined : entry;
+  }
+
+  /** @param fragment what is about to be merged into the entry */
+  set(index: number, entry: Fields, fragment: Readonly<Fields> = entry): void {
+    const id = idOf(fragment);
+    const type = typeOf(fragment) === "" ? typeOf(entry) : typeOf(fragment);
+    this.#entries.set(`${index}`, entry);
+    if (type !== "") this.#entries.set(`${index} type ${type}`, entry);
+    if (id !== "") this.#entries.set(`${index} id ${id}`, entry);
+  }
+}
+
+/** What identifies an entry; "" where it doesn't say. */
+export function idOf({ id }: Readonly<Fields>): string {
+  return typeof id === "string" || typeof id === "number" ? String(id) : "";
+}
+
+function typeOf({ type }: Readonly<Fields>): string {
+  return typeof type === "string" ? type : "";
+}
+
+function untyped(entry: Fields | undefined): Fields | undefined {
+  return entry === undefined || typeOf(entry) !== "" ? undefined : entry;
+}
+
+/** Whether a part brings more text of the one before it, and nothing that is its own. */
+function goesOn(last: Fields, item: Fields): boolean {
+  if (asIndex(last.index) !== undefined || typeOf(last) !== typeOf(item)) return false;
+  let hasText = false;
+  for (const key in item) {
+    const value = item[key];
+    if (textFields.has(key) && (typeof value === "string" || Array.isArray(value))) hasText = true;
+    else if (typeof value !== "boolean" && value !== last[key] && !isNothing(value)) return false;
+  }
+  return hasText;
 }
 
 /** Without a prototype, so that a key called `__proto__` is a key like any other. */
@@ -51,7 +231,16 @@ export function emptyFields(first: Fields = {}): Fields {
 }
 
 export function isFields(value: unknown): value is Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof MergedList);
+}
+
+/** Whether a value is absent, null or empty. */
+export function isNothing(value: unknown): boolean {
+  if (value === undefined || value === null || value === "") return true;
+  if (typeof value !== "object") return false;
+  if (Array.isArray(value) || value instanceof MergedList) return value.length === 0;
+  for (const _key in value) return false;
+  return true;
 }
 
 export function asIndex(value: unknown): number | undefined {
@@ -60,4 +249,47 @@ export function asIndex(value: unknown): number | undefined {
 
 export function inOrder<T>(byIndex: ReadonlyMap<number, T>): [number, T][] {
   return [...byIndex].sort(([a], [b]) => a - b);
+}
+
+/** An object as JSON, with members at its end that are JSON already. */
+export function jsonOf(fields: Readonly<Fields>, ...members: readonly string[]): string {
+  const json = JSON.stringify(fields);
+  return json === "{}" ? `{${members.join(",")}}` : [json.slice(0, -1), ...members].join(",") + "}";
+}
+
+/** An object's fields, or null where there is nothing. @throws UnmergeableError where it is something else */
+export function fieldsOf(what: string, value: unknown): Fields | null {
+  if (isFields(value)) return value;
+  if (isNothing(value)) return null;
+  throw new UnmergeableError(`${what} is ${kindOf(value)}, not an object`);
+}
+
+/** A list's items; none where there is nothing. @throws UnmergeableError where it is something else */
+export function itemsOf(what: string, value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  if (isNothing(value)) return [];
+  throw new UnmergeableError(`${what} is ${kindOf(value)}, not a list`);
+}
+
+function valuesIn(value: unknown, depth: number): number {
+  if (typeof value !== "object" || value === null) return 1;
+  if (depth >= maxDepth) throw tooDeep();
+  let values = 1;
+  if (Array.isArray(value)) for (const item of value as unknown[]) values += valuesIn(item, depth + 1);
+  else for (const key in value) values += valuesIn((value as Fields)[key], depth + 1);
+  return values;
+}
+
+function cannotJoin(key: string, known: unknown, value: unknown): UnmergeableError {
+  return new UnmergeableError(`${key} is ${kindOf(known)}, then ${kindOf(value)}`);
+}
+
+function tooDeep(): UnmergeableError {
+  return new UnmergeableError("the answer is nested too deeply");
+}
+
+function kindOf(value: unknown): string {
+  if (Array.isArray(value) || value instanceof MergedList) return "a list";
+  if (value === null) return "null";
+  return { string: "a text", object: "an object" }[typeof value as string] ?? `a ${typeof value}`;
 }

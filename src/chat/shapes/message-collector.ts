@@ -1,88 +1,192 @@
 import type { Collector } from "../api-shape.ts";
-import { appendField, asIndex, emptyFields, inOrder, isFields, keepLast, type Fields } from "./merge-fields.ts";
+import { padding } from "./choices-collector.ts";
+import { asIndex, emptyFields, fieldsOf, isFields, isNothing, itemsOf, jsonOf, Merge } from "./merge-fields.ts";
+import { UnmergeableError, type Fields } from "./merge-fields.ts";
 
 /** What is known so far of one block of content. */
 interface Block {
+  readonly index: number;
   readonly fields: Fields;
+  /** As JSON, what it began as. */
+  readonly first: string;
   /** A tool's input, in fragments of JSON. */
   json: string;
+  /** Whether a delta or the block's end has come: then another block at its index is another one. */
+  begun: boolean;
 }
+
+/** Fields that only say which event it is, and of which block. */
+const framing: ReadonlySet<string> = new Set([
+  ...["type", "index", "message", "delta", "usage", "content_block"],
+  ...padding,
+]);
+/** What a block begins as whose start has not come, by the type of its first delta. */
+const untold: ReadonlyMap<unknown, Fields> = new Map([
+  ["text_delta", { type: "text", text: "" }],
+  ["thinking_delta", { type: "thinking", thinking: "", signature: "" }],
+]);
+/** What a block takes in memory, in values. */
+const valuesOfBlock = 8;
+/** A tool's input that is longer, in characters of JSON, is no input. */
+const maxJson = 16 << 20;
 
 /**
  * Collects Anthropic's events into one message. `message_start` brings the message without content, `message_delta` its
  * end and usage; the texts of a block are joined, and what a delta calls `partial_json` becomes the block's `input`.
- * Where that is no JSON, for an answer may be cut by max_tokens, `input` is empty and the text stays beside it.
+ * Where that is no JSON, for an answer may be cut by max_tokens, `input` is empty and the text stays beside it. A field
+ * that is no framing is kept: in the message, or in the block that its event is about.
  */
 export class MessageCollector implements Collector {
+  readonly #merge = new Merge();
   readonly #message = emptyFields();
   readonly #usage = emptyFields();
-  readonly #blocks = new Map<number, Block>();
+  readonly #blocks: Block[] = [];
+  readonly #byIndex = new Map<number, Block>();
+  #nextIndex = 0;
 
   add(parsed: unknown): void {
-    if (!isFields(parsed)) return;
-    if (parsed.type === "message_start") this.#start(parsed.message);
-    else if (parsed.type === "message_delta") this.#end(parsed);
-    else {
-      const index = asIndex(parsed.index);
-      if (index === undefined) return;
-      if (parsed.type === "content_block_start") this.#open(index, parsed.content_block);
-      else if (parsed.type === "content_block_delta") this.#append(index, parsed.delta);
+    if (!isFields(parsed)) throw new UnmergeableError("an event is not an object");
+    switch (parsed.type) {
+      case "message":
+        // The whole message at once.
+        this.#start(parsed);
+        break;
+      case "message_start":
+        this.#start(fieldsOf("message", parsed.message));
+        this.#keep(this.#message, parsed);
+        this.#count(parsed.usage);
+        break;
+      case "message_delta":
+        this.#keep(this.#message, fieldsOf("delta", parsed.delta));
+        this.#keep(this.#message, parsed);
+        this.#count(parsed.usage);
+        break;
+      case "content_block_start":
+        this.#open(parsed.index, fieldsOf("content_block", parsed.content_block));
+        this.#keepInBlock(parsed);
+        break;
+      case "content_block_delta":
+        this.#append(parsed.index, fieldsOf("delta", parsed.delta));
+        this.#keepInBlock(parsed);
+        break;
+      case "content_block_stop":
+        this.#close(parsed);
     }
   }
 
   body(): string {
-    return JSON.stringify(this.#result());
+    return this.#json({});
   }
 
-  partial(): Fields {
-    return { ...this.#result(), stop_reason: null, stop_sequence: null };
+  partial(): string {
+    return this.#json({ stop_reason: null, stop_sequence: null });
   }
 
-  #result(): Fields {
-    const content = inOrder(this.#blocks).map(([, { fields, json }]) => ({ ...fields, ...inputOf(fields, json) }));
-    return { type: "message", role: "assistant", stop_reason: null, ...this.#message, content, usage: this.#usage };
+  /** Written piece by piece, because a tool's input is JSON already, and its numbers are to stay as they are. */
+  #json(over: Fields): string {
+    const blocks = [...this.#blocks].sort((a, b) => a.index - b.index).map(blockJson);
+    const message = { type: "message", role: "assistant", stop_reason: null, ...this.#message, ...over };
+    return jsonOf(message, `"content":[${blocks.join(",")}]`, `"usage":${JSON.stringify(this.#usage)}`);
   }
 
-  #start(message: unknown): void {
-    if (!isFields(message)) return;
+  #start(message: Fields | null): void {
     for (const key in message) {
       if (key === "usage") this.#count(message.usage);
-      else if (key !== "content") keepLast(this.#message, key, message[key]);
+      else if (key === "content") {
+        for (const block of itemsOf(key, message.content)) this.#open(null, fieldsOf("a block", block));
+      } else if (!padding.has(key)) this.#merge.keepLast(this.#message, key, message[key]);
     }
   }
 
-  #end({ delta, usage }: Fields): void {
-    if (isFields(delta)) for (const key in delta) keepLast(this.#message, key, delta[key]);
-    this.#count(usage);
+  #keep(into: Fields, from: Fields | null): void {
+    for (const key in from) if (!framing.has(key)) this.#merge.keepLast(into, key, from[key]);
+  }
+
+  #keepInBlock(event: Fields): void {
+    const block = this.#blockAt(event.index);
+    if (block !== undefined) this.#keep(block.fields, event);
   }
 
   #count(usage: unknown): void {
-    if (isFields(usage)) for (const key in usage) keepLast(this.#usage, key, usage[key]);
+    const counts = fieldsOf("usage", usage);
+    for (const key in counts) this.#merge.keepLast(this.#usage, key, counts[key]);
   }
 
-  #open(index: number, block: unknown): void {
-    if (isFields(block)) this.#blocks.set(index, { fields: emptyFields({ ...block }), json: "" });
+  /** Begins a block, or says a beginning again of which nothing has followed yet. */
+  #open(given: unknown, content: Fields | null): void {
+    if (content === null) return;
+    const index = readIndex(given) ?? this.#nextIndex;
+    const known = this.#byIndex.get(index);
+    const first = JSON.stringify(content);
+    if (known?.begun === false && known.first === first) return;
+    this.#merge.count(valuesOfBlock);
+    const fields = emptyFields();
+    this.#merge.appendFields(fields, content);
+    const block = { index, fields, first, json: "", begun: false };
+    this.#blocks.push(block);
+    this.#byIndex.set(index, block);
+    this.#nextIndex = Math.max(this.#nextIndex, index + 1);
   }
 
-  #append(index: number, delta: unknown): void {
-    const block = this.#blocks.get(index);
-    if (block === undefined || !isFields(delta)) return;
+  #append(given: unknown, delta: Fields | null): void {
+    if (delta === null) return;
+    if (this.#blockAt(given) === undefined) this.#open(given, untold.get(delta.type) ?? null);
+    const block = this.#blockAt(given);
+    if (block === undefined) throw new UnmergeableError("a delta belongs to a block that has not begun");
+    block.begun = true;
     for (const key in delta) {
       const value = delta[key];
-      if (key === "type") continue;
-      if (key === "partial_json") block.json += typeof value === "string" ? value : "";
+      if (key === "type" || padding.has(key)) continue;
+      if (key === "partial_json") block.json += readJson(value);
       // One citation after the other, each in a delta of its own.
-      else if (key === "citation") appendField(block.fields, "citations", [value], 0);
-      else appendField(block.fields, key, value, 0);
+      else if (key === "citation") this.#merge.appendItem(block.fields, "citations", value);
+      // Comes whole; the SDKs take the last one.
+      else if (key === "signature") this.#merge.keepLast(block.fields, key, value);
+      else this.#merge.append(block.fields, key, value);
     }
+  }
+
+  #close(event: Fields): void {
+    const block = this.#blockAt(event.index);
+    if (block === undefined) return;
+    block.begun = true;
+    this.#keep(block.fields, event);
+  }
+
+  /** The block at an index; the last one where none is given. */
+  #blockAt(given: unknown): Block | undefined {
+    const index = readIndex(given);
+    return index === undefined ? this.#blocks.at(-1) : this.#byIndex.get(index);
   }
 }
 
-function inputOf(fields: Fields, json: string): Fields {
-  if (json === "") return {};
+/** @throws UnmergeableError where it is neither an index nor nothing */
+function readIndex(given: unknown): number | undefined {
+  const index = asIndex(given);
+  if (index === undefined && !isNothing(given))
+    throw new UnmergeableError("the index of a block is not a whole number");
+  return index;
+}
+
+function readJson(fragment: unknown): string {
+  if (typeof fragment === "string") return fragment;
+  if (isNothing(fragment)) return "";
+  throw new UnmergeableError("partial_json is not a text");
+}
+
+function blockJson({ fields, json }: Block): string {
+  if (json === "") return JSON.stringify(fields);
+  const { input = {}, ...rest } = fields;
+  if (isJson(json)) return jsonOf(rest, `"input":${json}`);
+  return JSON.stringify({ ...rest, input, partial_json: json });
+}
+
+function isJson(text: string): boolean {
+  if (text.length > maxJson) throw new UnmergeableError("the input of a tool is larger than 16 MiB");
   try {
-    return { input: JSON.parse(json) as unknown };
+    JSON.parse(text);
+    return true;
   } catch {
-    return { input: fields.input ?? {}, partial_json: json };
+    return false;
   }
 }
