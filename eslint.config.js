@@ -1,4 +1,5 @@
 import prettier from "eslint-config-prettier";
+import regexp from "eslint-plugin-regexp";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
@@ -18,6 +19,17 @@ export default tseslint.config(
     },
   },
   {
+    // A pattern that searches the same text again and again lets whoever writes that text stop the process.
+    files: ["**/*.{ts,js,mjs,cjs}"],
+    ignores: ["test/**"],
+    plugins: { regexp },
+    rules: {
+      "regexp/no-dupe-disjunctions": ["error", { report: "all", reportExponentialBacktracking: "potential" }],
+      "regexp/no-super-linear-backtracking": ["error", { report: "potential" }],
+      "regexp/no-super-linear-move": ["error", { report: "potential", ignoreSticky: false, ignorePartial: false }],
+    },
+  },
+  {
     files: ["src/**/*.ts"],
     ignores: ["src/main.ts", "src/cli/**"],
     rules: {
@@ -26,6 +38,8 @@ export default tseslint.config(
         "error",
         { selector: "ExportDefaultDeclaration", message: "Named exports only." },
         { selector: "TSEnumDeclaration", message: "Use a union of literals." },
+        // No rule can read it. Compare texts, or write the pattern out.
+        { selector: "[callee.name='RegExp']", message: "No patterns made of parts: they can't be checked." },
       ],
     },
   },

@@ -8,9 +8,12 @@ const secretKey =
   /authorization|cookie|passw(?:or)?d|passphrase|secret|credential|api[-_]?key|private[-_]?key|(?:^|[-_])token$/i;
 const secretCamelKey = /[a-z]Token$/;
 
-/** Secrets that give themselves away inside a text: bearer headers, API keys, JWTs, passwords in URLs. */
+/**
+ * Secrets that give themselves away inside a text: bearer headers, API keys, JWTs, passwords in URLs. Clients choose
+ * some of these texts, so a JWT is looked for only at the beginning of a word, and a URL's name ends at the first colon.
+ */
 const secretText =
-  /\bBearer\s+[^\s"',;]+|\b(?:sk|ds[prs])[-_][\w-]{8,}|\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?|(?<=:\/\/)[^\s/@]*:[^\s/@]*(?=@)/g;
+  /\bBearer\s+[^\s"',;]+|\b(?:sk|ds[prs])[-_][\w-]{8,}|(?<![\w-])(?=[\w-]*\beyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?|(?<=:\/\/)[^\s/@:]*:[^\s/@]*(?=@)/g;
 
 type Facts = Record<string, unknown>;
 

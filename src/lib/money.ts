@@ -31,7 +31,7 @@ export function parseSignedNano(amount: number | string): number {
 export function formatNano(nano: number): string {
   if (!Number.isSafeInteger(nano)) throw new RangeError(`not an amount in nano-units: ${nano}`);
   const digits = String(Math.abs(nano)).padStart(digitsOfNano + 1, "0");
-  const fraction = digits.slice(-digitsOfNano).replace(/0+$/, "");
+  const fraction = digits.slice(-digitsOfNano).replace(/(?<!0)0+$/, "");
   return `${nano < 0 ? "-" : ""}${digits.slice(0, -digitsOfNano)}${fraction === "" ? "" : `.${fraction}`}`;
 }
 

@@ -1,5 +1,8 @@
 import { parse, stringify } from "smol-toml";
 
+const header = /^[ \t]*\[{1,2}[ \t]*(?:([\w-]+)|"([\w-]+)"|'([\w-]+)')[ \t]*[\].]/;
+const assigns = /^[ \t]*(?:([\w-]+)|"([\w-]+)"|'([\w-]+)')[ \t]*=/;
+
 /** No value that people write by hand is longer; each line more is one more attempt to parse it. */
 const maxValueLines = 100;
 
@@ -48,9 +51,10 @@ export function editTomlLines(
 
 /** `key = value` on one line, tables and arrays of tables included: TOML's writer would make sections of these. */
 function assignment(key: string, value: unknown): string {
-  return stringify({ [key]: [[value]] })
-    .trim()
-    .replace(/^(.*?) = \[ \[ (.*) \] \]$/s, "$1 = $2");
+  const text = stringify({ [key]: [[value]] }).trim();
+  const [opening, closing] = [" = [ [ ", " ] ]"];
+  const at = text.indexOf(opening);
+  return `${text.slice(0, at)} = ${text.slice(at + opening.length, -closing.length)}`;
 }
 
 /** Takes out the sections of a key, and puts its value in their place where it can be one. Says whether it has. */
@@ -68,9 +72,8 @@ function replaceSections(lines: string[], key: string, values: ReadonlyMap<strin
 
 /** `[key]`, `[[key]]` and `[key.more]`, each without the comments and blank lines before the next header. */
 function sectionsOf(lines: readonly string[], key: string) {
-  const own = new RegExp(`^[ \\t]*\\[{1,2}[ \\t]*(${key}|"${key}"|'${key}')[ \\t]*[\\].]`);
   return lines.flatMap((line, start) => {
-    if (!own.test(line)) return [];
+    if (keyIn(line, header) !== key) return [];
     let end = lines.findIndex((other, at) => at > start && /^[ \t]*\[/.test(other));
     if (end < 0) end = lines.length;
     while (end > start + 1 && /^[ \t\r]*(#[^\n]*)?$/.test(lines[end - 1] ?? "")) end--;
@@ -81,8 +84,13 @@ function sectionsOf(lines: readonly string[], key: string) {
 /** The first line that looks like `key = value`, before any table; -1 where there is none. */
 function lineOf(lines: readonly string[], key: string): number {
   const end = lines.findIndex((line) => /^[ \t]*\[/.test(line));
-  const assigns = new RegExp(`^[ \\t]*(${key}|"${key}"|'${key}')[ \\t]*=`);
-  return (end < 0 ? lines : lines.slice(0, end)).findIndex((line) => assigns.test(line));
+  return (end < 0 ? lines : lines.slice(0, end)).findIndex((line) => keyIn(line, assigns) === key);
+}
+
+/** The key that a line names, in quotes or without. */
+function keyIn(line: string, pattern: RegExp): string | undefined {
+  const [, bare, double, single] = pattern.exec(line) ?? [];
+  return bare ?? double ?? single;
 }
 
 /** How many lines the assignment takes that begins at a line. */

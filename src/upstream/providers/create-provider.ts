@@ -36,7 +36,7 @@ export function createProvider(options: ProviderOptions): Provider {
     bodyTimeout: 0,
     keepAliveTimeout: 30_000,
   });
-  const basePath = url.pathname.replace(/\/+$/, "");
+  const basePath = url.pathname.replace(/(?<!\/)\/+$/, "");
   const ownNames = createGlobMap(options.modelMap);
   const health = new ProviderHealth(options.breaker);
   let sent = sentWith(options.apiKey, dialect, basePath);
