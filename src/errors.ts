@@ -18,7 +18,7 @@ export const errorTable = {
   upstream_rejected: row(400, "invalid_request_error", "The provider refused the request as invalid.", false),
   content_refused: row(400, "invalid_request_error", "The provider refused the content.", false),
   missing_token: row(401, "authentication_error", "A bearer token is required: Authorization: Bearer TOKEN.", false),
-  invalid_token: row(401, "authentication_error", "The token is not valid. Log in again.", false),
+  invalid_token: row(401, "authentication_error", "The access token or API key is not valid.", false),
   token_expired: row(401, "authentication_error", "The token has expired. Log in again.", false),
   invalid_credentials: row(401, "authentication_error", "The user name or the password is wrong.", false),
   invalid_api_key: row(401, "authentication_error", "The API key is not valid.", false),
@@ -31,6 +31,7 @@ export const errorTable = {
   address_not_allowed: row(403, "permission_error", "This address may not do that.", false),
   not_found: row(404, "invalid_request_error", "There is nothing at this address.", false),
   model_not_found: row(404, "invalid_request_error", "No provider serves this model.", false),
+  method_not_allowed: row(405, "invalid_request_error", "This address does not take this method.", false),
   request_timeout: row(408, "invalid_request_error", "The request took too long to arrive.", true),
   conflict: row(409, "invalid_request_error", "That is taken already.", false),
   precondition_failed: row(

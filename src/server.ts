@@ -5,6 +5,7 @@ import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAccess } from "./http/plugins/access.ts";
+import { createCors, registerCors } from "./http/plugins/cors.ts";
 import { createBadUrlAnswer, registerErrors } from "./http/plugins/errors.ts";
 import { registerJsonBody } from "./http/plugins/json-body.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
@@ -45,6 +46,7 @@ export async function buildServer(services: Services): Promise<Server> {
   let stopping = false;
   const requestMs = config.server.request_seconds * 1000;
   const tell = createTellRefusal({ log, emit, clock });
+  const cors = createCors(config.server.cors_origins);
   const app = Fastify({
     logger: false,
     genReqId: requestIdOf,
@@ -63,14 +65,15 @@ export async function buildServer(services: Services): Promise<Server> {
     trustProxy: config.server.trust_proxy.length === 0 ? false : config.server.trust_proxy,
     forceCloseConnections: "idle",
     return503OnClosing: false,
-    clientErrorHandler: createParserErrors(tell),
-    frameworkErrors: createBadUrlAnswer({ log, tell }),
-    routerOptions: { maxParamLength: 200 },
+    clientErrorHandler: createParserErrors({ tell, cors }),
+    frameworkErrors: createBadUrlAnswer({ log, tell, cors }),
+    routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
   // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would answer with an empty body.
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
 
   registerRequestContext(app);
+  registerCors(app, cors);
   app.addHook("onRequest", (_request, reply, next) => {
     if (!stopping) {
       next();
@@ -79,7 +82,7 @@ export async function buildServer(services: Services): Promise<Server> {
     reply.header("connection", "close");
     next(new AppError("shutting_down", { retryAfterSeconds: 1 }));
   });
-  registerErrors(app, { log, tell });
+  registerErrors(app, { log, tell, cors });
   registerJsonBody(app);
   await registerOpenapi(app, version);
 

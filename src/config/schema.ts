@@ -11,10 +11,22 @@ const count = (min: number, max: number) => z.int().min(min).max(max);
 const addresses = z.array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]));
 const loopback = ["127.0.0.0/8", "::1/128"];
 
+/** As browsers write it: no slash at its end. Shells of chat apps have schemes of their own. */
+const origin = z
+  .string()
+  .regex(
+    /^(\*|[a-z][a-z0-9+.-]*:\/\/[^\sA-Z/?#@]+)$/,
+    "an origin such as https://app.example (lower case, no slash at its end)",
+  );
+
 const serverSection = z.strictObject({
   host: z.string().min(1).default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
   port: count(0, 65535).default(8080).describe("Port to listen on; 0 picks a free one. PORT overrides it."),
   trust_proxy: addresses.default([]).describe("Reverse proxies whose X-Forwarded-For is believed."),
+  cors_origins: z
+    .preprocess((value) => (value === "*" ? ["*"] : value), z.array(origin))
+    .default([])
+    .describe('Web pages that may use the proxy from a browser: their origins, or "*" for all. Not for /admin.'),
   body_limit_bytes: count(1024, 1 << 30)
     .default(8 << 20)
     .describe("Largest request body."),

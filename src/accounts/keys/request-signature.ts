@@ -1,13 +1,14 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { plainTarget } from "../../lib/request-target.ts";
 import { createNonces, type Nonces } from "./nonces.ts";
 
 /** A request whose signature is to be checked. */
 export interface SignedRequest {
   /** In capitals. */
   readonly method: string;
-  /** The path with its query, as it stands in the request line. */
+  /** The path with its query, as it stands in the request line. It may be signed without the slashes that are ignored. */
   readonly target: string;
   /** Empty where there is none. */
   readonly body: Uint8Array;
@@ -56,13 +57,21 @@ export function createSignatureCheck(clock: Clock): (keyId: string, secret: stri
     const now = seconds();
     const skew = Number(timestamp) - now;
     if (Math.abs(skew) > maxSkew) throw invalid(`X-Signature-Timestamp is more than ${maxSkew} s from now.`);
-    const expected = createHmac("sha256", secret).update(textToSign(request)).digest();
-    if (!timingSafeEqual(Buffer.from(signature, "hex"), expected)) throw invalid("X-Signature does not match.");
+    const plain = plainTarget(request.target);
+    const spellings = plain === request.target ? [plain] : [request.target, plain];
+    if (!spellings.some((target) => isSigned({ ...request, target }, secret))) {
+      throw invalid("X-Signature does not match.");
+    }
     // Last: only the owner of the secret can fill the memory.
     if (!memoryOf(keyId, now).use(nonce, Number(timestamp), now)) {
       throw invalid("X-Signature-Nonce was used before, or the signature is older than the proxy's memory.");
     }
   };
+}
+
+function isSigned(request: SignedRequest, secret: string): boolean {
+  const expected = createHmac("sha256", secret).update(textToSign(request)).digest();
+  return timingSafeEqual(Buffer.from(request.signature, "hex"), expected);
 }
 
 /** What is signed: five lines, joined by line feeds. */

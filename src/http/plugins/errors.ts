@@ -6,13 +6,18 @@ import type {
   FastifySchemaValidationError,
 } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
-import { AppError, errorBody, type ErrorCode } from "../../errors.ts";
+import type { OutgoingHttpHeaders } from "node:http";
+import { AppError, type ErrorCode } from "../../errors.ts";
 import type { Log } from "../../lib/log.ts";
+import { routedPath } from "../../lib/request-target.ts";
+import { errorBodyFor } from "../anthropic-clients.ts";
 import type { TellRefusal } from "../tell-refusal.ts";
+import { collectAllowedMethods, type AllowedMethods } from "./allowed-methods.ts";
+import { allowPage, type Cors } from "./cors.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** The body of this route's errors, where it isn't ours. */
+    /** The body of this route's errors, where the path doesn't tell. */
     errorBody?: (error: AppError, traceId: string) => object;
   }
   interface FastifyRequest {
@@ -33,17 +38,22 @@ const fastifyCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>(
 interface ErrorsOptions {
   readonly log: Log;
   readonly tell: TellRefusal;
+  readonly cors: Cors;
 }
 
-/** One place where errors become answers. */
+/** How long the rest of a refused request is read before its connection is closed, in ms. */
+const lingerMs = 5_000;
+
+/** One place where errors become answers. Routes must be registered after it. */
 export function registerErrors(app: FastifyInstance, options: ErrorsOptions): void {
+  const allowedMethods = collectAllowedMethods(app);
   app.decorateRequest("reported", false);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     answer(toAppError(error, request), request, reply, options);
   });
   // Before anybody reads the body.
   app.addHook("onRequest", (request, _reply, next) => {
-    if (request.is404) next(new AppError("not_found"));
+    if (request.is404) next(nothingThere(request, allowedMethods));
     else next();
   });
 }
@@ -52,14 +62,27 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
 export function createBadUrlAnswer(options: ErrorsOptions) {
   return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header("x-request-id", request.id);
+    allowPage(options.cors, request.raw, reply.raw);
     answer(new AppError("not_found"), request, reply, options);
   };
+}
+
+function nothingThere({ raw: { url = "" } }: FastifyRequest, allowedMethods: AllowedMethods): AppError {
+  const path = routedPath(url);
+  const allow = allowedMethods(path).join(", ");
+  if (allow !== "") {
+    return new AppError("method_not_allowed", { message: `This address takes ${allow} only.`, headers: { allow } });
+  }
+  if (!/^(\/v1)?\/responses(\/|$)/.test(path)) return new AppError("not_found");
+  return new AppError("not_found", {
+    message: "The Responses API is not served here. Use POST /v1/chat/completions, the Chat Completions API.",
+  });
 }
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, { log, tell }: ErrorsOptions): void {
   const { retryAfterSeconds, shouldRetry, headers = {} } = error.extras;
   const { url: route, config } = request.routeOptions;
-  const bodyOf = config.errorBody ?? errorBody;
+  const bodyOf = config.errorBody ?? errorBodyFor(request.raw.url ?? "", request.headers);
   if (error.code === "internal_error") {
     log.error({ trace_id: request.id, route, err: error.cause }, "a request failed for a reason of our own");
   }
@@ -71,14 +94,41 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
   if (retryAfterSeconds !== undefined) reply.header("retry-after", Math.max(1, Math.ceil(retryAfterSeconds)));
   if (shouldRetry !== undefined) reply.header("x-should-retry", String(shouldRetry));
   for (const [name, value] of Object.entries(headers)) reply.header(name, value);
-  if (error.status === 401) reply.header("www-authenticate", "Bearer");
-  // Fastify closes behind a body that it has refused. Where the rest is still on its way that is a reset, and the client
-  // would never learn why. It is read and thrown away instead, for server.request_seconds at most.
-  if (error.status === 413 || error.code === "invalid_json") reply.removeHeader("connection");
-  void reply
-    .code(error.status)
-    .type("application/json; charset=utf-8")
-    .send(JSON.stringify(bodyOf(error, request.id)));
+  if (error.status === 401) {
+    // Coding agents would else try the same token ten times over minutes.
+    reply.headers({ "www-authenticate": "Bearer", "x-should-retry": "false" });
+  }
+  // Fastify closes behind a body that it has refused. The rest is read and thrown away instead.
+  if (error.status === 413 || error.status === 415 || error.code === "invalid_json") reply.removeHeader("connection");
+  const body = JSON.stringify(bodyOf(error, request.id));
+  reply.code(error.status).type("application/json; charset=utf-8");
+  const closes = !reply.raw.shouldKeepAlive || reply.getHeader("connection") === "close";
+  if (closes && !request.raw.complete && !left) sendAndReadOn(request, reply, body);
+  else void reply.send(body);
+}
+
+/**
+ * Answers a request whose body is still on its way, on a connection that closes behind it. To close with bytes unread
+ * is to reset, and the client would never learn why; so the rest is read and thrown away before, for a while.
+ */
+function sendAndReadOn(request: FastifyRequest, reply: FastifyReply, body: string): void {
+  const { raw: incoming } = request;
+  const { raw: response } = reply;
+  const end = (): void => {
+    clearTimeout(timer);
+    response.end();
+  };
+  const timer = setTimeout(end, lingerMs).unref();
+  reply.hijack();
+  response.once("error", end);
+  response.writeHead(reply.statusCode, {
+    ...(reply.getHeaders() as OutgoingHttpHeaders),
+    "content-length": Buffer.byteLength(body),
+    connection: "close",
+  });
+  response.write(body);
+  incoming.once("close", end);
+  incoming.resume();
 }
 
 function toAppError(error: FastifyError, { routeOptions: { bodyLimit } }: FastifyRequest): AppError {

@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { STATUS_CODES, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { AppError, errorBody, type ErrorCode } from "../../errors.ts";
+import { AppError, type ErrorCode } from "../../errors.ts";
+import { errorBodyFor, type FamilyHeaders } from "../anthropic-clients.ts";
 import type { TellRefusal } from "../tell-refusal.ts";
+import type { Cors } from "./cors.ts";
 
 /** Errors of Node's HTTP parser that have a status of their own. */
 const parserCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
@@ -15,12 +17,18 @@ const departures: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INV
 
 /** How long a refused connection may go on sending, in ms. What it sends is thrown away. */
 const lingerMs = 1000;
+/** How much of a request is looked at that can't be parsed, in bytes: as much as headers may have. */
+const glimpseBytes = 16 << 10;
 
 /**
  * Makes the answer to what Node's HTTP parser refuses. The connection is closed: nothing that follows on it can be
  * trusted.
  */
-export function createParserErrors(tell: TellRefusal): (error: Error & { code?: string }, socket: Socket) => void {
+export function createParserErrors(options: {
+  readonly tell: TellRefusal;
+  readonly cors: Cors;
+}): (error: Error & { code?: string; rawPacket?: unknown }, socket: Socket) => void {
+  const { tell, cors } = options;
   return (error, socket) => {
     const code = error.code ?? "";
     const response = currentResponse(socket);
@@ -39,7 +47,10 @@ export function createParserErrors(tell: TellRefusal): (error: Error & { code?: 
     const traceId = randomUUID();
     const refusal = new AppError(parserCodes.get(code) ?? "bad_http");
     tell(refusal, { traceId, ip: socket.remoteAddress ?? "" });
-    socket.end(rawAnswer(refusal, traceId));
+    const { target, headers } = response === undefined ? glimpse(error.rawPacket) : requestOf(response);
+    const body = JSON.stringify(errorBodyFor(target, headers)(refusal, traceId));
+    const pages = cors.enabled ? cors.headersFor(target, headers.origin) : {};
+    socket.end(rawAnswer(refusal, traceId, body, pages));
     if (response === undefined) {
       // Closing before all has been read resets the connection, and the client would lose the answer.
       setTimeout(cut, lingerMs, socket).unref();
@@ -55,13 +66,38 @@ function currentResponse(socket: Socket & { _httpMessage?: ServerResponse | null
   return socket._httpMessage ?? undefined;
 }
 
-function rawAnswer(refusal: AppError, traceId: string): string {
-  const body = JSON.stringify(errorBody(refusal, traceId));
+/** What an answer's shape depends on. */
+interface Asked {
+  readonly target: string;
+  readonly headers: FamilyHeaders;
+}
+
+function requestOf({ req: { url = "", headers } }: ServerResponse): Asked {
+  return { target: url, headers };
+}
+
+/** The same of a request that the parser gave up before it knew its headers: as much as stands in its first bytes. */
+function glimpse(packet: unknown): Asked {
+  const text = Buffer.isBuffer(packet) ? packet.toString("latin1", 0, glimpseBytes) : "";
+  const [first = "", ...lines] = text.split("\r\n");
+  const valueOf = (name: string): string | undefined => {
+    const line = lines.find((one) => one.slice(0, name.length + 1).toLowerCase() === `${name}:`);
+    return line?.slice(name.length + 1).trim();
+  };
+  return {
+    target: first.split(" ", 2)[1] ?? "",
+    headers: { origin: valueOf("origin"), "anthropic-version": valueOf("anthropic-version") },
+  };
+}
+
+function rawAnswer(refusal: AppError, traceId: string, body: string, more: Readonly<Record<string, string>>): string {
   const head = [
     `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status] ?? "Error"}`,
     "content-type: application/json; charset=utf-8",
     `content-length: ${Buffer.byteLength(body)}`,
     `x-request-id: ${traceId}`,
+    // From a request that was refused nothing comes in here but the origins that the config lists.
+    ...Object.entries(more).map(([name, value]) => `${name}: ${value}`),
     "connection: close",
   ];
   return `${head.join("\r\n")}\r\n\r\n${body}`;

@@ -1,0 +1,28 @@
+/**
+ * The path of a request as the router sees it: without its query, decoded but for `%2F`, without repeated slashes and
+ * without one at its end. What can't be decoded stays as it is.
+ *
+ * @param target what stands in the request line
+ */
+export function routedPath(target: string): string {
+  const end = target.search(/[?#]/);
+  let path = (end === -1 ? target : target.slice(0, end)).replace(/^https?:\/\/[^/]*/i, "");
+  try {
+    path = decodeURIComponent(path.replace(/%2f/gi, "%252F"));
+  } catch {
+    // Nothing is found at such a path; it is only looked at to answer in the right shape.
+  }
+  return withoutExtraSlashes(path);
+}
+
+/** The target with its query, without the slashes in its path that the router ignores. */
+export function plainTarget(target: string): string {
+  const end = target.indexOf("?");
+  if (end === -1) return withoutExtraSlashes(target);
+  return withoutExtraSlashes(target.slice(0, end)) + target.slice(end);
+}
+
+function withoutExtraSlashes(path: string): string {
+  const single = path.replace(/\/{2,}/g, "/");
+  return single.length > 1 && single.endsWith("/") ? single.slice(0, -1) : single;
+}
