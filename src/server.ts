@@ -6,7 +6,7 @@ import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAccess } from "./http/plugins/access.ts";
 import { createCors, registerCors } from "./http/plugins/cors.ts";
-import { createBadUrlAnswer, registerErrors } from "./http/plugins/errors.ts";
+import { createBadUrlAnswer, registerErrors, registerRequestCount } from "./http/plugins/errors.ts";
 import { registerJsonBody } from "./http/plugins/json-body.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
@@ -83,6 +83,7 @@ export async function buildServer(services: Services): Promise<Server> {
     next(new AppError("shutting_down", { retryAfterSeconds: 1 }));
   });
   registerErrors(app, { log, tell, cors });
+  registerRequestCount(app, { emit, clock });
   registerJsonBody(app);
   await registerOpenapi(app, version);
 

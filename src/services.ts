@@ -36,7 +36,7 @@ import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
 import type { ModelList } from "./upstream/providers/model-list.ts";
 import { chooseProviders } from "./upstream/providers/open-providers.ts";
-import { openUpstream } from "./upstream/open-upstream.ts";
+import { configuredModels, openUpstream } from "./upstream/open-upstream.ts";
 import type { ProviderAdmin } from "./upstream/providers/provider-admin.ts";
 
 /** Everything that has state, built once and shared. */
@@ -200,7 +200,6 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     collectLimitBytes: config.chat.collect_limit_bytes,
     emit: bus.emit,
     clock,
-    newId,
     log,
     maxParallel: config.concurrency.max_parallel,
     warnPercent: config.quota.warn_percent,
@@ -208,6 +207,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   const metrics = createMetrics({
     providers: upstream.admin.list().map(({ name }) => name),
+    models: configuredModels({ keyed: chosen.usable, config }).filter((name) => !name.includes("*")),
     figures: {
       providers: () => upstream.admin.list(),
       inFlight: () => chat.running(),

@@ -85,6 +85,7 @@ export class ChatRun implements HeaderSource, Slotted {
       traceId: client.traceId,
       ip,
       user: account.username,
+      keyId: this.call.apiKey?.id ?? "",
       api: request?.api ?? "",
       model: request?.model ?? "",
       provider: answer?.exchange.provider.name ?? fault?.provider ?? "",

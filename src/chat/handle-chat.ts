@@ -32,7 +32,6 @@ export interface ChatDeps {
   readonly tariff: Tariff;
   readonly emit: Emit;
   readonly clock: Clock;
-  readonly newId: () => string;
   readonly log: Log;
   /** For accounts that don't say. */
   readonly maxParallel: number;
@@ -95,7 +94,8 @@ export function createChat(deps: ChatDeps): Chat {
     const hold = (run.hold = await deps.ledger.reserve({
       user,
       limits,
-      requestId: deps.newId(),
+      // The trace id: one name for a request in the journal, logs, events and the client's X-Request-ID.
+      requestId: client.traceId,
       model: request.model,
       apiKey: apiKey === null || apiKey.limits.length === 0 ? undefined : apiKey.id,
       upperBound: bill.upperBound(),

@@ -16,6 +16,7 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         trace_id: text(event.traceId),
         ip: text(event.ip),
         user: text(event.user),
+        key_id: text(event.keyId),
         api: event.api,
         model: text(event.model),
         provider: text(event.provider),
@@ -74,8 +75,8 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         after: event.after,
         reason: event.reason,
       };
-    case "request.failed":
-      return { ...who(event), code: text(event.code), status: event.status };
+    case "request.finished":
+      return { ...who(event), route: event.route, code: text(event.code), status: event.status };
   }
 }
 

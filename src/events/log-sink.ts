@@ -43,7 +43,7 @@ export function createLogSink(log: Logger, textOf = createEventText()): Sink {
         return;
       case "quota.exceeded":
       case "rate_limit.rejected":
-      case "request.failed":
+      case "request.finished":
         return;
     }
   };

@@ -2,11 +2,13 @@ import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
 import { errorTable } from "../errors.ts";
 import type { Sink } from "./bus.ts";
 import { type Figures, registerCounter, registerFigures, type Tally } from "./figures.ts";
-import type { ChatFinished } from "./types.ts";
+import { routeGroups, type ChatFinished, type RouteGroup } from "./types.ts";
 
 export interface MetricsOptions {
   /** Names of the configured providers: no other gets a label of its own. */
   readonly providers: readonly string[];
+  /** Names of the configured models: no other gets a label of its own, since clients choose the names. */
+  readonly models: readonly string[];
   readonly figures: Figures;
   /**
    * Whether to add CPU, memory, garbage collection and event loop delay of the process. Once in a process: their
@@ -30,75 +32,114 @@ const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.
 /** Endings without an error for anybody to read. A shutdown has one: it counts as shutting_down. */
 const departures = ["client_gone", "reader_stalled"];
 const limitRules = ["global", "concurrency"];
-const tokenKinds = ["input", "cached", "output", "reasoning"] as const;
 /** Takes the place of a label value that is not in its fixed set, so that nothing from outside can add series. */
 const other = "other";
 const maxCurrencies = 16;
+/** Models with a label of their own; each has up to four series a provider. */
+const maxModels = 200;
 
 /**
- * Counts events for Prometheus, in a registry of its own. Label values come from fixed sets: error codes, configured
- * providers, rules. Users, addresses and model names never become labels.
+ * Counts events for Prometheus, in a registry of its own. Label values come from fixed sets: error codes, route groups,
+ * configured providers and models, rules. Users, addresses and what clients call a model never become labels.
  */
-export function createMetrics({ providers, figures, processMetrics }: MetricsOptions): Metrics {
+export function createMetrics({ providers, models, figures, processMetrics }: MetricsOptions): Metrics {
   const registry = new Registry();
-  if (processMetrics) collectDefaultMetrics({ register: registry });
+  if (processMetrics) addProcessMetrics(registry);
   registerFigures(registry, figures);
 
-  const requests = tallies(["ok", ...departures, ...Object.keys(errorTable)], (code) => ({
-    // A client that leaves is no failure of the proxy; one that is cut off hasn't got its answer.
-    status: code === "ok" || code === "client_gone" ? "ok" : "error",
-    code,
-  }));
+  const codes = ["ok", ...departures, ...Object.keys(errorTable)];
+  const requests = new Map(
+    routeGroups.map((route) => [
+      route,
+      tallies(
+        codes,
+        (code) => ({
+          // A client that disconnects is no failure of the proxy; one that is cut off hasn't got its response.
+          status: code === "ok" || code === "client_gone" ? "ok" : "error",
+          code,
+          route,
+        }),
+        // Some hundred series that stay at 0 say nothing; those of `ok` show a rise from the first request on.
+        ["ok"],
+      ),
+    ]),
+  );
   const logins = tallies(["success", "failure", "blocked"], (result) => ({ result }));
   const rejections = tallies(limitRules, (rule) => ({ rule }));
   let quotaRefusals = 0;
   let retries = 0;
-  const [input, cached, output, reasoning] = tokenKinds.map((kind) =>
-    tallies(providers, (provider) => ({ kind, provider })),
-  ) as [Tallies, Tallies, Tallies, Tallies];
+  const knownProviders = new Set(providers);
+  const knownModels = new Set(models.slice(0, maxModels));
+  const tokens = new Map<string, Tally & { count: number }>();
   // Money is summed up in whole nano-units; only the text is in units.
-  const nanoSpent = new Map<string, number>();
+  const nanoSpent = new Map<string, Tally & { count: number }>();
+  const currencies = new Set<string>();
   const firstEvent = histogram("upstream_latency_seconds", "Time to the first data event.", firstEventBuckets);
   const perToken = histogram("upstream_time_per_output_token_seconds", "Time per output token.", perTokenBuckets);
 
   const counter = registerCounter.bind(null, registry);
-  counter("proxy_requests_total", "Requests answered, by the code of the answer.", ["status", "code"], requests.all);
+  counter(
+    "proxy_requests_total",
+    "Requests answered, by what the route is for and the code of the answer.",
+    ["status", "code", "route"],
+    () => [...requests.values()].flatMap((one) => one.all()),
+  );
   counter("login_attempts_total", "Logins tried, by result.", ["result"], logins.all);
   counter("rate_limit_rejections_total", "Requests refused by a limit.", ["rule"], rejections.all);
   counter("quota_exceeded_total", "Requests refused for want of quota.", [], () => [
     { labels: {}, count: quotaRefusals },
   ]);
   counter("proxy_retries_total", "Attempts at providers beyond the first.", [], () => [{ labels: {}, count: retries }]);
-  counter("proxy_tokens_total", "Tokens charged.", ["kind", "provider"], () =>
-    [input, cached, output, reasoning].flatMap((kind) => kind.all()),
-  );
-  counter("proxy_cost_total", "Cost charged, in units of the currency.", ["currency"], () =>
-    Array.from(nanoSpent, ([currency, nano]) => ({ labels: { currency }, count: nano / 1e9 })),
+  counter("proxy_tokens_total", "Tokens charged.", ["kind", "provider", "model"], () => [...tokens.values()]);
+  counter("proxy_cost_total", "Cost charged, in units of the currency.", ["currency", "provider", "model"], () =>
+    Array.from(nanoSpent.values(), ({ labels, count }) => ({ labels, count: count / 1e9 })),
   );
 
   function histogram(name: string, help: string, buckets: number[]): Histogram {
-    return new Histogram({ name, help, buckets, registers: [registry] });
+    return new Histogram({ name, help, buckets, labelNames: ["provider"], registers: [registry] });
   }
 
   function countChat(chat: ChatFinished): void {
-    requests.add(chat.code, 1);
+    countRequest("api", chat.code);
     retries += chat.retries;
-    if (chat.firstEventMs !== null) firstEvent.observe(chat.firstEventMs / 1000);
+    const provider = knownProviders.has(chat.provider) ? chat.provider : other;
+    const model = knownModels.has(chat.model) ? chat.model : other;
+    if (chat.firstEventMs !== null) firstEvent.observe({ provider }, chat.firstEventMs / 1000);
     // The first token marks the start of the generation, so it is not among those that took its time.
     if (chat.generationMs !== null && chat.outputTokens > 1 && !chat.estimated) {
-      perToken.observe(chat.generationMs / 1000 / (chat.outputTokens - 1));
+      perToken.observe({ provider }, chat.generationMs / 1000 / (chat.outputTokens - 1));
     }
-    input.add(chat.provider, chat.inputTokens);
-    cached.add(chat.provider, chat.cachedTokens);
-    output.add(chat.provider, chat.outputTokens);
-    reasoning.add(chat.provider, chat.reasoningTokens);
-    if (chat.cost > 0) spend(chat.currency, chat.cost);
+    addTo(tokens, "input", provider, model, chat.inputTokens);
+    addTo(tokens, "cached", provider, model, chat.cachedTokens);
+    addTo(tokens, "output", provider, model, chat.outputTokens);
+    addTo(tokens, "reasoning", provider, model, chat.reasoningTokens);
+    if (chat.cost > 0) spend(chat.currency, provider, model, chat.cost);
   }
 
-  function spend(currency: string, nano: number): void {
-    const known = nanoSpent.has(currency) || (nanoSpent.size < maxCurrencies && /^[A-Z]{3}$/.test(currency));
-    const label = known ? currency : other;
-    nanoSpent.set(label, (nanoSpent.get(label) ?? 0) + nano);
+  function countRequest(route: RouteGroup, code: string): void {
+    requests.get(route)?.add(code, 1);
+  }
+
+  /** Counts under a name, a provider and a model; all three are of bounded sets by now. */
+  function addTo(
+    counts: typeof tokens,
+    name: string,
+    provider: string,
+    model: string,
+    amount: number,
+    label = "kind",
+  ): void {
+    if (amount === 0) return;
+    const series = `${name} ${provider} ${model}`;
+    const known = counts.get(series);
+    if (known === undefined) counts.set(series, { labels: { [label]: name, provider, model }, count: amount });
+    else known.count += amount;
+  }
+
+  function spend(currency: string, provider: string, model: string, nano: number): void {
+    const known = currencies.has(currency) || (currencies.size < maxCurrencies && /^[A-Z]{3}$/.test(currency));
+    if (known) currencies.add(currency);
+    addTo(nanoSpent, known ? currency : other, provider, model, nano, "currency");
   }
 
   return {
@@ -107,8 +148,8 @@ export function createMetrics({ providers, figures, processMetrics }: MetricsOpt
         case "chat.finished":
           countChat(event);
           return;
-        case "request.failed":
-          requests.add(event.code, 1);
+        case "request.finished":
+          countRequest(event.route, event.code);
           return;
         case "login.succeeded":
           logins.add("success", 1);
@@ -146,15 +187,29 @@ interface Tallies {
   readonly all: () => readonly Tally[];
 }
 
-function tallies(values: readonly string[], labelsOf: (value: string) => Record<string, string>): Tallies {
+/** @param shown the values whose series are there from the start, at 0, so that the first one shows as a rise */
+function tallies(
+  values: readonly string[],
+  labelsOf: (value: string) => Record<string, string>,
+  shown: readonly string[] = values,
+): Tallies {
   const make = (value: string) => ({ labels: labelsOf(value), count: 0 });
   const made = new Map(values.map((value) => [value, make(value)]));
   const rest = made.get(other) ?? make(other);
+  const always = new Set(shown);
   return {
     add(value, amount) {
       (made.get(value) ?? rest).count += amount;
     },
-    // From the start at 0, so that the first error shows as a rise; "other" only where it happened.
-    all: () => (rest.count > 0 && !made.has(other) ? [...made.values(), rest] : [...made.values()]),
+    all() {
+      const some = [...made].filter(([value, { count }]) => count > 0 || always.has(value)).map(([, tally]) => tally);
+      return rest.count > 0 && !made.has(other) ? [...some, rest] : some;
+    },
   };
+}
+
+/** Default metrics of the process, without those whose `_total` is a gauge: `_total` is for counters only. */
+function addProcessMetrics(registry: Registry): void {
+  collectDefaultMetrics({ register: registry });
+  for (const what of ["handles", "requests", "resources"]) registry.removeSingleMetric(`nodejs_active_${what}_total`);
 }

@@ -7,7 +7,7 @@ export type ProxyEvent =
   | LoginUnlocked
   | QuotaExceeded
   | RateLimited
-  | RequestFailed
+  | RequestFinished
   | CredentialChanged
   | ProviderAlert
   | AdminChanged;
@@ -25,6 +25,8 @@ interface EventBase {
 export interface ChatFinished extends EventBase {
   readonly type: "chat.finished";
   readonly user: string;
+  /** The id of the API key that it came with; "" for an access token. */
+  readonly keyId: string;
   /** chat, beta_chat, completions, messages or embeddings; "" where the request was refused as invalid. */
   readonly api: string;
   readonly model: string;
@@ -111,9 +113,15 @@ interface RateLimited extends EventBase {
   readonly rule: string;
 }
 
-/** A request other than a chat was answered with an error. */
-interface RequestFailed extends EventBase {
-  readonly type: "request.failed";
+/** What a route is for. A closed set, safe as a metric label; `other` is what no route answers. */
+export const routeGroups = ["api", "models", "auth", "admin", "ops", "other"] as const;
+export type RouteGroup = (typeof routeGroups)[number];
+
+/** A request that emits no event of its own (all but chats) was answered, well or with an error. */
+interface RequestFinished extends EventBase {
+  readonly type: "request.finished";
+  readonly route: RouteGroup;
+  /** "ok", or the error code that the client got. */
   readonly code: string;
   readonly status: number;
 }

@@ -63,3 +63,14 @@ export function openUpstream(options: UpstreamOptions): Upstream {
     },
   };
 }
+
+/** Every name of a model that stands in the config, globs included. */
+export function configuredModels({ keyed, config }: Pick<UpstreamOptions, "keyed" | "config">): string[] {
+  const { aliases, prices, weights } = config.models;
+  return [
+    ...keyed.flatMap(({ config: { models, model_map: map } }) => [...models, ...Object.entries(map).flat()]),
+    ...Object.entries(aliases).flat(),
+    ...prices.flatMap(({ models }) => models),
+    ...Object.keys(weights),
+  ];
+}

@@ -19,6 +19,7 @@ describe("behaviour log", () => {
       trace_id: "trace-1",
       ip: "192.0.2.1",
       user: "alice",
+      key_id: "",
       api: "chat",
       model: 'a"b\nc',
       provider: "deepseek",
@@ -59,7 +60,15 @@ describe("behaviour log", () => {
     behaviour.sink(loginFailed({ user: "nobody", known: false }));
     behaviour.sink(loginFailed({ user: "../../etc/passwd", known: true }));
     behaviour.sink(chatFinished({ user: "_unknown" }));
-    behaviour.sink({ type: "request.failed", at: 0, traceId: "t", ip: "i", code: "not_found", status: 404 });
+    behaviour.sink({
+      type: "request.finished",
+      route: "other",
+      at: 0,
+      traceId: "t",
+      ip: "i",
+      code: "not_found",
+      status: 404,
+    });
     await behaviour.close();
     expect(await readdir(file(""))).toEqual(["_unknown", "alice"]);
     expect(await traces("_unknown/2026-11-22.jsonl")).toHaveLength(3);

@@ -119,7 +119,7 @@ describe("log sink", () => {
     sink({ ...base, type: "login.succeeded" });
     sink({ ...base, type: "quota.exceeded", metric: "requests", per: "day" });
     sink({ ...base, type: "rate_limit.rejected", rule: "global" });
-    sink({ ...base, type: "request.failed", code: "not_found", status: 404 });
+    sink({ ...base, type: "request.finished", route: "other", code: "not_found", status: 404 });
     expect(parsed()).toMatchObject([
       { msg: "chat finished", event: "chat.finished", user: "alice", trace_id: "trace-1", duration_ms: 250 },
       { msg: "login failed", result: "failure", reason: "wrong password" },

@@ -32,7 +32,15 @@ describe("the webhook", () => {
 
   it("sends only the chosen types of events, in order", async () => {
     const { webhook } = useWebhook(receiver().url);
-    webhook.sink({ type: "request.failed", at: startMs, traceId: "t", ip: "", code: "not_found", status: 404 });
+    webhook.sink({
+      type: "request.finished",
+      route: "other",
+      at: startMs,
+      traceId: "t",
+      ip: "",
+      code: "not_found",
+      status: 404,
+    });
     for (const user of ["alice", "bob", "carol"]) webhook.sink(loginFailed({ user }));
     for (const user of ["alice", "bob", "carol"]) {
       const call = await receiver().next();

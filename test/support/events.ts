@@ -8,6 +8,7 @@ export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished 
     traceId: "trace-1",
     ip: "192.0.2.1",
     user: "alice",
+    keyId: "",
     api: "chat",
     model: "deepseek-flash",
     provider: "deepseek",

@@ -15,7 +15,7 @@ export function isBehaviourFolder(name: string): boolean {
  * those of known accounts get one: else anyone could fill the disk with folders by failing to log in.
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
-  if (event.type === "request.failed" || event.type === "provider.alert") return null;
+  if (event.type === "request.finished" || event.type === "provider.alert") return null;
   if (event.user === null) return null;
   const known = !("known" in event) || event.known;
   return known && userName.test(event.user) ? event.user : unknownFolder;

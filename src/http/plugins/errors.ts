@@ -8,10 +8,12 @@ import type {
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import type { OutgoingHttpHeaders } from "node:http";
 import { AppError, type ErrorCode } from "../../errors.ts";
+import type { Emit } from "../../events/types.ts";
+import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { routedPath } from "../../lib/request-target.ts";
 import { errorBodyFor } from "../anthropic-clients.ts";
-import type { TellRefusal } from "../tell-refusal.ts";
+import { routeGroupOf, type TellRefusal } from "../tell-refusal.ts";
 import { collectAllowedMethods, type AllowedMethods } from "./allowed-methods.ts";
 import { allowPage, type Cors } from "./cors.ts";
 
@@ -35,6 +37,11 @@ const fastifyCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>(
   ["FST_ERR_BAD_URL", "not_found"],
 ]);
 
+interface RequestCountOptions {
+  readonly emit: Emit;
+  readonly clock: Clock;
+}
+
 interface ErrorsOptions {
   readonly log: Log;
   readonly tell: TellRefusal;
@@ -43,6 +50,31 @@ interface ErrorsOptions {
 
 /** How long the rest of a refused request is read before its connection is closed, in ms. */
 const lingerMs = 5_000;
+
+/** Whether the gateway has the request, which emits one event for each, however it ends. */
+function isCountedByGateway({ reported, routeOptions }: FastifyRequest): boolean {
+  return reported && routeGroupOf(routeOptions.url) === "api";
+}
+
+/** Counts what was answered well; errors are counted where they are answered, chats by their own event. */
+export function registerRequestCount(app: FastifyInstance, { emit, clock }: RequestCountOptions): void {
+  app.addHook("onResponse", (request, reply, done) => {
+    if (!isCountedByGateway(request) && reply.statusCode < 400) {
+      const route = routeGroupOf(request.routeOptions.url);
+      const status = reply.statusCode;
+      emit({
+        type: "request.finished",
+        at: clock.now(),
+        traceId: request.id,
+        ip: request.ip,
+        route,
+        code: "ok",
+        status,
+      });
+    }
+    done();
+  });
+}
 
 /** One place where errors become answers. Routes must be registered after it. */
 export function registerErrors(app: FastifyInstance, options: ErrorsOptions): void {
@@ -88,8 +120,16 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
   }
   // Whoever left before the request was complete gets no answer; and what the parser refused has been told of.
   const left = request.raw.destroyed && !request.raw.complete;
-  if (!request.reported && !left) {
-    tell(error, { traceId: request.id, ip: request.ip, route, user: request.account?.username });
+  if (!left && !isCountedByGateway(request)) {
+    tell(error, {
+      logged: request.reported,
+      traceId: request.id,
+      ip: request.ip,
+      route,
+      user: request.account?.username,
+      method: request.method,
+      path: pathOf(request.url),
+    });
   }
   if (retryAfterSeconds !== undefined) reply.header("retry-after", Math.max(1, Math.ceil(retryAfterSeconds)));
   if (shouldRetry !== undefined) reply.header("x-should-retry", String(shouldRetry));
@@ -129,6 +169,12 @@ function sendAndReadOn(request: FastifyRequest, reply: FastifyReply, body: strin
   response.write(body);
   incoming.once("close", end);
   incoming.resume();
+}
+
+/** Without the query, and without what a terminal would act on. */
+function pathOf(url: string): string {
+  const end = url.indexOf("?");
+  return (end === -1 ? url : url.slice(0, end)).slice(0, 200).replace(/[^\x20-\x7e]/g, "?");
 }
 
 function toAppError(error: FastifyError, { routeOptions: { bodyLimit } }: FastifyRequest): AppError {
