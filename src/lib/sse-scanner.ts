@@ -5,7 +5,6 @@ const COLON = 0x3a;
 const DATA = Buffer.from("data");
 const EVENT = Buffer.from("event");
 const BYTE_ORDER_MARK = Buffer.from("\uFEFF");
-const LINE_FEED = Buffer.from("\n");
 const NONE = Buffer.alloc(0);
 /** Smallest buffer, in bytes, for an event that is cut by the end of a chunk. */
 const SMALLEST_TAIL = 1024;
@@ -131,7 +130,9 @@ export class SseScanner {
     const length = this.#tailBytes + end - start;
     if (length > this.#maxEventBytes) throw new SseEventTooLargeError(this.#maxEventBytes);
     if (length > this.#tail.length) {
-      const grown = Buffer.allocUnsafe(Math.max(SMALLEST_TAIL, 2 * this.#tail.length, length));
+      const grown = Buffer.allocUnsafe(
+        Math.min(Math.max(SMALLEST_TAIL, 2 * this.#tail.length, length), this.#maxEventBytes),
+      );
       this.#tail.copy(grown, 0, 0, this.#tailBytes);
       this.#tail = grown;
     }
@@ -157,29 +158,35 @@ export class SseScanner {
 
   /** The general case: any fields in any order. */
   #emitLines(event: Buffer, start: number, end: number, first: boolean): void {
-    const values: number[] = [];
+    let dataStart = -1;
+    let dataEnd = -1;
+    let joined: Buffer | null = null;
     let name = "";
     let pos = first && startsWith(event, start, BYTE_ORDER_MARK) ? start + BYTE_ORDER_MARK.length : start;
     while (pos < end) {
       const lf = event.indexOf(LF, pos);
       const lineEnd = lf > pos && event[lf - 1] === CR ? lf - 1 : lf;
-      const dataStart = valueStart(event, pos, lineEnd, DATA);
-      if (dataStart !== -1) values.push(dataStart, lineEnd);
-      else {
+      const valueAt = valueStart(event, pos, lineEnd, DATA);
+      if (valueAt === -1) {
         const nameStart = valueStart(event, pos, lineEnd, EVENT);
         if (nameStart !== -1) name = event.toString("utf8", nameStart, lineEnd);
+      } else if (dataStart === -1) {
+        dataStart = valueAt;
+        dataEnd = lineEnd;
+      } else {
+        // Lines are joined in one buffer, for an event may have millions of them.
+        if (joined === null) {
+          joined = Buffer.allocUnsafe(end - start);
+          dataEnd = event.copy(joined, 0, dataStart, dataEnd);
+          dataStart = 0;
+        }
+        joined[dataEnd++] = LF;
+        dataEnd += event.copy(joined, dataEnd, valueAt, lineEnd);
       }
       pos = lf + 1;
     }
-    const [dataStart, dataEnd] = values;
-    if (dataStart === undefined || dataEnd === undefined) {
-      this.#sink.onComment(event, start, end);
-    } else if (values.length === 2) {
-      this.#sink.onEvent(event, start, end, event, dataStart, dataEnd, name);
-    } else {
-      const data = joinLines(event, values);
-      this.#sink.onEvent(event, start, end, data, 0, data.length, name);
-    }
+    if (dataStart === -1) this.#sink.onComment(event, start, end);
+    else this.#sink.onEvent(event, start, end, joined ?? event, dataStart, dataEnd, name);
   }
 }
 
@@ -195,14 +202,4 @@ function valueStart(event: Buffer, pos: number, lineEnd: number, field: Buffer):
 function startsWith(bytes: Buffer, pos: number, prefix: Buffer): boolean {
   for (let i = 0; i < prefix.length; i++) if (bytes[pos + i] !== prefix[i]) return false;
   return true;
-}
-
-/** Joins the ranges (start, end, start, end, ...) with line feeds. */
-function joinLines(event: Buffer, values: readonly number[]): Buffer {
-  const pieces: Buffer[] = [];
-  for (let i = 0; i < values.length; i += 2) {
-    if (i > 0) pieces.push(LINE_FEED);
-    pieces.push(event.subarray(values[i], values[i + 1]));
-  }
-  return Buffer.concat(pieces);
 }

@@ -1,5 +1,7 @@
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { IncomingMessage } from "node:http";
+import { errorCodes, type FastifyInstance, type FastifyRequest } from "fastify";
 import { AppError } from "../../errors.ts";
+import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 import { foldCase, JsonRefusal, parseJsonObject, type JsonLimits, type JsonObject } from "../../lib/json-object.ts";
 import { codingsOf, decodeBody } from "./content-coding.ts";
 
@@ -35,9 +37,11 @@ export function registerJsonBody(app: FastifyInstance): void {
       route.bodyLimit = Math.min(formBytes, app.initialConfig.bodyLimit ?? formBytes);
   });
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
-    try {
-      const bytes = typeof body === "string" ? Buffer.from(body) : body;
+  app.addContentTypeParser("application/json", (request, payload, done) => {
+    const refuse = (error: unknown): void => {
+      done(error instanceof Error ? error : new Error(String(error)));
+    };
+    const take = (bytes: Buffer): void => {
       request.bodyBytes = bytes;
       checkCharset(request.headers["content-type"] ?? "");
       const codings = codingsOf(request.headers["content-encoding"] ?? "");
@@ -49,11 +53,46 @@ export function registerJsonBody(app: FastifyInstance): void {
         .then((decoded) => parse(decoded, request))
         .then((value) => {
           done(null, value);
-        }, done);
-    } catch (error) {
-      done(error instanceof Error ? error : new Error(String(error)));
-    }
+        }, refuse);
+    };
+    readBody(request, payload, take, refuse);
   });
+}
+
+/** Reads a body up to the route's limit; ends with one of the two functions. What `take` throws goes to `refuse`. */
+function readBody(
+  { headers, routeOptions: { bodyLimit } }: FastifyRequest,
+  payload: IncomingMessage,
+  take: (bytes: Buffer) => void,
+  refuse: (error: unknown) => void,
+): void {
+  const declared = Number(headers["content-length"] ?? 0);
+  if (declared > bodyLimit) {
+    refuse(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE());
+    return;
+  }
+  const body = new GrowingBuffer(bodyLimit, declared);
+  const stop = (): void => {
+    payload.off("data", onData).off("end", onEnd).off("error", onError);
+  };
+  const onError = (cause: unknown): void => {
+    stop();
+    refuse(new AppError("bad_http", { cause }));
+  };
+  const onData = (piece: Buffer): void => {
+    if (body.push(piece)) return;
+    stop();
+    refuse(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE());
+  };
+  const onEnd = (): void => {
+    stop();
+    try {
+      take(body.take());
+    } catch (error) {
+      refuse(error);
+    }
+  };
+  payload.on("data", onData).on("end", onEnd).on("error", onError).resume();
 }
 
 /** The body on a route with `keepBytes`. Throws AppError invalid_json where the request has none. */

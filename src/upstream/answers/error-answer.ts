@@ -1,3 +1,4 @@
+import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 import { readError, type ReportedError } from "./answer-facts.ts";
 import { UpstreamFault } from "../faults.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -13,8 +14,7 @@ export class ErrorAnswer {
   readonly #provider: Provider;
   readonly #status: number;
   readonly #retryAfter: string | undefined;
-  readonly #pieces: Buffer[] = [];
-  #bytes = 0;
+  readonly #body = new GrowingBuffer(maxBytes);
 
   /** @param status and `retryAfter`: as faultOfErrorAnswer takes them */
   constructor(provider: Provider, status: number, retryAfter: string | undefined) {
@@ -25,15 +25,12 @@ export class ErrorAnswer {
 
   /** Takes a piece of the body. False where enough of it has been seen. */
   push(piece: Buffer): boolean {
-    this.#bytes += piece.length;
-    if (this.#bytes > maxBytes) return false;
-    this.#pieces.push(piece);
-    return true;
+    return this.#body.push(piece);
   }
 
   /** What it comes to. @param now wall-clock ms */
   fault(now: number): UpstreamFault {
-    const body = Buffer.concat(this.#pieces).toString("utf8");
+    const body = this.#body.take().toString("utf8");
     return faultOfErrorAnswer(this.#provider, this.#status, body, this.#retryAfter, now);
   }
 }

@@ -1,5 +1,6 @@
 import { isCount, isFields, readError } from "./answer-facts.ts";
 import { withoutSecret } from "./error-answer.ts";
+import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 import { UpstreamFault } from "../faults.ts";
 import type { Provider, ReportedUsage } from "../providers/provider.ts";
 import type { AnswerSink, Reader } from "./reader.ts";
@@ -21,8 +22,7 @@ export class JsonAnswerReader implements Reader {
   fault: UpstreamFault | null = null;
   readonly #provider: Provider;
   readonly #sink: AnswerSink;
-  #pieces: Buffer[] = [];
-  #bytes = 0;
+  #body = new GrowingBuffer(maxBytes);
 
   constructor(provider: Provider, sink: AnswerSink) {
     this.#provider = provider;
@@ -30,16 +30,15 @@ export class JsonAnswerReader implements Reader {
   }
 
   push(chunk: Buffer): void {
-    this.#bytes += chunk.length;
-    if (this.#bytes <= maxBytes) this.#pieces.push(chunk);
-    else this.fault ??= this.#newFault("invalid_response", "the answer is larger than 64 MiB");
+    if (this.fault === null && !this.#body.push(chunk))
+      this.fault = this.#newFault("invalid_response", "the answer is larger than 64 MiB");
     this.#sink.onBatch();
   }
 
   end(): UpstreamFault | null {
     if (this.fault !== null) return this.fault;
-    const body = Buffer.concat(this.#pieces);
-    this.#pieces = [];
+    const body = this.#body.take();
+    this.#body = new GrowingBuffer(0);
     const answer = parse(body);
     if (!isFields(answer)) return this.#newFault("invalid_response", "the answer is not a JSON object");
     const error = readError(answer.error);

@@ -2,6 +2,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { request } from "undici";
 import { globMatcher } from "../../lib/globs.ts";
 import type { Provider } from "./provider.ts";
+import { readText } from "./read-text.ts";
 
 /** A model that clients may ask for. */
 interface ListedModel {
@@ -32,6 +33,8 @@ interface Listing {
 /** How long an answer holds, and how long one may take, in ms. */
 const freshMs = 60_000;
 const timeoutMs = 3_000;
+/** A list of models is no longer, in bytes; OpenRouter's has about one MiB. */
+const maxBytes = 8 << 20;
 
 /** Asks providers which models they have, now and then, and keeps those that the config lets through. */
 export function createModelList(options: {
@@ -68,7 +71,8 @@ export function createModelList(options: {
         }
         for (const [alias, target] of Object.entries(aliases)) {
           // A glob is no name that could be asked for.
-          if (!alias.includes("*") && !owners.has(alias) && served.some((matches) => matches(target))) owners.set(alias, provider.name);
+          if (!alias.includes("*") && !owners.has(alias) && served.some((matches) => matches(target)))
+            owners.set(alias, provider.name);
         }
       }
       return [...owners].map(([id, ownedBy]) => ({ id, ownedBy })).sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -94,7 +98,10 @@ async function fetchListing(provider: Provider): Promise<Listing> {
       const reason = `status ${answer.statusCode}`;
       return { models: dialect.knownModels, reachability: { provider: name, ok, ...(ok ? {} : { reason }) } };
     }
-    return { models: readModels(await answer.body.json()), reachability: { provider: name, ok: true } };
+    return {
+      models: readModels(JSON.parse(await readText(answer.body, maxBytes))),
+      reachability: { provider: name, ok: true },
+    };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "no answer";
     return { models: dialect.knownModels, reachability: { provider: name, ok: false, reason: code } };

@@ -3,6 +3,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Alerts } from "./alerts.ts";
 import { readBalance, type Balance } from "./balance.ts";
 import type { Provider } from "./provider.ts";
+import { readText } from "./read-text.ts";
 
 /** What the last probe of an account found. */
 export interface ProbeResult {
@@ -79,7 +80,7 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
     });
-    const body = await readText(answer.body);
+    const body = await readText(answer.body, maxBytes);
     // An answer is an answer: not every provider has such a route. Only a refused key means that nothing will work.
     const { statusCode: status } = answer;
     if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);
@@ -93,16 +94,4 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
 
 function failure(reason: string): Omit<ProbeResult, "at"> {
   return { ok: false, reason, balance: null };
-}
-
-async function readText(body: AsyncIterable<Buffer>): Promise<string> {
-  const pieces: Buffer[] = [];
-  let size = 0;
-  for await (const piece of body) {
-    size += piece.length;
-    // Leaving the loop destroys the body, and with it the connection.
-    if (size > maxBytes) break;
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces).toString("utf8");
 }
