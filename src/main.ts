@@ -1,10 +1,13 @@
+import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createFirstAdmin } from "./accounts/files/first-admin.ts";
 import { thisProcessTable } from "./cli/this-process.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
-import { createLogger } from "./events/logger.ts";
-import { buildServer } from "./server.ts";
-import { createServices, type Services } from "./services.ts";
+import { createLogOutput } from "./events/log-output.ts";
+import { createLogger, type Logger } from "./events/logger.ts";
+import type { LockLoss } from "./lib/files/lock-file.ts";
+import { buildServer, type Server } from "./server.ts";
+import { createServices, type Services, type ServicesOptions } from "./services.ts";
 import { version } from "./version.ts";
 
 const usage = `deepseek-proxy ${version}
@@ -18,6 +21,12 @@ Environment: DEEPSEEK_API_KEY, ZHIPU_API_KEY, OPENAI_API_KEY, JWT_SECRETS or JWT
 
 /** How long closing may take once the streams have ended, in ms. */
 const closeMs = 60_000;
+
+/** What a start comes to. */
+interface Running {
+  readonly services: Services;
+  readonly server: Server;
+}
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -42,72 +51,114 @@ async function main(): Promise<void> {
     return;
   }
 
-  const log = createLogger({ level: loaded.config.logs.level });
-  // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.
-  const die = (message: string, err?: unknown): void => {
-    log.error({ event: "crash", err }, message);
+  const stdout = openStdout();
+  const destination = createLogOutput({ write: (bytes) => writeSync(stdout, bytes) });
+  const log = createLogger({ level: loaded.config.logs.level, destination });
+  const end = (code: number): never => {
     log.flush();
-    process.exit(70);
+    process.exit(code);
+  };
+  // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.
+  const die = (facts: object, message: string): never => {
+    log.error({ event: "crash", ...facts }, message);
+    return end(70);
   };
   process.on("uncaughtException", (err) => {
-    die("an error that nobody caught; the process ends", err);
+    die({ err }, "an error that nobody caught; the process ends");
   });
-  // Without a handler it would end the process, also where nothing can be read again yet.
-  let reread = (): void => undefined;
-  process.on("SIGHUP", () => {
-    log.info({ event: "reload" }, "SIGHUP: reading the files of keys again; config.toml needs a restart");
-    reread();
-  });
-  const services = await createServices({
-    loaded,
-    env: process.env,
-    log,
-    processes: thisProcessTable(),
-    onLockLost: () => {
-      die("another instance has taken the users folder; this one ends without touching it");
-    },
-    processMetrics: true,
-  });
-  reread = () => {
-    services.rereadKeys();
-  };
-  const server = await buildServer(services);
-  await greet(services);
-  const url = await server.listen();
-  log.info({ event: "listening", url, version, config: loaded.file, pid: process.pid }, "listening");
 
-  let stopping = false;
+  // From here on signals are heard, also in the middle of the start.
+  const state: { running?: Running; stopSignal?: NodeJS.Signals } = {};
+  const starting = new AbortController();
   const stop = (signal: NodeJS.Signals): void => {
-    if (stopping) process.exit(130);
-    stopping = true;
-    void shutdown(signal);
-  };
-  const shutdown = async (signal: NodeJS.Signals): Promise<void> => {
-    const seconds = loaded.config.server.shutdown_seconds;
-    log.info({ event: "stopping", signal, shutdown_seconds: seconds }, "stopping: no new requests, streams may end");
-    setTimeout(
-      () => {
-        log.error({ event: "stuck" }, "closing took too long; the process ends");
-        log.flush();
-        process.exit(1);
-      },
-      seconds * 1000 + closeMs,
-    ).unref();
-    let exitCode = 0;
-    try {
-      await server.stop(seconds * 1000);
-      await services.close();
-      log.info({ event: "stopped" }, "stopped");
-    } catch (error) {
-      exitCode = 1;
-      const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
-      for (const err of errors) log.error({ event: "stopped", err }, "not everything could be closed");
-    }
-    log.flush();
-    process.exit(exitCode);
+    if (state.stopSignal !== undefined) end(130);
+    state.stopSignal = signal;
+    if (state.running === undefined) starting.abort();
+    else void shutDown(state.running, signal, log).then(end);
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
+  process.on("SIGHUP", () => {
+    log.info({ event: "reload" }, "SIGHUP: reading the files of keys again; config.toml needs a restart");
+    state.running?.services.rereadKeys();
+  });
+
+  try {
+    state.running = await start({
+      loaded,
+      env: process.env,
+      log,
+      processes: thisProcessTable(),
+      onLockLost: (loss) => {
+        die({ loss, folder: loaded.config.storage.users_dir }, lossMessages[loss]);
+      },
+      signal: starting.signal,
+      processMetrics: true,
+    });
+  } catch (error) {
+    if (!starting.signal.aborted) {
+      log.flush();
+      throw error;
+    }
+    log.info({ event: "stopped", signal: state.stopSignal }, "stopped before the start was over");
+    end(0);
+    return;
+  }
+  // It came while the start was at its last step.
+  if (state.stopSignal !== undefined) end(await shutDown(state.running, state.stopSignal, log));
+}
+
+const lossMessages: Readonly<Record<LockLoss, string>> = {
+  taken: "another instance has taken the users folder; this one ends without touching it",
+  removed: "the lock of the users folder was removed, so another instance may have used it; this one ends",
+  moved: "the users folder is no longer where it was; the process ends",
+};
+
+/** Makes everything and listens. Rejects, with everything closed again and the lock released, where that fails. */
+async function start(options: ServicesOptions): Promise<Running> {
+  const { loaded, log, signal } = options;
+  const services = await createServices(options);
+  try {
+    signal?.throwIfAborted();
+    const server = await buildServer(services);
+    await greet(services);
+    signal?.throwIfAborted();
+    const url = await server.listen();
+    log.info({ event: "listening", url, version, config: loaded.file, pid: process.pid }, "listening");
+    return { services, server };
+  } catch (error) {
+    await services.close().catch((err: unknown) => {
+      log.error({ err }, "not everything could be closed");
+    });
+    throw error;
+  }
+}
+
+/** Lets streams end and closes everything. Returns the exit code; never rejects. */
+async function shutDown({ services, server }: Running, signal: NodeJS.Signals, log: Logger): Promise<number> {
+  const { shutdown_delay_seconds: delay, shutdown_seconds: seconds } = services.config.server;
+  log.info(
+    { event: "stopping", signal, shutdown_delay_seconds: delay, shutdown_seconds: seconds },
+    delay > 0 ? "stopping soon: not ready any more" : "stopping: no new requests, streams may end",
+  );
+  setTimeout(
+    () => {
+      log.error({ event: "stuck" }, "closing took too long; the process ends");
+      log.flush();
+      process.exit(1);
+    },
+    (delay + seconds) * 1000 + closeMs,
+  ).unref();
+  try {
+    await server.stop(seconds * 1000, delay * 1000);
+    await services.close();
+    log.info({ event: "stopped" }, "stopped");
+    return 0;
+  } catch (error) {
+    const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
+    for (const err of errors) log.error({ event: "stopped", err }, "not everything could be closed");
+    return 1;
+  }
 }
 
 /** Says, once, what a newcomer needs: the first password, and that a simulator answers. */
@@ -124,6 +175,21 @@ async function greet(services: Services): Promise<void> {
   }
 }
 
+/**
+ * A descriptor of standard output to which a write never waits for its reader. Pipes and sockets are made so by Node
+ * when its own stream is first looked at; a terminal, which may be stopped with Ctrl-S, has to be opened anew.
+ */
+function openStdout(): number {
+  // Whoever reads us may be gone: then lines are lost and nothing else.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
+  if (!fstatSync(1).isCharacterDevice()) return 1;
+  try {
+    return openSync("/proc/self/fd/1", constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    return 1;
+  }
+}
+
 function print(text: string): void {
   process.stdout.write(text);
 }
@@ -135,4 +201,6 @@ main().catch((error: unknown) => {
     `deepseek-proxy cannot start:\n${known ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
   );
   process.exitCode = 1;
+  // Whatever is still open, or nobody reads, must not keep a process that has failed.
+  setTimeout(() => process.exit(), 1000).unref();
 });

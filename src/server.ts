@@ -1,4 +1,5 @@
 import Fastify, { type FastifyInstance } from "fastify";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createAccess } from "./accounts/access.ts";
 import type { Chat } from "./chat/handle-chat.ts";
 import { AppError } from "./errors.ts";
@@ -36,13 +37,15 @@ export interface Server {
    * Stops accepting, lets running streams end until the deadline, then ends them itself. All are settled when it
    * resolves; the services are still open.
    * @param drainMs how long streams may go on
+   * @param delayMs how long, before that, everything goes on as before, but for /healthz, which says 503
    */
-  stop(drainMs: number): Promise<void>;
+  stop(drainMs: number, delayMs?: number): Promise<void>;
 }
 
 /** The whole HTTP side, in order: this is the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
   const { config, clock, log, newId, emit, ledger, limitsOf, chat } = services;
+  let leaving = false;
   let stopping = false;
   const requestMs = config.server.request_seconds * 1000;
   const tell = createTellRefusal({ log, emit, clock });
@@ -101,7 +104,7 @@ export async function buildServer(services: Services): Promise<Server> {
 
   const allow = createIpList(config.metrics.allow);
   registerOpsRoutes(app, {
-    checks: services.checks,
+    checks: [...services.checks, { name: "shutdown", check: () => ({ ok: !leaving }) }],
     metrics: services.metrics,
     allow,
     metricsToken: services.metricsToken,
@@ -126,7 +129,9 @@ export async function buildServer(services: Services): Promise<Server> {
   return {
     app,
     listen: () => app.listen({ host: config.server.host, port: config.server.port }),
-    async stop(drainMs) {
+    async stop(drainMs, delayMs = 0) {
+      leaving = true;
+      if (delayMs > 0) await sleep(delayMs);
       stopping = true;
       services.permits.close();
       const closed = app.close();

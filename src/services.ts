@@ -23,7 +23,7 @@ import { removeTemporaries } from "./lib/files/atomic-file.ts";
 import { closeAll, type Closer } from "./lib/close-all.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
-import { acquireLockPatiently } from "./lib/files/lock-file.ts";
+import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryLimiter } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
@@ -76,8 +76,10 @@ export interface ServicesOptions {
   readonly env: Env;
   readonly log: Logger;
   readonly processes: ProcessTable;
-  /** Told once if another instance has taken the users folder: this one must end without writing to it. */
-  readonly onLockLost: () => void;
+  /** Told once if the users folder is no longer ours: this process must end without writing to it. */
+  readonly onLockLost: (loss: LockLoss) => void;
+  /** Gives up the start while it waits for the lock: createServices rejects with its reason. */
+  readonly signal?: AbortSignal;
   readonly clock?: Clock;
   /** Adds the process's own metrics; once in a process. */
   readonly processMetrics?: boolean;
@@ -102,8 +104,17 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const logsDir = resolve(folder, config.storage.logs_dir);
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
   await mkdir(logsDir, { recursive: true, mode: 0o700 });
-  const { processes, onLockLost: onLost } = options;
-  const lock = await acquireLockPatiently({ path: join(usersDir, ".lock"), processes, clock, onLost }, log);
+  const { processes, onLockLost: onLost, signal } = options;
+  const lock = await acquireLock({
+    ...{ path: join(usersDir, ".lock"), processes, clock, onLost },
+    ...(signal === undefined ? {} : { signal }),
+    onWait: (owner, ms) => {
+      log.warn(
+        { event: "locked", folder: usersDir, owner, wait_ms: ms },
+        "locked from elsewhere: waiting for a sign of life",
+      );
+    },
+  });
   closers.push(() => lock.release());
   // Under the lock, and before anybody writes here: what a killed process left half-written.
   await removeTemporaries(usersDir, ".toml");

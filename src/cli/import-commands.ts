@@ -7,13 +7,13 @@ import { isUserName } from "../accounts/user-name.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../lib/clock.ts";
-import { acquireLock } from "../lib/files/lock-file.ts";
 import type { Log } from "../lib/log.ts";
 import { openMemoryLedger } from "../quota/memory-ledger.ts";
 import { createTiers, type Tiers } from "../quota/tiers.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { planImport, type ImportRow } from "./import-plan.ts";
 import { readPredecessor } from "./predecessor.ts";
+import { lockUsers } from "./lock-users.ts";
 import type { CommandIo } from "./this-process.ts";
 
 const usage = `Usage: npm run import -- DIR [--apply] [--config FILE]
@@ -86,14 +86,7 @@ async function plan(from: string, { config, tiers, usersDir }: Target, io: Comma
 
 async function locked({ usersDir }: Target, io: CommandIo, work: () => Promise<number>): Promise<number> {
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
-  const lock = await acquireLock({
-    path: join(usersDir, ".lock"),
-    processes: io.processes,
-    clock: systemClock,
-    onLost: () => {
-      io.err("warning: another instance has taken the users folder");
-    },
-  });
+  const lock = await lockUsers(usersDir, io);
   try {
     return await work();
   } finally {

@@ -3,11 +3,11 @@ import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../lib/clock.ts";
 import { readJournal, type JournalContent } from "../lib/journal/journal-folder.ts";
 import { JournalDamage } from "../lib/journal/journal-reader.ts";
-import { acquireLock } from "../lib/files/lock-file.ts";
 import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/charge-record.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { carryOut, planSalvage, type SalvagePlan } from "./journal-salvage.ts";
+import { lockUsers } from "./lock-users.ts";
 import type { CommandIo } from "./this-process.ts";
 
 const usage = `Usage: npm run journal -- COMMAND [OPTIONS]
@@ -125,14 +125,7 @@ function readableValue(key: string, value: unknown): unknown {
 
 async function repair(usersDir: string, isMeant: boolean, io: CommandIo): Promise<number> {
   const folder = join(usersDir, "journal");
-  const lock = await acquireLock({
-    path: join(usersDir, ".lock"),
-    processes: io.processes,
-    clock: systemClock,
-    onLost: () => {
-      io.err("warning: another instance has taken the users folder");
-    },
-  });
+  const lock = await lockUsers(usersDir, io);
   try {
     if (isSound(folder)) {
       io.out(`${folder}: there is nothing to repair`);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { createAccountStore, type AccountStore } from "../accounts/files/account-store.ts";
 import { createPasswords } from "../accounts/passwords/password.ts";
 import { createAudit, type Actor, type Audit } from "../admin/audit.ts";
@@ -8,9 +8,9 @@ import type { Config } from "../config/schema.ts";
 import { createAuditLog } from "../events/log-files/audit-log.ts";
 import type { Closer } from "../lib/close-all.ts";
 import { systemClock as clock } from "../lib/clock.ts";
-import { acquireLock } from "../lib/files/lock-file.ts";
 import type { Log } from "../lib/log.ts";
 import { createZone } from "../quota/zone.ts";
+import { lockUsers } from "./lock-users.ts";
 import type { CommandIo } from "./this-process.ts";
 
 /** What every command that changes something works with. */
@@ -54,10 +54,7 @@ export async function openOffline(configFile: string | undefined, io: CommandIo,
     audit: createAudit({ log: auditLog, emit: ignore, clock }),
     actor: { by: `cli:${io.user}`, ip: "", traceId: randomUUID() },
     async lock() {
-      const onLost = (): void => {
-        io.err("warning: another instance has taken the users folder");
-      };
-      const held = await acquireLock({ path: join(usersDir, ".lock"), processes: io.processes, clock, onLost });
+      const held = await lockUsers(usersDir, io);
       closers.push(() => held.release());
     },
   };

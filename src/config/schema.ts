@@ -31,7 +31,13 @@ const serverSection = z.strictObject({
     .default(8 << 20)
     .describe("Largest request body."),
   request_seconds: seconds(600).default(20).describe("A request must have arrived in full by then, else 408."),
-  shutdown_seconds: seconds(3600).default(30).describe("How long running streams may go on after SIGTERM."),
+  shutdown_seconds: seconds(3600).default(25).describe("How long running streams may go on after SIGTERM."),
+  shutdown_delay_seconds: z
+    .number()
+    .min(0)
+    .max(3600)
+    .default(0)
+    .describe("How long after SIGTERM requests are still served, while /healthz says 503: for load balancers. On top."),
 });
 
 const storageSection = z.strictObject({

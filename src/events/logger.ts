@@ -1,12 +1,15 @@
-import { destination as openDestination, pino } from "pino";
+import { pino } from "pino";
 import { createIsoTime } from "../lib/iso-time.ts";
 import type { Log } from "../lib/log.ts";
-import { createLineBatch } from "./line-batch.ts";
 import { createRedaction } from "./redaction.ts";
 
 /** Where lines go to. */
 export interface LogDestination {
   write(line: string): void;
+  /** Writes out what is still in memory, in bounded time. */
+  flush?(): void;
+  /** Lines that were lost. */
+  dropped?(): number;
 }
 
 export interface Logger extends Log {
@@ -15,41 +18,24 @@ export interface Logger extends Log {
    * come from an allow-list: eventFacts.
    */
   infoJson(facts: string, message: string): void;
-  /** Writes out, synchronously, what is still in memory. For the end of the process. */
+  /** Writes out, synchronously and in bounded time, what is still in memory. For the end of the process. */
   flush(): void;
-  /** Lines lost because stdout did not take them. */
+  /** Lines lost because nobody took them. */
   dropped(): number;
 }
 
-/** Bytes that may wait for a stdout that does not take them; lines beyond are lost rather than memory. */
-const maxBufferedBytes = 16 << 20;
-
-/** Lines are written together: a system call for each would cost as much as a tenth of a request. */
-const batch = { length: 32 << 10, ms: 100 };
-
 /**
- * The proxy's own log: JSON lines, on stdout unless told otherwise, written in the background.
+ * The proxy's own log: JSON lines.
  * Facts go through redaction, so a secret that somebody logs by mistake does not get out.
  */
 export function createLogger(options: {
   readonly level: "debug" | "info" | "warn" | "error" | "silent";
-  readonly destination?: LogDestination;
+  readonly destination: LogDestination;
 }): Logger {
-  const { level } = options;
-  const stdout =
-    options.destination === undefined
-      ? openDestination({ dest: 1, sync: false, maxLength: maxBufferedBytes })
-      : undefined;
-  // Not left to the destination: it counts the bytes of all that waits anew with each line.
-  const lines = stdout && createLineBatch((text) => stdout.write(text), batch);
-  let dropped = 0;
-  stdout?.on("drop", () => {
-    dropped += 1;
-  });
+  const { level, destination } = options;
   const isoTime = createIsoTime();
   // Stacks name paths of the machine: for debugging only.
   const redact = createRedaction({ stacks: level === "debug" });
-  const destination = lines ?? options.destination;
   const hasInfo = level === "debug" || level === "info";
   const time = (): string => `,"time":"${isoTime(Date.now())}"`;
   const logger = pino(
@@ -61,7 +47,11 @@ export function createLogger(options: {
       serializers: { err: (described: unknown) => described },
       formatters: { level: (label) => ({ level: label }), log: redact },
     },
-    destination,
+    {
+      write: (line: string) => {
+        destination.write(line);
+      },
+    },
   );
   return {
     debug: (facts, message) => {
@@ -78,12 +68,9 @@ export function createLogger(options: {
     },
     infoJson: (facts, message) => {
       if (!hasInfo) return;
-      destination?.write(`{"level":"info"${time()},${facts.slice(1, -1)},"msg":${JSON.stringify(message)}}\n`);
+      destination.write(`{"level":"info"${time()},${facts.slice(1, -1)},"msg":${JSON.stringify(message)}}\n`);
     },
-    flush: () => {
-      lines?.flush();
-      stdout?.flushSync();
-    },
-    dropped: () => dropped,
+    flush: () => destination.flush?.(),
+    dropped: () => destination.dropped?.() ?? 0,
   };
 }

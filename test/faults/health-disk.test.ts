@@ -1,22 +1,11 @@
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { openDiskProbe } from "../../src/lib/files/disk-probe.ts";
+import { fullFolder } from "../support/full-folder.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { startProxy } from "../support/start-proxy.ts";
 import { tempDir } from "../support/temp-dir.ts";
-
-/** A file system of one page, which is full as soon as anything is in it. Only root may mount one. */
-function fullFolder(): string | null {
-  const folder = tempDir();
-  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k", "tmpfs", folder]).status !== 0) return null;
-  onTestFinished(() => {
-    spawnSync("umount", [folder]);
-  });
-  writeFileSync(join(folder, "full"), "x".repeat(4096));
-  return folder;
-}
 
 describe("D8: the disk probe of /healthz", () => {
   it("leaves no file behind on a full disk, however often it is asked", async (test) => {

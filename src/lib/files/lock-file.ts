@@ -1,36 +1,40 @@
 import { randomBytes } from "node:crypto";
-import { open, readFile, rename, stat, unlink, utimes } from "node:fs/promises";
 import { constants } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
+import { type FileHandle, open, rename, stat, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
+import { setTimeout as sleepOf } from "node:timers/promises";
 import type { Clock } from "../clock.ts";
 import { fileErrorCode } from "./file-ops.ts";
-import type { Log } from "../log.ts";
 import { parseOwner, type LockOwner, type ProcessTable } from "./lock-owner.ts";
 
 const heartbeatMs = 5_000;
+/** A lock that has not changed for so long of our own time is nobody's: three heartbeats. */
 const staleMs = 15_000;
-/** Rounds of taking over a stale lock; each is lost only to another starter. */
-const attempts = 5;
+const lookEveryMs = 500;
+/** Where others are at work on the same lock they are done in no time. */
+const retryMs = 10;
+/** No lock is longer, in bytes. */
+const maxBytes = 4096;
 
 /** Another instance holds the lock. */
 export class LockedError extends Error {
   override readonly name = "LockedError";
   readonly path: string;
-  /** After how many ms it can be taken if its owner is dead; undefined where the owner is known to run. */
-  readonly staleInMs: number | undefined;
 
-  constructor(path: string, owner: LockOwner | undefined, staleInMs: number | undefined) {
-    const who = owner === undefined ? "an unknown process" : `process ${owner.pid} on ${owner.host}`;
-    super(
-      `${path} is held by ${who}: only one instance may use this folder. ` +
-        (staleInMs === undefined
-          ? "Stop it first."
-          : `If it no longer runs, the lock can be taken in ${Math.ceil(staleInMs / 1000)} s.`),
-    );
+  constructor(path: string, owner: LockOwner | undefined) {
+    super(`${path} is held by ${nameOf(owner)}: only one instance may use this folder. Stop it first.`);
     this.path = path;
-    this.staleInMs = staleInMs;
   }
 }
+
+/** Why a lock that was held is held no longer. */
+export type LockLoss =
+  /** Another instance has it. */
+  | "taken"
+  /** Somebody has removed the file; another instance may have come and gone meanwhile. */
+  | "removed"
+  /** The folder is no longer where it was. */
+  | "moved";
 
 /** A lock that is held. */
 export interface Lock {
@@ -43,55 +47,96 @@ export interface LockOptions {
   readonly path: string;
   readonly processes: ProcessTable;
   readonly clock: Clock;
-  /** Told once if the lock turns out to be another's: this process was asleep for too long and must stop writing. */
-  readonly onLost: () => void;
+  /** Told once if the lock is no longer ours: this process must stop writing. */
+  readonly onLost: (loss: LockLoss) => void;
+  /** Told once where the owner can't be seen from here, and signs of life have to be waited for, `ms` at the most. */
+  readonly onWait?: (owner: string, ms: number) => void;
+  /** Ends the wait: the promise rejects with its reason. */
+  readonly signal?: AbortSignal;
+  /** For tests of the wait. */
+  readonly sleep?: (ms: number) => Promise<unknown>;
 }
 
 /**
  * Takes a lock file, or rejects with LockedError. The owner is judged by its process where that can be seen from here,
- * so that a restart after a crash need not wait; elsewhere (another container or machine) by the heartbeat, which
- * keeps the file's mtime fresh.
+ * so that a restart after a crash need not wait. Elsewhere (another container or machine) the file is watched: a living
+ * owner changes it with every heartbeat, and one that has not changed for 15 s of our own monotonic time is taken. No
+ * two clocks are compared, for those of two machines need not agree.
  */
-export async function acquireLock({ path, processes, clock, onLost }: LockOptions): Promise<Lock> {
+export async function acquireLock(options: LockOptions): Promise<Lock> {
+  const { path, processes, clock, onWait, signal } = options;
+  const sleep = options.sleep ?? ((ms: number) => sleepOf(ms, undefined, signal === undefined ? {} : { signal }));
   const mine = JSON.stringify({ ...processes.self, token: randomBytes(8).toString("hex") } satisfies LockOwner) + "\n";
-  for (let attempt = 0; attempt < attempts; attempt++) {
-    if (await create(path, mine)) return hold(path, mine, clock, onLost);
-    const judged = await readLock(path);
-    if (judged === undefined) continue;
-    refuseIfHeld(path, judged, processes, clock);
-    if (await takeOver(path, judged, mine, clock)) return hold(path, mine, clock, onLost);
+  const [watched, watchedGuard] = [createWatch(clock), createWatch(clock)];
+  let watchedLock: FileState | undefined;
+  for (;;) {
+    signal?.throwIfAborted();
+    if (await create(path, mine)) break;
+    const lock = await look(path);
+    let pauseMs = retryMs;
+    if (lock !== undefined) {
+      const owner = parseOwner(lock.text);
+      const fate = owner === undefined ? "unknown" : processes.fate(owner);
+      const isRenewed = watchedLock !== undefined && !isSame(watchedLock, lock);
+      if (fate === "alive" || (fate === "unknown" && isRenewed)) throw new LockedError(path, owner);
+      const guard = await look(guardOf(path));
+      const isFree = fate === "dead" || watched.unchangedMs(lock) >= staleMs;
+      const isGuardStale = watchedGuard.unchangedMs(guard) >= staleMs;
+      if (isFree && (await takeOver(path, { lock, guard, isGuardStale }, mine, processes))) break;
+      if (fate === "unknown" && watchedLock === undefined) {
+        watchedLock = lock;
+        onWait?.(nameOf(owner), staleMs);
+      }
+      if (fate === "unknown") pauseMs = lookEveryMs;
+    }
+    await sleep(pauseMs).catch(() => undefined);
   }
-  throw new LockedError(path, undefined, 0);
+  return hold(options, mine);
 }
 
-/**
- * Where the owner can't be seen from here (another container) and shows no sign of life, waits once until the lock may
- * be taken. A live owner renews it in that time, and then this rejects with LockedError.
- */
-export async function acquireLockPatiently(options: LockOptions, log: Log): Promise<Lock> {
-  try {
-    return await acquireLock(options);
-  } catch (error) {
-    if (!(error instanceof LockedError) || error.staleInMs === undefined) throw error;
-    log.warn(
-      { path: error.path, wait_ms: error.staleInMs },
-      "locked from elsewhere: waiting until the lock may be taken",
-    );
-    await sleep(error.staleInMs + 100);
-    return acquireLock(options);
-  }
-}
-
-interface LockState {
+interface FileState {
   readonly text: string;
   readonly mtimeMs: number;
 }
 
-/** O_EXCL: of any number of starters one makes the file. */
+/** What stands between a starter and the lock. */
+interface Obstacle {
+  readonly lock: FileState;
+  /** Another starter's, see takeOver. */
+  readonly guard: FileState | undefined;
+  /** Whether that has not changed for so long that nobody can be behind it. */
+  readonly isGuardStale: boolean;
+}
+
+function isSame(a: FileState | undefined, b: FileState | undefined): boolean {
+  return a?.text === b?.text && a?.mtimeMs === b?.mtimeMs;
+}
+
+/** Tells for how long what it is shown has been the same, in ms of our own monotonic time. */
+function createWatch(clock: Clock) {
+  let seen: FileState | undefined;
+  let since = clock.monotonic();
+  return {
+    unchangedMs(state: FileState | undefined): number {
+      const now = clock.monotonic();
+      if (!isSame(state, seen)) since = now;
+      seen = state;
+      return now - since;
+    },
+  };
+}
+
+function guardOf(path: string): string {
+  return `${path}.takeover`;
+}
+
+/** O_EXCL: of any number of starters one makes the file. Where it can't be written it is not left behind either. */
 async function create(path: string, text: string): Promise<boolean> {
   const { O_WRONLY, O_CREAT, O_EXCL } = constants;
+  let isMade = false;
   try {
     const file = await open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600);
+    isMade = true;
     try {
       await file.writeFile(text);
     } finally {
@@ -100,80 +145,136 @@ async function create(path: string, text: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (fileErrorCode(error) === "EEXIST") return false;
-    throw error;
+    if (isMade) await unlink(path).catch(() => undefined);
+    throw named(path, "cannot be made", error);
   }
-}
-
-/** Rejects with LockedError where the owner may be alive. */
-function refuseIfHeld(path: string, { text, mtimeMs }: LockState, processes: ProcessTable, clock: Clock): void {
-  const owner = parseOwner(text);
-  const staleInMs = mtimeMs + staleMs - clock.now();
-  const fate = owner === undefined ? "unknown" : processes.fate(owner);
-  if (fate === "alive") throw new LockedError(path, owner, undefined);
-  if (fate === "unknown" && staleInMs > 0) throw new LockedError(path, owner, staleInMs);
 }
 
 /**
  * Puts our lock in the place of a stale one. To remove the old one first would let a slower starter remove the next:
- * so there is a second file, which only one starter can make, and which becomes the lock by a rename. While it is
- * there nobody else touches a stale lock, so that the look at it right before the rename decides.
+ * so there is a second file, the guard, which only one starter can make, and which becomes the lock by a rename. While
+ * it is there nobody else touches a stale lock, so that the look at it right before the rename decides.
+ *
+ * @returns whether the lock is ours now
  */
-async function takeOver(path: string, judged: LockState, mine: string, clock: Clock): Promise<boolean> {
-  const guard = `${path}.takeover`;
-  if (!(await create(guard, mine))) {
-    const other = await readLock(guard);
-    const staleInMs = (other?.mtimeMs ?? 0) + staleMs - clock.now();
-    if (other !== undefined && staleInMs > 0) throw new LockedError(path, parseOwner(other.text), staleInMs);
-    // Its maker died between two system calls.
-    await unlink(guard).catch(() => undefined);
+async function takeOver(path: string, obstacle: Obstacle, mine: string, processes: ProcessTable): Promise<boolean> {
+  const guard = guardOf(path);
+  if (obstacle.guard !== undefined) {
+    const owner = parseOwner(obstacle.guard.text);
+    const isDead = owner !== undefined && processes.fate(owner) === "dead";
+    // Its maker died between two system calls; else another starter is at work.
+    if ((isDead || obstacle.isGuardStale) && isSame(await look(guard), obstacle.guard)) await removeIfThere(guard);
     return false;
   }
-  const current = await readLock(path);
-  if (current?.text === judged.text && current.mtimeMs === judged.mtimeMs) {
-    await rename(guard, path);
-    return true;
+  if (!(await create(guard, mine))) return false;
+  if (!isSame(await look(path), obstacle.lock)) {
+    await removeIfThere(guard);
+    return false;
   }
-  await unlink(guard);
-  return false;
+  try {
+    await rename(guard, path);
+  } catch (error) {
+    if (fileErrorCode(error) !== "ENOENT") throw named(path, "cannot be taken over", error);
+  }
+  // A starter that took our guard for stale may have put its own there.
+  return (await look(path))?.text === mine;
 }
 
-function hold(path: string, mine: string, clock: Clock, onLost: () => void): Lock {
+async function hold({ path, clock, onLost }: LockOptions, mine: string): Promise<Lock> {
+  const folder = await inodeOf(dirname(path));
+  let isReleased = false;
+  let writtenMs = 0;
   const timer = setInterval(() => void beat(), heartbeatMs);
   timer.unref();
 
   async function beat(): Promise<void> {
-    if (await isMine(path, mine)) {
-      const nowSeconds = clock.now() / 1000;
-      await utimes(path, nowSeconds, nowSeconds).catch(() => undefined);
-    } else {
-      clearInterval(timer);
-      onLost();
-    }
+    // The time itself means nothing to others, but it must change, even while the clock stands still.
+    writtenMs = clock.now() === writtenMs ? writtenMs + 1 : clock.now();
+    const fate = await renew(path, mine, writtenMs);
+    if (fate === "mine" || isReleased) return;
+    isReleased = true;
+    clearInterval(timer);
+    if (fate === "taken") onLost("taken");
+    else onLost((await inodeOf(dirname(path))) === folder ? "removed" : "moved");
   }
 
   return {
     async release() {
+      isReleased = true;
       clearInterval(timer);
-      if (await isMine(path, mine)) await unlink(path);
+      if ((await renew(path, mine, null)) === "mine") await removeIfThere(path);
     },
   };
 }
 
-/** A lock that cannot be read now is not lost: only one that is gone or another's. */
-async function isMine(path: string, mine: string): Promise<boolean> {
+/** Looks whether a lock is still ours, and gives it a new mtime. One that can't be read now is not lost. */
+async function renew(path: string, mine: string, mtimeMs: number | null): Promise<"mine" | "taken" | "gone"> {
   try {
-    return (await readLock(path))?.text === mine;
+    const text = await withFile(path, async (file) => {
+      const found = await textOf(file);
+      if (found === mine && mtimeMs !== null) await file.utimes(mtimeMs / 1000, mtimeMs / 1000);
+      return found;
+    });
+    return text === undefined ? "gone" : text === mine ? "mine" : "taken";
   } catch {
-    return true;
+    return "mine";
   }
 }
 
-async function readLock(path: string): Promise<LockState | undefined> {
+/** undefined where there is no such file. */
+async function look(path: string): Promise<FileState | undefined> {
   try {
-    const [text, { mtimeMs }] = await Promise.all([readFile(path, "utf8"), stat(path)]);
-    return { text, mtimeMs };
+    return await withFile(path, async (file) => {
+      const stats = await file.stat();
+      if (!stats.isFile()) throw new Error("it is not a plain file");
+      return { text: await textOf(file), mtimeMs: stats.mtimeMs };
+    });
+  } catch (error) {
+    throw named(path, "cannot be read", error);
+  }
+}
+
+/** Opens a file that is no link, and does not wait for the writer of a pipe. */
+async function withFile<T>(path: string, work: (file: FileHandle) => Promise<T>): Promise<T | undefined> {
+  let file: FileHandle;
+  try {
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     if (fileErrorCode(error) === "ENOENT") return undefined;
     throw error;
   }
+  try {
+    return await work(file);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Whatever a torn lock holds, it is text of some kind: whose it is, is for parseOwner to say. */
+async function textOf(file: FileHandle): Promise<string> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(maxBytes), 0, maxBytes, 0);
+  return buffer.toString("utf8", 0, bytesRead);
+}
+
+/** null where the folder is gone. */
+async function inodeOf(folder: string): Promise<number | null> {
+  return stat(folder).then(
+    ({ ino }) => ino,
+    () => null,
+  );
+}
+
+async function removeIfThere(path: string): Promise<void> {
+  await unlink(path).catch((error: unknown) => {
+    if (fileErrorCode(error) !== "ENOENT") throw named(path, "cannot be removed", error);
+  });
+}
+
+/** Not all of Node's errors say which file they are about. */
+function named(path: string, what: string, cause: unknown): Error {
+  return new Error(`the lock ${path} ${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+}
+
+function nameOf(owner: LockOwner | undefined): string {
+  return owner === undefined ? "an unknown process" : `process ${owner.pid} on ${owner.host}`;
 }
