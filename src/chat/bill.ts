@@ -12,6 +12,8 @@ const noUsage: TokenUsage = { input: 0, cached: 0, output: 0, reasoning: 0 };
 export class Bill {
   /** Tokens of output that the upper bound allows for. */
   readonly heldOutput: number;
+  /** Whether the provider was told to keep the output within it. */
+  readonly promised: boolean;
   readonly #tariff: Tariff;
   readonly #route: Route;
   readonly #at: number;
@@ -25,6 +27,7 @@ export class Bill {
     this.#route = route;
     this.#at = at;
     this.#bytes = request.bytes;
+    this.promised = request.maxTokens !== null;
     this.heldOutput = (request.maxTokens ?? tariff.maxOutputTokens) * request.choices;
     this.#weight = tariff.pricing.weightOf(route.upstreamModel);
     this.#price = this.#dearestPrice();
@@ -54,13 +57,14 @@ export class Bill {
    * The last word on a request whose first event was delivered. What the provider reported counts; where it reported
    * nothing, the prompt's estimate and what the events suggest, flagged. A broken answer, and one that was refused
    * before anything was shown of it, costs nothing.
+   * @param shown whether the client gets what it is to pay for
    */
-  settlement(outcome: Outcome, report: AnswerReport): Settlement {
+  settlement(outcome: Outcome, report: AnswerReport, shown = true): Settlement {
     const estimated = report.usage === null;
     const prompt = report.prompt ?? { input: this.#estimatedInput() };
     const usage = report.usage ?? { ...noUsage, ...prompt, output: report.outputTokens };
     const charge =
-      outcome === "upstream_failed" || outcome === "refused"
+      outcome === "upstream_failed" || outcome === "refused" || !shown
         ? this.#charge(0, 0, 0)
         : this.#charge(this.#weight, usage.input + usage.output, costOf(this.#price, usage));
     return { outcome, charge, usage, estimated, price: this.#price.id };

@@ -31,6 +31,12 @@ export function withPartial(ending: Ending, collector: Collector): Ending {
   return { ...ending, error: new AppError(code, { ...extras, message, details }) };
 }
 
+/** Whether the error holds what had arrived of the answer. */
+export function hasPartial(error: AppError | null): boolean {
+  const partial = error?.extras.details?.partial;
+  return partial !== undefined && partial !== null;
+}
+
 function partialOf(collector: Collector): unknown {
   try {
     const partial = collector.partial();

@@ -8,15 +8,16 @@ import { SlotSet } from "../lib/slot-set.ts";
 import type { LimitRefusal, Limiter } from "../limits/limiter.ts";
 import type { Permits } from "../limits/permits.ts";
 import type { Allowances } from "../quota/allowances.ts";
-import type { Ledger, Limit } from "../quota/ledger.ts";
+import type { Ledger, Limit, Settlement } from "../quota/ledger.ts";
 import type { Dispatch } from "../upstream/dispatch.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import type { Router } from "../upstream/router.ts";
+import { fromBackend } from "./backend-call.ts";
 import { Bill, nothingOwed } from "./bill.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";
 import { collectAnswer } from "./collect-answer.ts";
 import { startDrain, type DrainBounds } from "./drain.ts";
-import { endingOfError, withPartial, type Ending } from "./ending.ts";
+import { endingOfError, hasPartial, withPartial, type Ending } from "./ending.ts";
 import { Meter } from "./meter.ts";
 import { refusalEvent } from "./refusal-event.ts";
 import { relay } from "./relay.ts";
@@ -85,13 +86,14 @@ export function createChat(deps: ChatDeps): Chat {
     const request = (run.request = shape.parse(body, streamByDefault));
     const route = deps.router.resolve(request.model, request.api);
 
-    const refusal = await deps.limiter.take({ user, ip, model: request.model });
+    const refusal = await fromBackend(() => deps.limiter.take({ user, ip, model: request.model }));
     if (refusal !== null) throw rateLimited(refusal);
 
-    run.permit = await deps.permits.acquire({ user, max: account.max_parallel ?? deps.maxParallel }, client);
+    const max = account.max_parallel ?? deps.maxParallel;
+    run.permit = await fromBackend(() => deps.permits.acquire({ user, max }, client));
     const limits = deps.limitsOf(account, apiKey);
     const bill = (run.bill = new Bill(deps.tariff, request, route, deps.clock.now()));
-    const hold = (run.hold = await deps.ledger.reserve({
+    const ask = {
       user,
       limits,
       // The trace id: one name for a request in the journal, logs, events and the client's X-Request-ID.
@@ -99,14 +101,15 @@ export function createChat(deps: ChatDeps): Chat {
       model: request.model,
       apiKey: apiKey === null || apiKey.limits.length === 0 ? undefined : apiKey.id,
       upperBound: bill.upperBound(),
-    }));
+    };
+    const hold = (run.hold = await fromBackend(() => deps.ledger.reserve(ask)));
 
     if (request.stream) client.startHeartbeat(run);
     const { exchange } = (run.answer = await deps.dispatch(route, request, client, client.traceId));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
     if (client.gone) throw new ClientGoneError();
-    await hold.commit(bill.first(exchange.provider));
+    await fromBackend(() => hold.commit(bill.first(exchange.provider)));
     const limited = limits.some(({ metric }) => deps.tariff.cutMidstream.has(metric));
     const meter = (run.meter = new Meter(hold, bill, limited));
     const ending = request.stream ? await stream(run, exchange, meter) : await collect(run, exchange, meter);
@@ -140,14 +143,15 @@ export function createChat(deps: ChatDeps): Chat {
 
   /** The one exit of the money: exactly once, whatever the ending. */
   async function settle(run: ChatRun, ending: Ending): Promise<void> {
-    const { hold, bill, answer, meter } = run;
-    // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then.
-    const cutAt = ending.outcome === "quota_cut" && meter !== null ? meter.report() : null;
-    run.settlement =
-      hold?.committed === true && bill !== null && answer !== null
-        ? bill.settlement(ending.outcome, cutAt ?? answer.exchange.reader)
-        : nothingOwed(ending.outcome, deps.currency);
-    await hold?.settle(run.settlement);
+    const { hold, answer } = run;
+    const settlement = (run.settlement = settlementOf(run, ending));
+    try {
+      await hold?.settle(settlement);
+    } catch (error) {
+      // The first charge stands. Whatever else the chat holds is given back all the same.
+      const { outcome, charge } = settlement;
+      deps.log.error({ trace_id: run.call.client.traceId, err: error, outcome, charge }, "a charge was not settled");
+    }
     run.permit?.release();
     answer?.exchange.cancel();
     const refusal =
@@ -156,13 +160,24 @@ export function createChat(deps: ChatDeps): Chat {
     deps.emit(run.finished(ending));
   }
 
+  function settlementOf({ hold, bill, answer, meter, request }: ChatRun, { outcome, error }: Ending): Settlement {
+    if (hold?.committed !== true || bill === null || answer === null) return nothingOwed(outcome, deps.currency);
+    if (outcome !== "quota_cut" || meter === null) return bill.settlement(outcome, answer.exchange.reader);
+    // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then. And
+    // who was to get one JSON, and gets an error without the part that there is, was shown nothing.
+    const shown = request?.stream === true || hasPartial(error);
+    return bill.settlement(outcome, meter.report(), shown);
+  }
+
   /** What the client sees of the ending. */
   function answer(run: ChatRun, ending: Ending): void {
     const { client } = run.call;
+    const logged = { trace_id: client.traceId, err: ending.error?.cause };
     // Where the caller answers, it logs as well.
     if (client.opened && ending.error?.code === "internal_error") {
-      deps.log.error({ trace_id: client.traceId, err: ending.error.cause }, "a chat failed for a reason of our own");
+      deps.log.error(logged, "a chat failed for a reason of our own");
     }
+    if (ending.error?.code === "storage_unavailable") deps.log.error(logged, "a chat failed because of the storage");
     if (client.opened) client.finish(ending.error);
     else if (ending.error !== null) {
       client.release();

@@ -1,13 +1,18 @@
+import type { Awaitable } from "../lib/awaitable.ts";
 import type { Hold, Limit } from "../quota/ledger.ts";
-import type { AnswerReport } from "../upstream/answers/reader.ts";
+import { estimatedTokens, leastTokens } from "../upstream/answers/output-tokens.ts";
+import type { AnswerReport, EventRole } from "../upstream/answers/reader.ts";
 import type { Bill } from "./bill.ts";
 
 /** Tokens of output by which a hold grows at a time. */
 const stepTokens = 256;
 
 /**
- * Watches that an answer stays inside what the user may use. While it is within its hold this costs one comparison an
+ * Watches that an answer stays inside what the user may use. While it is within its hold this costs a few comparisons an
  * event; beyond, the hold is made to grow step by step, and where there is no room the answer is to be cut.
+ *
+ * Where the request names a max_tokens it is the provider's to count them. A long text is no proof that it has not: the
+ * hold need not grow until the answer is certainly longer.
  */
 export class Meter {
   /** Tokens of output, as estimated, of the events that were let through. */
@@ -16,25 +21,34 @@ export class Meter {
   blocked: Limit | null = null;
   readonly #hold: Hold;
   readonly #bill: Bill;
-  /** Tokens of output that may be shown without asking. */
-  #allowed: number;
+  /** Tokens of output for which there is room. */
+  #held: number;
+  /** Tokens of output that the events have at the least. */
+  #least = 0;
+  /** Whether the hold has been asked for a whole step that it had no room for. */
+  #scarce = false;
 
   /** @param limited whether the user has limits at which answers are cut */
   constructor(hold: Hold, bill: Bill, limited: boolean) {
     this.#hold = hold;
     this.#bill = bill;
-    this.#allowed = limited ? bill.heldOutput : Infinity;
+    this.#held = limited ? bill.heldOutput : Infinity;
   }
 
   /**
-   * Counts the next event, of so many tokens of output, as shown. False where there is no room for it: nothing more may
-   * be shown. Counts events itself, because the reader is ahead by whatever the network brought at once.
+   * Counts the next event's text as shown. False where there is no room for it: nothing more may be shown. An answer is
+   * never cut at its end. Counts events itself, because the reader is ahead by whatever the network brought at once.
+   * Where the ledger answers later, so does this: no other event may be asked for until then. Throws, or rejects, with
+   * whatever the ledger does.
    */
-  letThrough(tokens: number): boolean {
-    const missing = this.shown + tokens - this.#allowed;
-    if (missing > 0 && !this.#makeRoom(missing)) return false;
-    this.shown += tokens;
-    return true;
+  letThrough(textBytes: number, role: EventRole): Awaitable<boolean> {
+    if (textBytes === 0) return true;
+    const shown = this.shown + estimatedTokens(textBytes);
+    this.#least += leastTokens(textBytes);
+    const fits = shown <= this.#held || (this.#bill.promised && this.#least <= this.#bill.heldOutput);
+    const room = fits || role !== "part" || this.#makeRoom(shown - this.#held);
+    if (room instanceof Promise) return room.then((later) => this.#show(shown, later));
+    return this.#show(shown, room);
   }
 
   /** What was shown, which is all that is owed of an answer that was cut: for more there was no room. */
@@ -42,24 +56,31 @@ export class Meter {
     return { usage: null, prompt: null, outputTokens: this.shown };
   }
 
-  #makeRoom(missing: number): boolean {
+  #show(shown: number, fits: boolean): boolean {
+    if (fits) this.shown = shown;
+    return fits;
+  }
+
+  /** Makes the hold grow: by a whole step, or, where there is no room for that, by what is missing. */
+  #makeRoom(missing: number): Awaitable<boolean> {
     if (this.blocked !== null) return false;
-    const step = Math.ceil(missing / stepTokens) * stepTokens;
-    const answer = this.#hold.grow(this.#bill.more(step));
-    if (answer instanceof Promise) {
-      // A ledger that answers later can't stop this event; it stops the next one.
-      void answer.then((limit) => {
-        this.blocked = limit;
-      });
-    } else {
-      this.blocked = answer;
+    const step = this.#scarce ? missing : Math.ceil(missing / stepTokens) * stepTokens;
+    const limit = this.#hold.grow(this.#bill.more(step));
+    if (limit instanceof Promise) return limit.then((later) => this.#grown(later, step, missing));
+    return this.#grown(limit, step, missing);
+  }
+
+  /** @param limit that has no room for the step */
+  #grown(limit: Limit | null, step: number, missing: number): Awaitable<boolean> {
+    if (limit === null) {
+      this.#held += step;
+      return true;
     }
-    if (this.blocked !== null) {
-      // A smaller event that would fit isn't shown either: the answer has a gap now.
-      this.#allowed = 0;
-      return false;
+    if (step > missing) {
+      this.#scarce = true;
+      return this.#makeRoom(missing);
     }
-    this.#allowed += step;
-    return true;
+    this.blocked = limit;
+    return false;
   }
 }

@@ -126,7 +126,9 @@ const abortSection = z.strictObject({
       "What becomes of an answer whose client has left: `drain` reads on to the reported usage, `cancel` stops at once and estimates, `auto` drains where the user has limits of tokens or cost.",
     ),
   drain_seconds: z.number().min(0).max(600).default(5).describe("How long an answer is drained at the most."),
-  drain_tokens: count(0, 1_000_000).default(2000).describe("How many events are drained at the most; each is a token."),
+  drain_tokens: count(0, 1_000_000)
+    .default(2000)
+    .describe("How many tokens of output, as their text suggests, are drained at the most."),
 });
 
 const chatSection = z.strictObject({

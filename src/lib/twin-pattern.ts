@@ -28,11 +28,19 @@ export class TwinPattern {
     this.path = path;
   }
 
-  /** Whether bytes[start, end) are JSON that differs in the one text alone; perhaps false where the text has escapes. */
-  fits(bytes: Buffer, start: number, end: number): boolean {
+  /**
+   * Bytes of the text that differs, in UTF-8, where bytes[start, end) are JSON that differs in it alone; -1 where they
+   * are not, and perhaps where the text has escapes.
+   */
+  textBytesIn(bytes: Buffer, start: number, end: number): number {
     const from = start + this.#prefix.length;
     const to = end - this.#suffix.length;
-    return from <= to && this.#surrounds(bytes, start, from, to, end) && isPlainText(bytes, from, to);
+    return from <= to && this.#surrounds(bytes, start, from, to, end) ? plainTextBytes(bytes, from, to) : -1;
+  }
+
+  /** The JSON with this as the text, which must need no escapes. */
+  jsonWith(text: string): Buffer {
+    return Buffer.from(this.#prefix + text + this.#suffix, "latin1");
   }
 
   /** The text that differs; undefined where something else does. */
@@ -123,14 +131,16 @@ function pathOfMarker(value: unknown): Path | null {
   return null;
 }
 
-/** Whether bytes[from, to) may stand between the quotes of a JSON string; `\u` is not looked into, and refused. */
-function isPlainText(bytes: Buffer, from: number, to: number): boolean {
+/** Bytes of the text that bytes[from, to) say between the quotes of a JSON string; -1 where they can't, or have a `\u`. */
+function plainTextBytes(bytes: Buffer, from: number, to: number): number {
+  let escapes = 0;
   for (let pos = from; pos < to; pos++) {
     const byte = bytes[pos] ?? 0;
-    if (byte === quote || byte < 0x20) return false;
+    if (byte === quote || byte < 0x20) return -1;
     if (byte !== backslash) continue;
     pos++;
-    if (pos === to || !shortEscapes.includes(bytes[pos] ?? 0)) return false;
+    if (pos === to || !shortEscapes.includes(bytes[pos] ?? 0)) return -1;
+    escapes++;
   }
-  return true;
+  return to - from - escapes;
 }

@@ -6,7 +6,7 @@ import { ErrorAnswer } from "./answers/error-answer.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Question } from "./question.ts";
-import type { AnswerSink, Reader } from "./answers/reader.ts";
+import type { AnswerSink, EventRole, Reader } from "./answers/reader.ts";
 
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;
@@ -35,6 +35,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #sink: AnswerSink | null = null;
   /** Events that came before the sink did; a handful, for upstream is paused meanwhile. */
   #held: Parameters<AnswerSink["onEvent"]>[] = [];
+  /** Whether pause() was called, and not resume(). */
+  #readerBehind = false;
   #resolve: (() => void) | null = null;
   #reject: ((reason: Error) => void) | null = null;
   #status = 0;
@@ -83,32 +85,37 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     return this.firstEventMs === null ? null : this.#clock.monotonic() - this.#deadlines.startedAt - this.firstEventMs;
   }
 
-  /** Hands all events, from the first on, to `sink`. */
+  /** Hands all events, from the first or from where unpipe() was called on, to `sink`. */
   pipe(sink: AnswerSink): void {
     this.#sink = sink;
     const held = this.#held;
     this.#held = [];
-    for (const event of held) sink.onEvent(...event);
+    for (const [index, event] of held.entries()) {
+      sink.onEvent(...event);
+      if (this.#sink === sink) continue;
+      this.#held = held.slice(index + 1);
+      return;
+    }
     if (held.length > 0) sink.onBatch();
     if (this.#ended !== null) sink.onEnd(this.#ended.fault);
-    else this.resume();
+    else if (!this.#readerBehind) this.#resumeReading();
   }
 
-  /** Stops reading from the provider; the idle time stands still. */
+  /** Keeps what comes from now on until pipe() is called again, and reads no more from the provider. */
+  unpipe(): void {
+    this.#sink = null;
+    this.#pauseReading();
+  }
+
+  /** Stops reading from the provider, because who reads the answer is behind; the idle time stands still. */
   pause(): void {
-    if (this.#controller === null || this.#controller.paused) return;
-    this.#deadlines.hold();
-    this.#controller.pause();
+    this.#readerBehind = true;
+    this.#pauseReading();
   }
 
   resume(): void {
-    if (this.#controller?.paused !== true) return;
-    this.#deadlines.release();
-    try {
-      this.#controller.resume();
-    } catch (cause) {
-      this.#failOnException(cause);
-    }
+    this.#readerBehind = false;
+    if (this.#sink !== null) this.#resumeReading();
   }
 
   /**
@@ -195,13 +202,13 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     else if (!this.#errorAnswer.push(chunk)) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
   }
 
-  onEvent(event: Buffer, start: number, end: number, tokens: number, usageOnly: boolean, parsed: unknown): void {
+  onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
     this.#heard = true;
     if (this.#sink !== null) {
-      this.#sink.onEvent(event, start, end, tokens, usageOnly, parsed);
+      this.#sink.onEvent(event, start, end, textBytes, role, parsed);
       return;
     }
-    this.#held.push([event, start, end, tokens, usageOnly, parsed]);
+    this.#held.push([event, start, end, textBytes, role, parsed]);
     if (this.firstEventMs === null) {
       this.firstEventMs = this.#clock.monotonic() - this.#deadlines.startedAt;
       this.provider.health.answered(this.#ticket, this.firstEventMs);
@@ -218,7 +225,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     else if (this.reader.done) this.#finish(this.reader.end());
     else if (this.firstEventMs !== null) {
       this.#settleOpen(null);
-      if (this.#sink === null) this.pause();
+      if (this.#sink === null) this.#pauseReading();
     }
   }
 
@@ -284,6 +291,22 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     } catch {
       // The sink threw once more. It has been told, and its client's connection is bounded by times of its own.
       this.#settleOpen(fault);
+    }
+  }
+
+  #pauseReading(): void {
+    if (this.#controller === null || this.#controller.paused || this.#ended !== null) return;
+    this.#deadlines.hold();
+    this.#controller.pause();
+  }
+
+  #resumeReading(): void {
+    if (this.#controller?.paused !== true) return;
+    this.#deadlines.release();
+    try {
+      this.#controller.resume();
+    } catch (cause) {
+      this.#failOnException(cause);
     }
   }
 

@@ -5,8 +5,8 @@ import type { ScriptedUpstream } from "../support/scripted-upstream.ts";
 
 type UpstreamCall = Awaited<ReturnType<ScriptedUpstream["next"]>>;
 
-const usageChunk = (usage: object | null, finish_reason: string | null = null) => ({
-  choices: [{ index: 0, delta: { content: "" }, finish_reason }],
+const usageChunk = (usage: object | null, finish_reason: string | null = null, content = "") => ({
+  choices: [{ index: 0, delta: { content }, finish_reason }],
   usage,
 });
 
@@ -74,7 +74,7 @@ describe.each([
       await call.delta("two");
       await call.finish(usage);
     });
-    expect(used).toEqual(priced(estimatedPrompt(stream), 3));
+    expect(used).toEqual(priced(estimatedPrompt(stream), 2));
     expect(line).toMatchObject({ outcome: "completed", input_tokens: estimatedPrompt(stream), estimated: true });
   });
 });
@@ -153,10 +153,10 @@ describe("an answer that its provider breaks off", () => {
 describe("an answer whose budget runs out", () => {
   /** Of the limit, the prompt is held with two bytes a token, then 10 tokens of output, then steps of 256. */
   const held = Math.ceil(JSON.stringify(chatBody(true)).length / 2);
-  const maxTokens = held + 10 + 256 + 255;
-  /** The first step fits, the second doesn't. */
-  const shown = 10 + 256;
-  const word = `data: ${JSON.stringify(usageChunk(null))}\n\n`;
+  const maxTokens = held + 10 + 256 + 20;
+  /** The first step fits, of the second what there is room for. */
+  const shown = 10 + 256 + 20;
+  const word = `data: ${JSON.stringify(usageChunk(null, null, "word"))}\n\n`;
 
   it.each([
     ["one by one", 1],
@@ -185,7 +185,7 @@ describe("an answer whose budget runs out", () => {
     });
   });
 
-  it("is a 402 where one JSON was asked for", async () => {
+  it("is a 402 that costs nothing where one JSON was asked for", async () => {
     const billed = await startBilledProxy({ maxTokens });
     const asking = billed.collect();
     const call = await billed.upstream.next();
@@ -194,7 +194,8 @@ describe("an answer whose budget runs out", () => {
     expect(answer.status).toBe(402);
     expect(await answer.json()).toMatchObject({ error: { code: "quota_exceeded_midstream" } });
     await call.closed;
-    expect((await billed.used())[1]).toBeLessThanOrEqual(maxTokens);
+    expect(await billed.used()).toEqual(nothing);
+    expect(await billed.logged()).toMatchObject({ outcome: "quota_cut", requests: 0, cost_nano: 0 });
   });
 });
 

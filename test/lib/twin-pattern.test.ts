@@ -15,14 +15,14 @@ function searched(): TwinSearch {
   return search;
 }
 
-function fits(text: string): boolean | undefined {
+function textBytesIn(text: string): number | undefined {
   const bytes = Buffer.from(`<${text}>`);
-  return searched().pattern?.fits(bytes, 1, bytes.length - 1);
+  return searched().pattern?.textBytesIn(bytes, 1, bytes.length - 1);
 }
 
 describe("a pattern fits", () => {
   it.each(["", "a", "你好 🎉", "a\nb", 'say "usage":{"a":1}', "\\", "tab\t"])("another text: %j", (text) => {
-    expect(fits(chunk(text))).toBe(true);
+    expect(textBytesIn(chunk(text))).toBe(Buffer.byteLength(text));
   });
 
   const [before = "", behind = ""] = chunk("|").split("|");
@@ -38,7 +38,7 @@ describe("a pattern fits", () => {
     ["another key", chunk("a").replace('"id"', '"ID"')],
     ["something behind it", `${chunk("a")} `],
   ])("not %s", (_, text) => {
-    expect(fits(text)).toBe(false);
+    expect(textBytesIn(text)).toBe(-1);
   });
 
   it("only what JSON.parse makes the same object of, but for the text", () => {
@@ -49,9 +49,12 @@ describe("a pattern fits", () => {
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 5 }), (pieces) => {
         const text = `${before}${pieces.join("")}${behind}`;
-        if (fits(text) !== true) return;
+        const textBytes = textBytesIn(text);
+        if (textBytes === -1) return;
         const parsed = JSON.parse(Buffer.from(text).toString()) as { choices: [{ delta: { content: string } }] };
-        expect(parsed).toEqual(JSON.parse(chunk(parsed.choices[0].delta.content)));
+        const { content } = parsed.choices[0].delta;
+        expect(parsed).toEqual(JSON.parse(chunk(content)));
+        expect(textBytes).toBe(Buffer.byteLength(content));
       }),
       { numRuns: 500 },
     );

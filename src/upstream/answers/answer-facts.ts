@@ -1,3 +1,4 @@
+import type { TextShape } from "../../lib/json-text.ts";
 import type { PromptUsage, ReportedUsage } from "../providers/provider.ts";
 
 /**
@@ -15,6 +16,8 @@ export interface ReportedError {
 
 /** What the events of one answer have said beyond their text, as far as it has come. One API's way of saying it. */
 export interface AnswerFacts {
+  /** Where in an event the text is that the model has written: what an estimate of the output counts. */
+  readonly text: TextShape;
   /** As last reported; null until then. */
   readonly usage: ReportedUsage | null;
   /** The prompt, where a provider reports it before the rest; null until then. */
@@ -24,6 +27,8 @@ export interface AnswerFacts {
   readonly error: ReportedError | null;
   /** Whether nothing is missing of the answer: only then may the client be told that it is over. */
   readonly complete: boolean;
+  /** Whether the event that was read last says why the answer, or one of its choices, is over. */
+  readonly finishing: boolean;
   /**
    * Whether the event may hold facts and is worth parsing. Most are one token of text, and cost a few native searches
    * instead of a JSON.parse. Inside a JSON string quotes would be escaped, so a quoted word in the bytes can only be a

@@ -1,23 +1,17 @@
+import { JsonText } from "../../lib/json-text.ts";
 import { TwinParser } from "../../lib/twin-parser.ts";
-import { TwinSearch } from "../../lib/twin-pattern.ts";
+import { TwinSearch, type TwinPattern } from "../../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, type AnswerFacts, type Fields, type ReportedError } from "./answer-facts.ts";
 import { UpstreamFault, type FaultStage } from "../faults.ts";
 import { readErrorBody, withoutSecret } from "./error-answer.ts";
 import type { PromptUsage, Provider, ReportedUsage } from "../providers/provider.ts";
-import type { AnswerSink, Reader } from "./reader.ts";
+import { estimatedTokens } from "./output-tokens.ts";
+import type { AnswerSink, EventRole, Reader } from "./reader.ts";
 
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
 const doneMarker = Buffer.from("[DONE]");
-/** An event of one token is about 283 bytes of JSON, 311 with reasoning; what is above that is text. */
-const frameBytes = 400;
-const bytesPerToken = 4;
-
-/** Tokens of output that an event suggests by the size of its JSON in bytes: one, more where it is large. */
-function outputTokensOf(bytes: number): number {
-  return bytes <= frameBytes ? 1 : Math.ceil((bytes - frameBytes) / bytesPerToken);
-}
 
 /** Finish reasons by which a provider says that it could not finish (DeepSeek's and Zhipu's). */
 const brokenFinishes: ReadonlySet<string> = new Set(["insufficient_system_resource", "network_error"]);
@@ -26,6 +20,8 @@ const field = Buffer.from("data: ");
 const blankLine = Buffer.from("\n\n");
 /** Events that are looked into before it pays to look for what they have in common. */
 const skipped = 3;
+/** Put where events differ, to see whether it counts as text; longer than what may stand there twice. */
+const probe = "x".repeat(1000);
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
@@ -45,8 +41,15 @@ export class AnswerReader implements Reader, SseSink {
   readonly #facts: AnswerFacts;
   /** Where the sink needs each event parsed; else only those are that may hold facts. */
   readonly #twins: TwinParser | null;
+  readonly #text: JsonText;
   /** What events without facts have in common. */
   readonly #factless = new TwinSearch(skipped);
+  /** The pattern whose text has been measured. */
+  #measured: TwinPattern | null = null;
+  /** Bytes of text in all of its events. */
+  #sameText = 0;
+  /** Whether what differs is text; null where that depends on its length. */
+  #differsInText: boolean | null = null;
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 
@@ -55,6 +58,7 @@ export class AnswerReader implements Reader, SseSink {
     this.#provider = provider;
     this.#sink = sink;
     this.#facts = facts;
+    this.#text = new JsonText(facts.text);
     this.#twins = parsesAll ? new TwinParser() : null;
   }
 
@@ -68,8 +72,9 @@ export class AnswerReader implements Reader, SseSink {
 
   /** Stops at the first fault, which is then in `fault`. */
   push(chunk: Buffer): void {
-    if (this.#isFactlessEvent(chunk)) {
-      this.#handOn(chunk, 0, chunk.length, chunk.length - field.length - blankLine.length, false, undefined);
+    const text = this.#textOfFactlessEvent(chunk);
+    if (text !== -1) {
+      this.#handOn(chunk, 0, chunk.length, text, "part", undefined);
     } else {
       try {
         this.#scanner.push(chunk);
@@ -117,8 +122,13 @@ export class AnswerReader implements Reader, SseSink {
       this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
       return;
     }
+    const text = this.events > 0 && this.#twins === null ? this.#textOfTwin(data, dataStart, dataEnd) : -1;
+    if (text !== -1) {
+      this.#handOn(event, start, end, text, "part", undefined);
+      return;
+    }
     let parsed: Fields | undefined;
-    let usageOnly = false;
+    let role: EventRole = "part";
     if (this.#needsParsing(data, dataStart, dataEnd)) {
       parsed = this.#parse(data, dataStart, dataEnd);
       if (parsed === undefined) return;
@@ -126,38 +136,61 @@ export class AnswerReader implements Reader, SseSink {
       if (kind === "error") this.#failWith(this.#facts.error);
       if (kind === "end") this.done = true;
       if (kind === "error" || kind === "end" || kind === "aside") return;
-      usageOnly = kind === "usage";
+      if (kind === "usage") role = "usage";
+      else if (this.#facts.finishing) role = "finish";
     }
-    this.#handOn(event, start, end, dataEnd - dataStart, usageOnly, parsed);
+    this.#handOn(event, start, end, this.#text.bytesIn(data, dataStart, dataEnd), role, parsed);
   }
 
   onComment(): void {
     // `: keep-alive` says that a request is queued or generation has stalled: nothing that a client could use.
   }
 
-  #handOn(event: Buffer, start: number, end: number, jsonBytes: number, usageOnly: boolean, parsed: unknown): void {
-    const tokens = outputTokensOf(jsonBytes);
+  #handOn(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
     this.events++;
-    this.outputTokens += tokens;
-    this.#sink.onEvent(event, start, end, tokens, usageOnly, parsed);
+    this.outputTokens += estimatedTokens(textBytes);
+    this.#sink.onEvent(event, start, end, textBytes, role, parsed);
   }
 
   /**
-   * Whether the chunk is one whole event, as most reads of a stream are, without facts. The scanner would find the same:
-   * the text that differs has no line end in it.
+   * Bytes of the text where the chunk is one whole event, as most reads of a stream are, without facts; else -1. The
+   * scanner would find the same: the text that differs has no line end in it.
    */
-  #isFactlessEvent(chunk: Buffer): boolean {
-    const { pattern } = this.#factless;
-    if (pattern === null || this.done || this.fault !== null || this.#scanner.pendingBytes > 0) return false;
+  #textOfFactlessEvent(chunk: Buffer): number {
+    if (this.#factless.pattern === null || this.done || this.fault !== null || this.#scanner.pendingBytes > 0)
+      return -1;
     const end = chunk.length - blankLine.length;
-    return holds(chunk, 0, field) && holds(chunk, end, blankLine) && pattern.fits(chunk, field.length, end);
+    return holds(chunk, 0, field) && holds(chunk, end, blankLine) ? this.#textOfTwin(chunk, field.length, end) : -1;
+  }
+
+  /**
+   * Bytes of the text in an event that differs in one text alone from events without facts, and so has none either; -1
+   * where it is none of those.
+   */
+  #textOfTwin(data: Buffer, start: number, end: number): number {
+    const { pattern } = this.#factless;
+    if (pattern === null) return -1;
+    const differing = pattern.textBytesIn(data, start, end);
+    if (differing === -1) return -1;
+    if (pattern !== this.#measured) this.#measure(pattern);
+    if (this.#differsInText === null) return -1;
+    return this.#sameText + (this.#differsInText ? differing : 0);
+  }
+
+  #measure(pattern: TwinPattern): void {
+    const textWith = (text: string): number => {
+      const json = pattern.jsonWith(text);
+      return this.#text.bytesIn(json, 0, json.length);
+    };
+    this.#measured = pattern;
+    this.#sameText = textWith("");
+    const more = textWith(probe) - this.#sameText;
+    this.#differsInText = more === 0 || more === probe.length ? more > 0 : null;
   }
 
   /** A JSON.parse for each token costs too much: most are known to hold no facts by their look. */
   #needsParsing(data: Buffer, start: number, end: number): boolean {
     if (this.#twins !== null || this.events === 0) return true;
-    // An event that differs in one text alone from events without facts has none either.
-    if (this.#factless.pattern?.fits(data, start, end) === true) return false;
     // Perhaps text where an object must be.
     if (data[start] !== openBrace || data[end - 1] !== closeBrace) return true;
     if (this.#facts.mayHold(data.toString("latin1", start, end))) return true;

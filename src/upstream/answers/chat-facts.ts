@@ -1,3 +1,4 @@
+import { textOrUnder, textString, textUnder } from "../../lib/json-text.ts";
 import {
   hasValue,
   isCount,
@@ -10,13 +11,39 @@ import {
 import type { ReportedError } from "./answer-facts.ts";
 import type { ReportedUsage } from "../providers/provider.ts";
 
+/** Text as such, or as a list of typed parts. */
+const textOrParts = textOrUnder({ text: textString, thinking: textOrUnder({ text: textString }) });
+const toolCall = textUnder({
+  function: textUnder({ arguments: textString }),
+  custom: textUnder({ input: textString }),
+});
+/** Some servers write the reasoning twice, under their own key and under another's. */
+const delta = textUnder(
+  {
+    content: textOrParts,
+    refusal: textString,
+    tool_calls: toolCall,
+    function_call: textUnder({ arguments: textString }),
+  },
+  {
+    reasoning_content: textOrParts,
+    reasoning: textOrParts,
+    reasoning_text: textString,
+    reasoning_details: textUnder({ text: textString, summary: textString }),
+    thinking: textOrParts,
+  },
+);
+const chunkText = textUnder({ choices: textUnder({}, { delta, message: delta, text: textString }) });
+
 /** The facts of OpenAI's chunks, of chats and of text completions alike: both have `choices`, `usage` and `error`. */
 export class ChatFacts implements AnswerFacts {
+  readonly text = chunkText;
   usage: ReportedUsage | null = null;
   readonly prompt = null;
   /** The first one of any choice. */
   finishReason: string | null = null;
   error: ReportedError | null = null;
+  finishing = false;
 
   /** [DONE] without a finish_reason is no ending: OpenAI's SDK throws on it. A finish_reason without [DONE] is one. */
   get complete(): boolean {
@@ -29,13 +56,16 @@ export class ChatFacts implements AnswerFacts {
   }
 
   read(event: Fields): EventKind {
+    this.finishing = false;
     this.error = readError(event.error);
     if (this.error !== null) return "error";
     const usage = readUsage(event.usage);
     if (usage !== null) this.usage = usage;
     const { choices } = event;
     if (!Array.isArray(choices)) return "content";
-    this.finishReason ??= readFinishReason(choices);
+    const finishReason = readFinishReason(choices);
+    this.finishing = finishReason !== null;
+    this.finishReason ??= finishReason;
     // OpenAI's extra chunk has usage and `choices: []`.
     return choices.length === 0 && isFields(event.usage) ? "usage" : "content";
   }

@@ -48,7 +48,7 @@ export class JsonAnswerReader implements Reader {
     }
     if (!Array.isArray(answer.data)) return this.#newFault("invalid_response", "the answer has no list under data");
     this.usage = readUsage(answer.usage);
-    this.#sink.onEvent(body, 0, body.length, 0, false, answer);
+    this.#sink.onEvent(body, 0, body.length, 0, "finish", answer);
     return null;
   }
 

@@ -1,3 +1,4 @@
+import { textString, textUnder } from "../../lib/json-text.ts";
 import {
   hasValue,
   isCount,
@@ -10,16 +11,25 @@ import {
 import type { ReportedError } from "./answer-facts.ts";
 import type { PromptUsage, ReportedUsage } from "../providers/provider.ts";
 
+const blockText = textUnder({ text: textString, thinking: textString });
+const eventText = textUnder({
+  delta: textUnder({ text: textString, thinking: textString, partial_json: textString }),
+  content_block: blockText,
+  message: textUnder({ content: blockText }),
+});
+
 /**
  * The facts of Anthropic's events. The prompt's tokens come with `message_start`, those of the output with
  * `message_delta`, which may say the prompt's once more; of each count the last one holds. Some servers begin with
  * zeros and tell the truth in the end.
  */
 export class MessageFacts implements AnswerFacts {
+  readonly text = eventText;
   usage: ReportedUsage | null = null;
   prompt: PromptUsage | null = null;
   finishReason: string | null = null;
   error: ReportedError | null = null;
+  finishing = false;
   #stopped = false;
   /** Tokens of the prompt that no cache had, that a cache took in, and that a cache had. */
   #fresh = 0;
@@ -41,6 +51,7 @@ export class MessageFacts implements AnswerFacts {
   }
 
   read(event: Fields): EventKind {
+    this.finishing = false;
     this.error = readError(event.error);
     if (this.error !== null) return "error";
     switch (event.type) {
@@ -74,7 +85,10 @@ export class MessageFacts implements AnswerFacts {
   }
 
   #readEnd({ delta, usage }: Fields): void {
-    if (isFields(delta) && typeof delta.stop_reason === "string") this.finishReason = delta.stop_reason;
+    if (isFields(delta) && typeof delta.stop_reason === "string") {
+      this.finishReason = delta.stop_reason;
+      this.finishing = true;
+    }
     if (!isFields(usage)) return;
     this.#readPrompt(usage);
     if (!isCount(usage.output_tokens)) return;

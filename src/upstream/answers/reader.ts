@@ -1,15 +1,20 @@
 import type { UpstreamFault } from "../faults.ts";
 import type { PromptUsage, ReportedUsage } from "../providers/provider.ts";
 
+/**
+ * What an event is to the answer: a part of it; its finish, or that of one of its choices; or OpenAI's extra chunk with
+ * the usage, which comes because the proxy asked for it.
+ */
+export type EventRole = "part" | "finish" | "usage";
+
 /** Where the events of an answer go. Buffers handed over are never written to again. */
 export interface AnswerSink {
   /**
    * One event, whole: `event.subarray(start, end)` are its raw bytes, with the blank line behind it.
-   * @param tokens of output, as its size suggests
-   * @param usageOnly true for the extra chunk that OpenAI sends because the proxy asked for usage
+   * @param textBytes of the text in it that the model has written, in UTF-8
    * @param parsed its JSON; always there where the answer is collected, else perhaps undefined
    */
-  onEvent(event: Buffer, start: number, end: number, tokens: number, usageOnly: boolean, parsed: unknown): void;
+  onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void;
   /** All events of one network read have been handed over. */
   onBatch(): void;
   /** The answer has ended; null where it is complete. Nothing comes after this. */
@@ -22,7 +27,7 @@ export interface AnswerReport {
   readonly usage: ReportedUsage | null;
   /** The prompt, where it is reported before the rest. */
   readonly prompt: PromptUsage | null;
-  /** Tokens of output as the events suggest: one an event, more where an event is large. */
+  /** Tokens of output as the text of the events suggests. */
   readonly outputTokens: number;
 }
 

@@ -1,0 +1,284 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Bill } from "../../src/chat/bill.ts";
+import { Meter } from "../../src/chat/meter.ts";
+import type { Charge, Hold, Limit } from "../../src/quota/ledger.ts";
+import { createReader } from "../../src/upstream/answers/create-reader.ts";
+import { estimatedTokens } from "../../src/upstream/answers/output-tokens.ts";
+import type { EventRole } from "../../src/upstream/answers/reader.ts";
+import type { ApiName, Provider } from "../../src/upstream/providers/provider.ts";
+import { priced, startBilledProxy } from "../support/billed-proxy.ts";
+
+const provider = { secret: "", dialect: { classify: () => "server_error" } } as unknown as Provider;
+
+/** What an event is made of: what the model has written, and all the rest. */
+interface Piece {
+  readonly event: object;
+  readonly text: string;
+}
+
+const logprobs = {
+  content: [{ token: "a", logprob: -1, bytes: [97], top_logprobs: Array(20).fill({ token: "content", logprob: -9 }) }],
+};
+
+const chatChunk = (delta: object, rest: object = {}) => ({
+  id: "chatcmpl-1",
+  object: "chat.completion.chunk",
+  choices: [{ index: 0, delta, logprobs: null, finish_reason: null, ...rest }],
+  usage: null,
+});
+
+const usage = { prompt_tokens: 3, completion_tokens: 1, total_tokens: 4 };
+const annotations = [
+  { type: "url_citation", url_citation: { url: "http://x", title: "t", content: "long ".repeat(99) } },
+];
+
+/** Every way in which an API says text, and other things beside it. */
+const pieces: Readonly<Partial<Record<ApiName, readonly ((text: string) => Piece)[]>>> = {
+  chat: [
+    (text) => ({ event: chatChunk({ content: text }), text }),
+    (text) => ({ event: chatChunk({ content: text }, { logprobs }), text }),
+    (text) => ({ event: { ...chatChunk({ content: text }), usage }, text }),
+    (text) => ({ event: chatChunk({ content: text, annotations }), text }),
+    (text) => ({ event: { ...chatChunk({ content: text }), obfuscation: "x".repeat(200) }, text }),
+    (text) => ({ event: chatChunk({ content: null, reasoning_content: text }), text }),
+    (text) => ({ event: chatChunk({ content: "", reasoning: text, reasoning_details: [{ type: "t", text }] }), text }),
+    (text) => ({ event: chatChunk({ refusal: text }), text }),
+    (text) => ({ event: chatChunk({ content: [{ type: "thinking", thinking: [{ type: "text", text }] }] }), text }),
+    (text) => ({ event: chatChunk({ content: [{ type: "text", text }] }), text }),
+    (text) => ({
+      event: chatChunk({ tool_calls: [{ index: 0, id: "k".repeat(99), function: { name: "f", arguments: text } }] }),
+      text,
+    }),
+    () => ({ event: chatChunk({ role: "assistant", content: "" }), text: "" }),
+    () => ({ event: chatChunk({}), text: "" }),
+    () => ({ event: { choices: [], prompt_filter_results: [{ content_filter_results: { hate: "safe" } }] }, text: "" }),
+  ],
+  completions: [
+    (text) => ({ event: { choices: [{ index: 0, text, logprobs: null, finish_reason: null }] }, text }),
+    (text) => ({
+      event: { choices: [{ text, logprobs: { tokens: ["text"], text_offset: [0], top_logprobs: [{}] } }], usage },
+      text,
+    }),
+    () => ({ event: { choices: [{ index: 0, text: "", finish_reason: null }] }, text: "" }),
+  ],
+  messages: [
+    (text) => ({ event: { type: "content_block_delta", index: 0, delta: { type: "text_delta", text } }, text }),
+    (text) => ({ event: { type: "content_block_delta", delta: { type: "thinking_delta", thinking: text } }, text }),
+    (text) => ({
+      event: { type: "content_block_delta", delta: { type: "input_json_delta", partial_json: text } },
+      text,
+    }),
+    () => ({
+      event: { type: "content_block_delta", delta: { type: "signature_delta", signature: "s".repeat(900) } },
+      text: "",
+    }),
+    () => ({ event: { type: "content_block_start", content_block: { type: "text", text: "" } }, text: "" }),
+    () => ({
+      event: { type: "message_start", message: { id: "m", content: [], usage: { input_tokens: 5 } } },
+      text: "",
+    }),
+  ],
+};
+
+/** Tells what a reader makes of events that the network cuts into reads of so many bytes. */
+function read(api: ApiName, collects: boolean, events: readonly object[], cut: number) {
+  const texts: number[] = [];
+  const roles: EventRole[] = [];
+  const reader = createReader(api, collects, provider, {
+    onEvent(_event, _start, _end, textBytes, role) {
+      texts.push(textBytes);
+      roles.push(role);
+    },
+    onBatch: () => undefined,
+    onEnd: () => undefined,
+  });
+  const framed = events.map((event) => Buffer.from(`data: ${JSON.stringify(event)}\n\n`));
+  const bytes = Buffer.concat(framed);
+  if (cut === 0) for (const event of framed) reader.push(event);
+  else for (let at = 0; at < bytes.length; at += cut) reader.push(Buffer.from(bytes.subarray(at, at + cut)));
+  return { texts, roles, outputTokens: reader.outputTokens };
+}
+
+const apis = ["chat", "completions", "messages"] as const;
+/** Of all sizes and scripts, with what JSON escapes. */
+const anyText = fc.oneof(
+  { weight: 8, arbitrary: fc.string({ minLength: 1, maxLength: 12 }) },
+  { weight: 2, arbitrary: fc.string({ unit: "grapheme", minLength: 1, maxLength: 6 }) },
+  { weight: 1, arbitrary: fc.constantFrom('"', "\\n\n", "x".repeat(3000), '","content":"') },
+);
+/** An answer: runs of events of one kind, as they come in practice, one after the other. */
+const streamOf = (api: ApiName) =>
+  fc
+    .array(fc.tuple(fc.constantFrom(...(pieces[api] ?? [])), fc.array(anyText, { minLength: 1, maxLength: 12 })))
+    .map((runs) => runs.flatMap(([make, texts]) => texts.map(make)));
+
+describe.each(apis)("M4: of an answer of %s", (api) => {
+  it("the text alone is counted, whatever else makes its events large, and however the network cuts it", () => {
+    fc.assert(
+      fc.property(streamOf(api), fc.boolean(), fc.constantFrom(0, 0, 700, 4096), (stream, collects, cut) => {
+        const { texts, outputTokens } = read(
+          api,
+          collects,
+          stream.map(({ event }) => event),
+          cut,
+        );
+        const lengths = stream.map(({ text }) => Buffer.byteLength(text));
+        expect(texts).toEqual(lengths);
+        expect(outputTokens).toBe(lengths.reduce((sum, length) => sum + estimatedTokens(length), 0));
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+it("M4: an estimate is no more than the text has bytes, one for a token, and the more the longer the text is", () => {
+  let last = 0;
+  for (let bytes = 0; bytes < 5000; bytes++) {
+    const tokens = estimatedTokens(bytes);
+    expect(tokens).toBeLessThanOrEqual(bytes);
+    expect(tokens).toBeGreaterThanOrEqual(Math.max(last, Math.floor(bytes / 20)));
+    if (bytes > 0 && bytes <= 16) expect(tokens).toBe(1);
+    last = tokens;
+  }
+});
+
+/** A meter of an answer for which `output` tokens are held, and that may grow by `room` more. */
+function meterOf(output: number, room: number, promised = true) {
+  const blocking: Limit = { metric: "tokens", per: "total", max: 0 };
+  let left = room;
+  const hold = {
+    grow({ tokens }: Charge) {
+      if (tokens > left) return blocking;
+      left -= tokens;
+      return null;
+    },
+  } as unknown as Hold;
+  const bill = {
+    heldOutput: output,
+    promised,
+    more: (tokens: number): Charge => ({ requests: 0, tokens, cost: 0, currency: "CNY" }),
+  } as unknown as Bill;
+  return { meter: new Meter(hold, bill, true), left: () => left };
+}
+
+describe("M5: with no room beyond what is held", () => {
+  it("an answer inside its max_tokens is never cut, whatever its events are like", () => {
+    // No token has more bytes; a provider may send several in one event.
+    const token = fc.string({ minLength: 1, maxLength: 31 });
+    const event = fc.array(token, { maxLength: 4 });
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 40 }), (events) => {
+        const output = events.flat().length;
+        const { meter, left } = meterOf(output, 0);
+        for (const tokens of events) expect(meter.letThrough(Buffer.byteLength(tokens.join("")), "part")).toBe(true);
+        expect(left()).toBe(0);
+      }),
+    );
+  });
+
+  it.each<[number, EventRole, boolean]>([
+    [0, "part", true],
+    [5, "finish", true],
+    [0, "usage", true],
+    [5, "part", false],
+  ])("an event with %i bytes of text that is a %s passes behind a full answer: %s", (bytes, role, passes) => {
+    const { meter } = meterOf(3, 0);
+    for (let sent = 0; sent < 3; sent++) expect(meter.letThrough(5, "part")).toBe(true);
+    expect(meter.letThrough(bytes, role)).toBe(passes);
+    if (!passes) expect(meter.report()).toMatchObject({ outputTokens: 3 });
+  });
+
+  it("a long piece of text counts by its length once it can't be inside max_tokens any more", () => {
+    expect(meterOf(100, 1000).meter.letThrough(20_000, "part")).toBe(false);
+    expect(meterOf(100, 10_000).meter.letThrough(20_000, "part")).toBe(true);
+  });
+
+  it("an answer of any length counts by its length where nobody has named a max_tokens", () => {
+    const { meter } = meterOf(100, 0, false);
+    expect(meter.letThrough(400, "part")).toBe(true);
+    expect(meter.letThrough(400, "part")).toBe(false);
+  });
+});
+
+it.each([0, 1, 20, 255, 256, 300])("M5: of a room of %i tokens all is used, however large a step is", (room) => {
+  const { meter, left } = meterOf(10, room);
+  let shown = 0;
+  while (meter.letThrough(3, "part")) shown++;
+  expect(shown).toBe(10 + room);
+  expect(left()).toBe(0);
+});
+
+describe("M4, M5: an answer whose events are large and whose limit is small", () => {
+  const body = (rest: object) => ({
+    model: "flash",
+    stream: true,
+    logprobs: true,
+    top_logprobs: 20,
+    messages: [{ role: "user", content: "hi" }],
+    ...rest,
+  });
+  const words = Array.from({ length: 20 }, (_, index) => `word ${index} `);
+
+  it("arrives whole", async () => {
+    const asked = body({ max_tokens: 20 });
+    const held = Math.ceil(JSON.stringify(asked).length / 2) + 20;
+    const billed = await startBilledProxy({ maxTokens: held + 5 });
+    const opening = billed.ask("/chat/completions", asked);
+    const call = await billed.upstream.next();
+    await call.event(chatChunk({ role: "assistant", content: "" }));
+    for (const word of words) await call.event(chatChunk({ content: word }, { logprobs }));
+    await call.finish({ prompt_tokens: 10, completion_tokens: 20, total_tokens: 30 });
+    const events = await (await opening).rest();
+    expect(events.map(({ json }) => json?.choices[0].delta.content ?? "").join("")).toBe(words.join(""));
+    expect(events.at(-1)?.data).toBe("[DONE]");
+    expect(await billed.used()).toEqual(priced(10, 20));
+  });
+
+  it("is charged by its text where its client leaves", async () => {
+    const billed = await startBilledProxy({ config: '[abort]\npolicy = "cancel"\n' });
+    const asked = body({ max_tokens: 100 });
+    const opening = billed.ask("/chat/completions", asked);
+    const call = await billed.upstream.next();
+    for (const word of words) await call.event(chatChunk({ content: word }, { logprobs }));
+    const client = await opening;
+    for (let seen = 0; seen < 20; seen++) await client.nextEvent();
+    client.leave();
+    await call.closed;
+    expect(await billed.logged()).toMatchObject({ outcome: "client_gone", output_tokens: 20, estimated: true });
+  });
+
+  it("is drained for drain_tokens of its text", async () => {
+    const billed = await startBilledProxy({
+      config: '[abort]\npolicy = "drain"\ndrain_seconds = 60\ndrain_tokens = 20\n',
+    });
+    const opening = billed.ask("/chat/completions", body({ max_tokens: 100 }));
+    const call = await billed.upstream.next();
+    await call.delta("one");
+    const client = await opening;
+    await client.nextEvent();
+    await billed.away(() => {
+      client.leave();
+    });
+    for (const word of words) await call.event(chatChunk({ content: word }, { logprobs }));
+    await call.finish({ prompt_tokens: 10, completion_tokens: 21, total_tokens: 31 });
+    expect(await billed.logged()).toMatchObject({ outcome: "client_gone", output_tokens: 21, estimated: false });
+    expect(call.left).toBe(false);
+  });
+
+  it("costs nothing where it was to be one JSON and is cut, and what it has come to where the client gets the part", async () => {
+    for (const [headers, cost] of [
+      [{}, 0],
+      [{ "x-partial": "true" }, 1],
+    ] as const) {
+      const asked = { ...body({ max_tokens: 20 }), stream: false };
+      const billed = await startBilledProxy({ maxTokens: Math.ceil(JSON.stringify(asked).length / 2) + 25 });
+      const asking = billed.ask("/v1/chat/completions", asked, headers);
+      const call = await billed.upstream.next();
+      for (let sent = 0; sent < 30; sent++) await call.delta("word ").catch(() => undefined);
+      expect((await asking).status).toBe(402);
+      expect(await billed.logged()).toMatchObject({ outcome: "quota_cut", output_tokens: 25 });
+      expect((await billed.used())[0]).toBe(cost * 2);
+    }
+  });
+});
