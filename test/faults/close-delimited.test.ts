@@ -93,7 +93,7 @@ describe("D1: a body that lasts until its connection closes", () => {
 
   it("may end while nobody reads it", async () => {
     const exchange = await ask((socket) => socket.end(event("a") + event("", "stop")));
-    exchange.pause();
+    exchange.unpipe();
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect((await read(exchange, "as fast as it can")).fault).toBeNull();
   });
