@@ -104,7 +104,7 @@ class AnswerFlow implements AnswerSink {
         }
         take();
         this.#taker.flush();
-        if (!this.#ended) this.#exchange.pipe(this);
+        this.#exchange.pipe(this);
       })
       .catch((error: unknown) => {
         this.#fail(error);
