@@ -117,7 +117,13 @@ function read(exchange, pace) {
 async function run(number) {
   const what = plan();
   plans.set(number, what);
-  const question = { api: "chat", collects: false, choices: 1, bodyFor: () => Buffer.from(String(number)) };
+  const question = {
+    api: "chat",
+    collects: false,
+    choices: 1,
+    sparesStreamOptions: false,
+    bodyFor: () => Buffer.from(String(number)),
+  };
   const exchange = new Exchange(provider, 0, question, systemClock);
   const late = new Promise((resolve) => setTimeout(resolve, longestRunMs, "late").unref());
   const reading = (async () => {

@@ -9,8 +9,6 @@ export interface ChatRequest extends Question {
   readonly wantsUsageChunk: boolean;
   /** Most tokens of output that the client allows, for one choice; null where it names none. */
   readonly maxTokens: number | null;
-  /** Number of answers asked for. */
-  readonly choices: number;
   /** Size of the body in bytes. */
   readonly bytes: number;
 }

@@ -52,6 +52,12 @@ export const providerSection = z.strictObject({
     .describe("Names or globs, as clients and aliases say them -> this provider's own; it serves these models too."),
   priority: count(0, 1000).default(0).describe("Lower is asked first."),
   weight: count(1, 1000).default(1).describe("Share among providers of the same priority."),
+  stream_options: z
+    .boolean()
+    .default(true)
+    .describe(
+      "false leaves `stream_options` out, for a provider that refuses it; one that says so is believed anyway.",
+    ),
   enabled: z.boolean().default(true).describe("false takes it out of the routing."),
   timeouts: z.strictObject(timeoutFields).partial().prefault({}).describe("Overrides [timeouts] for this provider."),
 });

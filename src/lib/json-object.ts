@@ -107,6 +107,23 @@ export function replaceMembers(object: JsonObject, values: Readonly<Record<strin
   return added === "" ? base : appendMembers(base, object.keys.length > 0 ? `,${added}` : added);
 }
 
+/** The object without a top-level member; the object itself where it has none of that name. Every other byte stays. */
+export function withoutMember(object: JsonObject, name: string): JsonObject {
+  const { bytes, keys } = object;
+  const index = keys.findIndex((open) => decodeKey(bytes, open + 1, stringEnd(bytes, open + 1)) === name);
+  const open = keys[index];
+  if (open === undefined) return object;
+  // With the comma behind it; the last one with the comma before it.
+  const next = keys[index + 1];
+  const start = next === undefined && index > 0 ? valueEnd(bytes, open) : open;
+  const end = next ?? valueEnd(bytes, undefined);
+  return {
+    value: Object.fromEntries(Object.entries(object.value).filter(([key]) => key !== name)),
+    bytes: Buffer.concat([bytes.subarray(0, start), bytes.subarray(end)]),
+    keys: keys.filter((key) => key !== open).map((key) => (key < start ? key : key - (end - start))),
+  };
+}
+
 /**
  * A key as parsers see it that ignore case, Go's among them: to those the long s and the Kelvin sign are an s and a k.
  */

@@ -69,7 +69,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     const { origin, endpoints, dispatcher } = this.provider;
     const endpoint = endpoints[this.#question.api];
     if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#question.api}`);
-    const body = this.#question.bodyFor(model);
+    const body = this.#question.bodyFor(model, this.provider.takesStreamOptions(model));
     this.#key = this.provider.secret;
     const opened = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;

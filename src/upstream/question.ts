@@ -5,6 +5,13 @@ export interface Question {
   readonly api: ApiName;
   /** Whether the answer becomes one JSON; else its events are passed on. */
   readonly collects: boolean;
-  /** The body for a provider that knows the model under this name. */
-  bodyFor(upstreamModel: string): Buffer;
+  /** Number of answers asked for, of which so many choices may come. */
+  readonly choices: number;
+  /** Whether `stream_options` is only there because usage is wanted, so that it can be left out. */
+  readonly sparesStreamOptions: boolean;
+  /**
+   * The body for a provider that knows the model under this name.
+   * @param takesStreamOptions whether it takes `stream_options`
+   */
+  bodyFor(upstreamModel: string, takesStreamOptions: boolean): Buffer;
 }

@@ -22,7 +22,13 @@ async function ask(send: (socket: Socket) => void): Promise<Exchange> {
     server.close();
   });
   const provider = open("closing", { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
-  const question = { api: "chat", collects: false, bodyFor: () => Buffer.from("{}") } as const;
+  const question = {
+    api: "chat",
+    collects: false,
+    choices: 1,
+    sparesStreamOptions: false,
+    bodyFor: () => Buffer.from("{}"),
+  } as const;
   const exchange = new Exchange(provider, 0, question, systemClock);
   await exchange.open("m", systemClock.monotonic());
   return exchange;
@@ -105,9 +111,10 @@ describe("D1: a body that lasts until its connection closes", () => {
   });
 
   it.each(["onEvent", "onBatch", "onEnd"] as const)("ends alone where its reader throws in %s", async (where) => {
+    let sendMore = (): unknown => undefined;
     const exchange = await ask((socket) => {
       socket.write(event("a"));
-      setTimeout(() => socket.end(event("b") + event("", "stop")), 5);
+      sendMore = () => socket.end(event("b") + event("", "stop"));
     });
     const ended = await new Promise<UpstreamFault | null>((resolve) => {
       const fail = (callback: typeof where): void => {
@@ -125,6 +132,7 @@ describe("D1: a body that lasts until its connection closes", () => {
           fail("onEnd");
         },
       });
+      sendMore();
     });
     expect(ended?.facts.kind).toBe(where === "onEnd" ? undefined : "invalid_response");
     expect(exchange.provider.health.stats.inFlight).toBe(0);

@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { findDisguised, JsonRefusal, parseJsonObject, replaceMembers } from "../../src/lib/json-object.ts";
+import {
+  findDisguised,
+  JsonRefusal,
+  parseJsonObject,
+  replaceMembers,
+  withoutMember,
+} from "../../src/lib/json-object.ts";
 
 const limits = { maxDepth: 64, maxKeys: 20_000, maxNewKeys: 1_000, maxValues: 50_000 };
 
@@ -313,6 +319,38 @@ describe("replaceMembers", () => {
         expect(edit(around + write(list) + around, values)).toBe(`${around}${body}${tail}}${around}`);
       }),
       { numRuns: 2000 },
+    );
+  });
+});
+
+describe("withoutMember", () => {
+  it.each([
+    ["the first", '{ "x" : [1] , "a":2 }', '{ "a":2 }'],
+    ["one in the middle", '{"a":1 , "x":{"y":","} , "b":2}', '{"a":1 , "b":2}'],
+    ["the last", '{"a":1 ,\n "x":"}"\n}', '{"a":1\n}'],
+    ["the only one", '{ "x":1 }', "{  }"],
+    ["one with escapes in its key", '{"a":1,"\\u0078":2}', '{"a":1}'],
+  ])("takes out %s and leaves every other byte", (_, text, rest) => {
+    const left = withoutMember(parse(text), "x");
+    expect(left.bytes.toString()).toBe(rest);
+    expect(left).toEqual(parse(rest));
+    expect(JSON.parse(replaceMembers(left, { a: "3", c: "4" }).toString())).toMatchObject({ a: 3, c: 4 });
+  });
+
+  it("returns the object itself where there is none of that name", () => {
+    const object = parse('{"a":{"x":1}}');
+    expect(withoutMember(object, "x")).toBe(object);
+  });
+
+  it("leaves the others as they were, whatever the object", () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.jsonValue()), fc.jsonValue(), fc.nat(), (others, value, at) => {
+        const entries = Object.entries(others).filter(([key]) => key !== "x" && key !== "__proto__");
+        const whole = [...entries.slice(0, at % 5), ["x", value] as const, ...entries.slice(at % 5)];
+        const text = JSON.stringify(Object.fromEntries(whole), null, at % 3);
+        if (text.includes("__proto__")) return;
+        expect(JSON.parse(withoutMember(parse(text), "x").bytes.toString())).toEqual(Object.fromEntries(entries));
+      }),
     );
   });
 });

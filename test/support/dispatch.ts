@@ -76,7 +76,12 @@ export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
   };
   const ask = (candidates: readonly Provider[]): Promise<Answer> => {
     const route = { model: "m", upstreamModel: "m", candidates };
-    return dispatch(route, { api: "chat", collects: false, bodyFor: (model) => Buffer.from(model) }, hangup, "trace");
+    return dispatch(
+      route,
+      { api: "chat", collects: false, choices: 1, sparesStreamOptions: false, bodyFor: (model) => Buffer.from(model) },
+      hangup,
+      "trace",
+    );
   };
   return { ask, hangup, followed, log, alerts };
 }

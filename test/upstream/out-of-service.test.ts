@@ -46,6 +46,8 @@ describe("providers out of service", () => {
     const question = {
       api: "chat" as const,
       collects: false,
+      choices: 1,
+      sparesStreamOptions: false,
       bodyFor: (): Buffer => {
         throw new Error("no body");
       },

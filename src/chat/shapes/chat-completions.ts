@@ -4,7 +4,7 @@ import type { ChatRequest } from "../chat-request.ts";
 import { ChatCollector } from "./chat-collector.ts";
 import { openaiWire } from "./openai-wire.ts";
 import { checkMessages, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
-import { streamingBody } from "./streaming-body.ts";
+import { sparesStreamOptions, streamingBody } from "./streaming-body.ts";
 
 const maxChoices = 128;
 
@@ -36,7 +36,8 @@ function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_c
     maxTokens: readMaxTokens(value),
     choices: readCount(value, "n", maxChoices) ?? 1,
     bytes: body.bytes.length,
-    bodyFor: (upstreamModel) => streamingBody(body, upstreamModel, streamOptions),
+    sparesStreamOptions: sparesStreamOptions(streamOptions),
+    bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
   };
 }
 

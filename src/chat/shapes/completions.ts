@@ -2,7 +2,7 @@ import type { ApiShape } from "../api-shape.ts";
 import { CompletionCollector } from "./completion-collector.ts";
 import { openaiWire } from "./openai-wire.ts";
 import { countPrompts, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
-import { streamingBody } from "./streaming-body.ts";
+import { sparesStreamOptions, streamingBody } from "./streaming-body.ts";
 
 const maxChoices = 128;
 
@@ -26,7 +26,8 @@ export const completions: ApiShape = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: generated * prompts,
       bytes: body.bytes.length,
-      bodyFor: (upstreamModel) => streamingBody(body, upstreamModel, streamOptions),
+      sparesStreamOptions: sparesStreamOptions(streamOptions),
+      bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
     };
   },
   createCollector: () => new CompletionCollector(),

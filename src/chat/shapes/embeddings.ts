@@ -18,6 +18,7 @@ export const embeddings: ApiShape = {
       maxTokens: 0,
       choices: 1,
       bytes: body.bytes.length,
+      sparesStreamOptions: false,
       bodyFor: (upstreamModel) =>
         model === upstreamModel ? body.bytes : replaceMembers(body, { model: JSON.stringify(upstreamModel) }),
     };

@@ -20,6 +20,7 @@ export const messages: ApiShape = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: 1,
       bytes: body.bytes.length,
+      sparesStreamOptions: false,
       bodyFor: (upstreamModel) =>
         replaceMembers(body, {
           ...(value.stream === true ? {} : { stream: "true" }),

@@ -1,22 +1,30 @@
-import { replaceMembers, type JsonObject } from "../../lib/json-object.ts";
+import { replaceMembers, withoutMember, type JsonObject } from "../../lib/json-object.ts";
 
 const includeUsage = JSON.stringify({ include_usage: true });
 
+type StreamOptions = Readonly<Record<string, unknown>> | null;
+
 /**
  * The body for a provider that knows the model under this name. The provider is always asked to stream, and to report
- * usage: a charge needs it, whatever the client wants.
+ * usage where it can be: a charge needs it, whatever the client wants.
  */
 export function streamingBody(
   body: JsonObject,
   upstreamModel: string,
-  streamOptions: Readonly<Record<string, unknown>> | null,
+  streamOptions: StreamOptions,
+  takesStreamOptions: boolean,
 ): Buffer {
   const edits: Record<string, string> = {};
   if (body.value.stream !== true) edits.stream = "true";
-  if (streamOptions?.include_usage !== true) {
+  if (takesStreamOptions && streamOptions?.include_usage !== true) {
     edits.stream_options =
       streamOptions === null ? includeUsage : JSON.stringify({ ...streamOptions, include_usage: true });
   }
   if (body.value.model !== upstreamModel) edits.model = JSON.stringify(upstreamModel);
-  return replaceMembers(body, edits);
+  return replaceMembers(takesStreamOptions ? body : withoutMember(body, "stream_options"), edits);
+}
+
+/** Whether the client's `stream_options` ask for nothing but usage, if for that. */
+export function sparesStreamOptions(streamOptions: StreamOptions): boolean {
+  return streamOptions === null || Object.keys(streamOptions).every((key) => key === "include_usage");
 }

@@ -16,6 +16,8 @@ export interface ProviderOptions {
   readonly apiKey: string;
   readonly models: readonly string[];
   readonly modelMap: Readonly<Record<string, string>>;
+  /** Whether `stream_options` are sent; default true. */
+  readonly streamOptions?: boolean;
   readonly priority: number;
   readonly weight: number;
   readonly timeouts: UpstreamTimeouts;
@@ -23,6 +25,9 @@ export interface ProviderOptions {
   /** Looks whether the key has another value by now, and tells `useKey` where it has. Default: it never has. */
   readonly rereadKey?: () => void;
 }
+
+/** Models that are remembered for having been refused with `stream_options`; a provider has fewer. */
+const maxRefused = 1000;
 
 /** One provider with its connections. Close `dispatcher` when done. */
 export function createProvider(options: ProviderOptions): Provider {
@@ -41,6 +46,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const health = new ProviderHealth(options.breaker);
   let sent = sentWith(options.apiKey, dialect, basePath);
   let formerSecret = "";
+  const withoutStreamOptions = new Set<string>();
 
   function useKey(key: string): void {
     if (key === sent.secret) return;
@@ -72,6 +78,10 @@ export function createProvider(options: ProviderOptions): Provider {
     timeouts: options.timeouts,
     models: [...options.models, ...Object.keys(options.modelMap)],
     ownName: (model) => ownNames(model) ?? model,
+    takesStreamOptions: (model) => options.streamOptions !== false && !withoutStreamOptions.has(model),
+    rememberNoStreamOptions(model) {
+      if (withoutStreamOptions.size < maxRefused) withoutStreamOptions.add(model);
+    },
     priority: options.priority,
     weight: options.weight,
     health,

@@ -18,6 +18,7 @@ const simulated: ProviderConfig = {
   model_map: {},
   priority: 0,
   weight: 1,
+  stream_options: true,
   enabled: true,
   timeouts: {},
 };
@@ -56,6 +57,7 @@ export function openProviders(
         apiKey,
         models: config.models,
         modelMap: config.model_map,
+        streamOptions: config.stream_options,
         priority: config.priority,
         // The share is the provider's, however many keys it has.
         weight: config.weight / apiKeys.length,

@@ -91,6 +91,10 @@ export interface Provider {
   readonly models: readonly string[];
   /** The provider's own name for a model. */
   ownName(model: string): string;
+  /** Whether it takes `stream_options` for a model, by its own name, as far as is known. */
+  takesStreamOptions(model: string): boolean;
+  /** It has answered well without `stream_options` after it had refused them. Remembered while the process runs. */
+  rememberNoStreamOptions(model: string): void;
   readonly priority: number;
   readonly weight: number;
   readonly health: ProviderHealth;
