@@ -29,6 +29,8 @@ export const errorTable = {
   password_change_required: row(403, "permission_error", "Change your password first: POST /auth/password.", false),
   forbidden: row(403, "permission_error", "This account may not do that.", false),
   address_not_allowed: row(403, "permission_error", "This address may not do that.", false),
+  model_not_priced: row(403, "permission_error", "This model has no price, and your cost is limited.", false),
+  extra_not_priced: row(403, "permission_error", "This has no price, and your cost is limited.", false),
   not_found: row(404, "invalid_request_error", "There is nothing at this address.", false),
   model_not_found: row(404, "invalid_request_error", "No provider serves this model.", false),
   method_not_allowed: row(405, "invalid_request_error", "This address does not take this method.", false),

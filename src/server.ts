@@ -113,7 +113,7 @@ export async function buildServer(services: Services): Promise<Server> {
   registerLoginRoute(app, { ...signIn, clock });
   registerSessionRoutes(app, { ...signIn, sessions, emit, clock });
   registerPasswordRoute(app, { ...signIn, clock });
-  registerKeyRoutes(app, { apiKeys, emit, clock });
+  registerKeyRoutes(app, { apiKeys, knownModels: services.knownModels, emit, clock });
   registerChatRoutes(app, { chat, clock, times: upstreamTimeouts(config.timeouts) });
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });

@@ -8,8 +8,7 @@ import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
-import { createTariff } from "./chat/tariff.ts";
-import { freeModels } from "./chat/free-models.ts";
+import { createTariff, unpricedModels } from "./chat/tariff.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
@@ -25,7 +24,7 @@ import { systemClock, type Clock } from "./lib/clock.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
-import { createMemoryLimiter } from "./limits/memory-limiter.ts";
+import { createMemoryLimiter, limitRules } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
 import type { Permits } from "./limits/permits.ts";
 import type { Ledger } from "./quota/ledger.ts";
@@ -34,6 +33,7 @@ import { type Allowances, createAllowances } from "./quota/allowances.ts";
 import { createTiers } from "./quota/tiers.ts";
 import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
+import type { KnownModels } from "./upstream/known-models.ts";
 import type { ModelList } from "./upstream/providers/model-list.ts";
 import { chooseProviders } from "./upstream/providers/open-providers.ts";
 import { configuredModels, openUpstream } from "./upstream/open-upstream.ts";
@@ -57,6 +57,7 @@ export interface Services extends Accounts, Events {
   readonly permits: Permits;
   readonly chat: Chat;
   readonly models: ModelList;
+  readonly knownModels: KnownModels;
   readonly providerAdmin: ProviderAdmin;
   readonly metrics: Metrics;
   readonly metricsToken: string | undefined;
@@ -155,10 +156,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => ledger.close());
 
-  const limiter = createMemoryLimiter({
-    rules: [{ name: "global", requestsPerSecond: config.rate_limit.requests_per_second }],
-    clock,
-  });
+  const limiter = createMemoryLimiter({ rules: limitRules(config.rate_limit), clock });
   const permits = createMemoryPermits({
     maxWaitMs: config.concurrency.max_wait_ms,
     maxWaiting: config.concurrency.max_waiting,
@@ -196,8 +194,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
 
   const tariff = createTariff(config);
-  const free = freeModels(config, tariff.pricing, clock.now());
-  if (free.length > 0) log.warn({ models: free }, "cost is limited, but these models have no price: they are free");
+  const unpriced = unpricedModels(config, tariff.pricing, clock.now());
+  if (unpriced.length > 0) {
+    log.warn({ models: unpriced }, "these models have no price: users whose cost is limited are refused them");
+  }
   const chat = createChat({
     router: upstream.router,
     limiter,
@@ -257,6 +257,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     permits,
     chat,
     models: upstream.models,
+    knownModels: upstream.knownModels,
     providerAdmin: upstream.admin,
     metrics,
     metricsToken: env[config.metrics.token_env],

@@ -1,8 +1,9 @@
 import { costOf, highestCostOf, type Price } from "../quota/prices/cost.ts";
-import type { Charge, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
+import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
 import type { Provider } from "../upstream/providers/provider.ts";
 import type { AnswerReport } from "../upstream/answers/reader.ts";
 import type { Route } from "../upstream/router.ts";
+import { fromBackend } from "./backend-call.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Tariff } from "./tariff.ts";
 
@@ -18,7 +19,10 @@ export class Bill {
   readonly #route: Route;
   readonly #at: number;
   readonly #bytes: number;
+  readonly #heldInput: number;
   readonly #weight: number;
+  /** In currencies that other providers charge than the first. */
+  readonly #otherPrices: readonly Price[];
   #price: Price;
 
   /** @param at ms since the epoch */
@@ -30,13 +34,35 @@ export class Bill {
     this.promised = request.maxTokens !== null;
     this.heldOutput = (request.maxTokens ?? tariff.maxOutputTokens) * request.choices;
     this.#weight = tariff.pricing.weightOf(route.upstreamModel);
-    this.#price = this.#dearestPrice();
+    this.#heldInput = Math.ceil(request.bytes / tariff.reserveBytesPerToken);
+    const [price, ...others] = this.#dearestPrices();
+    if (price === undefined) throw new Error(`the route of model ${route.model} names no provider`);
+    this.#price = price;
+    this.#otherPrices = others;
   }
 
-  /** The most that the request can come to, whichever provider answers. */
+  /** The most that the request can come to, whichever provider answers, in the currency of the first. */
   upperBound(): Charge {
-    const input = Math.ceil(this.#bytes / this.#tariff.reserveBytesPerToken);
-    return this.#charge(this.#weight, input + this.heldOutput, highestCostOf(this.#price, input, this.heldOutput));
+    return this.#charge(this.#weight, this.#heldInput + this.heldOutput, this.#highestCost(this.#price));
+  }
+
+  /** Whether providers may answer that charge in other currencies than the first. */
+  get hasOtherCurrencies(): boolean {
+    return this.#otherPrices.length > 0;
+  }
+
+  /** Holds what it can come to in another currency. Returns the route without the providers for which there is no room. */
+  async holdOthers(hold: Hold): Promise<Route> {
+    const left = new Set([this.#price.currency]);
+    for (const price of this.#otherPrices) {
+      // A hold has two currencies at the most.
+      if (left.size === 2) break;
+      const cost = this.#highestCost(price);
+      const blocking = await fromBackend(() => hold.grow({ requests: 0, tokens: 0, cost, currency: price.currency }));
+      if (blocking === null) left.add(price.currency);
+    }
+    const candidates = this.#route.candidates.filter((provider) => left.has(this.#priceOf(provider).currency));
+    return { ...this.#route, candidates };
   }
 
   /** What is charged at the first data event of this provider's answer: the request, and the prompt as estimated. */
@@ -83,22 +109,21 @@ export class Bill {
     return this.#tariff.pricing.priceAt(provider.name, model, this.#at);
   }
 
-  /** Of the providers that may answer, the dearest in the currency of the first: a hold has one currency. */
-  #dearestPrice(): Price {
-    const [first, ...others] = this.#route.candidates;
-    if (first === undefined) throw new Error(`the route of model ${this.#route.model} names no provider`);
-    let dearest = this.#priceOf(first);
-    if (others.length === 0) return dearest;
-    const input = Math.ceil(this.#bytes / this.#tariff.reserveBytesPerToken);
-    let highest = highestCostOf(dearest, input, this.heldOutput);
-    for (const other of others) {
-      const price = this.#priceOf(other);
-      const cost = highestCostOf(price, input, this.heldOutput);
-      if (price.currency !== dearest.currency || cost <= highest) continue;
-      highest = cost;
-      dearest = price;
+  /** Of the providers that may answer, the dearest in each currency; that of the first provider first. */
+  #dearestPrices(): readonly Price[] {
+    const { candidates } = this.#route;
+    const dearest = new Map<string, Price>();
+    for (const provider of candidates) {
+      const price = this.#priceOf(provider);
+      const known = dearest.get(price.currency);
+      if (known === undefined || this.#highestCost(price) > this.#highestCost(known))
+        dearest.set(price.currency, price);
     }
-    return dearest;
+    return [...dearest.values()];
+  }
+
+  #highestCost(price: Price): number {
+    return highestCostOf(price, this.#heldInput, this.heldOutput);
   }
 }
 

@@ -21,7 +21,7 @@ import { addQuotaHeaders } from "./quota-headers.ts";
 export interface ChatCall {
   readonly account: Account;
   /** The API key that it came with; null for an access token. */
-  readonly apiKey: Pick<ApiKey, "id" | "limits"> | null;
+  readonly apiKey: Pick<ApiKey, "id" | "limits" | "allowsModel"> | null;
   /** The client's address. */
   readonly ip: string;
   readonly body: JsonObject;

@@ -5,16 +5,20 @@ import { ClientGoneError } from "../lib/hangup.ts";
 import { createIsoTime } from "../lib/iso-time.ts";
 import type { Log } from "../lib/log.ts";
 import { SlotSet } from "../lib/slot-set.ts";
-import type { LimitRefusal, Limiter } from "../limits/limiter.ts";
+import type { LimitAsk, LimitRefusal, Limiter } from "../limits/limiter.ts";
 import type { Permits } from "../limits/permits.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import type { Ledger, Limit, Settlement } from "../quota/ledger.ts";
-import type { Dispatch } from "../upstream/dispatch.ts";
+import type { Answer, Dispatch } from "../upstream/dispatch.ts";
 import type { Exchange } from "../upstream/exchange.ts";
-import type { Router } from "../upstream/router.ts";
+import { UpstreamFault } from "../upstream/faults.ts";
+import type { Route, Router } from "../upstream/router.ts";
+import { createAdmission } from "./admission.ts";
 import { fromBackend } from "./backend-call.ts";
 import { Bill, nothingOwed } from "./bill.ts";
+import type { ChatRequest } from "./chat-request.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";
+import type { Client } from "./client.ts";
 import { collectAnswer } from "./collect-answer.ts";
 import { startDrain, type DrainBounds } from "./drain.ts";
 import { endingOfError, hasPartial, withPartial, type Ending } from "./ending.ts";
@@ -60,6 +64,7 @@ export interface Chat {
 /** The story of a chat request. Whatever happens in it, it leaves through the same door: settle, release, tell. */
 export function createChat(deps: ChatDeps): Chat {
   const options = { clock: deps.clock, warnPercent: deps.warnPercent, isoTime: createIsoTime() };
+  const admission = createAdmission({ router: deps.router, pricing: deps.tariff.pricing });
   const runs = new SlotSet<ChatRun>();
   let idleWaiters: (() => void)[] = [];
 
@@ -83,16 +88,15 @@ export function createChat(deps: ChatDeps): Chat {
     const { account, apiKey, body, shape, ip, client, streamByDefault } = run.call;
     const user = account.username;
 
+    const arrivedAt = deps.clock.now();
+    admission.checkScope(apiKey, body.value.model);
     const request = (run.request = shape.parse(body, streamByDefault));
-    const route = deps.router.resolve(request.model, request.api);
-
-    const refusal = await fromBackend(() => deps.limiter.take({ user, ip, model: request.model }));
-    if (refusal !== null) throw rateLimited(refusal);
+    const limits = deps.limitsOf(account, apiKey);
+    const route = admission.routeOf(request, body.value, limits, arrivedAt);
 
     const max = account.max_parallel ?? deps.maxParallel;
     run.permit = await fromBackend(() => deps.permits.acquire({ user, max }, client));
-    const limits = deps.limitsOf(account, apiKey);
-    const bill = (run.bill = new Bill(deps.tariff, request, route, deps.clock.now()));
+    const bill = (run.bill = new Bill(deps.tariff, request, route, arrivedAt));
     const ask = {
       user,
       limits,
@@ -104,8 +108,15 @@ export function createChat(deps: ChatDeps): Chat {
     };
     const hold = (run.hold = await fromBackend(() => deps.ledger.reserve(ask)));
 
+    const affordable = limitsCost(limits) && bill.hasOtherCurrencies ? await bill.holdOthers(hold) : route;
+
+    // The last step before sending: what is refused, for whatever reason, takes nothing from the rate that all share.
+    const limitAsk = { user, ip, model: request.model, apiKey: apiKey?.id ?? null };
+    const refusal = await fromBackend(() => deps.limiter.take(limitAsk));
+    if (refusal !== null) throw rateLimited(refusal);
+
     if (request.stream) client.startHeartbeat(run);
-    const { exchange } = (run.answer = await deps.dispatch(route, request, client, client.traceId));
+    const { exchange } = (run.answer = await send(affordable, request, client, limitAsk));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
     if (client.gone) throw new ClientGoneError();
@@ -118,6 +129,16 @@ export function createChat(deps: ChatDeps): Chat {
       await run.drain.done;
     }
     return ending;
+  }
+
+  async function send(route: Route, request: ChatRequest, client: Client, ask: LimitAsk): Promise<Answer> {
+    try {
+      return await deps.dispatch(route, request, client, client.traceId);
+    } catch (error) {
+      // Nobody could be asked.
+      if (error instanceof UpstreamFault && error.attempts === 0) await fromBackend(() => deps.limiter.giveBack(ask));
+      throw error;
+    }
   }
 
   function stream(run: ChatRun, exchange: Exchange, meter: Meter): Promise<Ending> {
@@ -206,6 +227,10 @@ export function createChat(deps: ChatDeps): Chat {
       }
     },
   };
+}
+
+function limitsCost(limits: readonly Limit[]): boolean {
+  return limits.some(({ metric }) => metric === "cost");
 }
 
 function rateLimited({ rule, retryAfterMs }: LimitRefusal): AppError {

@@ -15,6 +15,31 @@ export interface Tariff {
   readonly cutMidstream: ReadonlySet<Metric>;
 }
 
+/**
+ * Models that users with a limit of cost are refused for want of a price, where a tier has such a limit: most likely a
+ * price was forgotten. As PROVIDER/MODEL. Of a glob somebody may want to price only a part: it is named only where the
+ * config has no prices at all.
+ *
+ * @param atMs ms since the epoch
+ */
+export function unpricedModels(
+  { providers, quota, models: { prices } }: Pick<Config, "providers" | "quota" | "models">,
+  pricing: Pricing,
+  atMs: number,
+): readonly string[] {
+  const limitsCost = Object.values(quota.tiers).some(({ limits }) => limits.some(({ metric }) => metric === "cost"));
+  if (!limitsCost) return [];
+  return providers
+    .filter(({ enabled }) => enabled)
+    .flatMap(({ name, models, model_map: own }) =>
+      [...models, ...Object.values(own)]
+        .filter((model) => prices.length === 0 || !model.includes("*"))
+        .map((model) => own[model] ?? model)
+        .filter((model, index, all) => all.indexOf(model) === index && pricing.priceAt(name, model, atMs).id === "")
+        .map((model) => `${name}/${model}`),
+    );
+}
+
 /** The tariff of a config. Throws RangeError for prices that the config's schema refuses. */
 export function createTariff({ models, quota }: Pick<Config, "models" | "quota">): Tariff {
   return {

@@ -95,6 +95,27 @@ export const quotaSection = z
     }
   });
 
+/**
+ * Refuses limits of cost in a currency in which no price is: nothing would ever count there. Where there are no prices
+ * at all, users with a limit of cost are refused every model. The issues' paths begin at `quota`.
+ */
+export function checkLimitCurrencies(
+  { tiers, currency: ofQuota }: z.infer<typeof quotaSection>,
+  prices: readonly { readonly currency: string }[],
+  ctx: z.core.$RefinementCtx,
+): void {
+  const priced = [...new Set(prices.map(({ currency }) => currency))];
+  if (priced.length === 0) return;
+  for (const [name, { limits }] of Object.entries(tiers)) {
+    limits.forEach(({ metric, currency = ofQuota }, index) => {
+      if (metric !== "cost" || priced.includes(currency)) return;
+      const rows = priced.map((one) => `${one} (models.prices.${prices.findIndex((price) => price.currency === one)})`);
+      const message = `expected a limit in a currency of models.prices, which are in ${rows.join(", ")}, not in ${currency}`;
+      ctx.addIssue({ code: "custom", path: ["quota", "tiers", name, "limits", index], message, input: limits });
+    });
+  }
+}
+
 /** A limit as config.toml and user files write it; `max` of cost is in units of the currency. */
 export type LimitConfig = Readonly<z.infer<typeof limitSchema>>;
 /** A grant as user files write it; `amount` of cost is in units of the currency. */

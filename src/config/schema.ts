@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
-import { quotaSection } from "./quota-schema.ts";
+import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
 import { alertsSection, securitySection } from "./security-schema.ts";
 import { modelGlob, plainModel } from "./value-schemas.ts";
 
@@ -80,13 +80,14 @@ const modelsSection = z.strictObject({
   weights: weightsSchema,
 });
 
+const perSecond = z.number().positive().max(1e6);
+
 const rateLimitSection = z.strictObject({
-  requests_per_second: z
-    .number()
-    .positive()
-    .max(1e6)
+  requests_per_second: perSecond
     .default(100)
-    .describe("Chat requests of all users together; bursts of twice as many pass."),
+    .describe("Requests a second that are sent to providers, for all users together; bursts of twice as many pass."),
+  per_user: perSecond.optional().describe("The same for each user; absent: no such limit."),
+  per_key: perSecond.optional().describe("The same for each API key; absent: no such limit."),
 });
 
 const concurrencySection = z.strictObject({
@@ -186,6 +187,7 @@ export const configSchema = z
       ctx.addIssue({ code: "custom", path: ["models", "prices", index, "provider"], message });
     });
     checkPriceDates(config.models.prices, config.quota.timezone, ctx);
+    checkLimitCurrencies(config.quota, config.models.prices, ctx);
   });
 
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";

@@ -31,7 +31,7 @@ const firstEventBuckets = [
 const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
 /** Endings without an error for anybody to read. A shutdown has one: it counts as shutting_down. */
 const departures = ["client_gone", "reader_stalled"];
-const limitRules = ["global", "concurrency"];
+const limitRules = ["global", "per_user", "per_key", "concurrency"];
 /** Takes the place of a label value that is not in its fixed set, so that nothing from outside can add series. */
 const other = "other";
 const maxCurrencies = 16;

@@ -109,7 +109,7 @@ interface QuotaExceeded extends EventBase {
 interface RateLimited extends EventBase {
   readonly type: "rate_limit.rejected";
   readonly user: string;
-  /** Which rule refused: "global", "concurrency", ... A fixed set, safe as a metric label. */
+  /** Which rule refused: "global", "per_user", "concurrency", ... A fixed set, safe as a metric label. */
   readonly rule: string;
 }
 

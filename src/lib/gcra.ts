@@ -30,6 +30,11 @@ export function gcraTake(rate: GcraRate, tat: number, nowMs: number): number {
   return nowMs + owedMs(rate, tat, nowMs) + rate.intervalMs;
 }
 
+/** The TAT after a token that was taken is given back. Never fills a bucket beyond its burst. */
+export function gcraGiveBack(rate: GcraRate, tat: number): number {
+  return tat - rate.intervalMs;
+}
+
 /** ms until the bucket is full. Never more than an empty bucket owes, so a clock that jumps back locks nobody out. */
 function owedMs(rate: GcraRate, tat: number, nowMs: number): number {
   return Math.min(Math.max(tat - nowMs, 0), rate.fullMs);

@@ -6,6 +6,8 @@ export interface LimitAsk {
   /** The client's address. */
   readonly ip: string;
   readonly model: string;
+  /** The id of the API key that it comes through; null where there is none. */
+  readonly apiKey: string | null;
 }
 
 /** Why a request may not go on now. */
@@ -20,4 +22,6 @@ export interface LimitRefusal {
 export interface Limiter {
   /** Takes a token from every rule that applies, or from none. Null where the request may go on. */
   take(ask: LimitAsk): Awaitable<LimitRefusal | null>;
+  /** Gives back what was taken for a request of which nothing was sent in the end. */
+  giveBack(ask: LimitAsk): Awaitable<void>;
 }

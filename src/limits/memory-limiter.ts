@@ -1,5 +1,6 @@
+import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
-import { type GcraRate, gcraRate, gcraTake, gcraWaitMs } from "../lib/gcra.ts";
+import { gcraGiveBack, type GcraRate, gcraRate, gcraTake, gcraWaitMs } from "../lib/gcra.ts";
 import type { LimitAsk, Limiter, LimitRefusal } from "./limiter.ts";
 
 /** A token bucket for each key. */
@@ -8,14 +9,23 @@ export interface LimitRule {
   readonly name: string;
   /** Tokens that come back each second. Twice as many may come in a burst (at least one). */
   readonly requestsPerSecond: number;
-  /** Whose bucket a request takes from; absent: one bucket for all. */
-  readonly keyOf?: (ask: LimitAsk) => string;
+  /** Whose bucket a request takes from, null: from none. Absent: one bucket for all. */
+  readonly keyOf?: (ask: LimitAsk) => string | null;
+}
+
+/** The rules of a config, by the names under which refusals and metrics know them. */
+export function limitRules(rates: Config["rate_limit"]): readonly LimitRule[] {
+  const { requests_per_second: global, per_user: perUser, per_key: perKey } = rates;
+  const rules: LimitRule[] = [{ name: "global", requestsPerSecond: global }];
+  if (perUser !== undefined) rules.push({ name: "per_user", requestsPerSecond: perUser, keyOf: ({ user }) => user });
+  if (perKey !== undefined) rules.push({ name: "per_key", requestsPerSecond: perKey, keyOf: ({ apiKey }) => apiKey });
+  return rules;
 }
 
 interface Bucketed {
   readonly name: string;
   readonly rate: GcraRate;
-  readonly keyOf: (ask: LimitAsk) => string;
+  readonly keyOf: (ask: LimitAsk) => string | null;
   /** Key to theoretical arrival time, the least recently used first. */
   readonly tats: Map<string, number>;
 }
@@ -39,10 +49,18 @@ export function createMemoryLimiter(options: {
       if (refusal !== null) return refusal;
       for (const { rate, keyOf, tats } of rules) {
         const key = keyOf(ask);
+        if (key === null) continue;
         const tat = gcraTake(rate, tats.get(key) ?? -Infinity, now);
         remember(tats, key, tat, maxKeys);
       }
       return null;
+    },
+    giveBack(ask) {
+      for (const { rate, keyOf, tats } of rules) {
+        const key = keyOf(ask);
+        const tat = key === null ? undefined : tats.get(key);
+        if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
+      }
     },
   };
 }
@@ -55,7 +73,9 @@ function toBucketed({ name, requestsPerSecond, keyOf = () => "" }: LimitRule): B
 function longestWait(rules: readonly Bucketed[], ask: LimitAsk, now: number): LimitRefusal | null {
   let worst: LimitRefusal | null = null;
   for (const { name, rate, keyOf, tats } of rules) {
-    const retryAfterMs = gcraWaitMs(rate, tats.get(keyOf(ask)) ?? -Infinity, now);
+    const key = keyOf(ask);
+    if (key === null) continue;
+    const retryAfterMs = gcraWaitMs(rate, tats.get(key) ?? -Infinity, now);
     if (retryAfterMs > (worst?.retryAfterMs ?? 0)) worst = { rule: name, retryAfterMs };
   }
   return worst;

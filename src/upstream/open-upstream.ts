@@ -4,6 +4,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { createAlerts } from "./providers/alerts.ts";
 import { createDispatch, type Dispatch } from "./dispatch.ts";
+import { createKnownModels, type KnownModels } from "./known-models.ts";
 import { createModelList, type ModelList } from "./providers/model-list.ts";
 import { openProviders, type KeyedProvider } from "./providers/open-providers.ts";
 import { createProviderAdmin, type ProviderAdmin } from "./providers/provider-admin.ts";
@@ -29,6 +30,7 @@ export interface Upstream {
   readonly router: Router;
   readonly dispatch: Dispatch;
   readonly models: ModelList;
+  readonly knownModels: KnownModels;
   readonly admin: ProviderAdmin;
   /** Gives a provider other keys, in their order, from the next request on; it has as many as it began with. */
   useKeys(provider: string, keys: readonly string[]): void;
@@ -43,13 +45,21 @@ export function openUpstream(options: UpstreamOptions): Upstream {
   const providers = openProviders(options.keyed, config, options.simulatorUrl, options.rereadKey);
   const alerts = createAlerts({ emit, clock });
   const everyMs = config.health.probe_seconds * 1000;
-  const probes = createProviderProbes({ providers, everyMs, clock, random, alerts });
   const { attempts, base_ms: baseMs, max_ms: maxMs, max_retry_after_seconds } = config.retry;
   const retry = { attempts, baseMs, maxMs, maxRetryAfterMs: max_retry_after_seconds * 1000 };
+  const models = createModelList({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases, clock });
+  const probes = createProviderProbes({
+    ...{ providers, everyMs, clock, random, alerts },
+    onProbed(provider) {
+      if (provider.keyIndex === 0) models.refresh(provider);
+    },
+  });
+  const knownModels = createKnownModels(configuredModels(options), () => models.served());
   return {
-    router: createRouter({ providers, aliases, random }),
+    router: createRouter({ providers, aliases, knownModels, random }),
     dispatch: createDispatch({ retry, clock, random, alerts, log }),
-    models: createModelList({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases, clock }),
+    models,
+    knownModels,
     admin: createProviderAdmin({ providers, probes, clock }),
     useKeys(name, keys) {
       for (const provider of providers) {

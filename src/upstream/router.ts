@@ -1,6 +1,7 @@
 import { AppError } from "../errors.ts";
 import { createGlobMap } from "../lib/glob-map.ts";
 import { globMatcher } from "../lib/globs.ts";
+import type { KnownModels } from "./known-models.ts";
 import type { ApiName, Provider } from "./providers/provider.ts";
 
 /** Who can answer for a model. */
@@ -14,14 +15,20 @@ export interface Route {
 }
 
 export interface Router {
-  /** Throws AppError model_not_found (404): nobody serves the model, or nobody who does has the API. */
+  /**
+   * Throws AppError model_not_found (404): nobody serves the model, or nobody who does has the API, or the name is a
+   * known one's, misspelled.
+   */
   resolve(model: string, api: ApiName): Route;
+  /** The known name that a misspelled one stands for; undefined where it is known itself, or like none. */
+  meant(model: string): string | undefined;
 }
 
 export interface RouterOptions {
   readonly providers: readonly Provider[];
   /** Names and globs that clients send -> names that providers know. */
   readonly aliases: Readonly<Record<string, string>>;
+  readonly knownModels: KnownModels;
   /** A number in [0, 1), to spread requests by weight. */
   readonly random: () => number;
 }
@@ -38,7 +45,7 @@ const apiTitles: Readonly<Record<ApiName, string>> = {
 const rememberedModels = 1000;
 
 /** Finds the providers of a model: by priority, then by weight at random. */
-export function createRouter({ providers, aliases, random }: RouterOptions): Router {
+export function createRouter({ providers, aliases, knownModels, random }: RouterOptions): Router {
   // A name that a provider lists stands for itself, whatever globs there are among the aliases.
   const listed = providers.flatMap(({ models }) => models).filter((name) => !name.includes("*"));
   const targetOf = createGlobMap({ ...Object.fromEntries(listed.map((name) => [name, name])), ...aliases });
@@ -59,16 +66,18 @@ export function createRouter({ providers, aliases, random }: RouterOptions): Rou
       .sort((a, b) => a.priority - b.priority);
     const candidates = serving.filter(({ endpoints }) => endpoints[api] !== null);
     if (candidates.length > 0) return { model, upstreamModel, candidates };
-    const name = model.slice(0, 100);
     const message =
       serving.length > 0
-        ? `No provider of the model "${name}" offers ${apiTitles[api]}.`
-        : `No provider serves the model "${name}". GET /v1/models lists those that are served.`;
+        ? `No provider of the model ${JSON.stringify(model)} offers ${apiTitles[api]}.`
+        : `No provider serves the model ${JSON.stringify(model)}. GET /v1/models lists those that are served.`;
     throw new AppError("model_not_found", { param: "model", message });
   }
 
   return {
+    meant: (model) => knownModels.meant(model),
     resolve(model, api) {
+      const meant = knownModels.meant(model);
+      if (meant !== undefined) throw misspelled(model, meant);
       const known = routes[api];
       let route = known.get(model);
       if (route === undefined) {
@@ -79,6 +88,13 @@ export function createRouter({ providers, aliases, random }: RouterOptions): Rou
       return route.candidates.length === 1 ? route : { ...route, candidates: shuffle(route.candidates, random) };
     },
   };
+}
+
+/** The 404 for a name that is a known one's but for case or white space. */
+export function misspelled(model: string, meant: string): AppError {
+  const [name, known] = [JSON.stringify(model), JSON.stringify(meant)];
+  const message = `There is no model ${name}. Did you mean ${known}? Case and white space count in names.`;
+  return new AppError("model_not_found", { param: "model", message, details: { nearest: meant } });
 }
 
 /** Within one priority the heavier providers come first more often (a weighted draw without replacement). */

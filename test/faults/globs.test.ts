@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { globMatcher, maxNameLength } from "../../src/lib/globs.ts";
 import { createPricing } from "../../src/quota/prices/pricing.ts";
+import { createKnownModels } from "../../src/upstream/known-models.ts";
 import { createRouter } from "../../src/upstream/router.ts";
 import { ask, jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { bearer, post, startProxy, type RunningProxy } from "../support/start-proxy.ts";
@@ -64,7 +65,8 @@ describe("I1: globs", () => {
     );
     const pricing = createPricing({ models, timezone: "UTC", currency: "CNY" });
     const provider = { name: "p", models: providers[0]?.models ?? [], priority: 0, weight: 1, endpoints: {} };
-    const router = createRouter({ providers: [provider as never], aliases: {}, random: () => 0 });
+    const knownModels = createKnownModels([], () => []);
+    const router = createRouter({ providers: [provider as never], aliases: {}, knownModels, random: () => 0 });
     for (const [, name] of costly) {
       expect(pricing.weightOf(name)).toBe(1);
       expect(pricing.priceAt("p", name, 0)).toMatchObject({ id: "" });

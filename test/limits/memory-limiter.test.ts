@@ -3,7 +3,7 @@ import { createMemoryLimiter } from "../../src/limits/memory-limiter.ts";
 import type { LimitAsk } from "../../src/limits/limiter.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
-const ask = (user = "alice"): LimitAsk => ({ user, ip: "192.0.2.1", model: "m" });
+const ask = (user = "alice"): LimitAsk => ({ user, ip: "192.0.2.1", model: "m", apiKey: null });
 const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: LimitAsk) => user };
 
 describe("memory limiter", () => {

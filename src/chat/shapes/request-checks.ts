@@ -1,6 +1,7 @@
 import { AppError } from "../../errors.ts";
 import { maxNameLength } from "../../lib/globs.ts";
 import { findDisguised, type JsonObject } from "../../lib/json-object.ts";
+import { extraParams } from "../unpriced-extras.ts";
 
 /** Most output tokens that a request may name; far above any model's. */
 const maxTokensCeiling = 10_000_000;
@@ -8,7 +9,8 @@ const maxTokensCeiling = 10_000_000;
 /** What the proxy reads of a request, or replaces in it, whatever the API; and what decides over its price. */
 const readKeys: ReadonlySet<string> = new Set([
   ...["model", "messages", "prompt", "input", "system", "stream", "stream_options", "n", "best_of"],
-  ...["max_tokens", "max_completion_tokens", "max_output_tokens", "service_tier", "tools", "web_search_options"],
+  ...["max_tokens", "max_completion_tokens", "max_output_tokens"],
+  ...extraParams,
 ]);
 const readStreamOptionKeys: ReadonlySet<string> = new Set(["include_usage"]);
 const readMessageKeys: ReadonlySet<string> = new Set(["role", "content", "prefix"]);

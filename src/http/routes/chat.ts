@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { z } from "zod";
-import type { ApiKey } from "../../accounts/keys/api-key.ts";
 import type { ApiShape } from "../../chat/api-shape.ts";
 import { Client } from "../../chat/client.ts";
 import type { Chat } from "../../chat/handle-chat.ts";
@@ -8,8 +7,6 @@ import { betaChatCompletions, chatCompletions } from "../../chat/shapes/chat-com
 import { completions } from "../../chat/shapes/completions.ts";
 import { embeddings } from "../../chat/shapes/embeddings.ts";
 import { messages } from "../../chat/shapes/messages.ts";
-import { isModelName } from "../../chat/shapes/request-checks.ts";
-import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { ReaderTimes } from "../../upstream/providers/provider.ts";
 import { accountOfRequest } from "../plugins/access.ts";
@@ -105,7 +102,6 @@ function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock
     (request, reply) => {
       const account = accountOfRequest(request);
       const body = bodyOfRequest(request);
-      checkModel(request.apiKey, body.value.model);
       request.reported = true;
       const client = new Client(reply, request.id, shape, times, clock);
       const wantsPartial = asksForPartial(request);
@@ -121,12 +117,6 @@ function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock
       });
     },
   );
-}
-
-/** An API key may be for some models only. What is no model's name is refused later, with all the reasons. */
-function checkModel(apiKey: ApiKey | null, model: unknown): void {
-  if (apiKey === null || !isModelName(model) || apiKey.allowsModel(model)) return;
-  throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
 }
 
 function asksForPartial({ headers }: FastifyRequest): boolean {

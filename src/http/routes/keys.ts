@@ -6,6 +6,7 @@ import type { ApiKeys } from "../../accounts/keys/api-keys.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type { KnownModels } from "../../upstream/known-models.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { keyAnswer, listedKeyAnswer, toKeyAnswer, toListedKeyAnswer } from "../schemas/keys.ts";
@@ -28,12 +29,13 @@ const keysAnswer = z.object({ keys: z.array(listedKeyAnswer) });
 
 interface KeyRouteOptions {
   readonly apiKeys: ApiKeys;
+  readonly knownModels: KnownModels;
   readonly emit: Emit;
   readonly clock: Clock;
 }
 
 /** GET, POST and DELETE /auth/keys: long-lived keys for programs that can't log in. */
-export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }: KeyRouteOptions): void {
+export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, emit, clock }: KeyRouteOptions): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
 
@@ -62,6 +64,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }
       if (expiresAt !== undefined && expiresAt <= clock.now()) {
         throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
       }
+      checkScope(terms.models ?? [], knownModels);
       const { username } = accountOfRequest(request);
       const created = await apiKeys.create(username, { ...terms, expiresAt, signed: require_signature });
       tell(request, "api_key.created", created.key.id);
@@ -96,4 +99,14 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, emit, clock }
       return reply.code(204).send(null);
     },
   );
+}
+
+/** A misspelled name in a scope would let nobody use anything. */
+function checkScope(models: readonly string[], knownModels: KnownModels): void {
+  models.forEach((model, index) => {
+    const meant = knownModels.meant(model);
+    if (meant === undefined) return;
+    const message = `There is no model ${JSON.stringify(model)}. Did you mean ${JSON.stringify(meant)}? Case and white space count in names.`;
+    throw new AppError("invalid_request", { param: `models.${index}`, message, details: { nearest: meant } });
+  });
 }

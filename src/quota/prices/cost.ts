@@ -6,7 +6,7 @@ export interface Price {
    * Names the price and says what it is, fit to be recorded with a charge: glob, beginning, "peak" where it is, and the
    * prices in units for cache hit, cache miss, output and reasoning, such as
    * "deepseek-flash@2026-09-09T16:00:00Z peak 0.04/2/8/8". Holds no quotes, backslashes or line breaks. "" where no
-   * price is configured.
+   * price is known.
    */
   readonly id: string;
   readonly currency: string;

@@ -12,7 +12,7 @@ export interface Pricing {
    * The price in force at an instant, the same object each time. Of several that match, one for this provider wins over
    * one for all, then a name over a glob, then the glob with more literal characters, then the one that comes first in
    * the config. A price that is not in force yet, or no more, leaves the place to the next. Where none is left,
-   * everything is free.
+   * it is one whose id is "" and whose amounts are 0: not free, but unknown.
    *
    * @param model as the provider calls it
    * @param atMs ms since the epoch

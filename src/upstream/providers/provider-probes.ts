@@ -32,13 +32,22 @@ export interface ProbesOptions {
   /** A number in [0, 1): proxies that started together must not probe together. */
   readonly random: () => number;
   readonly alerts: Alerts;
+  /** Told after each probe of a provider, whatever it found. */
+  readonly onProbed?: (provider: Provider) => void;
 }
 
 /** How long a probe may take, in ms, and its answer be, in bytes. */
 const timeoutMs = 3_000;
 const maxBytes = 1 << 20;
 
-export function createProviderProbes({ providers, everyMs, clock, random, alerts }: ProbesOptions): ProviderProbes {
+export function createProviderProbes({
+  providers,
+  everyMs,
+  clock,
+  random,
+  alerts,
+  onProbed,
+}: ProbesOptions): ProviderProbes {
   const results = new Map<Provider, ProbeResult>();
   const timers = new Map<Provider, NodeJS.Timeout>();
   let closed = false;
@@ -56,6 +65,7 @@ export function createProviderProbes({ providers, everyMs, clock, random, alerts
     results.set(provider, { ...outcome, at: clock.now() });
     if (outcome.reason === "status 401" || outcome.reason === "status 403") alerts.raise(provider, "key_refused", "");
     if (outcome.balance?.available === false) alerts.raise(provider, "no_balance", "");
+    onProbed?.(provider);
     schedule(provider);
   }
 
