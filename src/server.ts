@@ -16,6 +16,7 @@ import { registerSignatures } from "./http/plugins/signatures.ts";
 import { registerTokens } from "./http/plugins/tokens.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
+import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";
 import { registerKeyRoutes } from "./http/routes/keys.ts";
 import { registerLoginRoute } from "./http/routes/login.ts";
 import { registerModelRoutes } from "./http/routes/models.ts";
@@ -25,6 +26,7 @@ import { registerSessionRoutes } from "./http/routes/session.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { createTellRefusal } from "./http/tell-refusal.ts";
 import { createIpList } from "./lib/ip-list.ts";
+import { withModelInOneStep } from "./lib/request-target.ts";
 import type { Services } from "./services.ts";
 import { upstreamTimeouts } from "./upstream/providers/timeouts.ts";
 import { version } from "./version.ts";
@@ -70,6 +72,7 @@ export async function buildServer(services: Services): Promise<Server> {
     return503OnClosing: false,
     clientErrorHandler: createParserErrors({ tell, cors }),
     frameworkErrors: createBadUrlAnswer({ log, tell, cors }),
+    rewriteUrl: ({ url = "" }) => withModelInOneStep(url),
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
   // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would answer with an empty body.
@@ -114,7 +117,9 @@ export async function buildServer(services: Services): Promise<Server> {
   registerSessionRoutes(app, { ...signIn, sessions, emit, clock });
   registerPasswordRoute(app, { ...signIn, clock });
   registerKeyRoutes(app, { apiKeys, knownModels: services.knownModels, emit, clock });
-  registerChatRoutes(app, { chat, clock, times: upstreamTimeouts(config.timeouts) });
+  const times = upstreamTimeouts(config.timeouts);
+  registerChatRoutes(app, { chat, clock, times, streamDefault: config.chat.stream_default });
+  registerCountTokensRoutes(app, services.countTokens);
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });
   registerUsageRoutes(app, {

@@ -7,6 +7,7 @@ import { openTokenKeys, type TokenKeys } from "./accounts/sessions/token-keys.ts
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
+import { createCountTokens, type CountTokens } from "./chat/count-tokens.ts";
 import { createChat, type Chat } from "./chat/handle-chat.ts";
 import { createTariff, unpricedModels } from "./chat/tariff.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
@@ -56,6 +57,7 @@ export interface Services extends Accounts, Events {
   readonly today: () => string;
   readonly permits: Permits;
   readonly chat: Chat;
+  readonly countTokens: CountTokens;
   readonly models: ModelList;
   readonly knownModels: KnownModels;
   readonly providerAdmin: ProviderAdmin;
@@ -256,6 +258,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     today: () => dayOf(clock.now()),
     permits,
     chat,
+    countTokens: createCountTokens(upstream.router, config.quota.estimate_bytes_per_token),
     models: upstream.models,
     knownModels: upstream.knownModels,
     providerAdmin: upstream.admin,

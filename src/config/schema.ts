@@ -133,6 +133,12 @@ const abortSection = z.strictObject({
 });
 
 const chatSection = z.strictObject({
+  stream_default: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Whether /chat/completions streams where a request doesn't say `stream`, and its Accept takes more than JSON.",
+    ),
   collect_limit_bytes: count(1024, 256 << 20)
     .default(64 << 20)
     .describe(

@@ -22,6 +22,22 @@ export function plainTarget(target: string): string {
   return withoutExtraSlashes(target.slice(0, end)) + target.slice(end);
 }
 
+const modelPaths = ["/models/", "/v1/models/", "/anthropic/v1/models/"];
+
+/**
+ * The target of a request for one model with its name in one step of the path: a name may have slashes, and clients write
+ * them as they are. Other targets stay as they are.
+ */
+export function withModelInOneStep(target: string): string {
+  if (!target.includes("/models/")) return target;
+  const plain = plainTarget(target);
+  const base = modelPaths.find((one) => plain.startsWith(one));
+  if (base === undefined) return target;
+  const end = plain.search(/[?#]/);
+  const name = plain.slice(base.length, end === -1 ? undefined : end);
+  return base + name.replaceAll("/", "%2F") + (end === -1 ? "" : plain.slice(end));
+}
+
 function withoutExtraSlashes(path: string): string {
   const single = path.replace(/\/{2,}/g, "/");
   return single.length > 1 && single.endsWith("/") ? single.slice(0, -1) : single;

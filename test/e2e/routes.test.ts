@@ -25,6 +25,7 @@ const billed = [
   "POST /v1/completions",
   "POST /beta/completions",
   "POST /anthropic/v1/messages",
+  "POST /v1/messages",
   "POST /embeddings",
   "POST /v1/embeddings",
 ];

@@ -25,12 +25,8 @@ export function collectAllowedMethods(app: FastifyInstance): AllowedMethods {
   };
 }
 
-/** Whether a path has the steps of a pattern, in which `:name` stands for any step and `*` for all that follow. */
+/** Whether a path has the steps of a pattern, in which `:name` stands for any step. */
 function matches(pattern: readonly string[], steps: readonly string[]): boolean {
-  if (pattern.at(-1) === "*") return steps.length >= pattern.length && startsWith(steps, pattern.slice(0, -1));
-  return steps.length === pattern.length && startsWith(steps, pattern);
-}
-
-function startsWith(steps: readonly string[], pattern: readonly string[]): boolean {
+  if (steps.length !== pattern.length) return false;
   return pattern.every((part, index) => part === steps[index] || (part.startsWith(":") && steps[index] !== ""));
 }

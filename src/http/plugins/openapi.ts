@@ -1,6 +1,9 @@
 import swagger from "@fastify/swagger";
-import type { FastifyInstance } from "fastify";
+import type { FastifyContextConfig, FastifyInstance } from "fastify";
 import { docsPage, docsPolicy } from "../docs-page.ts";
+import { speaksAnthropic } from "../anthropic-clients.ts";
+import { anthropicErrorSchema, chatErrorSchema, errorSchema } from "../schemas/errors.ts";
+import type { z } from "zod";
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from "fastify-type-provider-zod";
 
 /** Routes validate by zod schemas; GET /openapi.json, and /docs to read, are generated from the same ones. */
@@ -15,8 +18,11 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
       security: [{ bearer: [] }],
     },
     transform: (input) => {
-      const { schema, url } = jsonSchemaTransform(input);
-      const isPublic = input.route.config?.access === "public";
+      const { config } = input.route;
+      const isPublic = config?.access === "public";
+      const response = { ...errorsOf(input.url, config), ...(input.schema.response as object | undefined) };
+      const transformed = jsonSchemaTransform({ ...input, schema: { ...input.schema, response } });
+      const { url, schema } = transformed;
       return { schema: isPublic ? { ...schema, security: [] } : schema, url };
     },
   });
@@ -28,4 +34,11 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
     page ??= docsPage(app.swagger() as Parameters<typeof docsPage>[0]);
     return reply.type("text/html; charset=utf-8").header("content-security-policy", docsPolicy).send(page);
   });
+}
+
+/** The errors that a route has beside those that it names: without a token, and whatever else. */
+function errorsOf(url: string, config: FastifyContextConfig = {}): Readonly<Record<string, z.ZodType>> {
+  const asksProvider = config.keepBytes === true;
+  const body = speaksAnthropic(url, {}) ? anthropicErrorSchema : asksProvider ? chatErrorSchema : errorSchema;
+  return config.access === "public" ? { "4xx": body, "5xx": body } : { 401: body, "4xx": body, "5xx": body };
 }

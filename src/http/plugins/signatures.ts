@@ -24,7 +24,7 @@ export function registerSignatures(app: FastifyInstance, { secretOf, clock }: Si
     try {
       check(apiKey.id, secretOf(apiKey), {
         method: request.method,
-        target: request.raw.url ?? "",
+        target: request.originalUrl,
         body: request.bodyBytes ?? none,
         timestamp: header(request, "x-signature-timestamp"),
         nonce: header(request, "x-signature-nonce"),

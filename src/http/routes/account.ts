@@ -2,18 +2,35 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Allowances } from "../../quota/allowances.ts";
-import type { Ledger } from "../../quota/ledger.ts";
+import type { BucketState, Ledger } from "../../quota/ledger.ts";
+import { formatNano } from "../../lib/money.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { limitAnswer, toLimitAnswer } from "../schemas/quota.ts";
 
 const quotaAnswer = z.object({ username: z.string(), tier: z.string(), limits: z.array(limitAnswer) });
 
-/** GET /auth/quota: what the caller may still use. */
+/** DeepSeek's. What it calls the balance of an account is here what the user may still spend. */
+const balanceAnswer = z.object({
+  is_available: z.boolean().describe("Whether every limit has room."),
+  balance_infos: z
+    .array(
+      z.object({
+        currency: z.string(),
+        total_balance: z.string().describe("A decimal: what the tightest limit in this currency leaves."),
+        granted_balance: z.string(),
+        topped_up_balance: z.string(),
+      }),
+    )
+    .describe("One for each currency in which the user's costs are limited."),
+});
+
+/** GET /auth/quota: what the caller may still use. GET /user/balance: the same as DeepSeek's clients ask for it. */
 export function registerAccountRoutes(
   app: FastifyInstance,
   { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: Allowances["limitsOf"] },
 ): void {
-  app.withTypeProvider<ZodTypeProvider>().get(
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  routes.get(
     "/auth/quota",
     {
       config: { access: "api_key" },
@@ -26,4 +43,29 @@ export function registerAccountRoutes(
       return { username, tier, limits: buckets.map(toLimitAnswer) };
     },
   );
+
+  routes.get(
+    "/user/balance",
+    {
+      config: { access: "api_key" },
+      schema: { summary: "My quota, as DeepSeek shows a balance", tags: ["account"], response: { 200: balanceAnswer } },
+    },
+    async (request) => {
+      const account = accountOfRequest(request);
+      const buckets = await ledger.buckets(account.username, limitsOf(account, request.apiKey));
+      return { is_available: buckets.every(({ remaining }) => remaining > 0), balance_infos: toBalances(buckets) };
+    },
+  );
+}
+
+function toBalances(buckets: readonly BucketState[]): z.input<typeof balanceAnswer>["balance_infos"] {
+  const least = new Map<string, number>();
+  for (const { limit, remaining } of buckets) {
+    if (limit.metric !== "cost" || limit.currency === undefined) continue;
+    least.set(limit.currency, Math.max(0, Math.min(remaining, least.get(limit.currency) ?? remaining)));
+  }
+  return [...least].map(([currency, nano]) => {
+    const balance = formatNano(nano);
+    return { currency, total_balance: balance, granted_balance: "0", topped_up_balance: balance };
+  });
 }

@@ -9,16 +9,18 @@ import { embeddings } from "../../chat/shapes/embeddings.ts";
 import { messages } from "../../chat/shapes/messages.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { ReaderTimes } from "../../upstream/providers/provider.ts";
+import { takesJsonAlone } from "../accept.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import * as schemas from "../schemas/chat.ts";
-import { errorSchema } from "../schemas/errors.ts";
 
 interface ChatRouteOptions {
   readonly chat: Chat;
   readonly clock: Clock;
   /** The proxy's own times for clients; a provider may have others. */
   readonly times: ReaderTimes;
+  /** chat.stream_default. */
+  readonly streamDefault: boolean;
 }
 
 /** An API: the shape of its requests and answers, and where it is found. */
@@ -26,8 +28,8 @@ interface Api {
   readonly shape: ApiShape;
   readonly summary: string;
   readonly paths: readonly string[];
-  /** What an absent `stream` means; default false, as the SDKs expect. */
-  readonly streamByDefault?: boolean;
+  /** Whether an absent `stream` may mean true; else it means false, as the SDKs expect. */
+  readonly mayStreamByDefault?: boolean;
   readonly body: z.ZodType;
   readonly answer: z.ZodType;
 }
@@ -36,9 +38,9 @@ interface Api {
 const apis: readonly Api[] = [
   {
     shape: chatCompletions,
-    summary: "Chat (streams by default)",
+    summary: "Chat (as DeepSeek has it)",
     paths: ["/chat/completions"],
-    streamByDefault: true,
+    mayStreamByDefault: true,
     body: schemas.chatBody,
     answer: schemas.chatCompletion,
   },
@@ -66,7 +68,7 @@ const apis: readonly Api[] = [
   {
     shape: messages,
     summary: "Chat in Anthropic's shape",
-    paths: ["/anthropic/v1/messages"],
+    paths: ["/anthropic/v1/messages", "/v1/messages"],
     body: schemas.messageBody,
     answer: schemas.message,
   },
@@ -84,8 +86,9 @@ export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptio
   for (const api of apis) for (const path of api.paths) registerApi(app, path, api, options);
 }
 
-function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock, times }: ChatRouteOptions): void {
-  const { shape, streamByDefault = false } = api;
+function registerApi(app: FastifyInstance, path: string, api: Api, options: ChatRouteOptions): void {
+  const { chat, clock, times, streamDefault } = options;
+  const { shape, mayStreamByDefault = false } = api;
   app.post(
     path,
     {
@@ -96,7 +99,7 @@ function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock
         summary: api.summary,
         tags: ["chat"],
         body: api.body,
-        response: { 200: api.answer, "4xx": errorSchema, "5xx": errorSchema },
+        response: { 200: shape === embeddings ? api.answer : schemas.streamOr(api.answer) },
       },
     },
     (request, reply) => {
@@ -111,7 +114,7 @@ function registerApi(app: FastifyInstance, path: string, api: Api, { chat, clock
         ip: request.ip,
         body,
         shape,
-        streamByDefault,
+        streamByDefault: mayStreamByDefault && streamDefault && !takesJsonAlone(request.headers.accept),
         wantsPartial,
         client,
       });

@@ -1,28 +1,79 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { AppError } from "../../errors.ts";
 import type { ModelList } from "../../upstream/providers/model-list.ts";
-import { modelList } from "../schemas/chat.ts";
+import { speaksAnthropic } from "../anthropic-clients.ts";
+import { anthropicModel, anthropicModelList, model, modelList } from "../schemas/models.ts";
 
-/** GET /models and /v1/models: chat apps ask for either. */
+type Listed = Awaited<ReturnType<ModelList["list"]>>[number];
+
+/** Nobody says when a model was made. Anthropic's clients get the epoch then, as its documents have it. */
+const unknownDate = "1970-01-01T00:00:00Z";
+
+/**
+ * The models that a caller may ask, as a list and one by one, in the shape of the caller's family: chat apps and SDKs of
+ * both look below /v1, and some leave it out.
+ */
 export function registerModelRoutes(app: FastifyInstance, models: ModelList): void {
-  for (const path of ["/models", "/v1/models"]) {
-    app.withTypeProvider<ZodTypeProvider>().get(
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const config = { access: "api_key" as const };
+  const tags = ["chat"];
+
+  async function listedFor({ apiKey }: FastifyRequest): Promise<readonly Listed[]> {
+    const all = await models.list();
+    return apiKey === null ? all : all.filter(({ id }) => apiKey.allowsModel(id));
+  }
+
+  for (const path of ["/models", "/v1/models", "/anthropic/v1/models"]) {
+    routes.get(
       path,
       {
-        config: { access: "api_key" },
-        schema: { summary: "Models that can be asked", tags: ["chat"], response: { 200: modelList } },
+        config,
+        schema: {
+          summary: "Models that can be asked",
+          description: "In Anthropic's shape where the request has an `anthropic-version`.",
+          tags,
+          response: { 200: z.union([modelList, anthropicModelList]) },
+        },
       },
-      async ({ apiKey }) => {
-        const all = await models.list();
-        const listed = apiKey === null ? all : all.filter(({ id }) => apiKey.allowsModel(id));
-        const data = listed.map(({ id, ownedBy }) => ({
-          id,
-          object: "model" as const,
-          created: 0,
-          owned_by: ownedBy,
-        }));
-        return { object: "list" as const, data };
+      async (request) => {
+        const listed = await listedFor(request);
+        if (!isAnthropic(request)) return { object: "list" as const, data: listed.map(toModel) };
+        const data = listed.map(toAnthropicModel);
+        return { data, has_more: false as const, first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null };
+      },
+    );
+    routes.get(
+      `${path}/:id`,
+      {
+        config,
+        schema: {
+          summary: "A model",
+          tags,
+          params: z.object({ id: z.string() }),
+          response: { 200: z.union([model, anthropicModel]) },
+        },
+      },
+      async (request) => {
+        const { id } = request.params;
+        const found = (await listedFor(request)).find((one) => one.id === id);
+        if (found !== undefined) return isAnthropic(request) ? toAnthropicModel(found) : toModel(found);
+        const message = `No model here is called ${JSON.stringify(id.slice(0, 100))}. GET ${path} lists them.`;
+        throw new AppError("model_not_found", { param: "model", message });
       },
     );
   }
+}
+
+function isAnthropic({ raw: { url = "" }, headers }: FastifyRequest): boolean {
+  return speaksAnthropic(url, headers);
+}
+
+function toModel({ id, ownedBy }: Listed): z.input<typeof model> {
+  return { id, object: "model", created: 0, owned_by: ownedBy };
+}
+
+function toAnthropicModel({ id }: Listed): z.input<typeof anthropicModel> {
+  return { type: "model", id, display_name: id, created_at: unknownDate };
 }

@@ -21,7 +21,9 @@ export const chatBody = z
     stream: z
       .boolean()
       .nullish()
-      .describe("true: server-sent events; false: one JSON. Absent: events on /chat/completions, JSON on /v1."),
+      .describe(
+        "true: server-sent events; false: one JSON. Absent: JSON on /v1; on /chat/completions as chat.stream_default says, or JSON where Accept takes nothing else.",
+      ),
     stream_options: streamOptions,
     max_tokens: maxTokens,
     max_completion_tokens: maxTokens,
@@ -82,7 +84,14 @@ export const embeddingList = z.looseObject({
   usage: z.looseObject({ prompt_tokens: z.number(), total_tokens: z.number() }),
 });
 
-export const modelList = z.object({
-  object: z.literal("list"),
-  data: z.array(z.object({ id: z.string(), object: z.literal("model"), created: z.number(), owned_by: z.string() })),
-});
+const events = z
+  .string()
+  .describe("Server-sent events, passed on as the provider sends them; the last one may be an error.");
+
+/** What a route answers that can stream. */
+export function streamOr(answer: z.ZodType) {
+  return {
+    description: "One JSON, or where `stream` is true its events.",
+    content: { "application/json": { schema: answer }, "text/event-stream": { schema: events } },
+  };
+}

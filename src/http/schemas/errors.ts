@@ -1,15 +1,30 @@
 import { z } from "zod";
+import { errorTable, type ErrorCode } from "../../errors.ts";
 
-/** The body of every error. */
-export const errorSchema = z
-  .object({
-    error: z.object({
-      message: z.string(),
-      type: z.string(),
-      code: z.string().describe("Stable; see the table of error codes in README."),
-      param: z.string().nullable().describe("The field at fault."),
-      trace_id: z.string().describe("Equals the X-Request-ID header."),
-      details: z.record(z.string(), z.unknown()).optional(),
-    }),
-  })
-  .describe("An error.");
+const [first, ...others] = Object.keys(errorTable) as [ErrorCode, ...ErrorCode[]];
+const ownCode = z.enum([first, ...others]).describe("Stable; README has a table of them.");
+const anyCode = z
+  .union([ownCode, z.string().describe("The provider's own, where it refuses a request for a reason of the client's.")])
+  .describe("Programs can rely on it.");
+
+function facts<Code extends z.ZodType>(code: Code) {
+  return z.object({
+    message: z.string(),
+    type: z.string(),
+    code,
+    param: z.string().nullable().describe("The field at fault."),
+    trace_id: z.string().describe("Equals the X-Request-ID header."),
+    details: z.record(z.string(), z.unknown()).optional(),
+  });
+}
+
+/** The body of every error of our own. */
+export const errorSchema = z.object({ error: facts(ownCode) }).describe("An error.");
+
+/** The body of an error where a provider is asked. */
+export const chatErrorSchema = z.object({ error: facts(anyCode) }).describe("An error.");
+
+/** The same for Anthropic's clients. */
+export const anthropicErrorSchema = z
+  .object({ type: z.literal("error"), error: facts(anyCode), request_id: z.string() })
+  .describe("An error, with Anthropic's types.");

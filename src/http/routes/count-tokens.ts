@@ -1,0 +1,38 @@
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import type { CountTokens } from "../../chat/count-tokens.ts";
+import { isModelName } from "../../chat/shapes/request-checks.ts";
+import { messages } from "../../chat/shapes/messages.ts";
+import { AppError } from "../../errors.ts";
+import { bodyOfRequest } from "../plugins/json-body.ts";
+import { messageBody } from "../schemas/chat.ts";
+
+const tokenCount = z.object({ input_tokens: z.int().describe("An estimate: no provider is asked.") });
+
+/** POST .../messages/count_tokens: how long a prompt is. Coding agents ask it often; it costs nothing. */
+export function registerCountTokensRoutes(app: FastifyInstance, countTokens: CountTokens): void {
+  for (const path of ["/anthropic/v1/messages/count_tokens", "/v1/messages/count_tokens"]) {
+    app.post(
+      path,
+      {
+        config: { access: "api_key", keepBytes: true, errorBody: messages.errorBody },
+        // By hand, as for a message itself.
+        validatorCompiler: () => () => true,
+        schema: {
+          summary: "Estimate the tokens of a message's prompt",
+          tags: ["chat"],
+          body: messageBody,
+          response: { 200: tokenCount },
+        },
+      },
+      (request) => {
+        const body = bodyOfRequest(request);
+        const { model } = body.value;
+        if (isModelName(model) && request.apiKey?.allowsModel(model) === false) {
+          throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
+        }
+        return { input_tokens: countTokens(body) };
+      },
+    );
+  }
+}
