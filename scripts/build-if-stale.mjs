@@ -15,6 +15,7 @@ function newest(path) {
 const sources = ["src", "tsconfig.json", "tsconfig.build.json"].map((name) => newest(join(root, name)));
 if (!existsSync(stamp) || statSync(stamp).mtimeMs < Math.max(...sources)) {
   const startedAt = new Date();
+  console.error("Compiling; this takes about ten seconds …");
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit", cwd: root });
   writeFileSync(stamp, "");

@@ -111,6 +111,7 @@ export async function buildServer(services: Services): Promise<Server> {
     metrics: services.metrics,
     allow,
     metricsToken: services.metricsToken,
+    clock,
   });
   const signIn = services.createSignIn((account, sessionId) => tokens.issue(account, sessionId));
   registerLoginRoute(app, { ...signIn, clock });

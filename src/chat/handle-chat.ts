@@ -103,7 +103,7 @@ export function createChat(deps: ChatDeps): Chat {
       // The trace id: one name for a request in the journal, logs, events and the client's X-Request-ID.
       requestId: client.traceId,
       model: request.model,
-      apiKey: apiKey === null || apiKey.limits.length === 0 ? undefined : apiKey.id,
+      apiKey: apiKey?.id,
       upperBound: bill.upperBound(),
     };
     const hold = (run.hold = await fromBackend(() => deps.ledger.reserve(ask)));

@@ -9,7 +9,7 @@ interface ChargeRecord {
   readonly user: string;
   readonly requestId: string;
   readonly model: string;
-  /** The id of the API key that it came through, where that has limits of its own. */
+  /** The id of the API key that it came through; undefined for an access token. */
   readonly apiKey?: string | undefined;
   readonly charge: Charge;
 }
@@ -84,7 +84,7 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
  *   ["adjust", at, user, requests, tokens, cost, currency added, requests, tokens, cost, currency taken away, reason, by]
  *   ["reset", at, user, period, reason, by]
  *
- * The API key is left out where none has limits of its own.
+ * The API key is left out for access tokens. Until 0.1 it was also left out for keys without limits of their own.
  */
 
 /** A record as one line of JSON, put together by hand: JSON.stringify takes four times as long. */

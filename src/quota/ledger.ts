@@ -54,7 +54,7 @@ export interface ReserveAsk {
   readonly limits: readonly Limit[];
   readonly requestId: string;
   readonly model: string;
-  /** The id of the API key that it comes through, where `limits` has some of that key. */
+  /** The id of the API key that it comes through; undefined for an access token. */
   readonly apiKey?: string | undefined;
   /** What the request can cost at the most; held from every bucket until commit and settle. */
   readonly upperBound: Charge;
@@ -77,12 +77,14 @@ export interface ChangeNote {
 /** How something came into the usage history: the outcome of a chat, or a change by hand. */
 export type UsageOutcome = Outcome | "adjust" | "reset";
 
-/** What was used of one model on one day. Below 0 only where somebody gave back more than was used on that day. */
+/** What was used of one model through one API key on one day. Below 0 only where somebody gave back more than was used on that day. */
 export interface UsageRow {
   /** YYYY-MM-DD in quota.timezone: the day of the first charge, whenever the answer ended. */
   readonly day: string;
   /** As the client named it; "adjust" for changes by hand, "other" beyond 200 models a day. */
   readonly model: string;
+  /** The id of the API key; "" for access tokens, for changes by hand, and where all users are added up. */
+  readonly key: string;
   /** As charged: times the model's weight. */
   readonly requests: number;
   /** As charged: input and output. What was rolled back is in no figure but `outcomes`. */
@@ -163,7 +165,7 @@ export interface Ledger {
    */
   reset(user: string, per: Per, note: ChangeNote): Awaitable<void>;
   /**
-   * What was used, one row for each day and model, in their order. Days beyond usage.keep_days are gone.
+   * What was used, one row for each day, model and API key, in their order. Days beyond usage.keep_days are gone.
    * @param query without a user: what all have used together
    */
   usage(query: UsageSpan & { readonly user?: string | undefined }): Awaitable<readonly UsageRow[]>;

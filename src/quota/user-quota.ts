@@ -51,7 +51,7 @@ export class UserQuota {
     return this.#countsOf(limit).bucket(limit);
   }
 
-  /** @param apiKey the key through which it is asked for, where that has limits of its own */
+  /** @param apiKey the key through which it is asked for; undefined for an access token */
   hold(charge: Charge, apiKey: string | undefined): void {
     this.counts.reserved.add(charge);
     if (apiKey !== undefined) this.#key(apiKey).reserved.add(charge);

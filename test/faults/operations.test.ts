@@ -73,6 +73,25 @@ describe("O1: a charge can be traced", () => {
     });
   });
 
+  test("usage tells API keys apart where it is asked to, and adds them up where not", async () => {
+    const proxy = await started();
+    const token = await proxy.login();
+    const made = await post(`${proxy.url}/auth/keys`, { name: "script" }, bearer(token));
+    const { id, key } = (await made.json()) as { id: string; key: string };
+    for (const credential of [token, key, key]) {
+      await post(`${proxy.url}/v1/chat/completions`, chat, bearer(credential));
+    }
+    const rowsBy = async (by: string) => {
+      const answer = await fetch(`${proxy.url}/auth/usage?by=${by}`, { headers: bearer(token) });
+      return ((await answer.json()) as { rows: { requests: number; api_key?: string }[] }).rows;
+    };
+    expect((await rowsBy("key")).map(({ api_key, requests }) => [api_key, requests])).toEqual([
+      ["", 1],
+      [id, 2],
+    ]);
+    expect((await rowsBy("both")).map(({ requests }) => requests)).toEqual([3]);
+  });
+
   test("a request by access token names no key", async () => {
     const proxy = await started();
     await post(`${proxy.url}/v1/chat/completions`, chat, bearer(await proxy.login()));

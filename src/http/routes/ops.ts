@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { timingSafeEqual } from "node:crypto";
 import { AppError } from "../../errors.ts";
+import type { Clock } from "../../lib/clock.ts";
 import type { IpList } from "../../lib/ip-list.ts";
 
 /** One thing that must work. Facts must hold nothing secret; they are shown to allowed addresses only. */
@@ -21,11 +22,31 @@ interface OpsOptions {
   readonly allow: IpList;
   /** A bearer token that may see metrics from anywhere; undefined: none. */
   readonly metricsToken: string | undefined;
+  readonly clock: Clock;
+}
+
+/** How long the results of all checks are given to others who ask, and how long one check may take; ms. */
+const freshMs = 1000;
+const longestMs = 800;
+
+type Results = readonly (readonly [name: string, result: HealthResult])[];
+
+/** Runs all checks, at most once a second however many ask: anybody may, and a probe gives up after a second. */
+function createRecentResults(checks: readonly HealthCheck[], clock: Clock): () => Promise<Results> {
+  let last: { readonly at: number; readonly results: Promise<Results> } | null = null;
+  return () => {
+    const now = clock.monotonic();
+    if (last === null || now - last.at >= freshMs) {
+      last = { at: now, results: Promise.all(checks.map(async (one) => [one.name, await run(one)] as const)) };
+    }
+    return last.results;
+  };
 }
 
 /** /livez: the process runs. /healthz: it can do its work (503 where not). /metrics: figures for Prometheus. */
 export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): void {
   const open = { config: { access: "public" as const } };
+  const recent = createRecentResults(options.checks, options.clock);
 
   app.get("/livez", { ...open, schema: { summary: "Whether the process runs", tags: ["operations"] } }, () => ({
     status: "ok",
@@ -35,7 +56,7 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
     "/healthz",
     { ...open, schema: { summary: "Whether it can do its work", tags: ["operations"] } },
     async (request, reply) => {
-      const results = await Promise.all(options.checks.map(async (one) => [one.name, await run(one)] as const));
+      const results = await recent();
       const ok = results.every(([, result]) => result.ok);
       reply.code(ok ? 200 : 503);
       const status = ok ? "ok" : "failing";
@@ -57,11 +78,18 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
   );
 }
 
+/** Never rejects. A check that hangs has failed: whoever asks for health would give up before it ends. */
 async function run(one: HealthCheck): Promise<HealthResult> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<HealthResult>((resolve) => {
+    timer = setTimeout(resolve, longestMs, { ok: false, facts: { reason: `no result within ${longestMs} ms` } });
+  });
   try {
-    return await one.check();
+    return await Promise.race([one.check(), late]);
   } catch (error) {
     return { ok: false, facts: { reason: error instanceof Error ? error.message : String(error) } };
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -5,7 +5,7 @@ import type { z } from "zod";
 import { AppError } from "../../errors.ts";
 import { daysBetween, shiftDate } from "../../lib/dates.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
-import { sumUsage, type UsageLine } from "../../quota/usage/usage-sums.ts";
+import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { myUsageQuery, toUsageCsv, toUsageRow, usageAnswer, usageHead, usageQuery } from "../schemas/usage.ts";
@@ -61,7 +61,7 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
       if (format === "csv") {
         reply.type("text/csv; charset=utf-8");
         reply.header("content-disposition", `attachment; filename="usage_${span.from}_${span.to}.csv"`);
-        return reply.send(streamOf(csvOf(lines)));
+        return reply.send(streamOf(csvOf(lines, by)));
       }
       reply.type("application/json; charset=utf-8");
       const rows = mapAsync(lines, (line) => JSON.stringify(toUsageRow(line, by)));
@@ -87,13 +87,13 @@ async function* linesOf(
   span: UsageSpan,
   { user, by }: z.output<typeof usageQuery>,
 ): AsyncGenerator<UsageLine> {
-  if (user === undefined && (by === "user" || by === "all")) yield* ledger.usageOfAll(span);
+  if (user === undefined && (by === "user" || by === "key" || by === "all")) yield* ledger.usageOfAll(span);
   else for (const row of await ledger.usage({ user, ...span })) yield { user, row };
 }
 
-async function* csvOf(lines: AsyncIterable<UsageLine>): AsyncGenerator<string> {
-  yield usageHead;
-  for await (const line of lines) yield toUsageCsv(line);
+async function* csvOf(lines: AsyncIterable<UsageLine>, by: UsageBy): AsyncGenerator<string> {
+  yield usageHead(by);
+  for await (const line of lines) yield toUsageCsv(line, by);
 }
 
 async function* jsonOf(head: object, rows: AsyncIterable<string>): AsyncGenerator<string> {

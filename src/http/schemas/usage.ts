@@ -11,7 +11,7 @@ const span = {
 
 export const myUsageQuery = z.strictObject({
   ...span,
-  by: z.enum(["day", "model", "both"]).default("day").describe("What the rows are told apart by."),
+  by: z.enum(["day", "model", "key", "both"]).default("day").describe("What the rows are told apart by."),
 });
 
 export const usageQuery = z.strictObject({
@@ -22,9 +22,9 @@ export const usageQuery = z.strictObject({
     .optional()
     .describe("Only this user. Absent: all together, or each where `by` says so."),
   by: z
-    .enum(["day", "model", "both", "user", "all"])
+    .enum(["day", "model", "key", "both", "user", "all"])
     .default("day")
-    .describe("What the rows are told apart by; `all` is user, day and model."),
+    .describe("What the rows are told apart by; `key` is user and API key, `all` is user, day and model."),
   format: z.enum(["json", "csv"]).default("json"),
 });
 
@@ -34,6 +34,7 @@ const usageRow = z.object({
   user: z.string().optional(),
   day: z.iso.date().optional(),
   model: z.string().optional().describe('"adjust" for changes by hand.'),
+  api_key: z.string().optional().describe('Id of the API key, with by=key; "" for access tokens.'),
   requests: amount.describe("As charged: times the model's weight."),
   tokens: amount.describe("As charged."),
   input_tokens: amount,
@@ -61,6 +62,7 @@ export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeo
     ...(user === undefined ? {} : { user }),
     ...(keys.includes("day") ? { day: row.day } : {}),
     ...(keys.includes("model") ? { model: row.model } : {}),
+    ...(keys.includes("key") ? { api_key: row.key } : {}),
     requests: row.requests,
     tokens: row.tokens,
     input_tokens: row.input,
@@ -74,24 +76,28 @@ export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeo
   };
 }
 
-/** The first line of CSV. */
-export const usageHead = csvLine([
-  ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
-  ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
-]);
+/** The first line of CSV. A column for the API key is there where lines are told apart by it. */
+export function usageHead(by: UsageBy): string {
+  return csvLine([
+    ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
+    ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
+    ...(by === "key" ? ["api_key"] : []),
+  ]);
+}
 
 /**
  * A line as CSV has it. One with several currencies becomes several, of which only the first has the counts, so that
  * each column can be added up.
  */
-export function toUsageCsv({ user = "", row }: UsageLine): string {
+export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
   const [first = ["", 0] as const, ...others] = Object.entries(row.cost);
   const names = [user, row.day, row.model];
   const counts = [
     ...[row.requests, row.tokens, row.input, row.cached, row.output, row.reasoning, row.estimated, row.unsettled],
     ...usageOutcomes.map((outcome) => row.outcomes[outcome] ?? 0),
   ];
-  const costs = ([currency, nano]: readonly [string, number]): string[] => [formatNano(nano), currency];
+  const key = by === "key" ? [row.key] : [];
+  const costs = ([currency, nano]: readonly [string, number]): string[] => [formatNano(nano), currency, ...key];
   return (
     csvLine([...names, ...counts, ...costs(first)]) +
     others.map((other) => csvLine([...names, ...counts.map(() => 0), ...costs(other)])).join("")

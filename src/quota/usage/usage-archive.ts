@@ -7,7 +7,7 @@ import { shiftDate } from "../../lib/dates.ts";
 import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
-import type { UsageDay } from "./usage-day.ts";
+import { byDayAndModel, type UsageDay } from "./usage-day.ts";
 import { keptRowSchema, toKeptRow } from "./usage-row.ts";
 
 const lineSchema = keptRowSchema.extend({ seq: z.int() });
@@ -23,12 +23,12 @@ interface Line {
 }
 
 /**
- * The days that are over: users/usage/NAME.jsonl, a line for each day and model. A day may come twice, where a crash
+ * The days that are over: users/usage/NAME.jsonl, a line for each day, model and API key. A day may come twice, where a crash
  * came between the archive and the snapshot; the last one counts.
  */
 export interface UsageArchive {
   /**
-   * The rows of some days, in the order of days and models. `name` has been checked.
+   * The rows of some days, in the order of days, models and keys. `name` has been checked.
    * @param upToSeq lines that were written after this journal record are passed over
    */
   read(name: string, span: UsageSpan, upToSeq?: number): Promise<readonly UsageRow[]>;
@@ -64,7 +64,7 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
       if (line === "" || (day !== undefined && (day < from || day > to))) continue;
       const decoded = decodeLine(line);
       if (decoded === undefined) torn.push(index + 1);
-      else if (decoded.seq <= upToSeq) rows.set(`${decoded.row.day} ${decoded.row.model}`, decoded);
+      else if (decoded.seq <= upToSeq) rows.set(`${decoded.row.day} ${decoded.row.key} ${decoded.row.model}`, decoded);
     }
     if (torn.length > 0) log.warn({ file: pathOf(name), lines: torn }, "passed over lines of usage that are not whole");
     return [...rows.values()].sort((a, b) => byDayAndModel(a.row, b.row));
@@ -105,13 +105,6 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
       return (await readdir(folder)).flatMap((file) => archiveName.exec(file)?.[1] ?? []);
     },
   };
-}
-
-/** By day, then by model. */
-export function byDayAndModel(a: UsageRow, b: UsageRow): number {
-  if (a.day !== b.day) return a.day < b.day ? -1 : 1;
-  if (a.model === b.model) return 0;
-  return a.model < b.model ? -1 : 1;
 }
 
 function encodeLine({ row, seq }: Line): string {

@@ -2,10 +2,10 @@ import type { LedgerRecord } from "../charge-record.ts";
 import type { UsageRow } from "../ledger.ts";
 import { addRow, copyRow, countInRow, emptyRow, type UsageTally } from "./usage-row.ts";
 
-/** Names of models come from clients; beyond so many on a day, the rest is counted together. */
-const maxModels = 200;
+/** Names of models come from clients; beyond so many rows on a day, the rest is counted together. */
+const maxRows = 200;
 
-/** What was used on one day, by model. */
+/** What was used on one day, by model and API key. */
 export class UsageDay {
   /** YYYY-MM-DD. */
   readonly date: string;
@@ -17,38 +17,55 @@ export class UsageDay {
 
   constructor(date: string, rows: readonly UsageRow[] = []) {
     this.date = date;
-    for (const row of rows) this.#rows.set(row.model, copyRow(row));
+    for (const row of rows) this.#rows.set(rowName(row.model, row.key), copyRow(row));
   }
 
-  /** By model, in their order; they go on being counted in. */
+  /** By model and key, in their order; they go on being counted in. */
   get rows(): readonly UsageRow[] {
-    return [...this.#rows.values()].sort((a, b) => (a.model < b.model ? -1 : 1));
+    return [...this.#rows.values()].sort(byDayAndModel);
   }
 
-  /** Counts a record of the journal. */
-  count(record: LedgerRecord): void {
+  /**
+   * Counts a record of the journal.
+   * @param byKey false where all users are added up: no two of them share a key
+   */
+  count(record: LedgerRecord, byKey = true): void {
     this.state = "open";
     if (record.kind === "charge") this.inFlight++;
     // At recovery, the charge of a settle may be in the snapshot.
     if (record.kind === "settle" && this.inFlight > 0) this.inFlight--;
     const model = record.kind === "charge" || record.kind === "settle" ? record.model : "adjust";
-    countInRow(this.#row(model), record);
+    const key = byKey && "apiKey" in record ? (record.apiKey ?? "") : "";
+    countInRow(this.#row(model, key), record);
   }
 
-  /** Adds what somebody else has used. */
+  /** Adds what somebody else has used, whatever the key. */
   add(row: UsageRow): void {
     this.state = "open";
-    addRow(this.#row(row.model), row);
+    addRow(this.#row(row.model, ""), row);
   }
 
-  #row(model: string): UsageTally {
-    const known = this.#rows.get(model);
+  #row(model: string, key: string): UsageTally {
+    const name = rowName(model, key);
+    const known = this.#rows.get(name);
     if (known !== undefined) return known;
-    if (this.#rows.size >= maxModels && model !== "other") return this.#row("other");
-    const row = emptyRow(this.date, model);
-    this.#rows.set(model, row);
+    if (this.#rows.size >= maxRows && (model !== "other" || key !== "")) return this.#row("other", "");
+    const row = emptyRow(this.date, model, key);
+    this.#rows.set(name, row);
     return row;
   }
+}
+
+/** Ids of keys have no line feed in them. */
+function rowName(model: string, key: string): string {
+  return `${key}\n${model}`;
+}
+
+/** By day, then by model, then by API key. */
+export function byDayAndModel(a: UsageRow, b: UsageRow): number {
+  if (a.day !== b.day) return a.day < b.day ? -1 : 1;
+  if (a.model !== b.model) return a.model < b.model ? -1 : 1;
+  return a.key === b.key ? 0 : a.key < b.key ? -1 : 1;
 }
 
 /** Of days, oldest first, those in which nothing will be counted any more: all but the newest, once all is settled. */

@@ -1,6 +1,7 @@
 import { userName } from "../charge-record.ts";
 import type { Ledger, UsageRow, UsageSpan } from "../ledger.ts";
-import { byDayAndModel, type UsageArchive } from "./usage-archive.ts";
+import type { UsageArchive } from "./usage-archive.ts";
+import { byDayAndModel } from "./usage-day.ts";
 import { copyRow } from "./usage-row.ts";
 import type { UsageTotals } from "./usage-totals.ts";
 import type { UserQuota } from "../user-quota.ts";

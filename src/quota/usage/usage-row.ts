@@ -27,6 +27,7 @@ const counter = z.int().default(0);
 export const keptRowSchema = z.strictObject({
   day: z.iso.date(),
   model: z.string(),
+  key: z.string().default(""),
   requests: counter,
   tokens: counter,
   input: counter,
@@ -40,17 +41,17 @@ export const keptRowSchema = z.strictObject({
 });
 
 /** As keptRowSchema reads it; `day` comes first. */
-export function toKeptRow({ day, model, ...figures }: UsageRow): Readonly<Record<string, unknown>> {
-  const kept = Object.entries(figures).filter(([, value]) =>
-    typeof value === "number" ? value !== 0 : Object.keys(value).length > 0,
+export function toKeptRow({ day, model, ...rest }: UsageRow): Readonly<Record<string, unknown>> {
+  const kept = Object.entries(rest).filter(([, value]) =>
+    typeof value === "object" ? Object.keys(value).length > 0 : value !== 0 && value !== "",
   );
   return { day, model, ...Object.fromEntries(kept) };
 }
 
 /** A row in which nothing has been counted. */
-export function emptyRow(day: string, model: string): UsageTally {
+export function emptyRow(day: string, model: string, key = ""): UsageTally {
   const counters = { requests: 0, tokens: 0, input: 0, cached: 0, output: 0, reasoning: 0 };
-  return { day, model, ...counters, cost: {}, outcomes: {}, estimated: 0, unsettled: 0 };
+  return { day, model, key, ...counters, cost: {}, outcomes: {}, estimated: 0, unsettled: 0 };
 }
 
 /** A copy that later counting doesn't change. */

@@ -2,44 +2,59 @@ import type { UsageRow } from "../ledger.ts";
 import { addRow, emptyRow, type UsageTally } from "./usage-row.ts";
 
 /** By what usage can be added up; `all` is by user, day and model. */
-export type UsageBy = "day" | "model" | "both" | "user" | "all";
+export type UsageBy = "day" | "model" | "key" | "both" | "user" | "all";
 
-/** A row, or the sum of several: then its day or model may be "". `user` is undefined for all users together. */
+/** A row, or the sum of several: then its day, model or key may be "". `user` is undefined for all users together. */
 export interface UsageLine {
   readonly user: string | undefined;
   readonly row: UsageRow;
 }
 
 /** What lines are told apart by. */
-export const usageKeys: Readonly<Record<UsageBy, readonly ("user" | "day" | "model")[]>> = {
+export const usageKeys: Readonly<Record<UsageBy, readonly ("user" | "day" | "model" | "key")[]>> = {
   day: ["day"],
   model: ["model"],
+  key: ["user", "key"],
   both: ["day", "model"],
   user: ["user"],
   all: ["user", "day", "model"],
 };
 
 /**
- * Adds up lines that come one for each user, day and model. Where nothing is to be added up they are handed on one by
- * one; the sums come after the last, in the order of their keys.
+ * Adds up lines that come one for each user, day, model and API key, in this order. By user, day and model only the
+ * keys have to be added up, and the lines are handed on as they come; other sums come after the last line, in the order
+ * of what they are told apart by.
  */
 export async function* sumUsage(
   lines: AsyncIterable<UsageLine> | Iterable<UsageLine>,
   by: UsageBy,
 ): AsyncGenerator<UsageLine> {
   if (by === "both" || by === "all") {
-    yield* lines;
+    yield* withoutKeys(lines);
     return;
   }
   const sums = new Map<string, { user: string | undefined; row: UsageTally }>();
   for await (const { user, row } of lines) {
-    const key = by === "user" ? (user ?? "") : row[by];
-    let sum = sums.get(key);
+    const name = by === "user" ? (user ?? "") : by === "key" ? `${user ?? ""} ${row.key}` : row[by];
+    let sum = sums.get(name);
     if (sum === undefined) {
-      const [day, model] = [by === "day" ? row.day : "", by === "model" ? row.model : ""];
-      sums.set(key, (sum = { user, row: emptyRow(day, model) }));
+      const of = (one: "day" | "model" | "key"): string => (by === one ? row[one] : "");
+      sums.set(name, (sum = { user, row: emptyRow(of("day"), of("model"), of("key")) }));
     }
     addRow(sum.row, row);
   }
   yield* [...sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => sum);
+}
+
+/** Lines of the same user, day and model follow one another. */
+async function* withoutKeys(lines: AsyncIterable<UsageLine> | Iterable<UsageLine>): AsyncGenerator<UsageLine> {
+  let sum: { readonly user: string | undefined; readonly row: UsageTally } | undefined;
+  for await (const { user, row } of lines) {
+    if (sum === undefined || sum.user !== user || sum.row.day !== row.day || sum.row.model !== row.model) {
+      if (sum !== undefined) yield sum;
+      sum = { user, row: emptyRow(row.day, row.model) };
+    }
+    addRow(sum.row, row);
+  }
+  if (sum !== undefined) yield sum;
 }

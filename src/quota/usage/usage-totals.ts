@@ -24,7 +24,7 @@ export class UsageTotals {
 
   /** Counts a record of the journal. `date` is the day in which its user's history has it. */
   count(date: string, record: LedgerRecord): void {
-    this.#day(date).count(record);
+    this.#day(date).count(record, false);
   }
 
   /** Adds what one user has used. */
