@@ -146,7 +146,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     onOpen: (close) => closers.push(close),
   });
-  const { accounts, apiKeys } = access;
+  const { apiKeys } = access;
   const ledger = await openMemoryLedger({
     usersDir,
     clock,
@@ -266,8 +266,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     metricsToken: env[config.metrics.token_env],
     checks: createHealthChecks({
       ...events,
+      ...access,
       ledger,
-      accounts,
       models: upstream.models,
       eventLoop,
       disk,

@@ -1,6 +1,7 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
-import { grantsSchema, limitsSchema, type GrantConfig, type LimitConfig } from "../config/schema.ts";
+import { grantsSchema, limitsSchema, note, type GrantConfig, type LimitConfig } from "../config/schema.ts";
+import { isTomlTime } from "../lib/toml-instant.ts";
 import { isUserName } from "./user-name.ts";
 
 /** What a person may do. `user` chats, `auditor` reads the administration, `admin` changes it. */
@@ -57,6 +58,11 @@ const instant = z
   .refine(
     (date) => !(date instanceof TomlDate && date.isLocal()),
     "expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00",
+  )
+  // What comes from a file keeps its offset; anything else is written in UTC.
+  .refine(
+    (date) => date instanceof TomlDate || isTomlTime(date.getTime()),
+    "expected a time between the years 1 and 9999 in UTC",
   );
 
 /**
@@ -81,7 +87,7 @@ export function createAccountSchema(tierNames: readonly string[]): z.ZodType<Acc
       active_from: instant.optional(),
       expires_at: instant.optional(),
       banned_until: instant.optional(),
-      ban_reason: z.string().max(500).optional(),
+      ban_reason: note.optional(),
       must_change_password: z.boolean().optional(),
       token_version: z.int().min(0).default(0),
       created_at: z.date().optional(),

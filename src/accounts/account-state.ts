@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { isoOfInstant } from "../lib/toml-instant.ts";
 import type { Account } from "./account-schema.ts";
 
 export const accountStates = ["active", "disabled", "not_yet_active", "expired", "banned"] as const;
@@ -46,5 +47,5 @@ function refusal(details: Readonly<Record<string, string>>, message?: string): A
 
 /** TOML's dates keep the offset they were written with; the answer has UTC. */
 function at(date: Date | undefined): { readonly at?: string } {
-  return date === undefined ? {} : { at: new Date(date.getTime()).toISOString() };
+  return date === undefined ? {} : { at: isoOfInstant(date.getTime()) };
 }

@@ -43,20 +43,21 @@ export async function openAccounts(options: OpenAccountsOptions): Promise<Accoun
   const hashPassword = (password: string) => passwords.hash(password);
   const accounts = await createAccountStore({ usersDir, clock, log, tierNames, hashPassword });
   onOpen(() => accounts.close());
+  const findAccount = (name: string): Account | undefined => accounts.get(name);
   const sessions = await openSessions({
     usersDir,
     clock,
     log,
     emit,
     newId,
-    findAccount: (name) => accounts.get(name),
+    findAccount,
     sessionSeconds: auth.session_seconds,
     idleSeconds: auth.refresh_token_seconds,
     leewaySeconds: auth.refresh_leeway_seconds,
     maxSessions: auth.max_sessions,
   });
   onOpen(() => sessions.close());
-  const apiKeys = await openApiKeys({ usersDir, clock, log, newId });
+  const apiKeys = await openApiKeys({ usersDir, clock, log, newId, findAccount });
   onOpen(() => apiKeys.close());
 
   const hasAccount = (name: string): boolean => accounts.get(name) !== undefined;

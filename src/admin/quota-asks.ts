@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { currencyCode } from "../config/value-schemas.ts";
+import { currencyCode, isoInstant } from "../config/value-schemas.ts";
 import { parseNano, parseSignedNano } from "../lib/money.ts";
 
 /** What may be asked for by HTTP and on the command line alike; both check by these schemas. */
@@ -24,8 +24,7 @@ export const grantAsk = z
     per,
     amount: decimal.describe("What is added to the limit. Cost in units of the currency, with at most 9 places."),
     currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
-    until: z.iso
-      .datetime({ offset: true })
+    until: isoInstant
       .optional()
       .describe("Until just before then. Default: the end of the running period; for ever where it has none."),
     reason,

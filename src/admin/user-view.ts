@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import type { Account, Role } from "../accounts/account-schema.ts";
 import type { GrantConfig, LimitConfig } from "../config/schema.ts";
+import { isoOfInstant } from "../lib/toml-instant.ts";
 
 /** What administrators see of a user: the user file without its hash, as JSON can hold it. Dates are ISO 8601. */
 export interface UserView {
@@ -75,7 +76,7 @@ export function userDifference(before: Account, after: Account): UserDifference 
 
 /** TOML's dates keep the offset they were written with; here they are in UTC. */
 function utc(date: Date | undefined): string | null {
-  return date === undefined ? null : new Date(date.getTime()).toISOString();
+  return date === undefined ? null : isoOfInstant(date.getTime());
 }
 
 function toJson(value: unknown): unknown {

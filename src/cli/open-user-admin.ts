@@ -50,11 +50,11 @@ async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): 
   const parts = { accounts, sessions, apiKeys, audit };
 
   async function openAccess() {
-    const owned = { usersDir, clock, log: silent, newId: randomUUID };
+    const findAccount = (name: string) => accounts.get(name);
+    const owned = { usersDir, clock, log: silent, newId: randomUUID, findAccount };
     const sessions = await openSessions({
       ...owned,
       emit: () => undefined,
-      findAccount: (name) => accounts.get(name),
       sessionSeconds: auth.session_seconds,
       idleSeconds: auth.refresh_token_seconds,
       leewaySeconds: auth.refresh_leeway_seconds,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { currencyCode, isNano, moment, plainName, timezone } from "./value-schemas.ts";
+import { currencyCode, isNano, moment, note, plainName, timezone } from "./value-schemas.ts";
 
 const maxSafe = Number.MAX_SAFE_INTEGER;
 const maxCost = Math.floor(maxSafe / 1e9);
@@ -24,7 +24,7 @@ const grantSchema = z
     ...counted,
     amount: z.number().min(0).max(maxSafe).describe("What is added to the limit; for cost in units of the currency."),
     until: moment.optional().describe("Until just before then; default for ever. Without an offset in quota.timezone."),
-    reason: z.string().max(500).optional().describe("A note on why."),
+    reason: note.optional().describe("A note on why."),
   })
   .superRefine(({ amount, ...grant }, ctx) => {
     checkAmount("amount", amount, grant, ctx);

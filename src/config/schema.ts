@@ -3,12 +3,12 @@ import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.t
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
 import { alertsSection, securitySection } from "./security-schema.ts";
-import { modelGlob, plainModel } from "./value-schemas.ts";
+import { modelGlob, network, plainModel } from "./value-schemas.ts";
 
 /** A span in seconds, given in config.toml; fractions are fine. */
 const seconds = (max: number) => z.number().positive().max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
-const addresses = z.array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]));
+const addresses = z.array(network);
 const loopback = ["127.0.0.0/8", "::1/128"];
 
 /** As browsers write it: no slash at its end. Shells of chat apps have schemes of their own. */
@@ -199,7 +199,7 @@ export const configSchema = z
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
-export { modelGlob } from "./value-schemas.ts";
+export { modelGlob, network, note } from "./value-schemas.ts";
 
 /** The parsed config, with all defaults filled in. */
 export type Config = Readonly<z.infer<typeof configSchema>>;

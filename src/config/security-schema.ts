@@ -1,8 +1,9 @@
 import { z } from "zod";
+import { network } from "./value-schemas.ts";
 
 const seconds = (min: number, max: number) => z.number().min(min).max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
-const addresses = z.array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]));
+const addresses = z.array(network);
 const hour = 3600;
 
 /** [security]: what slows down who guesses passwords. */

@@ -1,6 +1,8 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
 import { maxNameLength, maxStars, starsOf } from "../lib/globs.ts";
+import { isTomlTime } from "../lib/toml-instant.ts";
+import { isNetwork } from "../lib/ip-list.ts";
 import { parseNano } from "../lib/money.ts";
 
 const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"));
@@ -8,8 +10,20 @@ const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency
 /** What providers and tiers may be called: names end up in logs, metrics and records. */
 export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _");
 
+/** An address or a network in CIDR notation; what this lets pass, an IpList takes. */
+export const network = z
+  .string()
+  .max(64)
+  .refine(isNetwork, "expected an IP address, or a network such as 10.0.0.0/8 or 2001:db8::/32");
+
+/** Half of a surrogate pair can come in by JSON's escapes, and UTF-8 cannot hold it. */
+const wholeText = z.string().regex(/^\P{Cs}*$/u, "expected whole characters");
+
+/** A remark of a person's. */
+export const note = wholeText.max(500);
+
 /** A model's name, as clients or providers say it. */
-const modelName = z.string().min(1).max(maxNameLength);
+const modelName = wholeText.min(1).max(maxNameLength);
 
 /** A glob of such names; `*` stands for any run of characters. */
 export const modelGlob = modelName.refine((glob) => starsOf(glob) <= maxStars, `expected at most ${maxStars} stars`);
@@ -24,6 +38,11 @@ export const currencyCode = z
 
 /** An IANA time zone. */
 export const timezone = z.string().refine(isTimezone, "expected an IANA time zone such as Asia/Shanghai");
+
+/** A date and time with an offset as JSON has it; one that a TOML file can hold. */
+export const isoInstant = z.iso
+  .datetime({ offset: true })
+  .refine((text) => isTomlTime(Date.parse(text)), "expected a time between the years 1 and 9999 in UTC");
 
 /** A date, or a date and time with or without an offset; a time alone is refused. */
 export const moment = z

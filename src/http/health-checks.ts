@@ -1,5 +1,7 @@
 import type { IntervalHistogram } from "node:perf_hooks";
 import type { AccountStore } from "../accounts/files/account-store.ts";
+import type { ApiKeys } from "../accounts/keys/api-keys.ts";
+import type { Sessions } from "../accounts/sessions/sessions.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
 import type { DiskProbe } from "../lib/files/disk-probe.ts";
@@ -12,6 +14,8 @@ interface Parts {
   readonly behaviourLog: BehaviourLog;
   readonly auditLog: AuditLog;
   readonly accounts: AccountStore;
+  readonly sessions: Pick<Sessions, "problems">;
+  readonly apiKeys: Pick<ApiKeys, "problems">;
   readonly models: ModelList;
   readonly eventLoop: IntervalHistogram;
   /** Of the folder where the proxy keeps its state. */
@@ -52,9 +56,12 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
     {
-      // A broken user file is for the operator to mend: the others are served, so the proxy counts as well.
+      // A broken file of a user is for the operator to mend: the others are served, so the proxy counts as well.
       name: "accounts",
-      check: () => ({ ok: true, facts: { accounts: accounts.list().length, problems: accounts.problems() } }),
+      check() {
+        const problems = [accounts, parts.sessions, parts.apiKeys, ledger].flatMap((one) => one.problems());
+        return { ok: true, facts: { accounts: accounts.list().length, problems } };
+      },
     },
     {
       name: "upstream",

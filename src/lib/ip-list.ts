@@ -30,6 +30,16 @@ export function createIpList(entries: readonly string[]): IpList {
   };
 }
 
+/** Whether createIpList takes an entry. */
+export function isNetwork(entry: string): boolean {
+  try {
+    readEntry(entry);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function readEntry(entry: string): { address: string; prefix: number; family: Family } {
   const [, written = "", digits] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(entry) ?? [];
   const address = unmapped(written);

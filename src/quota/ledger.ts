@@ -48,6 +48,13 @@ export interface BucketState {
   readonly resetAt: number | null;
 }
 
+/** A file of a user's that cannot be used. */
+export interface QuotaProblem {
+  /** Its name in the users folder. */
+  readonly file: string;
+  readonly reason: string;
+}
+
 /** A request for a reservation. */
 export interface ReserveAsk {
   readonly user: string;
@@ -171,6 +178,8 @@ export interface Ledger {
   usage(query: UsageSpan & { readonly user?: string | undefined }): Awaitable<readonly UsageRow[]>;
   /** What each user has used, in the order of their names. Reads one user's file at a time, as it is iterated. */
   usageOfAll(span: UsageSpan): AsyncIterable<{ readonly user: string; readonly row: UsageRow }>;
+  /** Users' files that cannot be used: their users get nothing billable. For /healthz. */
+  problems(): readonly QuotaProblem[];
   /** Whether charges can be recorded; the reason where they can't. For /healthz. */
   health(): { readonly ok: boolean; readonly reason?: string };
   /** Writes all snapshots, syncs and closes the journal. Call it after the last settle. */

@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
+import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { diskOps, type FileOps } from "../lib/files/file-ops.ts";
 import { openJournal } from "../lib/journal/journal.ts";
@@ -53,8 +54,8 @@ export interface MemoryLedger extends Ledger {
 }
 
 /**
- * Recovers what was counted before and begins to count. Rejects where the snapshots or the journal cannot be trusted,
- * with a message for the operator that names the file.
+ * Recovers what was counted before and begins to count. Rejects where the journal cannot be trusted, with a message for
+ * the operator that names the file. A user whose snapshot cannot be used gets `storage_unavailable` for everything.
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
   const { usersDir, clock, log, quota, storage, hasKey = () => true, ops = diskOps } = options;
@@ -65,7 +66,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const journalDir = join(usersDir, "journal");
   const archive = createUsageArchive({ folder: usageDir(usersDir), keepDays, log, ops });
   const recovered = await recover({ usersDir, journalDir, periodAt, archive, keepDays, log, ops });
-  const { users, totals, changed, content, coveredSeq } = recovered;
+  const { users, unusable, totals, changed, content, coveredSeq } = recovered;
 
   const journal = openJournal({
     ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
@@ -76,7 +77,11 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   });
   const gate = createJournalGate(journal, clock);
   const intervalMs = storage.snapshot_interval_seconds * 1000;
-  const snapshots = createSnapshots({ usersDir, archive, journal, intervalMs, log, ops });
+  const snapshots = createSnapshots({
+    ...{ usersDir, archive, journal, intervalMs, log, ops },
+    // What a file that cannot be used lacks is nowhere else.
+    keepJournal: unusable.size > 0,
+  });
   for (const counted of changed) snapshots.changed(counted);
   await realignAll();
 
@@ -111,6 +116,10 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
 
   /** The user's quota with nothing in it that is over. */
   function current(name: string): UserQuota {
+    if (unusable.has(name)) {
+      const message = "What you have used cannot be read at the moment. The operator has to mend a file.";
+      throw new AppError("storage_unavailable", { message });
+    }
     const now = clock.now();
     let user = users.get(name);
     if (user === undefined) {
@@ -148,6 +157,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       return book.safe(book.write(user, { kind: "reset", at, user: name, per, ...note }));
     },
     ...createUsageQueries({ users, totals, archive }),
+    problems: () => [...unusable.values()],
     health: () => gate.health(),
     figures: () => {
       const { records, bytes } = journal.lag();

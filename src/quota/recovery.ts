@@ -1,12 +1,12 @@
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { readPlainFile } from "../lib/files/atomic-file.ts";
 import { fileErrorCode, type FileOps } from "../lib/files/file-ops.ts";
 import type { JournalContent } from "../lib/journal/journal-folder.ts";
 import { recoverJournal } from "../lib/journal/journal-recovery.ts";
 import type { Log } from "../lib/log.ts";
 import { decodeLedgerRecord, userName } from "./charge-record.ts";
-import type { UsageRow, UsageSpan } from "./ledger.ts";
+import type { QuotaProblem, UsageRow, UsageSpan } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
 import { decodeSnapshot, decodeTotals, snapshotPath, totalsPath, type Snapshot } from "./snapshot-format.ts";
 import type { UsageArchive } from "./usage/usage-archive.ts";
@@ -23,6 +23,8 @@ const allDays: UsageSpan = { from: "0000-01-01", to: "9999-12-31" };
 /** Everything that was counted before the process began. */
 export interface Recovered {
   readonly users: Map<string, UserQuota>;
+  /** By user: files that cannot be used. What these users have used is not known. */
+  readonly unusable: ReadonlyMap<string, QuotaProblem>;
   readonly totals: UsageTotals;
   /** Those whose snapshot on disk is behind. */
   readonly changed: readonly (UserQuota | UsageTotals)[];
@@ -57,11 +59,13 @@ export interface RecoveryOptions {
 
 /**
  * Reads the snapshots, then the journal, and counts each record that the user's snapshot doesn't cover.
- * Throws where a snapshot or the journal cannot be trusted: to go on without it would give used quota back.
+ * A snapshot that cannot be used is the problem of its user alone.
+ *
+ * @throws Error where the journal cannot be trusted: to go on without it would give used quota back
  */
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const { usersDir, journalDir, periodAt, log, ops } = options;
-  const entries = await readSnapshots(usersDir, periodAt, log);
+  const { entries, unusable } = await readSnapshots(usersDir, periodAt, log);
   const known = await readTotals(options);
   let totals = known?.totals;
   let coveredSeq = known?.coversSeq ?? 0;
@@ -96,6 +100,8 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   if (content.torn !== undefined) {
     log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
   }
+  // What the journal has of them is a part of what they have used, and must not take the place of their files.
+  for (const name of unusable.keys()) entries.delete(name);
   const users = new Map([...entries].map(([name, { user }]) => [name, user]));
   totals ??= await addUp(users, options);
   for (const { history } of users.values()) history.forgetInFlight();
@@ -104,7 +110,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     .filter((one) => one.changed)
     .map(({ user }) => user);
   if (known?.changed !== false) changed.push(totals);
-  return { users, totals, changed, content, coveredSeq };
+  return { users, unusable, totals, changed, content, coveredSeq };
 }
 
 /** Totals are only for reading: where their file is missing or cannot be used, they are added up anew from all users. */
@@ -133,15 +139,19 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
 
 async function addUp(
   users: ReadonlyMap<string, UserQuota>,
-  { keepDays, archive }: RecoveryOptions,
+  { keepDays, archive, log }: RecoveryOptions,
 ): Promise<UsageTotals> {
   const totals = new UsageTotals(keepDays);
   const queries = createUsageQueries({ users, totals, archive });
-  for await (const { row } of queries.usageOfAll(allDays)) totals.add(row);
+  try {
+    for await (const { row } of queries.usageOfAll(allDays)) totals.add(row);
+  } catch (error) {
+    log.error({ err: error }, "the totals of usage are not complete: an archive of usage cannot be read");
+  }
   return totals;
 }
 
-async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log): Promise<Map<string, Entry>> {
+async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log) {
   const names: string[] = [];
   for (const file of await readdir(usersDir)) {
     const name = snapshotName.exec(file)?.[1];
@@ -150,23 +160,26 @@ async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log): Pr
     else log.warn({ file: join(usersDir, file) }, "ignored a quota file whose name is not one of a user");
   }
   const entries = new Map<string, Entry>();
+  const unusable = new Map<string, QuotaProblem>();
+  const read = async (name: string): Promise<void> => {
+    const path = snapshotPath(usersDir, name);
+    try {
+      const snapshot = decodeSnapshot(await readPlainFile(path), name, periodAt);
+      entries.set(name, { ...snapshot, changed: false });
+    } catch (error) {
+      // Of TOML's message the first line; the others show the file.
+      const [reason = ""] = (error instanceof Error ? error.message : String(error)).split("\n", 1);
+      const problem = { file: basename(path), reason };
+      unusable.set(name, problem);
+      log.error(
+        problem,
+        "a quota file cannot be used: its user gets nothing billable until it is restored from a backup, or deleted " +
+          "to begin at zero, and the proxy restarted",
+      );
+    }
+  };
   for (let start = 0; start < names.length; start += readsAtOnce) {
-    const batch = names.slice(start, start + readsAtOnce);
-    const read = await Promise.all(batch.map((name) => readSnapshot(snapshotPath(usersDir, name), name, periodAt)));
-    for (const snapshot of read) entries.set(snapshot.user.name, { ...snapshot, changed: false });
+    await Promise.all(names.slice(start, start + readsAtOnce).map(read));
   }
-  return entries;
-}
-
-async function readSnapshot(path: string, name: string, periodAt: PeriodAt): Promise<Snapshot> {
-  try {
-    return decodeSnapshot(await readPlainFile(path), name, periodAt);
-  } catch (cause) {
-    throw new Error(
-      `${path} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}\n` +
-        "The program does not start, because this user's quota would begin at zero. " +
-        "Restore the file from a backup, or delete it to let exactly that happen.",
-      { cause },
-    );
-  }
+  return { entries, unusable };
 }

@@ -86,7 +86,7 @@ export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
 /** Reads the file of user `name`. Throws an error that says which key is wrong, or on which line the syntax is. */
 export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): Snapshot {
   const result = snapshotSchema.safeParse(parse(text));
-  if (!result.success) throw new Error(z.prettifyError(result.error));
+  if (!result.success) throw new Error(reasonsOf(result.error));
   const { username, covers_seq: coversSeq, history } = result.data;
   if (username !== name) throw new Error(`it is about user ${JSON.stringify(username)}`);
   const windows = windowsOf(result.data);
@@ -114,7 +114,7 @@ export function encodeTotals(totals: UsageTotals, coversSeq: number): string {
 /** Reads the file of totals: what it has, and the last journal record that is in it. Throws as decodeSnapshot. */
 export function decodeTotals(text: string): { readonly days: readonly UsageDay[]; readonly coversSeq: number } {
   const result = totalsSchema.safeParse(parse(text));
-  if (!result.success) throw new Error(z.prettifyError(result.error));
+  if (!result.success) throw new Error(reasonsOf(result.error));
   const days = result.data.history.map(({ day: date, models }) => dayOf(date, models));
   return { days, coversSeq: result.data.covers_seq };
 }
@@ -169,4 +169,8 @@ function windowOf(per: Per, { start, end, requests, tokens, cost }: StoredPeriod
 
 function toMs(time: string | number): number {
   return typeof time === "number" ? time : Date.parse(time);
+}
+
+function reasonsOf({ issues }: z.ZodError): string {
+  return issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
 }

@@ -34,6 +34,8 @@ export interface SnapshotsOptions {
   readonly intervalMs: number;
   readonly log: Log;
   readonly ops: FileOps;
+  /** Whether the journal has records that no snapshot will cover. */
+  readonly keepJournal: boolean;
 }
 
 /** Begins the rounds, one every `intervalMs`; a slow disk makes them fewer, never two at a time. */
@@ -64,7 +66,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
       }
     });
     await Promise.all(workers);
-    if (failures > 0) return;
+    if (failures > 0 || options.keepJournal) return;
     try {
       // The new files must last before the records that they replace go.
       await syncFolder(usersDir, ops);

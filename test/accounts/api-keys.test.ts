@@ -13,7 +13,11 @@ import { refusal } from "./session-support.ts";
 async function useKeys(usersDir: string, options: Partial<ApiKeysOptions> = {}) {
   const clock = createManualClock(Date.UTC(2026, 10, 22));
   const log = createCapturedLog();
-  const open = () => openApiKeys({ usersDir, clock, log, newId: randomUUID, flushMs: 3_600_000, ...options });
+  const open = () =>
+    openApiKeys({
+      ...{ usersDir, clock, log, newId: randomUUID, findAccount: () => undefined, flushMs: 3_600_000 },
+      ...options,
+    });
   const keys = await open();
   onTestFinished(() => keys.close());
   return { keys, clock, log, open, file: () => readFile(join(usersDir, "bob.keys.toml"), "utf8") };

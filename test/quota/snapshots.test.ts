@@ -131,24 +131,47 @@ describe("snapshots", () => {
     ["another user's name", 'username = "alice"', 'username = "bob"'],
     ["no reset", /end = .*\n/, ""],
     ["a later format", "format = 1", "format = 2"],
-  ])("with %s stop the start and are left alone: used quota never comes back by itself", async (_, from, to) => {
+  ])("with %s stop their user alone and are left alone: used quota never comes back by itself", async (_, from, to) => {
     const folder = tempDir();
     const clock = createManualClock(start);
     const ledger = await openTestLedger(folder, clock);
     await spend(ledger);
     await ledger.close();
+    // Only the journal has the second one.
+    await spend(await openTestLedger(folder, clock));
     const file = join(folder, "alice.quota.toml");
-    const broken = readFileSync(file, "utf8").replace(from, to);
+    const whole = readFileSync(file, "utf8");
+    const broken = whole.replace(from, to);
     writeFileSync(file, broken);
-    await expect(openTestLedger(folder, clock)).rejects.toThrow(`${file} cannot be used`);
+
+    const log = createCapturedLog();
+    const storage = { segment_bytes: 4096 };
+    const without = await openTestLedger(folder, clock, { log, storage });
+    expect(without.problems()).toMatchObject([{ file: "alice.quota.toml" }]);
+    expect(log.lines[0]).toMatchObject({ level: "error", facts: { file: "alice.quota.toml" } });
+    await expect(spend(without)).rejects.toMatchObject({ code: "storage_unavailable" });
+    expect(() => usedOf(without)).toThrow(expect.objectContaining({ code: "storage_unavailable" }));
+    for (let i = 0; i < 100; i++) await spend(without, "bob");
+    await without.close();
     expect(readFileSync(file, "utf8")).toBe(broken);
+    expect(journalFiles(folder).length).toBeGreaterThan(2);
+
+    writeFileSync(file, whole);
+    const mended = await openTestLedger(folder, clock, { storage });
+    expect(mended.problems()).toEqual([]);
+    expect(usedOf(mended, everything)).toEqual([2, 140, 140, 246]);
+    expect(usedOf(mended, everything, "bob")).toEqual([100, 7000, 7000, 12_300]);
+    await mended.close();
+    expect(journalFiles(folder)).toEqual([]);
   });
 
-  it("that are symlinks are refused", async () => {
+  it("that are symlinks are not followed", async () => {
     const folder = tempDir();
     writeFileSync(join(folder, "target"), "");
     symlinkSync(join(folder, "target"), join(folder, "alice.quota.toml"));
-    await expect(openTestLedger(folder, createManualClock(start))).rejects.toThrow("alice.quota.toml cannot be used");
+    const ledger = await openTestLedger(folder, createManualClock(start));
+    expect(ledger.problems()).toMatchObject([{ file: "alice.quota.toml" }]);
+    await expect(spend(ledger)).rejects.toMatchObject({ code: "storage_unavailable" });
   });
 
   it("of names that no user can have are passed over, half-written ones removed", async () => {

@@ -17,6 +17,12 @@ export class AccountTextError extends Error {
     this.param = where.param ?? "";
     this.line = where.line;
   }
+
+  /** What a schema has found. Its messages hold no values. */
+  static of({ issues }: z.ZodError): AccountTextError {
+    const reasons = issues.map(({ path, message }) => (path.length === 0 ? "" : `${path.join(".")}: `) + message);
+    return new AccountTextError(reasons.join("; "), { param: issues[0]?.path.join(".") ?? "" });
+  }
 }
 
 /**
@@ -35,8 +41,7 @@ export function parseAccountText(text: string, name: string, schema: z.ZodType<A
 export function checkAccountFields(input: unknown, schema: z.ZodType<AccountFields>): AccountFields {
   const { success, data, error } = schema.safeParse(input);
   if (success) return data;
-  const reasons = error.issues.map(({ path, message }) => (path.length === 0 ? "" : `${path.join(".")}: `) + message);
-  throw new AccountTextError(reasons.join("; "), { param: error.issues[0]?.path.join(".") ?? "" });
+  throw AccountTextError.of(error);
 }
 
 /** The text of a new user file. Throws AccountTextError where a value cannot be written as TOML. */

@@ -1,29 +1,56 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { stringify } from "smol-toml";
-import type { z } from "zod";
+import { stringify, TomlError } from "smol-toml";
+import { z } from "zod";
 import { readPlainFile } from "../../lib/files/atomic-file.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import { writeAccountFile } from "./account-file.ts";
+import type { AccountProblem } from "./account-records.ts";
+import { AccountTextError } from "./account-text.ts";
 import { parseToml } from "./toml-edit.ts";
 import { isUserName } from "../user-name.ts";
 
 /** Files beside the accounts, one for each user, which the proxy alone writes: users/NAME.KIND.toml. */
 export interface OwnedFiles<T> {
-  /** Reads all of them, by user. What can't be read is logged and left out. */
-  loadAll(): Promise<ReadonlyMap<string, T>>;
-  /** Whether the user's file could not be read: overwriting it would lose what somebody could still mend. */
+  /**
+   * Reads all of them, by user. A row that can't be read, and a file in which no row can be, is a problem and left out:
+   * it takes nothing else out of force.
+   */
+  loadAll(): Promise<ReadonlyMap<string, readonly T[]>>;
+  /** What could not be read. */
+  problems(): readonly AccountProblem[];
+  /** Whether nothing in the user's file could be read: overwriting it would lose what somebody could still mend. */
   isBroken(user: string): boolean;
-  /** Replaces a user's file; it is on disk when this resolves. Rejects with Node's error. */
-  save(user: string, content: object): Promise<void>;
+  /**
+   * What a row will be once it has been written and read again.
+   *
+   * @throws AccountTextError where it can't be written, or would be another one or none when it is read
+   */
+  readBack(user: string, row: object): T;
+  /**
+   * Replaces a user's file; it is on disk when this resolves. Rows that could not be read are kept in it as they were,
+   * for somebody to mend. Rejects with Node's error.
+   */
+  save(user: string, rows: readonly object[]): Promise<void>;
 }
 
-interface OwnedFilesOptions<T> {
+/** A row that could be read. */
+interface ReadRow<T> {
+  readonly index: number;
+  readonly row: unknown;
+  readonly entry: T;
+}
+
+interface OwnedFilesOptions<Row, T> {
   readonly usersDir: string;
+  /** The files' ending, and the name of the list that they hold. */
   readonly kind: "sessions" | "keys";
-  /** What a file holds. */
-  readonly schema: z.ZodType<T>;
+  readonly schema: z.ZodType<Row>;
+  /** Makes a row what it stands for. May throw AccountTextError. */
+  readonly read: (user: string, row: Row) => T;
+  /** What no two of all users may have in common. */
+  readonly namesOf: (entry: T) => readonly string[];
   readonly log: Log;
   readonly fileOps?: FileOps | undefined;
 }
@@ -31,21 +58,72 @@ interface OwnedFilesOptions<T> {
 const parallelReads = 8;
 
 /** Makes the files of one kind. */
-export function createOwnedFiles<T>(options: OwnedFilesOptions<T>): OwnedFiles<T> {
+export function createOwnedFiles<Row, T>(options: OwnedFilesOptions<Row, T>): OwnedFiles<T> {
   const { usersDir, kind, schema, log } = options;
   const ending = `.${kind}.toml`;
+  const whole = z.strictObject({ [kind]: z.array(z.unknown()).default([]) });
   const broken = new Set<string>();
+  const problems = new Map<string, readonly AccountProblem[]>();
+  /** Rows that could not be read, as they stand in the file. */
+  const unread = new Map<string, readonly unknown[]>();
 
-  async function load(user: string, found: Map<string, T>): Promise<void> {
-    const file = `${user}${ending}`;
+  /** Puts a row aside that is not to be in force. */
+  function reject(user: string, row: unknown, error: unknown, index: number): void {
+    unread.set(user, [...(unread.get(user) ?? []), row]);
+    report(user, error, index);
+  }
+
+  function report(user: string, error: unknown, row?: number): void {
+    const problem = {
+      file: `${user}${ending}`,
+      reason: (row === undefined ? "" : `${kind}.${row}: `) + reasonOf(error),
+      ...(error instanceof TomlError ? { line: error.line } : {}),
+    };
+    problems.set(user, [...(problems.get(user) ?? []), problem]);
+    log.error(problem, `${row === undefined ? "the" : "one of the"} ${kind} of a user cannot be read: not in force`);
+  }
+
+  function toEntry(user: string, row: unknown): T {
+    const { success, data, error } = schema.safeParse(row);
+    if (!success) throw AccountTextError.of(error);
+    return options.read(user, data);
+  }
+
+  async function load(user: string): Promise<readonly ReadRow<T>[]> {
+    let rows: readonly unknown[];
     try {
-      found.set(user, schema.parse(parseToml(await readPlainFile(join(usersDir, file)))));
+      rows = whole.parse(parseToml(await readPlainFile(join(usersDir, `${user}${ending}`))))[kind] ?? [];
     } catch (error) {
       broken.add(user);
-      // Neither TOML's nor the schema's message: they quote what they stumble over.
-      const reason = error instanceof Error ? error.name : "unknown";
-      log.error({ file, reason }, `the ${kind} of a user cannot be read and are not in force`);
+      report(user, error);
+      return [];
     }
+    return rows.flatMap((row, index) => {
+      try {
+        return [{ index, row, entry: toEntry(user, row) }];
+      } catch (error) {
+        reject(user, row, error, index);
+        return [];
+      }
+    });
+  }
+
+  /** A file that was copied would give one user the keys of another. The first in the order of names keeps them. */
+  function withoutTwins(found: ReadonlyMap<string, readonly ReadRow<T>[]>): ReadonlyMap<string, readonly T[]> {
+    const taken = new Set<string>();
+    const unique = [...found].map(([user, rows]) => {
+      const entries = rows.flatMap(({ index, row, entry }) => {
+        const names = options.namesOf(entry);
+        if (names.some((name) => taken.has(name))) {
+          reject(user, row, new AccountTextError("it is there twice"), index);
+          return [];
+        }
+        for (const name of names) taken.add(name);
+        return [entry];
+      });
+      return [user, entries] as const;
+    });
+    return new Map(unique);
   }
 
   return {
@@ -54,19 +132,43 @@ export function createOwnedFiles<T>(options: OwnedFilesOptions<T>): OwnedFiles<T
         .filter((file) => file.endsWith(ending))
         .map((file) => file.slice(0, -ending.length))
         .filter(isUserName)
-        .values();
-      const found = new Map<string, T>();
+        .sort();
+      const found = new Map<string, readonly ReadRow<T>[]>(names.map((user) => [user, []]));
+      const queue = names.values();
       const worker = async (): Promise<void> => {
-        for (const user of names) await load(user, found);
+        for (const user of queue) found.set(user, await load(user));
       };
       await Promise.all(Array.from({ length: parallelReads }, worker));
-      return found;
+      return withoutTwins(found);
     },
+    problems: () => [...problems.values()].flat(),
     isBroken: (user) => broken.has(user),
-    async save(user, content) {
-      const text = `# Written by the proxy: changes made here are lost.\n${stringify(content)}`;
+    readBack(user, row) {
+      let text: string;
+      let read: unknown;
+      try {
+        text = stringify({ [kind]: [row] });
+        // Through bytes: half of a surrogate pair becomes something else there.
+        read = whole.parse(parseToml(Buffer.from(text).toString()))[kind]?.[0];
+      } catch {
+        throw new AccountTextError("a value cannot be written as TOML");
+      }
+      const entry = toEntry(user, read);
+      if (stringify({ [kind]: [read] }) !== text) throw new AccountTextError("a value cannot be written as it is");
+      return entry;
+    },
+    async save(user, rows) {
+      const content = stringify({ [kind]: [...rows, ...(unread.get(user) ?? [])] });
+      const text = `# Written by the proxy: changes made here are lost.\n${content}`;
       await writeAccountFile(join(usersDir, `${user}${ending}`), text, options.fileOps);
-      broken.delete(user);
+      if (broken.delete(user)) problems.delete(user);
     },
   };
+}
+
+/** Without values: neither TOML's lines nor the schema's input are shown. */
+function reasonOf(error: unknown): string {
+  if (error instanceof TomlError) return error.message.split("\n", 1)[0] ?? "invalid TOML";
+  if (error instanceof z.ZodError) return AccountTextError.of(error).message;
+  return error instanceof Error ? error.message : String(error);
 }

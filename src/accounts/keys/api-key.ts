@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { limitsSchema, modelGlob, type LimitConfig } from "../../config/schema.ts";
+import { limitsSchema, modelGlob, network, type LimitConfig } from "../../config/schema.ts";
 import { globMatcher } from "../../lib/globs.ts";
 import { createIpList } from "../../lib/ip-list.ts";
 
@@ -19,7 +19,7 @@ export const apiKeyTerms = {
     .optional()
     .describe('Models that may be asked for, as the client names them; globs such as "deepseek-*". Absent: all.'),
   addresses: z
-    .array(z.union([z.cidrv4(), z.cidrv6(), z.ipv4(), z.ipv6()]))
+    .array(network)
     .min(1)
     .max(100)
     .optional()
@@ -27,7 +27,8 @@ export const apiKeyTerms = {
   limits: limitsSchema.optional().describe("Limits of this key, within those of the user."),
 };
 
-const row = z.strictObject({
+/** The schema of a key as its file has it. */
+export const apiKeyRow = z.strictObject({
   id: z.string().min(1).max(64),
   ...apiKeyTerms,
   hash: digest,
@@ -37,11 +38,8 @@ const row = z.strictObject({
   last_used_at: z.date().optional(),
 });
 
-/** What users/NAME.keys.toml holds. */
-export const apiKeysFile = z.strictObject({ keys: z.array(row).default([]) });
-
 /** A key as it stands in the file. */
-export type ApiKeyRow = Readonly<z.output<typeof row>>;
+export type ApiKeyRow = Readonly<z.output<typeof apiKeyRow>>;
 
 /** A key as the rest of the proxy sees it: nothing secret. Times in ms since the epoch. */
 export interface ApiKey {

@@ -4,9 +4,12 @@ import type { Clock } from "../../lib/clock.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import { apiKeyHash, isWholeApiKey, newApiKeyText, signingSecretOf } from "./api-key-text.ts";
-import { apiKeysFile, toApiKey, type ApiKey, type ApiKeyRow } from "./api-key.ts";
+import { apiKeyRow, toApiKey, type ApiKey, type ApiKeyRow } from "./api-key.ts";
+import type { Account } from "../account-schema.ts";
+import type { AccountProblem } from "../files/account-records.ts";
 import { createKeyedQueue } from "../files/keyed-queue.ts";
 import { createOwnedFiles } from "../files/owned-files.ts";
+import { orInvalid } from "../files/store-refusals.ts";
 import { newSalt } from "../sessions/refresh-token.ts";
 
 /** What the owner of a new key decides. */
@@ -45,9 +48,14 @@ export interface ApiKeys {
   check(text: string): ApiKey;
   /** What the requests of a key that has been checked are signed with. */
   signingSecret(key: ApiKey): string;
-  /** @throws AppError `conflict` (too many keys, or the file is broken), `storage_unavailable` */
+  /**
+   * @throws AppError `invalid_request` (a term can't be kept; it names which), `conflict` (too many keys, or the file is
+   *   broken), `storage_unavailable`
+   */
   create(user: string, terms: NewApiKey): Promise<CreatedApiKey>;
   list(user: string): readonly ApiKeyInfo[];
+  /** Keys and files that could not be read, and are not in force. */
+  problems(): readonly AccountProblem[];
   /**
    * Revokes a key at once; on disk when this resolves. Resolves to false where the user has no such key.
    *
@@ -63,6 +71,8 @@ export interface ApiKeysOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly newId: () => string;
+  /** The accounts' `get`. */
+  readonly findAccount: (name: string) => Account | undefined;
   /** Of one user; default 50. */
   readonly maxKeys?: number;
   /** ms between two writes of when keys were last used; default one minute. */
@@ -70,9 +80,12 @@ export interface ApiKeysOptions {
   readonly fileOps?: FileOps;
 }
 
-interface Entry {
+interface StoredKey {
   readonly key: ApiKey;
   readonly row: ApiKeyRow;
+}
+
+interface Entry extends StoredKey {
   /** ms since the epoch. */
   lastUsedAt: number | null;
   /** The key itself, once it has been seen. */
@@ -82,7 +95,6 @@ interface Entry {
 /** Loads the keys from users/NAME.keys.toml. Rejects where the folder can't be read. */
 export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
   const { usersDir, clock, log, fileOps, maxKeys = 50 } = options;
-  const files = createOwnedFiles({ usersDir, kind: "keys", schema: apiKeysFile, log, fileOps });
   const byHash = new Map<string, Entry>();
   const byUser = new Map<string, readonly Entry[]>();
   /** By the key itself, once it has been seen. Holds keys that exist and no others, so it needs no other bound. */
@@ -90,18 +102,21 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
   /** Users whose file is behind. */
   const behind = new Set<string>();
   const queue = createKeyedQueue();
+  const files = createOwnedFiles<ApiKeyRow, StoredKey>({
+    ...{ usersDir, kind: "keys", schema: apiKeyRow, log, fileOps },
+    read: (user, row) => ({ key: toApiKey(user, row), row }),
+    namesOf: ({ row }) => [row.id, row.hash],
+  });
 
-  for (const [user, { keys }] of await files.loadAll()) {
-    for (const row of keys) add(user, row);
+  for (const [user, stored] of await files.loadAll()) {
+    for (const one of stored) add(user, one);
   }
   const flushing = setInterval(() => void flush(), options.flushMs ?? 60_000).unref();
 
-  function add(user: string, row: ApiKeyRow): ApiKey {
-    const key = toApiKey(user, row);
+  function add(user: string, { key, row }: StoredKey): void {
     const entry = { key, row, lastUsedAt: row.last_used_at?.getTime() ?? null, text: undefined };
     byHash.set(row.hash, entry);
     byUser.set(user, [...entriesOf(user), entry]);
-    return key;
   }
 
   function entriesOf(user: string): readonly Entry[] {
@@ -115,7 +130,7 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
     );
     behind.delete(user);
     try {
-      await files.save(user, { keys: added === undefined ? rows : [...rows, added] });
+      await files.save(user, added === undefined ? rows : [...rows, added]);
     } catch (cause) {
       behind.add(user);
       log.error({ user, err: cause }, "the API keys of a user could not be written");
@@ -167,13 +182,18 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
         }
         const text = newApiKeyText();
         const salt = terms.signed === true ? newSalt() : undefined;
-        const row = newRow(terms, options.newId(), clock.now(), apiKeyHash(text), salt);
+        // Never before its account, whatever the clock says: a key that is older than that is somebody else's.
+        const createdAt = Math.max(clock.now(), options.findAccount(user)?.created_at?.getTime() ?? 0);
+        const row = newRow(terms, options.newId(), createdAt, apiKeyHash(text), salt);
+        const stored = orInvalid(() => files.readBack(user, row));
         // Known only once it is on disk: a key that was shown must not be lost.
-        await save(user, row);
+        await save(user, stored.row);
+        add(user, stored);
         const signingSecret = salt === undefined ? undefined : signingSecretOf(text, salt);
-        return { key: add(user, row), text, signingSecret };
+        return { key: stored.key, text, signingSecret };
       }),
     list: (user) => entriesOf(user).map(({ key, lastUsedAt }) => ({ ...key, lastUsedAt })),
+    problems: () => files.problems(),
     async revoke(user, id) {
       const entry = entriesOf(user).find(({ key }) => key.id === id);
       if (entry === undefined) return false;
@@ -194,13 +214,13 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
   };
 }
 
-function newRow(terms: NewApiKey, id: string, now: number, hash: string, salt: string | undefined): ApiKeyRow {
+function newRow(terms: NewApiKey, id: string, createdAt: number, hash: string, salt: string | undefined): ApiKeyRow {
   const { name, expiresAt, models, addresses, limits } = terms;
   return {
     id,
     name,
     hash,
-    created_at: new Date(now),
+    created_at: new Date(createdAt),
     ...(expiresAt === undefined ? {} : { expires_at: new Date(expiresAt) }),
     ...(models === undefined ? {} : { models: [...models] }),
     ...(addresses === undefined ? {} : { addresses: [...addresses] }),

@@ -5,20 +5,24 @@ const digest = z.string().length(43);
 
 const spentRow = z.strictObject({ hash: digest, salt: digest, at: z.date() });
 
-const sessionRow = z.strictObject({
+/** What is kept of an address and of a program's name. */
+export const maxIpLength = 64;
+export const maxClientLength = 200;
+
+/** The schema of a session as its file has it. */
+export const sessionRow = z.strictObject({
   id: z.string().min(1).max(64),
   family: digest,
   current: digest,
   version: z.int().min(0),
   created_at: z.date(),
   used_at: z.date(),
-  ip: z.string().max(64),
-  client: z.string().max(200),
+  ip: z.string().max(maxIpLength),
+  client: z.string().max(maxClientLength),
   spent: z.array(spentRow).default([]),
 });
 
-/** What users/NAME.sessions.toml holds. */
-export const sessionsFile = z.strictObject({ sessions: z.array(sessionRow).default([]) });
+type SessionRow = z.output<typeof sessionRow>;
 
 /** Where a restart stands in time. */
 interface LoadTime {
@@ -53,7 +57,7 @@ export function toRow({ id, family, current, version, ip, client, ...session }: 
 }
 
 /** A session as it was before the restart. */
-export function fromRow(user: string, row: z.output<typeof sessionRow>, time: LoadTime): Session {
+export function fromRow(user: string, row: SessionRow, time: LoadTime): Session {
   const { created_at, used_at, spent, ...rest } = row;
   const toSpent = ({ at, ...secret }: z.output<typeof spentRow>): SpentSecret => {
     const isRecent = time.now - at.getTime() < lostAnswerMs;

@@ -5,10 +5,11 @@ import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Account } from "../account-schema.ts";
 import { checkUsable } from "../account-state.ts";
+import type { AccountProblem } from "../files/account-records.ts";
 import { createKeyedQueue } from "../files/keyed-queue.ts";
 import { createOwnedFiles } from "../files/owned-files.ts";
 import { digestOf, newRefreshToken, parseRefreshToken, refreshTokenText, type RefreshToken } from "./refresh-token.ts";
-import { fromRow, sessionsFile, toRow } from "./session-file.ts";
+import { fromRow, maxClientLength, maxIpLength, sessionRow, toRow } from "./session-file.ts";
 import { createSessionIndex } from "./session-index.ts";
 import { crowdedOut, exchangeSecret, type Session } from "./session.ts";
 
@@ -61,6 +62,8 @@ export interface Sessions {
   endAll(user: string): Promise<number>;
   /** The user and session that a refresh token is of, good or spent. */
   find(refreshToken: string): { readonly user: string; readonly id: string } | undefined;
+  /** Sessions and files that could not be read, and are not in force. */
+  problems(): readonly AccountProblem[];
   /** Waits for what is being written, and tries again what could not be. */
   close(): Promise<void>;
 }
@@ -84,11 +87,15 @@ export interface SessionsOptions {
   readonly fileOps?: FileOps;
 }
 
-/** Loads the sessions from users/NAME.sessions.toml. Rejects where the folder can't be read. */
+/**
+ * Loads the sessions from users/NAME.sessions.toml. Rejects where the folder can't be read.
+ *
+ * A session that is over is refused, but forgotten only when its user logs in again: by a clock that is wrong for a
+ * while all of them are over.
+ */
 export async function openSessions(options: SessionsOptions): Promise<Sessions> {
   const { usersDir, clock, log, findAccount, fileOps } = options;
   const leewayMs = options.leewaySeconds * 1000;
-  const files = createOwnedFiles({ usersDir, kind: "sessions", schema: sessionsFile, log, fileOps });
   const index = createSessionIndex();
   /** Users whose file is behind, because it could not be written. */
   const behind = new Set<string>();
@@ -100,17 +107,18 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
     Math.min(createdAt + options.sessionSeconds * 1000, usedAt + options.idleSeconds * 1000);
   const isOver = (session: Session): boolean => endOf(session) <= clock.now();
 
-  for (const [user, { sessions }] of await files.loadAll()) {
-    for (const session of sessions.map((row) => fromRow(user, row, time()))) {
-      if (!isOver(session)) index.put(session);
-    }
-  }
+  const files = createOwnedFiles({
+    ...{ usersDir, kind: "sessions", schema: sessionRow, log, fileOps },
+    read: (user, row) => fromRow(user, row, time()),
+    namesOf: ({ id, family }) => [id, family],
+  });
+  for (const sessions of (await files.loadAll()).values()) for (const session of sessions) index.put(session);
 
   /** Writes a user's sessions as they are, but for one that is not in force yet. Only inside a task of the queue. */
   async function save(user: string, changed?: Session): Promise<void> {
     const sessions = index.ofUser(user).map((session) => (session.id === changed?.id ? changed : session));
     try {
-      await files.save(user, { sessions: sessions.map(toRow) });
+      await files.save(user, sessions.map(toRow));
       behind.delete(user);
     } catch (cause) {
       behind.add(user);
@@ -129,10 +137,7 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
     if (session === undefined) throw notValid();
     const { user } = session;
     const account = findAccount(user);
-    if (isOver(session)) {
-      index.drop(session);
-      throw new AppError("token_expired", { message: "The session has expired. Log in again." });
-    }
+    if (isOver(session)) throw new AppError("token_expired", { message: "The session has expired. Log in again." });
     if (account?.token_version !== session.version) {
       index.drop(session);
       throw notValid();
@@ -180,8 +185,9 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
         version: account.token_version,
         createdAt: now,
         usedAt: now,
-        ip,
-        client,
+        // What is longer could not be read again.
+        ip: ip.slice(0, maxIpLength),
+        client: client.slice(0, maxClientLength),
       };
       await queue.run(user, async () => {
         const dead = index.ofUser(user).filter((one) => isOver(one) || one.version < account.token_version);
@@ -214,6 +220,7 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
       return session?.user === user && (await drop(user, [session])) > 0;
     },
     endAll: (user) => drop(user, index.ofUser(user)),
+    problems: () => files.problems(),
     find(refreshToken) {
       const token = parseRefreshToken(refreshToken);
       return token === undefined ? undefined : index.ofFamily(digestOf(token.family));

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Actor } from "../../admin/audit.ts";
+import { isoOfInstant } from "../../lib/toml-instant.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 
 /** The path of what belongs to a user. */
@@ -13,7 +14,7 @@ export function actorOfRequest(request: FastifyRequest): Actor {
 
 /** A time in ms since the epoch, as answers have it. */
 export function isoTime(ms: number): string {
-  return new Date(ms).toISOString();
+  return isoOfInstant(ms);
 }
 
 /** The same where there may be none. */

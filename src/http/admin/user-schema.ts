@@ -5,11 +5,12 @@ import { accountState, accountStates } from "../../accounts/account-state.ts";
 import { isUserName } from "../../accounts/user-name.ts";
 import { userView } from "../../admin/user-view.ts";
 import { limitsSchema, type GrantConfig } from "../../config/schema.ts";
+import { isoInstant, note } from "../../config/value-schemas.ts";
 
 const role = z.enum(roles);
 const state = z.enum(accountStates);
 
-const instant = z.iso.datetime({ offset: true }).transform((text) => new Date(text));
+const instant = isoInstant.transform((text) => new Date(text));
 
 /** As the user file may have it: a date, or a date and time with or without an offset. */
 const moment = z
@@ -21,7 +22,7 @@ const grant = {
   per: z.enum(["day", "week", "month", "total"]),
   currency: z.string().optional().describe("Only for cost."),
   amount: z.number(),
-  reason: z.string().optional(),
+  reason: note.optional(),
 };
 
 /** Absent keys stay absent: undefined is no value that a user file can hold. */
@@ -41,7 +42,7 @@ const fields = {
   active_from: instant.describe("Before it the account can't be used."),
   expires_at: instant.describe("From it on the account can't be used."),
   banned_until: instant.describe("Until then the account can't be used."),
-  ban_reason: z.string().max(500).describe("Shown to the user while the ban lasts."),
+  ban_reason: note.describe("Shown to the user while the ban lasts."),
   max_parallel: z.int().min(1).max(10_000).describe("Chats at once. Default: concurrency.max_parallel."),
   limits: limitsSchema,
   grants: grants.describe("What the user may use on top, for a time."),

@@ -3,6 +3,7 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { apiKeyTerms } from "../../accounts/keys/api-key.ts";
 import type { ApiKeys } from "../../accounts/keys/api-keys.ts";
+import { isoInstant } from "../../config/value-schemas.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
@@ -13,7 +14,7 @@ import { keyAnswer, listedKeyAnswer, toKeyAnswer, toListedKeyAnswer } from "../s
 
 const keyBody = z.strictObject({
   ...apiKeyTerms,
-  expires_at: z.iso.datetime({ offset: true }).optional().describe("When it ends. Absent: never."),
+  expires_at: isoInstant.optional().describe("When it ends. Absent: never."),
   require_signature: z
     .boolean()
     .default(false)

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isoOfInstant } from "../../lib/toml-instant.ts";
 import { apiKeyTerms, type ApiKey } from "../../accounts/keys/api-key.ts";
 
 /** An API key, but for the key itself. */
@@ -22,7 +23,7 @@ export function toKeyAnswer(key: ApiKey): z.input<typeof keyAnswer> {
     ...(addresses === null ? {} : { addresses: [...addresses] }),
     ...(limits.length === 0 ? {} : { limits: [...limits] }),
     require_signature: signed,
-    created_at: new Date(createdAt).toISOString(),
+    created_at: isoOfInstant(createdAt),
     expires_at: isoOrNull(expiresAt),
   };
 }
@@ -34,5 +35,5 @@ export function toListedKeyAnswer(
 }
 
 function isoOrNull(ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString();
+  return ms === null ? null : isoOfInstant(ms);
 }
