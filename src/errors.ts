@@ -27,6 +27,7 @@ export const errorTable = {
   quota_exceeded_midstream: row(402, "insufficient_quota", "The quota ran out before the answer was complete.", false),
   account_disabled: row(403, "permission_error", "This account is disabled.", false),
   password_change_required: row(403, "permission_error", "Change your password first: POST /auth/password.", false),
+  upstream_forbidden: row(403, "permission_error", "The provider does not allow this request.", false),
   forbidden: row(403, "permission_error", "This account may not do that.", false),
   address_not_allowed: row(403, "permission_error", "This address may not do that.", false),
   model_not_priced: row(403, "permission_error", "This model has no price, and your cost is limited.", false),
@@ -56,6 +57,7 @@ export const errorTable = {
   upstream_truncated: row(502, "api_error", "The provider's answer broke off before its end.", true),
   upstream_unavailable: row(503, "api_error", "No provider can take the request now.", true),
   upstream_overloaded: row(503, "api_error", "The provider is overloaded. Try again soon.", true),
+  proxy_overloaded: row(503, "api_error", "The proxy is short of resources. Try again soon.", true),
   storage_unavailable: row(503, "api_error", "Charges cannot be recorded now, so nothing billable is served.", true),
   shutting_down: row(503, "api_error", "The proxy is shutting down. Try again soon.", true),
   upstream_timeout: row(504, "api_error", "The provider did not answer in time.", true),
@@ -70,6 +72,10 @@ export interface ErrorExtras {
   readonly message?: string;
   /** The request field at fault, in dot notation. */
   readonly param?: string;
+  /** Shown as `code` in place of the table's: the provider's own, by which programs know what is wrong with a request. */
+  readonly shownCode?: string;
+  /** In place of the table's HTTP status, where the provider's says more, such as 413. */
+  readonly status?: number;
   /** Machine-readable facts, such as `{metric, used, limit, reset_at}` with a 402. */
   readonly details?: Readonly<Record<string, unknown>>;
   /** When to try again, in seconds; becomes the Retry-After header, rounded up. */
@@ -95,7 +101,7 @@ export class AppError extends Error {
     const { status, type, message, retryable } = errorTable[code];
     super(extras.message ?? message, extras.cause === undefined ? undefined : { cause: extras.cause });
     this.code = code;
-    this.status = status;
+    this.status = extras.status ?? status;
     this.type = type;
     this.retryable = retryable;
     this.extras = extras;
@@ -116,12 +122,12 @@ export interface ErrorBody {
 
 /** Renders an error for a client, as an HTTP body or as the data of an SSE error event. */
 export function errorBody(error: AppError, traceId: string): ErrorBody {
-  const { param, details } = error.extras;
+  const { param, details, shownCode } = error.extras;
   return {
     error: {
       message: error.message,
       type: error.type,
-      code: error.code,
+      code: shownCode ?? error.code,
       param: param ?? null,
       trace_id: traceId,
       ...(details === undefined ? {} : { details }),

@@ -1,26 +1,17 @@
+import { isSecretKey, scrubSecrets } from "../lib/secret-text.ts";
+
 const hidden = "[redacted]";
 const maxDepth = 6;
 const maxMessageLength = 500;
 const maxKnownKeys = 1000;
 
-/** Key names whose values are secrets, in any case and style. Not the plural `tokens`, which are what is billed. */
-const secretKey =
-  /authorization|cookie|passw(?:or)?d|passphrase|secret|credential|api[-_]?key|private[-_]?key|(?:^|[-_])token$/i;
-const secretCamelKey = /[a-z]Token$/;
-
-/**
- * Secrets that give themselves away inside a text: bearer headers, API keys, JWTs, passwords in URLs. Clients choose
- * some of these texts, so a JWT is looked for only at the beginning of a word, and a URL's name ends at the first colon.
- */
-const secretText =
-  /\bBearer\s+[^\s"',;]+|\b(?:sk|ds[prs])[-_][\w-]{8,}|(?<![\w-])(?=[\w-]*\beyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?|(?<=:\/\/)[^\s/@:]*:[^\s/@]*(?=@)/g;
-
 type Facts = Record<string, unknown>;
 
 /**
- * Makes a function that makes facts fit for a log: values under secret keys are replaced at any depth, and errors are
- * cut down to type, code, message, causes and, with `stacks`, the stack. Where there is nothing to hide it returns the
- * same object. This is the second line: callers name the facts they log, and no secret should be among them.
+ * Makes a function that makes facts fit for a log: values under secret keys, and what looks like a secret inside a text,
+ * are replaced at any depth; errors are cut down to type, code, message, causes and, with `stacks`, the stack. Where
+ * there is nothing to hide it returns the same object. This is the second line: callers name the facts they log, and no
+ * secret should be among them.
  */
 export function createRedaction({ stacks }: { readonly stacks: boolean }): (facts: Facts) => Facts {
   /** The same few names come with every line, and looking one up is cheaper than two patterns. */
@@ -29,7 +20,7 @@ export function createRedaction({ stacks }: { readonly stacks: boolean }): (fact
   function isSecret(key: string): boolean {
     const known = knownKeys.get(key);
     if (known !== undefined) return known;
-    const secret = secretKey.test(key) || secretCamelKey.test(key);
+    const secret = isSecretKey(key);
     if (knownKeys.size < maxKnownKeys) knownKeys.set(key, secret);
     return secret;
   }
@@ -48,6 +39,8 @@ export function createRedaction({ stacks }: { readonly stacks: boolean }): (fact
   }
 
   function redactValue(value: unknown, depth: number): unknown {
+    // A provider may quote a key, and its words are among the facts.
+    if (typeof value === "string") return scrubSecrets(value);
     if (typeof value !== "object" || value === null) return value;
     if (depth >= maxDepth) return "[too deep]";
     if (value instanceof Error) return describeError(value, depth);
@@ -61,15 +54,11 @@ export function createRedaction({ stacks }: { readonly stacks: boolean }): (fact
     return {
       type: name,
       ...(typeof code === "string" || typeof code === "number" ? { code } : {}),
-      message: scrub(message).slice(0, maxMessageLength),
+      message: scrubSecrets(message).slice(0, maxMessageLength),
       ...(cause === undefined ? {} : { cause: redactValue(cause, depth + 1) }),
-      ...(stacks && error.stack !== undefined ? { stack: scrub(error.stack) } : {}),
+      ...(stacks && error.stack !== undefined ? { stack: scrubSecrets(error.stack) } : {}),
     };
   }
 
   return (facts) => redactRecord(facts, 0);
-}
-
-function scrub(text: string): string {
-  return text.replace(secretText, hidden);
 }

@@ -34,6 +34,9 @@ interface RetryRule {
   readonly maxRetryAfterMs: number;
 }
 
+/** Longest of a provider's words in the log, in characters. */
+const maxLoggedWords = 500;
+
 export interface DispatchOptions {
   readonly retry: RetryRule;
   readonly clock: Clock;
@@ -96,7 +99,7 @@ export function createDispatch(options: DispatchOptions): Dispatch {
         }
         attempts.failed(provider, error);
         error.provider = provider.name;
-        logFault(log, provider, error, traceId);
+        logFault(log, route, question, provider, error, traceId);
         if (error.rule.alert) alerts.raise(provider, error.facts.kind, traceId);
         if (error.rule.retry === "never") break;
       }
@@ -133,20 +136,35 @@ async function ask(
   }
 }
 
-/** A refusal of the client's own request is news to the client only; the rest is the operator's business. */
-function logFault(log: Log, provider: Provider, fault: UpstreamFault, traceId: string): void {
-  const { kind, stage, status, upstreamMessage } = fault.facts;
-  const cause = fault.cause instanceof Error ? fault.cause.message : undefined;
-  const facts = {
+/** Logs what a provider said or did, each at the level of whoever has to act: the operator, or only the client. */
+function logFault(
+  log: Log,
+  route: Route,
+  { api }: Question,
+  provider: Provider,
+  { facts, rule, cause }: UpstreamFault,
+  traceId: string,
+): void {
+  const { kind, stage, status, upstreamMessage, upstream, head } = facts;
+  const line = {
     trace_id: traceId,
     provider: provider.name,
     key: provider.keyIndex,
+    model: provider.ownName(route.upstreamModel),
+    path: provider.endpoints[api]?.path,
     kind,
     stage,
     status,
-    upstream_message: upstreamMessage,
-    cause,
+    upstream_code: upstream?.code,
+    upstream_message: upstreamMessage?.slice(0, maxLoggedWords),
+    content_type: head?.contentType,
+    content_encoding: head?.contentEncoding,
+    location: head?.location,
+    cause: cause instanceof Error ? cause.message : undefined,
   };
-  if (fault.rule.alert) log.error(facts, "the provider refuses the proxy's key or its account is empty");
-  else if (fault.rule.blame) log.warn(facts, "the provider failed");
+  if (rule.alert) log.error(line, "the provider refuses the proxy's key or its account is empty");
+  else if (kind === "proxy_overloaded") log.error(line, "this machine is short of resources; no provider is to blame");
+  else if (rule.blame) log.warn(line, "the provider failed");
+  else if (kind === "model_unknown") log.warn(line, "the provider doesn't know the model");
+  else log.info(line, "the provider refused the request as the client's fault");
 }

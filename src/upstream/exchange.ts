@@ -39,6 +39,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #readerBehind = false;
   #resolve: (() => void) | null = null;
   #reject: ((reason: Error) => void) | null = null;
+  /** As the provider knows it. */
+  #model = "";
   #status = 0;
   #heard = false;
   #errorAnswer: ErrorAnswer | null = null;
@@ -70,6 +72,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     const endpoint = endpoints[this.#question.api];
     if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#question.api}`);
     const body = this.#question.bodyFor(model, this.provider.takesStreamOptions(model));
+    this.#model = model;
     this.#key = this.provider.secret;
     const opened = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
@@ -193,7 +196,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#deadlines.toStage("first_event");
     const type = String(headers["content-type"] ?? "");
     if (status === 200 && (type === "" || type.startsWith(this.reader.mediaType))) return;
-    this.#errorAnswer = new ErrorAnswer(this.provider, status, headers["retry-after"]?.toString());
+    this.#errorAnswer = new ErrorAnswer(this.provider, this.#model, status, headers);
   }
 
   #take(chunk: Buffer): void {

@@ -1,4 +1,4 @@
-import { AppError, type ErrorCode } from "../errors.ts";
+import { AppError, type ErrorCode, type ErrorExtras } from "../errors.ts";
 
 /** What went wrong with a provider, in the words that metrics, logs and the retry rule use. A closed set. */
 export type FaultKind =
@@ -9,12 +9,18 @@ export type FaultKind =
   | "server_error"
   | "invalid_response"
   | "truncated"
+  | "unsupported"
   | "content_refused"
   | "bad_request"
+  | "forbidden"
   | "model_unknown"
   | "key_refused"
   | "no_balance"
+  | "proxy_overloaded"
   | "unavailable";
+
+/** Whose health a fault speaks against: one model of an account, the account with its connections, or nobody's. */
+export type FaultSubject = "model" | "account" | "nobody";
 
 interface FaultRule {
   /** What the client is told. */
@@ -23,53 +29,82 @@ interface FaultRule {
   readonly retry: "never" | "elsewhere" | "again";
   /** Whom the fault concerns: this key, and another of the same provider may do better, or the whole provider. */
   readonly scope: "key" | "provider";
-  /** Whether the provider is to blame; the client's own mistakes never count against it. */
+  /** Whether the provider is to blame; the client's own mistakes and our own troubles never count against it. */
   readonly blame: boolean;
+  /** Whether the fault is the client's, who then gets the provider's words. */
+  readonly clients: boolean;
   /** Whether the operator has to do something. */
   readonly alert: boolean;
 }
 
+const providers = { blame: true, clients: false, alert: false };
+const clients = { blame: false, clients: true, alert: false };
+const nobodys = { blame: false, clients: false, alert: false };
+
 const rules: Readonly<Record<FaultKind, FaultRule>> = {
-  rate_limited: row("upstream_rate_limited", "again", "key", true),
-  overloaded: row("upstream_overloaded", "again", "provider", true),
+  rate_limited: { code: "upstream_rate_limited", retry: "again", scope: "key", ...providers },
+  overloaded: { code: "upstream_overloaded", retry: "again", scope: "provider", ...providers },
   // A client has waited long enough then; to ask the same provider again would double it.
-  timeout: row("upstream_timeout", "elsewhere", "provider", true),
-  network: row("upstream_error", "again", "provider", true),
-  server_error: row("upstream_error", "again", "provider", true),
-  invalid_response: row("upstream_invalid_response", "again", "provider", true),
-  truncated: row("upstream_truncated", "again", "provider", true),
-  content_refused: row("content_refused", "never", "provider", false),
-  bad_request: row("upstream_rejected", "never", "provider", false),
-  model_unknown: row("model_not_found", "elsewhere", "provider", false),
+  timeout: { code: "upstream_timeout", retry: "elsewhere", scope: "provider", ...providers },
+  network: { code: "upstream_error", retry: "again", scope: "provider", ...providers },
+  server_error: { code: "upstream_error", retry: "again", scope: "provider", ...providers },
+  invalid_response: { code: "upstream_invalid_response", retry: "again", scope: "provider", ...providers },
+  truncated: { code: "upstream_truncated", retry: "again", scope: "provider", ...providers },
+  // A wrong path in base_url, or an API that the provider doesn't have: it will say the same next time.
+  unsupported: { code: "upstream_error", retry: "elsewhere", scope: "provider", ...providers },
+  content_refused: { code: "content_refused", retry: "never", scope: "provider", ...clients },
+  bad_request: { code: "upstream_rejected", retry: "never", scope: "provider", ...clients },
+  forbidden: { code: "upstream_forbidden", retry: "never", scope: "provider", ...clients },
+  model_unknown: { code: "model_not_found", retry: "elsewhere", scope: "provider", ...clients },
   // The client's own key and balance are fine; ours are not. So it is told 503, never 401 or 402.
-  key_refused: row("upstream_unavailable", "elsewhere", "key", true, true),
-  no_balance: row("upstream_unavailable", "elsewhere", "key", true, true),
+  key_refused: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providers, alert: true },
+  no_balance: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providers, alert: true },
+  // This machine has no descriptors, ports or memory left; with another provider it would have no more of them.
+  proxy_overloaded: { code: "proxy_overloaded", retry: "again", scope: "provider", ...nobodys },
   // Nobody was asked: all that could be are out of service.
-  unavailable: row("upstream_unavailable", "never", "provider", false),
+  unavailable: { code: "upstream_unavailable", retry: "never", scope: "provider", ...nobodys },
 };
 
-function row(
-  code: ErrorCode,
-  retry: FaultRule["retry"],
-  scope: FaultRule["scope"],
-  blame: boolean,
-  alert = false,
-): FaultRule {
-  return { code, retry, scope, blame, alert };
+/** Statuses of the provider's that a client gets as they are: its SDK knows what to do about them. */
+const keptStatuses: ReadonlySet<number> = new Set([404, 413, 422]);
+
+/** Errors that say when to come back. */
+const waiting: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "upstream_rate_limited",
+  "upstream_overloaded",
+  "upstream_unavailable",
+  "proxy_overloaded",
+]);
+
+/** Where an answer stood when it failed; "connect" only where no connection could be made. */
+export type FaultStage = "connect" | "first_byte" | "first_event" | "streaming" | "total";
+
+/** What a provider says of an error beside its message, fit to be shown: without secrets, and cut to a length. */
+export interface UpstreamFields {
+  /** "" where it says none. */
+  readonly code: string;
+  readonly param: string;
+  readonly others: Readonly<Record<string, unknown>>;
 }
 
-/** Where an answer stood when it failed. */
-export type FaultStage = "connect" | "first_byte" | "first_event" | "streaming" | "total";
+/** Headers of an answer that was no answer, for the log. */
+export interface AnswerHead {
+  readonly contentType?: string | undefined;
+  readonly contentEncoding?: string | undefined;
+  readonly location?: string | undefined;
+}
 
 export interface FaultFacts {
   readonly kind: FaultKind;
   readonly stage: FaultStage;
-  /** The provider's HTTP status; absent where there was none. */
+  /** The provider's HTTP status, or the one that its error event named; absent where there was none. */
   readonly status?: number;
-  /** The provider's own words, for the log; shown to the client only where the fault is the client's. */
+  /** The provider's own words, or ours about its answer. For the log; shown to the client where the fault is its own. */
   readonly upstreamMessage?: string;
+  readonly upstream?: UpstreamFields;
   /** How long the provider asked to be left alone, in ms. */
   readonly retryAfterMs?: number;
+  readonly head?: AnswerHead;
   readonly cause?: unknown;
 }
 
@@ -91,20 +126,42 @@ export class UpstreamFault extends Error {
     this.rule = rules[facts.kind];
   }
 
+  /** Whose circuit it counts for. */
+  get subject(): FaultSubject {
+    const { kind, stage } = this.facts;
+    if (!this.rule.blame) return "nobody";
+    if (kind === "key_refused" || kind === "no_balance" || stage === "connect") return "account";
+    // A provider that limits us works, and when to come back needs no circuit. And the whole time may have run out
+    // because of others, or of a long answer.
+    return kind === "rate_limited" || stage === "total" ? "nobody" : "model";
+  }
+
   /** What the client is told. The provider's words are passed on only where they are about the client's request. */
   toAppError(): AppError {
-    const { kind, upstreamMessage, retryAfterMs } = this.facts;
-    const clients = kind === "bad_request" || kind === "content_refused";
-    const waits =
-      this.rule.code === "upstream_rate_limited" ||
-      this.rule.code === "upstream_overloaded" ||
-      this.rule.code === "upstream_unavailable";
+    const { kind, retryAfterMs } = this.facts;
     return new AppError(this.rule.code, {
-      ...(clients && upstreamMessage !== undefined ? { message: upstreamMessage } : {}),
-      ...(waits ? { retryAfterSeconds: (retryAfterMs ?? 1000) / 1000 } : {}),
+      ...(this.rule.clients ? this.#clientsExtras() : {}),
+      ...(waiting.has(this.rule.code) ? { retryAfterSeconds: (retryAfterMs ?? 1000) / 1000 } : {}),
+      ...(kind === "model_unknown" ? { param: "model" } : {}),
       // An SDK that tried again would multiply what has been tried already.
       ...(this.attempts > 1 ? { shouldRetry: false } : {}),
       cause: this,
     });
+  }
+
+  /** Code, param and message where SDKs read them, for programs act on them; the rest under `details.upstream`. */
+  #clientsExtras(): ErrorExtras {
+    const { kind, status, upstreamMessage: message = "", upstream } = this.facts;
+    const { code, param, others } = upstream ?? { code: "", param: "", others: {} };
+    // Clients know this one by our code.
+    const own = kind === "model_unknown";
+    const details = own && code !== "" ? { code, ...others } : others;
+    return {
+      ...(message === "" ? {} : { message }),
+      ...(code === "" || own ? {} : { shownCode: code }),
+      ...(param === "" ? {} : { param }),
+      ...(kind === "bad_request" && status !== undefined && keptStatuses.has(status) ? { status } : {}),
+      ...(Object.keys(details).length === 0 ? {} : { details: { upstream: details } }),
+    };
   }
 }

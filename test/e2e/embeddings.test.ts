@@ -65,7 +65,7 @@ describe("embeddings", () => {
     ["an error behind a 200", 200, "application/json", { error: { code: "overloaded" } }, 503, "upstream_overloaded"],
     ["no JSON", 200, "application/json", "{oops", 502, "upstream_invalid_response"],
     ["no list", 200, "application/json", { data: 1 }, 502, "upstream_invalid_response"],
-    ["an event stream", 200, "text/event-stream", "data: {}\n\n", 502, "upstream_error"],
+    ["an event stream", 200, "text/event-stream", "data: {}\n\n", 502, "upstream_invalid_response"],
     ["a refused key", 401, "application/json", { error: { message: upstreamKey } }, 503, "upstream_unavailable"],
   ])("that come as %s cost nothing", async (_, status, type, sent, shown, code) => {
     const { used, logged, asking, call, proxy } = await startAsking();

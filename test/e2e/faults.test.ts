@@ -25,8 +25,8 @@ basic = { requests = 100000 }
 
 /** What each scripted fault is to the client: the code, its status, and how often the provider is asked. */
 const beforeTheFirstEvent = [
-  ["sim-400", 400, "upstream_rejected", 1],
-  ["sim-422", 400, "upstream_rejected", 1],
+  ["sim-400", 400, "invalid_request_error", 1],
+  ["sim-422", 422, "invalid_request_error", 1],
   ["sim-401", 503, "upstream_unavailable", 1],
   ["sim-402", 503, "upstream_unavailable", 1],
   ["sim-429:30", 429, "upstream_rate_limited", 1],

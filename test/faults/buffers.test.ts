@@ -53,7 +53,7 @@ describe("C5: bytes that come in tiny pieces", () => {
     const provider = testProvider("a");
     const sink = { onEvent: () => undefined, onBatch: () => undefined, onEnd: () => undefined };
     const reader = createReader("embeddings", true, provider, sink);
-    const error = new ErrorAnswer(provider, 500, undefined);
+    const error = new ErrorAnswer(provider, "m", 500, {});
     const before = inUse();
     for (let i = 0; i < pieces; i++) reader.push(Buffer.from(" "));
     for (let i = 0; i < 60_000; i++) error.push(Buffer.from(" "));

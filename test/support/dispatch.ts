@@ -45,9 +45,9 @@ export function open(name: string, changes: Parameters<typeof testProvider>[1]):
 }
 
 /** Answers with an error. */
-export function refuse(status: number, headers: Record<string, string> = {}): Handler {
+export function refuse(status: number, headers: Record<string, string> = {}, message = "no"): Handler {
   return (response) => {
-    response.writeHead(status, headers).end('{"error":{"message":"no","type":"t","code":"c"}}');
+    response.writeHead(status, headers).end(JSON.stringify({ error: { message, type: "t", code: "c" } }));
   };
 }
 

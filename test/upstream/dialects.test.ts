@@ -2,80 +2,6 @@ import { describe, expect, it } from "vitest";
 import { dialects } from "../../src/upstream/providers/dialects.ts";
 import { UpstreamFault, type FaultKind } from "../../src/upstream/faults.ts";
 
-type Row = readonly [status: number, code: string, kind: FaultKind, message?: string];
-
-const common: readonly Row[] = [
-  [400, "", "bad_request"],
-  [401, "", "key_refused"],
-  [402, "", "no_balance"],
-  [403, "", "key_refused"],
-  [404, "", "model_unknown"],
-  [408, "", "timeout"],
-  [413, "", "bad_request"],
-  [422, "", "bad_request"],
-  [429, "", "rate_limited"],
-  [500, "", "server_error"],
-  [502, "", "server_error"],
-  [503, "", "overloaded"],
-  [529, "", "overloaded"],
-  [302, "", "invalid_response"],
-];
-
-const own = {
-  deepseek: [
-    [402, "invalid_request_error", "no_balance", "Insufficient Balance"],
-    [429, "rate_limit_reached_error", "rate_limited"],
-    [400, "invalid_request_error", "model_unknown", "Model Not Exist"],
-    [400, "invalid_request_error", "content_refused", "Content Exists Risk"],
-    [200, "overloaded", "overloaded"],
-    [200, "server_error", "server_error"],
-    [200, "", "server_error"],
-  ],
-  zhipu: [
-    [401, "1000", "key_refused"],
-    [401, "1003", "key_refused"],
-    [429, "1113", "no_balance"],
-    [500, "1200", "server_error"],
-    [400, "1210", "bad_request"],
-    [400, "1211", "model_unknown"],
-    [400, "1261", "bad_request"],
-    [400, "1301", "content_refused"],
-    [429, "1302", "rate_limited"],
-    [429, "1303", "rate_limited"],
-    [429, "1304", "no_balance"],
-    [429, "1305", "overloaded"],
-    [429, "1308", "no_balance"],
-    [429, "1310", "no_balance"],
-    [429, "1312", "overloaded"],
-    [200, "1301", "content_refused"],
-  ],
-  openai: [
-    [429, "insufficient_quota", "no_balance"],
-    [429, "rate_limit_exceeded", "rate_limited"],
-    [400, "content_policy_violation", "content_refused"],
-    [404, "model_not_found", "model_unknown"],
-    [403, "model_not_found", "model_unknown"],
-    [400, "context_length_exceeded", "bad_request"],
-    [200, "rate_limit_exceeded", "rate_limited"],
-    [200, "context_length_exceeded", "bad_request"],
-  ],
-} as const satisfies Record<string, readonly Row[]>;
-
-describe.each(Object.values(dialects))("the errors of $kind", (dialect) => {
-  const rows = ([...common, ...own[dialect.kind === "simulator" ? "deepseek" : dialect.kind]] as readonly Row[]).map(
-    ([status, code, expected, message = ""]) => ({
-      status,
-      code,
-      expected,
-      message,
-    }),
-  );
-
-  it.each(rows)("$status $code $message is $expected", ({ status, code, expected, message }) => {
-    expect(dialect.classify(status, code, message)).toBe(expected);
-  });
-});
-
 describe("where the APIs of a provider are", () => {
   const deepseek = "https://api.deepseek.com";
   const anywhere = "https://host/some/where";
@@ -122,13 +48,17 @@ describe("what a client is told", () => {
     ["key_refused", 503, "upstream_unavailable"],
     ["no_balance", 503, "upstream_unavailable"],
     ["unavailable", 503, "upstream_unavailable"],
+    ["unsupported", 502, "upstream_error"],
+    ["forbidden", 403, "upstream_forbidden"],
+    ["proxy_overloaded", 503, "proxy_overloaded"],
   ];
 
   it.each(kinds)("of %s is %i %s", (kind, status, code) => {
     const error = new UpstreamFault({ kind, stage: "first_event", upstreamMessage: "their words" }).toAppError();
     expect(error).toMatchObject({ status, code });
     // Their words are passed on only where they are about the client's own request.
-    expect(error.message === "their words").toBe(kind === "content_refused" || kind === "bad_request");
+    const clients = ["content_refused", "bad_request", "forbidden", "model_unknown"].includes(kind);
+    expect(error.message === "their words").toBe(clients);
     expect(error.extras.retryAfterSeconds === undefined).toBe(![429, 503].includes(status));
   });
 

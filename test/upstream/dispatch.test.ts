@@ -39,7 +39,9 @@ describe("asking again", () => {
     expect(fault).toMatchObject({ attempts: 1, facts: { kind: "bad_request" } });
     expect([first.asked.length, second.asked.length]).toEqual([1, 0]);
     expect(providers[0]?.health.stats.failed).toBe(0);
-    expect(log.lines).toEqual([]);
+    expect(log.lines).toMatchObject([
+      { level: "info", facts: { status, path: "/chat/completions", kind: "bad_request" } },
+    ]);
   });
 
   it("asks another provider at once, and the one that timed out never again", async () => {
@@ -165,7 +167,7 @@ describe("asking again", () => {
   });
 
   it("says how the provider that knows the model has failed, not that another one doesn't know it", async () => {
-    const [broken, other] = [await serve(refuse(500)), await serve(refuse(404))];
+    const [broken, other] = [await serve(refuse(500)), await serve(refuse(404, {}, "no such model"))];
     const providers = [open("a", { baseUrl: broken.url }), open("b", { baseUrl: other.url })];
     const fault = await faultOf(setUp({ attempts: 2 }).ask(providers));
     expect(fault).toMatchObject({ attempts: 2, provider: "a", facts: { kind: "server_error" } });

@@ -1,7 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { createReader } from "../../src/upstream/answers/create-reader.ts";
-import { dialects } from "../../src/upstream/providers/dialects.ts";
-import type { Provider } from "../../src/upstream/providers/provider.ts";
 import {
   messageDelta,
   messageEvent,
@@ -10,6 +8,7 @@ import {
   messageText,
   messageUsage,
 } from "../support/message-events.ts";
+import { testProvider } from "../support/provider.ts";
 
 const tricky = messageEvent("content_block_delta", {
   index: 0,
@@ -28,7 +27,7 @@ const framings: Readonly<Record<string, (event: string) => string>> = {
 /** Reads an answer that arrives in these pieces. */
 function read(pieces: readonly Buffer[], collects = false) {
   const seen: string[] = [];
-  const provider = { secret: "", dialect: dialects.deepseek } as Provider;
+  const provider = testProvider("any");
   const reader = createReader("messages", collects, provider, {
     onEvent: (event, start, end) => seen.push(event.toString("utf8", start, end)),
     onBatch: () => undefined,

@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { createReader } from "../../src/upstream/answers/create-reader.ts";
-import type { Provider } from "../../src/upstream/providers/provider.ts";
+import { testProvider } from "../support/provider.ts";
 
 /*
  * Events that differ in one text alone from events without facts are not looked into. So whatever is mixed in among
  * many of those, the reader must find all that a reader finds which parses each event.
  */
-const provider = { secret: "", dialect: { classify: () => "server_error" } } as unknown as Provider;
+const provider = testProvider("any");
 
 function read(pieces: readonly Buffer[], parsesAll: boolean) {
   const handed: string[] = [];

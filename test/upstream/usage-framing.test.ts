@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createReader } from "../../src/upstream/answers/create-reader.ts";
-import type { Provider } from "../../src/upstream/providers/provider.ts";
 import type { AnswerSink } from "../../src/upstream/answers/reader.ts";
+import { testProvider } from "../support/provider.ts";
 
 const usage = { prompt_tokens: 12, completion_tokens: 34, prompt_cache_hit_tokens: 5 };
 const expected = { input: 12, output: 34, cached: 5, reasoning: 0 };
@@ -45,7 +45,7 @@ function read(pieces: readonly Buffer[]) {
     onBatch: () => undefined,
     onEnd: () => undefined,
   };
-  const reader = createReader("chat", false, { secret: "" } as Provider, sink);
+  const reader = createReader("chat", false, testProvider("any"), sink);
   // A copy for each piece: what the network brings is not one buffer.
   for (const piece of pieces) reader.push(Buffer.from(piece));
   return { fault: reader.end(), usage: reader.usage, events, text };

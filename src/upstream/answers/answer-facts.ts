@@ -1,18 +1,11 @@
 import type { TextShape } from "../../lib/json-text.ts";
-import type { PromptUsage, ReportedUsage } from "../providers/provider.ts";
+import type { PromptUsage, ReportedError, ReportedUsage } from "../providers/provider.ts";
 
 /**
  * What an event of an answer is: part of it; a report of usage alone, which the proxy asked for; an aside that is no
  * part of the answer, such as a ping; the answer's own end; or an error, which is then in `error`.
  */
 export type EventKind = "content" | "usage" | "aside" | "end" | "error";
-
-/** What a provider calls an error, and says of it; both "" where it says nothing. */
-export interface ReportedError {
-  /** `error.code` or `error.type`. */
-  readonly code: string;
-  readonly message: string;
-}
 
 /** What the events of one answer have said beyond their text, as far as it has come. One API's way of saying it. */
 export interface AnswerFacts {
@@ -62,17 +55,6 @@ function skipSpace(json: string, from: number): number {
   let at = from;
   while (json.charCodeAt(at) <= 0x20) at++;
   return at;
-}
-
-/** Reads `error` as providers write it: an object, or sometimes bare text; null where it is none. */
-export function readError(error: unknown): ReportedError | null {
-  if (typeof error === "string" && error !== "") return { code: "", message: error };
-  if (!isFields(error)) return null;
-  const code = error.code ?? error.type;
-  return {
-    code: typeof code === "string" || typeof code === "number" ? String(code) : "",
-    message: typeof error.message === "string" ? error.message : "",
-  };
 }
 
 export function isCount(value: unknown): value is number {

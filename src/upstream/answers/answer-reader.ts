@@ -2,12 +2,13 @@ import { JsonText } from "../../lib/json-text.ts";
 import { TwinParser } from "../../lib/twin-parser.ts";
 import { TwinSearch, type TwinPattern } from "../../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
-import { isFields, type AnswerFacts, type Fields, type ReportedError } from "./answer-facts.ts";
+import { isFields, type AnswerFacts, type Fields } from "./answer-facts.ts";
 import { UpstreamFault, type FaultStage } from "../faults.ts";
-import { readErrorBody, withoutSecret } from "./error-answer.ts";
-import type { PromptUsage, Provider, ReportedUsage } from "../providers/provider.ts";
+import { faultOfError } from "./error-answer.ts";
+import type { PromptUsage, Provider, ReportedError, ReportedUsage } from "../providers/provider.ts";
 import { estimatedTokens } from "./output-tokens.ts";
 import type { AnswerSink, EventRole, Reader } from "./reader.ts";
+import { readErrorBody, wordless } from "./reported-error.ts";
 
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
@@ -214,9 +215,7 @@ export class AnswerReader implements Reader, SseSink {
   }
 
   #failWith(error: ReportedError | null): void {
-    const { code, message } = error ?? { code: "", message: "" };
-    const kind = this.#provider.dialect.classify(200, code, message);
-    this.fault = this.#newFault(kind, withoutSecret(message, this.#provider));
+    this.fault = faultOfError(this.#provider, "", error ?? wordless, 200, { stage: this.#stage() });
   }
 
   #invalid(message: string, cause?: unknown): UpstreamFault {
@@ -224,8 +223,11 @@ export class AnswerReader implements Reader, SseSink {
   }
 
   #newFault(kind: UpstreamFault["facts"]["kind"], upstreamMessage: string, cause?: unknown): UpstreamFault {
-    const stage: FaultStage = this.events === 0 ? "first_event" : "streaming";
-    return new UpstreamFault({ kind, stage, upstreamMessage, cause });
+    return new UpstreamFault({ kind, stage: this.#stage(), upstreamMessage, cause });
+  }
+
+  #stage(): FaultStage {
+    return this.events === 0 ? "first_event" : "streaming";
   }
 }
 

@@ -1,15 +1,7 @@
 import { textOrUnder, textString, textUnder } from "../../lib/json-text.ts";
-import {
-  hasValue,
-  isCount,
-  isFields,
-  readError,
-  type AnswerFacts,
-  type EventKind,
-  type Fields,
-} from "./answer-facts.ts";
-import type { ReportedError } from "./answer-facts.ts";
-import type { ReportedUsage } from "../providers/provider.ts";
+import { hasValue, isCount, isFields, type AnswerFacts, type EventKind, type Fields } from "./answer-facts.ts";
+import { findError } from "./reported-error.ts";
+import type { ReportedError, ReportedUsage } from "../providers/provider.ts";
 
 /** Text as such, or as a list of typed parts. */
 const textOrParts = textOrUnder({ text: textString, thinking: textOrUnder({ text: textString }) });
@@ -50,14 +42,19 @@ export class ChatFacts implements AnswerFacts {
     return this.finishReason !== null;
   }
 
-  /** Most events have `"usage":null` and `"finish_reason":null`. */
+  /** Most events have `"usage":null` and `"finish_reason":null`. What has no choices may be an error as a whole. */
   mayHold(json: string): boolean {
-    return hasValue(json, '"finish', '_reason"') || hasValue(json, '"', 'usage"') || hasValue(json, '"e', 'rror"');
+    return (
+      hasValue(json, '"finish', '_reason"') ||
+      hasValue(json, '"', 'usage"') ||
+      hasValue(json, '"e', 'rror"') ||
+      !json.includes('"choices"')
+    );
   }
 
   read(event: Fields): EventKind {
     this.finishing = false;
-    this.error = readError(event.error);
+    this.error = findError(event);
     if (this.error !== null) return "error";
     const usage = readUsage(event.usage);
     if (usage !== null) this.usage = usage;

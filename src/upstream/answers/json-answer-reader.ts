@@ -1,9 +1,10 @@
-import { isCount, isFields, readError } from "./answer-facts.ts";
-import { withoutSecret } from "./error-answer.ts";
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
+import { isCount, isFields } from "./answer-facts.ts";
+import { faultOfError } from "./error-answer.ts";
 import { UpstreamFault } from "../faults.ts";
 import type { Provider, ReportedUsage } from "../providers/provider.ts";
 import type { AnswerSink, Reader } from "./reader.ts";
+import { findError } from "./reported-error.ts";
 
 /** Two thousand vectors of 3,072 numbers, in base64. */
 const maxBytes = 64 << 20;
@@ -41,11 +42,8 @@ export class JsonAnswerReader implements Reader {
     this.#body = new GrowingBuffer(0);
     const answer = parse(body);
     if (!isFields(answer)) return this.#newFault("invalid_response", "the answer is not a JSON object");
-    const error = readError(answer.error);
-    if (error !== null) {
-      const kind = this.#provider.dialect.classify(200, error.code, error.message);
-      return this.#newFault(kind, withoutSecret(error.message, this.#provider));
-    }
+    const error = findError(answer);
+    if (error !== null) return faultOfError(this.#provider, "", error, 200, { stage: "first_event" });
     if (!Array.isArray(answer.data)) return this.#newFault("invalid_response", "the answer has no list under data");
     this.usage = readUsage(answer.usage);
     this.#sink.onEvent(body, 0, body.length, 0, "finish", answer);

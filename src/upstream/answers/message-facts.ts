@@ -1,15 +1,7 @@
 import { textString, textUnder } from "../../lib/json-text.ts";
-import {
-  hasValue,
-  isCount,
-  isFields,
-  readError,
-  type AnswerFacts,
-  type EventKind,
-  type Fields,
-} from "./answer-facts.ts";
-import type { ReportedError } from "./answer-facts.ts";
-import type { PromptUsage, ReportedUsage } from "../providers/provider.ts";
+import { hasValue, isCount, isFields, type AnswerFacts, type EventKind, type Fields } from "./answer-facts.ts";
+import { findError } from "./reported-error.ts";
+import type { PromptUsage, ReportedError, ReportedUsage } from "../providers/provider.ts";
 
 const blockText = textUnder({ text: textString, thinking: textString });
 const eventText = textUnder({
@@ -52,7 +44,7 @@ export class MessageFacts implements AnswerFacts {
 
   read(event: Fields): EventKind {
     this.finishing = false;
-    this.error = readError(event.error);
+    this.error = findError(event);
     if (this.error !== null) return "error";
     switch (event.type) {
       case "ping":
@@ -66,9 +58,6 @@ export class MessageFacts implements AnswerFacts {
       case "message_stop":
         this.#stopped = true;
         return "end";
-      case "error":
-        this.error = { code: "", message: "" };
-        return "error";
       default:
         return "content";
     }

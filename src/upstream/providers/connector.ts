@@ -10,7 +10,8 @@ export function createConnector(timeout: number): buildConnector.connector {
   const connect = buildConnector({ timeout });
   return (options, callback) => {
     connect(options, (...result) => {
-      if (result[1] !== null) keepEndBack(result[1]);
+      // Where no connection came about undici hands over the error alone, whatever its types say.
+      if (result[0] === null) keepEndBack(result[1]);
       callback(...result);
     });
   };

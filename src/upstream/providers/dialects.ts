@@ -1,42 +1,6 @@
 import type { FaultKind } from "../faults.ts";
 import type { ApiName, Dialect } from "./provider.ts";
 
-/** What an HTTP status alone says. */
-function classifyStatus(status: number): FaultKind {
-  if (status === 401 || status === 403) return "key_refused";
-  if (status === 402) return "no_balance";
-  if (status === 404) return "model_unknown";
-  if (status === 408) return "timeout";
-  if (status === 429) return "rate_limited";
-  if (status === 503 || status === 529) return "overloaded";
-  if (status >= 500) return "server_error";
-  if (status >= 400) return "bad_request";
-  return "invalid_response";
-}
-
-/** An error event in a stream that began with 200 carries no status: only its code can tell. */
-const eventCodes: readonly (readonly [RegExp, FaultKind])[] = [
-  [/rate_limit|too_many/, "rate_limited"],
-  [/overloaded|unavailable/, "overloaded"],
-  [/content_filter|content_policy/, "content_refused"],
-  [/insufficient_(balance|quota)/, "no_balance"],
-  [/authentication|invalid_api_key/, "key_refused"],
-  [/invalid_request|context_length/, "bad_request"],
-];
-
-function classifyEvent(code: string): FaultKind {
-  return eventCodes.find(([pattern]) => pattern.test(code))?.[1] ?? "server_error";
-}
-
-/** Codes that say more than the status they come with. */
-const openaiCodes: ReadonlyMap<string, FaultKind> = new Map<string, FaultKind>([
-  ["insufficient_quota", "no_balance"],
-  ["billing_hard_limit_reached", "no_balance"],
-  ["content_filter", "content_refused"],
-  ["content_policy_violation", "content_refused"],
-  ["model_not_found", "model_unknown"],
-]);
-
 /** Below a base URL, as OpenAI has them. */
 const openaiPaths: Readonly<Record<ApiName, string | null>> = {
   chat: "/chat/completions",
@@ -65,7 +29,7 @@ const openai: Dialect = {
     const path = openaiPaths[api];
     return path === null ? null : base + path;
   },
-  classify: (status, code) => openaiCodes.get(code) ?? (status === 200 ? classifyEvent(code) : classifyStatus(status)),
+  classify: () => null,
 };
 
 /** DeepSeek: OpenAI's shapes; a 401 may be plain text, usage comes on the finish chunk. */
@@ -80,12 +44,11 @@ const deepseek: Dialect = {
     const path = deepseekPaths[api];
     return path === null ? null : base.replace(/\/(v1|beta)$/, "") + path;
   },
-  classify(status, code, message) {
-    if (status === 200) return classifyEvent(code);
+  classify(status, { message }) {
     // Both come as 400 with the code of any other bad request: only the words tell them apart.
-    if (status === 400 && message.startsWith("Model Not Exist")) return "model_unknown";
-    if (status === 400 && message.startsWith("Content Exists Risk")) return "content_refused";
-    return classifyStatus(status);
+    if (status !== 400 && status !== 200) return null;
+    if (message.startsWith("Model Not Exist")) return "model_unknown";
+    return message.startsWith("Content Exists Risk") ? "content_refused" : null;
   },
 };
 
@@ -95,17 +58,35 @@ const zhipuCodes: ReadonlyMap<string, FaultKind> = new Map<string, FaultKind>([
   ["1001", "key_refused"],
   ["1002", "key_refused"],
   ["1003", "key_refused"],
+  ["1004", "key_refused"],
+  // The account is inactive, unknown, locked.
+  ["1110", "key_refused"],
+  ["1111", "key_refused"],
+  ["1112", "key_refused"],
   ["1113", "no_balance"],
+  ["1120", "key_refused"],
+  ["1121", "key_refused"],
   ["1200", "server_error"],
   ["1210", "bad_request"],
   ["1211", "model_unknown"],
+  ["1212", "bad_request"],
+  ["1213", "bad_request"],
+  ["1214", "bad_request"],
+  ["1215", "bad_request"],
+  ["1220", "forbidden"],
+  ["1221", "unsupported"],
+  ["1222", "unsupported"],
+  ["1230", "server_error"],
+  ["1234", "server_error"],
   ["1261", "bad_request"],
+  ["1300", "content_refused"],
   ["1301", "content_refused"],
   ["1302", "rate_limited"],
   ["1303", "rate_limited"],
   ["1304", "no_balance"],
   ["1305", "overloaded"],
   ["1308", "no_balance"],
+  ["1309", "no_balance"],
   ["1310", "no_balance"],
   ["1312", "overloaded"],
 ]);
@@ -123,7 +104,7 @@ const zhipu: Dialect = {
     if (api === "messages") return `${base.replace(/(\/coding)?\/paas\/v4$/, "")}/anthropic/v1/messages`;
     return openai.pathOf(api, base);
   },
-  classify: (status, code) => zhipuCodes.get(code) ?? (status === 200 ? classifyEvent(code) : classifyStatus(status)),
+  classify: (_status, { code }) => zhipuCodes.get(code) ?? null,
 };
 
 /** The built-in simulator: shaped like DeepSeek, with embeddings besides, so that a demo can show everything. */

@@ -18,6 +18,8 @@ export class ProviderHealth {
   readonly retryBudget = new RetryBudget();
   /** The operator has taken it out of service: what runs goes on, nothing new comes. */
   drained = false;
+  /** Whether the provider has answered with this key since the start. */
+  keyWorked = false;
   /** The provider has asked to be left alone until then. */
   limitedUntil = 0;
 
@@ -51,6 +53,7 @@ export class ProviderHealth {
 
   /** Its first data event is here, which may not be the last word: `failed` may still follow. */
   answered(ticket: number, firstEventMs: number): void {
+    this.keyWorked = true;
     this.breaker.succeeded(ticket);
     this.stats.answered(firstEventMs);
   }

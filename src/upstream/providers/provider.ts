@@ -13,6 +13,20 @@ export interface ReportedUsage {
 /** The part of it that some APIs report before the answer. */
 export type PromptUsage = Pick<ReportedUsage, "input" | "cached">;
 
+/** An error as a provider reports it. Texts are "" where it says nothing. */
+export interface ReportedError {
+  /** A number in 400..599 among its fields, which stands for an HTTP status; null where there is none. */
+  readonly status: number | null;
+  /** Its `code`, as text. */
+  readonly code: string;
+  readonly type: string;
+  readonly message: string;
+  /** The field of the request that it is about. */
+  readonly param: string;
+  /** Its other fields. */
+  readonly other: Readonly<Record<string, unknown>>;
+}
+
 /**
  * What providers can be asked, in the shapes of their APIs: OpenAI's chats, those for which DeepSeek has a beta root,
  * OpenAI's text completions, Anthropic's messages, and OpenAI's embeddings.
@@ -58,12 +72,10 @@ export interface Dialect {
    */
   pathOf(api: ApiName, base: string): string | null;
   /**
-   * What an error answer means.
-   * @param status HTTP status; 200 where the error came as an event of the stream
-   * @param code `error.code` or `error.type` as text, "" where there is none
-   * @param message `error.message`, "" where there is none
+   * What an error means by this provider's own codes and words; null where they are those of everybody.
+   * @param status HTTP status, or the one that the error names; 200 where there is none but that of a good beginning
    */
-  classify(status: number, code: string, message: string): FaultKind;
+  classify(status: number, error: ReportedError): FaultKind | null;
 }
 
 /** One LLM account, ready to be asked. A provider with several keys is several of these, with one name. */

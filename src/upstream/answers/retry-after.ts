@@ -1,0 +1,35 @@
+type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+/**
+ * How long a provider asks to be left alone, in ms; undefined where it doesn't say. OpenAI's `retry-after-ms` is more
+ * exact than Retry-After, which is seconds or one of three forms of a date (RFC 9110, 10.2.3 and 5.6.7). Of several
+ * values the longest holds.
+ * @param now wall-clock ms, for dates
+ */
+export function readRetryAfter(headers: Headers, now: number): number | undefined {
+  return (
+    longest(headers["retry-after-ms"], readNumber) ??
+    longest(headers["retry-after"], (text) => {
+      const seconds = readNumber(text);
+      return seconds === undefined ? readDate(text, now) : seconds * 1000;
+    })
+  );
+}
+
+function longest(values: string | string[] | undefined, read: (text: string) => number | undefined) {
+  const list = typeof values === "string" ? [values] : (values ?? []);
+  const found = list.map((text) => read(text.trim())).filter((ms) => ms !== undefined);
+  return found.length === 0 ? undefined : Math.max(...found);
+}
+
+function readNumber(text: string): number | undefined {
+  return /^\d{1,12}(?:\.\d{1,9})?$/.test(text) ? Number(text) : undefined;
+}
+
+/** ms from now on; undefined where it is no date, or one that has passed. */
+function readDate(text: string, now: number): number | undefined {
+  if (!/^[A-Z][a-z]{2,8},? /.test(text)) return undefined;
+  // The third form, asctime, names no zone: it is GMT as well.
+  const ms = Date.parse(/GMT|UTC|[+-]\d{4}$/.test(text) ? text : `${text} GMT`) - now;
+  return ms >= 0 ? ms : undefined;
+}
