@@ -1,7 +1,13 @@
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createTariff } from "../../src/chat/tariff.ts";
+import { parseConfig } from "../../src/config/load.ts";
+import { createKnownModels } from "../../src/upstream/known-models.ts";
+import { createRouter } from "../../src/upstream/router.ts";
 import { jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { problemsOf } from "../config/support.ts";
 import { startCountingUpstream, type CountingUpstream } from "../support/counting-upstream.ts";
+import { testProvider } from "../support/provider.ts";
 import { quotaOf } from "../support/quota.ts";
 import { bearer, post, startProxy, type RunningProxy } from "../support/start-proxy.ts";
 
@@ -161,6 +167,41 @@ describe("M1: a model without a price", () => {
     const answer = await jsonOf(post(`${proxy.url}/anthropic/v1/messages`, body, bearer(await tokenOf("alice"))));
     expect(answer.status).toBe(404);
     expect(answer.body).toMatchObject({ type: "error" });
+  });
+});
+
+describe("M1: the shipped config", () => {
+  const { models, quota, providers } = parseConfig(
+    readFileSync(new URL("../../config.toml", import.meta.url), "utf8"),
+    "config.toml",
+  );
+  const shipped = providers.map((provider) =>
+    testProvider(provider.name, { models: provider.models, modelMap: provider.model_map }),
+  );
+  const knownModels = createKnownModels([], () => []);
+  const router = createRouter({ providers: shipped, aliases: models.aliases, knownModels, random: () => 0 });
+  const { pricing } = createTariff({ models, quota });
+  // Monday, 13:00 in Beijing: no peak.
+  const outputPrice = (model: string): number => {
+    const { upstreamModel, candidates } = router.resolve(model, "messages");
+    const [provider] = candidates;
+    return pricing.priceAt("deepseek", provider?.ownName(upstreamModel) ?? "", Date.parse("2026-11-23T05:00:00Z"))
+      .output;
+  };
+
+  it.each([
+    ["deepseek-flash", 4],
+    ["deepseek-v4-pro", 13.5],
+    ["deepseek-v4-flash", 4],
+    ["deepseek-v4-flash-vision-exp", 4],
+    ["deepseek-chat", 4],
+    ["deepseek-reasoner", 13.5],
+    ["claude-opus-4-8[1m]", 13.5],
+    ["claude-sonnet-5", 4],
+    ["claude", 4],
+    ["deepseek-v5", 0],
+  ])("prices %s at %s yuan, as DeepSeek bills it; 0: not at all", (model, yuan) => {
+    expect(outputPrice(model)).toBe(yuan * 1e9);
   });
 });
 
