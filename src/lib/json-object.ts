@@ -10,8 +10,6 @@ const CLOSE_BRACE = 0x7d;
 const NEAR = 24;
 /** `__proto__` with each of its 9 letters written as a \u escape of 6 bytes. */
 const LONGEST_PROTO = 54;
-/** No name that the proxy reads has more characters. */
-const LONGEST_NAME = 32;
 /** Bytes of a refused key that are shown. */
 const SHOWN_KEY = 100;
 /** So many keys may all be different without being looked at. */
@@ -125,29 +123,43 @@ export function withoutMember(object: JsonObject, name: string): JsonObject {
 }
 
 /**
- * A key as parsers see it that ignore case, Go's among them: to those the long s and the Kelvin sign are an s and a k.
+ * The object with one text in place of another wherever it is the value of `key` in the objects of a top-level list: a
+ * role in its messages, for instance. Every other byte stays, and `value` stays as it was.
  */
-export function foldCase(key: string): string {
-  return key.toUpperCase().toLowerCase();
-}
-
-/**
- * The first key of an object that is none of the names, and that a parser may take for one: by its case, or where it
- * stops at a NUL.
- */
-export function findDisguised(
-  object: Readonly<Record<string, unknown>>,
-  names: ReadonlySet<string>,
-): { readonly key: string; readonly name: string } | undefined {
-  for (const key in object) {
-    if (names.has(key)) continue;
-    const nul = key.indexOf("\0");
-    const written = nul === -1 ? key : key.slice(0, nul);
-    if (written.length > LONGEST_NAME) continue;
-    const name = foldCase(written);
-    if (names.has(name)) return { key, name };
+export function replaceInList(object: JsonObject, list: string, key: string, from: string, to: string): JsonObject {
+  const { bytes, keys } = object;
+  const index = keys.findIndex((open) => decodeKey(bytes, open + 1, stringEnd(bytes, open + 1)) === list);
+  const open = keys[index];
+  if (open === undefined) return object;
+  const start = skipSpace(bytes, stringEnd(bytes, open + 1) + 1) + 1;
+  const end = valueEnd(bytes, keys[index + 1]);
+  const pieces: Buffer[] = [];
+  let copied = 0;
+  let depth = 0;
+  for (let pos = start; pos < end;) {
+    const byte = bytes[pos];
+    if (byte !== QUOTE) {
+      if (byte === 0x7b || byte === 0x5b) depth++;
+      else if (byte === CLOSE_BRACE || byte === 0x5d) depth--;
+      pos++;
+      continue;
+    }
+    const close = stringEnd(bytes, pos + 1);
+    const colon = skipSpace(bytes, close + 1);
+    const isWanted = depth === 2 && bytes[colon] === COLON && decodeKey(bytes, pos + 1, close) === key;
+    pos = isWanted ? skipSpace(bytes, colon + 1) : colon;
+    if (!isWanted || bytes[pos] !== QUOTE) continue;
+    const valueClose = stringEnd(bytes, pos + 1);
+    if (decodeKey(bytes, pos + 1, valueClose) === from) {
+      pieces.push(bytes.subarray(copied, pos), Buffer.from(JSON.stringify(to)));
+      copied = valueClose + 1;
+    }
+    pos = valueClose + 1;
   }
-  return undefined;
+  if (pieces.length === 0) return object;
+  const edited = Buffer.concat([...pieces, bytes.subarray(copied)]);
+  const shift = edited.length - bytes.length;
+  return { ...object, bytes: edited, keys: keys.map((at) => (at < end ? at : at + shift)) };
 }
 
 function appendMembers(bytes: Buffer, text: string): Buffer {

@@ -77,6 +77,9 @@ export function readModel({ model }: Readonly<Record<string, unknown>>) {
 function messagesOf({ messages, system }: Readonly<Record<string, unknown>>): readonly unknown[] {
   if (!Array.isArray(messages)) throw invalidType("missing field `messages`");
   if (messages.length === 0) throw invalidValue("Empty input messages");
+  if (messages.some((message) => asRecord(message).role === "developer")) {
+    throw invalidValue("unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`");
+  }
   return system === undefined ? messages : [{ role: "system", content: system }, ...(messages as unknown[])];
 }
 

@@ -68,10 +68,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
    * @param since monotonic ms from which the total time counts
    */
   open(model: string, since: number): Promise<void> {
-    const { origin, endpoints, dispatcher } = this.provider;
+    const { origin, endpoints, dispatcher, dialect } = this.provider;
     const endpoint = endpoints[this.#question.api];
     if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#question.api}`);
-    const body = this.#question.bodyFor(model, this.provider.takesStreamOptions(model));
+    const streamOptions = this.provider.takesStreamOptions(model);
+    const body = this.#question.bodyFor(model, { streamOptions, developerRole: dialect.developerRole });
     this.#model = model;
     this.#key = this.provider.secret;
     const opened = new Promise<void>((resolve, reject) => {

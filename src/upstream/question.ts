@@ -1,5 +1,12 @@
 import type { ApiName } from "./providers/provider.ts";
 
+/** What a provider takes of what clients may send. */
+export interface Takes {
+  readonly streamOptions: boolean;
+  /** OpenAI's name for the role of a system message; elsewhere it is `system`. */
+  readonly developerRole: boolean;
+}
+
 /** What to ask, in the words of each provider. */
 export interface Question {
   readonly api: ApiName;
@@ -9,9 +16,6 @@ export interface Question {
   readonly choices: number;
   /** Whether `stream_options` is only there because usage is wanted, so that it can be left out. */
   readonly sparesStreamOptions: boolean;
-  /**
-   * The body for a provider that knows the model under this name.
-   * @param takesStreamOptions whether it takes `stream_options`
-   */
-  bodyFor(upstreamModel: string, takesStreamOptions: boolean): Buffer;
+  /** The body for a provider that knows the model under this name, and takes no more than this. */
+  bodyFor(upstreamModel: string, takes: Takes): Buffer;
 }

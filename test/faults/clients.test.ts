@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { takesJsonAlone } from "../../src/http/accept.ts";
 import { jsonOf } from "../support/accounts.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";
+import { startScriptedUpstream } from "../support/scripted-upstream.ts";
 import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 
 const good = { model: "deepseek-flash", messages: [{ role: "user", content: "hi" }] };
@@ -223,5 +224,46 @@ describe("H10: what DeepSeek's clients ask for", () => {
     expect([answer.status, await answer.json()]).toMatchObject([200, { type: "message", role: "assistant" }]);
     const refused = await jsonOf(post(`${proxy.url}/v1/messages`, {}, { "x-api-key": token }));
     expect(refused).toMatchObject({ status: 400, body: { type: "error", error: { param: "model" } } });
+  });
+});
+
+describe("H10: the role developer", () => {
+  const messages = [
+    { role: "developer", content: 'Be brief. "role":"developer"' },
+    { role: "user", content: [{ type: "text", text: "hi", role: "developer" }] },
+    { content: "again", role: "developer" },
+  ];
+
+  async function sentTo(kind: "deepseek" | "zhipu" | "openai", path: string, body: object): Promise<unknown> {
+    const upstream = await startScriptedUpstream();
+    const own = await startProxy({ upstreamUrl: upstream.url, kind });
+    const answering = post(own.url + path, { ...good, ...body }, bearer(await own.login()));
+    const call = await upstream.next();
+    await call.finish();
+    expect((await answering).status).toBe(200);
+    await own.dispose();
+    await upstream.close();
+    return (call.body as { messages: unknown }).messages;
+  }
+
+  it.each([
+    ["deepseek", "/v1/chat/completions"],
+    ["deepseek", "/beta/chat/completions"],
+    ["zhipu", "/chat/completions"],
+  ] as const)("is system to %s on %s", async (kind, path) => {
+    expect(await sentTo(kind, path, { messages })).toEqual([
+      { ...messages[0], role: "system" },
+      messages[1],
+      { ...messages[2], role: "system" },
+    ]);
+  });
+
+  it("stays as it is for a server that speaks OpenAI's language", async () => {
+    expect(await sentTo("openai", "/v1/chat/completions", { messages })).toEqual(messages);
+  });
+
+  it("is served by the simulator, which refuses it as DeepSeek does", async () => {
+    const answer = await post(`${proxy.url}/v1/chat/completions`, { ...good, messages }, bearer(token));
+    expect(answer.status).toBe(200);
   });
 });

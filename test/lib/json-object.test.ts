@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  findDisguised,
   JsonRefusal,
   parseJsonObject,
+  replaceInList,
   replaceMembers,
   withoutMember,
 } from "../../src/lib/json-object.ts";
@@ -249,27 +249,6 @@ describe("parseJsonObject", () => {
   });
 });
 
-describe("findDisguised", () => {
-  const names = new Set(["model", "stream", "max_tokens", "kind"]);
-
-  it.each([
-    ["MODEL", "model"],
-    ["modeL", "model"],
-    ["Max_Tokens", "max_tokens"],
-    ["\u017ftream", "stream"],
-    ["\u212aind", "kind"],
-    ["model\0", "model"],
-    ["Model\0rest", "model"],
-    ["model", undefined],
-    ["models", undefined],
-    ["model ", undefined],
-    ["maxTokens", undefined],
-    ["", undefined],
-  ])("takes %j for %s", (key, name) => {
-    expect(findDisguised({ model: 1, [key]: 2 }, names)?.name).toBe(name);
-  });
-});
-
 describe("replaceMembers", () => {
   it("changes what is named and leaves every other byte", () => {
     const text =
@@ -352,5 +331,47 @@ describe("withoutMember", () => {
         expect(JSON.parse(withoutMember(parse(text), "x").bytes.toString())).toEqual(Object.fromEntries(entries));
       }),
     );
+  });
+});
+
+describe("replaceInList", () => {
+  const edited = (text: string) => {
+    const object = parse(text);
+    const result = replaceInList(object, "messages", "role", "developer", "system");
+    // What stands behind it is found as before.
+    const both = replaceMembers(result, { z: "2" }).toString();
+    expect(both).toBe(result.bytes.toString().replace('"z":1', '"z":2'));
+    return result.bytes.toString();
+  };
+
+  it.each([
+    ['{"messages":[{"role":"developer","content":"a"}],"z":1}', '{"messages":[{"role":"system","content":"a"}],"z":1}'],
+    [
+      '{"z":1,"messages" : [ {"content":"a" , "role" :\n"developer" } ] }',
+      '{"z":1,"messages" : [ {"content":"a" , "role" :\n"system" } ] }',
+    ],
+    [
+      '{"messages":[{"r\\u006fle":"dev\\u0065loper"},{"role":"user"}],"z":1}',
+      '{"messages":[{"r\\u006fle":"system"},{"role":"user"}],"z":1}',
+    ],
+    [
+      '{"messages":[{"role":"developer"},{"role":"developer"}],"z":1}',
+      '{"messages":[{"role":"system"},{"role":"system"}],"z":1}',
+    ],
+  ])("replaces the text in %s", (before, after) => {
+    expect(edited(before)).toBe(after);
+  });
+
+  it.each([
+    '{"role":"developer","z":1,"messages":[]}',
+    '{"messages":[{"content":{"role":"developer"}}],"other":[{"role":"developer"}],"z":1}',
+    '{"messages":[{"content":[{"role":"developer"}]}],"z":1}',
+    '{"messages":[[{"role":"developer"}]],"z":1}',
+    '{"messages":[{"name":"role","content":"\\"role\\":\\"developer\\""}],"z":1}',
+    '{"messages":{"role":"developer"},"z":1}',
+    '{"messages":[{"role":"developers"}],"z":1}',
+    '{"z":1}',
+  ])("leaves %s as it is", (text) => {
+    expect(edited(text)).toBe(text);
   });
 });

@@ -1,6 +1,7 @@
 import { AppError } from "../../errors.ts";
 import { maxNameLength } from "../../lib/globs.ts";
-import { findDisguised, type JsonObject } from "../../lib/json-object.ts";
+import type { JsonObject } from "../../lib/json-object.ts";
+import { findDisguised } from "../../lib/key-disguise.ts";
 import { extraParams } from "../unpriced-extras.ts";
 
 /** Most output tokens that a request may name; far above any model's. */

@@ -1,4 +1,5 @@
-import { replaceMembers, withoutMember, type JsonObject } from "../../lib/json-object.ts";
+import { replaceInList, replaceMembers, withoutMember, type JsonObject } from "../../lib/json-object.ts";
+import type { Takes } from "../../upstream/question.ts";
 
 const includeUsage = JSON.stringify({ include_usage: true });
 
@@ -12,16 +13,26 @@ export function streamingBody(
   body: JsonObject,
   upstreamModel: string,
   streamOptions: StreamOptions,
-  takesStreamOptions: boolean,
+  takes: Takes,
 ): Buffer {
   const edits: Record<string, string> = {};
   if (body.value.stream !== true) edits.stream = "true";
-  if (takesStreamOptions && streamOptions?.include_usage !== true) {
+  if (takes.streamOptions && streamOptions?.include_usage !== true) {
     edits.stream_options =
       streamOptions === null ? includeUsage : JSON.stringify({ ...streamOptions, include_usage: true });
   }
   if (body.value.model !== upstreamModel) edits.model = JSON.stringify(upstreamModel);
-  return replaceMembers(takesStreamOptions ? body : withoutMember(body, "stream_options"), edits);
+  const base = takes.streamOptions ? body : withoutMember(body, "stream_options");
+  return replaceMembers(takes.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
+}
+
+function hasDeveloper({ value: { messages } }: JsonObject): boolean {
+  const list: readonly unknown[] = Array.isArray(messages) ? messages : [];
+  return list.some((one) => typeof one === "object" && one !== null && "role" in one && one.role === "developer");
+}
+
+function withSystem(body: JsonObject): JsonObject {
+  return replaceInList(body, "messages", "role", "developer", "system");
 }
 
 /** Whether the client's `stream_options` ask for nothing but usage, if for that. */

@@ -2,7 +2,8 @@ import type { IncomingMessage } from "node:http";
 import { errorCodes, type FastifyInstance, type FastifyRequest } from "fastify";
 import { AppError } from "../../errors.ts";
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
-import { foldCase, JsonRefusal, parseJsonObject, type JsonLimits, type JsonObject } from "../../lib/json-object.ts";
+import { JsonRefusal, parseJsonObject, type JsonLimits, type JsonObject } from "../../lib/json-object.ts";
+import { foldCase } from "../../lib/key-disguise.ts";
 import { codingsOf, decodeBody } from "./content-coding.ts";
 
 declare module "fastify" {

@@ -24,6 +24,7 @@ const openai: Dialect = {
   defaultBaseUrl: "https://api.openai.com/v1",
   defaultKeyEnv: "OPENAI_API_KEY",
   probe: "models",
+  developerRole: true,
   knownModels: [],
   pathOf(api, base) {
     const path = openaiPaths[api];
@@ -38,6 +39,7 @@ const deepseek: Dialect = {
   defaultBaseUrl: "https://api.deepseek.com",
   defaultKeyEnv: "DEEPSEEK_API_KEY",
   probe: "balance",
+  developerRole: false,
   knownModels: ["deepseek-flash", "deepseek-v4-pro"],
   pathOf(api, base) {
     if (api === "chat") return `${base}/chat/completions`;
@@ -97,6 +99,7 @@ const zhipu: Dialect = {
   defaultBaseUrl: "https://open.bigmodel.cn/api/paas/v4",
   defaultKeyEnv: "ZHIPU_API_KEY",
   probe: "models",
+  developerRole: false,
   knownModels: ["glm-4.6", "glm-4.5-flash"],
   pathOf(api, base) {
     if (api === "completions") return null;

@@ -64,6 +64,8 @@ export interface Dialect {
   readonly defaultKeyEnv: string;
   /** What a probe asks for: the balance, where the provider tells it, else the models. */
   readonly probe: "balance" | "models";
+  /** Whether it takes messages with the role `developer`. */
+  readonly developerRole: boolean;
   /** Models to list where the provider can't be asked. */
   readonly knownModels: readonly string[];
   /**
