@@ -49,6 +49,7 @@ export async function buildServer(services: Services): Promise<Server> {
   const { config, clock, log, newId, emit, ledger, limitsOf, chat } = services;
   let leaving = false;
   let stopping = false;
+  const proxies = createIpList(config.server.trust_proxy);
   const requestMs = config.server.request_seconds * 1000;
   const tell = createTellRefusal({ log, emit, clock });
   const cors = createCors(config.server.cors_origins);
@@ -67,7 +68,8 @@ export async function buildServer(services: Services): Promise<Server> {
       // Checked by us: Node would answer with an empty body.
       requireHostHeader: false,
     },
-    trustProxy: config.server.trust_proxy.length === 0 ? false : config.server.trust_proxy,
+    // By our own list: fastify's judges some networks differently.
+    trustProxy: config.server.trust_proxy.length === 0 ? false : (address: string) => proxies.has(address),
     forceCloseConnections: "idle",
     return503OnClosing: false,
     clientErrorHandler: createParserErrors({ tell, cors }),

@@ -13,7 +13,7 @@ export interface Identity {
   readonly account: Account;
   /** The API key that it came with; null for an access token. */
   readonly apiKey: ApiKey | null;
-  /** The session of the access token; null for API keys, and for tokens that name none. */
+  /** The session of the access token; null for API keys. */
   readonly sessionId: string | null;
 }
 
@@ -44,11 +44,10 @@ export function createAccess(options: AccessOptions): (credential: string, ip: s
     // Before the version: disabling raises it, and the person should learn why the token has stopped working.
     checkUsable(account, clock.now());
     if (account.token_version !== claims.ver) throw new AppError("invalid_token");
-    const sessionId = claims.sid ?? null;
-    if (sessionId !== null && !sessions.isLive(sessionId)) {
+    if (!sessions.isLive(claims.sid)) {
       throw new AppError("invalid_token", { message: "The session has been ended. Log in again." });
     }
-    return { account, apiKey: null, sessionId };
+    return { account, apiKey: null, sessionId: claims.sid };
   }
 
   function byApiKey(text: string, ip: string): Identity {

@@ -62,6 +62,10 @@ export async function openAccounts(options: OpenAccountsOptions): Promise<Accoun
 
   const hasAccount = (name: string): boolean => accounts.get(name) !== undefined;
   const loginGuard = openLoginGuard(security, { hasAccount, clock, emit });
+  // So that after a restart, too, people get in from where they have come from, whoever guesses meanwhile.
+  for (const user of accounts.names()) {
+    for (const { ip } of [...sessions.list(user)].reverse()) loginGuard.remember(user, ip);
+  }
   const guarded = createGuardedPasswords(loginGuard, passwords);
   const reuseSeconds = auth.login_reuse_seconds;
   const parts = { store: accounts, passwords, guarded, sessions, clock, log, emit, reuseSeconds };

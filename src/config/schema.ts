@@ -66,7 +66,11 @@ const authSection = z.strictObject({
   max_sessions: count(1, 1000).default(50).describe("Sessions of one user; one more ends the oldest."),
   login_reuse_seconds: count(0, 3600).default(10).describe("A repeated login inside this time gets the same token."),
   max_hashes: count(1, 2).default(2).describe("argon2 runs at once; more would hold up the journal's syncs."),
-  max_waiting_logins: count(1, 10_000).default(50).describe("Logins that may wait for their turn; more get 429."),
+  max_waiting_logins: count(1, 10_000)
+    .default(50)
+    .describe(
+      "Logins that may wait for their turn; more get 429. Those from known addresses have a line of their own, as long; those of unknown names one of a fifth.",
+    ),
 });
 
 const modelsSection = z.strictObject({

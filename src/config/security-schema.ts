@@ -10,7 +10,9 @@ const hour = 3600;
 export const securitySection = z.strictObject({
   login_free_failures: count(1, 1_000_000)
     .default(5)
-    .describe("Failed logins of an account, or from an address, before waits begin."),
+    .describe(
+      "Failed logins of an account, or from an address, before waits begin. IPv6 counts by /64, by /56 twice and by /48 four times as many.",
+    ),
   login_first_wait_seconds: seconds(0.001, 86_400)
     .default(1)
     .describe("The first wait; it doubles with each further failure."),

@@ -46,10 +46,6 @@ describe("an access token", () => {
     expect(useAccess().ask("token")).toEqual({ account: bob, apiKey: null, sessionId: "live" });
   });
 
-  it("of no session is as good", () => {
-    expect(useAccess({}, { sid: undefined }).ask("token")).toMatchObject({ sessionId: null });
-  });
-
   it("is refused for a removed account, an older version, a newer one and an ended session", () => {
     for (const claims of [{ sub: "eve" }, { ver: 2 }, { ver: 4 }, { sid: "ended" }]) {
       expect(() => useAccess({}, claims).ask("token")).toThrow(withCode("invalid_token"));

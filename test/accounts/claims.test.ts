@@ -37,9 +37,8 @@ describe("checkClaims", () => {
     expect(check({ ...good, nbf: seconds })).toMatchObject({ sub: "bob" });
   });
 
-  it("accepts a token of no session", () => {
-    const claims = { ...good, sid: undefined };
-    expect(check(claims)).toEqual(claims);
+  it("refuses a token of no session", () => {
+    expect(() => check({ ...good, sid: undefined })).toThrow(expect.objectContaining({ code: "invalid_token" }));
   });
 
   it.each([

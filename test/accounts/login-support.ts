@@ -36,7 +36,10 @@ export async function useLogin({
   const touched = new Set<string>();
   const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
   const ignore = () => undefined;
-  const open = { check: () => null, start: () => ({ failed: ignore, succeeded: ignore, dropped: ignore }) };
+  const open = {
+    check: () => null,
+    start: () => ({ isKnown: false, failed: ignore, succeeded: ignore, dropped: ignore }),
+  };
   const login = createLogin({
     store: {
       get: (name) => accounts.get(name),

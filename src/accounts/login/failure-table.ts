@@ -13,6 +13,7 @@ export interface FailureTable {
   forget(key: string): boolean;
   /** Those whose free failures are used up, roughly the longest ago first. */
   escalated(): Iterable<FailureTally>;
+  readonly rule: BackoffRule;
   /** Tallies that are kept now. */
   readonly size: number;
 }
@@ -59,6 +60,7 @@ export function createFailureTable(rule: BackoffRule, max: number, monotonic: ()
       remove(key);
       return had !== undefined && had.failures > 0;
     },
+    rule,
     escalated: () => heavy.values(),
     get size() {
       return light.size + heavy.size;

@@ -28,7 +28,7 @@ export function createGuardedPasswords(
       const one = guard.start(attempt);
       let right: boolean;
       try {
-        right = await passwords.verify(hash, password);
+        right = await passwords.verify(hash, password, one.isKnown ? "known_address" : "account");
       } catch (error) {
         one.dropped();
         throw error;

@@ -1,6 +1,6 @@
 import type { LoginLocked, LoginUnlocked } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { ipPrefix } from "../../lib/ip-prefix.ts";
+import { ipPrefix, type NetworkBits } from "../../lib/ip-prefix.ts";
 import { createFailureTable, type FailureTable } from "./failure-table.ts";
 import type { BackoffRule } from "./failure-tally.ts";
 import { createKnownAddresses } from "./known-addresses.ts";
@@ -15,6 +15,8 @@ export interface LoginAttempt {
 
 /** A password that is being checked. Say once how it went. */
 export interface LoginTry {
+  /** Whether the account has logged in from this address lately. */
+  readonly isKnown: boolean;
   /** The password was wrong, or the user unknown. */
   failed(): void;
   /** The password was right. */
@@ -28,7 +30,7 @@ interface LockedLogin {
   readonly scope: LoginLocked["scope"];
   /** null where an address waits, whatever account it tries. */
   readonly user: string | null;
-  /** An IPv4 address or an IPv6 network of 64 bits; null where an account waits, wherever it is tried from. */
+  /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null where an account waits, wherever it is tried from. */
   readonly address: string | null;
   readonly failures: number;
   readonly retryAfterMs: number;
@@ -40,6 +42,8 @@ export interface LoginGuard {
   check(user: string, ip: string): { readonly retryAfterMs: number } | null;
   /** Call it in the same tick as `check`, right before a password is hashed. */
   start(attempt: LoginAttempt): LoginTry;
+  /** Takes an address for one of the account's own, as a login from there does. */
+  remember(user: string, ip: string): void;
   /** Forgets the failures of an account, not those of addresses. Says whether there were any. */
   unlock(user: string, by: { readonly admin: string; readonly ip: string; readonly traceId: string }): boolean;
   /** Who has to wait now; at most `limit` of each scope. */
@@ -50,7 +54,10 @@ export interface LoginGuard {
 
 export interface LoginGuardOptions {
   readonly rule: BackoffRule;
-  /** Addresses remembered at once, and names that no account has; a multiple of 4. Beyond it the oldest are forgotten. */
+  /**
+   * Addresses remembered at once, IPv6 networks of each size, and names that no account has; a multiple of 4. Beyond it
+   * the oldest are forgotten.
+   */
   readonly maxTracked: number;
   /** ms for which an address from which an account has logged in is its own. */
   readonly knownAddressMs: number;
@@ -71,6 +78,15 @@ interface Counter {
 }
 
 /**
+ * IPv6 networks of which somebody may have all addresses, and how many times the failures of one address they may have:
+ * the larger ones may belong to several people.
+ */
+const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] = [
+  [56, 2],
+  [48, 4],
+];
+
+/**
  * Counts failures per account and per address. An attempt from an address that the account has logged in from lately
  * is counted for that pair alone, so nobody else can lock its owner out; every other attempt is counted for the account
  * and for the address, and waits for both.
@@ -88,6 +104,10 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   const accounts = createFailureTable(rule, Infinity, monotonic);
   const inventedNames = createFailureTable(rule, maxTracked, monotonic);
   const addresses = createFailureTable(rule, maxTracked, monotonic);
+  const networks = widerNetworks.map(([bits, factor]) => {
+    const freeFailures = rule.freeFailures * factor;
+    return { bits, table: createFailureTable({ ...rule, freeFailures }, maxTracked, monotonic) };
+  });
   const pairs = createFailureTable(rule, Infinity, monotonic);
   const knownAddresses = createKnownAddresses(options.knownAddressMs, monotonic);
 
@@ -99,7 +119,10 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
     const table = hasAccount(user) ? accounts : inventedNames;
     const account: Counter = { scope: "account", table, key: user, strict: true };
     if (options.isShared(ip)) return [account];
-    return [account, { scope: "address", table: addresses, key: address, strict: false }];
+    const own: Counter = { scope: "address", table: addresses, key: address, strict: false };
+    if (!address.includes(":")) return [account, own];
+    const wider = networks.map(({ bits, table }) => ({ ...own, table, key: ipPrefix(ip, bits) }));
+    return [account, own, ...wider];
   }
 
   function end({ table, key, scope }: Counter, succeeded: boolean): void {
@@ -116,11 +139,11 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   function fail({ table, key, scope }: Counter, { user, ip, traceId }: LoginAttempt): void {
     const tally = table.obtain(key);
     tally.end();
-    const escalation = tally.fail(rule, monotonic());
+    const escalation = tally.fail(table.rule, monotonic());
     table.place(tally);
     if (escalation === null) return;
     const { failures } = tally;
-    const waitMs = Math.round(tally.waitMs(rule, monotonic(), false));
+    const waitMs = Math.round(tally.waitMs(table.rule, monotonic(), false));
     const known = hasAccount(user);
     emit({ type: "login.locked", at: clock.now(), traceId, ip, user, known, scope, failures, escalation, waitMs });
   }
@@ -128,28 +151,31 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   return {
     check(user, ip) {
       let retryAfterMs = 0;
-      for (const counter of countersOf(user, ip)) {
-        const waitMs = counter.table.find(counter.key)?.waitMs(rule, monotonic(), counter.strict) ?? 0;
+      for (const { table, key, strict } of countersOf(user, ip)) {
+        const waitMs = table.find(key)?.waitMs(table.rule, monotonic(), strict) ?? 0;
         retryAfterMs = Math.max(retryAfterMs, waitMs);
       }
       return retryAfterMs === 0 ? null : { retryAfterMs };
     },
     start(attempt) {
       const counters = countersOf(attempt.user, attempt.ip);
+      const isKnown = counters.some(({ scope }) => scope === "known_address");
       for (const { table, key } of counters) table.obtain(key).begin();
       return {
+        isKnown,
         failed() {
           for (const counter of counters) fail(counter, attempt);
         },
         succeeded() {
           for (const counter of counters) end(counter, true);
-          if (hasAccount(attempt.user)) knownAddresses.add(attempt.user, ipPrefix(attempt.ip));
+          remember(attempt.user, attempt.ip);
         },
         dropped() {
           for (const counter of counters) end(counter, false);
         },
       };
     },
+    remember,
     unlock(user, { admin, ip, traceId }) {
       const own = [accounts.forget(user), inventedNames.forget(user)];
       const paired = knownAddresses.of(user).map((address) => pairs.forget(pairKey(user, address)));
@@ -162,16 +188,24 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
       ...waiting(accounts, "account", limit),
       ...waiting(inventedNames, "account", limit),
       ...waiting(pairs, "known_address", limit),
-      ...waiting(addresses, "address", limit),
+      ...[addresses, ...networks.map(({ table }) => table)].flatMap((table) => waiting(table, "address", limit)),
     ],
-    tracked: () => accounts.size + inventedNames.size + addresses.size + pairs.size,
+    tracked: () =>
+      [accounts, inventedNames, pairs, addresses, ...networks.map(({ table }) => table)].reduce(
+        (sum, { size }) => sum + size,
+        0,
+      ),
   };
+
+  function remember(user: string, ip: string): void {
+    if (hasAccount(user)) knownAddresses.add(user, ipPrefix(ip));
+  }
 
   function waiting(table: FailureTable, scope: LockedLogin["scope"], limit: number): LockedLogin[] {
     const found: LockedLogin[] = [];
     for (const tally of table.escalated()) {
       if (found.length >= limit) break;
-      const retryAfterMs = Math.round(tally.waitMs(rule, monotonic(), false));
+      const retryAfterMs = Math.round(tally.waitMs(table.rule, monotonic(), false));
       if (retryAfterMs > 0) found.push({ ...ownersOf(tally.key, scope), failures: tally.failures, retryAfterMs });
     }
     return found;

@@ -1,7 +1,6 @@
 import argon2 from "argon2";
 import { randomBytes } from "node:crypto";
 import { AppError } from "../../errors.ts";
-import { Semaphore } from "../../lib/semaphore.ts";
 import { checkPasswordLength, maxPasswordBytes } from "./new-password.ts";
 
 /** memoryCost in KiB. OWASP's first choice for argon2id; about 19 ms of one core. */
@@ -24,9 +23,10 @@ export interface Passwords {
   /**
    * Whether the password has this hash. Without a hash (unknown user) it does the same work and says no.
    *
+   * @param from whether the account has logged in from there lately; such logins wait in a line of their own
    * @throws AppError `login_busy` where too many are waiting already
    */
-  verify(hash: string | undefined, password: string): Promise<boolean>;
+  verify(hash: string | undefined, password: string, from?: "known_address" | "account"): Promise<boolean>;
   /** Whether the hash was made with less work than is asked for today. */
   needsRehash(hash: string): boolean;
   /** Checks and hashes that wait for their turn now. */
@@ -37,9 +37,15 @@ export interface Passwords {
 export interface PasswordsOptions {
   /** argon2 runs at once. Each takes a thread of libuv's pool of four, which the journal's syncs need too. */
   readonly maxHashes: number;
-  /** Checks that may wait for their turn; one more gets `login_busy`. */
+  /** Checks that may wait for their turn in a line, of unknown users a fifth; one more gets `login_busy`. */
   readonly maxWaiting: number;
   readonly hasher?: Hasher;
+}
+
+/** Those who wait for their turn, the first to be served first. */
+interface Line {
+  readonly maxWaiting: number;
+  readonly waiting: (() => void)[];
 }
 
 const argon2id: Hasher = {
@@ -50,38 +56,58 @@ const argon2id: Hasher = {
 /** Makes the one place where passwords are hashed. Hashes once itself, for the users that don't exist. */
 export async function createPasswords(options: PasswordsOptions): Promise<Passwords> {
   const hasher = options.hasher ?? argon2id;
-  const places = new Semaphore(options.maxHashes);
   const dummyHash = await hasher.hash(randomBytes(32).toString("base64"));
+  const lineOf = (maxWaiting: number): Line => ({ maxWaiting, waiting: [] });
+  const lines = {
+    known_address: lineOf(options.maxWaiting),
+    account: lineOf(options.maxWaiting),
+    // Anybody can invent names, from any number of addresses.
+    unknown: lineOf(Math.ceil(options.maxWaiting / 5)),
+    hash: lineOf(Infinity),
+  };
+  /** In the order in which they are served next. */
+  const order = Object.values(lines);
+  let running = 0;
 
-  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (!places.tryTake()) {
-      await new Promise<void>((resolve) => {
-        places.join(resolve);
-      });
-    }
+  async function inTurn<T>(line: Line, work: () => Promise<T>): Promise<T> {
+    if (running >= options.maxHashes) await new Promise<void>((resolve) => line.waiting.push(resolve));
+    else running += 1;
     try {
       return await work();
     } finally {
-      places.release();
+      leave();
     }
+  }
+
+  /** Hands the place to the first of the next line. The lines take turns, so a long one holds up no other. */
+  function leave(): void {
+    const next = order.find(({ waiting }) => waiting.length > 0);
+    if (next === undefined) {
+      running -= 1;
+      return;
+    }
+    order.splice(order.indexOf(next), 1);
+    order.push(next);
+    next.waiting.shift()?.();
   }
 
   return {
     hash: async (password) => {
       checkPasswordLength(password, "password");
-      return inTurn(() => hasher.hash(password));
+      return inTurn(lines.hash, () => hasher.hash(password));
     },
-    verify: async (hash, password) => {
+    verify: async (hash, password, from = "account") => {
       // No password that long was ever set, so nothing is given away by answering at once.
       if (Buffer.byteLength(password) > maxPasswordBytes) return false;
-      if (places.held >= options.maxHashes && places.waiting >= options.maxWaiting) {
+      const line = hash === undefined ? lines.unknown : lines[from];
+      if (running >= options.maxHashes && line.waiting.length >= line.maxWaiting) {
         throw new AppError("login_busy", { retryAfterSeconds: 1 });
       }
-      const right = await inTurn(() => hasher.verify(hash ?? dummyHash, password));
+      const right = await inTurn(line, () => hasher.verify(hash ?? dummyHash, password));
       return hash !== undefined && right;
     },
     needsRehash: (hash) => workOf(hash) < parameters.memoryCost * parameters.timeCost,
-    waiting: () => places.waiting,
+    waiting: () => order.reduce((sum, { waiting }) => sum + waiting.length, 0),
   };
 }
 

@@ -15,7 +15,7 @@ const claimsSchema = z.strictObject({
   /** The account's token_version at the time of the login. */
   ver: z.int().min(0),
   /** The session that the token belongs to, and ends with. */
-  sid: z.string().min(1).max(64).optional(),
+  sid: z.string().min(1).max(64),
 });
 
 /** A signed access token and its end in ms since the epoch. */
