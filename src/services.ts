@@ -27,6 +27,7 @@ import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryLimiter, limitRules } from "./limits/memory-limiter.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
+import type { Limiter } from "./limits/limiter.ts";
 import type { Permits } from "./limits/permits.ts";
 import type { Ledger } from "./quota/ledger.ts";
 import { openMemoryLedger } from "./quota/memory-ledger.ts";
@@ -74,6 +75,13 @@ export interface Services extends Accounts, Events {
   close(): Promise<void>;
 }
 
+/** What counts and limits, behind ports whose answers may come later. */
+export interface Backends {
+  readonly ledger: Ledger;
+  readonly limiter: Limiter;
+  readonly permits: Permits;
+}
+
 export interface ServicesOptions {
   readonly loaded: LoadedConfig;
   readonly env: Env;
@@ -84,6 +92,8 @@ export interface ServicesOptions {
   /** Gives up the start while it waits for the lock: createServices rejects with its reason. */
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
+  /** Puts something between the services and the backends, or others in their place. */
+  readonly backends?: (own: Backends) => Backends;
   /** Adds the process's own metrics; once in a process. */
   readonly processMetrics?: boolean;
 }
@@ -147,7 +157,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onOpen: (close) => closers.push(close),
   });
   const { apiKeys } = access;
-  const ledger = await openMemoryLedger({
+  const memoryLedger = await openMemoryLedger({
     usersDir,
     clock,
     log,
@@ -156,13 +166,15 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     usage: config.usage,
     hasKey: (user, id) => apiKeys.list(user).some((key) => key.id === id),
   });
-  closers.push(() => ledger.close());
+  closers.push(() => memoryLedger.close());
 
-  const limiter = createMemoryLimiter({ rules: limitRules(config.rate_limit), clock });
-  const permits = createMemoryPermits({
+  const memoryLimiter = createMemoryLimiter({ rules: limitRules(config.rate_limit), clock });
+  const memoryPermits = createMemoryPermits({
     maxWaitMs: config.concurrency.max_wait_ms,
     maxWaiting: config.concurrency.max_waiting,
   });
+  const own: Backends = { ledger: memoryLedger, limiter: memoryLimiter, permits: memoryPermits };
+  const { ledger, limiter, permits } = options.backends?.(own) ?? own;
 
   const chosen = chooseProviders(config.providers, (provider) => findProviderKeys(provider, env, folder));
   for (const name of chosen.keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
@@ -225,7 +237,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       providers: () => upstream.admin.list(),
       inFlight: () => chat.running(),
       permitsWaiting: () => permits.waiting(),
-      journalUnsynced: () => ledger.figures().lagRecords,
+      journalUnsynced: () => memoryLedger.figures().lagRecords,
       behaviourLog: () => behaviourLog.health(),
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),

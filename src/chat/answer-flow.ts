@@ -2,7 +2,7 @@ import type { Awaitable } from "../lib/awaitable.ts";
 import type { AnswerSink, EventRole } from "../upstream/answers/reader.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
-import { backendError } from "./backend-call.ts";
+import { backendError } from "../quota/backend-call.ts";
 import type { Client } from "./client.ts";
 import { completed, endingOfCut, endingOfDeparture, endingOfError, endingOfFault, type Ending } from "./ending.ts";
 import type { Meter } from "./meter.ts";

@@ -3,7 +3,7 @@ import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/led
 import type { Provider } from "../upstream/providers/provider.ts";
 import type { AnswerReport } from "../upstream/answers/reader.ts";
 import type { Route } from "../upstream/router.ts";
-import { fromBackend } from "./backend-call.ts";
+import { fromBackend } from "../quota/backend-call.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import type { Tariff } from "./tariff.ts";
 

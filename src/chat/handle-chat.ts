@@ -14,7 +14,7 @@ import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
 import type { Route, Router } from "../upstream/router.ts";
 import { createAdmission } from "./admission.ts";
-import { fromBackend } from "./backend-call.ts";
+import { fromBackend } from "../quota/backend-call.ts";
 import { Bill, nothingOwed } from "./bill.ts";
 import type { ChatRequest } from "./chat-request.ts";
 import { ChatRun, type ChatCall } from "./chat-run.ts";

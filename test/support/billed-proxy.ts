@@ -74,6 +74,7 @@ export interface BilledOptions {
   readonly attempts?: number;
   /** Which API the provider speaks; default deepseek. */
   readonly kind?: ProxyOptions["kind"];
+  readonly backends?: ProxyOptions["backends"];
 }
 
 /** Starts both for the running test. */
@@ -90,6 +91,7 @@ export async function startBilledProxy(options: BilledOptions = {}): Promise<Bil
     upstreamUrl: through === undefined ? upstream.url : await through(upstream.url),
     kind,
     users: { alice: userFile("alice", alicePassword) },
+    ...(options.backends === undefined ? {} : { backends: options.backends }),
     config: `
 [models]
 weights = { flash = ${weight} }

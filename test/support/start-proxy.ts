@@ -6,7 +6,7 @@ import { createLogger } from "../../src/events/logger.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
 import { buildServer, type Server } from "../../src/server.ts";
-import { createServices, type Services } from "../../src/services.ts";
+import { createServices, type Services, type ServicesOptions } from "../../src/services.ts";
 
 export interface ProxyOptions {
   /** TOML beside what every test needs; may not repeat [server], [storage] or [logs]. */
@@ -23,6 +23,8 @@ export interface ProxyOptions {
   readonly folder?: string;
   /** Keys of [server]. */
   readonly server?: string;
+  /** As createServices takes it. */
+  readonly backends?: ServicesOptions["backends"];
 }
 
 export interface RunningProxy {
@@ -71,6 +73,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
       throw new Error("the lock was lost");
     },
     ...(options.clock === undefined ? {} : { clock: options.clock }),
+    ...(options.backends === undefined ? {} : { backends: options.backends }),
   });
   const server = await buildServer(services);
   const url = await server.listen();

@@ -2,8 +2,9 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Allowances } from "../../quota/allowances.ts";
-import type { BucketState, Ledger } from "../../quota/ledger.ts";
 import { formatNano } from "../../lib/money.ts";
+import { fromBackend } from "../../quota/backend-call.ts";
+import type { BucketState, Ledger } from "../../quota/ledger.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { limitAnswer, toLimitAnswer } from "../schemas/quota.ts";
 
@@ -39,7 +40,7 @@ export function registerAccountRoutes(
     async (request) => {
       const account = accountOfRequest(request);
       const { username, quota_tier: tier } = account;
-      const buckets = await ledger.buckets(username, limitsOf(account, request.apiKey));
+      const buckets = await fromBackend(() => ledger.buckets(username, limitsOf(account, request.apiKey)));
       return { username, tier, limits: buckets.map(toLimitAnswer) };
     },
   );
@@ -52,7 +53,7 @@ export function registerAccountRoutes(
     },
     async (request) => {
       const account = accountOfRequest(request);
-      const buckets = await ledger.buckets(account.username, limitsOf(account, request.apiKey));
+      const buckets = await fromBackend(() => ledger.buckets(account.username, limitsOf(account, request.apiKey)));
       return { is_available: buckets.every(({ remaining }) => remaining > 0), balance_infos: toBalances(buckets) };
     },
   );

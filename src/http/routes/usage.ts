@@ -4,6 +4,7 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { z } from "zod";
 import { AppError } from "../../errors.ts";
 import { daysBetween, shiftDate } from "../../lib/dates.ts";
+import { fromBackend } from "../../quota/backend-call.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
 import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
 import { accountOfRequest } from "../plugins/access.ts";
@@ -40,7 +41,10 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
       const { by, ...query } = request.query;
       const span = spanOf(query, today(), keepDays);
       const { username } = accountOfRequest(request);
-      const lines = (await ledger.usage({ user: username, ...span })).map((row) => ({ user: undefined, row }));
+      const lines = (await fromBackend(() => ledger.usage({ user: username, ...span }))).map((row) => ({
+        user: undefined,
+        row,
+      }));
       const rows: ReturnType<typeof toUsageRow>[] = [];
       for await (const line of sumUsage(lines, by)) rows.push(toUsageRow(line, by));
       return { ...span, timezone, rows };
@@ -88,7 +92,7 @@ async function* linesOf(
   { user, by }: z.output<typeof usageQuery>,
 ): AsyncGenerator<UsageLine> {
   if (user === undefined && (by === "user" || by === "key" || by === "all")) yield* ledger.usageOfAll(span);
-  else for (const row of await ledger.usage({ user, ...span })) yield { user, row };
+  else for (const row of await fromBackend(() => ledger.usage({ user, ...span }))) yield { user, row };
 }
 
 async function* csvOf(lines: AsyncIterable<UsageLine>, by: UsageBy): AsyncGenerator<string> {
