@@ -12,7 +12,8 @@ const held = Math.ceil(JSON.stringify(chatBody(true)).length / 2) + 10;
 const numbers = Array.from({ length: 600 }, (_, index) => `${index} `);
 
 function textOf(events: readonly SseEvent[]): string {
-  return events.map(({ json }) => json?.choices?.[0]?.delta.content ?? "").join("");
+  const chunks = events.flatMap(({ json }) => (json !== undefined && "choices" in json ? [json] : []));
+  return chunks.map(({ choices }) => choices[0].delta.content ?? "").join("");
 }
 
 describe("M11: with a ledger that answers 3 ms later", () => {
