@@ -5,6 +5,7 @@ import { readJournal, type JournalContent } from "../lib/journal/journal-folder.
 import { JournalDamage } from "../lib/journal/journal-reader.ts";
 import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/charge-record.ts";
+import { readCoveredSeq } from "../quota/recovery.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { carryOut, planSalvage, type SalvagePlan } from "./journal-salvage.ts";
 import { lockUsers } from "./lock-users.ts";
@@ -44,7 +45,7 @@ export function runJournalCli(argv: readonly string[], io: CommandIo): Promise<n
     if (rest.length > 0) throw new UsageError(`${command ?? ""} takes no further word`);
     const usersDir = values.users === undefined ? usersOf(values.config, io) : resolve(io.cwd, values.users);
     const folder = join(usersDir, "journal");
-    if (command === "verify") return verify(folder, io);
+    if (command === "verify") return verify(folder, await readCoveredSeq(usersDir), io);
     if (command === "dump") return dump(folder, values.user, io);
     if (command === "repair") return repair(usersDir, values.yes === true, io);
     throw new UsageError(command === undefined ? "say what to do" : `there is no command "${command}"`);
@@ -56,11 +57,11 @@ function usersOf(configFile: string | undefined, io: CommandIo): string {
   return resolve(folder, config.storage.users_dir);
 }
 
-function verify(folder: string, io: CommandIo): number {
+function verify(folder: string, coveredSeq: number, io: CommandIo): number {
   const kinds = new Map<string, number>();
   const users = new Set<string>();
   let [first, last] = [0, 0];
-  const content = readAll(folder, io, (seq, payload) => {
+  const content = readAll(folder, coveredSeq, io, (seq, payload) => {
     const record = decodeLedgerRecord(payload);
     const kind = record?.kind ?? "probe";
     kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
@@ -83,7 +84,7 @@ function verify(folder: string, io: CommandIo): number {
 }
 
 function dump(folder: string, user: string | undefined, io: CommandIo): number {
-  const content = readAll(folder, io, (seq, payload) => {
+  const content = readAll(folder, Infinity, io, (seq, payload) => {
     const record = decodeLedgerRecord(payload);
     if (record === undefined || (user !== undefined && record.user !== user)) return;
     io.out(JSON.stringify(readable({ seq, ...record })));
@@ -94,11 +95,12 @@ function dump(folder: string, user: string | undefined, io: CommandIo): number {
 /** Undefined, with the reason said, where the journal is damaged. */
 function readAll(
   folder: string,
+  coveredSeq: number,
   io: CommandIo,
   onRecord: (seq: number, payload: string) => void,
 ): JournalContent | undefined {
   try {
-    return readJournal(folder, onRecord);
+    return readJournal(folder, onRecord, undefined, coveredSeq);
   } catch (error) {
     if (!(error instanceof JournalDamage)) throw error;
     io.err(`error: ${error.message}`);
@@ -127,11 +129,14 @@ async function repair(usersDir: string, isMeant: boolean, io: CommandIo): Promis
   const folder = join(usersDir, "journal");
   const lock = await lockUsers(usersDir, io);
   try {
-    if (isSound(folder)) {
+    const coveredSeq = await readCoveredSeq(usersDir);
+    const damage = findDamage(folder, coveredSeq);
+    if (damage === undefined) {
       io.out(`${folder}: there is nothing to repair`);
       return 0;
     }
-    const plan = await planSalvage(folder, decodeLedgerRecord);
+    io.out(`${damage.file}: ${damage.reason}`);
+    const plan = await planSalvage(folder, decodeLedgerRecord, coveredSeq);
     show(plan, isMeant, io);
     if (!isMeant) {
       io.out("Nothing has been changed. Add --yes to do it.");
@@ -139,18 +144,19 @@ async function repair(usersDir: string, isMeant: boolean, io: CommandIo): Promis
     }
     const suffix = `.damaged-${new Date(systemClock.now()).toISOString().replace(/[-:]|\.\d+/g, "")}`;
     for (const file of await carryOut(folder, plan, suffix)) io.out(`kept aside: ${file}`);
-    return verify(folder, io);
+    return verify(folder, coveredSeq, io);
   } finally {
     await lock.release();
   }
 }
 
-function isSound(folder: string): boolean {
+/** The first damage that a start would stumble over. */
+function findDamage(folder: string, coveredSeq: number): JournalDamage | undefined {
   try {
-    readJournal(folder, (_seq, payload) => decodeLedgerRecord(payload));
-    return true;
+    readJournal(folder, (_seq, payload) => decodeLedgerRecord(payload), undefined, coveredSeq);
+    return undefined;
   } catch (error) {
-    if (error instanceof JournalDamage) return false;
+    if (error instanceof JournalDamage) return error;
     throw error;
   }
 }

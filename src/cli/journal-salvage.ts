@@ -47,8 +47,9 @@ export type CheckPayload = (payload: string) => unknown;
 /**
  * Reads a journal line by line, past all damage, and plans which files to write anew. Changes nothing.
  * Throws where a file was written by another version of the program, whose records mean something else.
+ * @param coveredSeq as readJournal takes it
  */
-export async function planSalvage(folder: string, check: CheckPayload): Promise<SalvagePlan> {
+export async function planSalvage(folder: string, check: CheckPayload, coveredSeq = Infinity): Promise<SalvagePlan> {
   const files = readdirSync(folder).filter((name) => /^\d{16}\.journal$/.test(name));
   const lost: LostLine[] = [];
   const rewrites: Rewrite[] = [];
@@ -59,8 +60,9 @@ export async function planSalvage(folder: string, check: CheckPayload): Promise<
     const { header, runs, losses } = readLines(file, await readFile(file), previous ?? 0, check);
     lost.push(...losses);
     const isNewest = name === files.at(-1);
-    if (!isSound(file, header, runs, losses, previous, isNewest)) {
-      rewrites.push({ file, runs, previous: previous ?? header?.previous ?? 0 });
+    const isNext = previous === undefined ? (header?.previous ?? 0) <= coveredSeq : header?.previous === previous;
+    if (!isNext || !isSound(file, header, runs, losses, isNewest)) {
+      rewrites.push({ file, runs, previous: previous ?? Math.min(header?.previous ?? 0, coveredSeq) });
     }
     for (const { first, last } of runs) kept += last - first + 1;
     previous = runs.at(-1)?.last ?? previous;
@@ -68,20 +70,18 @@ export async function planSalvage(folder: string, check: CheckPayload): Promise<
   return { kept, lost, rewrites };
 }
 
-/** Whether a start would take the file as it is. */
+/** Whether a start would take the file as it is, but for what comes before it. */
 function isSound(
   file: string,
   header: SegmentHeader | undefined,
   runs: readonly Run[],
   losses: readonly LostLine[],
-  previous: number | undefined,
   isNewest: boolean,
 ): boolean {
   const [run] = runs;
   if (header === undefined || losses.length > 0 || runs.length > 1) return false;
   if (run === undefined ? !isNewest : run.first !== header.first) return false;
-  const isNamedRight = file.endsWith(segmentPath("", header.first));
-  return isNamedRight && (previous === undefined || header.previous === previous);
+  return file.endsWith(segmentPath("", header.first));
 }
 
 function readLines(file: string, bytes: Buffer, previous: number, check: CheckPayload) {

@@ -66,7 +66,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const journalDir = join(usersDir, "journal");
   const archive = createUsageArchive({ folder: usageDir(usersDir), keepDays, log, ops });
   const recovered = await recover({ usersDir, journalDir, periodAt, archive, keepDays, log, ops });
-  const { users, unusable, totals, changed, content, coveredSeq } = recovered;
+  const { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq } = recovered;
 
   const journal = openJournal({
     ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
@@ -78,7 +78,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const gate = createJournalGate(journal, clock);
   const intervalMs = storage.snapshot_interval_seconds * 1000;
   const snapshots = createSnapshots({
-    ...{ usersDir, archive, journal, intervalMs, log, ops },
+    ...{ usersDir, archive, journal, totalsCoverSeq, intervalMs, log, ops },
     // What a file that cannot be used lacks is nowhere else.
     keepJournal: unusable.size > 0,
   });

@@ -8,7 +8,14 @@ import type { Log } from "../lib/log.ts";
 import { decodeLedgerRecord, userName } from "./charge-record.ts";
 import type { QuotaProblem, UsageRow, UsageSpan } from "./ledger.ts";
 import type { PeriodAt } from "./period.ts";
-import { decodeSnapshot, decodeTotals, snapshotPath, totalsPath, type Snapshot } from "./snapshot-format.ts";
+import {
+  coversSeqOf,
+  decodeSnapshot,
+  decodeTotals,
+  snapshotPath,
+  totalsPath,
+  type Snapshot,
+} from "./snapshot-format.ts";
 import type { UsageArchive } from "./usage/usage-archive.ts";
 import { UsageDay } from "./usage/usage-day.ts";
 import { createUsageQueries } from "./usage/usage-queries.ts";
@@ -31,6 +38,8 @@ export interface Recovered {
   readonly content: JournalContent;
   /** Journal records up to this number are in some snapshot, even where the journal has lost them. */
   readonly coveredSeq: number;
+  /** The last record that is in the totals' file; 0 where that is missing or can't be used. */
+  readonly totalsCoverSeq: number;
 }
 
 interface Entry extends Snapshot {
@@ -70,6 +79,9 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   let totals = known?.totals;
   let coveredSeq = known?.coversSeq ?? 0;
   for (const { coversSeq } of entries.values()) coveredSeq = Math.max(coveredSeq, coversSeq);
+  // The totals are written last: what their file covers, all files together do. Without it that is known less well, and
+  // not at all where another file can't be used.
+  const coveredByAll = known?.coversSeq ?? (unusable.size > 0 ? Infinity : coveredSeq);
 
   const content = await recoverJournal(
     journalDir,
@@ -92,6 +104,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     },
     {
       ops,
+      coveredSeq: coveredByAll,
       onFile: ({ index, count, records }) => {
         if (index > 0) log.info({ file: index + 1, files: count, records }, "reading the journal");
       },
@@ -110,7 +123,21 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     .filter((one) => one.changed)
     .map(({ user }) => user);
   if (known?.changed !== false) changed.push(totals);
-  return { users, unusable, totals, changed, content, coveredSeq };
+  return { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq: known?.coversSeq ?? 0 };
+}
+
+/**
+ * The last journal record that the snapshots of a folder cover, as a start would see it; for commands that look at the
+ * journal alone.
+ */
+export async function readCoveredSeq(usersDir: string): Promise<number> {
+  try {
+    return decodeTotals(await readPlainFile(totalsPath(usersDir))).coversSeq;
+  } catch {
+    const names = (await readdir(usersDir)).filter((file) => userName.test(snapshotName.exec(file)?.[1] ?? ""));
+    const read = names.map(async (file) => readPlainFile(join(usersDir, file)).then(coversSeqOf, () => 0));
+    return Math.max(0, ...(await Promise.all(read)));
+  }
 }
 
 /** Totals are only for reading: where their file is missing or cannot be used, they are added up anew from all users. */

@@ -100,6 +100,11 @@ export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): 
   return { user: new UserQuota(name, periodAt, now, { windows, keys, days }), coversSeq };
 }
 
+/** The last journal record that a user's file covers; 0 where it can't be read. */
+export function coversSeqOf(text: string): number {
+  return Number(/^covers_seq = (\d{1,16})$/m.exec(text)?.[1] ?? 0);
+}
+
 /** The text of users/usage/_totals.toml: the days that the archive does not have. */
 export function encodeTotals(totals: UsageTotals, coversSeq: number): string {
   const open = totals.days.filter(({ state }) => state !== "archived");

@@ -5,7 +5,7 @@ import type { Log } from "../lib/log.ts";
 import { encodeSnapshot, encodeTotals, snapshotPath, totalsPath, usageDir } from "./snapshot-format.ts";
 import type { UsageArchive } from "./usage/usage-archive.ts";
 import { UsageTotals } from "./usage/usage-totals.ts";
-import type { UserQuota } from "./user-quota.ts";
+import { UserQuota } from "./user-quota.ts";
 
 /** Files written at once: few, because the journal's syncs and password hashes use the same four threads. */
 const writesAtOnce = 2;
@@ -31,6 +31,8 @@ export interface SnapshotsOptions {
   readonly usersDir: string;
   readonly archive: UsageArchive;
   readonly journal: Journal;
+  /** The last record that is in the totals' file as it was found; 0 where there is none. */
+  readonly totalsCoverSeq: number;
   readonly intervalMs: number;
   readonly log: Log;
   readonly ops: FileOps;
@@ -42,6 +44,7 @@ export interface SnapshotsOptions {
 export function createSnapshots(options: SnapshotsOptions): Snapshots {
   const { usersDir, archive, journal, intervalMs, log, ops } = options;
   const changed = new Set<UserQuota | UsageTotals>();
+  let totalsCoverSeq = options.totalsCoverSeq;
   let running: Promise<void> | undefined;
   const timer = setInterval(() => {
     if (changed.size > 0) running ??= runRound();
@@ -58,7 +61,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
 
   async function writeAll(): Promise<void> {
     const upTo = journal.lastSeq();
-    const queue = [...changed];
+    const queue = [...changed].filter((counted) => counted instanceof UserQuota);
     let failures = 0;
     const workers = Array.from({ length: writesAtOnce }, async () => {
       for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
@@ -66,11 +69,15 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
       }
     });
     await Promise.all(workers);
-    if (failures > 0 || options.keepJournal) return;
+    if (failures > 0) return;
+    // The totals come last, so that their number says what all files together cover: a start goes by it to see whether
+    // a journal file that is missing may be missing.
+    for (const totals of changed) if (totals instanceof UsageTotals && !(await write(totals))) return;
+    if (options.keepJournal) return;
     try {
       // The new files must last before the records that they replace go.
       await syncFolder(usersDir, ops);
-      await journal.dropThrough(upTo);
+      await journal.dropThrough(Math.min(upTo, totalsCoverSeq));
     } catch (error) {
       log.warn({ err: error }, "covered journal files could not be removed; trying again later");
     }
@@ -86,6 +93,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
       // From here on a new charge is not in this text, so it marks its user again.
       changed.delete(counted);
       await writeFileAtomic(path, text, { syncFolder: isTotals, ops });
+      if (isTotals) totalsCoverSeq = coversSeq;
       return true;
     } catch (error) {
       changed.add(counted);

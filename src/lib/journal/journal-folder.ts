@@ -41,9 +41,16 @@ export function segmentPath(folder: string, first: number): string {
 
 /**
  * Reads a whole journal, oldest record first, and changes nothing.
- * Throws JournalDamage where a file is damaged or one in the middle is missing; only the newest may be torn.
+ * Throws JournalDamage where a file is damaged, or one is missing that is not covered; only the newest may be torn.
+ * @param coveredSeq records up to this number are counted elsewhere, so the files that held them may be gone; 0 where
+ *   none are. Default: what came before the oldest file is not asked for.
  */
-export function readJournal(folder: string, onRecord: OnRecord, onFile: OnFile = () => undefined): JournalContent {
+export function readJournal(
+  folder: string,
+  onRecord: OnRecord,
+  onFile: OnFile = () => undefined,
+  coveredSeq = Infinity,
+): JournalContent {
   const paths = readdirSync(folder)
     .filter((name) => segmentName.test(name))
     .sort()
@@ -52,16 +59,17 @@ export function readJournal(folder: string, onRecord: OnRecord, onFile: OnFile =
   let content: JournalContent = { segments, blank: undefined, torn: undefined, records: 0, nextSeq: 1 };
   for (const [index, file] of paths.entries()) {
     onFile({ file, index, count: paths.length, records: content.records });
-    content = addSegment(content, segments, file, index === paths.length - 1, onRecord);
+    content = addSegment(content, segments, file, index === paths.length - 1, coveredSeq, onRecord);
   }
   return content;
 }
 
 function addSegment(
-  before: JournalContent,
+  sofar: JournalContent,
   segments: Segment[],
   file: string,
   newest: boolean,
+  coveredSeq: number,
   onRecord: OnRecord,
 ): JournalContent {
   const { header, last, records, wholeBytes, tornBytes } = readSegment(file, onRecord);
@@ -72,9 +80,10 @@ function addSegment(
     if (segmentPath("", header.first) !== segmentPath("", firstOf(file))) {
       throw new JournalDamage(file, 0, `the header says ${header.first}, the file's name something else`);
     }
-    const expected = segments.at(-1)?.last;
-    if (expected !== undefined && header.previous !== expected) {
-      throw new JournalDamage(file, 0, `records ${expected + 1} to ${header.previous} are missing before this file`);
+    const before = segments.at(-1)?.last;
+    if (before === undefined ? header.previous > coveredSeq : header.previous !== before) {
+      const firstMissing = (before ?? coveredSeq) + 1;
+      throw new JournalDamage(file, 0, `records ${firstMissing} to ${header.previous} are missing before this file`);
     }
     if (records > 0) segments.push({ path: file, first: header.first, last });
   }
@@ -82,8 +91,8 @@ function addSegment(
     segments,
     blank: records === 0 ? file : undefined,
     torn: tornBytes > 0 || header === undefined ? { file, offset: wholeBytes, bytes: tornBytes } : undefined,
-    records: before.records + records,
-    nextSeq: Math.max(before.nextSeq, header?.first ?? 1, records > 0 ? last + 1 : 1),
+    records: sofar.records + records,
+    nextSeq: Math.max(sofar.nextSeq, header?.first ?? 1, records > 0 ? last + 1 : 1),
   };
 }
 

@@ -10,6 +10,7 @@ export class JournalDamage extends Error {
   readonly file: string;
   /** Where the first bad line begins, in bytes from the start of the file. */
   readonly offset: number;
+  readonly reason: string;
 
   constructor(file: string, offset: number, reason: string) {
     super(
@@ -19,6 +20,7 @@ export class JournalDamage extends Error {
     );
     this.file = file;
     this.offset = offset;
+    this.reason = reason;
   }
 }
 

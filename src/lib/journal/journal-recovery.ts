@@ -12,12 +12,12 @@ import type { OnRecord } from "./journal-reader.ts";
 export async function recoverJournal(
   folder: string,
   onRecord: OnRecord,
-  options: { readonly onFile?: OnFile; readonly ops?: FileOps } = {},
+  options: { readonly onFile?: OnFile; readonly coveredSeq?: number; readonly ops?: FileOps } = {},
 ): Promise<JournalContent> {
-  const { onFile, ops = diskOps } = options;
+  const { onFile, coveredSeq, ops = diskOps } = options;
   await promises.mkdir(folder, { recursive: true, mode: 0o700 });
   await syncFolder(dirname(folder), ops);
-  const content = readJournal(folder, onRecord, onFile);
+  const content = readJournal(folder, onRecord, onFile, coveredSeq);
   if (content.blank !== undefined) {
     await ops.unlink(content.blank);
   } else if (content.torn !== undefined) {

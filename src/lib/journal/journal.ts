@@ -16,7 +16,7 @@ export interface Journal {
   synced(seq: number): Promise<void>;
   /** Number of the last record; one less than the first to come where there is none. */
   lastSeq(): number;
-  /** Removes the files that hold nothing newer than record `seq`, oldest first; never the one being written. */
+  /** Retires the files that hold nothing newer than record `seq`, oldest first; never the one being written. */
   dropThrough(seq: number): Promise<void>;
   /** What a power loss would take now. */
   lag(): { readonly records: number; readonly bytes: number };
@@ -39,6 +39,8 @@ export interface JournalOptions {
   readonly syncIntervalMs: number;
   /** Told once, when a failure makes the journal useless until a restart. */
   readonly onFailure?: (error: Error) => void;
+  /** Takes a file out of the journal, which nobody needs any more. Default: removes it. */
+  readonly retire?: (path: string) => Promise<void>;
   readonly ops?: FileOps;
 }
 
@@ -48,6 +50,7 @@ export interface JournalOptions {
  */
 export function openJournal(options: JournalOptions): Journal {
   const { folder, content, minimumSeq = 1, segmentBytes, syncIntervalMs, onFailure, ops = diskOps } = options;
+  const retire = options.retire ?? ((path: string) => ops.unlink(path));
   const buffer = Buffer.allocUnsafe(maxRecordBytes);
   let seq = Math.max(content.nextSeq, minimumSeq) - 1;
   let complete: readonly Segment[] = content.segments;
@@ -126,7 +129,7 @@ export function openJournal(options: JournalOptions): Journal {
     lastSeq: () => seq,
     async dropThrough(covered) {
       for (const old of complete.filter(({ last }) => last <= covered)) {
-        await ops.unlink(old.path);
+        await retire(old.path);
         complete = complete.filter((other) => other !== old);
       }
     },
