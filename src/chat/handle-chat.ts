@@ -133,7 +133,10 @@ export function createChat(deps: ChatDeps): Chat {
 
   async function send(route: Route, request: ChatRequest, client: Client, ask: LimitAsk): Promise<Answer> {
     try {
-      return await deps.dispatch(route, request, client, client.traceId);
+      return await deps.dispatch(route, request, client, {
+        traceId: client.traceId,
+        user: ask.user,
+      });
     } catch (error) {
       // Nobody could be asked.
       if (error instanceof UpstreamFault && error.attempts === 0) await fromBackend(() => deps.limiter.giveBack(ask));

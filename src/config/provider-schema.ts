@@ -83,9 +83,15 @@ export const retrySection = z.strictObject({
 export const breakerSection = z.strictObject({
   failures: count(1, 10_000)
     .default(5)
-    .describe("Failures of a provider, being at least half of its answers, after which it is left alone."),
-  window_seconds: seconds(3600).default(30).describe("The time, from the first failure on, in which they count."),
-  open_seconds: seconds(3600).default(15).describe("How long it is left alone before one request tries it again."),
+    .describe(
+      "Opens the circuit of a model at one provider after this many failures, if they are at least half of its responses and more than one user met them.",
+    ),
+  window_seconds: seconds(3600).default(30).describe("The time in which failures and successes count together."),
+  open_seconds: seconds(3600)
+    .default(15)
+    .describe(
+      "How long an open circuit keeps requests away. Where no other provider serves the model, a share passes that grows to all of them in this time.",
+    ),
 });
 
 export const healthSection = z.strictObject({

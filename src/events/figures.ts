@@ -19,6 +19,8 @@ export interface Figures {
   readonly logLinesDropped: () => number;
 }
 
+type CircuitState = "closed" | "open" | "half_open";
+
 /** How a provider is doing, over all of its keys. Counts are since the start. */
 interface ProviderFigures {
   readonly name: string;
@@ -26,7 +28,10 @@ interface ProviderFigures {
   readonly asked: number;
   readonly failed: number;
   readonly retries: number;
-  readonly keys: readonly { readonly breaker: "closed" | "open" | "half_open" }[];
+  readonly keys: readonly {
+    readonly breaker: CircuitState;
+    readonly circuits: readonly { readonly breaker: CircuitState }[];
+  }[];
 }
 
 /** A count and the labels it goes by. */
@@ -89,8 +94,11 @@ function registerProviderFigures(registry: Registry, read: Figures["providers"])
   gauge("upstream_requests_in_flight", "Questions to the provider under way.", ({ inFlight }) => inFlight);
   gauge(
     "upstream_breakers_open",
-    "Keys of the provider whose circuit breaker is open or half-open.",
-    ({ keys }) => keys.filter(({ breaker }) => breaker !== "closed").length,
+    "Keys of the provider whose circuit breaker, or that of a model, is open or half-open.",
+    ({ keys }) =>
+      keys.filter(({ breaker, circuits }) =>
+        [breaker, ...circuits.map((one) => one.breaker)].some((state) => state !== "closed"),
+      ).length,
   );
   counter("upstream_requests_total", "Questions asked, retries included.", ({ asked }) => asked);
   counter("upstream_failures_total", "Questions that the provider failed.", ({ failed }) => failed);

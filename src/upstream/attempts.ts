@@ -1,11 +1,11 @@
-import { refused } from "./providers/breaker.ts";
 import { UpstreamFault } from "./faults.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { Pass, Target } from "./providers/provider-health.ts";
 
-/** A provider to ask now, with the ticket by which its breaker let us in. */
+/** A provider to ask now, with the pass by which its circuits let us in. */
 export interface Turn {
   readonly provider: Provider;
-  readonly ticket: number;
+  readonly pass: Pass;
 }
 
 /** A provider to wait for. */
@@ -24,26 +24,45 @@ export class Attempts {
   count = 0;
   readonly #candidates: readonly Provider[];
   readonly #since: number;
+  readonly #target: (provider: Provider) => Target;
   readonly #failures: { readonly provider: Provider; readonly fault: UpstreamFault }[] = [];
 
-  /** @param since monotonic ms at which the request's total time began */
-  constructor(candidates: readonly Provider[], since: number) {
+  /**
+   * @param since monotonic ms at which the request's total time began
+   * @param target what a provider is asked for, in its own words, and for whom
+   */
+  constructor(candidates: readonly Provider[], since: number, target: (provider: Provider) => Target) {
     this.#candidates = candidates;
     this.#since = since;
+    this.#target = target;
   }
 
   failed(provider: Provider, fault: UpstreamFault): void {
     this.#failures.push({ provider, fault });
   }
 
-  /** Someone who has not been asked and can be at once; null where there is nobody. */
+  /**
+   * Someone who has not been asked and can be at once; null where there is nobody. Where all circuits are open, some
+   * requests pass as trials all the same: a request that is refused finds out nothing.
+   */
   fresh(now: number): Turn | null {
     for (const provider of this.#candidates) {
       if (this.#failures.length > 0 && (this.isRepeat(provider) || this.#isLate(provider, now))) continue;
-      const turn = enter(provider, now);
+      const turn = this.enter(provider, now);
       if (turn !== null) return turn;
     }
+    if (this.#failures.length > 0) return null;
+    for (const provider of this.#candidates) {
+      const pass = provider.health.enterAsTrial(this.#target(provider), now);
+      if (pass !== null) return { provider, pass };
+    }
     return null;
+  }
+
+  /** Asks a provider's circuits to be let in; null where they refuse. */
+  enter(provider: Provider, now: number): Turn | null {
+    const pass = provider.health.enter(this.#target(provider), now);
+    return pass === null ? null : { provider, pass };
   }
 
   /**
@@ -53,10 +72,12 @@ export class Attempts {
   worthWaitingFor(now: number, longestMs: number): Wait | null {
     let best: Wait | null = null;
     for (const provider of this.#candidates) {
-      const { drained, breaker, limitedUntil } = provider.health;
+      const { health } = provider;
+      const { model } = this.#target(provider);
       const fault = this.#faultOf(provider);
-      if (drained || breaker.waitMs(now) > 0 || (fault !== undefined && fault.rule.retry !== "again")) continue;
-      const limitedMs = Math.max(0, limitedUntil - now);
+      if (health.drained || health.circuitMs(model, now) > 0) continue;
+      if (fault !== undefined && fault.rule.retry !== "again") continue;
+      const limitedMs = health.limitedMs(model, now);
       if (limitedMs <= longestMs && (best === null || limitedMs < best.limitedMs)) best = { provider, limitedMs };
     }
     return best;
@@ -77,13 +98,16 @@ export class Attempts {
     if (last !== undefined) return last.fault;
     let soonestMs = Infinity;
     let limited = false;
-    for (const { health } of this.#candidates) {
+    for (const provider of this.#candidates) {
+      const { health } = provider;
       if (health.drained) continue;
-      const breakerMs = health.breaker.waitMs(now);
-      const waitMs = Math.max(breakerMs, health.limitedUntil - now);
+      const { model } = this.#target(provider);
+      // Behind an open circuit a share of requests passes all the time: it pays to try again soon.
+      const circuitMs = Math.min(1000, health.circuitMs(model, now));
+      const waitMs = Math.max(circuitMs, health.limitedMs(model, now));
       if (waitMs >= soonestMs) continue;
       soonestMs = waitMs;
-      limited = breakerMs === 0;
+      limited = circuitMs === 0;
     }
     return new UpstreamFault({
       kind: limited ? "rate_limited" : "unavailable",
@@ -104,10 +128,4 @@ export class Attempts {
         (failure.fault.rule.scope === "provider" && failure.provider.name === provider.name),
     )?.fault;
   }
-}
-
-/** Asks a provider's breaker to be let in; null where it refuses. */
-export function enter(provider: Provider, now: number): Turn | null {
-  const ticket = provider.health.enter(now);
-  return ticket === refused ? null : { provider, ticket };
 }

@@ -2,7 +2,7 @@ import type { Clock } from "../lib/clock.ts";
 import { ClientGoneError, type Hangup } from "../lib/hangup.ts";
 import type { Log } from "../lib/log.ts";
 import type { Alerts } from "./providers/alerts.ts";
-import { Attempts, enter, type Turn } from "./attempts.ts";
+import { Attempts, type Turn } from "./attempts.ts";
 import { Exchange } from "./exchange.ts";
 import { UpstreamFault } from "./faults.ts";
 import { backoffMs, pause } from "./pause.ts";
@@ -14,6 +14,12 @@ import type { Route } from "./router.ts";
 export interface Asker extends Hangup {
   /** Told whose times hold from now on: those of the provider that is asked; null while nobody is. */
   follow(times: ReaderTimes | null): void;
+}
+
+/** Whose request it is. */
+export interface Requester {
+  readonly traceId: string;
+  readonly user: string;
 }
 
 /** An answer whose first data event has arrived. */
@@ -51,7 +57,7 @@ export interface DispatchOptions {
  * can't charge twice; after it nobody else is asked. All of it shares the total time of the provider asked.
  * Rejects with the UpstreamFault of the last one asked, or with ClientGoneError.
  */
-export type Dispatch = (route: Route, question: Question, asker: Asker, traceId: string) => Promise<Answer>;
+export type Dispatch = (route: Route, question: Question, asker: Asker, who: Requester) => Promise<Answer>;
 
 /** Sends questions to providers, and again to others where it makes sense. */
 export function createDispatch(options: DispatchOptions): Dispatch {
@@ -71,12 +77,15 @@ export function createDispatch(options: DispatchOptions): Dispatch {
     if (now + ms >= since + provider.timeouts.total) return null;
     if (attempts.isRepeat(provider) && !provider.health.retryBudget.tryTake()) return null;
     await pause(ms, hangup);
-    return enter(provider, clock.monotonic());
+    return attempts.enter(provider, clock.monotonic());
   }
 
-  return async (route, question, asker, traceId) => {
+  return async (route, question, asker, { traceId, user }) => {
     const since = clock.monotonic();
-    const attempts = new Attempts(route.candidates, since);
+    const attempts = new Attempts(route.candidates, since, (provider) => ({
+      model: provider.ownName(route.upstreamModel),
+      user,
+    }));
     let outdated = 0;
     while (attempts.count < retry.attempts) {
       if (asker.gone) throw new ClientGoneError();
@@ -88,7 +97,7 @@ export function createDispatch(options: DispatchOptions): Dispatch {
       else provider.health.stats.retries++;
       attempts.count++;
       try {
-        const exchange = await ask(turn, route, question, asker, clock, since);
+        const exchange = await ask(turn, question, asker, clock, since);
         return { exchange, retries: attempts.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamFault)) throw error;
@@ -111,24 +120,23 @@ export function createDispatch(options: DispatchOptions): Dispatch {
 }
 
 async function ask(
-  { provider, ticket }: Turn,
-  route: Route,
+  { provider, pass }: Turn,
   question: Question,
   asker: Asker,
   clock: Clock,
   since: number,
 ): Promise<Exchange> {
-  const exchange = new Exchange(provider, ticket, question, clock);
+  const exchange = new Exchange(provider, pass, question, clock);
   asker.follow(provider.timeouts);
   asker.onGone = () => {
     exchange.cancel(new ClientGoneError());
   };
   try {
-    await exchange.open(provider.ownName(route.upstreamModel), since);
+    await exchange.open(pass.model, since);
     return exchange;
   } catch (error) {
     asker.follow(null);
-    // Does nothing where the exchange has failed; where it could not even begin, gives its ticket back.
+    // Does nothing where the exchange has failed; where it could not even begin, gives its pass back.
     exchange.cancel(error instanceof Error ? error : new Error(String(error)));
     throw error;
   } finally {

@@ -5,6 +5,7 @@ import { Deadlines } from "./deadlines.ts";
 import { ErrorAnswer } from "./answers/error-answer.ts";
 import { UpstreamFault, type FaultStage } from "./faults.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { Pass } from "./providers/provider-health.ts";
 import type { Question } from "./question.ts";
 import type { AnswerSink, EventRole, Reader } from "./answers/reader.ts";
 
@@ -24,8 +25,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   readonly reader: Reader;
   /** ms from open() to the first data event; null until then. */
   firstEventMs: number | null = null;
-  /** By which the provider's breaker knows us. */
-  readonly #ticket: number;
+  /** By which the provider's circuits know us. */
+  readonly #pass: Pass;
   readonly #question: Question;
   /** The key that was sent. */
   #key = "";
@@ -50,10 +51,10 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   /** Set once the exchange is over for everybody; null inside means a complete answer. */
   #ended: { readonly fault: UpstreamFault | null } | null = null;
 
-  /** Made once the provider's health has let it in with `ticket`; must be opened or cancelled. */
-  constructor(provider: Provider, ticket: number, question: Question, clock: Clock) {
+  /** Made once the provider's health has let it in with `pass`; must be opened or cancelled. */
+  constructor(provider: Provider, pass: Pass, question: Question, clock: Clock) {
     this.provider = provider;
-    this.#ticket = ticket;
+    this.#pass = pass;
     this.#question = question;
     this.#clock = clock;
     this.reader = createReader(question.api, question.collects, provider, this);
@@ -131,7 +132,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     // Not before it is needed: an error with its stack costs as much as a JSON.parse.
     const reason = given ?? new Error("the chat is over");
     this.#ended = { fault: null };
-    this.provider.health.left(this.#ticket);
+    this.provider.health.left(this.#pass);
     this.#deadlines.stop();
     this.#sink = null;
     this.#controller?.abort(reason);
@@ -214,8 +215,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     }
     this.#held.push([event, start, end, textBytes, role, parsed]);
     if (this.firstEventMs === null) {
-      this.firstEventMs = this.#clock.monotonic() - this.#deadlines.startedAt;
-      this.provider.health.answered(this.#ticket, this.firstEventMs);
+      const now = this.#clock.monotonic();
+      this.firstEventMs = now - this.#deadlines.startedAt;
+      this.provider.health.answered(this.#pass, this.firstEventMs, now);
       this.#deadlines.toStage("streaming");
     }
   }
@@ -276,9 +278,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#ended = { fault };
     if (fault.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key)) {
       fault.isOutdated = true;
-      this.provider.health.left(this.#ticket);
+      this.provider.health.left(this.#pass);
     } else {
-      this.provider.health.failed(this.#ticket, fault, this.#clock.monotonic());
+      this.provider.health.failed(this.#pass, fault, this.#clock.monotonic());
     }
     this.#deadlines.stop();
     this.#controller?.abort(fault);

@@ -1,29 +1,31 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { BreakerState } from "../../src/upstream/providers/breaker.ts";
 import { eventually } from "../support/eventually.ts";
 import { usedRequests } from "../support/quota.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { openStream, type SseClient, type StreamRequest } from "../support/sse-client.ts";
 import { alicePassword, bearer, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 
-const body = { model: "m", messages: [{ role: "user", content: "hello" }] };
+const body = { messages: [{ role: "user", content: "hello" }] };
 
-describe("a provider whose breaker has opened", () => {
+describe("a provider whose circuit for a model has opened", () => {
   let upstream: ScriptedUpstream;
   let proxy: RunningProxy;
-  let token: string;
+  let tokens: readonly string[];
 
   beforeEach(async () => {
     upstream = await startScriptedUpstream();
     proxy = await startProxy({
       upstreamUrl: upstream.url,
       config:
-        "[retry]\nattempts = 1\n[breaker]\nfailures = 2\nopen_seconds = 0.15\n[rate_limit]\nrequests_per_second = 10000\n",
-      users: { alice: userFile("alice", alicePassword, "max_parallel = 1000\n") },
+        "[retry]\nattempts = 1\n[breaker]\nfailures = 2\nopen_seconds = 60\n[rate_limit]\nrequests_per_second = 10000\n",
+      users: {
+        alice: userFile("alice", alicePassword, "max_parallel = 1000\n"),
+        bob: userFile("bob", alicePassword, "max_parallel = 1000\n"),
+      },
     });
-    token = await proxy.login();
-    for (let i = 0; i < 2; i++) {
-      const opening = ask();
+    tokens = [await proxy.login("alice"), await proxy.login("bob")];
+    for (const token of tokens) {
+      const opening = ask("sick", token);
       (await upstream.next()).respond(500, { error: { message: "no" } });
       expect((await opening).status).toBe(502);
     }
@@ -34,67 +36,59 @@ describe("a provider whose breaker has opened", () => {
     await upstream.close();
   });
 
-  function ask(options: StreamRequest = {}): Promise<SseClient> {
-    return openStream(`${proxy.url}/chat/completions`, { headers: bearer(token), body, ...options });
-  }
-
-  function breakerIs(state: BreakerState): Promise<void> {
-    return eventually(() => {
-      expect(proxy.services.providerAdmin.list()[0]?.keys[0]?.breaker).toBe(state);
+  function ask(model: string, token = tokens[0] ?? "", options: StreamRequest = {}): Promise<SseClient> {
+    return openStream(`${proxy.url}/chat/completions`, {
+      headers: bearer(token),
+      body: { ...body, model },
+      ...options,
     });
   }
 
-  it("is not asked, and the client hears when to come back", async () => {
-    const client = await ask();
-    // A slow machine may find it half-open already; then the request is the probe.
-    if (upstream.received > 2) (await upstream.next()).respond(500, {});
-    else expect(client.status).toBe(503);
+  function circuits() {
+    return proxy.services.providerAdmin.list()[0]?.keys[0]?.circuits;
+  }
+
+  it("P1: goes on serving its other models", async () => {
+    expect(circuits()).toEqual([{ model: "sick", breaker: "open", limitedForMs: 0 }]);
+    const other = ask("well");
+    await (await upstream.next()).finish();
+    expect((await other).status).toBe(200);
+  });
+
+  it("P2: gets trial requests where nobody else can be asked, and is in full service once they go well", async () => {
+    const statuses: number[] = [];
+    let received = upstream.received;
+    for (let i = 0; i < 60 && circuits()?.length !== 0; i++) {
+      const asking = ask("sick");
+      const client = await Promise.race([
+        asking,
+        eventually(() => {
+          expect(upstream.received).toBe(received + 1);
+        }),
+      ]);
+      if (client === undefined) {
+        received++;
+        await (await upstream.next()).finish();
+      }
+      statuses.push((await asking).status);
+    }
+    expect(circuits()).toEqual([]);
+    // The first one after the failures is a trial already.
+    expect(statuses[0]).toBe(200);
+    expect(new Set(statuses)).toEqual(new Set([200, 503]));
+  });
+
+  it("tells those whom it can't take when to come back", async () => {
+    const trial = ask("sick");
+    (await upstream.next()).respond(500, { error: { message: "still no" } });
+    expect((await trial).status).toBe(502);
+    const client = await ask("sick");
+    expect(client.status).toBe(503);
     await client.ended;
     expect(JSON.parse(client.text)).toMatchObject({ error: { code: "upstream_unavailable" } });
     expect(client.headers["retry-after"]).toBe("1");
     expect(client.headers["x-should-retry"]).toBeUndefined();
-  });
-
-  it("is asked by exactly one of 100 requests at once when its time is up, and by all when that one is answered", async () => {
-    await breakerIs("half_open");
-    const asking = Array.from({ length: 100 }, () => ask());
-    const probe = await upstream.next();
-    let refusals = 0;
-    for (const each of asking) {
-      void each.then((client) => {
-        if (client.status === 503) refusals++;
-      });
-    }
-    await eventually(() => {
-      expect(refusals).toBe(99);
-    });
-    expect(upstream.received).toBe(3);
-    await probe.delta("back again");
-    await probe.finish();
-    const clients = await Promise.all(asking);
-    expect(clients.filter(({ status }) => status === 200)).toHaveLength(1);
-    await breakerIs("closed");
-    expect(await usedRequests(proxy, token)).toBe(1);
-
-    const more = Array.from({ length: 10 }, () => ask());
-    for (let i = 0; i < 10; i++) await (await upstream.next()).finish();
-    for (const each of more) expect((await each).status).toBe(200);
-  });
-
-  it("is asked by the next request where the client of the first one left without an answer", async () => {
-    await breakerIs("half_open");
-    let leave = (): void => undefined;
-    ask({ onSent: (go) => (leave = go) }).catch(() => undefined);
-    const first = await upstream.next();
-    leave();
-    await first.closed;
-    await eventually(() => {
-      expect(proxy.services.chat.running()).toBe(0);
-    });
-    const second = ask();
-    await (await upstream.next()).finish();
-    expect((await second).status).toBe(200);
-    await breakerIs("closed");
+    expect(await usedRequests(proxy, tokens[0] ?? "")).toBe(0);
   });
 
   it("shows in the metrics, by the provider's name", async () => {

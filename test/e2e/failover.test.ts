@@ -39,7 +39,10 @@ async function start(first: string, second: string, options: { own?: string; con
   const proxy = await startProxy({
     config: `${shared}[retry]\nbase_ms = 1\nmax_ms = 2\n${options.retry ?? ""}\n${options.config ?? ""}\n${provider("first", first, 0, options.own)}${provider("second", second, 1)}`,
     env: { DEEPSEEK_API_KEY: "sk-test-one, sk-test-two" },
-    users: { alice: userFile("alice", alicePassword, "max_parallel = 1000\n") },
+    users: {
+      alice: userFile("alice", alicePassword, "max_parallel = 1000\n"),
+      bob: userFile("bob", alicePassword, "max_parallel = 1000\n"),
+    },
   });
   closers.push(() => proxy.dispose());
   return { proxy, token: await proxy.login() };
@@ -71,20 +74,23 @@ describe("two providers of which one fails", () => {
     const { proxy, token } = await start(first.url, second.url, { own });
     const total = 170;
     const failed: string[] = [];
-    const worker = async (count: number): Promise<void> => {
+    // One user's failures would open no circuit.
+    const tokens = [token, await proxy.login("bob")];
+    const worker = async (count: number, own: string): Promise<void> => {
       for (let i = 0; i < count; i++) {
-        const client = await ask(proxy, token);
+        const client = await ask(proxy, own);
         const text = (await client.ended) === "complete" ? client.text : "";
         if (client.status !== 200 || !text.endsWith("data: [DONE]\n\n") || text.includes('"error"')) {
           failed.push(`${client.status} ${client.text.slice(-200)}`);
         }
       }
     };
-    await Promise.all(Array.from({ length: 17 }, () => worker(total / 17)));
+    await Promise.all(Array.from({ length: 17 }, (_, i) => worker(total / 17, tokens[i % 2] ?? token)));
     expect(failed).toEqual([]);
-    expect(await usedRequests(proxy, token)).toBe(total);
+    const used = await Promise.all(tokens.map((one) => usedRequests(proxy, one)));
+    expect(used.reduce((sum, one) => sum + one)).toBe(total);
     expect(second.stats().requests).toBe(total);
-    // What fails is soon left alone: its breaker opens, or its Retry-After is kept, for both keys.
+    // What fails is soon taken out of rotation: its circuit opens, or its Retry-After is kept, for both keys.
     expect(first.stats().requests).toBeLessThan(60);
     await eventually(() => {
       expect(proxy.services.permits.inFlight()).toBe(0);

@@ -4,6 +4,7 @@ import { systemClock } from "../../src/lib/clock.ts";
 import { Exchange } from "../../src/upstream/exchange.ts";
 import type { UpstreamFault } from "../../src/upstream/faults.ts";
 import { closeAll, open } from "../support/dispatch.ts";
+import { passFor } from "../support/provider.ts";
 
 const event = (content: string, finish: string | null = null): string =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason: finish }] })}\n\n`;
@@ -29,7 +30,7 @@ async function ask(send: (socket: Socket) => void): Promise<Exchange> {
     sparesStreamOptions: false,
     bodyFor: () => Buffer.from("{}"),
   } as const;
-  const exchange = new Exchange(provider, 0, question, systemClock);
+  const exchange = new Exchange(provider, passFor("m"), question, systemClock);
   await exchange.open("m", systemClock.monotonic());
   return exchange;
 }

@@ -141,7 +141,7 @@ describe("D5: a key that is refused", () => {
     expect((await ask([provider])).retries).toBe(0);
     expect(asked).toEqual(["Bearer sk-old", "Bearer sk-old", "Bearer sk-new"]);
     expect(alerts).toHaveLength(1);
-    expect(provider.health.breaker.state(performance.now())).toBe("closed");
+    expect(provider.health.accountState(performance.now())).toBe("closed");
   });
 
   it("is asked a bounded number of times, however often its file changes", async () => {

@@ -74,13 +74,13 @@ export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
     onGone: undefined,
     follow: (times) => followed.push(times?.heartbeat ?? null),
   };
-  const ask = (candidates: readonly Provider[]): Promise<Answer> => {
+  const ask = (candidates: readonly Provider[], user = "alice"): Promise<Answer> => {
     const route = { model: "m", upstreamModel: "m", candidates };
     return dispatch(
       route,
       { api: "chat", collects: false, choices: 1, sparesStreamOptions: false, bodyFor: (model) => Buffer.from(model) },
       hangup,
-      "trace",
+      { traceId: "trace", user },
     );
   };
   return { ask, hangup, followed, log, alerts };

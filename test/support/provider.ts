@@ -1,3 +1,4 @@
+import type { Pass } from "../../src/upstream/providers/provider-health.ts";
 import { createProvider, type ProviderOptions } from "../../src/upstream/providers/create-provider.ts";
 import type { Provider } from "../../src/upstream/providers/provider.ts";
 
@@ -25,4 +26,9 @@ export function testProvider(name: string, changes: Partial<ProviderOptions> = {
     breaker: { failures: 2, windowMs: 10_000, openMs: 1000 },
     ...changes,
   });
+}
+
+/** The pass of a request to a model while all circuits are closed. */
+export function passFor(model: string, user = "alice"): Pass {
+  return { model, user, accountTicket: 0, modelTicket: 0 };
 }

@@ -72,7 +72,7 @@ describe("asking again", () => {
     for (let i = 0; i < 3; i++) (await ask(keys)).exchange.cancel(new Error("enough"));
     expect(asked).toEqual(["Bearer one", "Bearer two", "Bearer two", "Bearer two"]);
     expect(JSON.stringify(log.lines)).not.toMatch(/Bearer|"one"/);
-    expect(keys[0]?.health.breaker.state(systemClock.monotonic())).toBe("closed");
+    expect(keys[0]?.health.accountState(systemClock.monotonic())).toBe("closed");
   });
 
   it("does not take another key for another provider where the whole provider fails", async () => {
@@ -163,7 +163,7 @@ describe("asking again", () => {
     expect(fault).toMatchObject({ attempts: 2, facts: { kind: "timeout", stage: "total" } });
     expect(systemClock.monotonic() - since).toBeLessThan(4000);
     // The second one had no fair chance.
-    expect(second.health.breaker.state(systemClock.monotonic())).toBe("closed");
+    expect(second.health.circuits(systemClock.monotonic())).toEqual([]);
   });
 
   it("says how the provider that knows the model has failed, not that another one doesn't know it", async () => {

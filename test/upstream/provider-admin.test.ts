@@ -9,7 +9,7 @@ import { createProviderAdmin } from "../../src/upstream/providers/provider-admin
 import { createProviderProbes, type ProviderProbes } from "../../src/upstream/providers/provider-probes.ts";
 import { eventually } from "../support/eventually.ts";
 import { createManualClock } from "../support/manual-clock.ts";
-import { testProvider } from "../support/provider.ts";
+import { passFor, testProvider } from "../support/provider.ts";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -27,10 +27,14 @@ describe("the operator's view of a provider", () => {
 
     const [first, second] = keys.map(({ health }) => health);
     first?.asked();
-    first?.answered(0, 10);
+    first?.answered(passFor("m"), 10, 1000);
     first?.completed();
     second?.asked();
-    second?.failed(0, new UpstreamFault({ kind: "rate_limited", stage: "first_event", retryAfterMs: 500 }), 1000);
+    second?.failed(
+      passFor("m"),
+      new UpstreamFault({ kind: "rate_limited", stage: "first_event", retryAfterMs: 500 }),
+      1000,
+    );
     second?.asked();
     const [view] = admin.list();
     expect(view).toMatchObject({
@@ -42,7 +46,12 @@ describe("the operator's view of a provider", () => {
       state: "up",
       keys: [
         { key: 0, breaker: "closed", limitedForMs: 0 },
-        { key: 1, breaker: "closed", limitedForMs: 500 },
+        {
+          key: 1,
+          breaker: "closed",
+          limitedForMs: 0,
+          circuits: [{ model: "m", breaker: "closed", limitedForMs: 500 }],
+        },
       ],
     });
     expect(JSON.stringify(view)).not.toContain("sk-sentinel");
@@ -52,10 +61,10 @@ describe("the operator's view of a provider", () => {
     const clock = createManualClock();
     const provider = testProvider("main");
     const admin = createProviderAdmin({ providers: [provider], probes: noProbes, clock });
-    const broken = new UpstreamFault({ kind: "server_error", stage: "first_event" });
+    const broken = new UpstreamFault({ kind: "key_refused", stage: "first_event" });
     for (let i = 0; i < 2; i++) {
       provider.health.asked();
-      provider.health.failed(0, broken, 0);
+      provider.health.failed(passFor("m"), broken, 0);
     }
     expect(admin.list()[0]?.state).toBe("down");
     expect(admin.drain("main")).toBe(true);

@@ -20,6 +20,8 @@ const probeAnswer = z.object({
     .describe("null where the provider doesn't tell it."),
 });
 
+const circuitState = z.enum(["closed", "open", "half_open"]);
+
 const providerAnswer = z.object({
   name: z.string(),
   kind: z.string(),
@@ -36,8 +38,11 @@ const providerAnswer = z.object({
   keys: z.array(
     z.object({
       key: z.int().describe("Its place among the provider's keys, from 0."),
-      breaker: z.enum(["closed", "open", "half_open"]),
-      limited_for_ms: z.number().describe("For so long the provider wants to be left alone."),
+      breaker: circuitState.describe("Of the account: connections that fail, and a key that is refused."),
+      limited_for_ms: z.number().describe("For so long the provider takes no requests for any model."),
+      circuits: z
+        .array(z.object({ model: z.string(), breaker: circuitState, limited_for_ms: z.number() }))
+        .describe("The models that are not asked as usual; 100 at the most."),
       in_flight: z.int(),
       probe: probeAnswer.nullable().describe("The last one; null before the first."),
     }),
@@ -93,10 +98,15 @@ function toAnswer({ inFlight, errorRate, firstEventMs, keys, ...view }: Provider
     in_flight: inFlight,
     error_rate: errorRate,
     first_event_ms: firstEventMs === null ? null : toTenths(firstEventMs),
-    keys: keys.map(({ key, breaker, limitedForMs, inFlight: running, probe }) => ({
+    keys: keys.map(({ key, breaker, limitedForMs, circuits, inFlight: running, probe }) => ({
       key,
       breaker,
       limited_for_ms: limitedForMs,
+      circuits: circuits.map(({ model, breaker: state, limitedForMs: ms }) => ({
+        model,
+        breaker: state,
+        limited_for_ms: ms,
+      })),
       in_flight: running,
       probe: probe === null ? null : { ...probe, at: isoTime(probe.at), balance: toBalance(probe.balance) },
     })),

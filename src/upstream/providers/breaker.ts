@@ -2,10 +2,15 @@
 export interface BreakerRule {
   /** Failures that open it, if they are at least half of the answers in the window. */
   readonly failures: number;
-  /** ms, from the first failure on, in which they count together. */
+  /** ms in which failures and successes count together. */
   readonly windowMs: number;
-  /** ms for which nobody is let through. */
+  /** ms for which nobody is let through but trials. */
   readonly openMs: number;
+  /**
+   * Users who must have met failures, default 1. From 2 on, one user counts for half of `failures` at the most: whoever
+   * knows what makes a server fail must not be able to take it from the others.
+   */
+  readonly users?: number;
 }
 
 export type BreakerState = "closed" | "open" | "half_open";
@@ -13,23 +18,39 @@ export type BreakerState = "closed" | "open" | "half_open";
 /** What `enter` answers to whoever must not ask. */
 export const refused = -1;
 
+/** Users told apart in one window; more are enough in any case. */
+const maxUsers = 100;
+/** Share of requests that pass as trials right after the breaker has opened; it grows to all of them within openMs. */
+const firstShare = 0.1;
+/** By how much a trial that goes well raises that share. */
+const shareOfSuccess = 0.3;
+
 /**
  * Keeps requests from a provider that fails. Closed, all pass; open, none; half-open, exactly one at a time, the probe,
- * whose answer decides. Each request enters with a ticket and shows it again with what came of it, so that a late word
- * of a request from before cannot decide for the probe.
+ * whose answer decides. Where there is nobody else to ask, a growing share passes as trials instead. Each request enters
+ * with a ticket and shows it again with what came of it, so that a late word of a request from before cannot decide for
+ * a probe.
  *
- * Pure: times are handed in, in ms of a monotonic clock. While nothing fails a request costs two comparisons.
+ * Counts are kept for two halves of the window, the running one and the one before it, so that successes before the
+ * first failure count as well. Pure: times are handed in, in ms of a monotonic clock.
  */
 export class Breaker {
   readonly #rule: BreakerRule;
   #open = false;
-  #openUntil = 0;
+  #openedAt = 0;
   /** The ticket of the probe under way; 0 where there is none. */
   #probe = 0;
   #lastTicket = 0;
-  #failures = 0;
-  #successes = 0;
-  #windowEnd = 0;
+  /** Tickets up to this one are of requests from before the breaker opened. */
+  #oldTicket = 0;
+  /** What successful trials have added to their share, and how much of a trial is due. */
+  #earnedShare = 0;
+  #due = 0;
+  #halfEnd = 0;
+  #failures = [0, 0];
+  #successes = [0, 0];
+  /** Failures that count, by user, in the running window. */
+  readonly #users = new Map<string, number>();
 
   constructor(rule: BreakerRule) {
     this.#rule = rule;
@@ -37,73 +58,119 @@ export class Breaker {
 
   state(now: number): BreakerState {
     if (!this.#open) return "closed";
-    return now < this.#openUntil ? "open" : "half_open";
+    return now < this.#openedAt + this.#rule.openMs ? "open" : "half_open";
   }
 
   /** ms until somebody may enter, as far as is known; 0 where one may now. */
   waitMs(now: number): number {
     if (!this.#open) return 0;
+    const openUntil = this.#openedAt + this.#rule.openMs;
     // A probe under way may take any time; a second is a guess like any other.
-    return now < this.#openUntil ? this.#openUntil - now : this.#probe === 0 ? 0 : 1000;
+    return now < openUntil ? openUntil - now : this.#probe === 0 ? 0 : 1000;
+  }
+
+  /** Whether nothing is remembered that a new breaker would not know. */
+  isFresh(now: number): boolean {
+    return !this.#open && now >= this.#halfEnd + this.#rule.windowMs / 2;
   }
 
   /** Lets a request through or not. Returns its ticket, or `refused`. */
   enter(now: number): number {
     if (!this.#open) return 0;
-    if (now < this.#openUntil || this.#probe !== 0) return refused;
+    if (now < this.#openedAt + this.#rule.openMs || this.#probe !== 0) return refused;
     this.#probe = ++this.#lastTicket;
     return this.#probe;
   }
 
-  /** The provider has begun to answer. */
-  succeeded(ticket: number): void {
-    if (!this.#open) {
-      if (this.#failures > 0) this.#successes++;
-    } else if (this.#isProbe(ticket)) {
-      this.#open = false;
-      this.#reset();
-    }
+  /** The same where nobody else can be asked: of an open breaker, a share passes that grows with time and success. */
+  enterAsTrial(now: number): number {
+    if (!this.#open) return 0;
+    this.#due += this.#share(now);
+    if (this.#due < 1) return refused;
+    this.#due -= 1;
+    return ++this.#lastTicket;
   }
 
-  /** The provider is to blame for a failure, before its answer or in the middle of it. */
-  failed(ticket: number, now: number): void {
-    if (this.#open) {
-      if (this.#isProbe(ticket)) this.#trip(now);
+  /** The provider has begun to answer. */
+  succeeded(ticket: number, now = 0): void {
+    if (!this.#open) {
+      this.#roll(now);
+      this.#successes[0] = (this.#successes[0] ?? 0) + 1;
       return;
     }
-    if (now >= this.#windowEnd) {
-      this.#reset();
-      this.#windowEnd = now + this.#rule.windowMs;
+    if (ticket <= this.#oldTicket) return;
+    this.#earnedShare += shareOfSuccess;
+    if (ticket === this.#probe || this.#share(now) >= 1) this.close();
+  }
+
+  /**
+   * The provider is to blame for a failure, before its answer or in the middle of it.
+   * @param user whose request it was
+   */
+  failed(ticket: number, now: number, user = ""): void {
+    if (this.#open) {
+      if (ticket > this.#oldTicket) this.#trip(now);
+      return;
     }
-    this.#failures++;
-    if (this.#failures >= this.#rule.failures && this.#failures >= this.#successes) this.#trip(now);
+    this.#roll(now);
+    const { failures, users = 1 } = this.#rule;
+    const ofUser = this.#users.get(user) ?? 0;
+    const most = users > 1 ? Math.ceil(failures / 2) : failures;
+    if (ofUser >= most || (ofUser === 0 && this.#users.size >= maxUsers)) return;
+    this.#users.set(user, ofUser + 1);
+    this.#failures[0] = (this.#failures[0] ?? 0) + 1;
+    const failed = sum(this.#failures);
+    if (failed >= failures && this.#users.size >= users && failed >= sum(this.#successes)) {
+      this.#trip(now);
+      // The first trial may come at once: the provider may be well again already.
+      this.#due = 1 - firstShare;
+    }
   }
 
   /** The request ended without a verdict: its client left, or it was at fault itself. The next one may probe. */
   left(ticket: number): void {
-    if (this.#open && this.#isProbe(ticket)) this.#probe = 0;
+    if (this.#open && ticket !== 0 && ticket === this.#probe) this.#probe = 0;
   }
 
-  /** Forgets what has been, by the operator's word. */
+  /** Forgets what has been: a probe went well, or the operator says so. */
   close(): void {
     this.#open = false;
+    this.#halfEnd = 0;
     this.#reset();
   }
 
-  #isProbe(ticket: number): boolean {
-    return ticket !== 0 && ticket === this.#probe;
+  #share(now: number): number {
+    const grown = firstShare + (1 - firstShare) * ((now - this.#openedAt) / this.#rule.openMs);
+    return Math.min(1, grown + this.#earnedShare);
   }
 
   #trip(now: number): void {
     this.#open = true;
-    this.#openUntil = now + this.#rule.openMs;
+    this.#openedAt = now;
     this.#reset();
   }
 
   #reset(): void {
     this.#probe = 0;
-    this.#failures = 0;
-    this.#successes = 0;
-    this.#windowEnd = 0;
+    this.#oldTicket = this.#lastTicket;
+    this.#earnedShare = 0;
+    this.#due = 0;
+    this.#failures = [0, 0];
+    this.#successes = [0, 0];
+    this.#users.clear();
   }
+
+  #roll(now: number): void {
+    if (now < this.#halfEnd) return;
+    const half = this.#rule.windowMs / 2;
+    const over = now >= this.#halfEnd + half;
+    this.#failures = [0, over ? 0 : (this.#failures[0] ?? 0)];
+    this.#successes = [0, over ? 0 : (this.#successes[0] ?? 0)];
+    if (over) this.#users.clear();
+    this.#halfEnd = now + half;
+  }
+}
+
+function sum([running = 0, before = 0]: readonly number[]): number {
+  return running + before;
 }

@@ -62,7 +62,7 @@ export function openProviders(
         // The share is the provider's, however many keys it has.
         weight: config.weight / apiKeys.length,
         timeouts: upstreamTimeouts(shared.timeouts, config.timeouts),
-        breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000 },
+        breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000, users: 2 },
         rereadKey: () => {
           rereadKey(config.name);
         },

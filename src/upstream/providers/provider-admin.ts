@@ -1,6 +1,6 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { BreakerState } from "./breaker.ts";
-import type { ProviderHealth } from "./provider-health.ts";
+import type { ModelCircuit, ProviderHealth } from "./provider-health.ts";
 import type { ProbeResult, ProviderProbes } from "./provider-probes.ts";
 import type { Provider } from "./provider.ts";
 import { latenciesOf, type Latencies } from "./provider-stats.ts";
@@ -8,9 +8,12 @@ import { latenciesOf, type Latencies } from "./provider-stats.ts";
 /** One account of a provider. The key itself is never shown, only its place among the provider's keys. */
 interface KeyView {
   readonly key: number;
+  /** The circuit of the account: connections that fail, and a key that is refused. */
   readonly breaker: BreakerState;
-  /** ms for which the provider wants to be left alone; 0 where it doesn't. */
+  /** ms for which the provider takes no requests for any model; 0 where it does. */
   readonly limitedForMs: number;
+  /** The models that are not asked as usual. */
+  readonly circuits: readonly ModelCircuit[];
   readonly inFlight: number;
   readonly probe: ProbeResult | null;
 }
@@ -76,12 +79,13 @@ function viewOf(name: string, keys: readonly Provider[], probes: ProviderProbes,
   const sum = (read: (one: (typeof stats)[number]) => number): number => stats.reduce((all, one) => all + read(one), 0);
   const answers = sum((one) => one.outcomes().total);
   const views = keys.map((provider): KeyView => {
-    const { breaker, limitedUntil, stats: own } = provider.health;
+    const { health } = provider;
     return {
       key: provider.keyIndex,
-      breaker: breaker.state(now),
-      limitedForMs: Math.max(0, Math.ceil(limitedUntil - now)),
-      inFlight: own.inFlight,
+      breaker: health.accountState(now),
+      limitedForMs: Math.ceil(health.accountLimitedMs(now)),
+      circuits: health.circuits(now),
+      inFlight: health.stats.inFlight,
       probe: probes.lastOf(provider),
     };
   });

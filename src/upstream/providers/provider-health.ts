@@ -1,36 +1,111 @@
-import { Breaker, refused, type BreakerRule } from "./breaker.ts";
+import { Breaker, refused, type BreakerRule, type BreakerState } from "./breaker.ts";
 import type { UpstreamFault } from "../faults.ts";
 import { ProviderStats } from "./provider-stats.ts";
 import { RetryBudget } from "./retry-budget.ts";
 
-/** How long a provider is spared that limits us and doesn't say for how long, in ms. */
+/** How long a model is spared that limits us and doesn't say for how long, in ms. */
 const defaultLimitMs = 1000;
 /** The longest that a Retry-After can keep us away, in ms: a wrong header must not cost a provider for ever. */
 const longestLimitMs = 600_000;
+/** Models that are remembered at once. Clients choose the names where a provider serves globs. */
+const maxModels = 1000;
+/** Models that must be limited at the same time before the whole account counts as limited. */
+const modelsOfAnAccount = 2;
+
+/** Which model of the account is asked, and for whom. */
+export interface Target {
+  /** As the provider knows it. */
+  readonly model: string;
+  readonly user: string;
+}
+
+/** The right to send one request; to be handed to `answered`, and to one of `failed`, `completed` and `left`. */
+export interface Pass extends Target {
+  readonly accountTicket: number;
+  readonly modelTicket: number;
+}
+
+/** A model that is not asked as usual. */
+export interface ModelCircuit {
+  readonly model: string;
+  readonly breaker: BreakerState;
+  /** ms for which the provider has asked for no more requests; 0 where it hasn't. */
+  readonly limitedForMs: number;
+}
+
+interface ModelHealth {
+  readonly breaker: Breaker;
+  /** The provider has asked for no more requests until then. */
+  limitedUntil: number;
+}
 
 /**
- * Whether one account of a provider may be asked, and how it has been doing. All that is remembered of it between
- * requests stands here. Times are in ms of a monotonic clock.
+ * Whether one account of a provider may be asked for a model, and how it has been doing. Connections that fail and a key
+ * that is refused concern the account; all other failures and Retry-After windows concern the model that was asked. All
+ * that is remembered between requests stands here. Times are in ms of a monotonic clock.
  */
 export class ProviderHealth {
-  readonly breaker: Breaker;
   readonly stats = new ProviderStats();
   readonly retryBudget = new RetryBudget();
   /** The operator has taken it out of service: what runs goes on, nothing new comes. */
   drained = false;
   /** Whether the provider has answered with this key since the start. */
   keyWorked = false;
-  /** The provider has asked to be left alone until then. */
-  limitedUntil = 0;
+  /** Monotonic ms of the last answer; -Infinity before the first. */
+  lastAnsweredAt = -Infinity;
+  readonly #rule: BreakerRule;
+  readonly #account: Breaker;
+  /** Several models were limited at once: no model is asked until then. */
+  #limitedUntil = 0;
+  /** By the name of the model, the least recently added first. */
+  readonly #models = new Map<string, ModelHealth>();
 
   constructor(rule: BreakerRule) {
-    this.breaker = new Breaker(rule);
+    this.#rule = rule;
+    this.#account = new Breaker(rule);
   }
 
-  /** Lets a question through or not. Returns a ticket, to be handed to one of `failed`, `completed` and `left`. */
-  enter(now: number): number {
-    if (this.drained || now < this.limitedUntil) return refused;
-    return this.breaker.enter(now);
+  /** Lets a request through or not; null where it must not be sent. */
+  enter(target: Target, now: number): Pass | null {
+    if (this.drained || this.limitedMs(target.model, now) > 0) return null;
+    return this.#enter(target, (breaker) => breaker.enter(now));
+  }
+
+  /** The same where nobody else can be asked: of what an open circuit keeps away, a growing share passes as trials. */
+  enterAsTrial(target: Target, now: number): Pass | null {
+    if (this.drained || this.limitedMs(target.model, now) > 0) return null;
+    return this.#enter(target, (breaker) => breaker.enterAsTrial(now));
+  }
+
+  /** ms until the circuits let a request for the model through, as far as is known; 0 where they do now. */
+  circuitMs(model: string, now: number): number {
+    return Math.max(this.#account.waitMs(now), this.#models.get(model)?.breaker.waitMs(now) ?? 0);
+  }
+
+  /** ms for which the provider has asked for no more requests for the model; 0 where it hasn't. */
+  limitedMs(model: string, now: number): number {
+    return Math.max(0, this.#limitedUntil - now, (this.#models.get(model)?.limitedUntil ?? 0) - now);
+  }
+
+  /** The circuit of the whole account. */
+  accountState(now: number): BreakerState {
+    return this.#account.state(now);
+  }
+
+  /** ms for which no model is asked; 0 where only single models are limited. */
+  accountLimitedMs(now: number): number {
+    return Math.max(0, this.#limitedUntil - now);
+  }
+
+  /** The models whose circuit is not closed, or that are limited; 100 at the most. */
+  circuits(now: number): readonly ModelCircuit[] {
+    const found: ModelCircuit[] = [];
+    for (const [model, { breaker, limitedUntil }] of this.#models) {
+      const one = { model, breaker: breaker.state(now), limitedForMs: Math.max(0, Math.ceil(limitedUntil - now)) };
+      if (one.breaker !== "closed" || one.limitedForMs > 0) found.push(one);
+      if (found.length === 100) break;
+    }
+    return found;
   }
 
   /** The operator says that it is well again: whatever kept requests away is forgotten. */
@@ -41,20 +116,23 @@ export class ProviderHealth {
 
   /** Forgets what was held against the account, but not the operator's word. */
   forgive(): void {
-    this.limitedUntil = 0;
-    this.breaker.close();
+    this.#limitedUntil = 0;
+    this.#account.close();
+    this.#models.clear();
   }
 
-  /** A question goes out. */
+  /** A request goes out. */
   asked(): void {
     this.stats.inFlight++;
     this.stats.asked++;
   }
 
   /** Its first data event is here, which may not be the last word: `failed` may still follow. */
-  answered(ticket: number, firstEventMs: number): void {
+  answered({ model, accountTicket, modelTicket }: Pass, firstEventMs: number, now: number): void {
     this.keyWorked = true;
-    this.breaker.succeeded(ticket);
+    this.lastAnsweredAt = now;
+    this.#account.succeeded(accountTicket, now);
+    this.#modelOf(model, now).breaker.succeeded(modelTicket, now);
     this.stats.answered(firstEventMs);
   }
 
@@ -65,23 +143,70 @@ export class ProviderHealth {
   }
 
   /** It came to nothing, or broke off. */
-  failed(ticket: number, fault: UpstreamFault, now: number): void {
+  failed(pass: Pass, fault: UpstreamFault, now: number): void {
     const { kind, stage, retryAfterMs } = fault.facts;
     this.stats.inFlight--;
     this.stats.ended(fault.rule.blame);
     if (retryAfterMs !== undefined || kind === "rate_limited") {
-      this.limitedUntil = now + Math.min(retryAfterMs ?? defaultLimitMs, longestLimitMs);
+      this.#limit(pass.model, now + Math.min(retryAfterMs ?? defaultLimitMs, longestLimitMs), now);
     }
     // A provider that limits us works, and when to come back needs no probe. And the whole time may have run out
     // because of others, or of a long answer.
     const counts = fault.rule.blame && kind !== "rate_limited" && stage !== "total";
-    if (counts) this.breaker.failed(ticket, now);
-    else this.breaker.left(ticket);
+    const ofAccount = stage === "connect" || kind === "key_refused" || kind === "no_balance";
+    if (counts && ofAccount) this.#account.failed(pass.accountTicket, now, pass.user);
+    else this.#account.left(pass.accountTicket);
+    if (counts && !ofAccount) this.#modelOf(pass.model, now).breaker.failed(pass.modelTicket, now, pass.user);
+    else this.#models.get(pass.model)?.breaker.left(pass.modelTicket);
   }
 
   /** We gave it up ourselves: the client has left. */
-  left(ticket: number): void {
+  left({ model, accountTicket, modelTicket }: Pass): void {
     this.stats.inFlight--;
-    this.breaker.left(ticket);
+    this.#account.left(accountTicket);
+    this.#models.get(model)?.breaker.left(modelTicket);
+  }
+
+  #enter({ model, user }: Target, enter: (breaker: Breaker) => number): Pass | null {
+    const accountTicket = enter(this.#account);
+    if (accountTicket === refused) return null;
+    const known = this.#models.get(model);
+    const modelTicket = known === undefined ? 0 : enter(known.breaker);
+    if (modelTicket !== refused) return { model, user, accountTicket, modelTicket };
+    this.#account.left(accountTicket);
+    return null;
+  }
+
+  /** The later end holds: an answer that says nothing must not shorten what another has said. */
+  #limit(model: string, until: number, now: number): void {
+    const health = this.#modelOf(model, now);
+    health.limitedUntil = Math.max(health.limitedUntil, until);
+    const ends = [...this.#models.values()].map(({ limitedUntil }) => limitedUntil).filter((end) => end > now);
+    if (ends.length < modelsOfAnAccount) return;
+    this.#limitedUntil = Math.max(this.#limitedUntil, Math.min(...ends));
+  }
+
+  #modelOf(model: string, now: number): ModelHealth {
+    let health = this.#models.get(model);
+    if (health === undefined) {
+      if (this.#models.size >= maxModels) this.#forgetOne(now);
+      this.#models.set(model, (health = { breaker: new Breaker(this.#rule), limitedUntil: 0 }));
+    }
+    return health;
+  }
+
+  /** Forgets a model about which there is nothing to know; the oldest one where there is no such. */
+  #forgetOne(now: number): void {
+    let oldest: string | undefined;
+    let looked = 0;
+    for (const [model, { breaker, limitedUntil }] of this.#models) {
+      oldest ??= model;
+      if (breaker.isFresh(now) && limitedUntil <= now) {
+        oldest = model;
+        break;
+      }
+      if (++looked === 10) break;
+    }
+    if (oldest !== undefined) this.#models.delete(oldest);
   }
 }

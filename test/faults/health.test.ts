@@ -1,0 +1,172 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { UpstreamFault, type FaultFacts } from "../../src/upstream/faults.ts";
+import { Breaker, refused } from "../../src/upstream/providers/breaker.ts";
+import { ProviderHealth } from "../../src/upstream/providers/provider-health.ts";
+
+const rule = { failures: 5, windowMs: 30_000, openMs: 15_000, users: 2 };
+const serverError: FaultFacts = { kind: "server_error", stage: "first_event", status: 500 };
+
+/** Sends a request that fails; false where it was not let in. */
+function fail(health: ProviderHealth, model: string, user: string, facts: FaultFacts = serverError, now = 0): boolean {
+  const pass = health.enter({ model, user }, now);
+  if (pass === null) return false;
+  health.asked();
+  health.failed(pass, new UpstreamFault(facts), now);
+  return true;
+}
+
+function succeed(health: ProviderHealth, model: string, user: string, now = 0): boolean {
+  const pass = health.enter({ model, user }, now);
+  if (pass === null) return false;
+  health.asked();
+  health.answered(pass, 10, now);
+  health.completed();
+  return true;
+}
+
+const isOpen = (health: ProviderHealth, model: string, now = 0): boolean => health.circuitMs(model, now) > 0;
+
+/** Failures of a model, before its answer and in the middle of it. */
+const ofModel: readonly FaultFacts[] = [
+  serverError,
+  { kind: "overloaded", stage: "first_event", status: 503 },
+  { kind: "truncated", stage: "streaming" },
+  { kind: "invalid_response", stage: "first_event", status: 200 },
+  { kind: "timeout", stage: "first_byte" },
+  { kind: "network", stage: "streaming" },
+];
+
+/** Failures of the whole account. */
+const ofAccount: readonly FaultFacts[] = [
+  { kind: "network", stage: "connect" },
+  { kind: "timeout", stage: "connect" },
+  { kind: "key_refused", stage: "first_event", status: 401 },
+  { kind: "no_balance", stage: "first_event", status: 402 },
+];
+
+describe("P1: one sick model does not take its provider down", () => {
+  test.each(ofModel)("$kind at $stage opens the circuit of its model alone", (facts) => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 6; i++) fail(health, "sick", `user${i}`, facts);
+    expect(isOpen(health, "sick")).toBe(true);
+    expect(isOpen(health, "well")).toBe(false);
+    expect(succeed(health, "well", "alice")).toBe(true);
+  });
+
+  test.each(ofAccount)("$kind at $stage opens the circuit of the account", (facts) => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 6; i++) fail(health, `model${i}`, `user${i}`, facts);
+    expect(isOpen(health, "another model")).toBe(true);
+  });
+
+  test.each([...ofModel, ...ofAccount])("one user alone opens nothing: $kind at $stage", (facts) => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 1000; i++) expect(fail(health, "good", "mallory", facts)).toBe(true);
+    expect(isOpen(health, "good")).toBe(false);
+  });
+
+  test("nor does one user with a single failure of somebody else", () => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 1000; i++) fail(health, "good", "mallory");
+    fail(health, "good", "alice");
+    expect(isOpen(health, "good")).toBe(false);
+  });
+
+  test("successes before the first failure count", () => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 20; i++) succeed(health, "m", `user${i}`, 1000);
+    for (let i = 0; i < 6; i++) fail(health, "m", `user${i}`, serverError, 1001);
+    expect(isOpen(health, "m", 1001)).toBe(false);
+  });
+
+  test("ten thousand names of models take no more room than a thousand, and an open circuit is not forgotten for them", () => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 6; i++) fail(health, "sick", `user${i}`);
+    for (let i = 0; i < 10_000; i++) fail(health, `made-up-${i}`, "mallory", serverError, i * 1000);
+    expect(health.circuits(0).length).toBeLessThanOrEqual(100);
+  });
+});
+
+describe("P2: a sole candidate is never refused outright", () => {
+  test("a share of requests passes from the start, grows with time, and a success raises it at once", () => {
+    const breaker = new Breaker({ ...rule, failures: 1, users: 1 });
+    breaker.failed(0, 0);
+    const passing = (from: number): number =>
+      Array.from({ length: 100 }, (_, i) => breaker.enterAsTrial(from + i)).filter((ticket) => ticket !== refused)
+        .length;
+    const early = passing(0);
+    expect(early).toBeGreaterThan(0);
+    expect(early).toBeLessThan(20);
+    const later = passing(7_500);
+    expect(later).toBeGreaterThan(2 * early);
+    expect(passing(15_000)).toBe(100);
+  });
+
+  test("a provider that is well again at once is in full service after three trials, whatever the time", () => {
+    const breaker = new Breaker({ ...rule, failures: 1, users: 1 });
+    breaker.failed(0, 0);
+    let sent = 0;
+    for (let trials = 0; trials < 3; sent++) {
+      const ticket = breaker.enterAsTrial(1);
+      if (ticket === refused) continue;
+      trials++;
+      breaker.succeeded(ticket, 1);
+    }
+    expect(breaker.state(1)).toBe("closed");
+    expect(sent).toBeLessThan(10);
+  });
+
+  test("whatever happened, one of the next twenty requests passes", () => {
+    const act = fc.record({ what: fc.constantFrom("fail", "succeed", "wait"), ms: fc.nat(20_000) });
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 100 }), (acts) => {
+        const breaker = new Breaker({ ...rule, failures: 2, users: 1 });
+        let now = 0;
+        for (const { what, ms } of acts) {
+          if (what === "wait") now += ms;
+          const ticket = breaker.enterAsTrial(now);
+          if (ticket === refused) continue;
+          if (what === "fail") breaker.failed(ticket, now);
+          else breaker.succeeded(ticket, now);
+        }
+        const passed = Array.from({ length: 20 }, () => breaker.enterAsTrial(now)).some((ticket) => ticket !== refused);
+        expect(passed).toBe(true);
+      }),
+    );
+  });
+});
+
+describe("P5: a Retry-After concerns the model that was asked", () => {
+  const limited = (retryAfterMs: number): FaultFacts => ({ kind: "rate_limited", stage: "first_event", retryAfterMs });
+
+  test.each([
+    limited(120_000),
+    { ...serverError, retryAfterMs: 120_000 },
+    { kind: "overloaded", stage: "first_event", retryAfterMs: 120_000 } as const,
+  ])("a window of $kind closes one model", (facts) => {
+    const health = new ProviderHealth(rule);
+    fail(health, "a", "alice", facts);
+    expect(health.limitedMs("a", 0)).toBe(120_000);
+    expect(health.limitedMs("b", 0)).toBe(0);
+    expect(succeed(health, "b", "bob")).toBe(true);
+  });
+
+  test("the account is limited where several models say so, until the first of them may be asked again", () => {
+    const health = new ProviderHealth(rule);
+    fail(health, "a", "alice", limited(120_000));
+    fail(health, "b", "alice", limited(60_000));
+    expect(health.limitedMs("c", 0)).toBe(60_000);
+    expect(health.limitedMs("c", 60_000)).toBe(0);
+    expect(health.limitedMs("a", 60_000)).toBe(60_000);
+  });
+
+  test("P6: a window never shrinks", () => {
+    const health = new ProviderHealth(rule);
+    const [first, second] = ["alice", "bob"].map((user) => health.enter({ model: "a", user }, 0));
+    if (first == null || second == null) throw new Error("not let in");
+    health.failed(first, new UpstreamFault(limited(30_000)), 0);
+    health.failed(second, new UpstreamFault({ kind: "rate_limited", stage: "first_event" }), 10);
+    expect(health.limitedMs("a", 10)).toBe(29_990);
+  });
+});
