@@ -9,11 +9,13 @@ import { registerAccess } from "./http/plugins/access.ts";
 import { createCors, registerCors } from "./http/plugins/cors.ts";
 import { createBadUrlAnswer, registerErrors, registerRequestCount } from "./http/plugins/errors.ts";
 import { registerJsonBody } from "./http/plugins/json-body.ts";
+import { boundLargeBodies } from "./http/plugins/large-bodies.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
 import { registerSignatures } from "./http/plugins/signatures.ts";
 import { registerTokens } from "./http/plugins/tokens.ts";
+import { watchUploads } from "./http/plugins/upload-watch.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";
@@ -53,12 +55,14 @@ export async function buildServer(services: Services): Promise<Server> {
   const requestMs = config.server.request_seconds * 1000;
   const tell = createTellRefusal({ log, emit, clock });
   const cors = createCors(config.server.cors_origins);
+  const refuseConnection = createParserErrors({ tell, cors });
   const app = Fastify({
     logger: false,
     genReqId: requestIdOf,
     requestIdHeader: false,
     bodyLimit: config.server.body_limit_bytes,
-    requestTimeout: requestMs,
+    // Of bodies the pace is measured instead, in watchUploads.
+    requestTimeout: 0,
     keepAliveTimeout: 72_000,
     http: {
       maxHeaderSize: 16 << 10,
@@ -72,7 +76,7 @@ export async function buildServer(services: Services): Promise<Server> {
     trustProxy: config.server.trust_proxy.length === 0 ? false : (address: string) => proxies.has(address),
     forceCloseConnections: "idle",
     return503OnClosing: false,
-    clientErrorHandler: createParserErrors({ tell, cors }),
+    clientErrorHandler: refuseConnection,
     frameworkErrors: createBadUrlAnswer({ log, tell, cors }),
     rewriteUrl: ({ url = "" }) => withModelInOneStep(url),
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
@@ -92,6 +96,8 @@ export async function buildServer(services: Services): Promise<Server> {
   });
   registerErrors(app, { log, tell, cors });
   registerRequestCount(app, { emit, clock });
+  watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
+  boundLargeBodies(app, config.server.body_limit_bytes);
   registerJsonBody(app);
   await registerOpenapi(app, version);
 

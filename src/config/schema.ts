@@ -28,9 +28,13 @@ const serverSection = z.strictObject({
     .default([])
     .describe('Web pages that may use the proxy from a browser: their origins, or "*" for all. Not for /admin.'),
   body_limit_bytes: count(1024, 1 << 30)
-    .default(8 << 20)
-    .describe("Largest request body."),
-  request_seconds: seconds(600).default(20).describe("A request must have arrived in full by then, else 408."),
+    .default(32 << 20)
+    .describe("Largest request body. Running ones may take 4 times as much for a user, 16 times for all."),
+  request_seconds: seconds(600)
+    .default(20)
+    .describe(
+      "Headers must have arrived by then, and a body must advance by 1 KB a second in each such span, else 408.",
+    ),
   shutdown_seconds: seconds(3600).default(25).describe("How long running streams may go on after SIGTERM."),
   shutdown_delay_seconds: z
     .number()

@@ -51,7 +51,10 @@ export function registerJsonBody(app: FastifyInstance): void {
         return;
       }
       decodeBody(bytes, codings, request.routeOptions.bodyLimit)
-        .then((decoded) => parse(decoded, request))
+        .then((decoded) => {
+          request.bodyHold?.add(decoded.length);
+          return parse(decoded, request);
+        })
         .then((value) => {
           done(null, value);
         }, refuse);
@@ -62,7 +65,7 @@ export function registerJsonBody(app: FastifyInstance): void {
 
 /** Reads a body up to the route's limit; ends with one of the two functions. What `take` throws goes to `refuse`. */
 function readBody(
-  { headers, routeOptions: { bodyLimit } }: FastifyRequest,
+  { headers, routeOptions: { bodyLimit }, bodyHold }: FastifyRequest,
   payload: IncomingMessage,
   take: (bytes: Buffer) => void,
   refuse: (error: unknown) => void,
@@ -81,9 +84,14 @@ function readBody(
     refuse(new AppError("bad_http", { cause }));
   };
   const onData = (piece: Buffer): void => {
-    if (body.push(piece)) return;
-    stop();
-    refuse(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE());
+    try {
+      bodyHold?.add(piece.length);
+      if (body.push(piece)) return;
+      throw new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
+    } catch (error) {
+      stop();
+      refuse(error);
+    }
   };
   const onEnd = (): void => {
     stop();

@@ -41,17 +41,16 @@ export function createProvider(options: ProviderOptions): Provider {
     bodyTimeout: 0,
     keepAliveTimeout: 30_000,
   });
-  const basePath = url.pathname.replace(/(?<!\/)\/+$/, "");
   const ownNames = createGlobMap(options.modelMap);
   const health = new ProviderHealth(options.breaker);
-  let sent = sentWith(options.apiKey, dialect, basePath);
+  let sent = sentWith(options.apiKey, dialect, url);
   let formerSecret = "";
   const withoutStreamOptions = new Set<string>();
 
   function useKey(key: string): void {
     if (key === sent.secret) return;
     formerSecret = sent.secret;
-    sent = sentWith(key, dialect, basePath);
+    sent = sentWith(key, dialect, url);
     // Whatever was held against the old key says nothing about this one.
     health.forgive();
   }
@@ -62,7 +61,8 @@ export function createProvider(options: ProviderOptions): Provider {
     dialect,
     dispatcher,
     origin: url.origin,
-    basePath,
+    basePath: basePathOf(url),
+    query: url.search,
     get headers() {
       return sent.headers;
     },
@@ -93,12 +93,12 @@ export function createProvider(options: ProviderOptions): Provider {
   };
 }
 
+function basePathOf({ pathname }: URL): string {
+  return pathname.replace(/(?<!\/)\/+$/, "");
+}
+
 /** All that is sent with a key, made once for many requests. */
-function sentWith(
-  secret: string,
-  dialect: Dialect,
-  basePath: string,
-): Pick<Provider, "headers" | "endpoints" | "secret"> {
+function sentWith(secret: string, dialect: Dialect, base: URL): Pick<Provider, "headers" | "endpoints" | "secret"> {
   const headers = {
     "content-type": "application/json",
     accept: "text/event-stream",
@@ -107,8 +107,8 @@ function sentWith(
     ...(secret === "" ? {} : { authorization: `Bearer ${secret}` }),
   };
   const endpoint = (api: ApiName, own: Endpoint["headers"] = {}): Endpoint | null => {
-    const path = dialect.pathOf(api, basePath);
-    return path === null ? null : { path, headers: { ...headers, ...own } };
+    const path = dialect.pathOf(api, basePathOf(base));
+    return path === null ? null : { path: path + base.search, headers: { ...headers, ...own } };
   };
   return {
     secret,

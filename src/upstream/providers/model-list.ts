@@ -114,7 +114,7 @@ function servedOf(provider: Provider, models: readonly string[]): readonly strin
 async function fetchListing(provider: Provider): Promise<Listing> {
   const { name, dialect } = provider;
   try {
-    const answer = await request(`${provider.origin}${provider.basePath}/models`, {
+    const answer = await request(`${provider.origin}${provider.basePath}/models${provider.query}`, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),

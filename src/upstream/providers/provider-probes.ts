@@ -80,12 +80,12 @@ export function createProviderProbes({
 }
 
 async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
-  const { dialect, origin, basePath } = provider;
+  const { dialect, origin, basePath, query } = provider;
   // The balance stands beside the versions of the API, not under them.
   const path =
     dialect.probe === "models" ? `${basePath}/models` : `${basePath.replace(/\/(v1|beta)$/, "")}/user/balance`;
   try {
-    const answer = await request(origin + path, {
+    const answer = await request(origin + path + query, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),

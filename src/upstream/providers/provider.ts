@@ -92,6 +92,8 @@ export interface Provider {
   readonly origin: string;
   /** Path of its base URL, without a slash at its end. */
   readonly basePath: string;
+  /** Query of its base URL with the question mark, sent with every request; "" where it has none. */
+  readonly query: string;
   /** Sent with every request: authorization, content-type, accept. Others after `useKey`. */
   readonly headers: Readonly<Record<string, string>>;
   /** The APIs that it has; null for the others. Others after `useKey`. */
