@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import { composeAnswer, usageOf, type Answer } from "./answer.ts";
 import { Playback, planWrites, playBytewise, type StreamPlan } from "./playback.ts";
 import { refuse, RefusedError } from "./refusals.ts";
+import type { Script } from "./quirks.ts";
 import type { SimRequest } from "./request.ts";
 import { scenarios, type Pace, type Scenario } from "./scenarios.ts";
 import type { Ticker } from "./ticker.ts";
@@ -47,6 +48,8 @@ const eventStream = {
 const honest: Scenario = {};
 const maxCachedPlans = 64;
 const cacheBlock = 64;
+/** What comes late comes a fifth of a second later. */
+const scriptPace: Pace = { queueMs: 0, firstTokenMs: 0, tokensPerSecond: 5 };
 
 /** Makes the part of the simulator that answers. */
 export function createChat(options: ChatOptions): Chat {
@@ -61,6 +64,13 @@ export function createChat(options: ChatOptions): Chat {
       return;
     }
     if (plan.writes.length !== 1 || plan.pace.tokensPerSecond > 0) response.flushHeaders();
+    start(new Playback(plan, response, keepAliveMs, monotonic()), response);
+  }
+
+  function play({ status = 200, headers, body, late, ending = "end" }: Script, response: ServerResponse): void {
+    response.writeHead(status, { ...eventStream, ...headers });
+    const writes = [body, ...(late === undefined ? [] : [late])].map((bytes) => Buffer.from(bytes));
+    const plan = { writes, pace: scriptPace, ending };
     start(new Playback(plan, response, keepAliveMs, monotonic()), response);
   }
 
@@ -144,11 +154,17 @@ export function createChat(options: ChatOptions): Chat {
     answer(request, response) {
       const scenario = scenarioFor(request);
       if (breaks(scenario, response)) return;
-      if (request.stream) stream(request, scenario, response);
+      if (scenario.script !== undefined) play(scenario.script(request), response);
+      else if (request.stream) stream(request, scenario, response);
       else collect(request, scenario, response);
     },
     embed(request, response) {
-      if (breaks(scenarioFor(request), response)) return;
+      const scenario = scenarioFor(request);
+      if (breaks(scenario, response)) return;
+      if (scenario.script !== undefined) {
+        play(scenario.script({ ...request, hasStreamOptions: false }), response);
+        return;
+      }
       response.writeHead(200, { "content-type": "application/json" });
       response.end(embeddingBody(request));
     },

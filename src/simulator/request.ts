@@ -14,6 +14,7 @@ export interface SimRequest {
   readonly argument: number | undefined;
   readonly stream: boolean;
   readonly includeUsage: boolean;
+  readonly hasStreamOptions: boolean;
   readonly thinking: "enabled" | "disabled" | undefined;
   readonly maxTokens: number | undefined;
   readonly stop: readonly string[];
@@ -53,6 +54,7 @@ export function parseRequest(api: TextApi, body: string, beta: boolean): SimRequ
     ...model,
     stream: fields.stream === true,
     includeUsage: asRecord(fields.stream_options).include_usage === true,
+    hasStreamOptions: fields.stream_options !== undefined,
     thinking: api === "completions" ? "disabled" : thinkingOf(fields.thinking),
     maxTokens: maxTokensOf(fields.max_tokens ?? fields.max_completion_tokens),
     stop: [fields.stop ?? fields.stop_sequences]

@@ -2,6 +2,7 @@ import { cannedAnswer, toolAnswer, type Answer } from "./answer.ts";
 import { badGatewayPage, missingKey, refuse, refuseLikeZhipu, type Refusal } from "./refusals.ts";
 import type { SimRequest } from "./request.ts";
 import type { Dialect, UsageMode } from "./chat-wire.ts";
+import { quirks, type Script, type ScriptRequest } from "./quirks.ts";
 
 /** When the events of an answer go out. */
 export interface Pace {
@@ -19,6 +20,8 @@ export interface Scenario {
   readonly refusal?: (argument: number | undefined) => Refusal;
   /** Answers nothing: resets the connection, or keeps it open in silence. */
   readonly connection?: "reset" | "silent";
+  /** Sends this, streamed or not. */
+  readonly script?: (request: ScriptRequest) => Script;
   readonly answer?: (request: SimRequest) => Answer;
   readonly dialect?: Dialect;
   readonly usageMode?: UsageMode;
@@ -35,6 +38,7 @@ export interface Scenario {
 
 /**
  * The models that do on purpose what real providers do by accident. `:N` may follow the name; what N means stands last.
+ * What single providers do otherwise than the rest is among the quirks.
  *
  * | model | what happens |
  * |---|---|
@@ -116,6 +120,7 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map<string, Scenario
   ["sim-burst", { answer: (request) => cannedAnswer(request.argument ?? 98, request), pace: atOnce }],
   ["sim-fast", { answer: (request) => cannedAnswer(10, request), pace: atOnce }],
   ["sim-paced", { answer: (request) => cannedAnswer(request.maxTokens ?? 200, request), pace: steady }],
+  ...[...quirks].map(([name, script]): [string, Scenario] => [name, { script }]),
 ]);
 
 const maxHugeBytes = 64 << 20;
