@@ -27,6 +27,7 @@ import { registerPasswordRoute } from "./http/routes/password.ts";
 import { registerSessionRoutes } from "./http/routes/session.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { createTellRefusal } from "./http/tell-refusal.ts";
+import { connectionsUnderFileLimit } from "./lib/files/open-file-limit.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import { withModelInOneStep } from "./lib/request-target.ts";
 import type { Services } from "./services.ts";
@@ -82,6 +83,9 @@ export async function buildServer(services: Services): Promise<Server> {
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
   // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would answer with an empty body.
+  // Beyond it, accepting would take the descriptors that running requests need for their providers.
+  const maxConnections = config.server.max_connections ?? connectionsUnderFileLimit();
+  if (maxConnections !== undefined) app.server.maxConnections = maxConnections;
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
 
   registerRequestContext(app);

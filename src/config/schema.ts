@@ -27,6 +27,9 @@ const serverSection = z.strictObject({
     .preprocess((value) => (value === "*" ? ["*"] : value), z.array(origin))
     .default([])
     .describe('Web pages that may use the proxy from a browser: their origins, or "*" for all. Not for /admin.'),
+  max_connections: count(1, 1_000_000)
+    .optional()
+    .describe("Connections accepted at once; more are closed. Default: half of what the limit of open files leaves."),
   body_limit_bytes: count(1024, 1 << 30)
     .default(32 << 20)
     .describe("Largest request body. Running ones may take 4 times as much for a user, 16 times for all."),

@@ -82,7 +82,9 @@ export class Deadlines {
   #stageEnd(now: number): number {
     if (this.#heldSince !== null) return now + this.#step;
     if (this.#stage === "streaming") return this.#lastEventAt + this.#timeouts.idle;
-    return this.startedAt + (this.#stage === "first_byte" ? this.#timeouts.firstByte : this.#timeouts.firstEvent);
+    const { firstByte, firstEvent } = this.#timeouts;
+    // The time to the first event runs from the start as well, whether or not there are headers yet.
+    return this.startedAt + (this.#stage === "first_byte" ? Math.min(firstByte, firstEvent) : firstEvent);
   }
 }
 

@@ -3,7 +3,7 @@ import type { Clock } from "../lib/clock.ts";
 import { createReader } from "./answers/create-reader.ts";
 import { Deadlines } from "./deadlines.ts";
 import { ErrorAnswer } from "./answers/error-answer.ts";
-import { UpstreamFault, type FaultStage } from "./faults.ts";
+import { kindOfConnectionError, UpstreamFault, type FaultStage } from "./faults.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Pass } from "./providers/provider-health.ts";
 import type { Question } from "./question.ts";
@@ -247,8 +247,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
 
   #breakOff(cause: Error): void {
     if (this.#ended !== null) return;
-    const code = "code" in cause ? String(cause.code) : "";
-    const kind = code === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
+    const kind = kindOfConnectionError(cause);
     const stage = this.#status === 0 ? "connect" : this.firstEventMs === null ? "first_event" : "streaming";
     this.#fail(new UpstreamFault({ kind, stage, cause }));
   }

@@ -165,3 +165,19 @@ export class UpstreamFault extends Error {
     };
   }
 }
+
+/** This machine has no descriptors, ports, memory or buffers left (errno(3)): no provider can help that. */
+const localCodes: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOMEM", "ENOBUFS"]);
+
+/**
+ * What an error of a connection means. The code may stand on the error, on its cause, or, where several addresses were
+ * tried, on any of its errors.
+ */
+export function kindOfConnectionError(error: Error): "timeout" | "network" | "proxy_overloaded" {
+  const tried: readonly unknown[] = error instanceof AggregateError ? error.errors.slice(0, 10) : [];
+  const codes = [error, error.cause, ...tried].map((one) =>
+    one instanceof Error && "code" in one ? String(one.code) : "",
+  );
+  if (codes.some((code) => localCodes.has(code))) return "proxy_overloaded";
+  return codes[0] === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
+}

@@ -1,8 +1,13 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
-import { UpstreamFault, type FaultFacts } from "../../src/upstream/faults.ts";
+import { afterEach, describe, expect, test } from "vitest";
+import { connectionsUnderFileLimit } from "../../src/lib/files/open-file-limit.ts";
+import { kindOfConnectionError, UpstreamFault, type FaultFacts } from "../../src/upstream/faults.ts";
 import { Breaker, refused } from "../../src/upstream/providers/breaker.ts";
 import { ProviderHealth } from "../../src/upstream/providers/provider-health.ts";
+import { closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
+import { testProvider } from "../support/provider.ts";
+
+afterEach(closeAll);
 
 const rule = { failures: 5, windowMs: 30_000, openMs: 15_000, users: 2 };
 const serverError: FaultFacts = { kind: "server_error", stage: "first_event", status: 500 };
@@ -168,5 +173,61 @@ describe("P5: a Retry-After concerns the model that was asked", () => {
     health.failed(first, new UpstreamFault(limited(30_000)), 0);
     health.failed(second, new UpstreamFault({ kind: "rate_limited", stage: "first_event" }), 10);
     expect(health.limitedMs("a", 10)).toBe(29_990);
+  });
+});
+
+describe("P9: the time to the first event runs from the start, whatever the stage", () => {
+  const timeouts = { ...testProvider("x").timeouts, firstByte: 60_000, firstEvent: 40, idle: 60_000, total: 60_000 };
+
+  test("before there are headers", async () => {
+    const { url } = await serve(() => undefined);
+    const fault = await faultOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
+    expect(fault.facts).toMatchObject({ kind: "timeout" });
+  });
+
+  test("behind headers and heartbeats", async () => {
+    const { url } = await serve((response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const beat = setInterval(() => response.write(": keep-alive\n\n"), 5);
+      response.on("close", () => {
+        clearInterval(beat);
+      });
+    });
+    const fault = await faultOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
+    expect(fault.facts).toMatchObject({ kind: "timeout", stage: "first_event" });
+  });
+});
+
+describe("P10: what this machine lacks is not the provider's fault", () => {
+  const withCode = (code: string): Error => Object.assign(new Error(code), { code });
+
+  test.each(["EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOMEM", "ENOBUFS"])("%s, wherever it stands", (code) => {
+    const kinds = [
+      withCode(code),
+      new Error("connect failed", { cause: withCode(code) }),
+      new AggregateError([withCode("ECONNREFUSED"), withCode(code)]),
+    ].map(kindOfConnectionError);
+    expect(kinds).toEqual(["proxy_overloaded", "proxy_overloaded", "proxy_overloaded"]);
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 100; i++) fail(health, "m", `user${i}`, { kind: "proxy_overloaded", stage: "connect" });
+    expect(isOpen(health, "m")).toBe(false);
+  });
+
+  test.each(["ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "CERT_HAS_EXPIRED"])("%s is the provider's", (code) => {
+    expect(kindOfConnectionError(withCode(code))).toBe("network");
+    expect(kindOfConnectionError(withCode("UND_ERR_CONNECT_TIMEOUT"))).toBe("timeout");
+  });
+
+  test("connections are accepted up to half of what the limit of open files leaves", () => {
+    const limits = (soft: string) => () =>
+      `Limit     Soft Limit  Hard Limit  Units\nMax open files            ${soft}   4096   files\n`;
+    expect(connectionsUnderFileLimit(limits("256"))).toBe(96);
+    expect(connectionsUnderFileLimit(limits("10"))).toBe(8);
+    expect(connectionsUnderFileLimit(limits("unlimited"))).toBeUndefined();
+    expect(
+      connectionsUnderFileLimit(() => {
+        throw new Error("no such file");
+      }),
+    ).toBeUndefined();
   });
 });
