@@ -118,7 +118,7 @@ describe("a signature", () => {
 
 describe("the memory of nonces", () => {
   it("beyond its bound refuses what it can't know any more, rather than let it in again", () => {
-    const nonces = createNonces(600, 0, 3);
+    const nonces = createNonces(600, 3);
     for (const at of [1, 2, 3, 4]) expect(nonces.use(`n${at}`, at, 10)).toBe(true);
     expect(nonces.use("n1", 1, 10)).toBe(false);
     expect(nonces.use("new", 1, 10)).toBe(false);
@@ -126,7 +126,7 @@ describe("the memory of nonces", () => {
   });
 
   it("holds no more than its bound", () => {
-    const nonces = createNonces(600, 0, 1000);
+    const nonces = createNonces(600, 1000);
     for (let i = 0; i < 50_000; i++) nonces.use(`n${i}`, i, i);
     expect(nonces.isIdle(50_000)).toBe(false);
     expect(nonces.isIdle(51_000)).toBe(true);

@@ -2,7 +2,7 @@ import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { plainTarget } from "../../lib/request-target.ts";
-import { createNonces, type Nonces } from "./nonces.ts";
+import { createForgottenTimes, createNonces, type Nonces } from "./nonces.ts";
 
 /** A request whose signature is to be checked. */
 export interface SignedRequest {
@@ -28,7 +28,8 @@ const signatureShape = /^[0-9a-f]{64}$/i;
 
 /**
  * Makes the check of signed requests. It remembers nonces by key, and refuses what was signed before it was made: what
- * the process before it has seen is not known.
+ * the process before it has seen is not known. A clock that is set back has times come again; those in which something
+ * was signed are refused then, all others are good.
  *
  * @returns a function that throws AppError `signature_invalid`, whose message says which part is at fault
  */
@@ -36,15 +37,19 @@ export function createSignatureCheck(clock: Clock): (keyId: string, secret: stri
   const seconds = (): number => Math.floor(clock.now() / 1000);
   let since = seconds();
   const noncesOf = new Map<string, Nonces>();
+  /** Of keys that have not been used lately. */
+  const forgotten = createForgottenTimes();
 
   function memoryOf(keyId: string, now: number): Nonces {
     const known = noncesOf.get(keyId);
     if (known !== undefined) return known;
     // With each new key those go that have not been used lately.
-    for (const [id, nonces] of noncesOf) if (nonces.isIdle(now)) noncesOf.delete(id);
-    // What is forgotten is past its window. It stays refused even if the clock steps back.
-    since = Math.max(since, now - maxSkew);
-    const nonces = createNonces(2 * maxSkew + 1, since);
+    for (const [id, nonces] of noncesOf) {
+      if (!nonces.isIdle(now)) continue;
+      forgotten.addAll(nonces.forgotten);
+      noncesOf.delete(id);
+    }
+    const nonces = createNonces(2 * maxSkew + 1);
     noncesOf.set(keyId, nonces);
     return nonces;
   }
@@ -62,8 +67,11 @@ export function createSignatureCheck(clock: Clock): (keyId: string, secret: stri
     if (!spellings.some((target) => isSigned({ ...request, target }, secret))) {
       throw invalid("X-Signature does not match.");
     }
+    // The clock was ahead when the proxy was started; the process before this one may have seen all until now.
+    if (now < since - maxSkew) since = now;
+    const isKnown = Number(timestamp) >= since && !forgotten.has(Number(timestamp));
     // Last: only the owner of the secret can fill the memory.
-    if (!memoryOf(keyId, now).use(nonce, Number(timestamp), now)) {
+    if (!isKnown || !memoryOf(keyId, now).use(nonce, Number(timestamp), now)) {
       throw invalid("X-Signature-Nonce was used before, or the signature is older than the proxy's memory.");
     }
   };
