@@ -1,5 +1,7 @@
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { checkUserFiles } from "./accounts/files/check-user-files.ts";
 import { createFirstAdmin } from "./accounts/files/first-admin.ts";
 import { thisProcessTable } from "./cli/this-process.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
@@ -14,7 +16,7 @@ const usage = `deepseek-proxy ${version}
 
   npm start                            start with ./config.toml
   node dist/main.js --config FILE      start with another config
-  node dist/main.js --check            check the config and stop
+  node dist/main.js --check            check the config and the user files, and stop
 
 Environment: DEEPSEEK_API_KEY, ZHIPU_API_KEY, OPENAI_API_KEY, JWT_SECRETS or JWT_SECRETS_FILE, CONFIG_FILE, HOST, PORT.
 `;
@@ -47,6 +49,14 @@ async function main(): Promise<void> {
   }
   const loaded = loadConfig(values.config, process.env, process.cwd());
   if (values.check === true) {
+    const usersDir = resolve(loaded.folder, loaded.config.storage.users_dir);
+    const problems = await checkUserFiles(usersDir, Object.keys(loaded.config.quota.tiers));
+    if (problems.length > 0) {
+      // The proxy would start, and serve everybody else.
+      process.stderr.write(`${problems.join("\n")}\n`);
+      process.exitCode = 1;
+      return;
+    }
     print(`${loaded.file ?? "the built-in config"} is fine\n`);
     return;
   }

@@ -1,6 +1,7 @@
 /** As much of an OpenAPI document as the page shows. */
 interface ApiDocument {
   readonly info: { readonly title: string; readonly version: string; readonly description?: string };
+  readonly components?: { readonly schemas?: Readonly<Record<string, unknown>> };
   readonly paths?: Readonly<Record<string, Readonly<Record<string, Operation>> | undefined>>;
 }
 
@@ -47,7 +48,7 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 export const docsPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /** The document as a page to read: one HTML text without scripts, and nothing of it from elsewhere. */
-export function docsPage({ info, paths = {} }: ApiDocument): string {
+export function docsPage({ info, components, paths = {} }: ApiDocument): string {
   const routes = Object.entries(paths).flatMap(([path, item]) =>
     Object.entries(item ?? {}).map(([method, operation]): Route => ({ method: method.toUpperCase(), path, operation })),
   );
@@ -56,6 +57,11 @@ export function docsPage({ info, paths = {} }: ApiDocument): string {
     const own = routes.filter((route) => tagOf(route) === tag);
     return `<h2>${escape(tag)}</h2>\n${own.map(routeHtml).join("\n")}`;
   });
+  const schemas = Object.entries(components?.schemas ?? {}).map(
+    ([name, schema]) =>
+      `<details><summary><code>#/components/schemas/${escape(name)}</code></summary><pre>${escape(JSON.stringify(schema, undefined, 2))}</pre></details>`,
+  );
+  if (schemas.length > 0) sections.push(`<h2>schemas</h2>\n${schemas.join("\n")}`);
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escape(info.title)}</title><style>${style}</style></head><body>
