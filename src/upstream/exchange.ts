@@ -57,7 +57,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#pass = pass;
     this.#question = question;
     this.#clock = clock;
-    this.reader = createReader(question.api, question.collects, provider, this);
+    this.reader = createReader(question.api, question.collects, provider, this, question.choices);
     this.#deadlines = new Deadlines(provider.timeouts, clock, this);
     provider.health.asked();
   }

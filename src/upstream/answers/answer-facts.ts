@@ -1,4 +1,5 @@
 import type { TextShape } from "../../lib/json-text.ts";
+import type { Standing } from "./answer-rules.ts";
 import type { PromptUsage, ReportedError, ReportedUsage } from "../providers/provider.ts";
 
 /**
@@ -15,11 +16,10 @@ export interface AnswerFacts {
   readonly usage: ReportedUsage | null;
   /** The prompt, where a provider reports it before the rest; null until then. */
   readonly prompt: PromptUsage | null;
-  /** Why the answer is over, in the provider's words; null until it says so. */
-  readonly finishReason: string | null;
   readonly error: ReportedError | null;
-  /** Whether nothing is missing of the answer: only then may the client be told that it is over. */
-  readonly complete: boolean;
+  readonly standing: Standing;
+  /** Choices that were seen; of an answer without choices, 1. */
+  readonly choices: number;
   /** Whether the event that was read last says why the answer, or one of its choices, is over. */
   readonly finishing: boolean;
   /**
@@ -36,7 +36,7 @@ export interface AnswerFacts {
 export type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * Whether a key stands in the JSON with a value other than null. The key comes in two parts, with its quotes: what is
+ * Whether a key stands in the JSON with a value other than null and "". The key comes in two parts, with its quotes: what is
  * looked for is the second one. V8 looks for the first character before all others, and quotes are everywhere: from a
  * letter on, the search takes a third of the time.
  */
@@ -46,15 +46,24 @@ export function hasValue(json: string, head: string, tail: string): boolean {
     at = skipSpace(json, at + tail.length);
     if (!isKey || json.charCodeAt(at) !== 0x3a) continue;
     at = skipSpace(json, at + 1);
-    if (!json.startsWith("null", at)) return true;
+    if (!json.startsWith("null", at) && !json.startsWith('""', at)) return true;
   }
   return false;
 }
 
-function skipSpace(json: string, from: number): number {
+export function skipSpace(json: string, from: number): number {
   let at = from;
   while (json.charCodeAt(at) <= 0x20) at++;
   return at;
+}
+
+const keepAliveName = /^(?:ping|keep[-_]?alive|heart[-_]?beat)$/i;
+
+/** Whether an event says nothing but that the line is alive. */
+export function isKeepAlive(event: Fields): boolean {
+  const name = event.type ?? event.event ?? event.object;
+  if (typeof name === "string") return keepAliveName.test(name.slice(0, 20));
+  return Object.keys(event).length === 0;
 }
 
 export function isCount(value: unknown): value is number {

@@ -4,6 +4,7 @@ import { TwinSearch, type TwinPattern } from "../../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, type AnswerFacts, type Fields } from "./answer-facts.ts";
 import { UpstreamFault, type FaultStage } from "../faults.ts";
+import { graceMs, verdictOn } from "./answer-rules.ts";
 import { faultOfError } from "./error-answer.ts";
 import type { PromptUsage, Provider, ReportedError, ReportedUsage } from "../providers/provider.ts";
 import { estimatedTokens } from "./output-tokens.ts";
@@ -13,9 +14,9 @@ import { readErrorBody, wordless } from "./reported-error.ts";
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
 const doneMarker = Buffer.from("[DONE]");
-
-/** Finish reasons by which a provider says that it could not finish (DeepSeek's and Zhipu's). */
-const brokenFinishes: ReadonlySet<string> = new Set(["insufficient_system_resource", "network_error"]);
+/** What some servers send as data to keep a line alive, where others send comments. */
+const keepAlive = /^[\s":.[\]]*(?:(?:null|ping|pong|keep[-_ ]?alive|heart[-_ ]?beat)[\s":.[\]]*)?$/i;
+const longestKeepAlive = 40;
 /** How nearly all events are framed; there are others, which the scanner knows. */
 const field = Buffer.from("data: ");
 const blankLine = Buffer.from("\n\n");
@@ -40,6 +41,7 @@ export class AnswerReader implements Reader, SseSink {
   readonly #provider: Provider;
   readonly #sink: AnswerSink;
   readonly #facts: AnswerFacts;
+  readonly #choices: number;
   /** Where the sink needs each event parsed; else only those are that may hold facts. */
   readonly #twins: TwinParser | null;
   readonly #text: JsonText;
@@ -54,8 +56,12 @@ export class AnswerReader implements Reader, SseSink {
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 
-  /** @param parsesAll whether the sink needs each event parsed; else only those are that may hold facts */
-  constructor(provider: Provider, sink: AnswerSink, facts: AnswerFacts, parsesAll: boolean) {
+  /**
+   * @param parsesAll whether the sink needs each event parsed; else only those are that may hold facts
+   * @param choices that were asked for
+   */
+  constructor(provider: Provider, sink: AnswerSink, facts: AnswerFacts, parsesAll: boolean, choices: number) {
+    this.#choices = choices;
     this.#provider = provider;
     this.#sink = sink;
     this.#facts = facts;
@@ -65,6 +71,10 @@ export class AnswerReader implements Reader, SseSink {
 
   get usage(): ReportedUsage | null {
     return this.#facts.usage;
+  }
+
+  get graceMs(): number | null {
+    return this.#isWhole() ? graceMs(this.#facts.standing, this.usage !== null) : null;
   }
 
   get prompt(): PromptUsage | null {
@@ -81,26 +91,30 @@ export class AnswerReader implements Reader, SseSink {
         this.#scanner.push(chunk);
       } catch (cause) {
         if (!(cause instanceof SseEventTooLargeError)) throw cause;
-        this.fault ??= this.#invalid("an event is larger than 16 MiB", cause);
+        this.#stopAt("an event is larger than 16 MiB", cause);
       }
     }
     this.#sink.onBatch();
   }
 
-  end(): UpstreamFault | null {
-    // A last `data: [DONE]` without its blank line still counts; half an event doesn't.
+  end(cut: UpstreamFault | null = null): UpstreamFault | null {
+    // A last event without its blank line still counts; half an event doesn't.
     if (this.fault === null && this.#scanner.pendingBytes > 0) {
       this.#atEnd = true;
-      this.push(Buffer.from("\n\n"));
+      this.push(blankLine);
     }
     if (this.fault !== null) return this.fault;
-    if (!this.#facts.complete)
-      return this.#newFault("truncated", "the answer ended without a finish_reason or its last event");
-    const { finishReason } = this.#facts;
-    if (finishReason !== null && brokenFinishes.has(finishReason)) {
-      return this.#newFault("overloaded", `the provider gave up: ${finishReason}`);
+    switch (verdictOn(this.#facts.standing, this.done ? "farewell" : cut === null ? "end" : "break")) {
+      case "complete":
+        return null;
+      case "broken":
+        return cut;
+      case "given_up":
+        return this.#newFault("overloaded", "the provider could not finish the answer");
+      case "unfinished":
+      case "truncated":
+        return this.#newFault("truncated", "the answer ended without a finish_reason for each of its choices");
     }
-    return null;
   }
 
   onEvent(
@@ -113,15 +127,15 @@ export class AnswerReader implements Reader, SseSink {
     name: string,
   ): void {
     if (this.done || this.fault !== null) return;
-    if (dataEnd - dataStart === doneMarker.length && doneMarker.compare(data, dataStart, dataEnd) === 0) {
-      this.done = true;
-      return;
-    }
-    if (this.#atEnd) return;
     // SDKs raise it whatever its data looks like.
     if (name === "error") {
       this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
       return;
+    }
+    if (data[dataStart] !== openBrace) {
+      if (isKeepAlive(data, dataStart, dataEnd)) return;
+      this.done = isFarewell(data, dataStart, dataEnd);
+      if (this.done) return;
     }
     const text = this.events > 0 && this.#twins === null ? this.#textOfTwin(data, dataStart, dataEnd) : -1;
     if (text !== -1) {
@@ -191,7 +205,7 @@ export class AnswerReader implements Reader, SseSink {
 
   /** A JSON.parse for each token costs too much: most are known to hold no facts by their look. */
   #needsParsing(data: Buffer, start: number, end: number): boolean {
-    if (this.#twins !== null || this.events === 0) return true;
+    if (this.#twins !== null || this.events === 0 || this.#atEnd) return true;
     // Perhaps text where an object must be.
     if (data[start] !== openBrace || data[end - 1] !== closeBrace) return true;
     if (this.#facts.mayHold(data.toString("latin1", start, end))) return true;
@@ -199,27 +213,38 @@ export class AnswerReader implements Reader, SseSink {
     return false;
   }
 
-  /** Undefined, and a fault, where it is no JSON object. */
+  /** Undefined, and the end of the answer, where it is no JSON object. */
   #parse(data: Buffer, start: number, end: number): Fields | undefined {
     let parsed: unknown;
     try {
       parsed = this.#twins?.parse(data, start, end) ?? JSON.parse(data.toString("utf8", start, end));
     } catch {
       // Without the cause: its message quotes the text, which may be an answer, a prompt or a key.
-      this.fault = this.#invalid("an event is not JSON");
+      this.#stopAt("an event is not JSON");
       return undefined;
     }
     if (isFields(parsed)) return parsed;
-    this.fault = this.#invalid("an event is not a JSON object");
+    this.#stopAt("an event is not a JSON object");
     return undefined;
   }
 
+  /** What can't be read breaks the answer. Where nothing is missing of it any more it is a farewell like another. */
+  #stopAt(message: string, cause?: unknown): void {
+    if (this.#facts.standing !== "unfinished") this.done = true;
+    else if (!this.#atEnd) this.fault ??= this.#newFault("invalid_response", message, cause);
+  }
+
+  /** Behind an answer of which nothing is missing, an error is about the connection. */
   #failWith(error: ReportedError | null): void {
+    if (this.#isWhole()) {
+      this.done = true;
+      return;
+    }
     this.fault = faultOfError(this.#provider, "", error ?? wordless, 200, { stage: this.#stage() });
   }
 
-  #invalid(message: string, cause?: unknown): UpstreamFault {
-    return this.#newFault("invalid_response", message, cause);
+  #isWhole(): boolean {
+    return this.#facts.standing !== "unfinished" && this.#facts.choices >= this.#choices;
   }
 
   #newFault(kind: UpstreamFault["facts"]["kind"], upstreamMessage: string, cause?: unknown): UpstreamFault {
@@ -229,6 +254,17 @@ export class AnswerReader implements Reader, SseSink {
   #stage(): FaultStage {
     return this.events === 0 ? "first_event" : "streaming";
   }
+}
+
+/** Whether an event has no data to speak of: to whoever reads it, it is a comment. */
+function isKeepAlive(data: Buffer, start: number, end: number): boolean {
+  return end - start <= longestKeepAlive && keepAlive.test(data.toString("latin1", start, end));
+}
+
+function isFarewell(data: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at < end && (data[at] ?? 0) <= 0x20) at++;
+  return end - at >= doneMarker.length && holds(data, at, doneMarker);
 }
 
 function holds(bytes: Buffer, at: number, wanted: Buffer): boolean {

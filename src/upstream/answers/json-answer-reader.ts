@@ -1,10 +1,11 @@
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
-import { isCount, isFields } from "./answer-facts.ts";
+import { isFields } from "./answer-facts.ts";
 import { faultOfError } from "./error-answer.ts";
 import { UpstreamFault } from "../faults.ts";
 import type { Provider, ReportedUsage } from "../providers/provider.ts";
 import type { AnswerSink, Reader } from "./reader.ts";
 import { findError } from "./reported-error.ts";
+import { readPromptUsage } from "./usage.ts";
 
 /** Two thousand vectors of 3,072 numbers, in base64. */
 const maxBytes = 64 << 20;
@@ -19,6 +20,7 @@ export class JsonAnswerReader implements Reader {
   readonly prompt = null;
   /** There is none: what is billed is the prompt. */
   readonly outputTokens = 0;
+  readonly graceMs = null;
   usage: ReportedUsage | null = null;
   fault: UpstreamFault | null = null;
   readonly #provider: Provider;
@@ -36,16 +38,16 @@ export class JsonAnswerReader implements Reader {
     this.#sink.onBatch();
   }
 
-  end(): UpstreamFault | null {
+  end(cut: UpstreamFault | null = null): UpstreamFault | null {
     if (this.fault !== null) return this.fault;
     const body = this.#body.take();
     this.#body = new GrowingBuffer(0);
     const answer = parse(body);
-    if (!isFields(answer)) return this.#newFault("invalid_response", "the answer is not a JSON object");
+    if (!isFields(answer)) return cut ?? this.#newFault("invalid_response", "the answer is not a JSON object");
     const error = findError(answer);
     if (error !== null) return faultOfError(this.#provider, "", error, 200, { stage: "first_event" });
     if (!Array.isArray(answer.data)) return this.#newFault("invalid_response", "the answer has no list under data");
-    this.usage = readUsage(answer.usage);
+    this.usage = readPromptUsage(answer.usage);
     this.#sink.onEvent(body, 0, body.length, 0, "finish", answer);
     return null;
   }
@@ -61,10 +63,4 @@ function parse(body: Buffer): unknown {
   } catch {
     return undefined;
   }
-}
-
-function readUsage(usage: unknown): ReportedUsage | null {
-  if (!isFields(usage) || !isCount(usage.prompt_tokens)) return null;
-  const output = isCount(usage.completion_tokens) ? usage.completion_tokens : 0;
-  return { input: usage.prompt_tokens, cached: 0, output, reasoning: 0 };
 }

@@ -1,6 +1,9 @@
 import { textString, textUnder } from "../../lib/json-text.ts";
-import { hasValue, isCount, isFields, type AnswerFacts, type EventKind, type Fields } from "./answer-facts.ts";
+import { hasValue, isCount, isFields, isKeepAlive } from "./answer-facts.ts";
+import type { AnswerFacts, EventKind, Fields } from "./answer-facts.ts";
+import { standingOf, type Standing } from "./answer-rules.ts";
 import { findError } from "./reported-error.ts";
+import { detail, reasoningIn } from "./usage.ts";
 import type { PromptUsage, ReportedError, ReportedUsage } from "../providers/provider.ts";
 
 const blockText = textUnder({ text: textString, thinking: textString });
@@ -19,18 +22,14 @@ export class MessageFacts implements AnswerFacts {
   readonly text = eventText;
   usage: ReportedUsage | null = null;
   prompt: PromptUsage | null = null;
-  finishReason: string | null = null;
   error: ReportedError | null = null;
   finishing = false;
-  #stopped = false;
+  standing: Standing = "unfinished";
+  readonly choices = 1;
   /** Tokens of the prompt that no cache had, that a cache took in, and that a cache had. */
   #fresh = 0;
   #stored = 0;
   #cached = 0;
-
-  get complete(): boolean {
-    return this.#stopped && this.finishReason !== null;
-  }
 
   mayHold(json: string): boolean {
     return (
@@ -47,8 +46,6 @@ export class MessageFacts implements AnswerFacts {
     this.error = findError(event);
     if (this.error !== null) return "error";
     switch (event.type) {
-      case "ping":
-        return "aside";
       case "message_start":
         if (isFields(event.message)) this.#readPrompt(event.message.usage);
         return "content";
@@ -56,10 +53,10 @@ export class MessageFacts implements AnswerFacts {
         this.#readEnd(event);
         return "content";
       case "message_stop":
-        this.#stopped = true;
+        this.#readEnd(event);
         return "end";
       default:
-        return "content";
+        return isKeepAlive(event) ? "aside" : "content";
     }
   }
 
@@ -74,14 +71,15 @@ export class MessageFacts implements AnswerFacts {
   }
 
   #readEnd({ delta, usage }: Fields): void {
-    if (isFields(delta) && typeof delta.stop_reason === "string") {
-      this.finishReason = delta.stop_reason;
+    const said = standingOf(detail(delta, "stop_reason"));
+    if (said !== "unfinished") {
+      this.standing = said;
       this.finishing = true;
     }
     if (!isFields(usage)) return;
     this.#readPrompt(usage);
     if (!isCount(usage.output_tokens)) return;
     const input = this.#fresh + this.#stored + this.#cached;
-    this.usage = { input, cached: this.#cached, output: usage.output_tokens, reasoning: 0 };
+    this.usage = { input, cached: this.#cached, output: usage.output_tokens, reasoning: reasoningIn(usage) };
   }
 }

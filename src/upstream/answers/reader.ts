@@ -39,8 +39,13 @@ export interface Reader extends AnswerReport {
   readonly fault: UpstreamFault | null;
   /** Whether the answer has said itself that it is over. */
   readonly done: boolean;
+  /** How long the provider may keep silent before the answer counts as over, in ms; null where silence ends nothing. */
+  readonly graceMs: number | null;
   /** Takes bytes as the network cut them. */
   push(chunk: Buffer): void;
-  /** The provider closed cleanly. Returns what the answer is worth: null where it is complete. */
-  end(): UpstreamFault | null;
+  /**
+   * Nothing more comes. Returns what the answer is worth: null where it is complete.
+   * @param cut what has ended it, unless the provider closed cleanly
+   */
+  end(cut?: UpstreamFault | null): UpstreamFault | null;
 }
