@@ -155,6 +155,14 @@ export function createChat(deps: ChatDeps): Chat {
     const collector = shape.createCollector();
     const { ending, completion } = await collectAnswer(exchange, client, meter, collector, deps.collectLimitBytes);
     run.completion = completion;
+    const fault = ending.error?.extras.cause;
+    if (fault instanceof UpstreamFault && fault.facts.kind === "invalid_response") {
+      const { upstreamMessage, cause } = fault.facts;
+      const facts = { trace_id: client.traceId, provider: exchange.provider.name, upstream_message: upstreamMessage };
+      // Names fields, never what stands in them.
+      const problem = cause instanceof Error ? cause.message : undefined;
+      deps.log.warn({ ...facts, problem }, "an answer could not be made one JSON");
+    }
     return wantsPartial ? withPartial(ending, collector) : ending;
   }
 

@@ -89,6 +89,8 @@ describe("C1: content that changes its type", () => {
     await call.closed;
     expect(await it.used()).toEqual(nothing);
     expect(it.upstream.received).toBe(1);
+    const logged = it.proxy.logLines.find((line) => line.includes("could not be made one JSON"));
+    expect(logged).toContain("content is a text, then a number");
   });
 });
 

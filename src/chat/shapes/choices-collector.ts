@@ -120,7 +120,7 @@ export class Logprobs {
       const list = fields[key];
       if (Array.isArray(list)) this.#addList(key, list, merge);
       else if (isNothing(list) || !this.#lists.has(key)) merge.append(this.#rest, key, list);
-      else throw new UnmergeableError(`logprobs.${key} is a list no more`);
+      else throw new UnmergeableError(`logprobs.${key.slice(0, 100)} is a list no more`);
     }
   }
 
@@ -136,7 +136,7 @@ export class Logprobs {
   #addList(key: string, list: readonly unknown[], merge: Merge): void {
     const known = this.#lists.get(key);
     if (known === undefined) {
-      if (!isNothing(this.#rest[key])) throw new UnmergeableError(`logprobs.${key} is a list only now`);
+      if (!isNothing(this.#rest[key])) throw new UnmergeableError(`logprobs.${key.slice(0, 100)} is a list only now`);
       merge.count(1);
     }
     const items = JSON.stringify(list).slice(1, -1);

@@ -281,7 +281,7 @@ function valuesIn(value: unknown, depth: number): number {
 }
 
 function cannotJoin(key: string, known: unknown, value: unknown): UnmergeableError {
-  return new UnmergeableError(`${key} is ${kindOf(known)}, then ${kindOf(value)}`);
+  return new UnmergeableError(`${key.slice(0, 100)} is ${kindOf(known)}, then ${kindOf(value)}`);
 }
 
 function tooDeep(): UnmergeableError {
