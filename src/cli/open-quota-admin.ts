@@ -7,6 +7,7 @@ import { closeAll, type Closer } from "../lib/close-all.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import { createAllowances } from "../quota/allowances.ts";
 import type { Limit } from "../quota/ledger.ts";
+import { bringBackQuotas } from "../quota/bring-back.ts";
 import { openMemoryLedger } from "../quota/memory-ledger.ts";
 import { createTiers } from "../quota/tiers.ts";
 import { openOffline, silent } from "./open-offline.ts";
@@ -19,6 +20,12 @@ export interface CliQuota {
   readonly grants: QuotaGrants;
   /** Opens what is used, which one process alone may. Rejects with LockedError where a server has it. */
   openUsed(): Promise<QuotaAdmin>;
+  /**
+   * Gives periods that begin in the future, because a clock was wrong, the bounds of the present. Returns whom it
+   * concerned. Rejects with LockedError beside a server.
+   * @param name absent: everybody
+   */
+  bringBack(name?: string): Promise<readonly string[]>;
   /** Who runs the command. */
   readonly actor: Actor;
 }
@@ -42,6 +49,7 @@ async function open(configFile: string | undefined, io: CommandIo, closers: Clos
   const { accounts, audit, actor, usersDir } = offline;
   const { quota, storage, usage } = offline.config;
   const { timezone, currency } = quota;
+  const ledgerOptions = { usersDir, clock, log: silent, quota, storage, usage };
   const { limitsOf } = createAllowances({ tiers: createTiers(quota), currency, timezone, clock });
 
   return {
@@ -52,9 +60,17 @@ async function open(configFile: string | undefined, io: CommandIo, closers: Clos
     grants: createQuotaGrants({ accounts, limitsOf, quota, clock, audit }),
     async openUsed() {
       await offline.lock();
-      const ledger = await openMemoryLedger({ usersDir, clock, log: silent, quota, storage, usage });
+      const ledger = await openMemoryLedger(ledgerOptions);
       closers.push(() => ledger.close());
       return createQuotaAdmin({ accounts, apiKeys: { list: () => [] }, ledger, limitsOf, currency, audit });
+    },
+    async bringBack(name) {
+      await offline.lock();
+      const moved = await bringBackQuotas(ledgerOptions, name);
+      for (const user of moved) {
+        await audit.record(actor, { action: "quota.brought_back", user, before: null, after: null });
+      }
+      return moved;
     },
     actor,
   };

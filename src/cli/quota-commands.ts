@@ -16,9 +16,11 @@ const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
   adjust NAME   change what counts as used         --requests=N  --tokens=N  --cost=N  --currency C  --reason TEXT
                 amounts are added; below 0 (--requests=-3) they are given back
   reset NAME    begin a running period anew        --per day|week|month|total  --reason TEXT
+  bring-back    after a clock was ahead for a while: give periods that begin in the future the bounds of the present,
+                and keep what was used in them; [NAME] for one user. Make sure first that the clock is right now
 
 T is a time such as 2026-12-31T18:00:00+08:00. --config FILE says where config.toml is.
-A running server notices a grant by itself. What is used is in its hands: adjust and reset are refused beside it.`;
+A running server notices a grant by itself. What is used is in its hands: adjust, reset and bring-back are refused beside it.`;
 
 const options = {
   config: { type: "string" },
@@ -57,6 +59,12 @@ export function runQuotaCli(argv: readonly string[], io: CommandIo): Promise<num
     const { values: given, positionals } = parseCommandLine(argv, options);
     const { config, help, ...values } = given;
     const [word = "", name, ...rest] = positionals;
+    if (word === "bring-back" && help !== true) {
+      if (rest.length > 0 || Object.keys(values).length > 0)
+        throw new UsageError("bring-back takes one user name at most");
+      await withQuota(config, io, (quota) => bringBack(quota, name, io));
+      return 0;
+    }
     if (help === true) {
       io.out(usage);
       return 0;
@@ -97,6 +105,15 @@ async function adjust({ quota, name, values, io }: Call): Promise<void> {
   const used = await openUsedFor("adjust", name, quota);
   await used.adjust(quota.actor, name, ask);
   showBuckets((await used.of(name)).buckets, io);
+}
+
+async function bringBack(quota: CliQuota, name: string | undefined, io: CommandIo): Promise<void> {
+  const moved = await quota.bringBack(name).catch((error: unknown): never => {
+    if (!(error instanceof LockedError)) throw error;
+    throw new Error(`what is used is in the hands of the running server: stop it first (${error.message})`);
+  });
+  for (const user of moved) io.out(`${user}: brought back`);
+  if (moved.length === 0) io.out("no period begins in the future");
 }
 
 async function reset({ quota, name, values, io }: Call): Promise<void> {

@@ -154,6 +154,7 @@ export type AdminAction =
   | "quota.granted"
   | "quota.adjusted"
   | "quota.reset"
+  | "quota.brought_back"
   | "sessions.revoked"
   | "api_key.revoked"
   | "provider.drained"

@@ -51,7 +51,7 @@ export class MemoryHold implements Hold {
     if (this.#committedAt !== undefined || this.#settled) return undefined;
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
     const { user, requestId, model, apiKey } = this.#ask;
-    const at = this.#user.advance(this.#book.now());
+    const at = this.#user.lookAt(this.#book.now());
     const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
     this.#committedAt = at;
     this.#first = charge;
@@ -65,7 +65,7 @@ export class MemoryHold implements Hold {
   grow(extra: Charge): Limit | null {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
-    this.#user.advance(this.#book.now());
+    this.#user.lookAt(this.#book.now());
     const blocking = this.#user.blocking(this.#ask.limits, extra);
     if (blocking !== undefined) return blocking;
     if (extra.currency === this.#held.currency) {
@@ -94,7 +94,7 @@ export class MemoryHold implements Hold {
   }
 
   buckets(): readonly BucketState[] {
-    this.#user.advance(this.#book.now());
+    this.#user.lookAt(this.#book.now());
     return this.#ask.limits.map((limit) => this.#user.bucket(limit));
   }
 

@@ -17,6 +17,7 @@ import { usageDir } from "./snapshot-format.ts";
 import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
 import { createUsageArchive } from "./usage/usage-archive.ts";
 import { createUsageQueries } from "./usage/usage-queries.ts";
+import { UsageDay } from "./usage/usage-day.ts";
 import { UserQuota } from "./user-quota.ts";
 
 /** Where the ledger lives and by which rules. */
@@ -39,11 +40,20 @@ export interface MemoryLedgerOptions {
 
 /** Counts of API keys that a user may gather before those of keys that are gone are forgotten. */
 const maxKeys = 200;
+/** How far ahead of the clock a period may have begun, in ms, before it is worth a word. */
+const aheadToleranceMs = 60_000;
 
 /** A ledger in this process's memory: it answers at once, and the journal makes it last. */
 export interface MemoryLedger extends Ledger {
   reserve(ask: ReserveAsk): Hold;
   buckets(user: string, limits: readonly Limit[]): readonly BucketState[];
+  /**
+   * Gives periods that begin in the future the bounds of the present, and keeps what was used in them. For when a clock
+   * was wrong for a while; while this clock is behind, it would give used quota back later.
+   * @param user absent: all of them
+   * @returns whom it concerned
+   */
+  bringBack(user?: string): Promise<readonly string[]>;
   /** For metrics: what a power loss would take now, snapshots that are behind, and users known. */
   figures(): {
     readonly lagRecords: number;
@@ -77,13 +87,15 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   });
   const gate = createJournalGate(journal, clock);
   const intervalMs = storage.snapshot_interval_seconds * 1000;
+  const today = (): string => periodAt("day", clock.now()).date;
   const snapshots = createSnapshots({
-    ...{ usersDir, archive, journal, totalsCoverSeq, intervalMs, log, ops },
+    ...{ usersDir, archive, journal, totalsCoverSeq, intervalMs, today, log, ops },
     // What a file that cannot be used lacks is nowhere else.
     keepJournal: unusable.size > 0,
   });
   for (const counted of changed) snapshots.changed(counted);
   await realignAll();
+  warnAhead();
 
   const book: Book = {
     now: () => clock.now(),
@@ -114,6 +126,21 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     await snapshots.round();
   }
 
+  /** Those for whom something was counted at a time that is still to come. */
+  function ahead(): readonly UserQuota[] {
+    const latest = clock.now() + aheadToleranceMs;
+    return [...users.values()].filter(({ counts }) => counts.begunAt > latest);
+  }
+
+  function warnAhead(): void {
+    const names = ahead().map(({ name }) => name);
+    if (names.length === 0) return;
+    log.warn(
+      { event: "quota_ahead", users: names.slice(0, 20), count: names.length },
+      "periods of users begin in the future: a clock was ahead, or this one is behind. They end only then; see `npm run quota -- bring-back`",
+    );
+  }
+
   /** The user's quota with nothing in it that is over. */
   function current(name: string): UserQuota {
     if (unusable.has(name)) {
@@ -124,9 +151,9 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     let user = users.get(name);
     if (user === undefined) {
       if (!userName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
-      users.set(name, (user = new UserQuota(name, periodAt, now)));
+      users.set(name, (user = new UserQuota(name, periodAt)));
     }
-    user.advance(now);
+    user.lookAt(now);
     return user;
   }
 
@@ -147,14 +174,28 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     },
     adjust(name, delta, note) {
       const user = current(name);
-      const at = user.advance(clock.now());
+      const at = user.lookAt(clock.now());
       const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
       return book.safe(book.write(user, { kind: "adjust", at, user: name, added, taken, ...note }));
     },
     reset(name, per, note) {
       const user = current(name);
-      const at = user.advance(clock.now());
+      const at = user.lookAt(clock.now());
       return book.safe(book.write(user, { kind: "reset", at, user: name, per, ...note }));
+    },
+    async bringBack(only) {
+      const now = clock.now();
+      const moved: string[] = [];
+      for (const user of ahead()) {
+        if (only !== undefined && user.name !== only) continue;
+        const date = today();
+        // What a clock that was ahead has moved to the archive before the day was over.
+        const archived = await archive.read(user.name, { from: date, to: date });
+        if (!user.bringBack(now, new UsageDay(date, archived))) continue;
+        moved.push(user.name);
+        snapshots.changed(user);
+      }
+      return moved;
     },
     ...createUsageQueries({ users, totals, archive }),
     problems: () => [...unusable.values()],

@@ -23,44 +23,66 @@ export class PeriodCounts {
   /** What requests on their way may still be charged, in whichever period that happens. */
   readonly reserved = new Amounts();
   readonly #periodAt: PeriodAt;
+  /** The windows in which something was counted last; only counting moves them. */
   #windows: readonly Window[];
-  /** While the time is in [steadyFrom, steadyUntil), no window rolls. */
-  #steadyFrom = 0;
-  #steadyUntil = 0;
+  /** The windows at the time of the last look: those that were over by then are empty ones of their own period. */
+  #shown: readonly Window[];
+  /** While the time is in [shownFrom, shownUntil), `shown` is right. */
+  #shownFrom = 0;
+  #shownUntil = 0;
+  /** The start of the newest of `windows`. */
+  #begunAt = 0;
 
-  /** @param windows what is known of the past; those left out begin empty */
-  constructor(periodAt: PeriodAt, nowMs: number, windows: readonly Window[] = []) {
+  /** @param windows what is known of the past; those left out have not begun */
+  constructor(periodAt: PeriodAt, windows: readonly Window[] = []) {
     this.#periodAt = periodAt;
-    this.#windows = pers.map((per) => windows.find((window) => window.per === per) ?? this.#windowAt(per, nowMs));
-    this.#steady();
+    this.#windows = pers.map((per) => windows.find((window) => window.per === per) ?? notBegun(per));
+    this.#shown = this.#windows;
+    this.#adopt(this.#windows);
   }
 
+  /** The windows in which something was counted last. */
   get windows(): readonly Window[] {
     return this.#windows;
   }
 
+  /** Whether anything has ever been counted. */
+  get hasBegun(): boolean {
+    return this.#windows.some(({ per, end }) => per !== "total" && end > 0);
+  }
+
+  /** When the newest window began, in ms since the epoch; 0 where none has. Above the present where a clock was wrong. */
+  get begunAt(): number {
+    return this.#begunAt;
+  }
+
   /**
-   * Empties the windows that are over. Must come before every look at them: who is out of quota makes no charges that
-   * could do it. Returns the time that counts here: a clock that has stepped back is held at the start of the newest
-   * window, so that no period comes twice.
+   * Goes by this time from now on: windows that are over look empty. Must come before every look at them: who is out of
+   * quota makes no charges that could do it. It is a look and no more, and goes into no file: a clock that was wrong for
+   * a while then leaves no trace. Returns the time that counts here: a clock that has stepped back is held at the start
+   * of the newest window in which something was counted, so that no period comes twice.
    */
-  advance(nowMs: number): number {
-    const now = Math.max(nowMs, this.#steadyFrom);
-    if (now >= this.#steadyUntil) {
-      this.#windows = this.#windows.map((window) => (now < window.end ? window : this.#windowAt(window.per, now)));
-      this.#steady();
-    }
+  lookAt(nowMs: number): number {
+    const now = Math.max(nowMs, this.#begunAt);
+    if (now < this.#shownFrom || now >= this.#shownUntil) this.#show(now);
     return now;
   }
 
-  /** Whether a limit has room for `ask`. Call advance() first. A limit in another currency always has. */
+  /** As lookAt, and lets the windows of that time begin: for what is counted next. */
+  advance(atMs: number): number {
+    const at = this.lookAt(atMs);
+    if (this.#shown !== this.#windows) this.#adopt(this.#shown);
+    return at;
+  }
+
+  /** Whether a limit has room for `ask`. Call lookAt() first. A limit in another currency always has. */
   hasRoom(limit: Limit, ask: Charge): boolean {
     if (limit.metric === "cost" && limit.currency !== ask.currency) return true;
     const taken = this.#used(limit) + this.reserved.of(limit.metric, limit.currency);
     return taken + ask[limit.metric] <= limit.max;
   }
 
-  /** The state of a limit. Call advance() first. */
+  /** The state of a limit. Call lookAt() first. */
   bucket(limit: Limit): BucketState {
     const used = this.#used(limit);
     const reserved = this.reserved.of(limit.metric, limit.currency);
@@ -74,6 +96,7 @@ export class PeriodCounts {
     };
   }
 
+  /** Call advance() first, as before `subtract`, `replace` and `restart`. */
   add(charge: Charge): void {
     for (const { used } of this.#windows) used.add(charge);
   }
@@ -92,15 +115,16 @@ export class PeriodCounts {
   }
 
   /**
-   * Begins a window anew, one ms later than all charges made so far: so their settles pass it by, and advance() lets no
-   * later charge be that early.
+   * Begins a window anew, one ms later than all charges made so far: so their settles pass it by, and no later charge is
+   * that early.
    */
   restart(per: Per, atMs: number): void {
-    this.#windows = this.#windows.map((window) => {
-      if (window.per !== per) return window;
-      return { ...window, start: Math.min(atMs + 1, window.end - 1), used: new Amounts() };
-    });
-    this.#steady();
+    this.#adopt(
+      this.#windows.map((window) => {
+        if (window.per !== per) return window;
+        return { ...window, start: Math.min(atMs + 1, window.end - 1), used: new Amounts() };
+      }),
+    );
   }
 
   /**
@@ -108,10 +132,23 @@ export class PeriodCounts {
    * the time zone or the reset day have changed since they began. Returns whether any bound has changed.
    */
   realign(nowMs: number): boolean {
-    const now = this.advance(nowMs);
+    const now = Math.max(nowMs, this.#begunAt);
+    return this.#rebound(now, ({ end }) => now < end);
+  }
+
+  /**
+   * Gives windows that have not begun at this time, because a clock was wrong when something was counted in them, the
+   * bounds of this time, and keeps what was used in them. Returns whether there were any.
+   */
+  bringBack(nowMs: number): boolean {
+    return this.#rebound(nowMs, ({ start }) => start > nowMs);
+  }
+
+  #rebound(nowMs: number, concerns: (window: Window) => boolean): boolean {
     const before = this.#windows;
-    this.#windows = before.map((window) => ({ ...this.#windowAt(window.per, now), used: window.used }));
-    this.#steady();
+    this.#adopt(
+      before.map((window) => (concerns(window) ? { ...this.#windowAt(window.per, nowMs), used: window.used } : window)),
+    );
     return before.some(({ start, end }, index) => {
       const after = this.#windows[index];
       return start !== after?.start || end !== after.end;
@@ -123,7 +160,7 @@ export class PeriodCounts {
   }
 
   #window(per: Per): Window | undefined {
-    for (const window of this.#windows) if (window.per === per) return window;
+    for (const window of this.#shown) if (window.per === per) return window;
     return undefined;
   }
 
@@ -132,8 +169,32 @@ export class PeriodCounts {
     return { per, start, end: end ?? Infinity, used: new Amounts() };
   }
 
-  #steady(): void {
-    this.#steadyFrom = Math.max(...this.#windows.map(({ start }) => start));
-    this.#steadyUntil = Math.min(...this.#windows.map(({ end }) => end));
+  #show(now: number): void {
+    const isOver = ({ end }: Window): boolean => now >= end;
+    if (this.#windows.some(isOver)) {
+      this.#shown = this.#windows.map((window) => (isOver(window) ? this.#windowAt(window.per, now) : window));
+    } else {
+      this.#shown = this.#windows;
+    }
+    this.#bound();
   }
+
+  #adopt(windows: readonly Window[]): void {
+    this.#windows = windows;
+    this.#shown = windows;
+    this.#begunAt = Math.max(...windows.map(({ start }) => start));
+    this.#bound();
+  }
+
+  /** At an earlier time some window that was over may not have been. */
+  #bound(): void {
+    const overBefore = this.#windows.filter((window, index) => window !== this.#shown[index]).map(({ end }) => end);
+    this.#shownFrom = Math.max(...this.#shown.map(({ start }) => start), ...overBefore);
+    this.#shownUntil = Math.min(...this.#shown.map(({ end }) => end));
+  }
+}
+
+/** It ended before all times, so that any look finds it over. */
+function notBegun(per: Per): Window {
+  return { per, start: 0, end: per === "total" ? Infinity : 0, used: new Amounts() };
 }

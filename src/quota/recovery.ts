@@ -90,7 +90,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
       if (record === undefined) return;
       let entry = entries.get(record.user);
       if (entry === undefined) {
-        entry = { user: new UserQuota(record.user, periodAt, record.at), coversSeq: 0, changed: true };
+        entry = { user: new UserQuota(record.user, periodAt), coversSeq: 0, changed: true };
         entries.set(record.user, entry);
       }
       if (seq > entry.coversSeq) {

@@ -62,7 +62,8 @@ export function totalsPath(usersDir: string): string {
 
 /** The text of users/NAME.quota.toml. */
 export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
-  const keys = [...user.keys].map(([id, counts]) => [id, periodsOf(counts.windows)] as const);
+  const begun = [...user.keys].filter(([, counts]) => counts.hasBegun);
+  const keys = begun.map(([id, counts]) => [id, periodsOf(counts.windows)] as const);
   const history = user.history.days.map(({ day, start, end }) => ({
     day: day.date,
     start: new Date(start).toISOString(),
@@ -96,8 +97,7 @@ export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): 
     start: Date.parse(start),
     end: Date.parse(end),
   }));
-  const now = Date.parse(result.data.day.start);
-  return { user: new UserQuota(name, periodAt, now, { windows, keys, days }), coversSeq };
+  return { user: new UserQuota(name, periodAt, { windows, keys, days }), coversSeq };
 }
 
 /** The last journal record that a user's file covers; 0 where it can't be read. */

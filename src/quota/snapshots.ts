@@ -34,6 +34,8 @@ export interface SnapshotsOptions {
   /** The last record that is in the totals' file as it was found; 0 where there is none. */
   readonly totalsCoverSeq: number;
   readonly intervalMs: number;
+  /** The local date now, YYYY-MM-DD. */
+  readonly today: () => string;
   readonly log: Log;
   readonly ops: FileOps;
   /** Whether the journal has records that no snapshot will cover. */
@@ -104,7 +106,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
 
   /** Days that are over go to the archive, and last there, before the snapshot leaves them out. */
   async function archiveClosed(name: string, history: Pick<UsageTotals, "closed" | "archived">): Promise<void> {
-    const days = history.closed();
+    const days = history.closed(options.today());
     if (days.length === 0) return;
     await archive.append(name, days, journal.lastSeq());
     history.archived(days);

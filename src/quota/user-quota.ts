@@ -2,6 +2,7 @@ import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Limit } from "./ledger.ts";
 import { PeriodCounts, type Window } from "./period-counts.ts";
 import type { PeriodAt } from "./period.ts";
+import type { UsageDay } from "./usage/usage-day.ts";
 import { UsageHistory, type OpenDay } from "./usage/usage-history.ts";
 
 /** What is known of a user's past; what is left out begins empty. */
@@ -19,15 +20,14 @@ export class UserQuota {
   readonly counts: PeriodCounts;
   readonly #periodAt: PeriodAt;
   readonly #keys = new Map<string, PeriodCounts>();
-  #now: number;
+  #now = 0;
 
-  constructor(name: string, periodAt: PeriodAt, nowMs: number, { windows, keys = new Map(), days }: Past = {}) {
+  constructor(name: string, periodAt: PeriodAt, { windows, keys = new Map(), days }: Past = {}) {
     this.name = name;
     this.history = new UsageHistory(periodAt, days);
-    this.counts = new PeriodCounts(periodAt, nowMs, windows);
+    this.counts = new PeriodCounts(periodAt, windows);
     this.#periodAt = periodAt;
-    this.#now = nowMs;
-    for (const [id, past] of keys) this.#keys.set(id, new PeriodCounts(periodAt, nowMs, past));
+    for (const [id, past] of keys) this.#keys.set(id, new PeriodCounts(periodAt, past));
   }
 
   /** What was used through API keys with limits of their own, by their ids. */
@@ -35,18 +35,18 @@ export class UserQuota {
     return this.#keys;
   }
 
-  /** As PeriodCounts.advance: must come before every look at the counts. Returns the time that counts for this user. */
-  advance(nowMs: number): number {
-    return (this.#now = this.counts.advance(nowMs));
+  /** As PeriodCounts.lookAt: must come before every look at the counts. Returns the time that counts for this user. */
+  lookAt(nowMs: number): number {
+    return (this.#now = this.counts.lookAt(nowMs));
   }
 
-  /** The first limit that has no room for `ask`. Call advance() first. Limits in another currency don't count. */
+  /** The first limit that has no room for `ask`. Call lookAt() first. Limits in another currency don't count. */
   blocking(limits: readonly Limit[], ask: Charge): Limit | undefined {
     for (const limit of limits) if (!this.#countsOf(limit).hasRoom(limit, ask)) return limit;
     return undefined;
   }
 
-  /** The state of a limit. Call advance() first. */
+  /** The state of a limit. Call lookAt() first. */
   bucket(limit: Limit): BucketState {
     return this.#countsOf(limit).bucket(limit);
   }
@@ -66,15 +66,17 @@ export class UserQuota {
   /** Counts what a record of the journal says: at once, and again at recovery. */
   count(record: LedgerRecord): void {
     const { at } = record;
-    this.advance(at);
+    this.#now = this.counts.advance(at);
+    const key = "apiKey" in record && record.apiKey !== undefined ? this.#key(record.apiKey) : undefined;
+    key?.advance(this.#now);
     switch (record.kind) {
       case "charge":
         this.counts.add(record.charge);
-        if (record.apiKey !== undefined) this.#key(record.apiKey).add(record.charge);
+        key?.add(record.charge);
         break;
       case "settle":
         this.counts.replace(at, record.first, record.final);
-        if (record.apiKey !== undefined) this.#key(record.apiKey).replace(at, record.first, record.final);
+        key?.replace(at, record.first, record.final);
         break;
       case "adjust":
         this.counts.add(record.added);
@@ -92,6 +94,13 @@ export class UserQuota {
     return moved.includes(true);
   }
 
+  /** As PeriodCounts.bringBack, for all counts and for the days that are still open. */
+  bringBack(nowMs: number, today: UsageDay): boolean {
+    const moved = [this.counts, ...this.#keys.values()].map((counts) => counts.bringBack(nowMs));
+    const hasMoved = this.history.bringBack(nowMs, today);
+    return hasMoved || moved.includes(true);
+  }
+
   /** Forgets the API keys that are gone. */
   keepKeys(exists: (id: string) => boolean): void {
     for (const id of this.#keys.keys()) if (!exists(id)) this.#keys.delete(id);
@@ -103,8 +112,8 @@ export class UserQuota {
 
   #key(id: string): PeriodCounts {
     let counts = this.#keys.get(id);
-    if (counts === undefined) this.#keys.set(id, (counts = new PeriodCounts(this.#periodAt, this.#now)));
-    counts.advance(this.#now);
+    if (counts === undefined) this.#keys.set(id, (counts = new PeriodCounts(this.#periodAt)));
+    counts.lookAt(this.#now);
     return counts;
   }
 }

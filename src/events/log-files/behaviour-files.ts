@@ -1,3 +1,4 @@
+import type { Dirent } from "node:fs";
 import { readdir, unlink } from "node:fs/promises";
 import path from "node:path";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
@@ -25,6 +26,20 @@ export async function lastPart(folder: string, day: string): Promise<number> {
   return last;
 }
 
+/** The newest day that any user's log or the audit log has a file of; undefined where there is none. */
+export async function newestDay(logsDir: string): Promise<string | undefined> {
+  const usersDir = path.join(logsDir, "users");
+  const users = (await entriesOf(usersDir)).filter((entry) => entry.isDirectory() && isBehaviourFolder(entry.name));
+  let newest: string | undefined;
+  for (const folder of [auditFolder(logsDir), ...users.map(({ name }) => path.join(usersDir, name))]) {
+    for (const { name } of await entriesOf(folder)) {
+      const day = parseFileName(name)?.day;
+      if (day !== undefined && (newest === undefined || day > newest)) newest = day;
+    }
+  }
+  return newest;
+}
+
 /**
  * Removes the files of days before `firstDay` from the folders under `usersDir`. Touches nothing whose name is not
  * ours, and follows no symlinks. Returns how many files went; throws the first error after trying them all.
@@ -47,11 +62,7 @@ export async function removeOldFiles(usersDir: string, firstDay: string): Promis
 /** The same for one folder, which need not be there. */
 export async function removeOldFilesFrom(folder: string, firstDay: string): Promise<number> {
   let removed = 0;
-  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
-    if (fileErrorCode(error) === "ENOENT") return [];
-    throw error;
-  });
-  for (const entry of entries) {
+  for (const entry of await entriesOf(folder)) {
     const file = entry.isFile() ? parseFileName(entry.name) : null;
     // ISO days sort as text.
     if (file === null || file.day >= firstDay) continue;
@@ -59,6 +70,14 @@ export async function removeOldFilesFrom(folder: string, firstDay: string): Prom
     removed += 1;
   }
   return removed;
+}
+
+/** What is in a folder, which need not be there. */
+async function entriesOf(folder: string): Promise<readonly Dirent[]> {
+  return readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    if (fileErrorCode(error) === "ENOENT") return [];
+    throw error;
+  });
 }
 
 function parseFileName(name: string): { readonly day: string; readonly part: number } | null {

@@ -4,7 +4,8 @@ import type { AppendFile } from "../../lib/files/append-file.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { createIsoTime } from "../../lib/iso-time.ts";
 import type { Log } from "../../lib/log.ts";
-import { auditFolder, removeOldFiles, removeOldFilesFrom } from "./behaviour-files.ts";
+import { createDayWitness } from "../../lib/files/day-witness.ts";
+import { auditFolder, newestDay, removeOldFiles, removeOldFilesFrom } from "./behaviour-files.ts";
 import { behaviourFolder, behaviourLine } from "./behaviour-line.ts";
 import { type Batch, createBehaviourQueue, type DropReason } from "./behaviour-queue.ts";
 import { createBehaviourWriter } from "./behaviour-writer.ts";
@@ -150,9 +151,17 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
     log.warn({ dropped_so_far: dropped }, "the behaviour log dropped lines");
   }
 
+  const witness = createDayWitness({
+    file: path.join(options.logsDir, ".days"),
+    newestDay: () => newestDay(options.logsDir),
+    firstGapDays: keepDays,
+    log,
+  });
+
   async function sweep(): Promise<void> {
     try {
       await mkdir(usersDir, { recursive: true, mode: 0o700 });
+      if (!(await witness.believes(options.dayOf(clock.now())))) return;
       const firstDay = (days: number): string => options.dayOf(clock.now() - days * dayMs);
       const removed = await removeOldFiles(usersDir, firstDay(keepDays));
       const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(auditKeepDays));

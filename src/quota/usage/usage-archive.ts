@@ -44,7 +44,7 @@ export interface UsageArchive {
 export interface UsageArchiveOptions {
   /** Must exist. */
   readonly folder: string;
-  /** Days that are kept, from the last one that is added. */
+  /** Days that are kept, from the last one that is added; more where there are gaps between them. */
   readonly keepDays: number;
   readonly log: Log;
   readonly ops: FileOps;
@@ -70,8 +70,14 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
     return [...rows.values()].sort((a, b) => byDayAndModel(a.row, b.row));
   }
 
+  /**
+   * Leaves out days before `oldest`, but for the newest `keepDays` that there are: were the clock ahead for a while, it
+   * would otherwise take everything with it.
+   */
   async function rewrite(name: string, oldest: string, text: string): Promise<void> {
-    const kept = await linesOf(name, { from: oldest, to: "9999-12-31" });
+    const lines = await linesOf(name, { from: "0000-01-01", to: "9999-12-31" });
+    const newest = new Set([...new Set(lines.map(({ row }) => row.day))].slice(-keepDays));
+    const kept = lines.filter(({ row }) => row.day >= oldest || newest.has(row.day));
     await writeFileAtomic(pathOf(name), kept.map(encodeLine).join("") + text, { ops });
   }
 

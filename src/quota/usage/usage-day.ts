@@ -39,10 +39,10 @@ export class UsageDay {
     countInRow(this.#row(model, key), record);
   }
 
-  /** Adds what somebody else has used, whatever the key. */
-  add(row: UsageRow): void {
+  /** Adds what was used on another day, or by somebody else: then whatever the key. */
+  add(row: UsageRow, key = ""): void {
     this.state = "open";
-    addRow(this.#row(row.model, ""), row);
+    addRow(this.#row(row.model, key), row);
   }
 
   #row(model: string, key: string): UsageTally {
@@ -68,7 +68,12 @@ export function byDayAndModel(a: UsageRow, b: UsageRow): number {
   return a.key === b.key ? 0 : a.key < b.key ? -1 : 1;
 }
 
-/** Of days, oldest first, those in which nothing will be counted any more: all but the newest, once all is settled. */
-export function closedAmong(days: readonly UsageDay[]): readonly UsageDay[] {
-  return days.slice(0, -1).filter(({ inFlight, state }) => inFlight === 0 && state !== "archived");
+/**
+ * Of days, oldest first, those in which nothing will be counted any more, once all is settled: all before `today` but
+ * the newest. Where a clock was ahead for a while, the newest is not today, and goes on being counted in.
+ */
+export function closedAmong(days: readonly UsageDay[], today: string): readonly UsageDay[] {
+  return days
+    .slice(0, -1)
+    .filter(({ date, inFlight, state }) => date < today && inFlight === 0 && state !== "archived");
 }

@@ -55,9 +55,12 @@ export class UsageHistory {
     return this.#days.flatMap(({ day }) => day.rows);
   }
 
-  /** Days that may be archived. */
-  closed(): readonly UsageDay[] {
-    const closed = closedAmong(this.#days.map(({ day }) => day));
+  /** Days that may be archived: all before `today`, but the newest. */
+  closed(today: string): readonly UsageDay[] {
+    const closed = closedAmong(
+      this.#days.map(({ day }) => day),
+      today,
+    );
     for (const day of closed) day.state = "closing";
     return closed;
   }
@@ -70,6 +73,22 @@ export class UsageHistory {
   /** At the end of recovery: whatever is unsettled will stay so, for the process that could settle it is gone. */
   forgetInFlight(): void {
     for (const { day } of this.#days) day.inFlight = 0;
+  }
+
+  /**
+   * Moves what was counted on days after this time, because a clock was wrong, to the day of this time. Returns whether
+   * there was any.
+   * @param today that day as the archive has it; taken where it is not open
+   */
+  bringBack(nowMs: number, today: UsageDay): boolean {
+    const { start, end } = this.#periodAt("day", nowMs);
+    const ahead = this.#days.filter(({ day }) => day.date > today.date);
+    if (ahead.length === 0) return false;
+    const open = this.#days.find(({ day }) => day.date === today.date);
+    const target = open ?? { day: today, start, end: end ?? Infinity };
+    for (const { day } of ahead) for (const row of day.rows) target.day.add(row, row.key);
+    this.#days = [...this.#days.filter(({ day }) => day.date < today.date), target];
+    return true;
   }
 
   #find(atMs: number): OpenDay | undefined {

@@ -1,4 +1,3 @@
-import { shiftDate } from "../../lib/dates.ts";
 import type { LedgerRecord } from "../charge-record.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
 import { closedAmong, UsageDay } from "./usage-day.ts";
@@ -36,9 +35,9 @@ export class UsageTotals {
     return this.days.filter(({ date }) => date >= from && date <= to).flatMap(({ rows }) => rows);
   }
 
-  /** Days that the archive does not have as they are. */
-  closed(): readonly UsageDay[] {
-    const closed = closedAmong(this.days);
+  /** Days before `today` that the archive does not have as they are. */
+  closed(today: string): readonly UsageDay[] {
+    const closed = closedAmong(this.days, today);
     for (const day of closed) day.state = "closing";
     return closed;
   }
@@ -46,10 +45,10 @@ export class UsageTotals {
   /** Notes what the archive has now, and forgets what is too old. One that has changed meanwhile is written again. */
   archived(days: readonly UsageDay[]): void {
     for (const day of days) if (day.state === "closing") day.state = "archived";
-    const newest = this.days.at(-1)?.date;
-    if (newest === undefined) return;
-    const oldest = shiftDate(newest, -this.#keepDays);
-    for (const { date, state } of this.days) if (date < oldest && state === "archived") this.#days.delete(date);
+    // By their number and not by their dates, of which a clock that was wrong may have made some.
+    for (const { date, state } of this.days.slice(0, -1 - this.#keepDays)) {
+      if (state === "archived") this.#days.delete(date);
+    }
   }
 
   /** As for a user's history. */
