@@ -106,7 +106,6 @@ describe("a message in Anthropic's shape", () => {
   });
 
   it.each([
-    ["message_stop is missing", [...messageText, messageDelta()]],
     ["stop_reason is missing", [...messageText, messageStop]],
     ["all but the start is missing", []],
   ])("ends with an error event and no message_stop where %s, and costs nothing", async (_, events) => {
@@ -122,6 +121,14 @@ describe("a message in Anthropic's shape", () => {
     expect(client.text).not.toContain("message_stop");
     expect(await used()).toEqual(nothing);
     expect(await logged()).toMatchObject({ outcome: "upstream_failed", code: "upstream_truncated" });
+  });
+
+  it("that lacks its message_stop alone is complete: the proxy ends it, and bills what was reported", async () => {
+    const { call, client, used } = await reading();
+    await call.send([...messageText, messageDelta()].join(""));
+    call.end();
+    expect((await client.rest()).at(-1)).toMatchObject({ event: "message_stop" });
+    expect(await used()).toEqual(exact);
   });
 
   it("that fails in mid-stream ends with an error event in Anthropic's words", async () => {
