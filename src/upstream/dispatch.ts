@@ -17,7 +17,7 @@ export interface Asker extends Hangup {
 }
 
 /** Whose request it is. */
-export interface Requester {
+interface Requester {
   readonly traceId: string;
   readonly user: string;
 }

@@ -80,7 +80,7 @@ const waiting: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 export type FaultStage = "connect" | "first_byte" | "first_event" | "streaming" | "total";
 
 /** What a provider says of an error beside its message, fit to be shown: without secrets, and cut to a length. */
-export interface UpstreamFields {
+interface UpstreamFields {
   /** "" where it says none. */
   readonly code: string;
   readonly param: string;

@@ -47,7 +47,7 @@ export function slowBackends({ ledger, limiter, permits }: Backends, before: Bef
 }
 
 /** The same of a ledger alone, and of the holds that it gives. */
-export function slowLedger(ledger: Ledger, before: BeforeCall): Ledger {
+function slowLedger(ledger: Ledger, before: BeforeCall): Ledger {
   return {
     ...ledger,
     async reserve(ask) {

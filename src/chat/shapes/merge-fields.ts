@@ -121,7 +121,7 @@ export class Merge {
  * A list that grows. Objects with an `index` are merged by it if their `type` is the same. A part without one goes on
  * with the last part of the list before, if both are text of one type. Everything else is appended.
  */
-export class MergedList {
+class MergedList {
   readonly #items: unknown[] = [];
   #entries: EntryIndex | null = null;
 

@@ -9,7 +9,7 @@ declare module "fastify" {
 }
 
 /** The bytes of one body, counted until its request is over. */
-export interface BodyHold {
+interface BodyHold {
   /** Throws AppError `concurrency_exceeded` or `proxy_overloaded` where there is no room for so many bytes more. */
   add(bytes: number): void;
 }

@@ -24,7 +24,7 @@ const statusKeys = ["code", "status_code", "status", "statusCode", "http_status"
 const readKeys: ReadonlySet<string> = new Set(["code", "message", "param", "error", "detail"]);
 
 /** Reads the value of an `error` key: an object, or sometimes bare text; null where it stands for no error. */
-export function readError(error: unknown): ReportedError | null {
+function readError(error: unknown): ReportedError | null {
   // As the SDKs have it: whatever is not falsy is an error.
   if (error === undefined || error === null || error === false || error === 0 || error === "") return null;
   if (typeof error === "string") return { ...wordless, message: cutText(error) };
