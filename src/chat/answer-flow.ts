@@ -4,7 +4,15 @@ import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
 import { backendError } from "../quota/backend-call.ts";
 import type { Client } from "./client.ts";
-import { completed, endingOfCut, endingOfDeparture, endingOfError, endingOfFault, type Ending } from "./ending.ts";
+import {
+  completed,
+  endingOfCut,
+  endingOfDeparture,
+  endingOfError,
+  endingOfFault,
+  endingOfSlowReader,
+  type Ending,
+} from "./ending.ts";
 import type { Meter } from "./meter.ts";
 
 /** Who takes an answer's events, one by one. */
@@ -78,8 +86,13 @@ class AnswerFlow implements AnswerSink {
       this.#taker.flush();
     } finally {
       // Whatever happens, the story goes on to its charge.
-      this.#end(fault === null ? completed : endingOfFault(fault));
+      this.#end(this.#endingOf(fault));
     }
+  }
+
+  #endingOf(fault: UpstreamFault | null): Ending {
+    if (fault === null) return completed;
+    return this.#exchange.brokenByReader ? endingOfSlowReader(fault) : endingOfFault(fault);
   }
 
   #take(event: Buffer, start: number, end: number, role: EventRole, parsed: unknown): void {

@@ -23,6 +23,11 @@ export function endingOfFault(fault: UpstreamFault): Ending {
   return { outcome: "upstream_failed", error: fault.toAppError() };
 }
 
+/** The provider's answer broke off because the client was slow to read it: that is no fault of the provider. */
+export function endingOfSlowReader(fault: UpstreamFault): Ending {
+  return { outcome: "reader_stalled", error: fault.toAppError() };
+}
+
 /** Adds to an error what had arrived of the answer, under `details.partial`; null where that is too large to be sent. */
 export function withPartial(ending: Ending, collector: Collector): Ending {
   if (ending.error === null) return ending;

@@ -14,7 +14,9 @@ const timeoutFields = {
   first_byte_seconds: seconds(3600).describe("From the request sent to the provider's response headers."),
   first_event_seconds: seconds(3600).describe("From the request sent to the first data event; comments don't count."),
   idle_seconds: seconds(3600).describe("Between two data events; comments don't count."),
-  total_seconds: seconds(86400).describe("The whole answer, from the first provider asked on."),
+  total_seconds: seconds(86400).describe(
+    "The whole answer, from the first provider asked on; it stands still while a client is behind in reading.",
+  ),
   stalled_reader_seconds: seconds(3600).describe("How long a client may stop reading before it is cut off."),
   heartbeat_seconds: seconds(3600).describe("Silence after which a client gets a `: keep-alive` comment."),
 };

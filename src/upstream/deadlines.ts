@@ -27,6 +27,8 @@ export class Deadlines {
   #stage: Stage = "first_byte";
   #lastEventAt = 0;
   #heldSince: number | null = null;
+  /** How long reading had paused before, in ms. */
+  #heldMs = 0;
 
   constructor(timeouts: UpstreamTimeouts, clock: Clock, listener: DeadlineListener) {
     this.#timeouts = timeouts;
@@ -55,15 +57,16 @@ export class Deadlines {
     this.#lastEventAt = this.#clock.monotonic();
   }
 
-  /** The reader has paused: silence is our doing now, not the provider's. */
+  /** The reader has paused: time that passes is our doing now, not the provider's. */
   hold(): void {
     this.#heldSince ??= this.#clock.monotonic();
   }
 
   release(): void {
     if (this.#heldSince === null) return;
-    this.#heldSince = null;
     this.touch();
+    this.#heldMs += this.#lastEventAt - this.#heldSince;
+    this.#heldSince = null;
   }
 
   #arm(ms: number): void {
@@ -72,7 +75,8 @@ export class Deadlines {
 
   look(): void {
     const now = this.#clock.monotonic();
-    const totalLeft = this.#since + this.#timeouts.total - now;
+    const heldMs = this.#heldMs + (this.#heldSince === null ? 0 : now - this.#heldSince);
+    const totalLeft = this.#since + this.#timeouts.total + heldMs - now;
     const stageLeft = this.#stageEnd(now) - now;
     if (totalLeft <= 0) this.#listener.onDeadline("total");
     else if (stageLeft <= 0) this.#listener.onDeadline(this.#stage);

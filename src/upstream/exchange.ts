@@ -1,9 +1,10 @@
 import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
 import { createReader } from "./answers/create-reader.ts";
+import { Backpressure } from "./backpressure.ts";
 import { Deadlines } from "./deadlines.ts";
 import { ErrorAnswer } from "./answers/error-answer.ts";
-import { kindOfConnectionError, UpstreamFault, type FaultStage } from "./faults.ts";
+import { kindOfConnectionError, UpstreamFault, type FaultKind, type FaultStage } from "./faults.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Pass } from "./providers/provider-health.ts";
 import type { Question } from "./question.ts";
@@ -11,6 +12,9 @@ import type { AnswerSink, EventRole, Reader } from "./answers/reader.ts";
 
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;
+
+/** What becomes of an answer that cannot be sent. An error that the provider tells of is its own. */
+const breakOffs: ReadonlySet<FaultKind> = new Set<FaultKind>(["timeout", "network", "truncated"]);
 
 type Controller = Dispatcher.DispatchController;
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
@@ -25,6 +29,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   readonly reader: Reader;
   /** ms from open() to the first data event; null until then. */
   firstEventMs: number | null = null;
+  /** Whether the answer broke off while, or because, its reader was behind. */
+  brokenByReader = false;
   /** By which the provider's circuits know us. */
   readonly #pass: Pass;
   readonly #question: Question;
@@ -36,8 +42,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #sink: AnswerSink | null = null;
   /** Events that came before the sink did; a handful, for upstream is paused meanwhile. */
   #held: Parameters<AnswerSink["onEvent"]>[] = [];
-  /** Whether pause() was called, and not resume(). */
+  /** The sink that was piped to last. */
+  #reader: AnswerSink | null = null;
+  /** Whether it has called pause(), and not resume(). */
   #readerBehind = false;
+  readonly #backpressure = new Backpressure();
   #resolve: (() => void) | null = null;
   #reject: ((reason: Error) => void) | null = null;
   /** As the provider knows it. */
@@ -92,7 +101,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
 
   /** Hands all events, from the first or from where unpipe() was called on, to `sink`. */
   pipe(sink: AnswerSink): void {
-    this.#sink = sink;
+    // Another reader is not behind.
+    if (sink !== this.#reader) this.#catchUp();
+    this.#sink = this.#reader = sink;
     const held = this.#held;
     this.#held = [];
     for (const [index, event] of held.entries()) {
@@ -112,14 +123,15 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#pauseReading();
   }
 
-  /** Stops reading from the provider, because who reads the answer is behind; the idle time stands still. */
+  /** Stops reading from the provider, because who reads the answer is behind; its times stand still. */
   pause(): void {
     this.#readerBehind = true;
+    this.#backpressure.hold(this.#clock.monotonic());
     this.#pauseReading();
   }
 
   resume(): void {
-    this.#readerBehind = false;
+    this.#catchUp();
     if (this.#sink !== null) this.#resumeReading();
   }
 
@@ -203,6 +215,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
 
   #take(chunk: Buffer): void {
     if (this.#ended !== null) return;
+    if (this.#backpressure.isSettling) this.#backpressure.heard(this.#clock.monotonic());
     if (this.#errorAnswer === null) this.reader.push(chunk);
     else if (!this.#errorAnswer.push(chunk)) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
   }
@@ -274,13 +287,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
 
   #fail(fault: UpstreamFault): void {
     if (this.#ended !== null) return;
+    const now = this.#clock.monotonic();
     this.#ended = { fault };
-    if (fault.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key)) {
-      fault.isOutdated = true;
-      this.provider.health.left(this.#pass);
-    } else {
-      this.provider.health.failed(this.#pass, fault, this.#clock.monotonic());
-    }
+    this.brokenByReader = breakOffs.has(fault.facts.kind) && this.#backpressure.mayEndAnswer(now);
+    fault.isOutdated = fault.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key);
+    if (this.brokenByReader || fault.isOutdated) this.provider.health.left(this.#pass);
+    else this.provider.health.failed(this.#pass, fault, now);
     this.#deadlines.stop();
     this.#controller?.abort(fault);
     this.#settleOpen(fault);
@@ -297,6 +309,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
       // The sink threw once more. It has been told, and its client's connection is bounded by times of its own.
       this.#settleOpen(fault);
     }
+  }
+
+  #catchUp(): void {
+    this.#readerBehind = false;
+    this.#backpressure.release(this.#clock.monotonic());
   }
 
   #pauseReading(): void {

@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
+import type { Clock } from "../../src/lib/clock.ts";
 import { eventually } from "./eventually.ts";
 import { quotaOf } from "./quota.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "./scripted-upstream.ts";
@@ -75,6 +76,7 @@ export interface BilledOptions {
   /** Which API the provider speaks; default deepseek. */
   readonly kind?: ProxyOptions["kind"];
   readonly backends?: ProxyOptions["backends"];
+  readonly clock?: Clock;
 }
 
 /** Starts both for the running test. */
@@ -92,6 +94,7 @@ export async function startBilledProxy(options: BilledOptions = {}): Promise<Bil
     kind,
     users: { alice: userFile("alice", alicePassword) },
     ...(options.backends === undefined ? {} : { backends: options.backends }),
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
     config: `
 [models]
 weights = { flash = ${weight} }
