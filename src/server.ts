@@ -119,7 +119,7 @@ export async function buildServer(services: Services): Promise<Server> {
 
   const allow = createIpList(config.metrics.allow);
   registerOpsRoutes(app, {
-    checks: [...services.checks, { name: "shutdown", check: () => ({ ok: !leaving }) }],
+    checks: [...services.checks, { name: "shutdown", immediate: true, check: () => ({ ok: !leaving }) }],
     metrics: services.metrics,
     allow,
     metricsToken: services.metricsToken,

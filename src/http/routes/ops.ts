@@ -7,6 +7,8 @@ import type { IpList } from "../../lib/ip-list.ts";
 /** One thing that must work. Facts must hold nothing secret; they are shown to allowed addresses only. */
 export interface HealthCheck {
   readonly name: string;
+  /** Whether it costs nothing and must be heeded at once: then its result is not kept for others who ask. */
+  readonly immediate?: boolean;
   check(): Promise<HealthResult> | HealthResult;
 }
 
@@ -33,13 +35,15 @@ type Results = readonly (readonly [name: string, result: HealthResult])[];
 
 /** Runs all checks, at most once a second however many ask: anybody may, and a probe gives up after a second. */
 function createRecentResults(checks: readonly HealthCheck[], clock: Clock): () => Promise<Results> {
+  const runAll = (some: readonly HealthCheck[]): Promise<Results> =>
+    Promise.all(some.map(async (one) => [one.name, await run(one)] as const));
+  const immediate = checks.filter((one) => one.immediate === true);
+  const others = checks.filter((one) => one.immediate !== true);
   let last: { readonly at: number; readonly results: Promise<Results> } | null = null;
-  return () => {
+  return async () => {
     const now = clock.monotonic();
-    if (last === null || now - last.at >= freshMs) {
-      last = { at: now, results: Promise.all(checks.map(async (one) => [one.name, await run(one)] as const)) };
-    }
-    return last.results;
+    if (last === null || now - last.at >= freshMs) last = { at: now, results: runAll(others) };
+    return [...(await last.results), ...(await runAll(immediate))];
   };
 }
 
