@@ -130,7 +130,7 @@ webhook_url = "https://hooks.example.com/services/planted-path?key=planted-key#p
       const { status, body } = await api.as(user, "GET", "/admin/config");
       expect(status).toBe(200);
       expect(body.config).toMatchObject({
-        server: { host: "127.0.0.1", body_limit_bytes: 8 << 20 },
+        server: { host: "127.0.0.1", body_limit_bytes: 32 << 20 },
         logs: { keep_days: 30, audit_keep_days: 400 },
         providers: [
           {
