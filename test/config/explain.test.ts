@@ -46,7 +46,7 @@ describe("what is wrong with a config", () => {
     ['[quota]\ncut_midstream = ["all"]', 'quota.cut_midstream.0: expected one of "tokens", "cost", got text "all"'],
     [
       '[admin]\nallow = ["10.0.0.300"]',
-      'admin.allow.0: expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8, got text "10.0.0.300"',
+      'admin.allow.0: expected an IP address, or a network such as 10.0.0.0/8 or 2001:db8::/32, got text "10.0.0.300"',
     ],
   ])("%j: %s", (text, problem) => {
     expect(problemsOf(text)).toEqual([problem]);
