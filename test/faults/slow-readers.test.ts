@@ -24,7 +24,7 @@ const long: UpstreamTimeouts = {
 
 /** An answer of which the first event is read, and the provider's end of its connection. Time stands still. */
 async function reading(timeouts: Partial<UpstreamTimeouts> = {}) {
-  let connected = (_socket: Socket): void => undefined;
+  let connected: (socket: Socket) => void = () => undefined;
   const socketOf = new Promise<Socket>((resolve) => (connected = resolve));
   const server = createServer((socket) => {
     socket.on("error", () => undefined);
