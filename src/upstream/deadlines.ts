@@ -29,6 +29,8 @@ export class Deadlines {
   #heldSince: number | null = null;
   /** How long reading had paused before, in ms. */
   #heldMs = 0;
+  /** Monotonic ms at which it ends in any case. */
+  #cutAt = Infinity;
 
   constructor(timeouts: UpstreamTimeouts, clock: Clock, listener: DeadlineListener) {
     this.#timeouts = timeouts;
@@ -50,6 +52,13 @@ export class Deadlines {
 
   toStage(stage: Stage): void {
     this.#stage = stage;
+  }
+
+  /** What is still to come must come within `ms`. */
+  endWithin(ms: number): void {
+    this.#cutAt = this.#clock.monotonic() + ms;
+    clearTimeout(this.#timer);
+    this.look();
   }
 
   /** A data event has arrived. */
@@ -77,7 +86,7 @@ export class Deadlines {
     const now = this.#clock.monotonic();
     const heldMs = this.#heldMs + (this.#heldSince === null ? 0 : now - this.#heldSince);
     const totalLeft = this.#since + this.#timeouts.total + heldMs - now;
-    const stageLeft = this.#stageEnd(now) - now;
+    const stageLeft = Math.min(this.#stageEnd(now), this.#cutAt) - now;
     if (totalLeft <= 0) this.#listener.onDeadline("total");
     else if (stageLeft <= 0) this.#listener.onDeadline(this.#stage);
     else this.#arm(Math.min(this.#step, totalLeft, stageLeft));

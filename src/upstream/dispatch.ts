@@ -171,7 +171,8 @@ function logFault(
     cause: cause instanceof Error ? cause.message : undefined,
   };
   if (rule.alert) log.error(line, "the provider refuses the proxy's key or its account is empty");
-  else if (kind === "proxy_overloaded") log.error(line, "this machine is short of resources; no provider is to blame");
+  else if (kind === "proxy_overloaded")
+    log.error(line, "this machine could not reach the provider for a reason of its own; no provider is to blame");
   else if (rule.blame) log.warn(line, "the provider failed");
   else if (kind === "model_unknown") log.warn(line, "the provider doesn't know the model");
   else log.info(line, "the provider refused the request as the client's fault");

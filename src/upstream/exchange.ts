@@ -10,6 +10,8 @@ import type { Pass } from "./providers/provider-health.ts";
 import type { Question } from "./question.ts";
 import type { AnswerSink, EventRole, Reader } from "./answers/reader.ts";
 
+/** How long an error's body may take: its status is known, and whoever waits for the words waits in vain. */
+const errorBodyMs = 5000;
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;
 
@@ -154,7 +156,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   /** A deadline has passed. */
   onDeadline(stage: FaultStage): void {
     try {
-      this.#fail(new UpstreamFault({ kind: "timeout", stage }));
+      if (this.#errorAnswer !== null) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
+      else this.#fail(new UpstreamFault({ kind: "timeout", stage: this.#controller === null ? "connect" : stage }));
     } catch (cause) {
       this.#failOnException(cause);
     }
@@ -211,6 +214,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     const type = String(headers["content-type"] ?? "");
     if (status === 200 && (type === "" || type.startsWith(this.reader.mediaType))) return;
     this.#errorAnswer = new ErrorAnswer(this.provider, this.#model, status, headers);
+    this.#deadlines.endWithin(errorBodyMs);
   }
 
   #take(chunk: Buffer): void {
@@ -261,8 +265,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #breakOff(cause: Error): void {
     if (this.#ended !== null) return;
     const kind = kindOfConnectionError(cause);
-    const stage = this.#status === 0 ? "connect" : this.firstEventMs === null ? "first_event" : "streaming";
-    this.#fail(new UpstreamFault({ kind, stage, cause }));
+    this.#fail(new UpstreamFault({ kind, stage: this.#stageOfBreak(), cause }));
+  }
+
+  /** "connect" only where nothing was sent, for want of a connection: what breaks later may be due to the request. */
+  #stageOfBreak(): FaultStage {
+    if (this.#controller === null) return "connect";
+    if (this.#status === 0) return "first_byte";
+    return this.firstEventMs === null ? "first_event" : "streaming";
   }
 
   /** The answer is over by its own word, complete or not. */

@@ -166,18 +166,29 @@ export class UpstreamFault extends Error {
   }
 }
 
-/** This machine has no descriptors, ports, memory or buffers left (errno(3)): no provider can help that. */
-const localCodes: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOMEM", "ENOBUFS"]);
+/**
+ * This machine has no descriptors, ports, memory or buffers left (errno(3)), doesn't let us out, or the proxy is closing
+ * its connections: no provider can help that.
+ */
+const localCodes: ReadonlySet<string> = new Set([
+  ...["EMFILE", "ENFILE", "EADDRNOTAVAIL", "EADDRINUSE", "ENOMEM", "ENOBUFS", "EAI_MEMORY"],
+  ...["EACCES", "EPERM", "ENETDOWN", "UND_ERR_DESTROYED", "UND_ERR_CLOSED"],
+]);
+/** The same, but where it is so for one of a provider's addresses alone: there may be no IPv6 here. */
+const unreachable = "ENETUNREACH";
 
 /**
  * What an error of a connection means. The code may stand on the error, on its cause, or, where several addresses were
  * tried, on any of its errors.
  */
 export function kindOfConnectionError(error: Error): "timeout" | "network" | "proxy_overloaded" {
-  const tried: readonly unknown[] = error instanceof AggregateError ? error.errors.slice(0, 10) : [];
-  const codes = [error, error.cause, ...tried].map((one) =>
-    one instanceof Error && "code" in one ? String(one.code) : "",
-  );
+  const tried: readonly unknown[] = error instanceof AggregateError ? error.errors.slice(0, 10) : [error];
+  const codes = [...tried, error.cause].map(codeOf).filter((code) => code !== "");
   if (codes.some((code) => localCodes.has(code))) return "proxy_overloaded";
-  return codes[0] === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
+  if (codes.length > 0 && codes.every((code) => code === unreachable)) return "proxy_overloaded";
+  return codeOf(error) === "UND_ERR_CONNECT_TIMEOUT" ? "timeout" : "network";
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
 }

@@ -1,7 +1,9 @@
 import fc from "fast-check";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { connectionsUnderFileLimit } from "../../src/lib/files/open-file-limit.ts";
+import { Deadlines } from "../../src/upstream/deadlines.ts";
 import { kindOfConnectionError, UpstreamFault, type FaultFacts } from "../../src/upstream/faults.ts";
+import { systemClock } from "../../src/lib/clock.ts";
 import { Breaker, refused } from "../../src/upstream/providers/breaker.ts";
 import { ProviderHealth } from "../../src/upstream/providers/provider-health.ts";
 import { closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
@@ -85,6 +87,53 @@ describe("P1: one sick model does not take its provider down", () => {
     expect(isOpen(health, "m", 1001)).toBe(false);
   });
 
+  test("failures are forgotten by user as well, however busy the model is", () => {
+    const health = new ProviderHealth(rule);
+    let now = 0;
+    for (let i = 0; i < 3; i++) fail(health, "m", "alice", serverError, now);
+    for (; now < 100_000; now += 1000) succeed(health, "m", "bob", now);
+    const later = now + 60_000;
+    for (let i = 0; i < 4; i++) fail(health, "m", "carol", serverError, later);
+    expect(isOpen(health, "m", later)).toBe(false);
+    for (let i = 0; i < 3; i++) fail(health, "m", "alice", serverError, later);
+    expect(isOpen(health, "m", later)).toBe(true);
+  });
+
+  test("an answer that breaks off is a failure, and no success besides", () => {
+    const health = new ProviderHealth(rule);
+    for (let i = 0; i < 8; i++) succeed(health, "m", `user${i}`);
+    for (let i = 0; i < 8; i++) {
+      const pass = health.enter({ model: "m", user: `user${i}` }, 0);
+      if (pass === null) throw new Error("not let in");
+      health.asked();
+      health.answered(pass, 1, 0);
+      health.failed(pass, new UpstreamFault({ kind: "truncated", stage: "streaming" }), 0);
+    }
+    expect(isOpen(health, "m")).toBe(true);
+  });
+
+  test("a connection that breaks once the request was sent speaks against the model that was asked", async () => {
+    const { url } = await serve((response) => response.socket?.resetAndDestroy());
+    const provider = open("a", { baseUrl: url, breaker: { ...rule, failures: 2 } });
+    const { ask } = setUp({ attempts: 1 });
+    for (const user of ["alice", "bob"]) {
+      const fault = await faultOf(ask([provider], user, "sick"));
+      expect(fault.facts).toMatchObject({ kind: "network", stage: "first_byte" });
+    }
+    const now = systemClock.monotonic();
+    expect(isOpen(provider.health, "sick", now)).toBe(true);
+    expect(isOpen(provider.health, "well", now)).toBe(false);
+  });
+
+  test("a connection that cannot be made speaks against the account", async () => {
+    const provider = open("a", { baseUrl: "http://127.0.0.1:9", breaker: { ...rule, failures: 2 } });
+    const { ask } = setUp({ attempts: 1 });
+    for (const user of ["alice", "bob"]) {
+      expect((await faultOf(ask([provider], user))).facts).toMatchObject({ kind: "network", stage: "connect" });
+    }
+    expect(isOpen(provider.health, "another model", systemClock.monotonic())).toBe(true);
+  });
+
   test("ten thousand names of models take no more room than a thousand, and an open circuit is not forgotten for them", () => {
     const health = new ProviderHealth(rule);
     for (let i = 0; i < 6; i++) fail(health, "sick", `user${i}`);
@@ -160,11 +209,23 @@ describe("P5: a Retry-After concerns the model that was asked", () => {
   test("the account is limited where several models say so, until the first of them may be asked again", () => {
     const health = new ProviderHealth(rule);
     fail(health, "a", "alice", limited(120_000));
+    // One user may go through all the models that have a limit of their own.
     fail(health, "b", "alice", limited(60_000));
+    expect(health.limitedMs("c", 0)).toBe(0);
+    fail(health, "d", "bob", limited(90_000));
     expect(health.limitedMs("c", 0)).toBe(60_000);
     expect(health.limitedMs("c", 60_000)).toBe(0);
     expect(health.limitedMs("a", 60_000)).toBe(60_000);
   });
+
+  test.each(["bad_request", "content_refused", "forbidden", "model_unknown", "proxy_overloaded"] as const)(
+    "a client's fault, or ours, closes nothing: %s",
+    (kind) => {
+      const health = new ProviderHealth(rule);
+      fail(health, "a", "alice", { kind, stage: "first_event", status: 400, retryAfterMs: 120_000 });
+      expect(health.limitedMs("a", 0)).toBe(0);
+    },
+  );
 
   test("P6: a window never shrinks", () => {
     const health = new ProviderHealth(rule);
@@ -185,6 +246,24 @@ describe("P9: the time to the first event runs from the start, whatever the stag
     expect(fault.facts).toMatchObject({ kind: "timeout" });
   });
 
+  test("an error whose body does not end is told by its status, soon", () => {
+    vi.useFakeTimers();
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const ended: string[] = [];
+    const clock = { now: () => Date.now(), monotonic: () => Date.now() };
+    const deadlines = new Deadlines({ ...timeouts, firstEvent: 60_000 }, clock, { onDeadline: (at) => ended.push(at) });
+    deadlines.start(Date.now());
+    vi.advanceTimersByTime(1000);
+    deadlines.toStage("first_event");
+    deadlines.endWithin(5000);
+    vi.advanceTimersByTime(4999);
+    expect(ended).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(ended).toEqual(["first_event"]);
+  });
+
   test("behind headers and heartbeats", async () => {
     const { url } = await serve((response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
@@ -201,7 +280,18 @@ describe("P9: the time to the first event runs from the start, whatever the stag
 describe("P10: what this machine lacks is not the provider's fault", () => {
   const withCode = (code: string): Error => Object.assign(new Error(code), { code });
 
-  test.each(["EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOMEM", "ENOBUFS"])("%s, wherever it stands", (code) => {
+  const codes = [
+    "EMFILE",
+    "ENFILE",
+    "EADDRNOTAVAIL",
+    "EADDRINUSE",
+    "ENOMEM",
+    "ENOBUFS",
+    "EAI_MEMORY",
+    "EPERM",
+    "EACCES",
+  ];
+  test.each(codes)("%s, wherever it stands", (code) => {
     const kinds = [
       withCode(code),
       new Error("connect failed", { cause: withCode(code) }),
@@ -211,6 +301,13 @@ describe("P10: what this machine lacks is not the provider's fault", () => {
     const health = new ProviderHealth(rule);
     for (let i = 0; i < 100; i++) fail(health, "m", `user${i}`, { kind: "proxy_overloaded", stage: "connect" });
     expect(isOpen(health, "m")).toBe(false);
+  });
+
+  test("no way out is, unless another address of the provider's could be tried", () => {
+    const all = new AggregateError([withCode("ENETUNREACH"), withCode("ENETUNREACH")]);
+    expect([all, withCode("ENETUNREACH")].map(kindOfConnectionError)).toEqual(["proxy_overloaded", "proxy_overloaded"]);
+    const one = new AggregateError([withCode("ENETUNREACH"), withCode("ECONNREFUSED")]);
+    expect(kindOfConnectionError(Object.assign(one, { code: "ENETUNREACH" }))).toBe("network");
   });
 
   test.each(["ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "CERT_HAS_EXPIRED"])("%s is the provider's", (code) => {

@@ -74,8 +74,8 @@ export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
     onGone: undefined,
     follow: (times) => followed.push(times?.heartbeat ?? null),
   };
-  const ask = (candidates: readonly Provider[], user = "alice"): Promise<Answer> => {
-    const route = { model: "m", upstreamModel: "m", candidates };
+  const ask = (candidates: readonly Provider[], user = "alice", model = "m"): Promise<Answer> => {
+    const route = { model, upstreamModel: model, candidates };
     return dispatch(
       route,
       { api: "chat", collects: false, choices: 1, sparesStreamOptions: false, bodyFor: (model) => Buffer.from(model) },

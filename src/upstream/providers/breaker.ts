@@ -1,3 +1,5 @@
+import { AnswerWindow } from "./answer-window.ts";
+
 /** When a breaker opens and for how long. */
 export interface BreakerRule {
   /** Failures that open it, if they are at least half of the answers in the window. */
@@ -18,8 +20,6 @@ export type BreakerState = "closed" | "open" | "half_open";
 /** What `enter` answers to whoever must not ask. */
 export const refused = -1;
 
-/** Users told apart in one window; more are enough in any case. */
-const maxUsers = 100;
 /** Share of requests that pass as trials right after the breaker has opened; it grows to all of them within openMs. */
 const firstShare = 0.1;
 /** By how much a trial that goes well raises that share. */
@@ -31,8 +31,7 @@ const shareOfSuccess = 0.3;
  * with a ticket and shows it again with what came of it, so that a late word of a request from before cannot decide for
  * a probe.
  *
- * Counts are kept for two halves of the window, the running one and the one before it, so that successes before the
- * first failure count as well. Pure: times are handed in, in ms of a monotonic clock.
+ * Pure: times are handed in, in ms of a monotonic clock.
  */
 export class Breaker {
   readonly #rule: BreakerRule;
@@ -46,14 +45,11 @@ export class Breaker {
   /** What successful trials have added to their share, and how much of a trial is due. */
   #earnedShare = 0;
   #due = 0;
-  #halfEnd = 0;
-  #failures = [0, 0];
-  #successes = [0, 0];
-  /** Failures that count, by user, in the running window. */
-  readonly #users = new Map<string, number>();
+  readonly #answers: AnswerWindow;
 
   constructor(rule: BreakerRule) {
     this.#rule = rule;
+    this.#answers = new AnswerWindow(rule.windowMs);
   }
 
   state(now: number): BreakerState {
@@ -71,7 +67,7 @@ export class Breaker {
 
   /** Whether nothing is remembered that a new breaker would not know. */
   isFresh(now: number): boolean {
-    return !this.#open && now >= this.#halfEnd + this.#rule.windowMs / 2;
+    return !this.#open && this.#answers.isEmpty(now);
   }
 
   /** Lets a request through or not. Returns its ticket, or `refused`. */
@@ -94,8 +90,7 @@ export class Breaker {
   /** The provider has begun to answer. */
   succeeded(ticket: number, now = 0): void {
     if (!this.#open) {
-      this.#roll(now);
-      this.#successes[0] = (this.#successes[0] ?? 0) + 1;
+      this.#answers.succeeded(now);
       return;
     }
     if (ticket <= this.#oldTicket) return;
@@ -106,25 +101,19 @@ export class Breaker {
   /**
    * The provider is to blame for a failure, before its answer or in the middle of it.
    * @param user whose request it was
+   * @param answered whether `succeeded` was told of the same request
    */
-  failed(ticket: number, now: number, user = ""): void {
+  failed(ticket: number, now: number, user = "", answered = false): void {
     if (this.#open) {
       if (ticket > this.#oldTicket) this.#trip(now);
       return;
     }
-    this.#roll(now);
     const { failures, users = 1 } = this.#rule;
-    const ofUser = this.#users.get(user) ?? 0;
-    const most = users > 1 ? Math.ceil(failures / 2) : failures;
-    if (ofUser >= most || (ofUser === 0 && this.#users.size >= maxUsers)) return;
-    this.#users.set(user, ofUser + 1);
-    this.#failures[0] = (this.#failures[0] ?? 0) + 1;
-    const failed = sum(this.#failures);
-    if (failed >= failures && this.#users.size >= users && failed >= sum(this.#successes)) {
-      this.#trip(now);
-      // The first trial may come at once: the provider may be well again already.
-      this.#due = 1 - firstShare;
-    }
+    this.#answers.failed(user, now, answered);
+    if (!this.#answers.isSick(failures, users, now)) return;
+    this.#trip(now);
+    // The first trial may come at once: the provider may be well again already.
+    this.#due = 1 - firstShare;
   }
 
   /** The request ended without a verdict: its client left, or it was at fault itself. The next one may probe. */
@@ -135,7 +124,6 @@ export class Breaker {
   /** Forgets what has been: a probe went well, or the operator says so. */
   close(): void {
     this.#open = false;
-    this.#halfEnd = 0;
     this.#reset();
   }
 
@@ -155,22 +143,6 @@ export class Breaker {
     this.#oldTicket = this.#lastTicket;
     this.#earnedShare = 0;
     this.#due = 0;
-    this.#failures = [0, 0];
-    this.#successes = [0, 0];
-    this.#users.clear();
+    this.#answers.clear();
   }
-
-  #roll(now: number): void {
-    if (now < this.#halfEnd) return;
-    const half = this.#rule.windowMs / 2;
-    const over = now >= this.#halfEnd + half;
-    this.#failures = [0, over ? 0 : (this.#failures[0] ?? 0)];
-    this.#successes = [0, over ? 0 : (this.#successes[0] ?? 0)];
-    if (over) this.#users.clear();
-    this.#halfEnd = now + half;
-  }
-}
-
-function sum([running = 0, before = 0]: readonly number[]): number {
-  return running + before;
 }

@@ -9,7 +9,7 @@ const defaultLimitMs = 1000;
 const longestLimitMs = 600_000;
 /** Models that are remembered at once. Clients choose the names where a provider serves globs. */
 const maxModels = 1000;
-/** Models that must be limited at the same time before the whole account counts as limited. */
+/** Models that must be limited at the same time, by requests of several users, before the whole account is. */
 const modelsOfAnAccount = 2;
 
 /** Which model of the account is asked, and for whom. */
@@ -37,6 +37,8 @@ interface ModelHealth {
   readonly breaker: Breaker;
   /** The provider has asked for no more requests until then. */
   limitedUntil: number;
+  /** Whose request was told so. */
+  limitedBy: string;
 }
 
 /**
@@ -145,19 +147,23 @@ export class ProviderHealth {
   /** It came to nothing, or broke off. */
   failed(pass: Pass, fault: UpstreamFault, now: number): void {
     const { kind, stage, retryAfterMs } = fault.facts;
+    const { model, user, accountTicket, modelTicket } = pass;
+    const { blame } = fault.rule;
     this.stats.inFlight--;
-    this.stats.ended(fault.rule.blame);
-    if (retryAfterMs !== undefined || kind === "rate_limited") {
-      this.#limit(pass.model, now + Math.min(retryAfterMs ?? defaultLimitMs, longestLimitMs), now);
+    this.stats.ended(blame);
+    if (blame && (retryAfterMs !== undefined || kind === "rate_limited")) {
+      this.#limit(pass, now + Math.min(retryAfterMs ?? defaultLimitMs, longestLimitMs), now);
     }
     // A provider that limits us works, and when to come back needs no probe. And the whole time may have run out
     // because of others, or of a long answer.
-    const counts = fault.rule.blame && kind !== "rate_limited" && stage !== "total";
+    const counts = blame && kind !== "rate_limited" && stage !== "total";
     const ofAccount = stage === "connect" || kind === "key_refused" || kind === "no_balance";
-    if (counts && ofAccount) this.#account.failed(pass.accountTicket, now, pass.user);
-    else this.#account.left(pass.accountTicket);
-    if (counts && !ofAccount) this.#modelOf(pass.model, now).breaker.failed(pass.modelTicket, now, pass.user);
-    else this.#models.get(pass.model)?.breaker.left(pass.modelTicket);
+    // An answer that breaks off was taken for a success at its first event.
+    const answered = stage === "streaming";
+    if (counts && ofAccount) this.#account.failed(accountTicket, now, user, answered);
+    else this.#account.left(accountTicket);
+    if (counts && !ofAccount) this.#modelOf(model, now).breaker.failed(modelTicket, now, user, answered);
+    else this.#models.get(model)?.breaker.left(modelTicket);
   }
 
   /** We gave it up ourselves: the client has left. */
@@ -178,19 +184,24 @@ export class ProviderHealth {
   }
 
   /** The later end holds: an answer that says nothing must not shorten what another has said. */
-  #limit(model: string, until: number, now: number): void {
+  #limit({ model, user }: Target, until: number, now: number): void {
     const health = this.#modelOf(model, now);
-    health.limitedUntil = Math.max(health.limitedUntil, until);
-    const ends = [...this.#models.values()].map(({ limitedUntil }) => limitedUntil).filter((end) => end > now);
-    if (ends.length < modelsOfAnAccount) return;
-    this.#limitedUntil = Math.max(this.#limitedUntil, Math.min(...ends));
+    if (until > health.limitedUntil) {
+      health.limitedUntil = until;
+      health.limitedBy = user;
+    }
+    const limited = [...this.#models.values()].filter(({ limitedUntil }) => limitedUntil > now);
+    // One user may go through all the models that have a limit of their own.
+    const users = new Set(limited.map(({ limitedBy }) => limitedBy));
+    if (limited.length < modelsOfAnAccount || users.size < 2) return;
+    this.#limitedUntil = Math.max(this.#limitedUntil, Math.min(...limited.map(({ limitedUntil }) => limitedUntil)));
   }
 
   #modelOf(model: string, now: number): ModelHealth {
     let health = this.#models.get(model);
     if (health === undefined) {
       if (this.#models.size >= maxModels) this.#forgetOne(now);
-      this.#models.set(model, (health = { breaker: new Breaker(this.#rule), limitedUntil: 0 }));
+      this.#models.set(model, (health = { breaker: new Breaker(this.#rule), limitedUntil: 0, limitedBy: "" }));
     }
     return health;
   }
