@@ -6,6 +6,12 @@ describe("P5: a Retry-After", () => {
   it.each<readonly [string, Record<string, string | string[]>, number | undefined]>([
     ["seconds", { "retry-after": "120" }, 120_000],
     ["part of a second", { "retry-after": "0.5" }, 500],
+    [
+      "part of a second with all the digits that a program may write",
+      { "retry-after": "0.30000000000000004" },
+      0.30000000000000004 * 1000,
+    ],
+    ["milliseconds and parts of one", { "retry-after-ms": "1.0030090270812437" }, 1.0030090270812437],
     ["white space", { "retry-after": " 7 " }, 7000],
     ["zero", { "retry-after": "0" }, 0],
     ["a date", { "retry-after": "Wed, 25 Nov 2026 12:02:00 GMT" }, 120_000],

@@ -22,8 +22,9 @@ function longest(values: string | string[] | undefined, read: (text: string) => 
   return found.length === 0 ? undefined : Math.max(...found);
 }
 
+/** Of fractions programs write up to 20 digits and more: 1/997 is 0.0010030090270812437. */
 function readNumber(text: string): number | undefined {
-  return /^\d{1,12}(?:\.\d{1,9})?$/.test(text) ? Number(text) : undefined;
+  return /^\d{1,12}(?:\.\d{1,40})?$/.test(text) ? Number(text) : undefined;
 }
 
 /** ms from now on; undefined where it is no date, or one that has passed. */
