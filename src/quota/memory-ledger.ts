@@ -180,7 +180,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     },
     reset(name, per, note) {
       const user = current(name);
-      const at = user.lookAt(clock.now());
+      const at = user.resetAt(clock.now());
       return book.safe(book.write(user, { kind: "reset", at, user: name, per, ...note }));
     },
     async bringBack(only) {

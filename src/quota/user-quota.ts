@@ -21,6 +21,8 @@ export class UserQuota {
   readonly #periodAt: PeriodAt;
   readonly #keys = new Map<string, PeriodCounts>();
   #now = 0;
+  /** When the latest charge that may still be settled was made; above the present after the clock has stepped back. */
+  #latestChargeAt = 0;
 
   constructor(name: string, periodAt: PeriodAt, { windows, keys = new Map(), days }: Past = {}) {
     this.name = name;
@@ -38,6 +40,11 @@ export class UserQuota {
   /** As PeriodCounts.lookAt: must come before every look at the counts. Returns the time that counts for this user. */
   lookAt(nowMs: number): number {
     return (this.#now = this.counts.lookAt(nowMs));
+  }
+
+  /** As lookAt, for a reset: no charge that has been made is later than the time that it returns. */
+  resetAt(nowMs: number): number {
+    return Math.max(this.lookAt(nowMs), this.#latestChargeAt);
   }
 
   /** The first limit that has no room for `ask`. Call lookAt() first. Limits in another currency don't count. */
@@ -71,6 +78,7 @@ export class UserQuota {
     key?.advance(this.#now);
     switch (record.kind) {
       case "charge":
+        this.#latestChargeAt = Math.max(this.#latestChargeAt, at);
         this.counts.add(record.charge);
         key?.add(record.charge);
         break;
@@ -96,6 +104,7 @@ export class UserQuota {
 
   /** As PeriodCounts.bringBack, for all counts and for the days that are still open. */
   bringBack(nowMs: number, today: UsageDay): boolean {
+    this.#latestChargeAt = 0;
     const moved = [this.counts, ...this.#keys.values()].map((counts) => counts.bringBack(nowMs));
     const hasMoved = this.history.bringBack(nowMs, today);
     return hasMoved || moved.includes(true);

@@ -67,4 +67,26 @@ describe("resets", () => {
     await hold.commit(charge(1));
     expect(usedOf(ledger)).toEqual([1]);
   });
+
+  it("by hand forget charges made before, also where the clock has stepped back since, and after a restart", async () => {
+    const clock = createManualClock(now);
+    const folder = tempDir();
+    const limits: Limit[] = [
+      { metric: "tokens", per: "week", max: 1000 },
+      { metric: "tokens", per: "total", max: 1000 },
+    ];
+    const note = { reason: "because", by: "the test" };
+    const ledger = await openTestLedger(folder, clock);
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 300) }));
+    await hold.commit(charge(1, 100));
+    clock.advance(-3_600_000);
+    await ledger.reset("alice", "week", note);
+    expect(usedOf(ledger, limits)).toEqual([0, 100]);
+    await hold.settle(settlement(charge(1, 250)));
+    expect(usedOf(ledger, limits)).toEqual([0, 250]);
+    await ledger.reserve(ask({ limits })).commit(charge(1, 7));
+    expect(usedOf(ledger, limits)).toEqual([7, 257]);
+    await ledger.close();
+    expect(usedOf(await openTestLedger(folder, clock), limits)).toEqual([7, 257]);
+  });
 });
