@@ -2,9 +2,10 @@ import { join, resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../lib/clock.ts";
 import { readJournal, type JournalContent } from "../lib/journal/journal-folder.ts";
-import { JournalDamage } from "../lib/journal/journal-reader.ts";
+import { JournalDamage, readSegment, type OnRecord } from "../lib/journal/journal-reader.ts";
 import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/charge-record.ts";
+import { archivedJournalFiles } from "../quota/journal-archive.ts";
 import { readCoveredSeq } from "../quota/recovery.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { carryOut, planSalvage, type SalvagePlan } from "./journal-salvage.ts";
@@ -14,7 +15,7 @@ import type { CommandIo } from "./this-process.ts";
 const usage = `Usage: npm run journal -- COMMAND [OPTIONS]
 
   verify   read the journal as a start would, and say what is in it
-  dump     all records as lines of JSON         --user NAME
+  dump     all records as lines of JSON         --user NAME  --archived  those in journal/archive as well
   repair   show what a damaged journal has lost  --yes  write it anew without that, keeping the old files
 
 --users DIR says where the users folder is; else --config FILE, as for npm start. verify and dump change nothing and
@@ -24,6 +25,7 @@ const options = {
   users: { type: "string" },
   config: { type: "string" },
   user: { type: "string" },
+  archived: { type: "boolean" },
   yes: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -46,7 +48,7 @@ export function runJournalCli(argv: readonly string[], io: CommandIo): Promise<n
     const usersDir = values.users === undefined ? usersOf(values.config, io) : resolve(io.cwd, values.users);
     const folder = join(usersDir, "journal");
     if (command === "verify") return verify(folder, await readCoveredSeq(usersDir), io);
-    if (command === "dump") return dump(folder, values.user, io);
+    if (command === "dump") return dump(folder, values.user, values.archived === true, io);
     if (command === "repair") return repair(usersDir, values.yes === true, io);
     throw new UsageError(command === undefined ? "say what to do" : `there is no command "${command}"`);
   });
@@ -83,13 +85,37 @@ function verify(folder: string, coveredSeq: number, io: CommandIo): number {
   return 0;
 }
 
-function dump(folder: string, user: string | undefined, io: CommandIo): number {
-  const content = readAll(folder, Infinity, io, (seq, payload) => {
+async function dump(folder: string, user: string | undefined, archived: boolean, io: CommandIo): Promise<number> {
+  const show = (seq: number, payload: string): void => {
     const record = decodeLedgerRecord(payload);
     if (record === undefined || (user !== undefined && record.user !== user)) return;
     io.out(JSON.stringify(readable({ seq, ...record })));
-  });
-  return content === undefined ? 1 : 0;
+  };
+  const isWhole = archived ? readArchive(await archivedJournalFiles(folder), io, show) : true;
+  return readAll(folder, Infinity, io, show) === undefined || !isWhole ? 1 : 0;
+}
+
+/**
+ * Reads what can be read, and says what can't. That files are missing is no fault: some were too old, and the archive
+ * may have been off for a while.
+ * @returns whether every file was whole
+ */
+function readArchive(files: readonly string[], io: CommandIo, onRecord: OnRecord): boolean {
+  let isWhole = true;
+  let before = 0;
+  for (const file of files) {
+    try {
+      const { header, last } = readSegment(file, onRecord);
+      const previous = header?.previous ?? before;
+      if (previous > before) io.err(`${file}: records ${before + 1} to ${previous} are not in the archive`);
+      before = last;
+    } catch (error) {
+      if (!(error instanceof JournalDamage)) throw error;
+      io.err(`error: ${file}: damaged at byte ${error.offset}: ${error.reason}`);
+      isWhole = false;
+    }
+  }
+  return isWhole;
 }
 
 /** Undefined, with the reason said, where the journal is damaged. */

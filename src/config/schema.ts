@@ -59,6 +59,11 @@ const storageSection = z.strictObject({
   segment_bytes: count(4096, 1 << 30)
     .default(16 << 20)
     .describe("Size at which the journal starts a new file."),
+  journal_archive_days: count(0, 36_500)
+    .default(0)
+    .describe(
+      "Days for which journal files that snapshots cover are kept in `journal/archive`, so that bills can be reworked. 0: they are removed at once; what is in the archive by then stays.",
+    ),
 });
 
 const authSection = z.strictObject({

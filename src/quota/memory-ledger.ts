@@ -7,6 +7,7 @@ import { diskOps, type FileOps } from "../lib/files/file-ops.ts";
 import { openJournal } from "../lib/journal/journal.ts";
 import type { Log } from "../lib/log.ts";
 import { encodeLedgerRecord, userName } from "./charge-record.ts";
+import { openJournalArchive } from "./journal-archive.ts";
 import { createJournalGate } from "./journal-gate.ts";
 import type { BucketState, Charge, Delta, Hold, Ledger, Limit, ReserveAsk } from "./ledger.ts";
 import { isCharge, MemoryHold, type Book } from "./memory-hold.ts";
@@ -30,7 +31,9 @@ export interface MemoryLedgerOptions {
   readonly storage: Pick<
     Config["storage"],
     "durability" | "sync_interval_ms" | "snapshot_interval_seconds" | "segment_bytes"
-  >;
+  > &
+    // Default: journal files that are no longer needed are removed.
+    Partial<Pick<Config["storage"], "journal_archive_days">>;
   /** Default: 90 days are kept. */
   readonly usage: Config["usage"];
   /** Whether a user has an API key of this id. Of those that are gone a few are remembered. Default: all are kept. */
@@ -77,6 +80,12 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const archive = createUsageArchive({ folder: usageDir(usersDir), keepDays, log, ops });
   const recovered = await recover({ usersDir, journalDir, periodAt, archive, keepDays, log, ops });
   const { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq } = recovered;
+  const dayOf = (at: number): string => periodAt("day", at).date;
+  const archiveDays = storage.journal_archive_days ?? 0;
+  const journalArchive =
+    archiveDays > 0
+      ? await openJournalArchive({ journalDir, keepDays: archiveDays, clock, dayOf, log, ops })
+      : undefined;
 
   const journal = openJournal({
     ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
@@ -84,10 +93,11 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     onFailure: (error) => {
       log.error({ err: error }, "the journal has failed; nothing billable is served until a restart");
     },
+    ...(journalArchive === undefined ? {} : { retire: journalArchive.retire }),
   });
   const gate = createJournalGate(journal, clock);
   const intervalMs = storage.snapshot_interval_seconds * 1000;
-  const today = (): string => periodAt("day", clock.now()).date;
+  const today = (): string => dayOf(clock.now());
   const snapshots = createSnapshots({
     ...{ usersDir, archive, journal, totalsCoverSeq, intervalMs, today, log, ops },
     // What a file that cannot be used lacks is nowhere else.
@@ -206,6 +216,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     },
     async close() {
       await snapshots.close();
+      journalArchive?.close();
       await journal.close();
     },
   };

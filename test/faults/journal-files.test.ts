@@ -1,9 +1,12 @@
-import { cpSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { runJournalCli } from "../../src/cli/journal-commands.ts";
-import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
+import type { Clock } from "../../src/lib/clock.ts";
+import type { FileOps } from "../../src/lib/files/file-ops.ts";
+import type { MemoryLedger, MemoryLedgerOptions } from "../../src/quota/memory-ledger.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
 import { runCli } from "../support/cli.ts";
 import { createFaultyFiles } from "../support/faulty-files.ts";
 import { journalFiles } from "../support/journal.ts";
@@ -107,3 +110,131 @@ describe("D7: journal files that are missing", () => {
     );
   });
 });
+
+describe("O2: storage.journal_archive_days", () => {
+  const day = 86_400_000;
+  const archived = { ...storage, journal_archive_days: 3 };
+  const archiveOf = (folder: string): string[] =>
+    readdirSync(join(folder, "journal", "archive"))
+      .filter((name) => name !== ".days")
+      .map((name) => join(folder, "journal", "archive", name));
+
+  /** A run of the proxy with three requests. What it archives is dated by `now` instead of the machine's time. */
+  async function run(folder: string, now: Clock, of: Partial<MemoryLedgerOptions["storage"]> = archived) {
+    const before = existsSync(join(folder, "journal", "archive")) ? archiveOf(folder) : [];
+    const ledger = await openTestLedger(folder, now, { storage: of });
+    for (let n = 0; n < 3; n++) await spend(ledger);
+    await ledger.close();
+    for (const file of archiveOf(folder)) {
+      if (!before.includes(file)) utimesSync(file, now.now() / 1000, now.now() / 1000);
+    }
+  }
+
+  async function dumped(folder: string, ...argv: string[]) {
+    const { code, out, err } = await journalCli(folder, "dump", ...argv);
+    const lines = out.split("\n").filter((line) => line !== "");
+    return { code, err, seqs: lines.map((line) => (JSON.parse(line) as { seq: number }).seq) };
+  }
+
+  it("keeps the files that snapshots cover for so long, and dump shows all of it", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    for (let i = 0; i < 3; i++) {
+      await run(folder, now);
+      now.advance(day);
+    }
+    const all = Array.from({ length: 18 }, (_, index) => index + 1);
+    expect(await dumped(folder, "--archived")).toEqual({ code: 0, err: "", seqs: all });
+    expect((await dumped(folder)).seqs.length).toBeLessThan(18);
+    expect(usedOf(await openTestLedger(folder, now, { storage: archived }), everything)[0]).toBe(9);
+
+    now.advance(4 * day);
+    await openTestLedger(folder, now, { storage: archived });
+    expect(archiveOf(folder)).toEqual([]);
+  });
+
+  it("says which records are missing, and prints what a damaged file leaves", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    await run(folder, now);
+    await run(folder, now);
+    const [first = "", second = "", third = ""] = archiveOf(folder);
+    rmSync(second);
+    writeFileSync(third, readFileSync(third, "utf8").replace("alice", "alicf"));
+    const { code, err, seqs } = await dumped(folder, "--archived");
+    expect(code).toBe(1);
+    expect(err).toMatch(new RegExp(`${third}: damaged at byte \\d+`));
+    expect(err).toMatch(/records 3 to \d are not in the archive/);
+    expect(seqs).toEqual(expect.arrayContaining([1, 2, 11, 12]));
+    expect(first).toContain("0000000000000001.journal");
+  });
+
+  it("keeps all of them while a clock is a year ahead", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    await run(folder, now);
+    const files = archiveOf(folder);
+    expect(files.length).toBeGreaterThan(1);
+    now.advance(365 * day);
+    for (let i = 0; i < 3; i++) await (await openTestLedger(folder, now, { storage: archived })).close();
+    expect(archiveOf(folder)).toEqual(expect.arrayContaining(files));
+  });
+
+  it("removes no file because a clock was behind when it was written", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    await run(folder, now);
+    await run(folder, createManualClock(0));
+    const files = archiveOf(folder);
+    now.advance(day);
+    await run(folder, now);
+    expect(archiveOf(folder)).toEqual(expect.arrayContaining(files));
+  });
+
+  it("leaves files in the journal, and loses nothing, where a full disk lets none be moved", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    const ops = createFaultyFiles();
+    const full = { ...ops, rename: moveFails(ops) };
+    const ledger = await openTestLedger(folder, now, { storage: archived, ops: full });
+    for (let n = 0; n < 3; n++) await spend(ledger);
+    await ledger.close();
+    expect(archiveOf(folder)).toEqual([]);
+    expect((await dumped(folder, "--archived")).seqs).toEqual([1, 2, 3, 4, 5, 6]);
+
+    // There is room again: the next round moves them.
+    await run(folder, now);
+    expect(archiveOf(folder).length).toBeGreaterThan(1);
+    expect((await dumped(folder, "--archived")).seqs).toHaveLength(12);
+  });
+
+  it("starts, and counts, where not even the archive's folder can be made", async () => {
+    const folder = tempDir();
+    mkdirSync(join(folder, "journal"));
+    writeFileSync(join(folder, "journal", "archive"), "");
+    const log = createCapturedLog();
+    const ledger = await openTestLedger(folder, clock, { storage: archived, log });
+    for (let n = 0; n < 3; n++) await spend(ledger);
+    await ledger.close();
+    expect(JSON.stringify(log.lines)).toContain("could not be removed from the archive");
+    expect(usedOf(await openTestLedger(folder, clock, { storage: archived }), everything)[0]).toBe(3);
+  });
+
+  it("of 0 removes them at once, and leaves the archive as it is", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    await run(folder, now);
+    const files = archiveOf(folder);
+    await run(folder, now, storage);
+    expect(archiveOf(folder)).toEqual(files);
+    expect(journalFiles(folder).filter((file) => file.endsWith(".journal"))).toHaveLength(1);
+  });
+});
+
+/** Moving a file into the archive fails; all else works. */
+function moveFails(ops: FileOps): FileOps["rename"] {
+  return (from, to) =>
+    to.includes("archive")
+      ? Promise.reject(Object.assign(new Error("full"), { code: "ENOSPC" }))
+      : ops.rename(from, to);
+}
