@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { openAppendFile } from "../../src/lib/files/append-file.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
@@ -40,6 +40,21 @@ describe("behaviour log in trouble", () => {
     behaviour.sink(chatFinished({ traceId: "new" }));
     await behaviour.flush();
     expect(await traces("alice/2026-11-22.jsonl")).toEqual(["new"]);
+  });
+
+  test("D9: after logrotate has renamed a file, lines go into a new one, looked for once a second at most", async () => {
+    const behaviour = start();
+    const write = async (traceId: string): Promise<void> => {
+      behaviour.sink(chatFinished({ traceId }));
+      await behaviour.flush();
+    };
+    await write("before");
+    await rename(file("alice/2026-11-22.jsonl"), file("alice/2026-11-22.jsonl.1"));
+    await write("within the second");
+    state.clock.advance(1000);
+    await write("after");
+    expect(await traces("alice/2026-11-22.jsonl.1")).toEqual(["before", "within the second"]);
+    expect(await traces("alice/2026-11-22.jsonl")).toEqual(["after"]);
   });
 
   test("a file that cannot be written keeps its lines while others go on, and they follow when it can", async () => {

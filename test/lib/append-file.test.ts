@@ -1,4 +1,15 @@
-import { type FileHandle, mkdtemp, open, readFile, rm, stat, symlink, unlink, writeFile } from "node:fs/promises";
+import {
+  type FileHandle,
+  mkdtemp,
+  open,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  unlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -72,6 +83,19 @@ describe("append file", () => {
     const file = await openAppendFile(name);
     expect(await file.isDeleted()).toBe(false);
     await unlink(name);
+    expect(await file.isDeleted()).toBe(true);
+    await file.close();
+  });
+
+  test.each([
+    ["renamed", () => undefined],
+    ["renamed, with a new one in its place", (name: string) => writeFile(name, "")],
+    ["renamed, with a link to it in its place", (name: string) => symlink(`${name}.1`, name)],
+  ])("D9: notices that it has been %s", async (_, next) => {
+    const name = path.join(folder, "a");
+    const file = await openAppendFile(name);
+    await rename(name, `${name}.1`);
+    await next(name);
     expect(await file.isDeleted()).toBe(true);
     await file.close();
   });

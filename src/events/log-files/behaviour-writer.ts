@@ -20,13 +20,13 @@ interface OpenLog {
   readonly day: string;
   part: number;
   file: AppendFile;
-  /** Monotonic ms at which it was last known to be on disk. */
+  /** Monotonic ms at which its path was last known to name it. */
   seenAt: number;
 }
 
 /** Bytes in one write, unless a single line is longer. */
 const maxWriteBytes = 64 << 10;
-/** An operator may delete a file that is open here; the loss is bounded by looking once in a while, in ms. */
+/** A file that is open here may be deleted or renamed, as by logrotate: how often to look, in ms. */
 const lookEveryMs = 1000;
 
 export function createBehaviourWriter(options: {

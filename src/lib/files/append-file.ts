@@ -1,5 +1,6 @@
-import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type BigIntStats, constants } from "node:fs";
+import { type FileHandle, lstat, open } from "node:fs/promises";
+import { fileErrorCode } from "./file-ops.ts";
 
 /** A file that only grows. One caller at a time. */
 export interface AppendFile {
@@ -9,7 +10,7 @@ export interface AppendFile {
   append(bytes: Buffer): Promise<void>;
   /** Resolves when what was appended is on disk. */
   sync(): Promise<void>;
-  /** Whether the file has been deleted, so that what is appended would be lost. */
+  /** Whether its path names no file or another one, so that readers would not find what is appended. */
   isDeleted(): Promise<boolean>;
   close(): Promise<void>;
 }
@@ -24,14 +25,14 @@ const lineFeed = 0x0a;
 export async function openAppendFile(path: string): Promise<AppendFile> {
   const handle = await open(path, O_APPEND | O_CREAT | O_RDWR | O_NOFOLLOW, 0o600);
   try {
-    return toAppendFile(handle, await endLastLine(handle));
+    return toAppendFile(path, handle, await endLastLine(handle));
   } catch (error) {
     await handle.close();
     throw error;
   }
 }
 
-function toAppendFile(handle: FileHandle, sizeAtOpen: number): AppendFile {
+function toAppendFile(path: string, handle: FileHandle, sizeAtOpen: number): AppendFile {
   let size = sizeAtOpen;
   return {
     get size() {
@@ -48,9 +49,21 @@ function toAppendFile(handle: FileHandle, sizeAtOpen: number): AppendFile {
       }
     },
     sync: () => handle.datasync(),
-    isDeleted: async () => (await handle.stat()).nlink === 0,
+    async isDeleted() {
+      const [opened, found] = await Promise.all([handle.stat({ bigint: true }), statIfThere(path)]);
+      return found?.ino !== opened.ino || found.dev !== opened.dev;
+    },
     close: () => handle.close(),
   };
+}
+
+async function statIfThere(path: string): Promise<BigIntStats | undefined> {
+  try {
+    return await lstat(path, { bigint: true });
+  } catch (error) {
+    if (fileErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 async function endLastLine(handle: FileHandle): Promise<number> {
