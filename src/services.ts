@@ -26,6 +26,7 @@ import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryLimiter, limitRules } from "./limits/memory-limiter.ts";
+import { createWindowTally } from "./limits/window-tally.ts";
 import { createMemoryPermits } from "./limits/memory-permits.ts";
 import type { Limiter } from "./limits/limiter.ts";
 import type { Permits } from "./limits/permits.ts";
@@ -40,6 +41,8 @@ import type { ModelList } from "./upstream/providers/model-list.ts";
 import { chooseProviders } from "./upstream/providers/open-providers.ts";
 import { configuredModels, openUpstream } from "./upstream/open-upstream.ts";
 import type { ProviderAdmin } from "./upstream/providers/provider-admin.ts";
+
+const hourMs = 3_600_000;
 
 /** Everything that has state, built once and shared. */
 export interface Services extends Accounts, Events {
@@ -222,6 +225,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     tariff,
     abortPolicy: config.abort.policy,
     drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
+    freeDisconnects: createWindowTally({ max: config.abort.free_disconnects_per_hour, windowMs: hourMs, clock }),
     collectLimitBytes: config.chat.collect_limit_bytes,
     emit: bus.emit,
     clock,

@@ -79,6 +79,11 @@ export class Bill {
     return this.#charge(0, cutMidstream.has("tokens") ? tokens : 0, cost);
   }
 
+  /** The last word on a request of whose answer nothing counts: as first(), flagged as estimated. */
+  promptOnly(outcome: Outcome): Settlement {
+    return this.settlement(outcome, { usage: null, prompt: null, outputTokens: 0 });
+  }
+
   /**
    * The last word on a request whose first event was delivered. What the provider reported counts; where it reported
    * nothing, the prompt's estimate and what the events suggest, flagged. A broken answer, and one that was refused

@@ -7,6 +7,7 @@ import type { Slotted } from "../lib/slot-set.ts";
 import type { Permit } from "../limits/permits.ts";
 import type { Hold, Settlement } from "../quota/ledger.ts";
 import type { Answer } from "../upstream/dispatch.ts";
+import type { Provider } from "../upstream/providers/provider.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
 import type { ApiShape } from "./api-shape.ts";
 import type { Bill } from "./bill.ts";
@@ -49,6 +50,8 @@ export class ChatRun implements HeaderSource, Slotted {
   bill: Bill | null = null;
   hold: Hold | null = null;
   answer: Answer | null = null;
+  /** The provider that was at work when the client left before the first event. */
+  abandoned: Provider | null = null;
   meter: Meter | null = null;
   /** While an answer is followed whose client has left. */
   drain: Drain | null = null;
@@ -88,7 +91,7 @@ export class ChatRun implements HeaderSource, Slotted {
       keyId: this.call.apiKey?.id ?? "",
       api: request?.api ?? "",
       model: request?.model ?? "",
-      provider: answer?.exchange.provider.name ?? fault?.provider ?? "",
+      provider: (answer?.exchange.provider ?? this.abandoned)?.name ?? fault?.provider ?? "",
       stream: request?.stream ?? this.call.streamByDefault,
       outcome: ending.outcome,
       code: ending.error?.code ?? (ending.outcome === "completed" ? "ok" : ending.outcome),

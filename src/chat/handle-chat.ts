@@ -1,17 +1,18 @@
 import { AppError } from "../errors.ts";
 import type { Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
-import { ClientGoneError } from "../lib/hangup.ts";
 import { createIsoTime } from "../lib/iso-time.ts";
 import type { Log } from "../lib/log.ts";
 import { SlotSet } from "../lib/slot-set.ts";
 import type { LimitAsk, LimitRefusal, Limiter } from "../limits/limiter.ts";
 import type { Permits } from "../limits/permits.ts";
+import type { WindowTally } from "../limits/window-tally.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import type { Ledger, Limit, Settlement } from "../quota/ledger.ts";
-import type { Answer, Dispatch } from "../upstream/dispatch.ts";
+import { AbandonedError, type Answer, type Dispatch } from "../upstream/dispatch.ts";
 import type { Exchange } from "../upstream/exchange.ts";
 import { UpstreamFault } from "../upstream/faults.ts";
+import type { Provider } from "../upstream/providers/provider.ts";
 import type { Route, Router } from "../upstream/router.ts";
 import { createAdmission } from "./admission.ts";
 import { fromBackend } from "../quota/backend-call.ts";
@@ -46,6 +47,8 @@ export interface ChatDeps {
   /** What becomes of an answer whose client has left; auto: drained where the user has limits of tokens or cost. */
   readonly abortPolicy: "auto" | "drain" | "cancel";
   readonly drainBounds: DrainBounds;
+  /** What a user may make providers do for nothing. */
+  readonly freeDisconnects: WindowTally;
   /** Bytes of events that may become one JSON. */
   readonly collectLimitBytes: number;
 }
@@ -76,6 +79,9 @@ export function createChat(deps: ChatDeps): Chat {
       ending = await serve(run);
     } catch (error) {
       ending = endingOfError(error, call.client.departed);
+      // Not where it was the proxy that ended it.
+      if (error instanceof AbandonedError && ending.outcome === "client_gone")
+        await chargeDisconnect(run, error.provider);
     }
     // The charge is final and the permit free before the client hears of the end: its next request finds both so.
     await settle(run, ending);
@@ -119,7 +125,7 @@ export function createChat(deps: ChatDeps): Chat {
     const { exchange } = (run.answer = await send(affordable, request, client, limitAsk));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
-    if (client.gone) throw new ClientGoneError();
+    if (client.gone) throw new AbandonedError(exchange.provider);
     await fromBackend(() => hold.commit(bill.first(exchange.provider)));
     const limited = limits.some(({ metric }) => deps.tariff.cutMidstream.has(metric));
     const meter = (run.meter = new Meter(hold, bill, limited));
@@ -173,6 +179,21 @@ export function createChat(deps: ChatDeps): Chat {
       : deps.abortPolicy === "drain";
   }
 
+  /**
+   * The client has left before the first event: that is free a few times, and then charged as a first event is, for the
+   * provider reads and bills the prompt all the same. Where that can't be recorded, nothing is charged.
+   */
+  async function chargeDisconnect(run: ChatRun, provider: Provider): Promise<void> {
+    const { hold, bill } = run;
+    run.abandoned = provider;
+    if (hold === null || bill === null || deps.freeDisconnects.take(run.call.account.username)) return;
+    try {
+      await hold.commit(bill.first(provider));
+    } catch (error) {
+      deps.log.error({ trace_id: run.call.client.traceId, err: error }, "a client that left could not be charged");
+    }
+  }
+
   /** The one exit of the money: exactly once, whatever the ending. */
   async function settle(run: ChatRun, ending: Ending): Promise<void> {
     const { hold, answer } = run;
@@ -192,13 +213,18 @@ export function createChat(deps: ChatDeps): Chat {
     deps.emit(run.finished(ending));
   }
 
-  function settlementOf({ hold, bill, answer, meter, request }: ChatRun, { outcome, error }: Ending): Settlement {
-    if (hold?.committed !== true || bill === null || answer === null) return nothingOwed(outcome, deps.currency);
+  function settlementOf(run: ChatRun, { outcome, error }: Ending): Settlement {
+    const { hold, bill, answer, abandoned, meter, request } = run;
+    if (hold?.committed !== true || bill === null) return nothingOwed(outcome, deps.currency);
+    if (abandoned !== null) return bill.promptOnly(outcome);
+    if (answer === null) return nothingOwed(outcome, deps.currency);
     if (outcome !== "quota_cut" || meter === null) return bill.settlement(outcome, answer.exchange.reader);
     // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then. And
-    // who was to get one JSON, and gets an error without the part that there is, was shown nothing.
-    const shown = request?.stream === true || hasPartial(error);
-    return bill.settlement(outcome, meter.report(), shown);
+    // who was to get one JSON, and gets an error without the part that there is, was shown nothing: that is free, but
+    // not for ever.
+    if (request?.stream === true || hasPartial(error)) return bill.settlement(outcome, meter.report());
+    const isFree = deps.freeDisconnects.take(run.call.account.username);
+    return isFree ? bill.settlement(outcome, meter.report(), false) : bill.promptOnly(outcome);
   }
 
   /** What the client sees of the ending. */

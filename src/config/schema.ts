@@ -146,6 +146,11 @@ const abortSection = z.strictObject({
   drain_tokens: count(0, 1_000_000)
     .default(2000)
     .describe("How many tokens of output, as their text suggests, are drained at the most."),
+  free_disconnects_per_hour: count(0, 1000)
+    .default(10)
+    .describe(
+      "How often a user may cause, in an hour, that a provider works for nothing: by leaving before the first event, or with an answer in one JSON that is cut for want of budget. Each one more is charged the request and its prompt.",
+    ),
 });
 
 const chatSection = z.strictObject({

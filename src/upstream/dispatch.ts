@@ -29,6 +29,16 @@ export interface Answer {
   readonly retries: number;
 }
 
+/** Thrown where the client has left before the first data event, and a provider was at work for it. */
+export class AbandonedError extends ClientGoneError {
+  readonly provider: Provider;
+
+  constructor(provider: Provider) {
+    super();
+    this.provider = provider;
+  }
+}
+
 /** How often, and when, to ask again. */
 interface RetryRule {
   /** Questions for one answer, over all providers. */
@@ -55,7 +65,7 @@ export interface DispatchOptions {
 /**
  * Asks the route's providers until one has sent its first data event. Up to there nothing is owed, so asking again
  * can't charge twice; after it nobody else is asked. All of it shares the total time of the provider asked.
- * Rejects with the UpstreamFault of the last one asked, or with ClientGoneError.
+ * Rejects with the UpstreamFault of the last one asked, or with ClientGoneError: AbandonedError where it was being asked.
  */
 export type Dispatch = (route: Route, question: Question, asker: Asker, who: Requester) => Promise<Answer>;
 
@@ -129,7 +139,7 @@ async function ask(
   const exchange = new Exchange(provider, pass, question, clock);
   asker.follow(provider.timeouts);
   asker.onGone = () => {
-    exchange.cancel(new ClientGoneError());
+    exchange.cancel(exchange.isAsked ? new AbandonedError(provider) : new ClientGoneError());
   };
   try {
     await exchange.open(pass.model, since);

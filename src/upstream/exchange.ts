@@ -96,6 +96,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     return opened;
   }
 
+  /** Whether the provider has been sent the request, and has not refused it. */
+  get isAsked(): boolean {
+    return this.#controller !== null && this.#errorAnswer === null;
+  }
+
   /** ms from the first data event to now, or null where none came. Ask when the answer is over. */
   generationMs(): number | null {
     return this.firstEventMs === null ? null : this.#clock.monotonic() - this.#deadlines.startedAt - this.firstEventMs;
