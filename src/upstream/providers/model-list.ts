@@ -2,7 +2,8 @@ import type { Clock } from "../../lib/clock.ts";
 import { request } from "undici";
 import { globMatcher } from "../../lib/globs.ts";
 import type { Provider } from "./provider.ts";
-import { readText } from "./read-text.ts";
+import type { BreakerState } from "./breaker.ts";
+import { notWithin, readText, whyNoAnswer } from "./read-text.ts";
 
 /** A model that clients may ask for. */
 interface ListedModel {
@@ -11,17 +12,28 @@ interface ListedModel {
   readonly ownedBy: string;
 }
 
-/** Whether a provider answered when it was last asked for its models. */
+/** Whether a provider can be reached: it tells its models, or chats show that it works. */
 interface Reachability {
   readonly provider: string;
   readonly ok: boolean;
-  /** Why not; a code or a status, nothing secret. */
+  /** Why it doesn't tell its models; words, a code or a status, nothing secret. */
   readonly reason?: string;
+  /** Circuits that are not closed, where there are any. */
+  readonly circuits?: readonly OpenCircuit[];
+}
+
+interface OpenCircuit {
+  /** Place of the key among the provider's. */
+  readonly key: number;
+  /** `*`: all models. */
+  readonly model: string;
+  readonly state: BreakerState;
 }
 
 export interface ModelList {
   /** What the router can serve, sorted by name. Never rejects: a provider that is down is listed from memory. */
   list(): Promise<readonly ListedModel[]>;
+  /** One entry a provider, within half a second: while a provider takes longer, what it last told counts. */
   reachability(): Promise<readonly Reachability[]>;
   /** What the providers listed when they last did, as far as they serve it; another array after each change. */
   served(): readonly string[];
@@ -33,12 +45,17 @@ interface Listing {
   readonly models: readonly string[];
   /** Whether the provider has said so; else they are those that its kind is known to have. */
   readonly reported: boolean;
-  readonly reachability: Reachability;
+  /** Why the provider counts as not reached; null where it answered. */
+  readonly failure: string | null;
 }
 
 /** How long an answer holds, and how long one may take, in ms. */
 const freshMs = 60_000;
 const timeoutMs = 3_000;
+/** How long `reachability` waits for an answer, in ms: it is asked by /healthz, which answers within a second. */
+const reachableMs = 500;
+/** Circuits that are shown of one provider. */
+const maxCircuits = 100;
 /** A list of models is no longer, in bytes; OpenRouter's has about one MiB. */
 const maxBytes = 8 << 20;
 /** So many names of a list are read. */
@@ -52,6 +69,8 @@ export function createModelList(options: {
 }): ModelList {
   const { providers, aliases, clock } = options;
   const cache = new Map<string, { readonly at: number; readonly listing: Promise<Listing> }>();
+  /** What providers told last, and monotonic ms at which they were last asked and did tell. */
+  const told = new Map<string, { readonly failure: string | null; readonly workedAt: number }>();
 
   const servedBy = new Map(
     providers.map((provider) => [provider.name, servedOf(provider, provider.dialect.knownModels)]),
@@ -72,12 +91,29 @@ export function createModelList(options: {
     if (cached !== undefined && now - cached.at < freshMs) return cached.listing;
     const listing = fetchListing(provider).then((result) => {
       // A failure is not worth remembering for long, but a flood of questions must not become a flood upstream.
-      if (!result.reachability.ok) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
+      if (result.failure !== null) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
+      const workedAt = result.failure === null ? now : (told.get(provider.name)?.workedAt ?? -Infinity);
+      told.set(provider.name, { failure: result.failure, workedAt });
       if (result.reported) remember(provider, result.models);
       return result;
     });
     cache.set(provider.name, { at: now, listing });
     return listing;
+  }
+
+  async function reachabilityOf(provider: Provider): Promise<Reachability> {
+    const { name } = provider;
+    await settledWithin(listingOf(provider), reachableMs);
+    const { failure, workedAt } = told.get(name) ?? { failure: notWithin(reachableMs), workedAt: -Infinity };
+    const now = clock.monotonic();
+    const accounts = providers.filter((other) => other.name === name);
+    const circuits = accounts.flatMap((account) => openCircuits(account, now)).slice(0, maxCircuits);
+    return {
+      provider: name,
+      ok: failure === null || accounts.some(({ health }) => health.answersChats(workedAt, now)),
+      ...(failure === null ? {} : { reason: failure }),
+      ...(circuits.length === 0 ? {} : { circuits }),
+    };
   }
 
   return {
@@ -99,10 +135,28 @@ export function createModelList(options: {
     },
     served: () => served,
     refresh: (provider) => void listingOf(provider),
-    async reachability() {
-      return Promise.all(providers.map(async (provider) => (await listingOf(provider)).reachability));
+    reachability() {
+      // Each key of a provider's is one of them.
+      const first = providers.filter(({ name }, at) => providers.findIndex((other) => other.name === name) === at);
+      return Promise.all(first.map(reachabilityOf));
     },
   };
+}
+
+function openCircuits({ keyIndex: key, health }: Provider, now: number): readonly OpenCircuit[] {
+  const account = { key, model: "*", state: health.accountState(now) };
+  const models = health.circuits(now).map(({ model, breaker: state }) => ({ key, model, state }));
+  return [account, ...models].filter(({ state }) => state !== "closed");
+}
+
+/** Resolves when the promise, which does not reject, is settled, or after so many ms. */
+async function settledWithin(promise: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
 }
 
 /** Those of the models that the config lets through to the provider. */
@@ -112,32 +166,27 @@ function servedOf(provider: Provider, models: readonly string[]): readonly strin
 }
 
 async function fetchListing(provider: Provider): Promise<Listing> {
-  const { name, dialect } = provider;
+  const unreported = (failure: string | null): Listing => ({
+    models: provider.dialect.knownModels,
+    reported: false,
+    failure,
+  });
   try {
     const answer = await request(`${provider.origin}${provider.basePath}/models${provider.query}`, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
     });
-    if (answer.statusCode !== 200) {
+    const { statusCode: status } = answer;
+    if (status !== 200) {
       await answer.body.dump();
       // An answer is an answer: Zhipu may have no such route. Only a refused key means that nothing will work.
-      const ok = answer.statusCode < 500 && answer.statusCode !== 401 && answer.statusCode !== 403;
-      const reason = `status ${answer.statusCode}`;
-      return {
-        models: dialect.knownModels,
-        reported: false,
-        reachability: { provider: name, ok, ...(ok ? {} : { reason }) },
-      };
+      return unreported(status < 500 && status !== 401 && status !== 403 ? null : `status ${status}`);
     }
-    return {
-      models: readModels(JSON.parse(await readText(answer.body, maxBytes))),
-      reported: true,
-      reachability: { provider: name, ok: true },
-    };
+    const models = readModels(JSON.parse(await readText(answer.body, maxBytes)));
+    return { models, reported: true, failure: null };
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "no answer";
-    return { models: dialect.knownModels, reported: false, reachability: { provider: name, ok: false, reason: code } };
+    return unreported(whyNoAnswer(error, timeoutMs));
   }
 }
 

@@ -12,6 +12,9 @@ const maxModels = 1000;
 /** Models that must be limited at the same time, by requests of several users, before the whole account is. */
 const modelsOfAnAccount = 2;
 
+/** For so long an answer shows that the account works, whichever circuits are open; ms. */
+const recentMs = 60_000;
+
 /** Which model of the account is asked, and for whom. */
 export interface Target {
   /** As the provider knows it. */
@@ -108,6 +111,12 @@ export class ProviderHealth {
       if (found.length === 100) break;
     }
     return found;
+  }
+
+  /** Whether chats show that it works: one was answered after `since`, and no circuit tells otherwise. */
+  answersChats(since: number, now: number): boolean {
+    if (this.lastAnsweredAt <= since || this.#account.state(now) !== "closed") return false;
+    return now - this.lastAnsweredAt < recentMs || this.circuits(now).every(({ breaker }) => breaker === "closed");
   }
 
   /** The operator says that it is well again: whatever kept requests away is forgotten. */

@@ -3,7 +3,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Alerts } from "./alerts.ts";
 import { readBalance, type Balance } from "./balance.ts";
 import type { Provider } from "./provider.ts";
-import { readText } from "./read-text.ts";
+import { readText, whyNoAnswer } from "./read-text.ts";
 
 /** What the last probe of an account found. */
 export interface ProbeResult {
@@ -11,7 +11,7 @@ export interface ProbeResult {
   readonly at: number;
   /** Whether the provider answered, and knew the key. */
   readonly ok: boolean;
-  /** Why not: a code or a status, nothing secret. */
+  /** Why not: words, a code or a status, nothing secret. */
   readonly reason: string | null;
   /** null where the provider doesn't tell it. */
   readonly balance: Balance | null;
@@ -97,8 +97,7 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
     const balance = dialect.probe === "balance" && status === 200 ? readBalance(JSON.parse(body)) : null;
     return { ok: true, reason: null, balance };
   } catch (error) {
-    if (error instanceof SyntaxError) return failure("no JSON");
-    return failure(error instanceof Error && "code" in error ? String(error.code) : "no answer");
+    return failure(whyNoAnswer(error, timeoutMs));
   }
 }
 

@@ -7,3 +7,16 @@ export async function readText(body: AsyncIterable<Buffer>, maxBytes: number): P
   for await (const piece of body) if (!text.push(piece)) break;
   return text.take().toString("utf8");
 }
+
+/** In words, or by Node's code, why a request of our own came to nothing; nothing secret. */
+export function whyNoAnswer(error: unknown, timeoutMs: number): string {
+  if (error instanceof SyntaxError) return "no JSON";
+  if (!(error instanceof Error)) return "no answer";
+  // Its code is a number, as those of all that the web's interfaces throw.
+  if (error.name === "TimeoutError") return notWithin(timeoutMs);
+  return "code" in error && typeof error.code === "string" ? error.code : "no answer";
+}
+
+export function notWithin(ms: number): string {
+  return `no answer within ${ms / 1000} s`;
+}
