@@ -147,9 +147,9 @@ describe("D3: a lock that cannot be used", () => {
   });
 
   it("is not left behind by a start that could not write it", async (test) => {
-    const folder = fullFolder();
-    if (folder === null) return test.skip();
-    const path = join(folder, ".lock");
+    const full = fullFolder();
+    if (full === null) return test.skip();
+    const path = join(full.path, ".lock");
     await expect(starter(path).acquired).rejects.toThrow(path);
     expect(existsSync(path)).toBe(false);
   });
