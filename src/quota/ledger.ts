@@ -84,7 +84,15 @@ export interface ChangeNote {
 /** How something came into the usage history: the outcome of a chat, or a change by hand. */
 export type UsageOutcome = Outcome | "adjust" | "reset";
 
-/** What was used of one model through one API key on one day. Below 0 only where somebody gave back more than was used on that day. */
+/** What was added by hand, or taken away where it is below 0. */
+export interface Adjusted {
+  readonly requests: number;
+  readonly tokens: number;
+  /** Nano-units by currency. */
+  readonly cost: Readonly<Record<string, number>>;
+}
+
+/** What was used of one model through one API key on one day, and what was changed by hand. */
 export interface UsageRow {
   /** YYYY-MM-DD in quota.timezone: the day of the first charge, whenever the answer ended. */
   readonly day: string;
@@ -102,6 +110,8 @@ export interface UsageRow {
   readonly reasoning: number;
   /** Nano-units by currency. */
   readonly cost: Readonly<Record<string, number>>;
+  /** Is in none of the figures above; null where nothing was changed by hand. */
+  readonly adjusted: Adjusted | null;
   /** How many chats ended in which way. */
   readonly outcomes: Readonly<Partial<Record<UsageOutcome, number>>>;
   /** Chats whose figures are estimates, the unsettled ones included. */
@@ -162,7 +172,7 @@ export interface Ledger {
   buckets(user: string, limits: readonly Limit[]): Awaitable<readonly BucketState[]>;
   /**
    * Changes what counts as used in all running periods, as if it had been used (or not) now: for imports and for giving
-   * back. A period's amount stops at 0; the usage history shows the change in full, under "adjust".
+   * back. A period's amount stops at 0; the usage history shows the change in full, apart from what was used.
    * Throws RangeError for what is no amount, currency or user name, storage_unavailable if it can't be recorded.
    */
   adjust(user: string, delta: Delta, note: ChangeNote): Awaitable<void>;

@@ -7,7 +7,7 @@ import type { Window } from "./period-counts.ts";
 import type { PeriodAt } from "./period.ts";
 import { UsageDay } from "./usage/usage-day.ts";
 import type { OpenDay } from "./usage/usage-history.ts";
-import { keptRowSchema, toKeptRow } from "./usage/usage-row.ts";
+import { fromKeptRow, keptRowSchema, toKeptRow } from "./usage/usage-row.ts";
 import { totalsName, type UsageTotals } from "./usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
@@ -131,7 +131,7 @@ function modelsOf({ rows }: UsageDay): readonly object[] {
 function dayOf(date: string, models: readonly Omit<z.infer<typeof keptRowSchema>, "day">[]): UsageDay {
   return new UsageDay(
     date,
-    models.map((row) => ({ ...row, day: date })),
+    models.map((row) => fromKeptRow({ ...row, day: date })),
   );
 }
 

@@ -151,9 +151,11 @@ describe("usage", () => {
     expect(answer.headers.get("content-type")).toBe("text/csv; charset=utf-8");
     expect(answer.headers.get("content-disposition")).toContain("usage_2026-10-24_2026-11-22.csv");
     const [head, ...lines] = (await answer.text()).split("\r\n");
-    expect(head).toMatch(/^user,day,model,requests,tokens,.*,cost,currency$/);
-    expect(lines[0]).toMatch(/^alice,2026-11-22,adjust,-1,0,.*,-0.000000005,CNY$/);
-    expect(lines[1]).toMatch(/^alice,2026-11-22,sim-fast,1,\d+,.*,0\.\d+,CNY$/);
+    expect(head).toMatch(
+      /^user,day,model,requests,tokens,.*,cost,currency,adjusted_requests,adjusted_tokens,adjusted_cost$/,
+    );
+    expect(lines[0]).toMatch(/^alice,2026-11-22,adjust,0,0,.*,0,CNY,-1,0,-0.000000005$/);
+    expect(lines[1]).toMatch(/^alice,2026-11-22,sim-fast,1,\d+,.*,0\.\d+,CNY,0,0,0$/);
     expect(lines[2]).toMatch(/^bob,2026-11-22,'=1\+1,1,0,/);
     expect(lines.slice(3)).toEqual([""]);
   });

@@ -20,7 +20,10 @@ describe("changes by hand", () => {
     for (const now of [ledger, await openTestLedger(folder, clock)]) {
       expect(usedOf(now, everything)).toEqual([21, 570, 570, 1123]);
       expect(await now.usage({ user: "alice", ...allDays })).toMatchObject([
-        { model: "adjust", requests: 20, tokens: 500, cost: { CNY: 1000 }, outcomes: { adjust: 1 } },
+        {
+          ...{ model: "adjust", requests: 0, tokens: 0, cost: {}, outcomes: { adjust: 1 } },
+          adjusted: { requests: 20, tokens: 500, cost: { CNY: 1000 } },
+        },
         { requests: 1 },
       ]);
     }
@@ -34,7 +37,7 @@ describe("changes by hand", () => {
     await ledger.adjust("alice", charge(-1, -100, -23), note);
     expect(usedOf(ledger, everything)).toEqual([0, 0, 0, 100]);
     expect(await ledger.usage({ user: "alice", from: "2026-11-23", to: "2026-11-23" })).toMatchObject([
-      { requests: -1, tokens: -100, cost: { CNY: -23 } },
+      { requests: 0, tokens: 0, cost: {}, adjusted: { requests: -1, tokens: -100, cost: { CNY: -23 } } },
     ]);
   });
 

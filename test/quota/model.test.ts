@@ -94,13 +94,19 @@ class World {
   }
 }
 
+function sumOf(...amounts: readonly (number | undefined)[]): number {
+  return amounts.reduce<number>((sum, amount = 0) => sum + amount, 0);
+}
+
 function byDay(rows: readonly UsageRow[]): (string | number)[][] {
   const days = new Map<string, number[]>();
   for (const row of rows) {
-    if (row.model !== "adjust") expect(row.input + row.output).toBe(row.tokens);
+    expect(row.input + row.output).toBe(row.tokens);
     const [requests = 0, tokens = 0, cny = 0, usd = 0, unsettled = 0] = days.get(row.day) ?? [];
-    const costs = [cny + (row.cost.CNY ?? 0), usd + (row.cost.USD ?? 0)];
-    days.set(row.day, [requests + row.requests, tokens + row.tokens, ...costs, unsettled + row.unsettled]);
+    const adjusted = row.adjusted ?? { requests: 0, tokens: 0, cost: {} };
+    const used = [requests + row.requests + adjusted.requests, tokens + row.tokens + adjusted.tokens];
+    const costs = [sumOf(cny, row.cost.CNY, adjusted.cost.CNY), sumOf(usd, row.cost.USD, adjusted.cost.USD)];
+    days.set(row.day, [...used, ...costs, unsettled + row.unsettled]);
   }
   return [...days].map(([day, sums]) => [day, ...sums]);
 }

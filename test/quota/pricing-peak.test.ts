@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { createManualClock } from "../support/manual-clock.ts";
 import { at, price, pricingOf } from "./pricing-support.ts";
@@ -148,3 +149,17 @@ describe("peak windows on the days on which clocks change", () => {
     expect(newYork("2026-11-01T06:30:00.000Z")).toBe(true);
   });
 });
+
+it.each(["deepseek-flash", "deepseek-v4-pro"])(
+  "M12: the shipped config has no peak on holidays in China: %s",
+  (model) => {
+    const pricing = pricingOf(readFileSync(new URL("../../config.toml", import.meta.url), "utf8"));
+    const isPeak = (day: string): boolean =>
+      pricing.priceAt("deepseek", model, at(`${day}T10:00:00+08:00`)).id.includes(" peak ");
+    // Each last day of a holiday, and the working day after it.
+    const ends = ["2026-01-02", "2026-02-23", "2026-04-06", "2026-05-05", "2026-06-19", "2026-09-25", "2026-10-07"];
+    const after = ["2026-01-05", "2026-02-24", "2026-04-07", "2026-05-06", "2026-06-22", "2026-09-28", "2026-10-08"];
+    expect(ends.filter(isPeak)).toEqual([]);
+    expect(after.filter(isPeak)).toEqual(after);
+  },
+);

@@ -29,7 +29,7 @@ describe("the usage history", () => {
     await one(ledger, "chat", charge(1, 40, 10), { charge: charge(1, 70, 123), usage });
     await one(ledger, "chat", charge(1, 40, 10), { charge: charge(1, 70, 7, "USD"), usage, outcome: "client_gone" });
     await one(ledger, "reasoner", charge(3, 5), { charge: charge(3, 70), usage, estimated: true });
-    const shared = { day: "2026-11-22", key: "", unsettled: 0 };
+    const shared = { day: "2026-11-22", key: "", adjusted: null, unsettled: 0 };
     expect(await ledger.usage({ user: "alice", ...allDays })).toEqual([
       {
         ...{ ...shared, model: "chat", requests: 2, tokens: 140, input: 100, cached: 60, output: 40, reasoning: 10 },

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { csvLine } from "../../lib/csv.ts";
 import { formatNano } from "../../lib/money.ts";
+import type { Adjusted } from "../../quota/ledger.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
 import { usageKeys, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
 
@@ -29,11 +30,12 @@ export const usageQuery = z.strictObject({
 });
 
 const amount = z.int();
+const costs = z.array(z.object({ cost: z.string().describe("A decimal, exact."), currency: z.string() }));
 
 const usageRow = z.object({
   user: z.string().optional(),
   day: z.iso.date().optional(),
-  model: z.string().optional().describe('"adjust" for changes by hand.'),
+  model: z.string().optional().describe('"adjust" for changes by hand, whose figures are in `adjusted`.'),
   api_key: z.string().optional().describe('Id of the API key, with by=key; "" for access tokens.'),
   requests: amount.describe("As charged: times the model's weight."),
   tokens: amount.describe("As charged."),
@@ -41,7 +43,10 @@ const usageRow = z.object({
   cached_tokens: amount.describe("Part of the input."),
   output_tokens: amount,
   reasoning_tokens: amount.describe("Part of the output."),
-  costs: z.array(z.object({ cost: z.string().describe("A decimal, exact."), currency: z.string() })),
+  costs,
+  adjusted: z
+    .object({ requests: amount, tokens: amount, costs })
+    .describe("What operators have added by hand, or taken away where it is below 0. In none of the other figures."),
   outcomes: z.partialRecord(z.enum(usageOutcomes), amount).describe("How many chats ended in which way."),
   estimated_requests: amount.describe("Chats whose figures are estimates, unsettled ones included."),
   unsettled_requests: amount.describe("Chats that are charged and running, or lost with the process."),
@@ -54,10 +59,16 @@ export const usageAnswer = z.object({
   rows: z.array(usageRow),
 });
 
+const notAdjusted: Adjusted = { requests: 0, tokens: 0, cost: {} };
+
+function toCosts(cost: Readonly<Record<string, number>>): z.input<typeof costs> {
+  return Object.entries(cost).map(([currency, nano]) => ({ cost: formatNano(nano), currency }));
+}
+
 /** A line as JSON has it, with the keys that `by` tells lines apart by. */
 export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeof usageRow> {
   const keys = usageKeys[by];
-  const costs = Object.entries(row.cost).map(([currency, nano]) => ({ cost: formatNano(nano), currency }));
+  const { requests, tokens, cost } = row.adjusted ?? notAdjusted;
   return {
     ...(user === undefined ? {} : { user }),
     ...(keys.includes("day") ? { day: row.day } : {}),
@@ -69,7 +80,8 @@ export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeo
     cached_tokens: row.cached,
     output_tokens: row.output,
     reasoning_tokens: row.reasoning,
-    costs,
+    costs: toCosts(row.cost),
+    adjusted: { requests, tokens, costs: toCosts(cost) },
     outcomes: row.outcomes,
     estimated_requests: row.estimated,
     unsettled_requests: row.unsettled,
@@ -81,6 +93,7 @@ export function usageHead(by: UsageBy): string {
   return csvLine([
     ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
     ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
+    ...["adjusted_requests", "adjusted_tokens", "adjusted_cost"],
     ...(by === "key" ? ["api_key"] : []),
   ]);
 }
@@ -90,16 +103,20 @@ export function usageHead(by: UsageBy): string {
  * each column can be added up.
  */
 export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
-  const [first = ["", 0] as const, ...others] = Object.entries(row.cost);
+  const adjusted = row.adjusted ?? notAdjusted;
   const names = [user, row.day, row.model];
   const counts = [
     ...[row.requests, row.tokens, row.input, row.cached, row.output, row.reasoning, row.estimated, row.unsettled],
     ...usageOutcomes.map((outcome) => row.outcomes[outcome] ?? 0),
   ];
+  const changes = [adjusted.requests, adjusted.tokens];
   const key = by === "key" ? [row.key] : [];
-  const costs = ([currency, nano]: readonly [string, number]): string[] => [formatNano(nano), currency, ...key];
-  return (
-    csvLine([...names, ...counts, ...costs(first)]) +
-    others.map((other) => csvLine([...names, ...counts.map(() => 0), ...costs(other)])).join("")
-  );
+  const currencies = [...new Set([...Object.keys(row.cost), ...Object.keys(adjusted.cost)])];
+  const lineOf = (currency: string, index: number): string => {
+    const once = (amounts: readonly number[]): readonly number[] => (index === 0 ? amounts : amounts.map(() => 0));
+    const costOf = (costs: Readonly<Record<string, number>>): string => formatNano(costs[currency] ?? 0);
+    const amounts = [costOf(row.cost), currency, ...once(changes), costOf(adjusted.cost)];
+    return csvLine([...names, ...once(counts), ...amounts, ...key]);
+  };
+  return (currencies.length === 0 ? [""] : currencies).map(lineOf).join("");
 }

@@ -8,7 +8,7 @@ import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
 import { byDayAndModel, type UsageDay } from "./usage-day.ts";
-import { keptRowSchema, toKeptRow } from "./usage-row.ts";
+import { fromKeptRow, keptRowSchema, toKeptRow } from "./usage-row.ts";
 
 const lineSchema = keptRowSchema.extend({ seq: z.int() });
 const archiveName = /^(.+)\.jsonl$/;
@@ -120,7 +120,7 @@ function encodeLine({ row, seq }: Line): string {
 function decodeLine(line: string): Line | undefined {
   try {
     const { seq, ...row } = lineSchema.parse(JSON.parse(line));
-    return { row, seq };
+    return { row: fromKeptRow(row), seq };
   } catch {
     return undefined;
   }

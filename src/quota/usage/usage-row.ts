@@ -1,10 +1,18 @@
 import { z } from "zod";
 import type { LedgerRecord } from "../charge-record.ts";
-import type { Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
+import type { Adjusted, Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
+
+/** Figures that charges, and changes by hand, are added to. */
+interface Figures {
+  requests: number;
+  tokens: number;
+  readonly cost: Record<string, number>;
+}
 
 /** A row that is still counted in. */
 export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & {
   readonly cost: Record<string, number>;
+  adjusted: Figures | null;
   readonly outcomes: Partial<Record<UsageOutcome, number>>;
 };
 
@@ -21,20 +29,27 @@ export const usageOutcomes = [
   "reset",
 ] as const satisfies readonly UsageOutcome[];
 
+/** Those that are no ends of chats. */
+const byHand: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "reset"]);
+
 const counter = z.int().default(0);
+const figures = {
+  requests: counter,
+  tokens: counter,
+  cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
+};
 
 /** A row as it is kept, in archives and in snapshots: what is 0 or empty is left out. */
 export const keptRowSchema = z.strictObject({
   day: z.iso.date(),
   model: z.string(),
   key: z.string().default(""),
-  requests: counter,
-  tokens: counter,
+  ...figures,
   input: counter,
   cached: counter,
   output: counter,
   reasoning: counter,
-  cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
+  adjusted: z.strictObject(figures).optional(),
   outcomes: z.partialRecord(z.enum(usageOutcomes), z.int()).default(() => ({})),
   estimated: counter,
   unsettled: counter,
@@ -43,20 +58,30 @@ export const keptRowSchema = z.strictObject({
 /** As keptRowSchema reads it; `day` comes first. */
 export function toKeptRow({ day, model, ...rest }: UsageRow): Readonly<Record<string, unknown>> {
   const kept = Object.entries(rest).filter(([, value]) =>
-    typeof value === "object" ? Object.keys(value).length > 0 : value !== 0 && value !== "",
+    typeof value === "object" ? value !== null && Object.keys(value).length > 0 : value !== 0 && value !== "",
   );
   return { day, model, ...Object.fromEntries(kept) };
+}
+
+/** A row as it was kept; before there was `adjusted`, a row of changes by hand had them in the figures of chats. */
+export function fromKeptRow({ adjusted: kept, ...row }: z.infer<typeof keptRowSchema>): UsageRow {
+  const adjusted = kept ?? null;
+  const { requests, tokens, cost, outcomes, unsettled } = row;
+  const hasChats = unsettled > 0 || Object.keys(outcomes).some((outcome) => !byHand.has(outcome));
+  if (adjusted !== null || hasChats || outcomes.adjust === undefined) return { ...row, adjusted };
+  return { ...row, requests: 0, tokens: 0, cost: {}, adjusted: { requests, tokens, cost } };
 }
 
 /** A row in which nothing has been counted. */
 export function emptyRow(day: string, model: string, key = ""): UsageTally {
   const counters = { requests: 0, tokens: 0, input: 0, cached: 0, output: 0, reasoning: 0 };
-  return { day, model, key, ...counters, cost: {}, outcomes: {}, estimated: 0, unsettled: 0 };
+  return { day, model, key, ...counters, cost: {}, adjusted: null, outcomes: {}, estimated: 0, unsettled: 0 };
 }
 
 /** A copy that later counting doesn't change. */
 export function copyRow(row: UsageRow): UsageTally {
-  return { ...row, cost: { ...row.cost }, outcomes: { ...row.outcomes } };
+  const adjusted = row.adjusted === null ? null : { ...row.adjusted, cost: { ...row.adjusted.cost } };
+  return { ...row, cost: { ...row.cost }, adjusted, outcomes: { ...row.outcomes } };
 }
 
 /** Counts what a record of the journal says. */
@@ -81,8 +106,8 @@ export function countInRow(row: UsageTally, record: LedgerRecord): void {
       if (record.estimated) row.estimated++;
       break;
     case "adjust":
-      addCharge(row, record.added, 1);
-      addCharge(row, record.taken, -1);
+      addCharge(adjustedOf(row), record.added, 1);
+      addCharge(adjustedOf(row), record.taken, -1);
       countOutcome(row, "adjust");
       break;
     case "reset":
@@ -92,16 +117,25 @@ export function countInRow(row: UsageTally, record: LedgerRecord): void {
 
 /** Adds one row to another. */
 export function addRow(to: UsageTally, row: UsageRow): void {
-  to.requests = sum(to.requests, row.requests);
-  to.tokens = sum(to.tokens, row.tokens);
+  addFigures(to, row);
   addTokens(to, row);
-  for (const [currency, nano] of Object.entries(row.cost)) addCost(to, currency, nano);
+  if (row.adjusted !== null) addFigures(adjustedOf(to), row.adjusted);
   for (const [outcome, count] of Object.entries(row.outcomes)) countOutcome(to, outcome as UsageOutcome, count);
   to.estimated += row.estimated;
   to.unsettled += row.unsettled;
 }
 
-function addCharge(row: UsageTally, { requests, tokens, cost, currency }: Charge, sign: 1 | -1): void {
+function adjustedOf(row: UsageTally): Figures {
+  return (row.adjusted ??= { requests: 0, tokens: 0, cost: {} });
+}
+
+function addFigures(to: Figures, { requests, tokens, cost }: Adjusted): void {
+  to.requests = sum(to.requests, requests);
+  to.tokens = sum(to.tokens, tokens);
+  for (const [currency, nano] of Object.entries(cost)) addCost(to, currency, nano);
+}
+
+function addCharge(row: Figures, { requests, tokens, cost, currency }: Charge, sign: 1 | -1): void {
   row.requests = sum(row.requests, sign * requests);
   row.tokens = sum(row.tokens, sign * tokens);
   addCost(row, currency, sign * cost);
@@ -114,7 +148,7 @@ function addTokens(row: UsageTally, { input, cached, output, reasoning }: TokenU
   row.reasoning = sum(row.reasoning, reasoning);
 }
 
-function addCost(row: UsageTally, currency: string, nano: number): void {
+function addCost(row: Figures, currency: string, nano: number): void {
   if (nano !== 0) row.cost[currency] = sum(row.cost[currency] ?? 0, nano);
 }
 
