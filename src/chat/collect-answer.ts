@@ -30,7 +30,8 @@ export async function collectAnswer(
   const ending = await followAnswer(exchange, client, meter, new CollectingTaker(collector, maxBytes));
   if (ending.outcome !== "completed") return { ending, completion: null };
   try {
-    return { ending, completion: collector.body() };
+    // What came whole stays as it came.
+    return { ending, completion: exchange.reader.whole ?? collector.body() };
   } catch (cause) {
     // JSON.parse takes nesting that JSON.stringify overflows on.
     return { ending: endingOfFault(unusable("the answer can't be written as one JSON", cause)), completion: null };

@@ -31,7 +31,12 @@ export class GrowingBuffer {
     return true;
   }
 
-  /** All that has come. Nothing may be added afterwards. */
+  /** Bytes that have come so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** All that has come so far. What is added afterwards changes nothing of it. */
   take(): Buffer {
     return this.#length === this.#bytes.length ? this.#bytes : this.#bytes.subarray(0, this.#length);
   }

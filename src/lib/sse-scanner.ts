@@ -4,6 +4,7 @@ const SPACE = 0x20;
 const COLON = 0x3a;
 const DATA = Buffer.from("data");
 const EVENT = Buffer.from("event");
+const ID = Buffer.from("id");
 const BYTE_ORDER_MARK = Buffer.from("\uFEFF");
 const NONE = Buffer.alloc(0);
 /** Smallest buffer, in bytes, for an event that is cut by the end of a chunk. */
@@ -56,6 +57,8 @@ export class SseEventTooLargeError extends Error {
  * its bytes once, and no byte is searched twice, so that slices of one byte cost linear time.
  */
 export class SseScanner {
+  /** Whether an event with data had an `id` field. */
+  idsSeen = false;
   readonly #sink: SseSink;
   readonly #maxEventBytes: number;
   #tail: Buffer = NONE;
@@ -162,6 +165,7 @@ export class SseScanner {
     let dataEnd = -1;
     let joined: Buffer | null = null;
     let name = "";
+    let hasId = false;
     let pos = first && startsWith(event, start, BYTE_ORDER_MARK) ? start + BYTE_ORDER_MARK.length : start;
     while (pos < end) {
       const lf = event.indexOf(LF, pos);
@@ -170,6 +174,7 @@ export class SseScanner {
       if (valueAt === -1) {
         const nameStart = valueStart(event, pos, lineEnd, EVENT);
         if (nameStart !== -1) name = event.toString("utf8", nameStart, lineEnd);
+        else if (valueStart(event, pos, lineEnd, ID) !== -1) hasId = true;
       } else if (dataStart === -1) {
         dataStart = valueAt;
         dataEnd = lineEnd;
@@ -185,8 +190,12 @@ export class SseScanner {
       }
       pos = lf + 1;
     }
-    if (dataStart === -1) this.#sink.onComment(event, start, end);
-    else this.#sink.onEvent(event, start, end, joined ?? event, dataStart, dataEnd, name);
+    if (dataStart === -1) {
+      this.#sink.onComment(event, start, end);
+      return;
+    }
+    if (hasId) this.idsSeen = true;
+    this.#sink.onEvent(event, start, end, joined ?? event, dataStart, dataEnd, name);
   }
 }
 

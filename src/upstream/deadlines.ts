@@ -5,6 +5,8 @@ import type { UpstreamTimeouts } from "./providers/provider.ts";
 /** Who is told. */
 export interface DeadlineListener {
   onDeadline(stage: FaultStage): void;
+  /** What was still to come has had its time. */
+  onGraceOver(): void;
 }
 
 type Stage = "first_byte" | "first_event" | "streaming";
@@ -31,6 +33,8 @@ export class Deadlines {
   #heldMs = 0;
   /** Monotonic ms at which it ends in any case. */
   #cutAt = Infinity;
+  /** Monotonic ms until which the rest is waited for of an answer of which nothing is missing. */
+  #graceUntil = Infinity;
 
   constructor(timeouts: UpstreamTimeouts, clock: Clock, listener: DeadlineListener) {
     this.#timeouts = timeouts;
@@ -47,6 +51,7 @@ export class Deadlines {
   }
 
   stop(): void {
+    this.#graceUntil = Infinity;
     clearTimeout(this.#timer);
   }
 
@@ -57,8 +62,13 @@ export class Deadlines {
   /** What is still to come must come within `ms`. */
   endWithin(ms: number): void {
     this.#cutAt = this.#clock.monotonic() + ms;
-    clearTimeout(this.#timer);
-    this.look();
+    this.#lookSoon();
+  }
+
+  /** The rest of the answer is waited for so long, while it is read; null where the answer is not at its end after all. */
+  setGrace(ms: number | null): void {
+    this.#graceUntil = ms === null ? Infinity : Math.min(this.#graceUntil, this.#clock.monotonic() + ms);
+    if (ms !== null) this.#lookSoon();
   }
 
   /** A data event has arrived. */
@@ -74,8 +84,12 @@ export class Deadlines {
   release(): void {
     if (this.#heldSince === null) return;
     this.touch();
-    this.#heldMs += this.#lastEventAt - this.#heldSince;
+    const heldMs = this.#lastEventAt - this.#heldSince;
+    this.#heldMs += heldMs;
     this.#heldSince = null;
+    if (this.#graceUntil === Infinity) return;
+    this.#graceUntil += heldMs;
+    this.#lookSoon();
   }
 
   #arm(ms: number): void {
@@ -87,9 +101,20 @@ export class Deadlines {
     const heldMs = this.#heldMs + (this.#heldSince === null ? 0 : now - this.#heldSince);
     const totalLeft = this.#since + this.#timeouts.total + heldMs - now;
     const stageLeft = Math.min(this.#stageEnd(now), this.#cutAt) - now;
+    const graceLeft = this.#heldSince === null ? this.#graceUntil - now : Infinity;
     if (totalLeft <= 0) this.#listener.onDeadline("total");
     else if (stageLeft <= 0) this.#listener.onDeadline(this.#stage);
-    else this.#arm(Math.min(this.#step, totalLeft, stageLeft));
+    else {
+      const isGraceOver = graceLeft <= 0;
+      if (isGraceOver) this.#graceUntil = Infinity;
+      this.#arm(Math.min(this.#step, totalLeft, stageLeft, isGraceOver ? Infinity : graceLeft));
+      if (isGraceOver) this.#listener.onGraceOver();
+    }
+  }
+
+  #lookSoon(): void {
+    clearTimeout(this.#timer);
+    this.look();
   }
 
   #stageEnd(now: number): number {

@@ -97,6 +97,31 @@ export function createDispatch(options: DispatchOptions): Dispatch {
       user,
     }));
     let outdated = 0;
+
+    /**
+     * Asks a provider. One that refuses a request for its `stream_options`, which the proxy adds, is asked once more
+     * without them. That is no further attempt, and says nothing about the provider's health.
+     */
+    async function askOnce(turn: Turn): Promise<Exchange> {
+      const { provider, pass } = turn;
+      const streamOptions = provider.takesStreamOptions(pass.model);
+      try {
+        return await ask(turn, question, asker, clock, since, streamOptions);
+      } catch (error) {
+        if (!streamOptions || !(error instanceof UpstreamFault) || error.facts.namesStreamOptions !== true) throw error;
+        const again = asker.gone ? null : attempts.enter(provider, clock.monotonic());
+        if (again === null) throw error;
+        const exchange = await ask(again, question, asker, clock, since, false);
+        // Only of the proxy's own: a client may write others that are wrong.
+        if (question.sparesStreamOptions) {
+          provider.rememberNoStreamOptions(pass.model);
+          const line = { trace_id: traceId, provider: provider.name, model: pass.model };
+          log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
+        }
+        return exchange;
+      }
+    }
+
     while (attempts.count < retry.attempts) {
       if (asker.gone) throw new ClientGoneError();
       const now = attempts.count === 0 ? since : clock.monotonic();
@@ -107,7 +132,7 @@ export function createDispatch(options: DispatchOptions): Dispatch {
       else provider.health.stats.retries++;
       attempts.count++;
       try {
-        const exchange = await ask(turn, question, asker, clock, since);
+        const exchange = await askOnce(turn);
         return { exchange, retries: attempts.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamFault)) throw error;
@@ -135,6 +160,7 @@ async function ask(
   asker: Asker,
   clock: Clock,
   since: number,
+  streamOptions: boolean,
 ): Promise<Exchange> {
   const exchange = new Exchange(provider, pass, question, clock);
   asker.follow(provider.timeouts);
@@ -142,7 +168,7 @@ async function ask(
     exchange.cancel(exchange.isAsked ? new AbandonedError(provider) : new ClientGoneError());
   };
   try {
-    await exchange.open(pass.model, since);
+    await exchange.open(pass.model, since, streamOptions);
     return exchange;
   } catch (error) {
     asker.follow(null);
@@ -160,10 +186,10 @@ function logFault(
   route: Route,
   { api }: Question,
   provider: Provider,
-  { facts, rule, cause }: UpstreamFault,
+  { facts, rule, head, cause }: UpstreamFault,
   traceId: string,
 ): void {
-  const { kind, stage, status, upstreamMessage, upstream, head } = facts;
+  const { kind, stage, status, upstreamMessage, upstream } = facts;
   const line = {
     trace_id: traceId,
     provider: provider.name,
@@ -172,7 +198,7 @@ function logFault(
     path: provider.endpoints[api]?.path,
     kind,
     stage,
-    status,
+    status: status ?? head?.status,
     upstream_code: upstream?.code,
     upstream_message: upstreamMessage?.slice(0, maxLoggedWords),
     content_type: head?.contentType,

@@ -1,14 +1,13 @@
 import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
-import { createReader } from "./answers/create-reader.ts";
 import { Backpressure } from "./backpressure.ts";
 import { Deadlines } from "./deadlines.ts";
-import { ErrorAnswer } from "./answers/error-answer.ts";
 import { kindOfConnectionError, UpstreamFault, type FaultKind, type FaultStage } from "./faults.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Pass } from "./providers/provider-health.ts";
 import type { Question } from "./question.ts";
 import type { AnswerSink, EventRole, Reader } from "./answers/reader.ts";
+import { ResponseBody, type BodyListener } from "./answers/response-body.ts";
 
 /** How long an error's body may take: its status is known, and whoever waits for the words waits in vain. */
 const errorBodyMs = 5000;
@@ -26,9 +25,8 @@ type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStar
  * fault: until then nothing is owed and another provider may be asked. Afterwards `pipe()` hands the events to a sink,
  * which may pause, resume and cancel. Whatever happens, the connection is freed and the sink's onEnd called once.
  */
-export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
+export class Exchange implements Dispatcher.DispatchHandler, BodyListener {
   readonly provider: Provider;
-  readonly reader: Reader;
   /** ms from open() to the first data event; null until then. */
   firstEventMs: number | null = null;
   /** Whether the answer broke off while, or because, its reader was behind. */
@@ -40,6 +38,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #key = "";
   readonly #clock: Clock;
   readonly #deadlines: Deadlines;
+  readonly #body: ResponseBody;
   #controller: Controller | null = null;
   #sink: AnswerSink | null = null;
   /** Events that came before the sink did; a handful, for upstream is paused meanwhile. */
@@ -48,6 +47,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #reader: AnswerSink | null = null;
   /** Whether it has called pause(), and not resume(). */
   #readerBehind = false;
+  /** Whether nothing is read from the provider, because nobody takes it now. */
+  #isPaused = false;
   readonly #backpressure = new Backpressure();
   #resolve: (() => void) | null = null;
   #reject: ((reason: Error) => void) | null = null;
@@ -55,7 +56,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   #model = "";
   #status = 0;
   #heard = false;
-  #errorAnswer: ErrorAnswer | null = null;
+  /** As the reader said last. */
+  #graceMs: number | null = null;
   #linger: NodeJS.Timeout | undefined;
   /** The provider has nothing more to send. */
   #closed = false;
@@ -68,9 +70,21 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     this.#pass = pass;
     this.#question = question;
     this.#clock = clock;
-    this.reader = createReader(question.api, question.collects, provider, this, question.choices);
+    this.#body = new ResponseBody(question, provider, this, () => clock.now());
     this.#deadlines = new Deadlines(provider.timeouts, clock, this);
     provider.health.asked();
+  }
+
+  /** What has been read of the answer. */
+  get reader(): Reader {
+    return this.#body.reader;
+  }
+
+  /** "connect" only where nothing was sent, for want of a connection: what breaks later may be due to the request. */
+  get stage(): FaultStage {
+    if (this.#controller === null) return "connect";
+    if (this.#status === 0) return "first_byte";
+    return this.firstEventMs === null ? "first_event" : "streaming";
   }
 
   /**
@@ -78,12 +92,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
    * Rejects with an UpstreamFault, or with what cancel() was given.
    * @param model as the provider knows it
    * @param since monotonic ms from which the total time counts
+   * @param streamOptions whether `stream_options` may be sent
    */
-  open(model: string, since: number): Promise<void> {
+  open(model: string, since: number, streamOptions = true): Promise<void> {
     const { origin, endpoints, dispatcher, dialect } = this.provider;
     const endpoint = endpoints[this.#question.api];
     if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#question.api}`);
-    const streamOptions = this.provider.takesStreamOptions(model);
     const body = this.#question.bodyFor(model, { streamOptions, developerRole: dialect.developerRole });
     this.#model = model;
     this.#key = this.provider.secret;
@@ -98,7 +112,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
 
   /** Whether the provider has been sent the request, and has not refused it. */
   get isAsked(): boolean {
-    return this.#controller !== null && this.#errorAnswer === null;
+    return this.#controller !== null && this.#status < 400;
   }
 
   /** ms from the first data event to now, or null where none came. Ask when the answer is over. */
@@ -152,7 +166,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     const reason = given ?? new Error("the chat is over");
     this.#ended = { fault: null };
     this.provider.health.left(this.#pass);
-    this.#deadlines.stop();
+    this.#letGo();
     this.#sink = null;
     this.#controller?.abort(reason);
     this.#settleOpen(reason);
@@ -161,10 +175,21 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   /** A deadline has passed. */
   onDeadline(stage: FaultStage): void {
     try {
-      if (this.#errorAnswer !== null) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
-      else this.#fail(new UpstreamFault({ kind: "timeout", stage: this.#controller === null ? "connect" : stage }));
+      this.#body.stop(new UpstreamFault({ kind: "timeout", stage: this.#controller === null ? "connect" : stage }));
     } catch (cause) {
-      this.#failOnException(cause);
+      this.onException(cause);
+    }
+  }
+
+  onGraceOver(): void {
+    try {
+      const cut = new UpstreamFault({ kind: "timeout", stage: this.stage });
+      const fault = this.reader.end(cut);
+      // What looked like the end of a JSON was none.
+      if (fault === cut) this.#graceMs = null;
+      else this.onVerdict(fault);
+    } catch (cause) {
+      this.onException(cause);
     }
   }
 
@@ -179,7 +204,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     try {
       this.#start(status, headers);
     } catch (cause) {
-      this.#failOnException(cause);
+      this.onException(cause);
     }
   }
 
@@ -188,7 +213,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
       // The parser hands nothing on where it goes on behind a pause. To pause then is to be paused at the end.
       if (chunk.length > 0) this.#take(chunk);
     } catch (cause) {
-      this.#failOnException(cause);
+      this.onException(cause);
     }
   }
 
@@ -198,7 +223,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     try {
       this.#endBody();
     } catch (cause) {
-      this.#failOnException(cause);
+      this.onException(cause);
     }
   }
 
@@ -208,7 +233,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     try {
       this.#breakOff(cause);
     } catch (exception) {
-      this.#failOnException(exception);
+      this.onException(exception);
     }
   }
 
@@ -216,17 +241,15 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     if (status < 200) return;
     this.#status = status;
     this.#deadlines.toStage("first_event");
-    const type = String(headers["content-type"] ?? "");
-    if (status === 200 && (type === "" || type.startsWith(this.reader.mediaType))) return;
-    this.#errorAnswer = new ErrorAnswer(this.provider, this.#model, status, headers);
-    this.#deadlines.endWithin(errorBodyMs);
+    const fault = this.#body.start(this.#model, status, headers);
+    if (fault !== null) this.#fail(fault);
+    else if (status !== 200) this.#deadlines.endWithin(errorBodyMs);
   }
 
   #take(chunk: Buffer): void {
     if (this.#ended !== null) return;
     if (this.#backpressure.isSettling) this.#backpressure.heard(this.#clock.monotonic());
-    if (this.#errorAnswer === null) this.reader.push(chunk);
-    else if (!this.#errorAnswer.push(chunk)) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
+    if (!this.#body.push(chunk)) this.#controller?.pause();
   }
 
   onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
@@ -249,9 +272,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     if (this.#heard) this.#deadlines.touch();
     this.#heard = false;
     this.#sink?.onBatch();
-    if (this.reader.fault !== null) this.#fail(this.reader.fault);
-    else if (this.reader.done) this.#finish(this.reader.end());
-    else if (this.firstEventMs !== null) {
+    if (this.#ended !== null) return;
+    const { reader } = this;
+    if (reader.fault !== null) this.#fail(reader.fault);
+    else if (reader.done) this.onVerdict(reader.end());
+    else {
+      const { graceMs } = reader;
+      if (graceMs !== this.#graceMs) this.#deadlines.setGrace((this.#graceMs = graceMs));
+      if (this.firstEventMs === null) return;
       this.#settleOpen(null);
       if (this.#sink === null) this.#pauseReading();
     }
@@ -262,26 +290,17 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   }
 
   #endBody(): void {
-    if (this.#ended !== null) return;
-    if (this.#errorAnswer !== null) this.#fail(this.#errorAnswer.fault(this.#clock.now()));
-    else this.#finish(this.reader.end());
+    if (this.#ended === null) this.#body.end(null);
   }
 
   #breakOff(cause: Error): void {
     if (this.#ended !== null) return;
     const kind = kindOfConnectionError(cause);
-    this.#fail(new UpstreamFault({ kind, stage: this.#stageOfBreak(), cause }));
+    this.#body.end(new UpstreamFault({ kind, stage: this.stage, cause }));
   }
 
-  /** "connect" only where nothing was sent, for want of a connection: what breaks later may be due to the request. */
-  #stageOfBreak(): FaultStage {
-    if (this.#controller === null) return "connect";
-    if (this.#status === 0) return "first_byte";
-    return this.firstEventMs === null ? "first_event" : "streaming";
-  }
-
-  /** The answer is over by its own word, complete or not. */
-  #finish(fault: UpstreamFault | null): void {
+  /** The answer is over, complete or not. */
+  onVerdict(fault: UpstreamFault | null): void {
     if (this.#ended !== null) return;
     if (fault !== null) {
       this.#fail(fault);
@@ -289,10 +308,14 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     }
     this.#ended = { fault };
     this.provider.health.completed();
-    this.#deadlines.stop();
+    this.#letGo();
     this.#settleOpen(null);
     this.#sink?.onEnd(null);
-    if (!this.reader.done) return;
+    if (this.#closed) return;
+    if (!this.reader.done) {
+      this.#controller?.abort(new Error("the provider did not close after a complete answer"));
+      return;
+    }
     // After [DONE] only the end of the body is due, and nearly always it came in the same read, whose rest is looked at
     // before any microtask runs. A provider that keeps the connection open must not keep ours.
     queueMicrotask(() => {
@@ -304,18 +327,23 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
     if (this.#ended !== null) return;
     const now = this.#clock.monotonic();
     this.#ended = { fault };
+    fault.head = this.#body.head;
     this.brokenByReader = breakOffs.has(fault.facts.kind) && this.#backpressure.mayEndAnswer(now);
     fault.isOutdated = fault.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key);
     if (this.brokenByReader || fault.isOutdated) this.provider.health.left(this.#pass);
     else this.provider.health.failed(this.#pass, fault, now);
-    this.#deadlines.stop();
+    this.#letGo();
     this.#controller?.abort(fault);
     this.#settleOpen(fault);
     this.#sink?.onEnd(fault);
   }
 
+  onReadable(): void {
+    if (!this.#isPaused && !this.#closed && this.#ended === null) this.#controller?.resume();
+  }
+
   /** An exception ends this answer and nothing else. */
-  #failOnException(cause: unknown): void {
+  onException(cause: unknown): void {
     const stage = this.firstEventMs === null ? "first_event" : "streaming";
     const fault = new UpstreamFault({ kind: "invalid_response", stage, cause });
     try {
@@ -332,19 +360,29 @@ export class Exchange implements Dispatcher.DispatchHandler, AnswerSink {
   }
 
   #pauseReading(): void {
-    if (this.#controller === null || this.#controller.paused || this.#ended !== null) return;
+    if (this.#controller === null || this.#isPaused || this.#ended !== null) return;
+    this.#isPaused = true;
     this.#deadlines.hold();
-    this.#controller.pause();
+    this.#body.pause();
+    if (!this.#closed) this.#controller.pause();
   }
 
   #resumeReading(): void {
-    if (this.#controller?.paused !== true) return;
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
     this.#deadlines.release();
     try {
-      this.#controller.resume();
+      this.#body.resume();
+      if (this.#body.isReadable && !this.#closed) this.#controller?.resume();
     } catch (cause) {
-      this.#failOnException(cause);
+      this.onException(cause);
     }
+  }
+
+  /** Frees what it holds beside the connection. */
+  #letGo(): void {
+    this.#deadlines.stop();
+    this.#body.destroy();
   }
 
   #settleOpen(error: Error | null): void {

@@ -87,8 +87,10 @@ interface UpstreamFields {
   readonly others: Readonly<Record<string, unknown>>;
 }
 
-/** Headers of an answer that was no answer, for the log. */
+/** How an answer began that came to nothing, for the log. */
 export interface AnswerHead {
+  /** HTTP status. */
+  readonly status: number;
   readonly contentType?: string | undefined;
   readonly contentEncoding?: string | undefined;
   readonly location?: string | undefined;
@@ -104,7 +106,10 @@ export interface FaultFacts {
   readonly upstream?: UpstreamFields;
   /** How long the provider asked to be left alone, in ms. */
   readonly retryAfterMs?: number;
-  readonly head?: AnswerHead;
+  /** Whether the same provider could only answer the same again. */
+  readonly isLasting?: boolean;
+  /** Whether it refuses the request for its `stream_options`. */
+  readonly namesStreamOptions?: boolean;
   readonly cause?: unknown;
 }
 
@@ -119,11 +124,14 @@ export class UpstreamFault extends Error {
   provider = "";
   /** Whether it is about a key that has been replaced since it was sent. Set by the exchange. */
   isOutdated = false;
+  /** How the answer began; null where none did. Set by the exchange. */
+  head: AnswerHead | null = null;
 
   constructor(facts: FaultFacts) {
     super(`${facts.kind} at ${facts.stage}`, facts.cause === undefined ? undefined : { cause: facts.cause });
     this.facts = facts;
-    this.rule = rules[facts.kind];
+    const rule = rules[facts.kind];
+    this.rule = facts.isLasting === true && rule.retry === "again" ? { ...rule, retry: "elsewhere" } : rule;
   }
 
   /** Whose circuit it counts for. */

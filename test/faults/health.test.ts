@@ -253,7 +253,8 @@ describe("P9: the time to the first event runs from the start, whatever the stag
     });
     const ended: string[] = [];
     const clock = { now: () => Date.now(), monotonic: () => Date.now() };
-    const deadlines = new Deadlines({ ...timeouts, firstEvent: 60_000 }, clock, { onDeadline: (at) => ended.push(at) });
+    const listener = { onDeadline: (at: string) => ended.push(at), onGraceOver: () => undefined };
+    const deadlines = new Deadlines({ ...timeouts, firstEvent: 60_000 }, clock, listener);
     deadlines.start(Date.now());
     vi.advanceTimersByTime(1000);
     deadlines.toStage("first_event");

@@ -3,7 +3,7 @@ import { TwinParser } from "../../lib/twin-parser.ts";
 import { TwinSearch, type TwinPattern } from "../../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, type AnswerFacts, type Fields } from "./answer-facts.ts";
-import { UpstreamFault, type FaultStage } from "../faults.ts";
+import { UpstreamFault, type FaultKind, type FaultStage } from "../faults.ts";
 import { graceMs, verdictOn } from "./answer-rules.ts";
 import { faultOfError } from "./error-answer.ts";
 import type { PromptUsage, Provider, ReportedError, ReportedUsage } from "../providers/provider.ts";
@@ -13,6 +13,7 @@ import { readErrorBody, wordless } from "./reported-error.ts";
 
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
+const unfinished = "the answer ended without a finish_reason for each of its choices";
 const doneMarker = Buffer.from("[DONE]");
 /** What some servers send as data to keep a line alive, where others send comments. */
 const keepAlive = /^[\s":.[\]]*(?:(?:null|ping|pong|keep[-_ ]?alive|heart[-_ ]?beat)[\s":.[\]]*)?$/i;
@@ -32,7 +33,7 @@ const closeBrace = 0x7d;
  * the events on. `[DONE]`, its likes and comments stay here: how an answer ends is for the proxy to say, once it knows.
  */
 export class AnswerReader implements Reader, SseSink {
-  readonly mediaType = "text/event-stream";
+  readonly whole = null;
   done = false;
   /** Events handed on. */
   events = 0;
@@ -77,6 +78,10 @@ export class AnswerReader implements Reader, SseSink {
     return this.#isWhole() ? graceMs(this.#facts.standing, this.usage !== null) : null;
   }
 
+  get passesIds(): boolean {
+    return this.#scanner.idsSeen;
+  }
+
   get prompt(): PromptUsage | null {
     return this.#facts.prompt;
   }
@@ -112,8 +117,9 @@ export class AnswerReader implements Reader, SseSink {
       case "given_up":
         return this.#newFault("overloaded", "the provider could not finish the answer");
       case "unfinished":
+        return this.#newFault("truncated", unfinished, undefined, true);
       case "truncated":
-        return this.#newFault("truncated", "the answer ended without a finish_reason for each of its choices");
+        return this.#newFault("truncated", unfinished);
     }
   }
 
@@ -247,8 +253,8 @@ export class AnswerReader implements Reader, SseSink {
     return this.#facts.standing !== "unfinished" && this.#facts.choices >= this.#choices;
   }
 
-  #newFault(kind: UpstreamFault["facts"]["kind"], upstreamMessage: string, cause?: unknown): UpstreamFault {
-    return new UpstreamFault({ kind, stage: this.#stage(), upstreamMessage, cause });
+  #newFault(kind: FaultKind, upstreamMessage: string, cause?: unknown, isLasting = false): UpstreamFault {
+    return new UpstreamFault({ kind, stage: this.#stage(), upstreamMessage, cause, isLasting });
   }
 
   #stage(): FaultStage {

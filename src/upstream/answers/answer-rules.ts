@@ -61,8 +61,7 @@ const usageGraceMs = 2000;
 const endGraceMs = 250;
 
 /**
- * How long a provider may keep silent before its answer counts as over, in ms; null where silence ends nothing, because
- * something is missing.
+ * How long what may still come of an answer is waited for, in ms; null where something is missing that must come.
  * @param reported whether usage was
  */
 export function graceMs(standing: Standing, reported: boolean): number | null {
@@ -73,7 +72,7 @@ export function graceMs(standing: Standing, reported: boolean): number | null {
 /** What a body under 200 is: events, one JSON, or nothing that could be read. */
 export type BodyShape = "events" | "json" | "unreadable";
 
-type MediaClass = "events" | "json" | "unsaid" | "vague";
+export type MediaClass = "events" | "json" | "unsaid" | "vague";
 type Beginning = "brace" | "field" | "other";
 
 /** JSON where a stream was asked for is an answer all the same, and so is a stream under a vague name. */

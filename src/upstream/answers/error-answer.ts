@@ -3,8 +3,8 @@ import { isSecretKey, scrubSecrets } from "../../lib/secret-text.ts";
 import { kindOfError } from "../error-kinds.ts";
 import { UpstreamFault, type AnswerHead, type FaultFacts } from "../faults.ts";
 import type { Provider, ReportedError } from "../providers/provider.ts";
-import { isFields, type Fields } from "./answer-facts.ts";
-import { findError, readErrorBody } from "./reported-error.ts";
+import type { Fields } from "./answer-facts.ts";
+import { readErrorBody } from "./reported-error.ts";
 import { readRetryAfter } from "./retry-after.ts";
 
 /** An error answer longer than this, in bytes, tells nothing more. */
@@ -47,34 +47,27 @@ export class ErrorAnswer {
    * @param now wall-clock ms
    */
   fault(now: number): UpstreamFault {
-    const status = this.#status;
-    const body = this.#body.take().toString("utf8");
-    // Under 200 a body that is no error is an answer in a wrong form, and none of it belongs into a log.
-    const error = status < 300 ? findErrorIn(body) : readErrorBody(body);
-    if (error === null) return this.#wrongForm();
+    const error = readErrorBody(this.#body.take().toString("utf8"));
     const retryAfterMs = readRetryAfter(this.#headers, now);
-    return faultOfError(this.#provider, this.#model, error, status, {
-      ...{ stage: "first_event", head: this.#head() },
+    return faultOfError(this.#provider, this.#model, error, this.#status, {
+      stage: "first_event",
       ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
     });
   }
+}
 
-  #wrongForm(): UpstreamFault {
-    const facts = { status: this.#status, head: this.#head(), upstreamMessage: "the answer is of another media type" };
-    return new UpstreamFault({ kind: "invalid_response", stage: "first_event", ...facts });
-  }
-
-  #head(): AnswerHead {
-    const text = (name: string): string | undefined => {
-      const value = this.#headers[name];
-      return value === undefined ? undefined : withoutSecret(String(value), this.#provider, 200);
-    };
-    return {
-      contentType: text("content-type"),
-      contentEncoding: text("content-encoding"),
-      location: text("location"),
-    };
-  }
+/** How an answer began, fit for a log. */
+export function headOf(provider: Provider, status: number, headers: Headers): AnswerHead {
+  const text = (name: string): string | undefined => {
+    const value = headers[name];
+    return value === undefined ? undefined : withoutSecret(String(value), provider, 200);
+  };
+  return {
+    status,
+    contentType: text("content-type"),
+    contentEncoding: text("content-encoding"),
+    location: text("location"),
+  };
 }
 
 /**
@@ -87,7 +80,7 @@ export function faultOfError(
   model: string,
   error: ReportedError,
   status: number,
-  facts: Pick<FaultFacts, "stage" | "retryAfterMs" | "head">,
+  facts: Pick<FaultFacts, "stage" | "retryAfterMs">,
 ): UpstreamFault {
   const { secret, dialect, health } = provider;
   const { keyWorked } = health;
@@ -98,6 +91,7 @@ export function faultOfError(
     ...facts,
     kind,
     ...(shown === null ? {} : { status: shown }),
+    ...((shown === 400 || shown === 422) && namesStreamOptions(error) ? { namesStreamOptions: true } : {}),
     upstreamMessage: clean(error.message),
     upstream: {
       code: clean(error.code),
@@ -107,14 +101,9 @@ export function faultOfError(
   });
 }
 
-/** The error that a JSON is or holds; null where it is none. */
-function findErrorIn(body: string): ReportedError | null {
-  try {
-    const parsed: unknown = JSON.parse(body);
-    return isFields(parsed) ? findError(parsed) : null;
-  } catch {
-    return null;
-  }
+/** Whether an error is about the request's `stream_options`. Its other fields may quote the client, so they don't count. */
+function namesStreamOptions({ param, code, message }: ReportedError): boolean {
+  return [param, code, message].some((text) => /stream_options|include_usage/.test(text));
 }
 
 /** A provider may quote the key that it refused, or other secrets; nobody is to read them here. */

@@ -33,14 +33,19 @@ export interface AnswerReport {
 
 /** Reads one answer from the bytes that the network brings. */
 export interface Reader extends AnswerReport {
-  /** What the provider must call its answer. */
-  readonly mediaType: string;
   /** The first thing that went wrong; nothing is read after it. */
   readonly fault: UpstreamFault | null;
   /** Whether the answer has said itself that it is over. */
   readonly done: boolean;
-  /** How long the provider may keep silent before the answer counts as over, in ms; null where silence ends nothing. */
+  /**
+   * How long what may still come is waited for, in ms, where nothing that must come is missing; null where something is.
+   * Then end() says whether the answer is over.
+   */
   readonly graceMs: number | null;
+  /** Whether an event with an `id` was handed on. */
+  readonly passesIds: boolean;
+  /** The answer in the provider's bytes, where it is one JSON and complete. */
+  readonly whole: Buffer | null;
   /** Takes bytes as the network cut them. */
   push(chunk: Buffer): void;
   /**

@@ -29,8 +29,8 @@ function readNumber(text: string): number | undefined {
 
 /** ms from now on; undefined where it is no date, or one that has passed. */
 function readDate(text: string, now: number): number | undefined {
-  if (!/^[A-Z][a-z]{2,8},? /.test(text)) return undefined;
+  if (!/^[a-z]{3,9},? /i.test(text)) return undefined;
   // The third form, asctime, names no zone: it is GMT as well.
-  const ms = Date.parse(/GMT|UTC|[+-]\d{4}$/.test(text) ? text : `${text} GMT`) - now;
+  const ms = Date.parse(/GMT|UTC|[+-]\d{4}$/i.test(text) ? text : `${text} GMT`) - now;
   return ms >= 0 ? ms : undefined;
 }

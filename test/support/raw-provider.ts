@@ -1,0 +1,98 @@
+import { createServer, type AddressInfo, type Socket } from "node:net";
+import type { Clock } from "../../src/lib/clock.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import type { EventRole } from "../../src/upstream/answers/reader.ts";
+import { Exchange } from "../../src/upstream/exchange.ts";
+import type { UpstreamFault } from "../../src/upstream/faults.ts";
+import type { ApiName, Provider } from "../../src/upstream/providers/provider.ts";
+import { passFor, testProvider } from "./provider.ts";
+
+/** A provider's side of one connection. */
+export interface RawAnswer {
+  readonly socket: Socket;
+  /** Sends status and headers of a body in chunks. */
+  head(status?: number, headers?: Readonly<Record<string, string>>): void;
+  /** Sends a chunk of the body. */
+  send(bytes: string | Buffer): void;
+  /** Sends the last chunk. */
+  end(): void;
+}
+
+const closers: (() => unknown)[] = [];
+
+/** Closes all that were started. */
+export async function closeRawProviders(): Promise<void> {
+  for (const close of closers.splice(0)) await close();
+}
+
+/** Starts a provider that answers by hand; `closeRawProviders` closes it. */
+export async function startRawProvider(answer: (answer: RawAnswer) => void): Promise<Provider> {
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.once("data", () => {
+      answer(answerOn(socket));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const provider = testProvider("raw", { baseUrl: `http://127.0.0.1:${port}`, kind: "deepseek" });
+  closers.push(async () => {
+    await provider.dispatcher.destroy();
+    server.close();
+  });
+  return provider;
+}
+
+function answerOn(socket: Socket): RawAnswer {
+  return {
+    socket,
+    head(status = 200, headers = { "Content-Type": "text/event-stream" }) {
+      const lines = Object.entries({ ...headers, "Transfer-Encoding": "chunked" }).map((pair) => pair.join(": "));
+      socket.write([`HTTP/1.1 ${status} Words`, ...lines, "", ""].join("\r\n"));
+    },
+    send(bytes) {
+      const length = Buffer.byteLength(bytes).toString(16);
+      socket.write(Buffer.concat([Buffer.from(`${length}\r\n`), Buffer.from(bytes as string), Buffer.from("\r\n")]));
+    },
+    end() {
+      socket.write("0\r\n\r\n");
+    },
+  };
+}
+
+interface Asked {
+  readonly api?: ApiName;
+  readonly collects?: boolean;
+  readonly clock?: Clock;
+}
+
+/** An answer that is read as fast as it comes. */
+export interface ReadExchange {
+  readonly exchange: Exchange;
+  /** The events so far. */
+  readonly seen: readonly string[];
+  readonly roles: readonly EventRole[];
+  /** How it has ended. */
+  readonly ended: Promise<UpstreamFault | null>;
+}
+
+/** Asks a provider and reads on. Rejects with the UpstreamFault where there is no first event. */
+export async function readFrom(provider: Provider, asked: Asked = {}): Promise<ReadExchange> {
+  const { api = "chat", collects = false, clock = systemClock } = asked;
+  const question = { api, collects, choices: 1, sparesStreamOptions: false, bodyFor: () => Buffer.from("{}") };
+  const exchange = new Exchange(provider, passFor("m"), question, clock);
+  await exchange.open("m", clock.monotonic());
+  const seen: string[] = [];
+  const roles: EventRole[] = [];
+  const ended = new Promise<UpstreamFault | null>((resolve) => {
+    exchange.pipe({
+      onEvent(event, start, end, _textBytes, role) {
+        seen.push(event.toString("utf8", start, end));
+        roles.push(role);
+      },
+      onBatch: () => undefined,
+      onEnd: resolve,
+    });
+  });
+  return { exchange, seen, roles, ended };
+}
