@@ -34,6 +34,11 @@ export interface ApiShape {
   readonly ending: Buffer;
   /** A sign of life that means nothing, between two events of a stream. */
   readonly heartbeat: Buffer;
+  /**
+   * The same once an event with an `id` was passed on: parsers that keep the last id take any blank line for the end of
+   * an event, and fail on it where there was no data.
+   */
+  readonly heartbeatAfterIds: Buffer;
   /** The body of an error. */
   readonly errorBody: (error: AppError, traceId: string) => object;
   /** The last event of a stream that broke off. */

@@ -46,6 +46,8 @@ export class Client implements Asker {
   departed: Departure | null = null;
   /** Whether the 200 and its headers are out: from then on a failure can only be an event of the stream. */
   opened = false;
+  /** Whether it has got an event with an `id`. Set by whoever writes the events. */
+  hasIds = false;
   readonly traceId: string;
   readonly #reply: RawReply;
   readonly #raw: ServerResponse;
@@ -165,7 +167,8 @@ export class Client implements Asker {
     if (this.#silenceLeft() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
       // A client that is behind has bytes on the way: it needs no sign of life.
-      if (!this.#raw.writableNeedDrain) this.#write(this.#shape.heartbeat);
+      if (!this.#raw.writableNeedDrain)
+        this.#write(this.hasIds ? this.#shape.heartbeatAfterIds : this.#shape.heartbeat);
       this.#lastWriteAt = this.#clock.monotonic();
     }
     this.#awaitBeat();

@@ -50,6 +50,7 @@ class Relay implements EventTaker, DrainListener {
     this.#run = null;
     const whole = this.#runStart === 0 && this.#runEnd === run.length;
     const bytes = whole ? run : run.subarray(this.#runStart, this.#runEnd);
+    if (this.#exchange.reader.passesIds) this.#client.hasIds = true;
     if (!this.#client.write(bytes, this)) this.#exchange.pause();
   }
 

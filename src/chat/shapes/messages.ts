@@ -4,6 +4,8 @@ import type { ApiShape } from "../api-shape.ts";
 import { MessageCollector } from "./message-collector.ts";
 import { checkMessages, readModel, readStream, readTokens } from "./request-checks.ts";
 
+const ping = Buffer.from('event: ping\ndata: {"type":"ping"}\n\n');
+
 /** Anthropic's messages. */
 export const messages: ApiShape = {
   parse(body, streamByDefault) {
@@ -30,7 +32,9 @@ export const messages: ApiShape = {
   },
   createCollector: () => new MessageCollector(),
   ending: Buffer.from('event: message_stop\ndata: {"type":"message_stop"}\n\n'),
-  heartbeat: Buffer.from('event: ping\ndata: {"type":"ping"}\n\n'),
+  heartbeat: ping,
+  // It has data.
+  heartbeatAfterIds: ping,
   errorBody: messageErrorBody,
   errorEvent: (error, traceId) => `event: error\ndata: ${JSON.stringify(messageErrorBody(error, traceId))}\n\n`,
 };
