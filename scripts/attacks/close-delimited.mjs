@@ -9,6 +9,7 @@ import { createServer } from "node:net";
 import { systemClock } from "../../dist/lib/clock.js";
 import { Exchange } from "../../dist/upstream/exchange.js";
 import { createProvider } from "../../dist/upstream/providers/create-provider.js";
+import { createRandom } from "./random.mjs";
 
 const runs = Number(process.argv[2] ?? 2000);
 const seed = Number(process.argv[3] ?? Date.now() % 1e9);
@@ -19,16 +20,6 @@ const endings = ["end", "reset", "finished then reset"];
 const random = createRandom(seed);
 const counts = { complete: 0, broken: 0 };
 let failures = 0;
-
-function createRandom(state) {
-  let at = state >>> 0;
-  return () => {
-    at = (at + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(at ^ (at >>> 15), at | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 function fail(message) {
   failures++;

@@ -15,7 +15,7 @@ interface ChargeRecord {
 }
 
 /** The end of a request that had been charged. Tells all that later readers may want to know about it. */
-interface SettleRecord {
+export interface SettleRecord {
   readonly kind: "settle";
   /** `at` of its charge record. */
   readonly at: number;

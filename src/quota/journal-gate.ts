@@ -20,7 +20,7 @@ export interface JournalGate {
 
 /**
  * After a refused record (a full disk, most likely) no new work begins until a probe has been written, tried at most
- * once a second; work that has begun may go on trying. After a failed sync only a restart helps.
+ * once a second; work that has begun may go on trying. After a failed sync it waits until the journal is brought back.
  */
 export function createJournalGate(journal: Journal, clock: Clock): JournalGate {
   let refusal: JournalError | undefined;
@@ -34,7 +34,8 @@ export function createJournalGate(journal: Journal, clock: Clock): JournalGate {
     } catch (cause) {
       // Anything else is about this record and says nothing about the journal.
       if (!(cause instanceof JournalError)) throw cause;
-      refusal = cause;
+      // What is final ends with the failure of the journal; a probe would tell nothing.
+      refusal = cause.final ? undefined : cause;
       probeAt = clock.monotonic() + probeIntervalMs;
       throw unavailable(cause);
     }

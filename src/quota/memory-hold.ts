@@ -1,7 +1,7 @@
 import { isAmount } from "../lib/money.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { restOf, sumOf } from "./amounts.ts";
-import type { LedgerRecord } from "./charge-record.ts";
+import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Hold, Limit, ReserveAsk, Settlement, TokenUsage } from "./ledger.ts";
 import type { UserQuota } from "./user-quota.ts";
 
@@ -16,8 +16,11 @@ export interface Book {
   write(user: UserQuota, record: LedgerRecord): number;
   /** Resolves when a record is as safe as an acknowledged charge has to be; undefined where it is already. */
   safe(seq: number): Promise<void> | undefined;
-  /** Tells the operator that a final charge could not be made; the first one stands. */
-  unsettled(ask: ReserveAsk, settlement: Settlement, reason: unknown): void;
+  /**
+   * Appends and counts a final charge; where the journal refuses it, later, and until then the first one stands. Never
+   * throws.
+   */
+  settle(user: UserQuota, record: SettleRecord): void;
 }
 
 /** A reservation in memory. One object a request, without closures; every step is synchronous. */
@@ -85,12 +88,7 @@ export class MemoryHold implements Hold {
     this.#user.release(this.#held, this.#ask.apiKey);
     if (this.#alsoHeld !== undefined) this.#user.release(this.#alsoHeld, this.#ask.apiKey);
     if (this.#committedAt === undefined || this.#first === undefined) return;
-    try {
-      this.#replaceCharge(this.#committedAt, this.#first, settlement);
-    } catch (reason) {
-      // Memory says what recovery would say: the first charge.
-      this.#book.unsettled(this.#ask, settlement, reason);
-    }
+    this.#replaceCharge(this.#committedAt, this.#first, settlement);
   }
 
   buckets(): readonly BucketState[] {
@@ -100,12 +98,9 @@ export class MemoryHold implements Hold {
 
   #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
     const { user, requestId, model, apiKey } = this.#ask;
-    if (!isCharge(final) || !isUsage(usage)) {
-      throw new RangeError("the final charge or the usage holds something that is not an amount");
-    }
     const settledAt = Math.max(at, this.#book.now());
     // Spelled out: objects made by spreading others cost microseconds here.
-    this.#book.write(this.#user, {
+    this.#book.settle(this.#user, {
       kind: "settle",
       at,
       settledAt,
@@ -128,6 +123,7 @@ export function isCharge({ requests, tokens, cost }: Charge): boolean {
   return isAmount(requests) && isAmount(tokens) && isAmount(cost);
 }
 
-function isUsage({ input, cached, output, reasoning }: TokenUsage): boolean {
+/** Whether all parts of a usage are amounts. */
+export function isUsage({ input, cached, output, reasoning }: TokenUsage): boolean {
   return isAmount(input) && isAmount(cached) && isAmount(output) && isAmount(reasoning);
 }

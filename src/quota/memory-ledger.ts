@@ -6,11 +6,13 @@ import type { Clock } from "../lib/clock.ts";
 import { diskOps, type FileOps } from "../lib/files/file-ops.ts";
 import { openJournal } from "../lib/journal/journal.ts";
 import type { Log } from "../lib/log.ts";
-import { encodeLedgerRecord, userName } from "./charge-record.ts";
+import { encodeLedgerRecord, userName, type LedgerRecord, type SettleRecord } from "./charge-record.ts";
 import { openJournalArchive } from "./journal-archive.ts";
 import { createJournalGate } from "./journal-gate.ts";
+import { createJournalRepair } from "./journal-repair.ts";
+import { createLateSettlements } from "./late-settlements.ts";
 import type { BucketState, Charge, Delta, Hold, Ledger, Limit, ReserveAsk } from "./ledger.ts";
-import { isCharge, MemoryHold, type Book } from "./memory-hold.ts";
+import { isCharge, isUsage, MemoryHold, type Book } from "./memory-hold.ts";
 import { createPeriods } from "./period.ts";
 import { recover } from "./recovery.ts";
 import { quotaExceeded } from "./refusal.ts";
@@ -38,6 +40,8 @@ export interface MemoryLedgerOptions {
   readonly usage: Config["usage"];
   /** Whether a user has an API key of this id. Of those that are gone a few are remembered. Default: all are kept. */
   readonly hasKey?: (user: string, id: string) => boolean;
+  /** How often a journal that has failed is tried again, in ms. Default: 1000. */
+  readonly repairIntervalMs?: number;
   readonly ops?: FileOps;
 }
 
@@ -71,7 +75,7 @@ export interface MemoryLedger extends Ledger {
  * the operator that names the file. A user whose snapshot cannot be used gets `storage_unavailable` for everything.
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
-  const { usersDir, clock, log, quota, storage, hasKey = () => true, ops = diskOps } = options;
+  const { usersDir, clock, log, quota, storage, hasKey = () => true, repairIntervalMs = 1000, ops = diskOps } = options;
   const keepDays = options.usage.keep_days;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   await mkdir(usageDir(usersDir), { recursive: true, mode: 0o700 });
@@ -91,7 +95,8 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
     ...{ segmentBytes: storage.segment_bytes, syncIntervalMs: storage.sync_interval_ms },
     onFailure: (error) => {
-      log.error({ err: error }, "the journal has failed; nothing billable is served until a restart");
+      log.error({ err: error }, "the journal has failed; nothing billable is served until it is brought back");
+      repair.begin();
     },
     ...(journalArchive === undefined ? {} : { retire: journalArchive.retire }),
   });
@@ -99,30 +104,47 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const intervalMs = storage.snapshot_interval_seconds * 1000;
   const today = (): string => dayOf(clock.now());
   const snapshots = createSnapshots({
-    ...{ usersDir, archive, journal, totalsCoverSeq, intervalMs, today, log, ops },
+    ...{ usersDir, archive, journal, totals, totalsCoverSeq, intervalMs, today, log, ops },
     // What a file that cannot be used lacks is nowhere else.
     keepJournal: unusable.size > 0,
   });
+  const late = createLateSettlements((user, record) => write(user, record));
+  const repair = createJournalRepair({ journal, snapshots, late, intervalMs: repairIntervalMs, log });
   for (const counted of changed) snapshots.changed(counted);
   await realignAll();
   warnAhead();
 
   const book: Book = {
     now: () => clock.now(),
-    write(user, record) {
-      // The journal first: if it refuses, nothing has been charged.
-      const seq = gate.record(encodeLedgerRecord(record));
-      user.count(record);
-      totals.count(user.history.dateAt(record.at), record);
-      snapshots.changed(user);
-      snapshots.changed(totals);
-      return seq;
-    },
+    write,
     safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
-    unsettled: ({ user, requestId }, { outcome, charge }, reason) => {
-      log.error({ err: reason, user, requestId, outcome, charge }, "a final charge was lost; the first one stands");
+    settle(user, record) {
+      try {
+        if (!isCharge(record.final) || !isUsage(record.usage)) throw new RangeError("a final charge is not of amounts");
+        write(user, record);
+      } catch (error) {
+        const isRefused = error instanceof AppError;
+        if (!isRefused || !late.keep({ user, record })) lost(record, error);
+        else repair.begin();
+      }
     },
   };
+
+  /** Returns the record's number. */
+  function write(user: UserQuota, record: LedgerRecord): number {
+    // The journal first: if it refuses, nothing has been charged.
+    const seq = gate.record(encodeLedgerRecord(record));
+    user.count(record);
+    totals.count(user.history.dateAt(record.at), record);
+    snapshots.changed(user);
+    snapshots.changed(totals);
+    return seq;
+  }
+
+  function lost({ user, requestId, outcome, final }: SettleRecord, reason: unknown): void {
+    const line = { err: reason, user, requestId, outcome, charge: final };
+    log.error(line, "a final charge was lost; the first one stands");
+  }
 
   /**
    * After a change of the time zone or the reset day, running periods get their new bounds. They are written at once:
@@ -215,6 +237,8 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: users.size };
     },
     async close() {
+      await repair.stop();
+      for (const { record } of late.takeAll()) lost(record, journal.failure());
       await snapshots.close();
       journalArchive?.close();
       await journal.close();

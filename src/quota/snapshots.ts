@@ -20,6 +20,11 @@ export interface Snapshots {
    * and then makes another.
    */
   round(): Promise<void>;
+  /**
+   * Makes a round, and returns whether the files on disk now hold every record of the journal. For when the journal can
+   * take no more: nothing may be appended meanwhile.
+   */
+  coverAll(): Promise<boolean>;
   /** Stops the rounds and makes a last one. */
   close(): Promise<void>;
   /** How many files wait to be written. */
@@ -31,6 +36,7 @@ export interface SnapshotsOptions {
   readonly usersDir: string;
   readonly archive: UsageArchive;
   readonly journal: Journal;
+  readonly totals: UsageTotals;
   /** The last record that is in the totals' file as it was found; 0 where there is none. */
   readonly totalsCoverSeq: number;
   readonly intervalMs: number;
@@ -44,9 +50,11 @@ export interface SnapshotsOptions {
 
 /** Begins the rounds, one every `intervalMs`; a slow disk makes them fewer, never two at a time. */
 export function createSnapshots(options: SnapshotsOptions): Snapshots {
-  const { usersDir, archive, journal, intervalMs, log, ops } = options;
+  const { usersDir, archive, journal, totals, intervalMs, log, ops } = options;
   const changed = new Set<UserQuota | UsageTotals>();
   let totalsCoverSeq = options.totalsCoverSeq;
+  /** The last record that all files hold for certain, power loss included. */
+  let coveredSeq = 0;
   let running: Promise<void> | undefined;
   const timer = setInterval(() => {
     if (changed.size > 0) running ??= runRound();
@@ -74,12 +82,13 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     if (failures > 0) return;
     // The totals come last, so that their number says what all files together cover: a start goes by it to see whether
     // a journal file that is missing may be missing.
-    for (const totals of changed) if (totals instanceof UsageTotals && !(await write(totals))) return;
+    if (changed.has(totals) && !(await write(totals))) return;
     if (options.keepJournal) return;
     try {
       // The new files must last before the records that they replace go.
       await syncFolder(usersDir, ops);
-      await journal.dropThrough(Math.min(upTo, totalsCoverSeq));
+      coveredSeq = Math.min(upTo, totalsCoverSeq);
+      await journal.dropThrough(coveredSeq);
     } catch (error) {
       log.warn({ err: error }, "covered journal files could not be removed; trying again later");
     }
@@ -120,6 +129,11 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
   return {
     changed: (counted) => void changed.add(counted),
     round,
+    async coverAll() {
+      changed.add(totals);
+      await round();
+      return coveredSeq === journal.lastSeq();
+    },
     async close() {
       clearInterval(timer);
       await round();

@@ -1,8 +1,11 @@
+import { readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
 import type { Limit } from "../../src/quota/ledger.ts";
 import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
+import { eventually } from "../support/eventually.ts";
 import { createFaultyFiles, type Fault, type FaultyFiles, type FaultyKind } from "../support/faulty-files.ts";
 import { ask, charge, monthly, openTestLedger, settlement, usedOf, type TestLedgerOptions } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -40,7 +43,7 @@ async function spend(ledger: MemoryLedger, count: number, tally: Tally): Promise
   }
 }
 
-/** A life of the ledger from open to close, with one fault in it. Returns what it said when it was asked last. */
+/** A life of the ledger from open to close, with one fault in it. Returns what it says once it is closed. */
 async function live(
   folder: string,
   ops: FaultyFiles,
@@ -56,9 +59,8 @@ async function live(
   await spend(ledger, 5, tally);
   clock.advance(2000);
   await spend(ledger, 5, tally);
-  const used = users.flatMap((user) => usedOf(ledger, limits, user));
   await ledger.close().catch(() => undefined);
-  return used;
+  return users.flatMap((user) => usedOf(ledger, limits, user));
 }
 
 describe("the n-th operation that fails, for every n of a run", () => {
@@ -131,21 +133,39 @@ describe("a full disk", () => {
     expect(usedOf(ledger)).toEqual([1]);
   });
 
-  it("at the settle leaves the first charge, frees the rest and tells the operator", async () => {
+  it("at the settle leaves the first charge, frees the rest, and makes the final one once there is room", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const ledger = await openTestLedger(folder, clock, { ops, repairIntervalMs: 1 });
+    const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 100) }));
+    await hold.commit(charge(1, 10));
+    ops.fail("write", "ENOSPC", 1, 3);
+    await hold.settle(settlement(charge(1, 70)));
+    expect(hold.buckets()).toMatchObject([
+      { used: 1, reserved: 0 },
+      { used: 10, reserved: 0 },
+    ]);
+    expect(ledger.health().ok).toBe(false);
+    await eventually(() => {
+      expect(usedOf(ledger, limits)).toEqual([1, 70]);
+    });
+    expect(ledger.health().ok).toBe(true);
+    expect(usedOf(await openTestLedger(folder, clock), limits)).toEqual([1, 70]);
+  });
+
+  it("that lasts to the end tells the operator which final charges are lost", async () => {
     const folder = tempDir();
     const ops = createFaultyFiles();
     const log = createCapturedLog();
     const ledger = await openTestLedger(folder, clock, { ops, log });
     const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 100) }));
     await hold.commit(charge(1, 10));
-    ops.fail("write", "ENOSPC");
+    ops.fail("write", "ENOSPC", 1, 1000);
     await hold.settle(settlement(charge(1, 70)));
-    expect(hold.buckets()).toMatchObject([
-      { used: 1, reserved: 0 },
-      { used: 10, reserved: 0 },
+    await ledger.close();
+    expect(log.lines.filter(({ level }) => level === "error")).toMatchObject([
+      { facts: { user: "alice", requestId: "req-1", charge: { tokens: 70 } } },
     ]);
-    expect(log.lines).toMatchObject([{ level: "error", facts: { user: "alice", requestId: "req-1" } }]);
-    expect(ledger.health().ok).toBe(false);
     expect(usedOf(await openTestLedger(folder, clock), limits)).toEqual([1, 10]);
   });
 
@@ -163,18 +183,63 @@ describe("a full disk", () => {
 });
 
 describe("a failed sync", () => {
-  it("ends all billable work until a restart", async () => {
+  const strict = { durability: "strict" } as const;
+
+  it("ends all billable work, and is made up for with snapshots and a new file", async () => {
     const folder = tempDir();
     const ops = createFaultyFiles();
     const log = createCapturedLog();
-    const ledger = await openTestLedger(folder, clock, { ops, log, storage: { durability: "strict" } });
-    ops.fail("sync", "EIO");
-    await expect(ledger.reserve(ask()).commit(charge(1))).rejects.toMatchObject({ code: "storage_unavailable" });
-    clock.advance(10_000);
+    const ledger = await openTestLedger(folder, clock, { ops, log, storage: strict, repairIntervalMs: 5 });
+    await ledger.reserve(ask({ user: "bob" })).commit(charge(1));
+    const [file = ""] = readdirSync(join(folder, "journal"));
+    ops.fail("sync", "EIO", 1, 4);
+    const hold = ledger.reserve(ask({ limits }));
+    await expect(hold.commit(charge(1, 10))).rejects.toMatchObject({ code: "storage_unavailable" });
+    await hold.settle(settlement(charge(0), "upstream_failed"));
     expect(() => ledger.reserve(ask())).toThrow(expect.objectContaining({ code: "storage_unavailable" }) as Error);
     expect(ledger.health()).toEqual({ ok: false, reason: expect.stringContaining("EIO") as string });
-    expect(log.lines).toMatchObject([{ level: "error" }]);
+    await eventually(() => {
+      expect(ledger.health()).toEqual({ ok: true });
+      expect(usedOf(ledger, limits)).toEqual([0, 0]);
+    });
+    expect(readdirSync(join(folder, "journal"))).not.toContain(file);
+    expect(log.lines.map(({ facts }) => facts.event)).toContain("journal_repaired");
+    await ledger.reserve(ask({ user: "bob" })).commit(charge(1));
+    // As after a crash: nothing is closed.
+    const recovered = await openTestLedger(folder, clock);
+    expect(usedOf(recovered, limits)).toEqual([0, 0]);
+    expect(usedOf(recovered, [monthly(500)], "bob")).toEqual([2]);
+    await ledger.close();
+  });
+
+  it("ends it until a restart where a user's file can't be used, for then the journal may not go", async () => {
+    const folder = tempDir();
+    writeFileSync(join(folder, "carol.quota.toml"), "nothing of the kind");
+    const ops = createFaultyFiles();
+    const ledger = await openTestLedger(folder, clock, { ops, storage: strict, repairIntervalMs: 1 });
+    ops.fail("sync", "EIO");
+    await expect(ledger.reserve(ask()).commit(charge(1))).rejects.toMatchObject({ code: "storage_unavailable" });
     await expect(ledger.close()).rejects.toThrow("EIO");
+    expect(usedOf(await openTestLedger(folder, clock))).toEqual([1]);
+  });
+});
+
+describe("half a record that can't be cut away", () => {
+  it("goes with its file, and a restart at any time counts what was acknowledged", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const ledger = await openTestLedger(folder, clock, { ops, repairIntervalMs: 5 });
+    await ledger.reserve(ask()).commit(charge(1));
+    ops.fail("write", "short");
+    ops.fail("truncate", "EIO");
+    expect(() => ledger.reserve(ask()).commit(charge(1))).toThrow(AppError);
+    await eventually(() => {
+      expect(ledger.health()).toEqual({ ok: true });
+    });
+    await ledger.reserve(ask()).commit(charge(1));
+    expect(usedOf(ledger)).toEqual([2]);
+    expect(usedOf(await openTestLedger(folder, clock))).toEqual([2]);
+    await ledger.close();
   });
 });
 

@@ -8,6 +8,7 @@ export interface TestLedgerOptions {
   readonly quota?: Partial<MemoryLedgerOptions["quota"]>;
   readonly storage?: Partial<MemoryLedgerOptions["storage"]>;
   readonly keepDays?: number;
+  readonly repairIntervalMs?: number;
   readonly ops?: FileOps;
   readonly log?: MemoryLedgerOptions["log"];
 }
@@ -22,6 +23,7 @@ export function openTestLedger(usersDir: string, clock: Clock, options: TestLedg
     quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1, ...options.quota },
     storage: { ...storage, snapshot_interval_seconds: 1e6, ...options.storage },
     usage: { keep_days: options.keepDays ?? 90 },
+    ...(options.repairIntervalMs === undefined ? {} : { repairIntervalMs: options.repairIntervalMs }),
     ...(options.ops === undefined ? {} : { ops: options.ops }),
   });
 }

@@ -5,7 +5,7 @@ import { encodeHeader, type SegmentHeader } from "./journal-format.ts";
 /** The journal took nothing: the record is not in it. */
 export class JournalError extends Error {
   override readonly name = "JournalError";
-  /** True where nothing can be appended any more until a restart. */
+  /** True where nothing can be appended any more to the files there are. */
   readonly final: boolean;
 
   constructor(what: string, cause?: unknown, final = false) {

@@ -3,7 +3,7 @@ import { syncFolder } from "../files/atomic-file.ts";
 import { segmentPath, type JournalContent, type Segment } from "./journal-folder.ts";
 import { encodeRecord, maxRecordBytes } from "./journal-format.ts";
 import { createSegmentFile, JournalError, type SegmentFile } from "./journal-segment.ts";
-import { createGroupSync } from "./journal-sync.ts";
+import { createGroupSync, type GroupSync } from "./journal-sync.ts";
 
 /** An append-only file of numbered records, in segments. */
 export interface Journal {
@@ -20,8 +20,14 @@ export interface Journal {
   dropThrough(seq: number): Promise<void>;
   /** What a power loss would take now. */
   lag(): { readonly records: number; readonly bytes: number };
-  /** Why nothing can be appended any more until a restart; undefined while all is well. */
+  /** Why nothing can be appended until `beginAnew`; undefined while all is well. */
   failure(): Error | undefined;
+  /**
+   * Ends a failure: retires all files, the one that failed included, so that the next record begins a new one. The
+   * caller has made sure that everything appended so far is on disk elsewhere. Rejects where that can't be done now, and
+   * then the failure stands.
+   */
+  beginAnew(): Promise<void>;
   /** Syncs and closes. Rejects where the last records could not be synced. */
   close(): Promise<void>;
 }
@@ -37,7 +43,7 @@ export interface JournalOptions {
   readonly segmentBytes: number;
   /** How long a record may wait for its sync, in ms. */
   readonly syncIntervalMs: number;
-  /** Told once, when a failure makes the journal useless until a restart. */
+  /** Told when a failure makes the journal useless until `beginAnew`. */
   readonly onFailure?: (error: Error) => void;
   /** Takes a file out of the journal, which nobody needs any more. Default: removes it. */
   readonly retire?: (path: string) => Promise<void>;
@@ -59,7 +65,12 @@ export function openJournal(options: JournalOptions): Journal {
   const outgoing: number[] = [];
   let folderChanged = false;
   let failure: Error | undefined;
-  const group = createGroupSync({ sync, intervalMs: syncIntervalMs, syncedSeq: seq, onFailure: syncFailed });
+  let closed = false;
+  let group = beginGroup();
+
+  function beginGroup(): GroupSync {
+    return createGroupSync({ sync, intervalMs: syncIntervalMs, syncedSeq: seq, onFailure: syncFailed });
+  }
 
   async function sync(): Promise<void> {
     const unused = outgoing.length;
@@ -112,6 +123,13 @@ export function openJournal(options: JournalOptions): Journal {
     group.syncedAll();
   }
 
+  async function dropThrough(covered: number): Promise<void> {
+    for (const old of complete.filter(({ last }) => last <= covered)) {
+      await retire(old.path);
+      complete = complete.filter((other) => other !== old);
+    }
+  }
+
   return {
     append(payload) {
       if (failure !== undefined) throw failure;
@@ -127,15 +145,27 @@ export function openJournal(options: JournalOptions): Journal {
     },
     synced: (wanted) => group.synced(wanted),
     lastSeq: () => seq,
-    async dropThrough(covered) {
-      for (const old of complete.filter(({ last }) => last <= covered)) {
-        await retire(old.path);
-        complete = complete.filter((other) => other !== old);
-      }
-    },
+    dropThrough,
     lag: () => group.lag(),
     failure: () => failure,
+    async beginAnew() {
+      if (failure === undefined || closed) return;
+      await group.stop();
+      await dropThrough(seq);
+      if (current !== undefined) {
+        // It may end in half a record, which recovery takes for damage once a newer file follows: it goes first.
+        await retire(current.path);
+        outgoing.push(current.fd);
+        current = undefined;
+      }
+      await syncFolder(folder, ops);
+      for (const fd of outgoing.splice(0)) ops.closeSync(fd);
+      folderChanged = false;
+      group = beginGroup();
+      failure = undefined;
+    },
     async close() {
+      closed = true;
       try {
         if (failure !== undefined) throw failure;
         failure = new JournalError("the journal is closed");
