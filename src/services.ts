@@ -231,6 +231,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     clock,
     log,
     maxParallel: config.concurrency.max_parallel,
+    jsonHeartbeat: config.chat.json_heartbeat,
     warnPercent: config.quota.warn_percent,
     currency,
   });

@@ -30,21 +30,24 @@ export interface DrainListener {
 /** Up to this size a chunk is copied into one piece; it then comes out of Node's pool of buffers. */
 const smallBytes = 2048;
 
+/** nginx would otherwise hold back what comes until its buffer is full. */
+const passedOnAtOnce = ["x-accel-buffering", "no"];
 /** Names and values in turn, as Node takes them: objects put together of others cost it microseconds. */
 const streamHeaders = [
   ...["content-type", "text/event-stream; charset=utf-8"],
   ...["cache-control", "no-cache"],
-  // nginx would otherwise hold events back until its buffer is full.
-  ...["x-accel-buffering", "no"],
+  ...passedOnAtOnce,
 ];
 const jsonHeaders = ["content-type", "application/json; charset=utf-8"];
+/** White space before JSON means nothing. */
+const blankLine = Buffer.from("\n");
 
 /** The client's end of a chat: opens late, writes events, keeps the line alive, notices who left or stopped reading. */
 export class Client implements Asker {
   onGone: (() => void) | undefined;
   /** Why nobody will read on; null while somebody does. */
   departed: Departure | null = null;
-  /** Whether the 200 and its headers are out: from then on a failure can only be an event of the stream. */
+  /** Whether the 200 and its headers are out: from then on a failure can only be told in the body. */
   opened = false;
   /** Whether it has got an event with an `id`. Set by whoever writes the events. */
   hasIds = false;
@@ -61,6 +64,8 @@ export class Client implements Asker {
   #times: ReaderTimes;
   #headers: HeaderSource | null = null;
   #lastWriteAt = 0;
+  /** Whether what goes out is one JSON rather than events. */
+  #json = false;
   /** Whether the stream is in chunks; a client of HTTP/1.0 gets none. */
   #chunked = false;
 
@@ -96,17 +101,23 @@ export class Client implements Asker {
     if (this.#heartbeat !== undefined && this.#times.heartbeat !== before) this.#awaitBeat();
   }
 
-  /** From now on, a sign of life goes out after each such time of silence, the first one behind a 200. */
-  startHeartbeat(headers: HeaderSource): void {
+  /**
+   * From now on, a sign of life goes out after each such time of silence, the first one behind a 200.
+   * @param json whether one JSON will follow; else events
+   */
+  startHeartbeat(headers: HeaderSource, json = false): void {
+    // Without chunks nobody could tell an answer that was cut off from a whole one.
+    if (json && this.#raw.req.httpVersion === "1.0") return;
+    this.#json = json;
     this.#headers = headers;
     this.#lastWriteAt = this.#clock.monotonic();
     this.#awaitBeat();
   }
 
-  /** Sends 200 and the headers of an event stream, together with what is written next. */
+  /** Sends 200 and the headers of what is to follow, together with what is written next. */
   open(headers: HeaderSource): void {
     if (this.opened || this.gone) return;
-    this.#writeHead(streamHeaders.slice(), headers);
+    this.#writeHead(this.#json ? [...jsonHeaders, ...passedOnAtOnce] : streamHeaders.slice(), headers);
     this.#chunked = this.#raw.chunkedEncoding;
   }
 
@@ -128,15 +139,20 @@ export class Client implements Asker {
     return false;
   }
 
-  /** Ends a stream: with its ending, or with an error event instead, for a broken answer must not look whole. */
+  /**
+   * Ends a stream: with its ending, or with an error event instead, for a broken answer must not look whole. Of one JSON
+   * behind a heartbeat the error is that JSON; without one there is none to send, and the connection breaks off.
+   */
   finish(error: AppError | null): void {
     this.#stopTimers();
-    if (this.departed === "client_gone" || this.departed === "reader_stalled") {
+    if (this.departed === "client_gone" || this.departed === "reader_stalled" || (this.#json && error === null)) {
       this.abandon();
       return;
     }
     this.#raw.chunkedEncoding = this.#chunked;
-    this.#end(error === null ? this.#shape.ending : this.#shape.errorEvent(error, this.traceId));
+    if (error === null) this.#end(this.#shape.ending);
+    else if (this.#json) this.#end(JSON.stringify(this.#shape.errorBody(error, this.traceId)));
+    else this.#end(this.#shape.errorEvent(error, this.traceId));
   }
 
   /** Sends one JSON and ends. */
@@ -146,7 +162,8 @@ export class Client implements Asker {
       this.abandon();
       return;
     }
-    this.#writeHead([...jsonHeaders, "content-length", String(Buffer.byteLength(body))], headers);
+    if (this.opened) this.#raw.chunkedEncoding = this.#chunked;
+    else this.#writeHead([...jsonHeaders, "content-length", String(Buffer.byteLength(body))], headers);
     this.#end(body);
   }
 
@@ -167,11 +184,15 @@ export class Client implements Asker {
     if (this.#silenceLeft() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
       // A client that is behind has bytes on the way: it needs no sign of life.
-      if (!this.#raw.writableNeedDrain)
-        this.#write(this.hasIds ? this.#shape.heartbeatAfterIds : this.#shape.heartbeat);
+      if (!this.#raw.writableNeedDrain) this.#write(this.#signOfLife());
       this.#lastWriteAt = this.#clock.monotonic();
     }
     this.#awaitBeat();
+  }
+
+  #signOfLife(): Buffer {
+    if (this.#json) return blankLine;
+    return this.hasIds ? this.#shape.heartbeatAfterIds : this.#shape.heartbeat;
   }
 
   #awaitBeat(): void {

@@ -41,6 +41,8 @@ export interface ChatDeps {
   readonly log: Log;
   /** For accounts that don't say. */
   readonly maxParallel: number;
+  /** chat.json_heartbeat. */
+  readonly jsonHeartbeat: boolean;
   readonly warnPercent: number;
   /** Of what costs nothing. */
   readonly currency: string;
@@ -121,7 +123,7 @@ export function createChat(deps: ChatDeps): Chat {
     const refusal = await fromBackend(() => deps.limiter.take(limitAsk));
     if (refusal !== null) throw rateLimited(refusal);
 
-    if (request.stream) client.startHeartbeat(run);
+    if (request.stream || deps.jsonHeartbeat) client.startHeartbeat(run, !request.stream);
     const { exchange } = (run.answer = await send(affordable, request, client, limitAsk));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
@@ -236,12 +238,12 @@ export function createChat(deps: ChatDeps): Chat {
       deps.log.error(logged, "a chat failed for a reason of our own");
     }
     if (ending.error?.code === "storage_unavailable") deps.log.error(logged, "a chat failed because of the storage");
-    if (client.opened) client.finish(ending.error);
+    if (ending.error === null && run.completion !== null) client.sendJson(run.completion, run);
+    else if (client.opened) client.finish(ending.error);
     else if (ending.error !== null) {
       client.release();
       throw ending.error;
-    } else if (run.completion !== null) client.sendJson(run.completion, run);
-    else client.abandon();
+    } else client.abandon();
   }
 
   function wakeIdleWaiters(): void {

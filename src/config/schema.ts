@@ -160,6 +160,12 @@ const chatSection = z.strictObject({
     .describe(
       "Whether /chat/completions streams where a request doesn't say `stream`, and its Accept takes more than JSON.",
     ),
+  json_heartbeat: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Whether clients that wait for one JSON get blank lines before it while the provider is silent, every `heartbeat_seconds`, as DeepSeek sends them. They come behind a 200 without Content-Length: what fails later is told by an error body under that 200.",
+    ),
   collect_limit_bytes: count(1024, 256 << 20)
     .default(64 << 20)
     .describe(
