@@ -1,0 +1,19 @@
+import { runImportCli } from "./import-commands.ts";
+import { runJournalCli } from "./journal-commands.ts";
+import { runQuotaCli } from "./quota-commands.ts";
+import { thisProcess } from "./this-process.ts";
+import { runUserCli } from "./user-commands.ts";
+
+/** What stands first on the command line; `npm run user` and its like say it. */
+const programs = new Map([
+  ["user", runUserCli],
+  ["quota", runQuotaCli],
+  ["journal", runJournalCli],
+  ["import", runImportCli],
+]);
+
+const [name = "", ...args] = process.argv.slice(2);
+const io = thisProcess();
+const run = programs.get(name);
+if (run === undefined) io.err(`usage: node dist/cli/main.js ${[...programs.keys()].join("|")} ...`);
+process.exitCode = (await run?.(args, io)) ?? 2;

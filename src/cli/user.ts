@@ -1,4 +1,0 @@
-import { thisProcess } from "./this-process.ts";
-import { runUserCli } from "./user-commands.ts";
-
-process.exitCode = await runUserCli(process.argv.slice(2), thisProcess());
