@@ -112,7 +112,7 @@ export class Exchange implements Dispatcher.DispatchHandler, BodyListener {
 
   /** Whether the provider has been sent the request, and has not refused it. */
   get isAsked(): boolean {
-    return this.#controller !== null && this.#status < 400;
+    return this.#controller !== null && this.#status < 300;
   }
 
   /** ms from the first data event to now, or null where none came. Ask when the answer is over. */
