@@ -1,6 +1,7 @@
 import { join, resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../lib/clock.ts";
+import { fileErrorCode } from "../lib/files/file-ops.ts";
 import { readJournal, type JournalContent } from "../lib/journal/journal-folder.ts";
 import { JournalDamage, readSegment, type OnRecord } from "../lib/journal/journal-reader.ts";
 import { formatNano } from "../lib/money.ts";
@@ -91,7 +92,7 @@ async function dump(folder: string, user: string | undefined, archived: boolean,
     if (record === undefined || (user !== undefined && record.user !== user)) return;
     io.out(JSON.stringify(readable({ seq, ...record })));
   };
-  const isWhole = archived ? readArchive(await archivedJournalFiles(folder), io, show) : true;
+  const isWhole = archived ? await readArchive(folder, io, show) : true;
   return readAll(folder, Infinity, io, show) === undefined || !isWhole ? 1 : 0;
 }
 
@@ -100,22 +101,30 @@ async function dump(folder: string, user: string | undefined, archived: boolean,
  * may have been off for a while.
  * @returns whether every file was whole
  */
-function readArchive(files: readonly string[], io: CommandIo, onRecord: OnRecord): boolean {
+async function readArchive(folder: string, io: CommandIo, onRecord: OnRecord): Promise<boolean> {
   let isWhole = true;
   let before = 0;
-  for (const file of files) {
-    try {
-      const { header, last } = readSegment(file, onRecord);
-      const previous = header?.previous ?? before;
-      if (previous > before) io.err(`${file}: records ${before + 1} to ${previous} are not in the archive`);
-      before = last;
-    } catch (error) {
-      if (!(error instanceof JournalDamage)) throw error;
-      io.err(`error: ${file}: damaged at byte ${error.offset}: ${error.reason}`);
-      isWhole = false;
+  let newest = "";
+  for (;;) {
+    // A running server may have moved more files here while these were read, out of the journal, which comes next.
+    const files = (await archivedJournalFiles(folder)).filter((file) => file > newest);
+    if (files.length === 0) return isWhole;
+    for (const file of files) {
+      newest = file;
+      try {
+        const { header, last } = readSegment(file, onRecord);
+        const previous = header?.previous ?? before;
+        if (previous > before) io.err(`${file}: records ${before + 1} to ${previous} are not in the archive`);
+        before = last;
+      } catch (error) {
+        // Or removed some that have become too old.
+        if (fileErrorCode(error) === "ENOENT") continue;
+        if (!(error instanceof JournalDamage)) throw error;
+        io.err(`error: ${file}: damaged at byte ${error.offset}: ${error.reason}`);
+        isWhole = false;
+      }
     }
   }
-  return isWhole;
 }
 
 /** Undefined, with the reason said, where the journal is damaged. */

@@ -261,4 +261,15 @@ describe("a client's error, through the whole proxy", () => {
     expect((await refuse(500, "no: sk-planted0123456789 x")).line).toBeNull();
     expect(proxy.logLines.join("")).not.toContain("sk-planted");
   });
+
+  it("O4: is logged with at most 500 characters of what the provider quotes of a prompt", async () => {
+    const asking = ask("/v1/chat/completions", true);
+    (await upstream.next()).respond(400, { error: { message: `blocked: ${"secret plan ".repeat(200)}` } });
+    await (
+      await asking
+    ).ended;
+    const line = JSON.parse(proxy.logLines.findLast((one) => one.includes("blocked: ")) ?? "null") as object;
+    expect(line).toMatchObject({ level: "info", upstream_message: expect.stringMatching(/^blocked: .{491}$/) });
+    expect(JSON.stringify(line).match(/secret plan/g)?.length).toBeLessThan(42);
+  });
 });

@@ -1,8 +1,19 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { runJournalCli } from "../../src/cli/journal-commands.ts";
+import type { CommandIo } from "../../src/cli/this-process.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import type { FileOps } from "../../src/lib/files/file-ops.ts";
 import type { MemoryLedger, MemoryLedgerOptions } from "../../src/quota/memory-ledger.ts";
@@ -167,6 +178,28 @@ describe("O2: storage.journal_archive_days", () => {
     expect(err).toMatch(/records 3 to \d are not in the archive/);
     expect(seqs).toEqual(expect.arrayContaining([1, 2, 11, 12]));
     expect(first).toContain("0000000000000001.journal");
+  });
+
+  it("is dumped without a gap while a server moves files there", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    await run(folder, now);
+    const ledger = await openTestLedger(folder, now, { storage: { ...archived, snapshot_interval_seconds: 1e6 } });
+    for (let n = 0; n < 3; n++) await spend(ledger);
+    const seqs: number[] = [];
+    const out = (line: string): void => {
+      seqs.push((JSON.parse(line) as { seq: number }).seq);
+      // What the server does after its snapshots, while the archive is being read.
+      const journal = join(folder, "journal");
+      const moved = readdirSync(journal).find((name) => name.endsWith("0005.journal"));
+      if (moved !== undefined) renameSync(join(journal, moved), join(journal, "archive", moved));
+    };
+    const said: string[] = [];
+    const io = { out, err: (line: string) => said.push(line), env: {}, cwd: "/" } as unknown as CommandIo;
+    const code = await runJournalCli(["dump", "--archived", "--users", folder], io);
+    expect({ code, said }).toEqual({ code: 0, said: [] });
+    expect(seqs).toEqual(Array.from({ length: 12 }, (_, index) => index + 1));
+    await ledger.close();
   });
 
   it("keeps all of them while a clock is a year ahead", async () => {
