@@ -67,7 +67,7 @@ export class Deadlines {
 
   /** The rest of the answer is waited for so long, while it is read; null where the answer is not at its end after all. */
   setGrace(ms: number | null): void {
-    this.#graceUntil = ms === null ? Infinity : Math.min(this.#graceUntil, this.#clock.monotonic() + ms);
+    this.#graceUntil = ms === null ? Infinity : this.#clock.monotonic() + ms;
     if (ms !== null) this.#lookSoon();
   }
 

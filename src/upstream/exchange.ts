@@ -254,6 +254,8 @@ export class Exchange implements Dispatcher.DispatchHandler, BodyListener {
 
   onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
     this.#heard = true;
+    // Some servers put a finish_reason into every event: where there is more text, that was not the end.
+    if (textBytes > 0) this.#graceMs = null;
     if (this.#sink !== null) {
       this.#sink.onEvent(event, start, end, textBytes, role, parsed);
       return;

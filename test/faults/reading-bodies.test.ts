@@ -1,11 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { systemClock } from "../../src/lib/clock.ts";
 import { UpstreamFault } from "../../src/upstream/faults.ts";
 import { ResponseBody } from "../../src/upstream/answers/response-body.ts";
 import { codingsOf, isDecodable } from "../../src/upstream/answers/body-decoder.ts";
 import { readRetryAfter } from "../../src/upstream/answers/retry-after.ts";
+import { createModelList } from "../../src/upstream/providers/model-list.ts";
+import { closeAll, open, serve } from "../support/dispatch.ts";
 import { closeRawProviders, readFrom, startRawProvider, type RawAnswer } from "../support/raw-provider.ts";
 import { testProvider } from "../support/provider.ts";
 import { event } from "../support/read-answer.ts";
@@ -210,6 +213,30 @@ describe.concurrent("A9: a body in a coding that nobody asked for", () => {
     for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
     expect(seen.length).toBe(before);
     expect(exchange.provider.health.stats.inFlight).toBe(0);
+  });
+});
+
+describe("A9: a list of models in a coding that nobody asked for", () => {
+  afterEach(closeAll);
+
+  it.each(codings)("is decoded: %s", async (coding, encode) => {
+    const { url } = await serve((response) => {
+      response.writeHead(200, { "content-encoding": coding }).end(encode('{"data":[{"id":"m1"}]}'));
+    });
+    const list = createModelList({ providers: [open("a", { baseUrl: url })], aliases: {}, clock: systemClock });
+    expect(await list.list()).toEqual([{ id: "m1", ownedBy: "a" }]);
+  });
+
+  it.each([
+    ["damaged", "gzip", Buffer.alloc(100, 0xfe)],
+    ["larger than it may be", "gzip", gzipSync(`{"data":[],"a":"${"x".repeat(9 << 20)}"}`)],
+    ["in an unknown coding", "zstd", Buffer.from("x")],
+  ])("is none where it is %s", async (_, coding, bytes) => {
+    const { url } = await serve((response) => {
+      response.writeHead(200, { "content-encoding": coding }).end(bytes);
+    });
+    const list = createModelList({ providers: [open("a", { baseUrl: url })], aliases: {}, clock: systemClock });
+    expect(await list.reachability()).toMatchObject([{ ok: false, reason: "no JSON" }]);
   });
 });
 

@@ -143,6 +143,24 @@ describe.concurrent("A3: usage that comes behind the last finish_reason", () => 
   });
 });
 
+describe.concurrent("A3: an answer with a finish_reason and usage in every event", () => {
+  it.each([true, false])("goes on while there is more text, collected: %s", async (collects) => {
+    const events = Array.from({ length: 12 }, (_, at) => delta(`${at} `, "stop", { usage }));
+    const provider = await startRawProvider((answer) => {
+      answer.head();
+      let at = 0;
+      const timer = setInterval(() => {
+        const next = events[at++];
+        if (next === undefined) clearInterval(timer);
+        else answer.send(next);
+      }, 50);
+    });
+    const { seen, ended } = await readFrom(provider, { collects });
+    expect(await ended).toBeNull();
+    expect(seen).toEqual(events);
+  });
+});
+
 describe("A3: the grace", () => {
   beforeEach(() => {
     vi.useFakeTimers();
@@ -178,12 +196,14 @@ describe("A3: the grace", () => {
     deadlines.stop();
   });
 
-  it("becomes shorter, never longer, and can be called off", () => {
+  it("begins anew where it is set again, and can be called off", () => {
     const { deadlines, told } = start();
     deadlines.setGrace(2000);
     vi.advanceTimersByTime(1900);
     deadlines.setGrace(250);
-    vi.advanceTimersByTime(100);
+    vi.advanceTimersByTime(249);
+    expect(told).toEqual([]);
+    vi.advanceTimersByTime(1);
     expect(told).toEqual(["grace"]);
     deadlines.setGrace(250);
     deadlines.setGrace(null);

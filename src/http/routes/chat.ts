@@ -123,5 +123,5 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
 }
 
 function asksForPartial({ headers }: FastifyRequest): boolean {
-  return headers["x-partial"] === "true";
+  return String(headers["x-partial"]).toLowerCase() === "true";
 }

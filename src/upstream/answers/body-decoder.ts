@@ -1,5 +1,6 @@
 import type { Transform } from "node:stream";
 import { constants, createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from "node:zlib";
+import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 
 /** Told what comes out of a decoder. None of these may throw. */
 export interface DecodedListener {
@@ -105,6 +106,31 @@ export class BodyDecoder {
   }
 }
 
+/**
+ * Decodes a body that is there as a whole.
+ * @param coding that isDecodable() has taken; throws RangeError for others
+ * @param maxBytes that may come out; rejects where it is more, or where the bytes are not in the coding
+ */
+export function decodeWhole(bytes: Buffer, coding: string, maxBytes: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const decoded = new GrowingBuffer(maxBytes);
+    const decoder = new BodyDecoder(coding, {
+      onDecoded(piece) {
+        if (decoded.push(piece)) return;
+        decoder.destroy();
+        reject(new RangeError(`the body is larger than ${maxBytes} bytes`));
+      },
+      onDecoderDrain: ignore,
+      onDecoderEnd() {
+        resolve(decoded.take());
+      },
+      onDecoderError: reject,
+    });
+    if (bytes.length > 0) decoder.write(bytes);
+    decoder.end();
+  });
+}
+
 function ignore(): void {
-  // Of a stream that nobody reads any more.
+  // Nothing waits for it.
 }

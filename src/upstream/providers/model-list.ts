@@ -183,7 +183,7 @@ async function fetchListing(provider: Provider): Promise<Listing> {
       // An answer is an answer: Zhipu may have no such route. Only a refused key means that nothing will work.
       return unreported(status < 500 && status !== 401 && status !== 403 ? null : `status ${status}`);
     }
-    const models = readModels(JSON.parse(await readText(answer.body, maxBytes)));
+    const models = readModels(JSON.parse(await readText(answer, maxBytes)));
     return { models, reported: true, failure: null };
   } catch (error) {
     return unreported(whyNoAnswer(error, timeoutMs));

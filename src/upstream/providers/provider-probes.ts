@@ -90,7 +90,7 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
     });
-    const body = await readText(answer.body, maxBytes);
+    const body = await readText(answer, maxBytes);
     // An answer is an answer: not every provider has such a route. Only a refused key means that nothing will work.
     const { statusCode: status } = answer;
     if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);

@@ -1,11 +1,25 @@
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
+import { codingsOf, decodeWhole, isDecodable } from "../answers/body-decoder.ts";
 
-/** Reads a body as text. A longer one than `maxBytes` is cut there, and its connection is closed. */
-export async function readText(body: AsyncIterable<Buffer>, maxBytes: number): Promise<string> {
-  const text = new GrowingBuffer(maxBytes);
+interface Response {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: AsyncIterable<Buffer>;
+}
+
+/**
+ * Reads a body as text, also one in a coding that nobody asked for. A longer one than `maxBytes` is cut there, and its
+ * connection is closed.
+ */
+export async function readText({ headers, body }: Response, maxBytes: number): Promise<string> {
+  const bytes = new GrowingBuffer(maxBytes);
   // Leaving the loop destroys the body, and with it the connection.
-  for await (const piece of body) if (!text.push(piece)) break;
-  return text.take().toString("utf8");
+  for await (const piece of body) if (!bytes.push(piece)) break;
+  const read = bytes.take();
+  const codings = codingsOf(String(headers["content-encoding"] ?? ""));
+  const [coding] = codings;
+  if (coding === undefined || !isDecodable(codings)) return read.toString("utf8");
+  // What can't be decoded is what it is: whoever looks for JSON in it finds none.
+  return (await decodeWhole(read, coding, maxBytes).catch(() => read)).toString("utf8");
 }
 
 /** In words, or by Node's code, why a request of our own came to nothing; nothing secret. */
