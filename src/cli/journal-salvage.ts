@@ -8,7 +8,7 @@ import { decodeHeader, encodeHeader, RecordCursor, type SegmentHeader } from "..
 const newline = 10;
 
 /** A line that cannot be kept. */
-export interface LostLine {
+interface LostLine {
   readonly file: string;
   /** Where it begins, in bytes. */
   readonly offset: number;

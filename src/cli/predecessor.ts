@@ -27,7 +27,7 @@ export interface OldQuota {
 }
 
 /** A file that cannot be used. The reason holds no values: one may be a password. */
-export interface BadFile {
+interface BadFile {
   readonly file: string;
   readonly reason: string;
 }
