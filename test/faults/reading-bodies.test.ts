@@ -8,7 +8,7 @@ import { ResponseBody } from "../../src/upstream/answers/response-body.ts";
 import { codingsOf, isDecodable } from "../../src/upstream/answers/body-decoder.ts";
 import { readRetryAfter } from "../../src/upstream/answers/retry-after.ts";
 import { createModelList } from "../../src/upstream/providers/model-list.ts";
-import { closeAll, open, serve } from "../support/dispatch.ts";
+import { answer as answerWell, closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
 import { closeRawProviders, readFrom, startRawProvider, type RawAnswer } from "../support/raw-provider.ts";
 import { testProvider } from "../support/provider.ts";
 import { event } from "../support/read-answer.ts";
@@ -350,5 +350,37 @@ describe.concurrent("P8: what the provider would send in the same form again", (
   ])("and not: %s", async (_, body) => {
     const { fault } = await outcomeOf(sending(body, { "Content-Type": "application/json" }));
     expect(fault?.rule.retry).toBe("again");
+  });
+});
+
+describe("P8: a provider that answers in a wrong form", () => {
+  afterEach(closeAll);
+
+  it.each([
+    ["a redirect", 302, { location: "https://login.example/" }],
+    ["a page", 200, { "content-type": "text/html; charset=utf-8" }],
+    ["an unknown coding", 200, { "content-type": "text/event-stream", "content-encoding": "zstd" }],
+    ["a whole JSON", 200, { "content-type": "application/json" }],
+  ])("is asked once, and named in the log: %s", async (_, status, headers: Headers) => {
+    const bad = await serve((response) => {
+      response.writeHead(status, headers).end("{}");
+    });
+    const good = await serve(answerWell);
+    const alone = setUp();
+    const fault = await faultOf(alone.ask([open("bad", { baseUrl: bad.url })]));
+    expect(fault.facts.kind).toBe("invalid_response");
+    expect(bad.asked).toHaveLength(1);
+    expect(alone.log.lines).toMatchObject([
+      {
+        level: "warn",
+        facts: {
+          ...{ provider: "bad", kind: "invalid_response", status, location: headers.location },
+          ...{ content_type: headers["content-type"], content_encoding: headers["content-encoding"] },
+        },
+      },
+    ]);
+    const { exchange } = await setUp().ask([open("bad", { baseUrl: bad.url }), open("good", { baseUrl: good.url })]);
+    expect(exchange.provider.name).toBe("good");
+    expect([bad.asked.length, good.asked.length]).toEqual([2, 1]);
   });
 });
