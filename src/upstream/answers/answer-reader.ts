@@ -39,6 +39,7 @@ export class AnswerReader implements Reader, SseSink {
   events = 0;
   outputTokens = 0;
   fault: UpstreamFault | null = null;
+  graceMs: number | null = null;
   readonly #provider: Provider;
   readonly #sink: AnswerSink;
   readonly #facts: AnswerFacts;
@@ -72,10 +73,6 @@ export class AnswerReader implements Reader, SseSink {
 
   get usage(): ReportedUsage | null {
     return this.#facts.usage;
-  }
-
-  get graceMs(): number | null {
-    return this.#isWhole() ? graceMs(this.#facts.standing, this.usage !== null) : null;
   }
 
   get passesIds(): boolean {
@@ -154,6 +151,7 @@ export class AnswerReader implements Reader, SseSink {
       parsed = this.#parse(data, dataStart, dataEnd);
       if (parsed === undefined) return;
       const kind = this.#facts.read(parsed);
+      this.graceMs = this.#isWhole() ? graceMs(this.#facts.standing, this.usage !== null) : null;
       if (kind === "error") this.#failWith(this.#facts.error);
       if (kind === "end") this.done = true;
       if (kind === "error" || kind === "end" || kind === "aside") return;
