@@ -44,7 +44,7 @@ export class ResponseBody implements DecodedListener {
   #decoder: BodyDecoder | null = null;
   /** Whether the decoder takes no more for now. */
   #isFull = false;
-  /** What the body is said to be; null once it is known what it is. */
+  /** What the body is said to be; null once it is known to be an answer, and of which form. */
   #media: MediaClass | null = "unsaid";
   /** The beginning, while that can't be told by it. */
   #head = nothing;
@@ -85,8 +85,9 @@ export class ResponseBody implements DecodedListener {
       const fault = this.#error?.fault(this.#now());
       return fault ?? this.#wrongForm("the answer is in a coding that was not asked for and can't be read");
     }
-    this.#media = mediaClassOf(firstOf(headers["content-type"]));
-    if (this.#error === null && this.#media === null) return this.#wrongForm("the answer is of another media type");
+    const media = mediaClassOf(firstOf(headers["content-type"]));
+    if (this.#error === null && media === null) return this.#wrongForm("the answer is of another media type");
+    this.#media = media ?? "vague";
     const [coding] = codings;
     if (coding !== undefined) this.#decoder = new BodyDecoder(coding, this);
     return null;
@@ -95,7 +96,9 @@ export class ResponseBody implements DecodedListener {
   /** Takes bytes as they came, at least one. False where onReadable should be waited for. */
   push(bytes: Buffer): boolean {
     if (this.#decoder === null) {
-      this.#take(bytes);
+      // Nearly always: the events of an answer.
+      if (this.#media === null) this.reader.push(bytes);
+      else this.#take(bytes);
       return true;
     }
     this.#isFull = !this.#decoder.write(bytes);
@@ -166,10 +169,9 @@ export class ResponseBody implements DecodedListener {
   }
 
   #take(bytes: Buffer): void {
-    if (this.#error !== null) {
-      if (!this.#error.push(bytes)) this.#judge(null);
-    } else if (this.#media === null) this.reader.push(bytes);
-    else this.#lookAt(this.#media, bytes);
+    if (this.#media === null) this.reader.push(bytes);
+    else if (this.#error === null) this.#lookAt(this.#media, bytes);
+    else if (!this.#error.push(bytes)) this.#judge(null);
   }
 
   #lookAt(media: MediaClass, bytes: Buffer): void {
