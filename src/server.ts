@@ -1,6 +1,5 @@
 import Fastify, { type FastifyInstance } from "fastify";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createAccess } from "./accounts/access.ts";
 import type { Chat } from "./chat/handle-chat.ts";
 import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
@@ -14,7 +13,6 @@ import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
 import { registerSignatures } from "./http/plugins/signatures.ts";
-import { registerTokens } from "./http/plugins/tokens.ts";
 import { watchUploads } from "./http/plugins/upload-watch.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
@@ -49,7 +47,7 @@ export interface Server {
 
 /** The whole HTTP side, in order: this is the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
-  const { config, clock, log, newId, emit, ledger, limitsOf, chat } = services;
+  const { config, clock, log, emit, ledger, limitsOf, chat } = services;
   let leaving = false;
   let stopping = false;
   const proxies = createIpList(config.server.trust_proxy);
@@ -105,16 +103,8 @@ export async function buildServer(services: Services): Promise<Server> {
   registerJsonBody(app);
   await registerOpenapi(app, version);
 
-  const { issuer, audience, access_token_seconds: lifeSeconds } = config.auth;
-  const tokens = await registerTokens(app, { keys: services.tokenKeys, issuer, audience, lifeSeconds, clock, newId });
-  const { accounts, sessions, apiKeys } = services;
-  const findAccount = (name: string) => accounts.get(name);
-  const verifyToken = (token: string) => tokens.verify(token);
-  registerAccess(
-    app,
-    createAccess({ findAccount, verifyToken, sessions, apiKeys, clock }),
-    createIpList(config.admin.allow),
-  );
+  const { sessions, apiKeys, signIn } = services;
+  registerAccess(app, services.authenticate, createIpList(config.admin.allow));
   registerSignatures(app, { secretOf: (key) => apiKeys.signingSecret(key), clock });
 
   const allow = createIpList(config.metrics.allow);
@@ -125,7 +115,6 @@ export async function buildServer(services: Services): Promise<Server> {
     metricsToken: services.metricsToken,
     clock,
   });
-  const signIn = services.createSignIn((account, sessionId) => tokens.issue(account, sessionId));
   registerLoginRoute(app, { ...signIn, clock });
   registerSessionRoutes(app, { ...signIn, sessions, emit, clock });
   registerPasswordRoute(app, { ...signIn, clock });

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
-import { openTokenKeys, type TokenKeys } from "./accounts/sessions/token-keys.ts";
+import { openTokenKeys } from "./accounts/sessions/token-keys.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
@@ -49,9 +49,7 @@ export interface Services extends Accounts, Events {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly newId: () => string;
   readonly emit: Emit;
-  readonly tokenKeys: TokenKeys;
   readonly audit: Audit;
   readonly admin: Admin;
   readonly userAdmin: UserAdmin;
@@ -153,6 +151,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     auth: config.auth,
     security: config.security,
     tierNames: tiers.names,
+    tokenKeys,
     clock,
     log,
     emit: bus.emit,
@@ -262,9 +261,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     config,
     clock,
     log,
-    newId,
     emit: bus.emit,
-    tokenKeys,
     ...access,
     ...events,
     audit,

@@ -5,7 +5,9 @@ import type { Log } from "../lib/log.ts";
 import type { Account } from "./account-schema.ts";
 import { createAccountStore, type AccountStore } from "./files/account-store.ts";
 import { openApiKeys, type ApiKeys } from "./keys/api-keys.ts";
-import type { IssuedToken } from "./sessions/claims.ts";
+import { createAccess, type Identity } from "./access.ts";
+import type { TokenKeys } from "./sessions/token-keys.ts";
+import { createTokens } from "./sessions/tokens.ts";
 import { createGuardedPasswords } from "./login/guarded-passwords.ts";
 import type { LoginGuard } from "./login/login-guard.ts";
 import { openLoginGuard } from "./login/open-login-guard.ts";
@@ -19,8 +21,10 @@ export interface Accounts {
   readonly sessions: Sessions;
   readonly apiKeys: ApiKeys;
   readonly loginGuard: LoginGuard;
-  /** Makes the ways to tokens. @param issueToken signs an access token of a session */
-  readonly createSignIn: (issueToken: (account: Account, sessionId: string) => IssuedToken) => SignIn;
+  /** The ways to tokens. */
+  readonly signIn: SignIn;
+  /** See createAccess. */
+  readonly authenticate: (credential: string, ip: string) => Identity;
 }
 
 export interface OpenAccountsOptions {
@@ -28,6 +32,8 @@ export interface OpenAccountsOptions {
   readonly auth: Config["auth"];
   readonly security: Config["security"];
   readonly tierNames: readonly string[];
+  /** The secrets of access tokens. */
+  readonly tokenKeys: TokenKeys;
   readonly clock: Clock;
   readonly log: Log;
   readonly emit: Emit;
@@ -69,5 +75,12 @@ export async function openAccounts(options: OpenAccountsOptions): Promise<Accoun
   const guarded = createGuardedPasswords(loginGuard, passwords);
   const reuseSeconds = auth.login_reuse_seconds;
   const parts = { store: accounts, passwords, guarded, sessions, clock, log, emit, reuseSeconds };
-  return { accounts, sessions, apiKeys, loginGuard, createSignIn: (issueToken) => createSignIn(parts, issueToken) };
+  const { issuer, audience, access_token_seconds: lifeSeconds } = auth;
+  const tokens = createTokens({ keys: options.tokenKeys, issuer, audience, lifeSeconds, clock, newId });
+  const verifyToken = (token: string) => tokens.verify(token);
+  return {
+    ...{ accounts, sessions, apiKeys, loginGuard },
+    signIn: createSignIn(parts, (account, sessionId) => tokens.issue(account, sessionId)),
+    authenticate: createAccess({ findAccount, verifyToken, sessions, apiKeys, clock }),
+  };
 }

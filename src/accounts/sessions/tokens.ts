@@ -1,10 +1,9 @@
-import fastifyJwt from "@fastify/jwt";
-import type { FastifyInstance } from "fastify";
-import type { Account } from "../../accounts/account-schema.ts";
-import { checkClaims, newClaims, type AccessClaims, type IssuedToken } from "../../accounts/sessions/claims.ts";
-import type { TokenKeys } from "../../accounts/sessions/token-keys.ts";
+import { createDecoder, createSigner, createVerifier } from "fast-jwt";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type { Account } from "../account-schema.ts";
+import { checkClaims, newClaims, type AccessClaims, type IssuedToken } from "./claims.ts";
+import type { TokenKeys } from "./token-keys.ts";
 
 export interface TokensOptions {
   /** As they are at each look: they may change. */
@@ -30,25 +29,19 @@ const remembered = 10_000;
 const maxTokenLength = 4096;
 
 /** JWT by HS256 only. Other algorithms, unknown kids, critical headers and bad claims are all 401. */
-export async function registerTokens(app: FastifyInstance, options: TokensOptions): Promise<Tokens> {
+export function createTokens(options: TokensOptions): Tokens {
   const { keys, issuer, audience, clock } = options;
-  await app.register(fastifyJwt, { secret: keys.signing.secret });
+  const readHeader = createDecoder({ complete: true }) as (token: string) => { readonly header?: unknown } | null;
   const verified = new Map<string, AccessClaims>();
   /** By which the remembered tokens were verified. */
   let verifiedBy = keys.byKid;
 
   function decode(token: string): AccessClaims {
-    const header: unknown = app.jwt.decode<{ header: unknown }>(token, { complete: true })?.header;
-    const key = keys.byKid.get(kidOf(header));
+    const key = keys.byKid.get(kidOf(readHeader(token)?.header));
     if (key === undefined) throw new AppError("invalid_token");
     // The times are checked in checkClaims, by the injected clock.
-    const payload: unknown = app.jwt.verify(token, {
-      key,
-      algorithms: ["HS256"],
-      ignoreExpiration: true,
-      ignoreNotBefore: true,
-    });
-    return checkClaims(payload, { issuer, audience, now: clock.now() });
+    const verify = createVerifier({ key, algorithms: ["HS256"], ignoreExpiration: true, ignoreNotBefore: true });
+    return checkClaims(verify(token), { issuer, audience, now: clock.now() });
   }
 
   return {
@@ -62,7 +55,8 @@ export async function registerTokens(app: FastifyInstance, options: TokensOption
         sessionId,
       });
       const { kid, secret: key } = keys.signing;
-      return { token: app.jwt.sign(claims, { algorithm: "HS256", kid, key }), expiresAt: claims.exp * 1000 };
+      const token = createSigner({ algorithm: "HS256", kid, key })(claims);
+      return { token, expiresAt: claims.exp * 1000 };
     },
     verify(token) {
       if (verifiedBy !== keys.byKid) {
