@@ -3,13 +3,13 @@ import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync } 
 import fc from "fast-check";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
-import { UpstreamFault } from "../../src/upstream/faults.ts";
+import type { UpstreamFault } from "../../src/upstream/faults.ts";
 import { ResponseBody } from "../../src/upstream/answers/response-body.ts";
 import { codingsOf, isDecodable } from "../../src/upstream/answers/body-decoder.ts";
 import { readRetryAfter } from "../../src/upstream/answers/retry-after.ts";
 import { createModelList } from "../../src/upstream/providers/model-list.ts";
-import { answer as answerWell, closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
-import { closeRawProviders, readFrom, startRawProvider, type RawAnswer } from "../support/raw-provider.ts";
+import { closeAll, open, serve } from "../support/dispatch.ts";
+import { closeRawProviders, outcomeOf, readFrom, sending, startRawProvider } from "../support/raw-provider.ts";
 import { testProvider } from "../support/provider.ts";
 import { event } from "../support/read-answer.ts";
 
@@ -29,26 +29,6 @@ const whole = JSON.stringify({
 const flushed = { finishFlush: constants.Z_SYNC_FLUSH };
 
 type Headers = Readonly<Record<string, string>>;
-
-/** What a provider's answer comes to: its events, or the fault. */
-async function outcomeOf(play: (answer: RawAnswer) => void, asked: { collects?: boolean } = {}) {
-  const provider = await startRawProvider(play);
-  try {
-    const { ended, seen, exchange } = await readFrom(provider, asked);
-    return { fault: await ended, seen: seen.join(""), exchange };
-  } catch (error) {
-    if (error instanceof UpstreamFault) return { fault: error, seen: "", exchange: null };
-    throw error;
-  }
-}
-
-function sending(bytes: string | Buffer, headers: Headers, status = 200): (answer: RawAnswer) => void {
-  return (answer) => {
-    answer.head(status, headers);
-    answer.send(bytes);
-    answer.end();
-  };
-}
 
 afterAll(closeRawProviders);
 
@@ -201,6 +181,28 @@ describe.concurrent("A9: a body in a coding that nobody asked for", () => {
     expect(seen).toHaveLength(lines.length + 3);
   });
 
+  it("may last until its connection closes, however fast it is read", async () => {
+    const lines = Array.from({ length: 3000 }, (_, at) => delta(`${at} ${randomBytes(150).toString("hex")}`));
+    const coded = gzipSync(lines.join("") + answer);
+    for (const pauses of [true, false]) {
+      const provider = await startRawProvider(({ socket }) => {
+        socket.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
+        socket.end(coded);
+      });
+      const { exchange, seen, ended } = await readFrom(provider);
+      const slow = setInterval(() => {
+        exchange.pause();
+        setImmediate(() => {
+          exchange.resume();
+        });
+      }, 1);
+      if (!pauses) clearInterval(slow);
+      expect(await ended).toBeNull();
+      clearInterval(slow);
+      expect(seen).toHaveLength(lines.length + 3);
+    }
+  });
+
   it("leaves nothing behind where the answer is given up", async () => {
     const lines = Array.from({ length: 2000 }, (_, at) => delta(String(at)));
     const provider = await startRawProvider((answer) => {
@@ -309,78 +311,5 @@ describe("A9: an answer says the same with and without coding", () => {
       ),
       { numRuns: 20 },
     );
-  });
-});
-
-describe.concurrent("P8: what the provider would send in the same form again", () => {
-  const rows: readonly (readonly [string, number, Headers, string | Buffer])[] = [
-    ["a page", 200, { "Content-Type": "text/html" }, "<html>"],
-    ["an image", 200, { "Content-Type": "image/png" }, "png"],
-    ["a redirect", 302, { Location: "https://login.example/?next=1" }, ""],
-    ["a redirect for good", 308, { Location: "/v2" }, ""],
-    ["nothing new", 304, {}, ""],
-    ["no content", 204, {}, ""],
-    ["a part", 206, { "Content-Type": "text/event-stream" }, answer],
-    ["an unknown coding", 200, { "Content-Type": "text/event-stream", "Content-Encoding": "zstd" }, "x"],
-    ["a JSON of another kind", 200, { "Content-Type": "application/json" }, '{"ok":true}'],
-    ["a JSON that is no object", 200, { "Content-Type": "application/json" }, "[1]"],
-    ["a JSON without finish_reason", 200, { "Content-Type": "application/json" }, whole.replace('"stop"', "null")],
-    ["a JSON that was given up", 200, { "Content-Type": "application/json" }, whole.replace("stop", "network_error")],
-    ["[DONE] alone", 200, { "Content-Type": "text/event-stream" }, "data: [DONE]\n\n"],
-  ];
-
-  it.each(rows)("is asked for elsewhere only: %s", async (_, status, headers, body) => {
-    const { fault } = await outcomeOf((provider) => {
-      provider.head(status, headers);
-      if (body.length > 0) provider.send(body);
-      provider.end();
-    });
-    expect(fault?.rule.retry).toBe("elsewhere");
-    expect(fault?.head).toMatchObject({
-      status,
-      contentType: headers["Content-Type"],
-      location: headers.Location,
-      contentEncoding: headers["Content-Encoding"],
-    });
-  });
-
-  it.each([
-    ["half a JSON", '{"choices":[{'],
-    ["a JSON with an error of the server", '{"error":{"code":502,"message":"gone"}}'],
-  ])("and not: %s", async (_, body) => {
-    const { fault } = await outcomeOf(sending(body, { "Content-Type": "application/json" }));
-    expect(fault?.rule.retry).toBe("again");
-  });
-});
-
-describe("P8: a provider that answers in a wrong form", () => {
-  afterEach(closeAll);
-
-  it.each([
-    ["a redirect", 302, { location: "https://login.example/" }],
-    ["a page", 200, { "content-type": "text/html; charset=utf-8" }],
-    ["an unknown coding", 200, { "content-type": "text/event-stream", "content-encoding": "zstd" }],
-    ["a whole JSON", 200, { "content-type": "application/json" }],
-  ])("is asked once, and named in the log: %s", async (_, status, headers: Headers) => {
-    const bad = await serve((response) => {
-      response.writeHead(status, headers).end("{}");
-    });
-    const good = await serve(answerWell);
-    const alone = setUp();
-    const fault = await faultOf(alone.ask([open("bad", { baseUrl: bad.url })]));
-    expect(fault.facts.kind).toBe("invalid_response");
-    expect(bad.asked).toHaveLength(1);
-    expect(alone.log.lines).toMatchObject([
-      {
-        level: "warn",
-        facts: {
-          ...{ provider: "bad", kind: "invalid_response", status, location: headers.location },
-          ...{ content_type: headers["content-type"], content_encoding: headers["content-encoding"] },
-        },
-      },
-    ]);
-    const { exchange } = await setUp().ask([open("bad", { baseUrl: bad.url }), open("good", { baseUrl: good.url })]);
-    expect(exchange.provider.name).toBe("good");
-    expect([bad.asked.length, good.asked.length]).toEqual([2, 1]);
   });
 });

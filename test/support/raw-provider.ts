@@ -3,7 +3,7 @@ import type { Clock } from "../../src/lib/clock.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { EventRole } from "../../src/upstream/answers/reader.ts";
 import { Exchange } from "../../src/upstream/exchange.ts";
-import type { UpstreamFault } from "../../src/upstream/faults.ts";
+import { UpstreamFault } from "../../src/upstream/faults.ts";
 import type { ApiName, Provider } from "../../src/upstream/providers/provider.ts";
 import { passFor, testProvider } from "./provider.ts";
 
@@ -95,4 +95,29 @@ export async function readFrom(provider: Provider, asked: Asked = {}): Promise<R
     });
   });
   return { exchange, seen, roles, ended };
+}
+
+/** What a provider's answer comes to: its events, or the fault. */
+export async function outcomeOf(play: (answer: RawAnswer) => void, asked: { collects?: boolean } = {}) {
+  const provider = await startRawProvider(play);
+  try {
+    const { ended, seen, exchange } = await readFrom(provider, asked);
+    return { fault: await ended, seen: seen.join(""), exchange };
+  } catch (error) {
+    if (error instanceof UpstreamFault) return { fault: error, seen: "", exchange: null };
+    throw error;
+  }
+}
+
+/** Answers with a body as a whole. */
+export function sending(
+  bytes: string | Buffer,
+  headers: Readonly<Record<string, string>>,
+  status = 200,
+): (answer: RawAnswer) => void {
+  return (answer) => {
+    answer.head(status, headers);
+    answer.send(bytes);
+    answer.end();
+  };
 }

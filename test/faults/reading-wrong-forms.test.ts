@@ -1,0 +1,93 @@
+import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { answer as answerWell, closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
+import { closeRawProviders, outcomeOf, sending } from "../support/raw-provider.ts";
+import { event } from "../support/read-answer.ts";
+
+const usage = { prompt_tokens: 5, completion_tokens: 1 };
+const delta = (content: string, finish_reason: string | null = null, rest: object = {}): string =>
+  event({ choices: [{ index: 0, delta: { content }, finish_reason }], ...rest });
+const answer = [delta("Hello "), delta("你好"), delta("", "stop", { usage }), "data: [DONE]\n\n"].join("");
+const whole = JSON.stringify({
+  id: "c",
+  object: "chat.completion",
+  model: "m",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hello" }, finish_reason: "stop" }],
+  usage,
+});
+
+type Headers = Readonly<Record<string, string>>;
+
+afterAll(closeRawProviders);
+
+describe.concurrent("P8: what the provider would send in the same form again", () => {
+  const rows: readonly (readonly [string, number, Headers, string | Buffer])[] = [
+    ["a page", 200, { "Content-Type": "text/html" }, "<html>"],
+    ["an image", 200, { "Content-Type": "image/png" }, "png"],
+    ["a redirect", 302, { Location: "https://login.example/?next=1" }, ""],
+    ["a redirect for good", 308, { Location: "/v2" }, ""],
+    ["nothing new", 304, {}, ""],
+    ["no content", 204, {}, ""],
+    ["a part", 206, { "Content-Type": "text/event-stream" }, answer],
+    ["an unknown coding", 200, { "Content-Type": "text/event-stream", "Content-Encoding": "zstd" }, "x"],
+    ["a JSON of another kind", 200, { "Content-Type": "application/json" }, '{"ok":true}'],
+    ["a JSON that is no object", 200, { "Content-Type": "application/json" }, "[1]"],
+    ["a JSON without finish_reason", 200, { "Content-Type": "application/json" }, whole.replace('"stop"', "null")],
+    ["a JSON that was given up", 200, { "Content-Type": "application/json" }, whole.replace("stop", "network_error")],
+    ["[DONE] alone", 200, { "Content-Type": "text/event-stream" }, "data: [DONE]\n\n"],
+  ];
+
+  it.each(rows)("is asked for elsewhere only: %s", async (_, status, headers, body) => {
+    const { fault } = await outcomeOf((provider) => {
+      provider.head(status, headers);
+      if (body.length > 0) provider.send(body);
+      provider.end();
+    });
+    expect(fault?.rule.retry).toBe("elsewhere");
+    expect(fault?.head).toMatchObject({
+      status,
+      contentType: headers["Content-Type"],
+      location: headers.Location,
+      contentEncoding: headers["Content-Encoding"],
+    });
+  });
+
+  it.each([
+    ["half a JSON", '{"choices":[{'],
+    ["a JSON with an error of the server", '{"error":{"code":502,"message":"gone"}}'],
+  ])("and not: %s", async (_, body) => {
+    const { fault } = await outcomeOf(sending(body, { "Content-Type": "application/json" }));
+    expect(fault?.rule.retry).toBe("again");
+  });
+});
+
+describe("P8: a provider that answers in a wrong form", () => {
+  afterEach(closeAll);
+
+  it.each([
+    ["a redirect", 302, { location: "https://login.example/" }],
+    ["a page", 200, { "content-type": "text/html; charset=utf-8" }],
+    ["an unknown coding", 200, { "content-type": "text/event-stream", "content-encoding": "zstd" }],
+    ["a whole JSON", 200, { "content-type": "application/json" }],
+  ])("is asked once, and named in the log: %s", async (_, status, headers: Headers) => {
+    const bad = await serve((response) => {
+      response.writeHead(status, headers).end("{}");
+    });
+    const good = await serve(answerWell);
+    const alone = setUp();
+    const fault = await faultOf(alone.ask([open("bad", { baseUrl: bad.url })]));
+    expect(fault.facts.kind).toBe("invalid_response");
+    expect(bad.asked).toHaveLength(1);
+    expect(alone.log.lines).toMatchObject([
+      {
+        level: "warn",
+        facts: {
+          ...{ provider: "bad", kind: "invalid_response", status, location: headers.location },
+          ...{ content_type: headers["content-type"], content_encoding: headers["content-encoding"] },
+        },
+      },
+    ]);
+    const { exchange } = await setUp().ask([open("bad", { baseUrl: bad.url }), open("good", { baseUrl: good.url })]);
+    expect(exchange.provider.name).toBe("good");
+    expect([bad.asked.length, good.asked.length]).toEqual([2, 1]);
+  });
+});
