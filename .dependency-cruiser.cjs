@@ -1,8 +1,8 @@
 // The layers, imports go down only:
-//   lib <- accounts | quota | limits | upstream | events <- chat, admin <- http, cli <- server, services <- main
+//   lib <- identity | quota | limits | providers | events <- gateway, admin <- http, cli <- server, services <- main
 // Domain folders don't import each other: services.ts hands one a function of the other.
 // Open to all above lib: errors.ts, the config types and the event types.
-const domain = ["accounts", "quota", "limits", "upstream", "events"];
+const domain = ["identity", "quota", "limits", "providers", "events"];
 const open = "^src/(lib/|errors\\.ts|config/schema|events/types\\.ts)";
 
 module.exports = {
@@ -34,16 +34,16 @@ module.exports = {
       to: { path: "^src/", pathNot: "^src/(simulator|lib)/" },
     },
     {
-      name: "chat-is-below-http",
+      name: "gateway-is-below-http",
       severity: "error",
-      from: { path: "^src/chat/" },
+      from: { path: "^src/gateway/" },
       to: { path: "^src/(http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
     },
     {
       name: "admin-is-below-http",
       severity: "error",
       from: { path: "^src/admin/" },
-      to: { path: "^src/(chat/|http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
+      to: { path: "^src/(gateway/|http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
     },
     {
       name: "http-is-below-server",

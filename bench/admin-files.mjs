@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { createPasswords } from "../dist/accounts/passwords/password.js";
+import { createPasswords } from "../dist/identity/passwords/password.js";
 import { behaviourFileName } from "../dist/events/log-files/behaviour-files.js";
 
 const password = "a password for the benchmark only";

@@ -1,7 +1,7 @@
 // What money costs without any HTTP around it: a charge with its journal, a recovery, a round of snapshots.
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { openMemoryLedger } from "../dist/quota/memory-ledger.js";
+import { openMemoryLedger } from "../dist/quota/memory/memory-ledger.js";
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const clock = { now: () => Date.now(), monotonic: () => performance.now() };

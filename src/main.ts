@@ -1,8 +1,8 @@
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { checkUserFiles } from "./accounts/files/check-user-files.ts";
-import { createFirstAdmin } from "./accounts/files/first-admin.ts";
+import { checkUserFiles } from "./identity/files/check-user-files.ts";
+import { createFirstAdmin } from "./identity/files/first-admin.ts";
 import { thisProcessTable } from "./cli/this-process.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
 import { createLogOutput } from "./events/log-output.ts";

@@ -1,12 +1,17 @@
 import Fastify, { type FastifyInstance } from "fastify";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Chat } from "./chat/handle-chat.ts";
+import type { Gateway } from "./gateway/handle-request.ts";
 import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAccess } from "./http/plugins/access.ts";
 import { createCors, registerCors } from "./http/plugins/cors.ts";
-import { createBadUrlAnswer, registerErrors, registerRequestCount } from "./http/plugins/errors.ts";
+import {
+  createBadUrlAnswer,
+  createReportRefusal,
+  registerErrors,
+  registerRequestCount,
+} from "./http/plugins/errors.ts";
 import { registerJsonBody } from "./http/plugins/json-body.ts";
 import { boundLargeBodies } from "./http/plugins/large-bodies.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
@@ -18,18 +23,15 @@ import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";
 import { registerKeyRoutes } from "./http/routes/keys.ts";
-import { registerLoginRoute } from "./http/routes/login.ts";
+import { registerLoginRoute, registerPasswordRoute, registerSessionRoutes } from "./http/routes/auth.ts";
 import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
-import { registerPasswordRoute } from "./http/routes/password.ts";
-import { registerSessionRoutes } from "./http/routes/session.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
-import { createTellRefusal } from "./http/tell-refusal.ts";
 import { connectionsUnderFileLimit } from "./lib/files/open-file-limit.ts";
 import { createIpList } from "./lib/ip-list.ts";
 import { withModelInOneStep } from "./lib/request-target.ts";
 import type { Services } from "./services.ts";
-import { upstreamTimeouts } from "./upstream/providers/timeouts.ts";
+import { upstreamTimeouts } from "./providers/open-providers.ts";
 import { version } from "./version.ts";
 
 export interface Server {
@@ -52,7 +54,7 @@ export async function buildServer(services: Services): Promise<Server> {
   let stopping = false;
   const proxies = createIpList(config.server.trust_proxy);
   const requestMs = config.server.request_seconds * 1000;
-  const tell = createTellRefusal({ log, emit, clock });
+  const tell = createReportRefusal({ log, emit, clock });
   const cors = createCors(config.server.cors_origins);
   const refuseConnection = createParserErrors({ tell, cors });
   const app = Fastify({
@@ -150,7 +152,7 @@ export async function buildServer(services: Services): Promise<Server> {
 }
 
 /** Waits for running chats until the deadline, then ends them; each of them still passes its settle. */
-async function drain(chat: Chat, drainMs: number): Promise<void> {
+async function drain(chat: Gateway, drainMs: number): Promise<void> {
   const deadline = new Promise<"late">((resolve) => setTimeout(resolve, drainMs, "late").unref());
   if ((await Promise.race([chat.whenIdle(), deadline])) !== "late") return;
   chat.cutAll();

@@ -2,14 +2,14 @@ import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { openAccounts, type Accounts } from "./accounts/open-accounts.ts";
-import { openTokenKeys } from "./accounts/sessions/token-keys.ts";
+import { openIdentity, type IdentityServices } from "./identity/open-identity.ts";
+import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
-import { createCountTokens, type CountTokens } from "./chat/count-tokens.ts";
-import { createChat, type Chat } from "./chat/handle-chat.ts";
-import { createTariff, unpricedModels } from "./chat/tariff.ts";
+import { createCountTokens, type CountTokens } from "./gateway/count-tokens.ts";
+import { createGateway, type Gateway } from "./gateway/handle-request.ts";
+import { createPricingPolicy, unpricedModels } from "./gateway/pricing-policy.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
@@ -25,27 +25,27 @@ import { systemClock, type Clock } from "./lib/clock.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
-import { createMemoryLimiter, limitRules } from "./limits/memory-limiter.ts";
+import { createMemoryRateLimiter, limitRules } from "./limits/memory/memory-rate-limiter.ts";
 import { createWindowTally } from "./limits/window-tally.ts";
-import { createMemoryPermits } from "./limits/memory-permits.ts";
-import type { Limiter } from "./limits/limiter.ts";
-import type { Permits } from "./limits/permits.ts";
+import { createMemoryConcurrency } from "./limits/memory/memory-concurrency.ts";
+import type { RateLimiter } from "./limits/rate-limiter.ts";
+import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
 import type { Ledger } from "./quota/ledger.ts";
-import { openMemoryLedger } from "./quota/memory-ledger.ts";
+import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
 import { type Allowances, createAllowances } from "./quota/allowances.ts";
 import { createTiers } from "./quota/tiers.ts";
 import { createZone } from "./quota/zone.ts";
 import { createSimulator } from "./simulator/server.ts";
-import type { KnownModels } from "./upstream/known-models.ts";
-import type { ModelList } from "./upstream/providers/model-list.ts";
-import { chooseProviders } from "./upstream/providers/open-providers.ts";
-import { configuredModels, openUpstream } from "./upstream/open-upstream.ts";
-import type { ProviderAdmin } from "./upstream/providers/provider-admin.ts";
+import type { KnownModels } from "./providers/known-models.ts";
+import type { ModelList } from "./providers/model-list.ts";
+import { chooseProviders } from "./providers/open-providers.ts";
+import { configuredModels, openProviderServices } from "./providers/provider-services.ts";
+import type { ProviderAdmin } from "./providers/provider-admin.ts";
 
 const hourMs = 3_600_000;
 
 /** Everything that has state, built once and shared. */
-export interface Services extends Accounts, Events {
+export interface Services extends IdentityServices, Events {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Logger;
@@ -57,8 +57,8 @@ export interface Services extends Accounts, Events {
   readonly limitsOf: Allowances["limitsOf"];
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
-  readonly permits: Permits;
-  readonly chat: Chat;
+  readonly permits: ConcurrencyLimiter;
+  readonly chat: Gateway;
   readonly countTokens: CountTokens;
   readonly models: ModelList;
   readonly knownModels: KnownModels;
@@ -79,8 +79,8 @@ export interface Services extends Accounts, Events {
 /** What counts and limits, behind ports whose answers may come later. */
 export interface Backends {
   readonly ledger: Ledger;
-  readonly limiter: Limiter;
-  readonly permits: Permits;
+  readonly limiter: RateLimiter;
+  readonly permits: ConcurrencyLimiter;
 }
 
 export interface ServicesOptions {
@@ -146,7 +146,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen: (close) => closers.push(close) });
   const { bus, behaviourLog, webhook } = events;
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
-  const access = await openAccounts({
+  const access = await openIdentity({
     usersDir,
     auth: config.auth,
     security: config.security,
@@ -170,8 +170,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => memoryLedger.close());
 
-  const memoryLimiter = createMemoryLimiter({ rules: limitRules(config.rate_limit), clock });
-  const memoryPermits = createMemoryPermits({
+  const memoryLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
+  const memoryPermits = createMemoryConcurrency({
     maxWaitMs: config.concurrency.max_wait_ms,
     maxWaiting: config.concurrency.max_waiting,
   });
@@ -183,7 +183,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
   const simulator = embeds ? await createSimulator() : null;
   if (simulator !== null) closers.push(() => simulator.close());
-  const upstream = openUpstream({
+  const upstream = openProviderServices({
     keyed: chosen.usable,
     config,
     simulatorUrl: simulator?.url ?? null,
@@ -209,19 +209,19 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     keyFiles.close();
   });
 
-  const tariff = createTariff(config);
-  const unpriced = unpricedModels(config, tariff.pricing, clock.now());
+  const pricingPolicy = createPricingPolicy(config);
+  const unpriced = unpricedModels(config, pricingPolicy.pricing, clock.now());
   if (unpriced.length > 0) {
     log.warn({ models: unpriced }, "these models have no price: users whose cost is limited are refused them");
   }
-  const chat = createChat({
+  const chat = createGateway({
     router: upstream.router,
-    limiter,
-    permits,
+    rateLimiter: limiter,
+    concurrency: permits,
     ledger,
-    dispatch: upstream.dispatch,
+    failover: upstream.dispatch,
     limitsOf,
-    tariff,
+    pricingPolicy: pricingPolicy,
     abortPolicy: config.abort.policy,
     drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
     freeDisconnects: createWindowTally({ max: config.abort.free_disconnects_per_hour, windowMs: hourMs, clock }),

@@ -7,8 +7,8 @@
  */
 import { createServer } from "node:net";
 import { systemClock } from "../../dist/lib/clock.js";
-import { Exchange } from "../../dist/upstream/exchange.js";
-import { createProvider } from "../../dist/upstream/providers/create-provider.js";
+import { Exchange } from "../../dist/providers/attempt.js";
+import { createProvider } from "../../dist/providers/create-provider.js";
 import { createRandom } from "./random.mjs";
 
 const runs = Number(process.argv[2] ?? 2000);
@@ -89,15 +89,15 @@ const provider = createProvider({
 });
 
 /** Reads as fast as it can; pauses at each event, for a turn or some ms; or pauses at each network read. */
-function read(exchange, pace) {
+function read(attempt, pace) {
   return new Promise((resolve) => {
     const rest = () => {
-      exchange.pause();
-      const resume = () => exchange.resume();
+      attempt.pause();
+      const resume = () => attempt.resume();
       if (pace === 1) setImmediate(resume);
       else setTimeout(resume, random() * 8);
     };
-    exchange.pipe({
+    attempt.pipe({
       onEvent: () => (pace === 1 || pace === 2 ? rest() : undefined),
       onBatch: () => (pace === 3 ? rest() : undefined),
       onEnd: resolve,
@@ -115,12 +115,12 @@ async function run(number) {
     sparesStreamOptions: false,
     bodyFor: () => Buffer.from(String(number)),
   };
-  const exchange = new Exchange(provider, 0, question, systemClock);
+  const attempt = new Exchange(provider, 0, question, systemClock);
   const late = new Promise((resolve) => setTimeout(resolve, longestRunMs, "late").unref());
   const reading = (async () => {
     try {
-      await exchange.open("m", systemClock.monotonic());
-      return await read(exchange, what.pace);
+      await attempt.open("m", systemClock.monotonic());
+      return await read(attempt, what.pace);
     } catch (error) {
       return error;
     }
@@ -131,7 +131,7 @@ async function run(number) {
   else if (fault !== null && what.ending === "end") fail(told);
   plans.delete(number);
   counts[fault === null ? "complete" : "broken"]++;
-  exchange.cancel();
+  attempt.cancel();
 }
 
 let next = 0;

@@ -1,8 +1,8 @@
-import type { AccountStore } from "../accounts/files/account-store.ts";
-import type { ApiKeys } from "../accounts/keys/api-keys.ts";
-import type { LoginGuard } from "../accounts/login/login-guard.ts";
-import type { Sessions } from "../accounts/sessions/sessions.ts";
-import { checkUserName } from "../accounts/user-name.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
+import type { ApiKeys } from "../identity/keys/api-keys.ts";
+import type { LoginGuard } from "../identity/login/login-guard.ts";
+import type { Sessions } from "../identity/sessions/sessions.ts";
+import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";

@@ -1,6 +1,6 @@
-import type { Account } from "../accounts/account-schema.ts";
-import type { AccountStore } from "../accounts/files/account-store.ts";
-import { checkUserName } from "../accounts/user-name.ts";
+import type { Account } from "../identity/account-schema.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
+import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
 
 /**

@@ -3,7 +3,7 @@ import { createAccessAdmin, type AccessAdmin, type AccessAdminOptions } from "./
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
-import type { ProviderAdmin } from "../upstream/providers/provider-admin.ts";
+import type { ProviderAdmin } from "../providers/provider-admin.ts";
 
 /** What operators can do, apart from users themselves. */
 export interface Admin {

@@ -1,6 +1,6 @@
 import { AppError } from "../errors.ts";
 import type { AdminAction } from "../events/types.ts";
-import type { ProviderAdmin, ProviderView } from "../upstream/providers/provider-admin.ts";
+import type { ProviderAdmin, ProviderView } from "../providers/provider-admin.ts";
 import type { Actor, Audit } from "./audit.ts";
 
 export interface ProviderOperations {

@@ -1,11 +1,11 @@
-import type { Account } from "../accounts/account-schema.ts";
-import type { AccountStore } from "../accounts/files/account-store.ts";
-import type { ApiKey } from "../accounts/keys/api-key.ts";
-import type { ApiKeys } from "../accounts/keys/api-keys.ts";
+import type { Account } from "../identity/account-schema.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
+import type { ApiKey } from "../identity/keys/api-key.ts";
+import type { ApiKeys } from "../identity/keys/api-keys.ts";
 import { formatNano } from "../lib/money.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import { fromBackend } from "../quota/backend-call.ts";
-import type { BucketState, Ledger, Limit, Metric, Per } from "../quota/ledger.ts";
+import type { BucketState, Ledger, QuotaLimit, Metric, Per } from "../quota/ledger.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 import type { AdjustAsk, ResetAsk } from "./quota-asks.ts";
@@ -36,7 +36,7 @@ export interface QuotaAdminOptions {
   readonly audit: Audit;
 }
 
-type Counted = Pick<Limit, "metric" | "per" | "currency">;
+type Counted = Pick<QuotaLimit, "metric" | "per" | "currency">;
 
 const metrics: readonly Metric[] = ["requests", "tokens", "cost"];
 const pers: readonly Per[] = ["day", "week", "month", "total"];

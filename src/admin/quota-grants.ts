@@ -1,11 +1,10 @@
-import type { Account } from "../accounts/account-schema.ts";
-import type { AccountStore } from "../accounts/files/account-store.ts";
+import type { Account } from "../identity/account-schema.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
 import type { Config, GrantConfig } from "../config/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
-import { instantOfToml } from "../lib/toml-instant.ts";
-import { createWallClock } from "../lib/wall-clock.ts";
-import type { Limit } from "../quota/ledger.ts";
+import { createWallClock, instantOfToml } from "../lib/wall-clock.ts";
+import type { QuotaLimit } from "../quota/ledger.ts";
 import { createPeriods } from "../quota/period.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
@@ -31,7 +30,7 @@ export interface QuotaGrants {
 
 export interface QuotaGrantsOptions {
   readonly accounts: Pick<AccountStore, "get" | "update">;
-  readonly limitsOf: (account: Account) => readonly Limit[];
+  readonly limitsOf: (account: Account) => readonly QuotaLimit[];
   readonly quota: Pick<Config["quota"], "timezone" | "monthly_reset_day" | "currency">;
   readonly clock: Clock;
   readonly audit: Audit;
@@ -76,7 +75,7 @@ export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: Q
 }
 
 /** A grant that is added to nothing would be silently without effect. */
-function checkHasLimit(limits: readonly Limit[], { metric, per, currency }: GrantConfig): void {
+function checkHasLimit(limits: readonly QuotaLimit[], { metric, per, currency }: GrantConfig): void {
   if (limits.some((limit) => limit.metric === metric && limit.per === per && limit.currency === currency)) return;
   const named = limits.map((limit) => [limit.metric, "per", limit.per, limit.currency ?? ""].join(" ").trim());
   const others = named.length === 0 ? "no limit at all" : `only ${named.join(", ")}`;

@@ -1,6 +1,6 @@
-import type { Account, Role } from "../accounts/account-schema.ts";
-import { accountState, type AccountState } from "../accounts/account-state.ts";
-import type { AccountStore } from "../accounts/files/account-store.ts";
+import type { Account, Role } from "../identity/account-schema.ts";
+import { accountState, type AccountState } from "../identity/account-state.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
 
 /** Which users, and from where on. */
 export interface UserQuery {

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import type { Account, Role } from "../accounts/account-schema.ts";
+import type { Account, Role } from "../identity/account-schema.ts";
 import type { GrantConfig, LimitConfig } from "../config/schema.ts";
-import { isoOfInstant } from "../lib/toml-instant.ts";
+import { isoOfInstant } from "../lib/wall-clock.ts";
 
 /** What administrators see of a user: the user file without its hash, as JSON can hold it. Dates are ISO 8601. */
 export interface UserView {

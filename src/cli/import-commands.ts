@@ -1,14 +1,14 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createAccountStore } from "../accounts/files/account-store.ts";
-import { createPasswords } from "../accounts/passwords/password.ts";
-import { isUserName } from "../accounts/user-name.ts";
+import { createAccountStore } from "../identity/files/account-store.ts";
+import { createPasswords } from "../identity/passwords/password.ts";
+import { isUserName } from "../identity/user-name.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import { openMemoryLedger } from "../quota/memory-ledger.ts";
+import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { createTiers, type Tiers } from "../quota/tiers.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { planImport, type ImportRow } from "./import-plan.ts";

@@ -1,7 +1,6 @@
-import type { NewAccount } from "../accounts/files/account-changes.ts";
-import { checkNewPassword, checkPasswordLength } from "../accounts/passwords/new-password.ts";
-import { generatePassword } from "../accounts/passwords/generated-password.ts";
-import { isUserName } from "../accounts/user-name.ts";
+import type { NewAccount } from "../identity/files/account-changes.ts";
+import { checkNewPassword, checkPasswordLength, generatePassword } from "../identity/passwords/new-password.ts";
+import { isUserName } from "../identity/user-name.ts";
 import { createWallClock } from "../lib/wall-clock.ts";
 import type { Tiers } from "../quota/tiers.ts";
 import type { OldQuota, OldUser, Predecessor } from "./predecessor.ts";

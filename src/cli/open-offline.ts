@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
-import { createAccountStore, type AccountStore } from "../accounts/files/account-store.ts";
-import { createPasswords } from "../accounts/passwords/password.ts";
+import { createAccountStore, type AccountStore } from "../identity/files/account-store.ts";
+import { createPasswords } from "../identity/passwords/password.ts";
 import { createAudit, type Actor, type Audit } from "../admin/audit.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";

@@ -1,4 +1,4 @@
-import type { Account } from "../accounts/account-schema.ts";
+import type { Account } from "../identity/account-schema.ts";
 import type { Actor } from "../admin/audit.ts";
 import { findUser } from "../admin/find-user.ts";
 import { createQuotaAdmin, type QuotaAdmin } from "../admin/quota-admin.ts";
@@ -6,9 +6,9 @@ import { createQuotaGrants, type QuotaGrants } from "../admin/quota-grants.ts";
 import { closeAll, type Closer } from "../lib/close-all.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import { createAllowances } from "../quota/allowances.ts";
-import type { Limit } from "../quota/ledger.ts";
-import { bringBackQuotas } from "../quota/bring-back.ts";
-import { openMemoryLedger } from "../quota/memory-ledger.ts";
+import type { QuotaLimit } from "../quota/ledger.ts";
+import { bringBackQuotas } from "../quota/memory/bring-back.ts";
+import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { createTiers } from "../quota/tiers.ts";
 import { openOffline, silent } from "./open-offline.ts";
 import type { CommandIo } from "./this-process.ts";
@@ -16,7 +16,7 @@ import type { CommandIo } from "./this-process.ts";
 /** What the commands work with: the same as the admin API. */
 export interface CliQuota {
   /** Throws AppError `invalid_request`, `not_found`. */
-  find(name: string): { readonly account: Account; readonly limits: readonly Limit[] };
+  find(name: string): { readonly account: Account; readonly limits: readonly QuotaLimit[] };
   readonly grants: QuotaGrants;
   /** Opens what is used, which one process alone may. Rejects with LockedError where a server has it. */
   openUsed(): Promise<QuotaAdmin>;

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import type { AccountStore } from "../accounts/files/account-store.ts";
-import { openApiKeys } from "../accounts/keys/api-keys.ts";
-import { openSessions } from "../accounts/sessions/sessions.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
+import { openApiKeys } from "../identity/keys/api-keys.ts";
+import { openSessions } from "../identity/sessions/sessions.ts";
 import { createAccessAdmin, type AccessAdmin } from "../admin/access-admin.ts";
 import type { Actor } from "../admin/audit.ts";
 import { createUserAdmin, type UserAdmin } from "../admin/user-admin.ts";

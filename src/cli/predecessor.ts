@@ -1,8 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import type { Metadata } from "../accounts/account-schema.ts";
-import { parseToml } from "../accounts/files/toml-edit.ts";
+import type { Metadata } from "../identity/account-schema.ts";
+import { parseToml } from "../identity/files/toml-edit.ts";
 import { fileErrorCode } from "../lib/files/file-ops.ts";
 import { readPlainFile } from "../lib/files/atomic-file.ts";
 

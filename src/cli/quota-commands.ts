@@ -3,7 +3,7 @@ import type { QuotaAdmin } from "../admin/quota-admin.ts";
 import { adjustAsk, grantAsk, resetAsk } from "../admin/quota-asks.ts";
 import { LockedError } from "../lib/files/lock-file.ts";
 import { formatNano } from "../lib/money.ts";
-import type { BucketState, Limit } from "../quota/ledger.ts";
+import type { BucketState, QuotaLimit } from "../quota/ledger.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { withQuota, type CliQuota } from "./open-quota-admin.ts";
 import type { CommandIo } from "./this-process.ts";
@@ -153,10 +153,10 @@ function bucketLine({ limit, used, remaining, resetAt }: BucketState): string {
   return `${nameOf(limit)}: ${gone} of ${max} used, ${left} left${end}`;
 }
 
-function nameOf({ metric, per, currency = "" }: Limit): string {
+function nameOf({ metric, per, currency = "" }: QuotaLimit): string {
   return [metric, "per", per, currency].join(" ").trim();
 }
 
-function amountOf({ metric }: Limit, amount: number): string {
+function amountOf({ metric }: QuotaLimit, amount: number): string {
   return metric === "cost" ? formatNano(amount) : String(amount);
 }

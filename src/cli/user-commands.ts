@@ -1,5 +1,5 @@
-import { accountState } from "../accounts/account-state.ts";
-import { generatePassword } from "../accounts/passwords/generated-password.ts";
+import { accountState } from "../identity/account-state.ts";
+import { generatePassword } from "../identity/passwords/new-password.ts";
 import type { NewUser } from "../admin/user-admin.ts";
 import { userView } from "../admin/user-view.ts";
 import { systemClock } from "../lib/clock.ts";

@@ -1,6 +1,6 @@
-import type { AccountPatch } from "../accounts/files/account-changes.ts";
-import { roles, type Account, type Metadata, type Role } from "../accounts/account-schema.ts";
-import { parseToml } from "../accounts/files/toml-edit.ts";
+import type { AccountPatch } from "../identity/files/account-changes.ts";
+import { roles, type Account, type Metadata, type Role } from "../identity/account-schema.ts";
+import { parseToml } from "../identity/files/toml-edit.ts";
 import type { UserPatch } from "../admin/user-admin.ts";
 import { UsageError } from "./command-line.ts";
 

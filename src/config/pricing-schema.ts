@@ -1,8 +1,6 @@
 import { z } from "zod";
-import { parseNano } from "../lib/money.ts";
-import { scaleNano } from "../lib/scale-nano.ts";
-import { instantOfToml } from "../lib/toml-instant.ts";
-import { createWallClock } from "../lib/wall-clock.ts";
+import { parseNano, scaleNano } from "../lib/money.ts";
+import { createWallClock, instantOfToml } from "../lib/wall-clock.ts";
 import {
   currencyCode,
   day,

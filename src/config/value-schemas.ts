@@ -1,7 +1,7 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
 import { maxNameLength, maxStars, starsOf } from "../lib/globs.ts";
-import { isTomlTime } from "../lib/toml-instant.ts";
+import { isTomlTime } from "../lib/wall-clock.ts";
 import { isNetwork } from "../lib/ip-list.ts";
 import { parseNano } from "../lib/money.ts";
 

@@ -1,6 +1,5 @@
 import { fileErrorCode } from "../lib/files/file-ops.ts";
-import { createLineBatch } from "./line-batch.ts";
-import type { LogDestination } from "./logger.ts";
+import { createLineBatch, type LogDestination } from "./logger.ts";
 
 /** Where log lines go to at last. */
 export interface LogOutput extends LogDestination {

@@ -1,6 +1,5 @@
 import type { Sink } from "./bus.ts";
-import { eventFacts } from "./event-facts.ts";
-import { createEventText } from "./event-text.ts";
+import { createEventText, eventFacts } from "./event-facts.ts";
 import type { Logger } from "./logger.ts";
 
 /**

@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
 import { errorTable } from "../errors.ts";
 import type { Sink } from "./bus.ts";
-import { type Figures, registerCounter, registerFigures, type Tally } from "./figures.ts";
+import { type Gauges, registerCounter, registerFigures, type Tally } from "./gauges.ts";
 import { routeGroups, type ChatFinished, type RouteGroup } from "./types.ts";
 
 export interface MetricsOptions {
@@ -9,7 +9,7 @@ export interface MetricsOptions {
   readonly providers: readonly string[];
   /** Names of the configured models: no other gets a label of its own, since clients choose the names. */
   readonly models: readonly string[];
-  readonly figures: Figures;
+  readonly figures: Gauges;
   /**
    * Whether to add CPU, memory, garbage collection and event loop delay of the process. Once in a process: their
    * monitors cannot be stopped.
@@ -30,7 +30,7 @@ const firstEventBuckets = [
 ];
 const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
 /** Endings without an error for anybody to read. A shutdown has one: it counts as shutting_down. */
-const departures = ["client_gone", "reader_stalled"];
+const disconnects = ["client_gone", "reader_stalled"];
 const limitRules = ["global", "per_user", "per_key", "concurrency"];
 /** Takes the place of a label value that is not in its fixed set, so that nothing from outside can add series. */
 const other = "other";
@@ -47,7 +47,7 @@ export function createMetrics({ providers, models, figures, processMetrics }: Me
   if (processMetrics) addProcessMetrics(registry);
   registerFigures(registry, figures);
 
-  const codes = ["ok", ...departures, ...Object.keys(errorTable)];
+  const codes = ["ok", ...disconnects, ...Object.keys(errorTable)];
   const requests = new Map(
     routeGroups.map((route) => [
       route,

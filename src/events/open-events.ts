@@ -2,16 +2,14 @@ import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Closer } from "../lib/close-all.ts";
 import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
-import { type AuditLog, createAuditLog } from "./log-files/audit-log.ts";
-import { type AuditReader, createAuditReader } from "./log-files/audit-reader.ts";
+import { type AuditLog, type AuditReader, createAuditLog, createAuditReader } from "./log-files/audit-log.ts";
 import { type BehaviourLog, createBehaviourLog } from "./log-files/behaviour-log.ts";
-import { type BehaviourReader, createBehaviourReader } from "./log-files/behaviour-reader.ts";
+import { type BehaviourReader, createBehaviourReader } from "./log-files/log-pages.ts";
 import { type Bus, createBus } from "./bus.ts";
-import { createEventText } from "./event-text.ts";
+import { createEventText } from "./event-facts.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
-import { openWebhook } from "./webhook/open-webhook.ts";
-import type { Webhook } from "./webhook/webhook.ts";
+import { openWebhook, type Webhook } from "./webhook/webhook.ts";
 
 /** What is told, and those who write it down. */
 export interface Events {

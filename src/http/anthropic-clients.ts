@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http";
-import { messages } from "../chat/shapes/messages.ts";
+import { messages } from "../gateway/formats/messages.ts";
 import { errorBody, type AppError } from "../errors.ts";
 import { routedPath } from "../lib/request-target.ts";
 

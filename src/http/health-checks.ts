@@ -1,12 +1,12 @@
 import type { IntervalHistogram } from "node:perf_hooks";
-import type { AccountStore } from "../accounts/files/account-store.ts";
-import type { ApiKeys } from "../accounts/keys/api-keys.ts";
-import type { Sessions } from "../accounts/sessions/sessions.ts";
+import type { AccountStore } from "../identity/files/account-store.ts";
+import type { ApiKeys } from "../identity/keys/api-keys.ts";
+import type { Sessions } from "../identity/sessions/sessions.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
 import type { DiskProbe } from "../lib/files/disk-probe.ts";
 import type { Ledger } from "../quota/ledger.ts";
-import type { ModelList } from "../upstream/providers/model-list.ts";
+import type { ModelList } from "../providers/model-list.ts";
 import type { HealthCheck } from "./routes/ops.ts";
 
 interface Parts {

@@ -1,9 +1,8 @@
 import type { GrantConfig, LimitConfig } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import { addAmounts } from "../lib/money.ts";
-import { instantOfToml } from "../lib/toml-instant.ts";
-import { createWallClock } from "../lib/wall-clock.ts";
-import type { Limit } from "./ledger.ts";
+import { createWallClock, instantOfToml } from "../lib/wall-clock.ts";
+import type { QuotaLimit } from "./ledger.ts";
 import { toLimit, type Tiers } from "./tiers.ts";
 
 /** As much of an account as says what it may use. Accounts are replaced, never changed in place. */
@@ -27,7 +26,7 @@ export interface Allowances {
    * The user's limits now, and after them those of the API key that is used; the same array while nothing changes. An
    * account of an unknown tier may use nothing.
    */
-  readonly limitsOf: (account: AllowanceAccount, apiKey?: AllowanceKey | null) => readonly Limit[];
+  readonly limitsOf: (account: AllowanceAccount, apiKey?: AllowanceKey | null) => readonly QuotaLimit[];
 }
 
 export interface AllowancesOptions {
@@ -41,23 +40,23 @@ export interface AllowancesOptions {
 
 /** Limits that hold from `since` until just before `until`, in ms since the epoch. */
 interface Allowance {
-  readonly limits: readonly Limit[];
+  readonly limits: readonly QuotaLimit[];
   readonly since: number;
   readonly until: number;
 }
 
-interface Grant extends Limit {
+interface Grant extends QuotaLimit {
   readonly until: number;
 }
 
 /** The limits of a key behind those of its user. */
 interface KeyAllowance {
-  readonly ofUser: readonly Limit[];
-  readonly limits: readonly Limit[];
+  readonly ofUser: readonly QuotaLimit[];
+  readonly limits: readonly QuotaLimit[];
 }
 
 /** A tier that is gone from the config must not make its users unlimited. */
-const nothing: readonly Limit[] = [{ metric: "requests", per: "total", max: 0 }];
+const nothing: readonly QuotaLimit[] = [{ metric: "requests", per: "total", max: 0 }];
 
 /** Makes the allowances. They remember as many accounts as the accounts' store does: a replaced one is forgotten. */
 export function createAllowances({ tiers, currency, timezone, clock }: AllowancesOptions): Allowances {
@@ -92,7 +91,7 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
     };
   }
 
-  function ofUser(account: AllowanceAccount): readonly Limit[] {
+  function ofUser(account: AllowanceAccount): readonly QuotaLimit[] {
     const now = clock.now();
     const allowance = known.get(account);
     if (allowance !== undefined && now >= allowance.since && now < allowance.until) return allowance.limits;
@@ -107,7 +106,7 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
       if (apiKey === null || apiKey.limits.length === 0) return limits;
       const allowance = knownKeys.get(apiKey);
       if (allowance?.ofUser === limits) return allowance.limits;
-      const ofKey = apiKey.limits.map((limit): Limit => ({ ...toLimit(limit, currency), apiKey: apiKey.id }));
+      const ofKey = apiKey.limits.map((limit): QuotaLimit => ({ ...toLimit(limit, currency), apiKey: apiKey.id }));
       const fresh = { ofUser: limits, limits: [...limits, ...ofKey] };
       knownKeys.set(apiKey, fresh);
       return fresh.limits;
@@ -115,6 +114,6 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
   };
 }
 
-function keyOf({ metric, per, currency = "" }: Limit): string {
+function keyOf({ metric, per, currency = "" }: QuotaLimit): string {
   return `${metric} ${per} ${currency}`;
 }

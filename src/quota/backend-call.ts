@@ -1,6 +1,6 @@
 import { AppError } from "../errors.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
-import { ClientGoneError } from "../lib/hangup.ts";
+import { ClientDisconnectedError } from "../lib/disconnect-signal.ts";
 
 /** Calls the ledger, the limiter or the permits. Rejects with what backendError() makes of a failure. */
 export async function fromBackend<T>(call: () => Awaitable<T>): Promise<T> {
@@ -16,6 +16,7 @@ export async function fromBackend<T>(call: () => Awaitable<T>): Promise<T> {
  * stays one, and everything else, such as a lost connection, is storage_unavailable.
  */
 export function backendError(error: unknown): Error {
-  if (error instanceof AppError || error instanceof ClientGoneError || error instanceof RangeError) return error;
+  if (error instanceof AppError || error instanceof ClientDisconnectedError || error instanceof RangeError)
+    return error;
   return new AppError("storage_unavailable", { cause: error, retryAfterSeconds: 1 });
 }

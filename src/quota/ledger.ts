@@ -7,7 +7,7 @@ export type Metric = "requests" | "tokens" | "cost";
 export type Per = "day" | "week" | "month" | "total";
 
 /** One limit of a tier. `max` is in requests, tokens, or nano-units of `currency`. */
-export interface Limit {
+export interface QuotaLimit {
   readonly metric: Metric;
   readonly per: Per;
   readonly max: number;
@@ -39,7 +39,7 @@ export type Outcome =
 
 /** One bucket of a user as it stands now. */
 export interface BucketState {
-  readonly limit: Limit;
+  readonly limit: QuotaLimit;
   readonly used: number;
   readonly reserved: number;
   /** Never below 0. */
@@ -56,9 +56,9 @@ export interface QuotaProblem {
 }
 
 /** A request for a reservation. */
-export interface ReserveAsk {
+export interface ReserveRequest {
   readonly user: string;
-  readonly limits: readonly Limit[];
+  readonly limits: readonly QuotaLimit[];
   readonly requestId: string;
   readonly model: string;
   /** The id of the API key that it comes through; undefined for an access token. */
@@ -154,7 +154,7 @@ export interface Hold {
   /**
    * Holds more, from all buckets or from none. Returns the limit that has no room for it, or null where it is held.
    */
-  grow(extra: Charge): Awaitable<Limit | null>;
+  grow(extra: Charge): Awaitable<QuotaLimit | null>;
   /** Replaces the first charge by the final one and frees the rest. Exactly once: later calls do nothing. Never throws. */
   settle(settlement: Settlement): Awaitable<void>;
   /** The user's buckets as they are now, for the X-Quota headers. */
@@ -167,9 +167,9 @@ export interface Ledger {
    * Takes the upper bound from all of the user's buckets, or from none.
    * Throws AppError quota_exceeded (402, with details) or storage_unavailable (503).
    */
-  reserve(ask: ReserveAsk): Awaitable<Hold>;
+  reserve(ask: ReserveRequest): Awaitable<Hold>;
   /** The user's buckets as they are now, in the order of `limits`. */
-  buckets(user: string, limits: readonly Limit[]): Awaitable<readonly BucketState[]>;
+  buckets(user: string, limits: readonly QuotaLimit[]): Awaitable<readonly BucketState[]>;
   /**
    * Changes what counts as used in all running periods, as if it had been used (or not) now: for imports and for giving
    * back. A period's amount stops at 0; the usage history shows the change in full, apart from what was used.

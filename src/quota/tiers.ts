@@ -1,6 +1,6 @@
 import type { Config } from "../config/schema.ts";
 import { parseNano } from "../lib/money.ts";
-import type { Limit } from "./ledger.ts";
+import type { QuotaLimit } from "./ledger.ts";
 
 type QuotaConfig = Config["quota"];
 type TierConfig = QuotaConfig["tiers"][string];
@@ -9,7 +9,7 @@ type LimitConfig = TierConfig["limits"][number];
 /** What the users of each tier may use, worked out once. */
 export interface Tiers {
   /** The limits of a tier, the same array each time; undefined for a tier that the config doesn't have. */
-  limitsOf(tier: string): readonly Limit[] | undefined;
+  limitsOf(tier: string): readonly QuotaLimit[] | undefined;
   /** The names of all tiers, in the order of the config. */
   readonly names: readonly string[];
 }
@@ -20,14 +20,14 @@ export function createTiers(quota: Pick<QuotaConfig, "tiers" | "currency">): Tie
   return { limitsOf: (tier) => limits.get(tier), names: [...limits.keys()] };
 }
 
-function limitsIn(tier: TierConfig, defaultCurrency: string): readonly Limit[] {
-  const monthly: Limit[] =
+function limitsIn(tier: TierConfig, defaultCurrency: string): readonly QuotaLimit[] {
+  const monthly: QuotaLimit[] =
     tier.requests === undefined ? [] : [{ metric: "requests", per: "month", max: tier.requests }];
   return [...monthly, ...tier.limits.map((limit) => toLimit(limit, defaultCurrency))];
 }
 
 /** A limit as the ledger wants it: cost in nano-units, and always with its currency. Throws as above. */
-export function toLimit({ metric, per, max, currency }: LimitConfig, defaultCurrency: string): Limit {
+export function toLimit({ metric, per, max, currency }: LimitConfig, defaultCurrency: string): QuotaLimit {
   if (metric !== "cost") return { metric, per, max };
   return { metric, per, max: parseNano(max), currency: currency ?? defaultCurrency };
 }

@@ -5,7 +5,7 @@ import { createAudit, type Actor } from "../../src/admin/audit.ts";
 import { createUserAdmin } from "../../src/admin/user-admin.ts";
 import { userEtag } from "../../src/admin/user-view.ts";
 import type { AdminChanged } from "../../src/events/types.ts";
-import { accountOf, putUser, useStore, userText, useUsersDir } from "../accounts/support.ts";
+import { accountOf, putUser, useStore, userText, useUsersDir } from "../identity/support.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
 const actor: Actor = { by: "root", ip: "192.0.2.1", traceId: "trace-1" };

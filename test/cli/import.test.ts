@@ -2,8 +2,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { createPasswords } from "../../src/accounts/passwords/password.ts";
-import { parseToml } from "../../src/accounts/files/toml-edit.ts";
+import { createPasswords } from "../../src/identity/passwords/password.ts";
+import { parseToml } from "../../src/identity/files/toml-edit.ts";
 import { runImportCli } from "../../src/cli/import-commands.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { acquireLock } from "../../src/lib/files/lock-file.ts";

@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { runUserCli } from "../../src/cli/user-commands.ts";
-import { until } from "../accounts/support.ts";
+import { until } from "../identity/support.ts";
 import { jsonOf, logIn, statusOf } from "../support/accounts.ts";
 import { runCli, type CommandResult } from "../support/cli.ts";
 import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";

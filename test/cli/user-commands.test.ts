@@ -1,9 +1,9 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { createPasswords } from "../../src/accounts/passwords/password.ts";
+import { createPasswords } from "../../src/identity/passwords/password.ts";
 import { runUserCli } from "../../src/cli/user-commands.ts";
-import { accountOf, until, useStore, useUsersDir } from "../accounts/support.ts";
+import { accountOf, until, useStore, useUsersDir } from "../identity/support.ts";
 import { runCli } from "../support/cli.ts";
 
 async function useCli(config = "") {

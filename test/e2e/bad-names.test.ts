@@ -3,7 +3,7 @@ import { mkdtemp, readFile, readdir, rm, symlink, writeFile } from "node:fs/prom
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { parseToml } from "../../src/accounts/files/toml-edit.ts";
+import { parseToml } from "../../src/identity/files/toml-edit.ts";
 import { eventually } from "../support/eventually.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";
 import { alicePassword, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";

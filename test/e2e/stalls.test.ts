@@ -1,9 +1,9 @@
 import { queryObjects } from "node:v8";
 import { expect, it, onTestFinished } from "vitest";
-import { ChatRun } from "../../src/chat/chat-run.ts";
-import { Client } from "../../src/chat/client.ts";
-import { AnswerReader } from "../../src/upstream/answers/answer-reader.ts";
-import { Exchange } from "../../src/upstream/exchange.ts";
+import { RequestContext } from "../../src/gateway/request-context.ts";
+import { ResponseWriter } from "../../src/gateway/response-writer.ts";
+import { StreamReader } from "../../src/providers/stream/stream-reader.ts";
+import { Attempt } from "../../src/providers/attempt.ts";
 import { eventually } from "../support/eventually.ts";
 import { usedRequests } from "../support/quota.ts";
 import { startScriptedUpstream } from "../support/scripted-upstream.ts";
@@ -14,7 +14,7 @@ const streams = 300;
 
 /** What a stream is made of, as it lives in memory after a full garbage collection. */
 function living(): readonly number[] {
-  return [ChatRun, Client, Exchange, AnswerReader].map((type) => queryObjects(type, { format: "count" }));
+  return [RequestContext, ResponseWriter, Attempt, StreamReader].map((type) => queryObjects(type, { format: "count" }));
 }
 
 it("300 streams whose provider stalls all end by the idle timer and leave nothing: no charge, permit, socket or object", async () => {

@@ -1,7 +1,7 @@
 import { appendFile, mkdir, symlink, unlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { createBehaviourReader, type BehaviourQuery } from "../../src/events/log-files/behaviour-reader.ts";
+import { createBehaviourReader, type BehaviourQuery } from "../../src/events/log-files/log-pages.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
 import { chatFinished, loginFailed } from "../support/events.ts";
 import { tempDir } from "../support/temp-dir.ts";

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { createLineBatch } from "../../src/events/line-batch.ts";
+import { createLineBatch } from "../../src/events/logger.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();

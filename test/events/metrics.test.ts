@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
-import type { Figures } from "../../src/events/figures.ts";
+import type { Gauges } from "../../src/events/gauges.ts";
 import { createMetrics } from "../../src/events/metrics.ts";
 import type { ProxyEvent } from "../../src/events/types.ts";
 import { chatFinished, loginFailed } from "../support/events.ts";
 
-const quiet: Figures = {
+const quiet: Gauges = {
   inFlight: () => 0,
   permitsWaiting: () => 0,
   journalUnsynced: () => 0,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
-import { openWebhook } from "../../src/events/webhook/open-webhook.ts";
+import { openWebhook } from "../../src/events/webhook/webhook.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { loginFailed } from "../support/events.ts";
 import { createManualClock } from "../support/manual-clock.ts";

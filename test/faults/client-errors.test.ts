@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { errorBody } from "../../src/errors.ts";
-import { ErrorAnswer } from "../../src/upstream/answers/error-answer.ts";
+import { ErrorResponse } from "../../src/providers/stream/error-response.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { testProvider } from "../support/provider.ts";
 import { openStream } from "../support/sse-client.ts";
@@ -11,7 +11,7 @@ const key = "sk-own";
 /** What a client sees of a provider's answer. */
 function shown(status: number, body: unknown) {
   const provider = testProvider("any", { kind: "openai", apiKey: key });
-  const answer = new ErrorAnswer(provider, "m", status, { "content-type": "application/json" });
+  const answer = new ErrorResponse(provider, "m", status, { "content-type": "application/json" });
   answer.push(Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
   const error = answer.fault(0).toAppError();
   const { code, param, message, details, type } = errorBody(error, "t").error;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { takesJsonAlone } from "../../src/http/accept.ts";
+import { takesJsonAlone } from "../../src/http/routes/chat.ts";
 import { jsonOf } from "../support/accounts.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";
 import { startScriptedUpstream } from "../support/scripted-upstream.ts";

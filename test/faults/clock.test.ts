@@ -2,9 +2,9 @@ import fc from "fast-check";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { bringBackQuotas } from "../../src/quota/bring-back.ts";
-import type { Limit } from "../../src/quota/ledger.ts";
-import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
+import { bringBackQuotas } from "../../src/quota/memory/bring-back.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
+import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { runQuotaCli } from "../../src/cli/quota-commands.ts";
 import { readAudits } from "../support/admin-api.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
@@ -20,7 +20,7 @@ const noon = Date.parse("2026-11-22T04:00:00Z");
 const dayMs = 86_400_000;
 const yearMs = 365 * dayMs;
 const allDays = { from: "2000-01-01", to: "2100-01-01" };
-const ofKey: Limit = { ...monthly(500), apiKey: "k" };
+const ofKey: QuotaLimit = { ...monthly(500), apiKey: "k" };
 
 const resetsOf = (ledger: MemoryLedger): (number | null)[] =>
   ledger.buckets("alice", [...everything, ofKey]).map(({ resetAt }) => resetAt);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { UnmergeableError } from "../../src/chat/shapes/merge-fields.ts";
-import { MessageCollector } from "../../src/chat/shapes/message-collector.ts";
+import { UnmergeableError } from "../../src/gateway/formats/merge-fields.ts";
+import { MessageCollector } from "../../src/gateway/formats/messages.ts";
 import { chunk, collect } from "../support/completion-chunks.ts";
 
 const text = (value: string) => ({ type: "text", text: value });

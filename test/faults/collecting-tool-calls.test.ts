@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
 import { describe, expect, it, test } from "vitest";
-import { UnmergeableError } from "../../src/chat/shapes/merge-fields.ts";
+import { UnmergeableError } from "../../src/gateway/formats/merge-fields.ts";
 import { chunk, collect, messageOf } from "../support/completion-chunks.ts";
 
 describe("C2: parallel tool calls", () => {

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { AssistantStream } from "openai/lib/AssistantStream";
 import { describe, expect, it, test } from "vitest";
-import { CompletionCollector } from "../../src/chat/shapes/completion-collector.ts";
-import { UnmergeableError } from "../../src/chat/shapes/merge-fields.ts";
+import { CompletionCollector } from "../../src/gateway/formats/completions.ts";
+import { UnmergeableError } from "../../src/gateway/formats/merge-fields.ts";
 import { nothing, priced, startBilledProxy } from "../support/billed-proxy.ts";
 import { chunk, collect, messageOf } from "../support/completion-chunks.ts";
 import { eventually } from "../support/eventually.ts";

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { kindOfError } from "../../src/upstream/error-kinds.ts";
-import type { FaultKind } from "../../src/upstream/faults.ts";
-import { findError, readErrorBody } from "../../src/upstream/answers/reported-error.ts";
-import { dialects } from "../../src/upstream/providers/dialects.ts";
+import { kindOfError } from "../../src/providers/error-kinds.ts";
+import type { UpstreamErrorKind } from "../../src/providers/upstream-error.ts";
+import { findError, readErrorBody } from "../../src/providers/stream/reported-error.ts";
+import { providerKinds } from "../../src/providers/kinds/kinds.ts";
 
-type Kind = keyof typeof dialects;
+type Kind = keyof typeof providerKinds;
 
 const kinds: readonly Kind[] = ["deepseek", "openai", "simulator", "zhipu"];
 const secret = "sk-own-key-0123456789";
@@ -14,13 +14,13 @@ const secret = "sk-own-key-0123456789";
 function kindOf(status: number, body: unknown, options: { dialect?: Kind; keyWorked?: boolean } = {}) {
   const { dialect = "openai", keyWorked = true } = options;
   const error = readErrorBody(typeof body === "string" ? body : JSON.stringify(body));
-  return kindOfError(dialects[dialect], { status, error, model: "tin-5" }, { secret, keyWorked });
+  return kindOfError(providerKinds[dialect], { status, error, model: "tin-5" }, { secret, keyWorked });
 }
 
 const error = (fields: object) => ({ error: { message: "no", ...fields } });
 
 describe("an HTTP status without more words", () => {
-  const rows: readonly (readonly [number, FaultKind])[] = [
+  const rows: readonly (readonly [number, UpstreamErrorKind])[] = [
     [400, "bad_request"],
     [401, "key_refused"],
     [402, "no_balance"],
@@ -59,7 +59,7 @@ describe("an HTTP status without more words", () => {
 
 describe("P4: what an error under 200 means", () => {
   /** An error event without a status of its own, by its code or type. */
-  const words: readonly (readonly [string, FaultKind])[] = [
+  const words: readonly (readonly [string, UpstreamErrorKind])[] = [
     ["rate_limit_exceeded", "rate_limited"],
     ["rate_limit_error", "rate_limited"],
     ["RateLimitExceeded", "rate_limited"],
@@ -112,7 +112,7 @@ describe("P4: what an error under 200 means", () => {
     expect(kindOf(200, error({ code: "of_their_own", type: name }))).toBe(kind);
   });
 
-  const statuses: readonly (readonly [number, FaultKind])[] = [
+  const statuses: readonly (readonly [number, UpstreamErrorKind])[] = [
     [400, "bad_request"],
     [401, "key_refused"],
     [402, "no_balance"],
@@ -227,7 +227,7 @@ describe("P3: a 403 is about the request", () => {
 });
 
 describe("P11: a body that contradicts its status", () => {
-  const rows: readonly (readonly [number, unknown, FaultKind])[] = [
+  const rows: readonly (readonly [number, unknown, UpstreamErrorKind])[] = [
     [404, error({ message: "no route /chat" }), "unsupported"],
     [404, error({ message: "Unknown path /v1/models/chat" }), "unsupported"],
     [404, { detail: "Not Found" }, "unsupported"],
@@ -281,7 +281,7 @@ describe("P11: a body that contradicts its status", () => {
 });
 
 describe("each provider's own codes and words", () => {
-  const rows: readonly (readonly [Kind, number, object, FaultKind])[] = [
+  const rows: readonly (readonly [Kind, number, object, UpstreamErrorKind])[] = [
     ["deepseek", 402, { message: "Insufficient Balance", type: "unknown_error" }, "no_balance"],
     ["deepseek", 429, { code: "rate_limit_reached_error" }, "rate_limited"],
     ["deepseek", 400, { message: "Model Not Exist", type: "invalid_request_error" }, "model_unknown"],

@@ -2,9 +2,9 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { globMatcher, maxNameLength } from "../../src/lib/globs.ts";
-import { createPricing } from "../../src/quota/prices/pricing.ts";
-import { createKnownModels } from "../../src/upstream/known-models.ts";
-import { createRouter } from "../../src/upstream/router.ts";
+import { createPricing } from "../../src/quota/pricing/pricing.ts";
+import { createKnownModels } from "../../src/providers/known-models.ts";
+import { createRouter } from "../../src/providers/router.ts";
 import { ask, jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { bearer, post, startProxy, type RunningProxy } from "../support/start-proxy.ts";
 

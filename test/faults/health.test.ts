@@ -1,25 +1,31 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { connectionsUnderFileLimit } from "../../src/lib/files/open-file-limit.ts";
-import { Deadlines } from "../../src/upstream/deadlines.ts";
-import { kindOfConnectionError, UpstreamFault, type FaultFacts } from "../../src/upstream/faults.ts";
+import { Deadlines } from "../../src/providers/deadlines.ts";
+import { kindOfConnectionError, UpstreamError, type UpstreamErrorFacts } from "../../src/providers/upstream-error.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import { Breaker, refused } from "../../src/upstream/providers/breaker.ts";
-import { ProviderHealth } from "../../src/upstream/providers/provider-health.ts";
+import { Breaker, refused } from "../../src/providers/breaker.ts";
+import { ProviderHealth } from "../../src/providers/provider-health.ts";
 import { closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
 import { testProvider } from "../support/provider.ts";
 
 afterEach(closeAll);
 
 const rule = { failures: 5, windowMs: 30_000, openMs: 15_000, users: 2 };
-const serverError: FaultFacts = { kind: "server_error", stage: "first_event", status: 500 };
+const serverError: UpstreamErrorFacts = { kind: "server_error", stage: "first_event", status: 500 };
 
 /** Sends a request that fails; false where it was not let in. */
-function fail(health: ProviderHealth, model: string, user: string, facts: FaultFacts = serverError, now = 0): boolean {
+function fail(
+  health: ProviderHealth,
+  model: string,
+  user: string,
+  facts: UpstreamErrorFacts = serverError,
+  now = 0,
+): boolean {
   const pass = health.enter({ model, user }, now);
   if (pass === null) return false;
   health.asked();
-  health.failed(pass, new UpstreamFault(facts), now);
+  health.failed(pass, new UpstreamError(facts), now);
   return true;
 }
 
@@ -35,7 +41,7 @@ function succeed(health: ProviderHealth, model: string, user: string, now = 0): 
 const isOpen = (health: ProviderHealth, model: string, now = 0): boolean => health.circuitMs(model, now) > 0;
 
 /** Failures of a model, before its answer and in the middle of it. */
-const ofModel: readonly FaultFacts[] = [
+const ofModel: readonly UpstreamErrorFacts[] = [
   serverError,
   { kind: "overloaded", stage: "first_event", status: 503 },
   { kind: "truncated", stage: "streaming" },
@@ -45,7 +51,7 @@ const ofModel: readonly FaultFacts[] = [
 ];
 
 /** Failures of the whole account. */
-const ofAccount: readonly FaultFacts[] = [
+const ofAccount: readonly UpstreamErrorFacts[] = [
   { kind: "network", stage: "connect" },
   { kind: "timeout", stage: "connect" },
   { kind: "key_refused", stage: "first_event", status: 401 },
@@ -107,7 +113,7 @@ describe("P1: one sick model does not take its provider down", () => {
       if (pass === null) throw new Error("not let in");
       health.asked();
       health.answered(pass, 1, 0);
-      health.failed(pass, new UpstreamFault({ kind: "truncated", stage: "streaming" }), 0);
+      health.failed(pass, new UpstreamError({ kind: "truncated", stage: "streaming" }), 0);
     }
     expect(isOpen(health, "m")).toBe(true);
   });
@@ -192,7 +198,11 @@ describe("P2: a sole candidate is never refused outright", () => {
 });
 
 describe("P5: a Retry-After concerns the model that was asked", () => {
-  const limited = (retryAfterMs: number): FaultFacts => ({ kind: "rate_limited", stage: "first_event", retryAfterMs });
+  const limited = (retryAfterMs: number): UpstreamErrorFacts => ({
+    kind: "rate_limited",
+    stage: "first_event",
+    retryAfterMs,
+  });
 
   test.each([
     limited(120_000),
@@ -231,8 +241,8 @@ describe("P5: a Retry-After concerns the model that was asked", () => {
     const health = new ProviderHealth(rule);
     const [first, second] = ["alice", "bob"].map((user) => health.enter({ model: "a", user }, 0));
     if (first == null || second == null) throw new Error("not let in");
-    health.failed(first, new UpstreamFault(limited(30_000)), 0);
-    health.failed(second, new UpstreamFault({ kind: "rate_limited", stage: "first_event" }), 10);
+    health.failed(first, new UpstreamError(limited(30_000)), 0);
+    health.failed(second, new UpstreamError({ kind: "rate_limited", stage: "first_event" }), 10);
     expect(health.limitedMs("a", 10)).toBe(29_990);
   });
 });

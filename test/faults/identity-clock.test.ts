@@ -1,11 +1,11 @@
 import { createHash, createHmac, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { createAccess } from "../../src/accounts/access.ts";
-import { openApiKeys } from "../../src/accounts/keys/api-keys.ts";
-import { createSignatureCheck } from "../../src/accounts/keys/request-signature.ts";
+import { createAuthenticate } from "../../src/identity/authenticate.ts";
+import { openApiKeys } from "../../src/identity/keys/api-keys.ts";
+import { createSignatureCheck } from "../../src/identity/keys/request-signature.ts";
 import type { Clock } from "../../src/lib/clock.ts";
-import { bob, laptop, useSessions } from "../accounts/session-support.ts";
+import { bob, laptop, useSessions } from "../identity/session-support.ts";
 import { jsonOf, logIn, refresh, statusOf } from "../support/accounts.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { useGuard } from "../support/login-guard.ts";
@@ -77,7 +77,7 @@ describe("D6: a clock that was wrong for a while locks nobody out", () => {
     clock.wrongBy = wrongAtKey;
     const { text } = await keys.create("bob", { name: "key" });
     clock.wrongBy = 0;
-    const identify = createAccess({
+    const identify = createAuthenticate({
       findAccount,
       verifyToken: () => {
         throw new Error("no token");

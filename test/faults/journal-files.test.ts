@@ -16,7 +16,7 @@ import { runJournalCli } from "../../src/cli/journal-commands.ts";
 import type { CommandIo } from "../../src/cli/this-process.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import type { FileOps } from "../../src/lib/files/file-ops.ts";
-import type { MemoryLedger, MemoryLedgerOptions } from "../../src/quota/memory-ledger.ts";
+import type { MemoryLedger, MemoryLedgerOptions } from "../../src/quota/memory/memory-ledger.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { runCli } from "../support/cli.ts";
 import { createFaultyFiles } from "../support/faulty-files.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from "vitest";
-import { createPasswords } from "../../src/accounts/passwords/password.ts";
-import { createFakeHasher, fakeHash } from "../accounts/support.ts";
+import { createPasswords } from "../../src/identity/passwords/password.ts";
+import { createFakeHasher, fakeHash } from "../identity/support.ts";
 import { jsonOf } from "../support/accounts.ts";
 import { useGuard } from "../support/login-guard.ts";
 import { alicePassword, post, startProxy } from "../support/start-proxy.ts";

@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Bill } from "../../src/chat/bill.ts";
-import { Meter } from "../../src/chat/meter.ts";
-import type { Charge, Hold, Limit } from "../../src/quota/ledger.ts";
-import { createReader } from "../../src/upstream/answers/create-reader.ts";
-import { estimatedTokens } from "../../src/upstream/answers/output-tokens.ts";
-import type { EventRole } from "../../src/upstream/answers/reader.ts";
-import type { ApiName, Provider } from "../../src/upstream/providers/provider.ts";
+import type { RequestCost } from "../../src/gateway/request-cost.ts";
+import { BudgetGuard } from "../../src/gateway/budget-guard.ts";
+import type { Charge, Hold, QuotaLimit } from "../../src/quota/ledger.ts";
+import { createReader } from "../../src/providers/stream/response-body.ts";
+import { estimatedTokens } from "../../src/providers/stream/output-tokens.ts";
+import type { EventRole } from "../../src/providers/stream/response-reader.ts";
+import type { ApiName, Provider } from "../../src/providers/provider.ts";
 import { priced, startBilledProxy } from "../support/billed-proxy.ts";
 
 const provider = { secret: "", dialect: { classify: () => "server_error" } } as unknown as Provider;
@@ -145,7 +145,7 @@ it("M4: an estimate is no more than the text has bytes, one for a token, and the
 
 /** A meter of an answer for which `output` tokens are held, and that may grow by `room` more. */
 function meterOf(output: number, room: number, promised = true) {
-  const blocking: Limit = { metric: "tokens", per: "total", max: 0 };
+  const blocking: QuotaLimit = { metric: "tokens", per: "total", max: 0 };
   let left = room;
   const hold = {
     grow({ tokens }: Charge) {
@@ -158,8 +158,8 @@ function meterOf(output: number, room: number, promised = true) {
     heldOutput: output,
     promised,
     more: (tokens: number): Charge => ({ requests: 0, tokens, cost: 0, currency: "CNY" }),
-  } as unknown as Bill;
-  return { meter: new Meter(hold, bill, true), left: () => left };
+  } as unknown as RequestCost;
+  return { meter: new BudgetGuard(hold, bill, true), left: () => left };
 }
 
 describe("M5: with no room beyond what is held", () => {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createKnownModels } from "../../src/upstream/known-models.ts";
-import { createRouter } from "../../src/upstream/router.ts";
+import { createKnownModels } from "../../src/providers/known-models.ts";
+import { createRouter } from "../../src/providers/router.ts";
 import { problemsOf } from "../config/support.ts";
 import { jsonOf } from "../support/accounts.ts";
 import { startCountingUpstream, type CountingUpstream } from "../support/counting-upstream.ts";

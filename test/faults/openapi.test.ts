@@ -1,7 +1,7 @@
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { checkUserFiles } from "../../src/accounts/files/check-user-files.ts";
+import { checkUserFiles } from "../../src/identity/files/check-user-files.ts";
 import { errorTable } from "../../src/errors.ts";
 import { startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 import { tempDir } from "../support/temp-dir.ts";

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { routeGroupOf } from "../../src/http/tell-refusal.ts";
-import { decodeLedgerRecord } from "../../src/quota/charge-record.ts";
+import { routeGroupOf } from "../../src/http/plugins/errors.ts";
+import { decodeLedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { eventually } from "../support/eventually.ts";
 import { journalFiles } from "../support/journal.ts";
 import { bearer, post, startProxy, type RunningProxy } from "../support/start-proxy.ts";

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createTariff } from "../../src/chat/tariff.ts";
+import { createPricingPolicy } from "../../src/gateway/pricing-policy.ts";
 import { parseConfig } from "../../src/config/load.ts";
-import { createKnownModels } from "../../src/upstream/known-models.ts";
-import { createRouter } from "../../src/upstream/router.ts";
+import { createKnownModels } from "../../src/providers/known-models.ts";
+import { createRouter } from "../../src/providers/router.ts";
 import { jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { problemsOf } from "../config/support.ts";
 import { startCountingUpstream, type CountingUpstream } from "../support/counting-upstream.ts";
@@ -180,7 +180,7 @@ describe("M1: the shipped config", () => {
   );
   const knownModels = createKnownModels([], () => []);
   const router = createRouter({ providers: shipped, aliases: models.aliases, knownModels, random: () => 0 });
-  const { pricing } = createTariff({ models, quota });
+  const { pricing } = createPricingPolicy({ models, quota });
   // Monday, 13:00 in Beijing: no peak.
   const outputPrice = (model: string): number => {
     const { upstreamModel, candidates } = router.resolve(model, "messages");

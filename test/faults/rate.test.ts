@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
-import { createMemoryLimiter } from "../../src/limits/memory-limiter.ts";
+import { createMemoryRateLimiter } from "../../src/limits/memory/memory-rate-limiter.ts";
 import { jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { startCountingUpstream } from "../support/counting-upstream.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -110,7 +110,7 @@ it("P7: what is given back to the limiter can be taken again, once", () => {
     { name: "global", requestsPerSecond: 1 },
     { name: "none", requestsPerSecond: 0.001, keyOf: () => null },
   ];
-  const limiter = createMemoryLimiter({ rules, clock: createManualClock() });
+  const limiter = createMemoryRateLimiter({ rules, clock: createManualClock() });
   expect([limiter.take(ask), limiter.take(ask)]).toEqual([null, null]);
   void limiter.giveBack(ask);
   expect(limiter.take(ask)).toBeNull();

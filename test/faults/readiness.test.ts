@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it, onTestFinished } from "vitest";
-import { UpstreamFault } from "../../src/upstream/faults.ts";
-import { createModelList } from "../../src/upstream/providers/model-list.ts";
-import type { ProviderHealth } from "../../src/upstream/providers/provider-health.ts";
-import { whyNoAnswer } from "../../src/upstream/providers/read-text.ts";
+import { UpstreamError } from "../../src/providers/upstream-error.ts";
+import { createModelList } from "../../src/providers/model-list.ts";
+import type { ProviderHealth } from "../../src/providers/provider-health.ts";
+import { whyNoAnswer } from "../../src/providers/read-text.ts";
 import { answer, closeAll, open, serve } from "../support/dispatch.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { bearer, post, startProxy } from "../support/start-proxy.ts";
@@ -11,7 +11,7 @@ afterEach(closeAll);
 
 const rule = { failures: 2, windowMs: 30_000, openMs: 15_000, users: 2 };
 
-function chat(health: ProviderHealth, now: number, fault?: UpstreamFault, user = "alice"): void {
+function chat(health: ProviderHealth, now: number, fault?: UpstreamError, user = "alice"): void {
   const pass = health.enter({ model: "deepseek-flash", user }, now);
   if (pass === null) throw new Error("not let in");
   health.asked();
@@ -22,8 +22,8 @@ function chat(health: ProviderHealth, now: number, fault?: UpstreamFault, user =
   }
 }
 
-const refused = new UpstreamFault({ kind: "network", stage: "connect" });
-const broken = new UpstreamFault({ kind: "server_error", stage: "first_event", status: 500 });
+const refused = new UpstreamError({ kind: "network", stage: "connect" });
+const broken = new UpstreamError({ kind: "server_error", stage: "first_event", status: 500 });
 
 /** A provider whose list of models is answered with a status; 0: never. */
 async function lister(statuses: { status: number }) {

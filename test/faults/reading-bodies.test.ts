@@ -3,11 +3,11 @@ import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync } 
 import fc from "fast-check";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
-import type { UpstreamFault } from "../../src/upstream/faults.ts";
-import { ResponseBody } from "../../src/upstream/answers/response-body.ts";
-import { codingsOf, isDecodable } from "../../src/upstream/answers/body-decoder.ts";
-import { readRetryAfter } from "../../src/upstream/answers/retry-after.ts";
-import { createModelList } from "../../src/upstream/providers/model-list.ts";
+import type { UpstreamError } from "../../src/providers/upstream-error.ts";
+import { ResponseBody } from "../../src/providers/stream/response-body.ts";
+import { codingsOf, isDecodable } from "../../src/providers/stream/body-decoder.ts";
+import { readRetryAfter } from "../../src/providers/stream/error-response.ts";
+import { createModelList } from "../../src/providers/model-list.ts";
 import { closeAll, open, serve } from "../support/dispatch.ts";
 import { closeRawProviders, outcomeOf, readFrom, sending, startRawProvider } from "../support/raw-provider.ts";
 import { testProvider } from "../support/provider.ts";
@@ -85,10 +85,10 @@ const codings: readonly (readonly [string, (body: string | Buffer) => Buffer])[]
 describe.concurrent("A9: a body in a coding that nobody asked for", () => {
   it.each(codings)("is decoded: %s", async (coding, encode) => {
     const headers = { "Content-Type": "text/event-stream", "Content-Encoding": coding };
-    const { fault, seen, exchange } = await outcomeOf(sending(encode(answer), headers));
+    const { fault, seen, attempt } = await outcomeOf(sending(encode(answer), headers));
     expect(fault).toBeNull();
     expect(seen).toBe(answer.replace("data: [DONE]\n\n", ""));
-    expect(exchange?.reader.usage).toMatchObject({ input: 5, output: 1 });
+    expect(attempt?.reader.usage).toMatchObject({ input: 5, output: 1 });
   });
 
   it.each(codings)("is decoded where it is one JSON or an error: %s", async (coding, encode) => {
@@ -166,8 +166,8 @@ describe.concurrent("A9: a body in a coding that nobody asked for", () => {
     const provider = await startRawProvider(
       sending(gzipSync(lines.join("") + answer), { "Content-Type": "text/event-stream", "Content-Encoding": "gzip" }),
     );
-    const { exchange, seen, ended } = await readFrom(provider);
-    exchange.pause();
+    const { attempt, seen, ended } = await readFrom(provider);
+    attempt.pause();
     const turns = async (count: number): Promise<void> => {
       for (let turn = 0; turn < count; turn++) await new Promise(setImmediate);
     };
@@ -176,7 +176,7 @@ describe.concurrent("A9: a body in a coding that nobody asked for", () => {
     await turns(50);
     expect(seen.length).toBe(before);
     expect(before).toBeLessThan(lines.length);
-    exchange.resume();
+    attempt.resume();
     expect(await ended).toBeNull();
     expect(seen).toHaveLength(lines.length + 3);
   });
@@ -189,11 +189,11 @@ describe.concurrent("A9: a body in a coding that nobody asked for", () => {
         socket.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
         socket.end(coded);
       });
-      const { exchange, seen, ended } = await readFrom(provider);
+      const { attempt, seen, ended } = await readFrom(provider);
       const slow = setInterval(() => {
-        exchange.pause();
+        attempt.pause();
         setImmediate(() => {
-          exchange.resume();
+          attempt.resume();
         });
       }, 1);
       if (!pauses) clearInterval(slow);
@@ -209,12 +209,12 @@ describe.concurrent("A9: a body in a coding that nobody asked for", () => {
       answer.head(200, { "Content-Type": "text/event-stream", "Content-Encoding": "gzip" });
       answer.send(gzipSync(lines.join(""), flushed));
     });
-    const { exchange, seen } = await readFrom(provider);
-    exchange.cancel();
+    const { attempt, seen } = await readFrom(provider);
+    attempt.cancel();
     const before = seen.length;
     for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
     expect(seen.length).toBe(before);
-    expect(exchange.provider.health.stats.inFlight).toBe(0);
+    expect(attempt.provider.health.stats.inFlight).toBe(0);
   });
 });
 
@@ -265,7 +265,7 @@ describe("A9: an answer says the same with and without coding", () => {
         onEnd: () => undefined,
         onReadable: () => undefined,
         onException: reject,
-        onVerdict: (fault: UpstreamFault | null) => {
+        onVerdict: (fault: UpstreamError | null) => {
           resolve({ seen, fault: fault?.facts.kind ?? null });
         },
       };

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Deadlines } from "../../src/upstream/deadlines.ts";
+import { Deadlines } from "../../src/providers/deadlines.ts";
 import { messageDelta, messageStart, messageStop, messageText } from "../support/message-events.ts";
 import { testProvider } from "../support/provider.ts";
 import { closeRawProviders, readFrom, startRawProvider, type RawAnswer } from "../support/raw-provider.ts";
@@ -79,13 +79,13 @@ describe.concurrent.each(apis)("A3: an answer of $api, collected: $collects,", (
       answer.send(events.join(""));
       end(answer);
     });
-    const { seen, ended, exchange } = await readFrom(provider, { api, collects });
+    const { seen, ended, attempt } = await readFrom(provider, { api, collects });
     expect(await ended).toBeNull();
     expect(seen.join("")).toBe(events.join(""));
-    expect(exchange.reader.usage?.output).toBeGreaterThan(0);
+    expect(attempt.reader.usage?.output).toBeGreaterThan(0);
     // Nobody holds the connection any more, and the provider is well.
     await vi.waitFor(() => {
-      expect(exchange.provider.health.stats).toMatchObject({ inFlight: 0, failed: 0 });
+      expect(attempt.provider.health.stats).toMatchObject({ inFlight: 0, failed: 0 });
     });
   });
 
@@ -127,9 +127,9 @@ describe.concurrent("A3: usage that comes behind the last finish_reason", () => 
         answer.send(event({ choices: [], usage }));
       }, 300);
     });
-    const { ended, exchange } = await readFrom(provider, { collects });
+    const { ended, attempt } = await readFrom(provider, { collects });
     expect(await ended).toBeNull();
-    expect(exchange.reader.usage).toMatchObject({ input: 5, output: 1 });
+    expect(attempt.reader.usage).toMatchObject({ input: 5, output: 1 });
   });
 
   it("is waited for no longer than that", async () => {
@@ -137,9 +137,9 @@ describe.concurrent("A3: usage that comes behind the last finish_reason", () => 
       answer.head();
       answer.send(delta("a") + delta("", "stop"));
     });
-    const { ended, exchange } = await readFrom(provider);
+    const { ended, attempt } = await readFrom(provider);
     expect(await ended).toBeNull();
-    expect(exchange.reader.usage).toBeNull();
+    expect(attempt.reader.usage).toBeNull();
   });
 });
 

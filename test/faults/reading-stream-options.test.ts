@@ -159,10 +159,10 @@ describe("A7: a provider that doesn't take stream_options", () => {
       else answer(response, request);
     });
     const provider = open("a", { baseUrl: url });
-    const { exchange, retries } = await setUp({ attempts: 1 }).ask([provider]);
+    const { attempt: attempt, retries } = await setUp({ attempts: 1 }).ask([provider]);
     expect(retries).toBe(0);
     await new Promise<void>((resolve) => {
-      exchange.pipe({
+      attempt.pipe({
         onEvent: () => undefined,
         onBatch: () => undefined,
         onEnd: () => {

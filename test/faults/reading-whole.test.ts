@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { unfoldChoices, unfoldMessage } from "../../src/upstream/answers/unfold.ts";
+import { unfoldChoices, unfoldMessage } from "../../src/providers/stream/unfold.ts";
 import { nothing, priced, startBilledProxy } from "../support/billed-proxy.ts";
 
 const call = { id: "call_1", type: "function", function: { name: "f", arguments: '{"a":1}' } };

@@ -86,8 +86,8 @@ describe("P8: a provider that answers in a wrong form", () => {
         },
       },
     ]);
-    const { exchange } = await setUp().ask([open("bad", { baseUrl: bad.url }), open("good", { baseUrl: good.url })]);
-    expect(exchange.provider.name).toBe("good");
+    const { attempt } = await setUp().ask([open("bad", { baseUrl: bad.url }), open("good", { baseUrl: good.url })]);
+    expect(attempt.provider.name).toBe("good");
     expect([bad.asked.length, good.asked.length]).toEqual([2, 1]);
   });
 });

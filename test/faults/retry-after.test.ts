@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { readRetryAfter } from "../../src/upstream/answers/retry-after.ts";
+import { readRetryAfter } from "../../src/providers/stream/error-response.ts";
 
 describe("P5: a Retry-After", () => {
   const now = Date.parse("2026-11-25T12:00:00Z");

@@ -1,9 +1,9 @@
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { afterEach, describe, expect, it, onTestFinished } from "vitest";
 import type { Clock } from "../../src/lib/clock.ts";
-import { Exchange } from "../../src/upstream/exchange.ts";
-import type { UpstreamFault } from "../../src/upstream/faults.ts";
-import type { UpstreamTimeouts } from "../../src/upstream/providers/provider.ts";
+import { Attempt } from "../../src/providers/attempt.ts";
+import type { UpstreamError } from "../../src/providers/upstream-error.ts";
+import type { UpstreamTimeouts } from "../../src/providers/provider.ts";
 import { priced, startBilledProxy, weight } from "../support/billed-proxy.ts";
 import { closeAll, open } from "../support/dispatch.ts";
 import { eventually } from "../support/eventually.ts";
@@ -49,17 +49,17 @@ async function reading(timeouts: Partial<UpstreamTimeouts> = {}) {
   const clock = createManualClock(1000);
   const pass = provider.health.enter({ model: "m", user: "alice" }, clock.monotonic());
   if (pass === null) throw new Error("the provider's circuit is open");
-  const exchange = new Exchange(provider, pass, question, clock);
-  await exchange.open("m", clock.monotonic());
-  const state = { events: 0, fault: undefined as UpstreamFault | null | undefined };
-  exchange.pipe({
+  const attempt = new Attempt(provider, pass, question, clock);
+  await attempt.open("m", clock.monotonic());
+  const state = { events: 0, fault: undefined as UpstreamError | null | undefined };
+  attempt.pipe({
     onEvent: () => state.events++,
     onBatch: () => undefined,
     onEnd: (fault) => {
       state.fault = fault;
     },
   });
-  return { exchange, provider, clock, state, socket: await socketOf };
+  return { attempt, provider, clock, state, socket: await socketOf };
 }
 
 /** Turns of the event loop, in which a provider's bytes would arrive if they were read. */
@@ -75,32 +75,32 @@ const breaks: readonly (readonly [string, (socket: Socket) => void])[] = [
 describe("M6: an answer whose reader is behind", () => {
   afterEach(closeAll);
 
-  async function brokenOff({ exchange, provider, state }: Awaited<ReturnType<typeof reading>>) {
+  async function brokenOff({ attempt, provider, state }: Awaited<ReturnType<typeof reading>>) {
     await eventually(() => {
       expect(state.fault).toBeDefined();
     });
     expect(state.fault?.facts.kind).toMatch(/^(network|truncated|timeout)$/);
-    return { byReader: exchange.brokenByReader, counted: provider.health.stats.failed > 0 };
+    return { byReader: attempt.brokenByReader, counted: provider.health.stats.failed > 0 };
   }
 
   it.each(breaks)(
     "and that %s meanwhile, or as soon as it is read on, is broken by its reader",
     async (_, breakOff) => {
       const run = await reading();
-      run.exchange.pause();
+      run.attempt.pause();
       run.clock.advance(100);
       breakOff(run.socket);
       await turns();
-      run.exchange.resume();
+      run.attempt.resume();
       expect(await brokenOff(run)).toEqual({ byReader: true, counted: false });
     },
   );
 
   it.each(breaks)("and that %s once it has been caught up with is broken by its provider", async (_, breakOff) => {
     const run = await reading();
-    run.exchange.pause();
+    run.attempt.pause();
     run.clock.advance(100);
-    run.exchange.resume();
+    run.attempt.resume();
     run.clock.advance(60);
     run.socket.write(event("two"));
     await eventually(() => {
@@ -112,31 +112,31 @@ describe("M6: an answer whose reader is behind", () => {
 
   it.each(breaks)("for a moment only, and that %s, is broken by its provider", async (_, breakOff) => {
     const run = await reading();
-    run.exchange.pause();
+    run.attempt.pause();
     run.clock.advance(10);
-    run.exchange.resume();
+    run.attempt.resume();
     breakOff(run.socket);
     expect(await brokenOff(run)).toEqual({ byReader: false, counted: true });
   });
 
   it("and of which nothing comes any more after it is broken by its reader", async () => {
     const run = await reading({ idle: 20 });
-    run.exchange.pause();
+    run.attempt.pause();
     run.clock.advance(1000);
     await turns();
-    run.exchange.resume();
+    run.attempt.resume();
     run.clock.advance(1000);
     expect(await brokenOff(run)).toEqual({ byReader: true, counted: false });
   });
 
   it("has as much time as any other: none passes while it is held back", async () => {
     const run = await reading({ idle: 20, total: 30 });
-    run.exchange.pause();
+    run.attempt.pause();
     run.clock.advance(10_000);
     await new Promise((resolve) => setTimeout(resolve, 60));
     expect(run.state.fault).toBeUndefined();
     run.socket.end(event("two", "stop"));
-    run.exchange.resume();
+    run.attempt.resume();
     await eventually(() => {
       expect(run.state).toEqual({ events: 2, fault: null });
     });
@@ -144,9 +144,9 @@ describe("M6: an answer whose reader is behind", () => {
 
   it("has no more time than any other", async () => {
     const run = await reading({ total: 30 });
-    run.exchange.pause();
+    run.attempt.pause();
     run.clock.advance(10_000);
-    run.exchange.resume();
+    run.attempt.resume();
     run.clock.advance(31);
     await eventually(() => {
       expect(run.state.fault?.facts).toMatchObject({ kind: "timeout", stage: "total" });
@@ -155,10 +155,10 @@ describe("M6: an answer whose reader is behind", () => {
 
   it("is read on where another takes its place", async () => {
     const run = await reading();
-    run.exchange.pause();
+    run.attempt.pause();
     run.socket.end(event("two", "stop"));
     const ended = new Promise((resolve) => {
-      run.exchange.pipe({ onEvent: () => undefined, onBatch: () => undefined, onEnd: resolve });
+      run.attempt.pipe({ onEvent: () => undefined, onBatch: () => undefined, onEnd: resolve });
     });
     expect(await ended).toBeNull();
   });

@@ -1,8 +1,8 @@
 import type { FastifyRequest } from "fastify";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ifMatchOf } from "../../src/http/admin/if-match.ts";
-import { createProvider } from "../../src/upstream/providers/create-provider.ts";
-import { upstreamTimeouts } from "../../src/upstream/providers/timeouts.ts";
+import { ifMatchOf } from "../../src/http/admin/admin-request.ts";
+import { createProvider } from "../../src/providers/create-provider.ts";
+import { upstreamTimeouts } from "../../src/providers/open-providers.ts";
 import { parseConfig } from "../../src/config/load.ts";
 import { eventually } from "../support/eventually.ts";
 import { rawRequest, sendRaw } from "../support/raw-http.ts";

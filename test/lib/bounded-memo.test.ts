@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { boundedMemo } from "../../src/lib/bounded-memo.ts";
+import { boundedMemo } from "../../src/lib/generation-map.ts";
 
 function counting(max: number) {
   const asked: string[] = [];

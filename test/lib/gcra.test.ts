@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type GcraRate, gcraRate, gcraTake, gcraWaitMs } from "../../src/lib/gcra.ts";
+import { type GcraRate, gcraRate, gcraTake, gcraWaitMs } from "../../src/limits/memory/memory-rate-limiter.ts";
 
 /** Whether each of the requests at these times (ms) gets a token. */
 function decide(rate: GcraRate, times: readonly number[]): boolean[] {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ipPrefix } from "../../src/lib/ip-prefix.ts";
+import { ipPrefix } from "../../src/lib/ip-list.ts";
 
 describe("ipPrefix", () => {
   it.each([

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createIsoTime } from "../../src/lib/iso-time.ts";
+import { createIsoTime } from "../../src/lib/dates.ts";
 
 test("says the same as Date.toISOString, in whatever order the times come", () => {
   const ms = fc.oneof(fc.integer({ min: -1e12, max: 4e12 }), fc.integer({ min: 1.79e12, max: 1.79e12 + 3000 }));

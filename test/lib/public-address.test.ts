@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isPublicAddress } from "../../src/lib/public-address.ts";
+import { isPublicAddress } from "../../src/lib/checked-lookup.ts";
 
 describe("isPublicAddress", () => {
   it.each(["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "192.0.1.1", "223.255.255.255", "::ffff:8.8.8.8"])(

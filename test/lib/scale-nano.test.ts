@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { scaleNano } from "../../src/lib/scale-nano.ts";
+import { scaleNano } from "../../src/lib/money.ts";
 
 it("multiplies by a decimal without going through a float", () => {
   expect(scaleNano(20_000_000, 2)).toBe(40_000_000);

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { SlotSet, type Slotted } from "../../src/lib/slot-set.ts";
+import { SwapRemoveSet, type Slotted } from "../../src/lib/swap-remove-set.ts";
 
 interface Item extends Slotted {
   readonly id: number;
@@ -10,7 +10,7 @@ it("holds what a Set would hold", () => {
   fc.assert(
     fc.property(fc.array(fc.record({ id: fc.nat(9), put: fc.boolean() }), { maxLength: 60 }), (steps) => {
       const all = Array.from({ length: 10 }, (_, id): Item => ({ id, slot: -1 }));
-      const slots = new SlotSet<Item>();
+      const slots = new SwapRemoveSet<Item>();
       const model = new Set<Item>();
       for (const { id, put } of steps) {
         const item = all[id];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { nearestWord } from "../../src/lib/text-distance.ts";
+import { nearestWord } from "../../src/config/explain.ts";
 
 const known = ["host", "port", "trust_proxy", "body_limit_bytes", "requests_per_second"];
 

@@ -1,7 +1,6 @@
 import { parse } from "smol-toml";
 import { expect, it } from "vitest";
-import { instantOfToml } from "../../src/lib/toml-instant.ts";
-import { createWallClock } from "../../src/lib/wall-clock.ts";
+import { createWallClock, instantOfToml } from "../../src/lib/wall-clock.ts";
 
 const shanghai = createWallClock("Asia/Shanghai");
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
-import { TwinParser } from "../../src/lib/twin-parser.ts";
+import { TwinParser } from "../../src/lib/twin-pattern.ts";
 
 /** Parses one text after the other with the same parser. */
 function parseAll(texts: readonly string[], parser = new TwinParser()): unknown[] {

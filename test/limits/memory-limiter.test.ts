@@ -1,15 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { createMemoryLimiter } from "../../src/limits/memory-limiter.ts";
-import type { LimitAsk } from "../../src/limits/limiter.ts";
+import { createMemoryRateLimiter } from "../../src/limits/memory/memory-rate-limiter.ts";
+import type { RateLimitRequest } from "../../src/limits/rate-limiter.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
-const ask = (user = "alice"): LimitAsk => ({ user, ip: "192.0.2.1", model: "m", apiKey: null });
-const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: LimitAsk) => user };
+const ask = (user = "alice"): RateLimitRequest => ({ user, ip: "192.0.2.1", model: "m", apiKey: null });
+const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: RateLimitRequest) => user };
 
 describe("memory limiter", () => {
   test("lets a burst of twice the rate through, then the rate, and names rule and wait", () => {
     const clock = createManualClock(1e9);
-    const limiter = createMemoryLimiter({ rules: [{ name: "global", requestsPerSecond: 10 }], clock });
+    const limiter = createMemoryRateLimiter({ rules: [{ name: "global", requestsPerSecond: 10 }], clock });
     for (let i = 0; i < 20; i++) expect(limiter.take(ask())).toBeNull();
     expect(limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 100 });
     clock.advance(100);
@@ -19,13 +19,13 @@ describe("memory limiter", () => {
 
   test("a rate below one a second lets single requests through", () => {
     const clock = createManualClock();
-    const limiter = createMemoryLimiter({ rules: [{ name: "global", requestsPerSecond: 0.1 }], clock });
+    const limiter = createMemoryRateLimiter({ rules: [{ name: "global", requestsPerSecond: 0.1 }], clock });
     expect(limiter.take(ask())).toBeNull();
     expect(limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 10_000 });
   });
 
   test("a rule with keys has a bucket for each", () => {
-    const limiter = createMemoryLimiter({ rules: [perUser], clock: createManualClock() });
+    const limiter = createMemoryRateLimiter({ rules: [perUser], clock: createManualClock() });
     expect([limiter.take(ask("a")), limiter.take(ask("a")), limiter.take(ask("b"))]).toEqual([null, null, null]);
     expect(limiter.take(ask("a"))).not.toBeNull();
     expect(limiter.take(ask("b"))).toBeNull();
@@ -34,7 +34,7 @@ describe("memory limiter", () => {
   test("a request that one rule refuses takes nothing from the others", () => {
     const clock = createManualClock();
     const rules = [{ name: "global", requestsPerSecond: 2 }, perUser];
-    const limiter = createMemoryLimiter({ rules, clock });
+    const limiter = createMemoryRateLimiter({ rules, clock });
     void limiter.take(ask("a"));
     void limiter.take(ask("a"));
     for (let i = 0; i < 10; i++) expect(limiter.take(ask("a"))).toMatchObject({ rule: "user" });
@@ -44,13 +44,13 @@ describe("memory limiter", () => {
 
   test("of several rules that refuse it names the longest wait", () => {
     const clock = createManualClock();
-    const limiter = createMemoryLimiter({ rules: [perUser, { name: "global", requestsPerSecond: 0.2 }], clock });
+    const limiter = createMemoryRateLimiter({ rules: [perUser, { name: "global", requestsPerSecond: 0.2 }], clock });
     void limiter.take(ask());
     expect(limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 5000 });
   });
 
   test("remembers so many keys and forgets the one unused for the longest", () => {
-    const limiter = createMemoryLimiter({ rules: [perUser], clock: createManualClock(), maxKeys: 2 });
+    const limiter = createMemoryRateLimiter({ rules: [perUser], clock: createManualClock(), maxKeys: 2 });
     void limiter.take(ask("a"));
     void limiter.take(ask("b"));
     void limiter.take(ask("a"));

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ClientGoneError, type Hangup } from "../../src/lib/hangup.ts";
-import { createMemoryPermits } from "../../src/limits/memory-permits.ts";
-import type { Permit } from "../../src/limits/permits.ts";
+import { ClientDisconnectedError, type DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
+import { createMemoryConcurrency } from "../../src/limits/memory/memory-concurrency.ts";
+import type { Permit } from "../../src/limits/concurrency.ts";
 
-interface Client extends Hangup {
+interface Client extends DisconnectSignal {
   gone: boolean;
 }
 
@@ -25,7 +25,7 @@ afterEach(() => {
 
 describe("memory permits", () => {
   test("a free permit is there at once, without a promise", () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const permit = permits.acquire(alice, client());
     expect(permit).not.toBeInstanceOf(Promise);
     expect(permits.inFlight()).toBe(1);
@@ -35,14 +35,14 @@ describe("memory permits", () => {
   });
 
   test("one user's permits are no business of another's", () => {
-    const permits = createMemoryPermits({ maxWaitMs: 0, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 0, maxWaiting: 8 });
     void permits.acquire(alice, client());
     expect(permits.acquire({ user: "bob", max: 1 }, client())).toHaveProperty("release");
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
   });
 
   test("those who wait are served in the order they came", async () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const second = permits.acquire(alice, client());
     const third = permits.acquire(alice, client());
@@ -54,7 +54,7 @@ describe("memory permits", () => {
   });
 
   test("who has waited too long is refused with a time to come back", async () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     void permits.acquire(alice, client());
     const waiting = client();
     const late = expect(permits.acquire(alice, waiting)).rejects.toMatchObject({
@@ -69,7 +69,7 @@ describe("memory permits", () => {
   });
 
   test("one more than may wait is refused at once", () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 1 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 1 });
     void permits.acquire(alice, client());
     void permits.acquire(alice, client());
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
@@ -77,22 +77,22 @@ describe("memory permits", () => {
   });
 
   test("a client that leaves while it waits is out of the line at once", async () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const leaver = client();
     const left = permits.acquire(alice, leaver);
     const next = permits.acquire(alice, client());
     leave(leaver);
     expect(permits.waiting()).toBe(1);
-    await expect(left).rejects.toBeInstanceOf(ClientGoneError);
+    await expect(left).rejects.toBeInstanceOf(ClientDisconnectedError);
     first.release();
     expect(await next).toHaveProperty("release");
-    expect(() => permits.acquire(alice, leaver)).toThrow(ClientGoneError);
+    expect(() => permits.acquire(alice, leaver)).toThrow(ClientDisconnectedError);
     expect(permits.inFlight()).toBe(1);
   });
 
   test("a client that leaves just after its turn came holds a permit like any other", async () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const leaver = client();
     const granted = permits.acquire(alice, leaver);
@@ -104,7 +104,7 @@ describe("memory permits", () => {
   });
 
   test("a raised maximum lets those who wait in; a lowered one turns nobody out", async () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const second = permits.acquire(alice, client());
     const third = permits.acquire({ user: "alice", max: 3 }, client());
@@ -119,7 +119,7 @@ describe("memory permits", () => {
   });
 
   test("closing refuses those who wait and those who come; what is held can be given back", async () => {
-    const permits = createMemoryPermits({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const held = await permits.acquire(alice, client());
     const refused = expect(permits.acquire(alice, client())).rejects.toMatchObject({ code: "shutting_down" });
     permits.close();

@@ -1,18 +1,18 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { Hangup } from "../../src/lib/hangup.ts";
-import { createMemoryPermits } from "../../src/limits/memory-permits.ts";
-import type { Permit } from "../../src/limits/permits.ts";
+import type { DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
+import { createMemoryConcurrency } from "../../src/limits/memory/memory-concurrency.ts";
+import type { Permit } from "../../src/limits/concurrency.ts";
 
 type Step =
   | { readonly do: "acquire"; readonly user: string; readonly max: number }
-  | { readonly do: "release" | "hangup"; readonly which: number }
+  | { readonly do: "release" | "signal"; readonly which: number }
   | { readonly do: "wait"; readonly ms: number };
 
 /** A request as the model knows it: which state it must be in. */
 interface Request {
   readonly user: string;
-  readonly hangup: { gone: boolean; onGone: (() => void) | undefined };
+  readonly signal: { gone: boolean; onGone: (() => void) | undefined };
   readonly deadline: number;
   state: "waiting" | "held" | "released" | "refused" | "gone";
 }
@@ -21,7 +21,7 @@ const maxWaitMs = 100;
 const maxWaiting = 3;
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant("acquire"), user: fc.constantFrom("a", "b"), max: fc.integer({ min: 1, max: 3 }) }),
-  fc.record({ do: fc.constantFrom("release", "hangup"), which: fc.nat({ max: 50 }) }),
+  fc.record({ do: fc.constantFrom("release", "signal"), which: fc.nat({ max: 50 }) }),
   fc.record({ do: fc.constant("wait"), ms: fc.integer({ min: 1, max: 60 }) }),
 );
 
@@ -39,11 +39,11 @@ function createModel() {
   }
   return {
     requests,
-    acquire(user: string, max: number, hangup: Request["hangup"]): Request {
+    acquire(user: string, max: number, signal: Request["signal"]): Request {
       // A user who holds and waits for nothing is forgotten; then there is no line that a new maximum could serve.
       maxes.set(user, max);
       serve(user);
-      const request: Request = { user, hangup, deadline: now + maxWaitMs, state: "waiting" };
+      const request: Request = { user, signal, deadline: now + maxWaitMs, state: "waiting" };
       requests.push(request);
       serve(user);
       if (request.state === "waiting" && inState(user, "waiting").length > maxWaiting) request.state = "refused";
@@ -73,18 +73,18 @@ afterEach(() => {
 test("whatever is acquired, released, left and waited out in whatever order, no permit leaks or doubles", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
-      const permits = createMemoryPermits({ maxWaitMs, maxWaiting });
+      const permits = createMemoryConcurrency({ maxWaitMs, maxWaiting });
       const model = createModel();
       const held = new Map<Request, Permit>();
       const failed = new Map<Request, string>();
 
       function acquire(user: string, max: number): void {
-        const hangup: Hangup & Request["hangup"] = { gone: false, onGone: undefined };
-        const request = model.acquire(user, max, hangup);
+        const signal: DisconnectSignal & Request["signal"] = { gone: false, onGone: undefined };
+        const request = model.acquire(user, max, signal);
         const got = (permit: Permit) => held.set(request, permit);
         const not = (error: Error) => failed.set(request, error.name);
         try {
-          const answer = permits.acquire({ user, max }, hangup);
+          const answer = permits.acquire({ user, max }, signal);
           if (answer instanceof Promise) answer.then(got, not);
           else got(answer);
         } catch (error) {
@@ -105,12 +105,12 @@ test("whatever is acquired, released, left and waited out in whatever order, no 
           held.get(request)?.release();
           held.get(request)?.release();
         }
-        if (next.do === "hangup") {
+        if (next.do === "signal") {
           const request = pick(model.requests, "waiting", next.which);
           if (request === undefined) return;
           model.end(request, "gone");
-          request.hangup.gone = true;
-          request.hangup.onGone?.();
+          request.signal.gone = true;
+          request.signal.onGone?.();
         }
       }
 
@@ -122,7 +122,7 @@ test("whatever is acquired, released, left and waited out in whatever order, no 
         expect(vi.getTimerCount()).toBe(count("waiting"));
         for (const request of model.requests) {
           expect(held.has(request)).toBe(request.state === "held" || request.state === "released");
-          const expected = { refused: "AppError", gone: "ClientGoneError" } as Record<string, string>;
+          const expected = { refused: "AppError", gone: "ClientDisconnectedError" } as Record<string, string>;
           expect(failed.get(request)).toBe(expected[request.state]);
         }
       }

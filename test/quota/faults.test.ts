@@ -2,8 +2,8 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
-import type { Limit } from "../../src/quota/ledger.ts";
-import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
+import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { eventually } from "../support/eventually.ts";
 import { createFaultyFiles, type Fault, type FaultyFiles, type FaultyKind } from "../support/faulty-files.ts";
@@ -12,7 +12,7 @@ import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const clock = createManualClock(Date.parse("2026-11-22T04:00:00Z"));
-const limits: Limit[] = [monthly(500), { metric: "tokens", per: "total", max: 1e9 }];
+const limits: QuotaLimit[] = [monthly(500), { metric: "tokens", per: "total", max: 1e9 }];
 const users = ["alice", "bob"];
 
 interface Tally {

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Limit } from "../../src/quota/ledger.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { ask, charge, monthly, openTestLedger, settlement, usedOf } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
-const ofKey = (max: number, apiKey = "key-1"): Limit => ({ ...monthly(max), apiKey });
+const ofKey = (max: number, apiKey = "key-1"): QuotaLimit => ({ ...monthly(max), apiKey });
 const through = (max: number, apiKey = "key-1") => ask({ limits: [monthly(500), ofKey(max, apiKey)], apiKey });
 
 describe("the limits of an API key", () => {

@@ -6,13 +6,13 @@ import { createInterface } from "node:readline";
 import { parse } from "smol-toml";
 import { describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
-import type { Limit } from "../../src/quota/ledger.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { compileSrc } from "../support/compiled-src.ts";
 import { openTestLedger, usedOf } from "../support/ledger.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const users = ["alice", "bob", "carol"];
-const totals: Limit[] = [
+const totals: QuotaLimit[] = [
   { metric: "requests", per: "total", max: 1e9 },
   { metric: "tokens", per: "total", max: 1e9 },
 ];

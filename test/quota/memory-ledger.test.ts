@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
-import type { Limit } from "../../src/quota/ledger.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { ask, charge, monthly, openTestLedger, settlement, usedOf } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -56,7 +56,7 @@ describe("reserve, commit, settle", () => {
     const hold = ledger.reserve(ask({ upperBound: charge(1, 100) }));
     for (let i = 0; i < 3; i++) await hold.commit(charge(1, 10));
     for (let i = 0; i < 3; i++) await hold.settle(settlement(charge(1, 50)));
-    const tokens: Limit = { metric: "tokens", per: "day", max: 1000 };
+    const tokens: QuotaLimit = { metric: "tokens", per: "day", max: 1000 };
     expect(ledger.buckets("alice", [monthly(500), tokens])).toMatchObject([
       { used: 1, reserved: 0 },
       { used: 50, reserved: 0 },
@@ -64,7 +64,7 @@ describe("reserve, commit, settle", () => {
   });
 
   it("keep holding what the first charge left of the upper bound", async () => {
-    const limits: Limit[] = [{ metric: "tokens", per: "day", max: 1000 }];
+    const limits: QuotaLimit[] = [{ metric: "tokens", per: "day", max: 1000 }];
     const ledger = await open();
     const hold = ledger.reserve(ask({ limits, upperBound: charge(1, 600) }));
     await hold.commit(charge(1, 100));
@@ -75,7 +75,7 @@ describe("reserve, commit, settle", () => {
   });
 
   it("hold more while an answer grows, from all limits or from none, and give it back at the end", async () => {
-    const limits: Limit[] = [
+    const limits: QuotaLimit[] = [
       { metric: "tokens", per: "day", max: 1000 },
       { metric: "cost", per: "day", max: 500, currency: "USD" },
     ];
@@ -143,7 +143,7 @@ describe("limits", () => {
   });
 
   it("take from all buckets or from none", async () => {
-    const limits: Limit[] = [monthly(10), { metric: "tokens", per: "day", max: 100 }];
+    const limits: QuotaLimit[] = [monthly(10), { metric: "tokens", per: "day", max: 100 }];
     const ledger = await open();
     const { extras, code } = refusalOf(() => ledger.reserve(ask({ limits, upperBound: charge(1, 101) })));
     expect(code).toBe("quota_exceeded");
@@ -177,7 +177,7 @@ describe("limits", () => {
   });
 
   it("speak of money in units of its currency, and keep currencies apart", async () => {
-    const limits: Limit[] = [{ metric: "cost", per: "total", max: 1_500_000_000, currency: "CNY" }];
+    const limits: QuotaLimit[] = [{ metric: "cost", per: "total", max: 1_500_000_000, currency: "CNY" }];
     const ledger = await open();
     const bound = charge(1, 0, 1_400_000_000);
     const hold = ledger.reserve(ask({ limits, upperBound: bound }));

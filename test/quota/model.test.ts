@@ -2,8 +2,8 @@ import { rmSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
-import type { Charge, Hold, Limit, UsageRow } from "../../src/quota/ledger.ts";
-import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
+import type { Charge, Hold, QuotaLimit, UsageRow } from "../../src/quota/ledger.ts";
+import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { createFaultyFiles, type FaultyFiles } from "../support/faulty-files.ts";
 import { ask, charge, openTestLedger, settlement } from "../support/ledger.ts";
 import { LedgerModel, minus, periodKey } from "../support/ledger-model.ts";
@@ -13,7 +13,7 @@ import { tempDir } from "../support/temp-dir.ts";
 const dayMs = 86_400_000;
 const users = ["alice", "bob"];
 const allDays = { from: "2000-01-01", to: "2100-01-01" };
-const limits: Limit[] = [
+const limits: QuotaLimit[] = [
   { metric: "requests", per: "day", max: 5 },
   { metric: "tokens", per: "week", max: 2000 },
   { metric: "requests", per: "month", max: 20 },

@@ -1,5 +1,5 @@
 import { parseConfig } from "../../src/config/load.ts";
-import { createPricing, type Pricing } from "../../src/quota/prices/pricing.ts";
+import { createPricing, type Pricing } from "../../src/quota/pricing/pricing.ts";
 
 /** The pricing of a config with these lines. */
 export function pricingOf(toml: string): Pricing {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
-import type { Limit } from "../../src/quota/ledger.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { ask, charge, monthly, openTestLedger, settlement, usedOf } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -42,7 +42,7 @@ describe("resets", () => {
 
   it("leave the new period alone when an old charge is settled", async () => {
     const clock = createManualClock(now);
-    const limits: Limit[] = [
+    const limits: QuotaLimit[] = [
       { metric: "tokens", per: "day", max: 1000 },
       { metric: "tokens", per: "total", max: 1000 },
     ];
@@ -71,7 +71,7 @@ describe("resets", () => {
   it("by hand forget charges made before, also where the clock has stepped back since, and after a restart", async () => {
     const clock = createManualClock(now);
     const folder = tempDir();
-    const limits: Limit[] = [
+    const limits: QuotaLimit[] = [
       { metric: "tokens", per: "week", max: 1000 },
       { metric: "tokens", per: "total", max: 1000 },
     ];

@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Charge, Settlement, UsageRow } from "../../src/quota/ledger.ts";
-import type { MemoryLedger } from "../../src/quota/memory-ledger.ts";
+import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { ask, charge, openTestLedger, settlement, spend } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { MessageCollector } from "../../src/chat/shapes/message-collector.ts";
+import { MessageCollector } from "../../src/gateway/formats/messages.ts";
 import { createSimulator, type Simulator } from "../../src/simulator/server.ts";
 import { openStream } from "../support/sse-client.ts";
 

@@ -38,9 +38,9 @@ export function slowBackends({ ledger, limiter, permits }: Backends, before: Bef
     },
     permits: {
       ...permits,
-      async acquire(ask, hangup) {
+      async acquire(ask, signal) {
         await before("acquire");
-        return permits.acquire(ask, hangup);
+        return permits.acquire(ask, signal);
       },
     },
   };

@@ -1,4 +1,4 @@
-import { ChatCollector } from "../../src/chat/shapes/chat-collector.ts";
+import { ChatCollector } from "../../src/gateway/formats/chat-completions.ts";
 
 /** As much of a chat completion as tests look at. */
 interface Completion extends Record<string, unknown> {

@@ -1,14 +1,19 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { systemClock } from "../../src/lib/clock.ts";
-import type { Hangup } from "../../src/lib/hangup.ts";
-import { createDispatch, type Answer, type Asker, type DispatchOptions } from "../../src/upstream/dispatch.ts";
-import { UpstreamFault } from "../../src/upstream/faults.ts";
-import type { Provider } from "../../src/upstream/providers/provider.ts";
+import type { DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
+import {
+  createFailover,
+  type UpstreamResponse,
+  type Caller,
+  type FailoverOptions,
+} from "../../src/providers/failover.ts";
+import { UpstreamError } from "../../src/providers/upstream-error.ts";
+import type { Provider } from "../../src/providers/provider.ts";
 import { createCapturedLog } from "./captured-log.ts";
 import { testProvider } from "./provider.ts";
 
-/** Answers one question. */
+/** Answers one request. */
 type Handler = (response: ServerResponse, request: IncomingMessage) => void;
 
 const closers: (() => Promise<unknown>)[] = [];
@@ -17,7 +22,7 @@ export async function closeAll(): Promise<void> {
   for (const close of closers.splice(0)) await close();
 }
 
-/** A provider on a real port; `asked` holds the key of each question. */
+/** A provider on a real port; `asked` holds the key of each request. */
 export async function serve(handler: Handler): Promise<{ readonly url: string; readonly asked: string[] }> {
   const asked: string[] = [];
   const server = createServer((request, response) => {
@@ -58,10 +63,10 @@ export const answer: Handler = (response) => {
 };
 
 /** A dispatch with short pauses, and a client to leave. */
-export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
+export function setUp(changes: Partial<FailoverOptions["retry"]> = {}) {
   const log = createCapturedLog();
   const alerts: string[] = [];
-  const dispatch = createDispatch({
+  const dispatch = createFailover({
     retry: { attempts: 3, baseMs: 1, maxMs: 4, maxRetryAfterMs: 1000, ...changes },
     clock: systemClock,
     random: () => 1,
@@ -69,29 +74,29 @@ export function setUp(changes: Partial<DispatchOptions["retry"]> = {}) {
     log,
   });
   const followed: (number | null)[] = [];
-  const hangup: { gone: boolean; onGone: Hangup["onGone"]; follow: Asker["follow"] } = {
+  const signal: { gone: boolean; onGone: DisconnectSignal["onGone"]; follow: Caller["follow"] } = {
     gone: false,
     onGone: undefined,
     follow: (times) => followed.push(times?.heartbeat ?? null),
   };
-  const ask = (candidates: readonly Provider[], user = "alice", model = "m"): Promise<Answer> => {
+  const ask = (candidates: readonly Provider[], user = "alice", model = "m"): Promise<UpstreamResponse> => {
     const route = { model, upstreamModel: model, candidates };
     return dispatch(
       route,
       { api: "chat", collects: false, choices: 1, sparesStreamOptions: false, bodyFor: (model) => Buffer.from(model) },
-      hangup,
+      signal,
       { traceId: "trace", user },
     );
   };
-  return { ask, hangup, followed, log, alerts };
+  return { ask, signal, followed, log, alerts };
 }
 
 /** The fault that an answer ended in. */
-export async function faultOf(asking: Promise<Answer>): Promise<UpstreamFault> {
+export async function faultOf(asking: Promise<UpstreamResponse>): Promise<UpstreamError> {
   const error: unknown = await asking.then(
     () => undefined,
     (reason: unknown) => reason,
   );
-  if (error instanceof UpstreamFault) return error;
-  throw new Error(`expected an UpstreamFault, got ${String(error)}`);
+  if (error instanceof UpstreamError) return error;
+  throw new Error(`expected an UpstreamError, got ${String(error)}`);
 }

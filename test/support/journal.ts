@@ -1,8 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { openJournal, type Journal } from "../../src/lib/journal/journal.ts";
+import { type Journal, openJournal, recoverJournal } from "../../src/lib/journal/journal.ts";
 import type { JournalContent } from "../../src/lib/journal/journal-folder.ts";
-import { recoverJournal } from "../../src/lib/journal/journal-recovery.ts";
 import type { FileOps } from "../../src/lib/files/file-ops.ts";
 
 export interface OpenedJournal {

@@ -1,4 +1,4 @@
-import type { Charge, Limit, Per } from "../../src/quota/ledger.ts";
+import type { Charge, QuotaLimit, Per } from "../../src/quota/ledger.ts";
 
 const dayMs = 86_400_000;
 
@@ -28,7 +28,7 @@ export class LedgerModel {
   /** Numbers of charges that have not been settled. */
   readonly unsettled = new Set<number>();
 
-  used(user: string, { metric, per, currency }: Limit, now: number): number {
+  used(user: string, { metric, per, currency }: QuotaLimit, now: number): number {
     let sum = 0;
     let since = -1;
     for (const [index, entry] of this.entries.entries()) {
@@ -43,13 +43,13 @@ export class LedgerModel {
     return sum;
   }
 
-  reserved(user: string, { metric, currency }: Limit): number {
+  reserved(user: string, { metric, currency }: QuotaLimit): number {
     return this.held
       .filter((held) => held.user === user)
       .reduce((sum, { amount }) => sum + amountOf(amount, metric, currency), 0);
   }
 
-  hasRoom(user: string, limits: readonly Limit[], bound: Charge, now: number): boolean {
+  hasRoom(user: string, limits: readonly QuotaLimit[], bound: Charge, now: number): boolean {
     return limits.every((limit) => {
       if (limit.metric === "cost" && limit.currency !== bound.currency) return true;
       return this.used(user, limit, now) + this.reserved(user, limit) + bound[limit.metric] <= limit.max;
@@ -75,7 +75,7 @@ export class LedgerModel {
   }
 }
 
-function amountOf(amount: Charge, metric: Limit["metric"], currency: string | undefined): number {
+function amountOf(amount: Charge, metric: QuotaLimit["metric"], currency: string | undefined): number {
   return metric === "cost" && amount.currency !== currency ? 0 : amount[metric];
 }
 

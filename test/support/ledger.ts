@@ -1,7 +1,7 @@
 import type { Clock } from "../../src/lib/clock.ts";
 import type { FileOps } from "../../src/lib/files/file-ops.ts";
-import type { Charge, Limit, ReserveAsk, Settlement } from "../../src/quota/ledger.ts";
-import { openMemoryLedger, type MemoryLedger, type MemoryLedgerOptions } from "../../src/quota/memory-ledger.ts";
+import type { Charge, QuotaLimit, ReserveRequest, Settlement } from "../../src/quota/ledger.ts";
+import { openMemoryLedger, type MemoryLedger, type MemoryLedgerOptions } from "../../src/quota/memory/memory-ledger.ts";
 import { createCapturedLog } from "./captured-log.ts";
 
 export interface TestLedgerOptions {
@@ -32,10 +32,10 @@ export function charge(requests: number, tokens = 0, cost = 0, currency = "CNY")
   return { requests, tokens, cost, currency };
 }
 
-export const monthly = (max: number): Limit => ({ metric: "requests", per: "month", max });
+export const monthly = (max: number): QuotaLimit => ({ metric: "requests", per: "month", max });
 
 /** Asks for one request of `alice`, unless told otherwise. */
-export function ask(changes: Partial<ReserveAsk> = {}): ReserveAsk {
+export function ask(changes: Partial<ReserveRequest> = {}): ReserveRequest {
   return {
     ...{ user: "alice", limits: [monthly(500)], requestId: "req-1", model: "deepseek-chat" },
     upperBound: charge(1),
@@ -54,12 +54,12 @@ export function settlement(final: Charge, outcome: Settlement["outcome"] = "comp
 }
 
 /** What is used of each limit now. */
-export function usedOf(ledger: MemoryLedger, limits: readonly Limit[] = [monthly(500)], user = "alice"): number[] {
+export function usedOf(ledger: MemoryLedger, limits: readonly QuotaLimit[] = [monthly(500)], user = "alice"): number[] {
   return ledger.buckets(user, limits).map(({ used }) => used);
 }
 
 /** One limit of each kind, all far away. */
-export const everything: readonly Limit[] = [
+export const everything: readonly QuotaLimit[] = [
   monthly(500),
   { metric: "tokens", per: "day", max: 1e6 },
   { metric: "tokens", per: "week", max: 1e6 },

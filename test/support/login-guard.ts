@@ -1,4 +1,4 @@
-import { createLoginGuard, type LoginGuardOptions, type LoginTry } from "../../src/accounts/login/login-guard.ts";
+import { createLoginGuard, type LoginGuardOptions, type LoginTry } from "../../src/identity/login/login-guard.ts";
 import { createManualClock } from "./manual-clock.ts";
 
 type GuardEvent = Parameters<LoginGuardOptions["emit"]>[0];

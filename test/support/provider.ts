@@ -1,6 +1,6 @@
-import type { Pass } from "../../src/upstream/providers/provider-health.ts";
-import { createProvider, type ProviderOptions } from "../../src/upstream/providers/create-provider.ts";
-import type { Provider } from "../../src/upstream/providers/provider.ts";
+import type { Pass } from "../../src/providers/provider-health.ts";
+import { createProvider, type ProviderOptions } from "../../src/providers/create-provider.ts";
+import type { Provider } from "../../src/providers/provider.ts";
 
 /** A provider of DeepSeek's kind whose times are long and whose breaker opens at the second failure. */
 export function testProvider(name: string, changes: Partial<ProviderOptions> = {}): Provider {

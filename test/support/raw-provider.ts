@@ -1,10 +1,10 @@
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import type { Clock } from "../../src/lib/clock.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import type { EventRole } from "../../src/upstream/answers/reader.ts";
-import { Exchange } from "../../src/upstream/exchange.ts";
-import { UpstreamFault } from "../../src/upstream/faults.ts";
-import type { ApiName, Provider } from "../../src/upstream/providers/provider.ts";
+import type { EventRole } from "../../src/providers/stream/response-reader.ts";
+import { Attempt } from "../../src/providers/attempt.ts";
+import { UpstreamError } from "../../src/providers/upstream-error.ts";
+import type { ApiName, Provider } from "../../src/providers/provider.ts";
 import { passFor, testProvider } from "./provider.ts";
 
 /** A provider's side of one connection. */
@@ -67,25 +67,25 @@ interface Asked {
 }
 
 /** An answer that is read as fast as it comes. */
-export interface ReadExchange {
-  readonly exchange: Exchange;
+export interface ReadAttempt {
+  readonly attempt: Attempt;
   /** The events so far. */
   readonly seen: readonly string[];
   readonly roles: readonly EventRole[];
   /** How it has ended. */
-  readonly ended: Promise<UpstreamFault | null>;
+  readonly ended: Promise<UpstreamError | null>;
 }
 
-/** Asks a provider and reads on. Rejects with the UpstreamFault where there is no first event. */
-export async function readFrom(provider: Provider, asked: Asked = {}): Promise<ReadExchange> {
+/** Asks a provider and reads on. Rejects with the UpstreamError where there is no first event. */
+export async function readFrom(provider: Provider, asked: Asked = {}): Promise<ReadAttempt> {
   const { api = "chat", collects = false, clock = systemClock } = asked;
   const question = { api, collects, choices: 1, sparesStreamOptions: false, bodyFor: () => Buffer.from("{}") };
-  const exchange = new Exchange(provider, passFor("m"), question, clock);
-  await exchange.open("m", clock.monotonic());
+  const attempt = new Attempt(provider, passFor("m"), question, clock);
+  await attempt.open("m", clock.monotonic());
   const seen: string[] = [];
   const roles: EventRole[] = [];
-  const ended = new Promise<UpstreamFault | null>((resolve) => {
-    exchange.pipe({
+  const ended = new Promise<UpstreamError | null>((resolve) => {
+    attempt.pipe({
       onEvent(event, start, end, _textBytes, role) {
         seen.push(event.toString("utf8", start, end));
         roles.push(role);
@@ -94,17 +94,17 @@ export async function readFrom(provider: Provider, asked: Asked = {}): Promise<R
       onEnd: resolve,
     });
   });
-  return { exchange, seen, roles, ended };
+  return { attempt, seen, roles, ended };
 }
 
 /** What a provider's answer comes to: its events, or the fault. */
 export async function outcomeOf(play: (answer: RawAnswer) => void, asked: { collects?: boolean } = {}) {
   const provider = await startRawProvider(play);
   try {
-    const { ended, seen, exchange } = await readFrom(provider, asked);
-    return { fault: await ended, seen: seen.join(""), exchange };
+    const { ended, seen, attempt } = await readFrom(provider, asked);
+    return { fault: await ended, seen: seen.join(""), attempt };
   } catch (error) {
-    if (error instanceof UpstreamFault) return { fault: error, seen: "", exchange: null };
+    if (error instanceof UpstreamError) return { fault: error, seen: "", attempt: null };
     throw error;
   }
 }

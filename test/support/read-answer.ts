@@ -1,6 +1,6 @@
-import { createReader } from "../../src/upstream/answers/create-reader.ts";
-import type { EventRole } from "../../src/upstream/answers/reader.ts";
-import type { ReportedUsage } from "../../src/upstream/providers/provider.ts";
+import { createReader } from "../../src/providers/stream/response-body.ts";
+import type { EventRole } from "../../src/providers/stream/response-reader.ts";
+import type { ReportedUsage } from "../../src/providers/provider.ts";
 import { testProvider } from "./provider.ts";
 
 /** What a reader makes of an answer. */

@@ -1,11 +1,12 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
+import { auditFolder, behaviourFileName, behaviourLine } from "./behaviour-files.ts";
+import type { BehaviourEvent } from "./behaviour-scan.ts";
+import { eventFacts } from "../event-facts.ts";
 import { openAppendFile } from "../../lib/files/append-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
-import { giveToFolderOwner } from "../../lib/files/folder-owner.ts";
-import { auditFolder, behaviourFileName } from "./behaviour-files.ts";
-import { behaviourLine } from "./behaviour-line.ts";
-import { eventFacts } from "../event-facts.ts";
+import { giveToFolderOwner } from "../../lib/files/atomic-file.ts";
+import { type LogPage, type PageQuery, readLogPage } from "./log-pages.ts";
 import type { AdminChanged } from "../types.ts";
 
 /** Who has changed what for others: LOGS/audit/YYYY-MM-DD.jsonl, in the form of the behaviour logs. */
@@ -57,5 +58,36 @@ export function createAuditLog(options: {
       }
     },
     health: () => ({ lastError }),
+  };
+}
+
+interface AuditQuery extends Omit<PageQuery, "type" | "matches"> {
+  /** The user whom a change concerned. */
+  readonly user?: string | undefined;
+  /** Who made it. */
+  readonly by?: string | undefined;
+  readonly action?: string | undefined;
+}
+
+export interface AuditReader {
+  /**
+   * Reads a page of what administrators changed.
+   *
+   * @throws AppError `invalid_request` for a cursor that is none of this log
+   */
+  page(query: AuditQuery): Promise<LogPage>;
+}
+
+/** The owner of the log in cursors. No user can have this name. */
+const owner = "_audit";
+
+/** Reads what the audit log writes. */
+export function createAuditReader({ logsDir }: { readonly logsDir: string }): AuditReader {
+  return {
+    page: ({ user, by, action, ...query }) => {
+      const wanted = Object.entries({ user, by, action }).filter(([, value]) => value !== undefined);
+      const matches = (event: BehaviourEvent): boolean => wanted.every(([key, value]) => event[key] === value);
+      return readLogPage(auditFolder(logsDir), owner, { ...query, matches });
+    },
   };
 }

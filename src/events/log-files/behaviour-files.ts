@@ -2,7 +2,7 @@ import type { Dirent } from "node:fs";
 import { readdir, unlink } from "node:fs/promises";
 import path from "node:path";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
-import { isBehaviourFolder } from "./behaviour-line.ts";
+import type { ProxyEvent } from "../types.ts";
 
 const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl$/;
 
@@ -84,4 +84,35 @@ function parseFileName(name: string): { readonly day: string; readonly part: num
   const match = filePattern.exec(name);
   const day = match?.[1];
   return day === undefined ? null : { day, part: Number(match?.[2] ?? 0) };
+}
+
+/** Holds what was tried with names that no account has. No user name can begin with an underscore. */
+const unknownFolder = "_unknown";
+
+const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
+
+/** Whether a folder under logs/users/ is one of ours. */
+export function isBehaviourFolder(name: string): boolean {
+  return name === unknownFolder || userName.test(name);
+}
+
+/**
+ * The folder whose log an event goes to, or null where it is about no user. Folders are made from names, so only
+ * those of known accounts get one: else anyone could fill the disk with folders by failing to log in.
+ */
+export function behaviourFolder(event: ProxyEvent): string | null {
+  if (event.type === "request.finished" || event.type === "provider.alert") return null;
+  if (event.user === null) return null;
+  const known = !("known" in event) || event.known;
+  return known && userName.test(event.user) ? event.user : unknownFolder;
+}
+
+/**
+ * An event as a line of JSON with its line feed: `ts`, then the facts.
+ *
+ * @param facts as createEventText gives them
+ * @param time ISO 8601, UTC
+ */
+export function behaviourLine(facts: string, time: string): string {
+  return `{"ts":"${time}",${facts.slice(1)}\n`;
 }

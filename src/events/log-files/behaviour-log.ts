@@ -2,15 +2,21 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import type { AppendFile } from "../../lib/files/append-file.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { createIsoTime } from "../../lib/iso-time.ts";
+import { createIsoTime } from "../../lib/dates.ts";
 import type { Log } from "../../lib/log.ts";
 import { createDayWitness } from "../../lib/files/day-witness.ts";
-import { auditFolder, newestDay, removeOldFiles, removeOldFilesFrom } from "./behaviour-files.ts";
-import { behaviourFolder, behaviourLine } from "./behaviour-line.ts";
+import {
+  auditFolder,
+  behaviourFolder,
+  behaviourLine,
+  newestDay,
+  removeOldFiles,
+  removeOldFilesFrom,
+} from "./behaviour-files.ts";
 import { type Batch, createBehaviourQueue, type DropReason } from "./behaviour-queue.ts";
 import { createBehaviourWriter } from "./behaviour-writer.ts";
 import type { Sink } from "../bus.ts";
-import { createEventText } from "../event-text.ts";
+import { createEventText } from "../event-facts.ts";
 import type { ProxyEvent } from "../types.ts";
 
 export interface BehaviourLogOptions {

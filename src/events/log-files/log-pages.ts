@@ -1,11 +1,11 @@
 import { constants } from "node:fs";
 import { type FileHandle, open, readdir } from "node:fs/promises";
 import path from "node:path";
+import { behaviourFileName, isBehaviourFolder } from "./behaviour-files.ts";
+import { type BehaviourEvent, type BehaviourFilter, collectEvents, disorderMs, timeOfLine } from "./behaviour-scan.ts";
+import { AppError } from "../../errors.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { findEndOfLinesUpTo, readLinesBefore } from "../../lib/journal/line-blocks.ts";
-import { type BehaviourPosition, decodeCursor, encodeCursor } from "./behaviour-cursor.ts";
-import { behaviourFileName } from "./behaviour-files.ts";
-import { type BehaviourEvent, type BehaviourFilter, collectEvents, disorderMs, timeOfLine } from "./behaviour-scan.ts";
 
 /** Which part of a log is asked for. */
 export interface PageQuery extends BehaviourFilter {
@@ -139,4 +139,58 @@ async function withFile<T>(file: string, work: (handle: FileHandle) => Promise<T
   } finally {
     await handle.close();
   }
+}
+
+/** Where a page of a user's behaviour log ended. */
+interface BehaviourPosition {
+  /** YYYY-MM-DD of the file. */
+  readonly day: string;
+  /** Part of the day's log. */
+  readonly part: number;
+  /** Byte at which the last line that was read begins; files only grow, so it stays valid. */
+  readonly offset: number;
+}
+
+const pattern = /^([a-z0-9_-]{1,32}) (\d{4}-\d{2}-\d{2}) (\d{1,9}) (\d{1,15})$/;
+
+/** The position as text for a client, which may not rely on what is in it. */
+function encodeCursor(user: string, { day, part, offset }: BehaviourPosition): string {
+  return Buffer.from(`${user} ${day} ${part} ${offset}`).toString("base64url");
+}
+
+/** @throws AppError `invalid_request` (param "cursor") for what is no cursor, or one of another user's log */
+function decodeCursor(user: string, cursor: string): BehaviourPosition {
+  const [, owner, day, part, offset] = pattern.exec(Buffer.from(cursor, "base64url").toString("latin1")) ?? [];
+  if (owner !== user || day === undefined) {
+    throw new AppError("invalid_request", { param: "cursor", message: "This is no cursor of this log." });
+  }
+  return { day, part: Number(part), offset: Number(offset) };
+}
+
+export interface BehaviourQuery extends PageQuery {
+  /** A user name, or `_unknown` for what was tried with names that no account has. */
+  readonly user: string;
+}
+
+export interface BehaviourReader {
+  /**
+   * Reads a page of what a user did, from the files alone: lines that the log still holds in memory are not seen.
+   *
+   * @throws AppError `invalid_request` for a user that can have no log, or a cursor that is none of this user's
+   */
+  page(query: BehaviourQuery): Promise<LogPage>;
+}
+
+/** Reads the logs that the behaviour log writes. */
+export function createBehaviourReader(options: {
+  readonly logsDir: string;
+  /** Bytes that are read for one page at the most, and a block more. */
+  readonly maxScanBytes?: number;
+}): BehaviourReader {
+  return {
+    async page({ user, ...query }) {
+      if (!isBehaviourFolder(user)) throw new AppError("invalid_request", { param: "user" });
+      return readLogPage(path.join(options.logsDir, "users", user), user, query, options.maxScanBytes);
+    },
+  };
 }

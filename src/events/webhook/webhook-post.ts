@@ -1,7 +1,7 @@
+import { createHmac } from "node:crypto";
 import { isIP } from "node:net";
 import { Agent, request } from "undici";
-import { AddressRefusedError, createCheckedLookup, type Resolve } from "../../lib/checked-lookup.ts";
-import { isPublicAddress } from "../../lib/public-address.ts";
+import { AddressRefusedError, createCheckedLookup, isPublicAddress, type Resolve } from "../../lib/checked-lookup.ts";
 
 /** Sends bodies to one URL. */
 export interface WebhookPost {
@@ -49,4 +49,15 @@ export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookP
     },
     close: () => agent.destroy(),
   };
+}
+
+/**
+ * The value of X-Signature: `t=UNIX,v1=HEX`, where HEX is the HMAC-SHA256 of `UNIX.BODY`. The time is signed too, so
+ * that a receiver can refuse what is old and nobody can send it again later.
+ *
+ * @param atMs ms since the epoch
+ */
+export function webhookSignature(secret: string, body: string, atMs: number): string {
+  const unix = Math.floor(atMs / 1000);
+  return `t=${unix},v1=${createHmac("sha256", secret).update(`${unix}.${body}`).digest("hex")}`;
 }

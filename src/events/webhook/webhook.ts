@@ -1,10 +1,10 @@
-import type { Clock } from "../../lib/clock.ts";
-import { AddressRefusedError } from "../../lib/checked-lookup.ts";
-import type { Log } from "../../lib/log.ts";
 import type { Sink } from "../bus.ts";
+import type { Config } from "../../config/schema.ts";
 import { eventFacts } from "../event-facts.ts";
-import { createWebhookPost, type WebhookPostOptions } from "./webhook-post.ts";
-import { webhookSignature } from "./webhook-signature.ts";
+import { AddressRefusedError } from "../../lib/checked-lookup.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { Log } from "../../lib/log.ts";
+import { createWebhookPost, type WebhookPostOptions, webhookSignature } from "./webhook-post.ts";
 
 export interface WebhookOptions extends WebhookPostOptions {
   /** Signs the alerts. */
@@ -162,4 +162,34 @@ export function createWebhook(options: WebhookOptions): Webhook {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return "unknown";
   return "code" in error && typeof error.code === "string" ? error.code : error.message;
+}
+
+const minSecretLength = 16;
+
+/**
+ * The webhook of [alerts]; null where none is configured.
+ *
+ * @throws Error where there is one, but no secret to sign with: better no start than alerts that nobody can trust
+ */
+export function openWebhook(
+  alerts: Config["alerts"],
+  options: Pick<WebhookOptions, "clock" | "log" | "newId"> & { readonly secret: string | undefined },
+): Webhook | null {
+  const { webhook_url: url, secret_env: variable } = alerts;
+  if (url === undefined) return null;
+  const { secret = "" } = options;
+  if (secret.length < minSecretLength) {
+    throw new Error(`alerts.webhook_url is set: set ${variable} to a secret of at least ${minSecretLength} characters`);
+  }
+  return createWebhook({
+    ...options,
+    url,
+    secret,
+    events: alerts.events,
+    allowPrivate: alerts.allow_private,
+    timeoutMs: alerts.timeout_seconds * 1000,
+    maxAttempts: alerts.max_attempts,
+    maxQueued: alerts.max_queued,
+    random: Math.random,
+  });
 }

@@ -3,11 +3,10 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { AppError } from "../../errors.ts";
 import type { ActiveUsers } from "../../events/active-users.ts";
-import type { AuditReader } from "../../events/log-files/audit-reader.ts";
-import { isBehaviourFolder } from "../../events/log-files/behaviour-line.ts";
+import type { AuditReader } from "../../events/log-files/audit-log.ts";
+import { isBehaviourFolder } from "../../events/log-files/behaviour-files.ts";
 import type { BehaviourLog } from "../../events/log-files/behaviour-log.ts";
-import type { BehaviourReader } from "../../events/log-files/behaviour-reader.ts";
-import type { LogPage } from "../../events/log-files/log-pages.ts";
+import type { BehaviourReader, LogPage } from "../../events/log-files/log-pages.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { isoTime, userParams } from "./admin-request.ts";
 

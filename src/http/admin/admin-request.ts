@@ -1,7 +1,7 @@
 import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Actor } from "../../admin/audit.ts";
-import { isoOfInstant } from "../../lib/toml-instant.ts";
+import { isoOfInstant } from "../../lib/wall-clock.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 
 /** The path of what belongs to a user. */
@@ -20,4 +20,25 @@ export function isoTime(ms: number): string {
 /** The same where there may be none. */
 export function isoTimeOrNull(ms: number | null): string | null {
   return ms === null ? null : isoTime(ms);
+}
+
+/**
+ * Whether a request means what has a given strong entity tag, by its If-Match and its If-None-Match (RFC 9110, 13.1.1
+ * and 13.1.2); undefined where it has neither. For changes: a GET would answer 304 in place of 412.
+ */
+export function ifMatchOf({ headers }: FastifyRequest): ((etag: string) => boolean) | undefined {
+  const { "if-match": wanted, "if-none-match": unwanted } = headers;
+  if (wanted === undefined && unwanted === undefined) return undefined;
+  const allowed = wanted === undefined ? ["*"] : tagsOf(wanted);
+  // The comparison is weak here: a mark of weakness makes no difference.
+  const refused = tagsOf(unwanted ?? "").map((tag) => (tag.startsWith("W/") ? tag.slice(2) : tag));
+  return (etag) => has(allowed, etag) && !has(refused, etag);
+}
+
+function tagsOf(header: string): readonly string[] {
+  return header.split(",").map((tag) => tag.trim());
+}
+
+function has(tags: readonly string[], etag: string): boolean {
+  return tags.includes("*") || tags.includes(etag);
 }

@@ -2,8 +2,8 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { ProviderOperations } from "../../admin/provider-operations.ts";
-import type { ProviderView } from "../../upstream/providers/provider-admin.ts";
-import type { Latencies } from "../../upstream/providers/provider-stats.ts";
+import type { ProviderView } from "../../providers/provider-admin.ts";
+import type { Latencies } from "../../providers/provider-health.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, isoTime } from "./admin-request.ts";
 
@@ -27,7 +27,7 @@ const providerAnswer = z.object({
   kind: z.string(),
   state: z.enum(["up", "down", "drained"]).describe("`up` where at least one key can be asked now."),
   in_flight: z.int(),
-  asked: z.int().describe("Questions since the start."),
+  asked: z.int().describe("Requests since the start."),
   failed: z.int().describe("Of these."),
   retries: z.int().describe("Of these, second or later ones of a request."),
   error_rate: z.number().nullable().describe("Share of failures among the last answers; null where there are none."),

@@ -1,8 +1,8 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
-import { roles, type Account, type Metadata } from "../../accounts/account-schema.ts";
-import { accountState, accountStates } from "../../accounts/account-state.ts";
-import { isUserName } from "../../accounts/user-name.ts";
+import { roles, type Account, type Metadata } from "../../identity/account-schema.ts";
+import { accountState, accountStates } from "../../identity/account-state.ts";
+import { isUserName } from "../../identity/user-name.ts";
 import { userView } from "../../admin/user-view.ts";
 import { limitsSchema, type GrantConfig } from "../../config/schema.ts";
 import { isoInstant, note } from "../../config/value-schemas.ts";

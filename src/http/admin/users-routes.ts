@@ -1,13 +1,12 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { Account } from "../../accounts/account-schema.ts";
+import type { Account } from "../../identity/account-schema.ts";
 import type { UserAdmin } from "../../admin/user-admin.ts";
 import { userEtag } from "../../admin/user-view.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { actorOfRequest, userParams } from "./admin-request.ts";
-import { ifMatchOf } from "./if-match.ts";
+import { actorOfRequest, ifMatchOf, userParams } from "./admin-request.ts";
 import {
   emptyBody,
   newUserAnswer,

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Identity } from "../../accounts/access.ts";
-import type { Account } from "../../accounts/account-schema.ts";
-import type { ApiKey } from "../../accounts/keys/api-key.ts";
-import type { Origin } from "../../accounts/sessions/sessions.ts";
+import type { Identity } from "../../identity/authenticate.ts";
+import type { Account } from "../../identity/account-schema.ts";
+import type { ApiKey } from "../../identity/keys/api-key.ts";
+import type { Origin } from "../../identity/sessions/sessions.ts";
 import { AppError } from "../../errors.ts";
 import { createIpList, type IpList } from "../../lib/ip-list.ts";
 

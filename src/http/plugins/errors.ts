@@ -1,3 +1,4 @@
+import type { OutgoingHttpHeaders } from "node:http";
 import type {
   FastifyError,
   FastifyInstance,
@@ -6,16 +7,13 @@ import type {
   FastifySchemaValidationError,
 } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
-import type { OutgoingHttpHeaders } from "node:http";
+import { errorBodyFor } from "../anthropic-clients.ts";
+import { allowPage, type Cors } from "./cors.ts";
 import { AppError, type ErrorCode } from "../../errors.ts";
-import type { Emit } from "../../events/types.ts";
+import type { Emit, RouteGroup } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { routedPath } from "../../lib/request-target.ts";
-import { errorBodyFor } from "../anthropic-clients.ts";
-import { routeGroupOf, type TellRefusal } from "../tell-refusal.ts";
-import { collectAllowedMethods, type AllowedMethods } from "./allowed-methods.ts";
-import { allowPage, type Cors } from "./cors.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -44,7 +42,7 @@ interface RequestCountOptions {
 
 interface ErrorsOptions {
   readonly log: Log;
-  readonly tell: TellRefusal;
+  readonly tell: ReportRefusal;
   readonly cors: Cors;
 }
 
@@ -204,4 +202,82 @@ function paramOf(issue: FastifySchemaValidationError | undefined): string {
   const path = issue?.instancePath.slice(1).split("/") ?? [];
   const unknown = issue?.keyword === "unrecognized_keys" ? (issue.params.keys as readonly string[]) : [];
   return [...path, ...unknown.slice(0, 1)].filter((step) => step !== "").join(".");
+}
+
+/** Which request was refused. Nothing of its content: a query, a header or a body may hold a secret. */
+interface RefusedRequest {
+  readonly traceId: string;
+  /** The client's address. */
+  readonly ip: string;
+  /** The pattern of the route, as the code has it; undefined where there is none. */
+  readonly route?: string | undefined;
+  readonly user?: string | undefined;
+  /** Said only where there is no route: a client that gets 404 has most likely a wrong base URL. */
+  readonly method?: string | undefined;
+  /** Of the URL, without its query, which may hold a secret; at most 200 characters. */
+  readonly path?: string | undefined;
+  /** Whether its handler logs its failures itself: then it is only counted. */
+  readonly logged?: boolean;
+}
+
+/** Tells operators of a refusal: one line in the log, one event. */
+export type ReportRefusal = (error: AppError, request: RefusedRequest) => void;
+
+/** For the requests that nobody else tells of. Chats and logins have events of their own. */
+export function createReportRefusal(options: {
+  readonly log: Log;
+  readonly emit: Emit;
+  readonly clock: Clock;
+}): ReportRefusal {
+  const { log, emit, clock } = options;
+  return ({ code, status }, { traceId, ip, route, user, method, path, logged = false }) => {
+    emit({ type: "request.finished", at: clock.now(), traceId, ip, route: routeGroupOf(route), code, status });
+    if (logged) return;
+    const where = route === undefined ? { method, path } : { route };
+    log.info({ event: "request.failed", trace_id: traceId, ip, user, ...where, code, status }, "request refused");
+  };
+}
+
+/** What a route is for. @param route the pattern of the route; undefined where there is none */
+export function routeGroupOf(route: string | undefined): RouteGroup {
+  if (route === undefined) return "other";
+  const [first = "", second = ""] = route
+    .replace(/^\/(v1|beta|anthropic\/v1)(?=\/)/, "")
+    .split("/")
+    .slice(1);
+  if (first === "auth" || first === "admin" || first === "models") return first;
+  return opsPaths.has(first) && second === "" ? "ops" : "api";
+}
+
+const opsPaths: ReadonlySet<string> = new Set(["healthz", "livez", "metrics", "openapi.json", "docs"]);
+
+/** Says which methods the routes at a path have; none where nothing is there. */
+type AllowedMethods = (path: string) => readonly string[];
+
+/**
+ * Remembers all routes that are registered after it. Fastify itself calls a path with another method a path that leads
+ * nowhere.
+ * @returns a function that takes a path as `routedPath` gives it
+ */
+function collectAllowedMethods(app: FastifyInstance): AllowedMethods {
+  const byPattern = new Map<string, { readonly steps: readonly string[]; readonly methods: Set<string> }>();
+  app.addHook("onRoute", ({ url, method }) => {
+    const known = byPattern.get(url) ?? { steps: url.split("/"), methods: new Set() };
+    for (const one of typeof method === "string" ? [method] : method) known.methods.add(one);
+    byPattern.set(url, known);
+  });
+  return (path) => {
+    const steps = path.split("/");
+    const found = new Set<string>();
+    for (const { steps: pattern, methods } of byPattern.values()) {
+      if (matches(pattern, steps)) for (const method of methods) found.add(method);
+    }
+    return [...found].sort();
+  };
+}
+
+/** Whether a path has the steps of a pattern, in which `:name` stands for any step. */
+function matches(pattern: readonly string[], steps: readonly string[]): boolean {
+  if (steps.length !== pattern.length) return false;
+  return pattern.every((part, index) => part === steps[index] || (part.startsWith(":") && steps[index] !== ""));
 }

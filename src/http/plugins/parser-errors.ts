@@ -3,7 +3,7 @@ import { STATUS_CODES, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { AppError, type ErrorCode } from "../../errors.ts";
 import { errorBodyFor, type FamilyHeaders } from "../anthropic-clients.ts";
-import type { TellRefusal } from "../tell-refusal.ts";
+import type { ReportRefusal } from "./errors.ts";
 import type { Cors } from "./cors.ts";
 
 /** Errors of Node's HTTP parser that have a status of their own. */
@@ -13,7 +13,7 @@ const parserCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
 ]);
 
 /** The client has left, perhaps in the middle of a request. */
-const departures: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
+const disconnects: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
 
 /** How long a refused connection may go on sending, in ms. What it sends is thrown away. */
 const lingerMs = 1000;
@@ -25,7 +25,7 @@ const glimpseBytes = 16 << 10;
  * trusted.
  */
 export function createParserErrors(options: {
-  readonly tell: TellRefusal;
+  readonly tell: ReportRefusal;
   readonly cors: Cors;
 }): (error: Error & { code?: string; rawPacket?: unknown }, socket: Socket) => void {
   const { tell, cors } = options;
@@ -33,7 +33,7 @@ export function createParserErrors(options: {
     const code = error.code ?? "";
     const response = currentResponse(socket);
     // Nobody is there to read an answer; or one is under way already, and would seem to go on with this one.
-    if (departures.has(code) || response?.headersSent === true) {
+    if (disconnects.has(code) || response?.headersSent === true) {
       socket.destroy();
       return;
     }

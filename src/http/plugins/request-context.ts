@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { FastifyInstance } from "fastify";
-import type { Account } from "../../accounts/account-schema.ts";
+import type { Account } from "../../identity/account-schema.ts";
 import { AppError } from "../../errors.ts";
 
 declare module "fastify" {

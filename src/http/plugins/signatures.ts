@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { ApiKey } from "../../accounts/keys/api-key.ts";
-import { createSignatureCheck } from "../../accounts/keys/request-signature.ts";
+import type { ApiKey } from "../../identity/keys/api-key.ts";
+import { createSignatureCheck } from "../../identity/keys/request-signature.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 

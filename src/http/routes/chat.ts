@@ -1,21 +1,20 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { z } from "zod";
-import type { ApiShape } from "../../chat/api-shape.ts";
-import { Client } from "../../chat/client.ts";
-import type { Chat } from "../../chat/handle-chat.ts";
-import { betaChatCompletions, chatCompletions } from "../../chat/shapes/chat-completions.ts";
-import { completions } from "../../chat/shapes/completions.ts";
-import { embeddings } from "../../chat/shapes/embeddings.ts";
-import { messages } from "../../chat/shapes/messages.ts";
+import type { ApiFormat } from "../../gateway/formats/api-format.ts";
+import { ResponseWriter } from "../../gateway/response-writer.ts";
+import type { Gateway } from "../../gateway/handle-request.ts";
+import { betaChatCompletions, chatCompletions } from "../../gateway/formats/chat-completions.ts";
+import { completions } from "../../gateway/formats/completions.ts";
+import { embeddings } from "../../gateway/formats/embeddings.ts";
+import { messages } from "../../gateway/formats/messages.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { ReaderTimes } from "../../upstream/providers/provider.ts";
-import { takesJsonAlone } from "../accept.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import * as schemas from "../schemas/chat.ts";
+import type { ReaderTimes } from "../../providers/provider.ts";
 
 interface ChatRouteOptions {
-  readonly chat: Chat;
+  readonly chat: Gateway;
   readonly clock: Clock;
   /** The proxy's own times for clients; a provider may have others. */
   readonly times: ReaderTimes;
@@ -25,7 +24,7 @@ interface ChatRouteOptions {
 
 /** An API: the shape of its requests and answers, and where it is found. */
 interface Api {
-  readonly shape: ApiShape;
+  readonly shape: ApiFormat;
   readonly summary: string;
   readonly paths: readonly string[];
   /** Whether an absent `stream` may mean true; else it means false, as the SDKs expect. */
@@ -106,14 +105,14 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
       const account = accountOfRequest(request);
       const body = bodyOfRequest(request);
       request.reported = true;
-      const client = new Client(reply, request.id, shape, times, clock);
+      const client = new ResponseWriter(reply, request.id, shape, times, clock);
       const wantsPartial = asksForPartial(request);
       return chat.handle({
         account,
         apiKey: request.apiKey,
         ip: request.ip,
         body,
-        shape,
+        format: shape,
         streamByDefault: mayStreamByDefault && streamDefault && !takesJsonAlone(request.headers.accept),
         wantsPartial,
         client,
@@ -124,4 +123,25 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
 
 function asksForPartial({ headers }: FastifyRequest): boolean {
   return String(headers["x-partial"]).toLowerCase() === "true";
+}
+
+/**
+ * Whether an Accept header asks for JSON and takes no events: what the SDKs of OpenAI send, streamed or not. Browsers
+ * and command lines send a wildcard, which takes both.
+ */
+export function takesJsonAlone(accept: string | undefined): boolean {
+  let json = false;
+  for (const range of accept?.split(",") ?? []) {
+    const [type = "", ...parameters] = range.split(";").map((part) => part.trim().toLowerCase());
+    if (parameters.some(isZero)) continue;
+    if (type === "*/*" || type === "text/*" || type === "text/event-stream") return false;
+    if (type === "application/json" || type === "application/*") json = true;
+  }
+  return json;
+}
+
+/** A weight of 0 means "not acceptable" (RFC 9110, 12.4.2). */
+function isZero(parameter: string): boolean {
+  const [name = "", value = ""] = parameter.split("=", 2);
+  return name.trim() === "q" && Number(value) === 0;
 }

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import type { CountTokens } from "../../chat/count-tokens.ts";
-import { isModelName } from "../../chat/shapes/request-checks.ts";
-import { messages } from "../../chat/shapes/messages.ts";
+import type { CountTokens } from "../../gateway/count-tokens.ts";
+import { isModelName } from "../../gateway/formats/request-checks.ts";
+import { messages } from "../../gateway/formats/messages.ts";
 import { AppError } from "../../errors.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import { messageBody } from "../schemas/chat.ts";

@@ -1,13 +1,13 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { apiKeyTerms } from "../../accounts/keys/api-key.ts";
-import type { ApiKeys } from "../../accounts/keys/api-keys.ts";
+import { apiKeyTerms } from "../../identity/keys/api-key.ts";
+import type { ApiKeys } from "../../identity/keys/api-keys.ts";
 import { isoInstant } from "../../config/value-schemas.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { KnownModels } from "../../upstream/known-models.ts";
+import type { KnownModels } from "../../providers/known-models.ts";
 import { accountOfRequest } from "../plugins/access.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { keyAnswer, listedKeyAnswer, toKeyAnswer, toListedKeyAnswer } from "../schemas/keys.ts";

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { AppError } from "../../errors.ts";
-import type { ModelList } from "../../upstream/providers/model-list.ts";
+import type { ModelList } from "../../providers/model-list.ts";
 import { speaksAnthropic } from "../anthropic-clients.ts";
 import { anthropicModel, anthropicModelList, model, modelList } from "../schemas/models.ts";
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { TokenPair } from "../../accounts/sessions/token-pairs.ts";
+import type { TokenPair } from "../../identity/sessions/token-pairs.ts";
 
 const refreshToken = z.string().max(200).describe("The refresh token of the last answer.");
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { isoOfInstant } from "../../lib/toml-instant.ts";
-import { apiKeyTerms, type ApiKey } from "../../accounts/keys/api-key.ts";
+import { isoOfInstant } from "../../lib/wall-clock.ts";
+import { apiKeyTerms, type ApiKey } from "../../identity/keys/api-key.ts";
 
 /** An API key, but for the key itself. */
 export const keyAnswer = z.object({

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Sessions } from "../../accounts/sessions/sessions.ts";
+import type { Sessions } from "../../identity/sessions/sessions.ts";
 
 const time = z.iso.datetime();
 

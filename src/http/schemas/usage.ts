@@ -1,9 +1,8 @@
 import { z } from "zod";
-import { csvLine } from "../../lib/csv.ts";
 import { formatNano } from "../../lib/money.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
-import { usageKeys, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
+import { type UsageBy, usageKeys, type UsageLine } from "../../quota/usage/usage-sums.ts";
 
 const span = {
   from: z.iso.date().optional().describe("First day, in the quota's time zone. Default: 29 days before `to`."),
@@ -119,4 +118,21 @@ export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
     return csvLine([...names, ...once(counts), ...amounts, ...key]);
   };
   return (currencies.length === 0 ? [""] : currencies).map(lineOf).join("");
+}
+
+/** What Excel and others would run as a formula, were it at the beginning of a cell. */
+const formula = /^[=+\-@\t\r]/;
+
+/**
+ * A line of CSV by RFC 4180, its line end included. A text that could be taken for a formula gets an apostrophe in
+ * front; numbers are left as they are.
+ */
+export function csvLine(cells: readonly (string | number)[]): string {
+  return `${cells.map(toCell).join(",")}\r\n`;
+}
+
+function toCell(cell: string | number): string {
+  if (typeof cell === "number") return String(cell);
+  const text = formula.test(cell) && !/^-?\d+(\.\d+)?$/.test(cell) ? `'${cell}` : cell;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -1,4 +1,4 @@
-import type { LedgerRecord } from "../charge-record.ts";
+import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { UsageRow } from "../ledger.ts";
 import { addRow, copyRow, countInRow, emptyRow, type UsageTally } from "./usage-row.ts";
 

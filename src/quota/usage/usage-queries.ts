@@ -1,10 +1,10 @@
-import { userName } from "../charge-record.ts";
+import { userName } from "../memory/charge-record.ts";
 import type { Ledger, UsageRow, UsageSpan } from "../ledger.ts";
 import type { UsageArchive } from "./usage-archive.ts";
 import { byDayAndModel } from "./usage-day.ts";
 import { copyRow } from "./usage-row.ts";
 import type { UsageTotals } from "./usage-totals.ts";
-import type { UserQuota } from "../user-quota.ts";
+import type { UserQuota } from "../memory/user-quota.ts";
 
 export interface UsageQueriesOptions {
   readonly users: ReadonlyMap<string, UserQuota>;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { LedgerRecord } from "../charge-record.ts";
+import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { Adjusted, Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
 
 /** Figures that charges, and changes by hand, are added to. */

@@ -1,4 +1,4 @@
-import type { LedgerRecord } from "../charge-record.ts";
+import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
 import { closedAmong, UsageDay } from "./usage-day.ts";
 

@@ -1,0 +1,129 @@
+import { Counter, Gauge, type Registry } from "prom-client";
+
+/** Where the figures of other parts are read, at the time of a scrape; so they cost nothing while requests run. */
+export interface Gauges {
+  /** Chats that run now. */
+  readonly inFlight: () => number;
+  /** Chats that wait for a permit. */
+  readonly permitsWaiting: () => number;
+  /** Journal records that are written but not yet synced to disk. */
+  readonly journalUnsynced: () => number;
+  readonly behaviourLog: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> };
+  /** Alerts for the webhook; none where there is no webhook. */
+  readonly alerts: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> } | undefined;
+  /** Events that a sink failed on, by the sink's name. */
+  readonly sinkErrors: () => ReadonlyMap<string, number>;
+  /** The providers in use. */
+  readonly providers: () => readonly ProviderFigures[];
+  /** Lines of the proxy's own log that were lost. */
+  readonly logLinesDropped: () => number;
+}
+
+type CircuitState = "closed" | "open" | "half_open";
+
+/** How a provider is doing, over all of its keys. Counts are since the start. */
+interface ProviderFigures {
+  readonly name: string;
+  readonly inFlight: number;
+  readonly asked: number;
+  readonly failed: number;
+  readonly retries: number;
+  readonly keys: readonly {
+    readonly breaker: CircuitState;
+    readonly circuits: readonly { readonly breaker: CircuitState }[];
+  }[];
+}
+
+/** A count and the labels it goes by. */
+export interface Tally {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly count: number;
+}
+
+/** Adds a metric to the registry for each figure. */
+export function registerFigures(registry: Registry, figures: Gauges): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  };
+  gauge("proxy_requests_in_flight", "Chats that run now.", figures.inFlight);
+  gauge("proxy_permits_waiting", "Chats that wait for a permit of their user.", figures.permitsWaiting);
+  gauge("journal_unsynced_records", "Charges that a power loss now would lose.", figures.journalUnsynced);
+  gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => figures.behaviourLog().queued);
+
+  registerProviderFigures(registry, figures.providers);
+  registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>
+    Object.entries(figures.behaviourLog().dropped).map(([reason, count]) => ({ labels: { reason }, count })),
+  );
+  gauge("alerts_queued", "Alerts that wait for the webhook.", () => figures.alerts()?.queued ?? 0);
+  registerCounter(registry, "alerts_dropped_total", "Alerts that never reached the webhook.", ["reason"], () =>
+    Object.entries(figures.alerts()?.dropped ?? {}).map(([reason, count]) => ({ labels: { reason }, count })),
+  );
+  registerCounter(registry, "events_sink_errors_total", "Events that a sink failed on.", ["sink"], () =>
+    Array.from(figures.sinkErrors(), ([sink, count]) => ({ labels: { sink }, count })),
+  );
+  registerCounter(registry, "log_lines_dropped_total", "Lines of the proxy's own log lost.", [], () => [
+    { labels: {}, count: figures.logLinesDropped() },
+  ]);
+}
+
+/** Adds the providers' metrics. A label holds the provider's name, never which key it was. */
+function registerProviderFigures(registry: Registry, read: Gauges["providers"]): void {
+  const gauge = (name: string, help: string, valueOf: (provider: ProviderFigures) => number): void => {
+    new Gauge({
+      name,
+      help,
+      labelNames: ["provider"],
+      registers: [registry],
+      collect() {
+        for (const provider of read()) this.set({ provider: provider.name }, valueOf(provider));
+      },
+    });
+  };
+  const counter = (name: string, help: string, countOf: (provider: ProviderFigures) => number): void => {
+    registerCounter(registry, name, help, ["provider"], () =>
+      read().map((provider) => ({ labels: { provider: provider.name }, count: countOf(provider) })),
+    );
+  };
+  gauge("upstream_requests_in_flight", "Requests to the provider under way.", ({ inFlight }) => inFlight);
+  gauge(
+    "upstream_breakers_open",
+    "Keys of the provider whose circuit breaker, or that of a model, is open or half-open.",
+    ({ keys }) =>
+      keys.filter(({ breaker, circuits }) =>
+        [breaker, ...circuits.map((one) => one.breaker)].some((state) => state !== "closed"),
+      ).length,
+  );
+  counter("upstream_requests_total", "Requests asked, retries included.", ({ asked }) => asked);
+  counter("upstream_failures_total", "Requests that the provider failed.", ({ failed }) => failed);
+  counter("upstream_retries_total", "Requests that were not the first of their request.", ({ retries }) => retries);
+}
+
+/**
+ * Adds a counter that is counted elsewhere, in plain numbers, and handed over at each scrape: counting through
+ * prom-client's labels would take several µs a chat.
+ */
+export function registerCounter(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: readonly string[],
+  read: () => readonly Tally[],
+): void {
+  new Counter({
+    name,
+    help,
+    labelNames: [...labelNames],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { labels, count } of read()) this.inc(labels, count);
+    },
+  });
+}

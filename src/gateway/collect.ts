@@ -1,0 +1,68 @@
+import type { EventRole } from "../providers/stream/response-reader.ts";
+import type { Attempt } from "../providers/attempt.ts";
+import { UpstreamError } from "../providers/upstream-error.ts";
+import { followResponse, type EventTaker } from "./response-flow.ts";
+import type { Collector } from "./formats/api-format.ts";
+import type { ResponseWriter } from "./response-writer.ts";
+import { endOfUpstreamError, type RequestEnd } from "./request-end.ts";
+import type { BudgetGuard } from "./budget-guard.ts";
+
+/** What became of an answer that is to be one JSON. */
+export interface Collected {
+  readonly end: RequestEnd;
+  /** The answer, as JSON; only where it is complete. */
+  readonly completion: string | Buffer | null;
+}
+
+/**
+ * Collects an answer's events into one JSON. Resolves when the answer is over, can't be made one JSON, or nobody waits
+ * for it.
+ * @param guard says when the user's budget has run out
+ * @param maxBytes of all events together
+ */
+export async function collectResponse(
+  attempt: Attempt,
+  client: ResponseWriter,
+  guard: BudgetGuard,
+  collector: Collector,
+  maxBytes: number,
+): Promise<Collected> {
+  const end = await followResponse(attempt, client, guard, new CollectingTaker(collector, maxBytes));
+  if (end.outcome !== "completed") return { end, completion: null };
+  try {
+    // What came whole stays as it came.
+    return { end, completion: attempt.reader.whole ?? collector.body() };
+  } catch (cause) {
+    // JSON.parse takes nesting that JSON.stringify overflows on.
+    return { end: endOfUpstreamError(unusable("the answer can't be written as one JSON", cause)), completion: null };
+  }
+}
+
+class CollectingTaker implements EventTaker {
+  readonly #collector: Collector;
+  /** What is left of the bytes that the events may have. */
+  #bytesLeft: number;
+
+  constructor(collector: Collector, maxBytes: number) {
+    this.#collector = collector;
+    this.#bytesLeft = maxBytes;
+  }
+
+  take(event: Buffer, start: number, end: number, _role: EventRole, parsed: unknown): void {
+    this.#bytesLeft -= end - start;
+    if (this.#bytesLeft < 0) throw unusable("the answer is too large to be one JSON");
+    try {
+      this.#collector.add(parsed, event, start, end);
+    } catch (cause) {
+      throw unusable("the events don't make one JSON", cause);
+    }
+  }
+
+  flush(): void {
+    // Nothing is written before the end.
+  }
+}
+
+function unusable(upstreamMessage: string, cause?: unknown): UpstreamError {
+  return new UpstreamError({ kind: "invalid_response", stage: "streaming", upstreamMessage, cause });
+}

@@ -1,0 +1,104 @@
+import type { ApiFormat, ParsedRequest } from "./api-format.ts";
+import { type Choice, ChoicesCollector, Logprobs, padding } from "./choices-collector.ts";
+import type { JsonObject } from "../../lib/json-object.ts";
+import { emptyFields, type Fields, fieldsOf, isFields, isNothing, itemsOf } from "./merge-fields.ts";
+import { openaiWire, sparesStreamOptions, streamingBody } from "./openai-wire.ts";
+import { checkMessages, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
+import { ToolCalls } from "./tool-calls.ts";
+
+const maxChoices = 128;
+
+/** OpenAI's chats. */
+export const chatCompletions: ApiFormat = {
+  ...openaiWire,
+  parse: (body, streamByDefault) => parse(body, streamByDefault, continuesLast(body) ? "beta_chat" : "chat"),
+  createCollector: () => new ChatCollector(),
+};
+
+/** The same for clients whose base URL ends in /beta, where DeepSeek offers more. */
+export const betaChatCompletions: ApiFormat = {
+  ...chatCompletions,
+  parse: (body, streamByDefault) => parse(body, streamByDefault, "beta_chat"),
+};
+
+function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_chat"): ParsedRequest {
+  const { value } = body;
+  const model = readModel(value);
+  checkMessages(value);
+  const stream = readStream(value) ?? streamByDefault;
+  const streamOptions = readStreamOptions(value);
+  return {
+    api,
+    model,
+    stream,
+    collects: !stream,
+    wantsUsageChunk: streamOptions?.include_usage === true,
+    maxTokens: readMaxTokens(value),
+    choices: readCount(value, "n", maxChoices) ?? 1,
+    bytes: body.bytes.length,
+    sparesStreamOptions: sparesStreamOptions(streamOptions),
+    bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
+  };
+}
+
+/** DeepSeek's prefix completion: the answer goes on with the last message. */
+function continuesLast({ value: { messages } }: JsonObject): boolean {
+  const last: unknown = Array.isArray(messages) ? messages.at(-1) : undefined;
+  return typeof last === "object" && last !== null && "prefix" in last && last.prefix === true;
+}
+
+/** `max_completion_tokens` is OpenAI's newer name for `max_tokens`; the larger one counts where both are given. */
+function readMaxTokens(value: JsonObject["value"]): number | null {
+  const older = readTokens(value, "max_tokens");
+  const newer = readTokens(value, "max_completion_tokens");
+  return older === null ? newer : Math.max(older, newer ?? 0);
+}
+
+interface ChatChoice extends Choice {
+  readonly message: Fields;
+  readonly toolCalls: ToolCalls;
+  /** Where a message came whole instead of in deltas, it is here. */
+  readonly whole: Fields;
+  /** Whether any delta has said something beside the role. */
+  said: boolean;
+}
+
+/**
+ * Collects the chunks of a chat. Deltas are merged into a `message`, the fragments of tool calls and the lists of
+ * `logprobs` as well. Everything else on a choice, such as `finish_reason`, is the last that was neither null nor "".
+ */
+export class ChatCollector extends ChoicesCollector<ChatChoice> {
+  constructor() {
+    super("chat.completion");
+  }
+
+  protected newChoice(): ChatChoice {
+    const message = emptyFields({ role: "assistant", content: null });
+    const toolCalls = new ToolCalls();
+    return { message, toolCalls, whole: emptyFields(), said: false, rest: emptyFields(), logprobs: new Logprobs() };
+  }
+
+  protected addField(into: ChatChoice, key: string, value: unknown): boolean {
+    if (key === "delta") this.#addDelta(into, value);
+    else if (key === "message") this.merge.keepLast(into.whole, key, fieldsOf(key, value));
+    else return false;
+    return true;
+  }
+
+  protected fieldsOf({ message, toolCalls, whole, said }: ChatChoice): Fields {
+    if (!said && isFields(whole.message)) return { message: whole.message };
+    const calls = toolCalls.list();
+    return { message: calls.length === 0 ? message : { ...message, tool_calls: calls } };
+  }
+
+  #addDelta(choice: ChatChoice, value: unknown): void {
+    const delta = fieldsOf("delta", value);
+    for (const key in delta) {
+      const piece = delta[key];
+      if (padding.has(key)) continue;
+      if (key !== "role" && !choice.said) choice.said = !isNothing(piece);
+      if (key === "tool_calls") choice.toolCalls.add(itemsOf(key, piece), this.merge);
+      else this.merge.append(choice.message, key, piece);
+    }
+  }
+}

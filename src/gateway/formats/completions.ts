@@ -1,0 +1,59 @@
+import type { ApiFormat } from "./api-format.ts";
+import { type Choice, ChoicesCollector, Logprobs } from "./choices-collector.ts";
+import { emptyFields, type Fields } from "./merge-fields.ts";
+import { openaiWire, sparesStreamOptions, streamingBody } from "./openai-wire.ts";
+import { countPrompts, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
+
+const maxChoices = 128;
+
+/** OpenAI's text completions, with `suffix` to fill in the middle. */
+export const completions: ApiFormat = {
+  ...openaiWire,
+  parse(body, streamByDefault) {
+    const { value } = body;
+    const model = readModel(value);
+    const prompts = countPrompts("prompt", value.prompt);
+    const stream = readStream(value) ?? streamByDefault;
+    const streamOptions = readStreamOptions(value);
+    // Of `best_of` answers all are generated, and billed, though `n` are shown.
+    const generated = Math.max(readCount(value, "n", maxChoices) ?? 1, readCount(value, "best_of", maxChoices) ?? 1);
+    return {
+      api: "completions",
+      model,
+      stream,
+      collects: !stream,
+      wantsUsageChunk: streamOptions?.include_usage === true,
+      maxTokens: readTokens(value, "max_tokens"),
+      choices: generated * prompts,
+      bytes: body.bytes.length,
+      sparesStreamOptions: sparesStreamOptions(streamOptions),
+      bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
+    };
+  },
+  createCollector: () => new CompletionCollector(),
+};
+
+interface TextChoice extends Choice {
+  readonly fields: Fields;
+}
+
+/** Collects the chunks of a text completion: `text` is joined, the lists of `logprobs` are appended. */
+export class CompletionCollector extends ChoicesCollector<TextChoice> {
+  constructor() {
+    super("text_completion");
+  }
+
+  protected newChoice(): TextChoice {
+    return { fields: emptyFields({ text: "" }), rest: emptyFields(), logprobs: new Logprobs() };
+  }
+
+  protected addField({ fields }: TextChoice, key: string, value: unknown): boolean {
+    if (key !== "text") return false;
+    this.merge.append(fields, key, value);
+    return true;
+  }
+
+  protected fieldsOf({ fields }: TextChoice): Fields {
+    return fields;
+  }
+}

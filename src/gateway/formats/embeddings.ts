@@ -1,0 +1,43 @@
+import { replaceMembers } from "../../lib/json-object.ts";
+import type { ApiFormat, Collector } from "./api-format.ts";
+import { openaiWire } from "./openai-wire.ts";
+import { countPrompts, readModel } from "./request-checks.ts";
+
+/** OpenAI's embeddings: never streamed, and passed on byte for byte. */
+export const embeddings: ApiFormat = {
+  ...openaiWire,
+  parse(body) {
+    const model = readModel(body.value);
+    countPrompts("input", body.value.input);
+    return {
+      api: "embeddings",
+      model,
+      stream: false,
+      collects: true,
+      wantsUsageChunk: false,
+      maxTokens: 0,
+      choices: 1,
+      bytes: body.bytes.length,
+      sparesStreamOptions: false,
+      bodyFor: (upstreamModel) =>
+        model === upstreamModel ? body.bytes : replaceMembers(body, { model: JSON.stringify(upstreamModel) }),
+    };
+  },
+  createCollector: () => new OneEvent(),
+};
+
+class OneEvent implements Collector {
+  #body: Buffer = Buffer.alloc(0);
+
+  add(_parsed: unknown, event: Buffer, start: number, end: number): void {
+    this.#body = event.subarray(start, end);
+  }
+
+  body(): Buffer {
+    return this.#body;
+  }
+
+  partial(): null {
+    return null;
+  }
+}

@@ -1,0 +1,256 @@
+import type { ApiFormat, Collector } from "./api-format.ts";
+import { padding } from "./choices-collector.ts";
+import { type AppError, errorBody } from "../../errors.ts";
+import { replaceMembers } from "../../lib/json-object.ts";
+import {
+  asIndex,
+  emptyFields,
+  type Fields,
+  fieldsOf,
+  isFields,
+  isNothing,
+  itemsOf,
+  jsonOf,
+  Merge,
+  UnmergeableError,
+} from "./merge-fields.ts";
+import { checkMessages, readModel, readStream, readTokens } from "./request-checks.ts";
+
+const ping = Buffer.from('event: ping\ndata: {"type":"ping"}\n\n');
+
+/** Anthropic's messages. */
+export const messages: ApiFormat = {
+  parse(body, streamByDefault) {
+    const { value } = body;
+    const model = readModel(value);
+    checkMessages(value);
+    const stream = readStream(value) ?? streamByDefault;
+    return {
+      api: "messages",
+      model,
+      stream,
+      collects: !stream,
+      wantsUsageChunk: false,
+      maxTokens: readTokens(value, "max_tokens"),
+      choices: 1,
+      bytes: body.bytes.length,
+      sparesStreamOptions: false,
+      bodyFor: (upstreamModel) =>
+        replaceMembers(body, {
+          ...(value.stream === true ? {} : { stream: "true" }),
+          ...(model === upstreamModel ? {} : { model: JSON.stringify(upstreamModel) }),
+        }),
+    };
+  },
+  createCollector: () => new MessageCollector(),
+  ending: Buffer.from('event: message_stop\ndata: {"type":"message_stop"}\n\n'),
+  heartbeat: ping,
+  // It has data.
+  heartbeatAfterIds: ping,
+  errorBody: messageErrorBody,
+  errorEvent: (error, traceId) => `event: error\ndata: ${JSON.stringify(messageErrorBody(error, traceId))}\n\n`,
+};
+
+/** Anthropic's names of errors, by HTTP status. */
+const errorTypes: ReadonlyMap<number, string> = new Map([
+  [402, "billing_error"],
+  [404, "not_found_error"],
+  [413, "request_too_large"],
+  [503, "overloaded_error"],
+  [504, "timeout_error"],
+]);
+
+/** Anthropic's shape, with what our own errors have besides: `code`, `param`, `trace_id` and `details`. */
+function messageErrorBody(error: AppError, traceId: string): object {
+  const own = errorBody(error, traceId).error;
+  const type = errorTypes.get(error.status) ?? own.type;
+  return { type: "error", error: { ...own, type }, request_id: traceId };
+}
+
+/** What is known so far of one block of content. */
+interface Block {
+  readonly index: number;
+  readonly fields: Fields;
+  /** As JSON, what it began as. */
+  readonly first: string;
+  /** A tool's input, in fragments of JSON. */
+  json: string;
+  /** Whether a delta or the block's end has come: then another block at its index is another one. */
+  begun: boolean;
+}
+
+/** Fields that only say which event it is, and of which block. */
+const framing: ReadonlySet<string> = new Set([
+  ...["type", "index", "message", "delta", "usage", "content_block"],
+  ...padding,
+]);
+/** What a block begins as whose start has not come, by the type of its first delta. */
+const untold: ReadonlyMap<unknown, Fields> = new Map([
+  ["text_delta", { type: "text", text: "" }],
+  ["thinking_delta", { type: "thinking", thinking: "", signature: "" }],
+]);
+/** What a block takes in memory, in values. */
+const valuesOfBlock = 8;
+/** A tool's input that is longer, in characters of JSON, is no input. */
+const maxJson = 16 << 20;
+
+/**
+ * Collects Anthropic's events into one message. `message_start` brings the message without content, `message_delta` its
+ * end and usage; the texts of a block are joined, and what a delta calls `partial_json` becomes the block's `input`.
+ * Where that is no JSON, for an answer may be cut by max_tokens, `input` is empty and the text stays beside it. A field
+ * that is no framing is kept: in the message, or in the block that its event is about.
+ */
+export class MessageCollector implements Collector {
+  readonly #merge = new Merge();
+  readonly #message = emptyFields();
+  readonly #usage = emptyFields();
+  readonly #blocks: Block[] = [];
+  readonly #byIndex = new Map<number, Block>();
+  #nextIndex = 0;
+
+  add(parsed: unknown): void {
+    if (!isFields(parsed)) throw new UnmergeableError("an event is not an object");
+    switch (parsed.type) {
+      case "message":
+        // The whole message at once.
+        this.#start(parsed);
+        break;
+      case "message_start":
+        this.#start(fieldsOf("message", parsed.message));
+        this.#keep(this.#message, parsed);
+        this.#count(parsed.usage);
+        break;
+      case "message_delta":
+        this.#keep(this.#message, fieldsOf("delta", parsed.delta));
+        this.#keep(this.#message, parsed);
+        this.#count(parsed.usage);
+        break;
+      case "content_block_start":
+        this.#open(parsed.index, fieldsOf("content_block", parsed.content_block));
+        this.#keepInBlock(parsed);
+        break;
+      case "content_block_delta":
+        this.#append(parsed.index, fieldsOf("delta", parsed.delta));
+        this.#keepInBlock(parsed);
+        break;
+      case "content_block_stop":
+        this.#close(parsed);
+    }
+  }
+
+  body(): string {
+    return this.#json({});
+  }
+
+  partial(): string {
+    return this.#json({ stop_reason: null, stop_sequence: null });
+  }
+
+  /** Written piece by piece, because a tool's input is JSON already, and its numbers are to stay as they are. */
+  #json(over: Fields): string {
+    const blocks = [...this.#blocks].sort((a, b) => a.index - b.index).map(blockJson);
+    const message = { type: "message", role: "assistant", stop_reason: null, ...this.#message, ...over };
+    return jsonOf(message, `"content":[${blocks.join(",")}]`, `"usage":${JSON.stringify(this.#usage)}`);
+  }
+
+  #start(message: Fields | null): void {
+    for (const key in message) {
+      if (key === "usage") this.#count(message.usage);
+      else if (key === "content") {
+        for (const block of itemsOf(key, message.content)) this.#open(null, fieldsOf("a block", block));
+      } else if (!padding.has(key)) this.#merge.keepLast(this.#message, key, message[key]);
+    }
+  }
+
+  #keep(into: Fields, from: Fields | null): void {
+    for (const key in from) if (!framing.has(key)) this.#merge.keepLast(into, key, from[key]);
+  }
+
+  #keepInBlock(event: Fields): void {
+    const block = this.#blockAt(event.index);
+    if (block !== undefined) this.#keep(block.fields, event);
+  }
+
+  #count(usage: unknown): void {
+    const counts = fieldsOf("usage", usage);
+    for (const key in counts) this.#merge.keepLast(this.#usage, key, counts[key]);
+  }
+
+  /** Begins a block, or says a beginning again of which nothing has followed yet. */
+  #open(given: unknown, content: Fields | null): void {
+    if (content === null) return;
+    const index = readIndex(given) ?? this.#nextIndex;
+    const known = this.#byIndex.get(index);
+    const first = JSON.stringify(content);
+    if (known?.begun === false && known.first === first) return;
+    this.#merge.count(valuesOfBlock);
+    const fields = emptyFields();
+    this.#merge.appendFields(fields, content);
+    const block = { index, fields, first, json: "", begun: false };
+    this.#blocks.push(block);
+    this.#byIndex.set(index, block);
+    this.#nextIndex = Math.max(this.#nextIndex, index + 1);
+  }
+
+  #append(given: unknown, delta: Fields | null): void {
+    if (delta === null) return;
+    if (this.#blockAt(given) === undefined) this.#open(given, untold.get(delta.type) ?? null);
+    const block = this.#blockAt(given);
+    if (block === undefined) throw new UnmergeableError("a delta belongs to a block that has not begun");
+    block.begun = true;
+    for (const key in delta) {
+      const value = delta[key];
+      if (key === "type" || padding.has(key)) continue;
+      if (key === "partial_json") block.json += readJson(value);
+      // One citation after the other, each in a delta of its own.
+      else if (key === "citation") this.#merge.appendItem(block.fields, "citations", value);
+      // Comes whole; the SDKs take the last one.
+      else if (key === "signature") this.#merge.keepLast(block.fields, key, value);
+      else this.#merge.append(block.fields, key, value);
+    }
+  }
+
+  #close(event: Fields): void {
+    const block = this.#blockAt(event.index);
+    if (block === undefined) return;
+    block.begun = true;
+    this.#keep(block.fields, event);
+  }
+
+  /** The block at an index; the last one where none is given. */
+  #blockAt(given: unknown): Block | undefined {
+    const index = readIndex(given);
+    return index === undefined ? this.#blocks.at(-1) : this.#byIndex.get(index);
+  }
+}
+
+/** @throws UnmergeableError where it is neither an index nor nothing */
+function readIndex(given: unknown): number | undefined {
+  const index = asIndex(given);
+  if (index === undefined && !isNothing(given))
+    throw new UnmergeableError("the index of a block is not a whole number");
+  return index;
+}
+
+function readJson(fragment: unknown): string {
+  if (typeof fragment === "string") return fragment;
+  if (isNothing(fragment)) return "";
+  throw new UnmergeableError("partial_json is not a text");
+}
+
+function blockJson({ fields, json }: Block): string {
+  if (json === "") return JSON.stringify(fields);
+  const { input = {}, ...rest } = fields;
+  if (isJson(json)) return jsonOf(rest, `"input":${json}`);
+  return JSON.stringify({ ...rest, input, partial_json: json });
+}
+
+function isJson(text: string): boolean {
+  if (text.length > maxJson) throw new UnmergeableError("the input of a tool is larger than 16 MiB");
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,52 @@
+import type { ApiFormat } from "./api-format.ts";
+import { errorBody } from "../../errors.ts";
+import { type JsonObject, replaceInList, replaceMembers, withoutMember } from "../../lib/json-object.ts";
+import type { Takes } from "../../providers/provider.ts";
+
+/** What OpenAI's APIs have in common on the wire; a comment is nothing to their clients. */
+export const openaiWire: Pick<ApiFormat, "ending" | "heartbeat" | "heartbeatAfterIds" | "errorBody" | "errorEvent"> = {
+  ending: Buffer.from("data: [DONE]\n\n"),
+  heartbeat: Buffer.from(": keep-alive\n\n"),
+  heartbeatAfterIds: Buffer.from(": keep-alive\n"),
+  errorBody,
+  errorEvent: (error, traceId) => `data: ${JSON.stringify(errorBody(error, traceId))}\n\n`,
+};
+
+const includeUsage = JSON.stringify({ include_usage: true });
+
+type StreamOptions = Readonly<Record<string, unknown>> | null;
+
+/**
+ * The body for a provider that knows the model under this name. The provider is always asked to stream, and to report
+ * usage where it can be: a charge needs it, whatever the client wants.
+ */
+export function streamingBody(
+  body: JsonObject,
+  upstreamModel: string,
+  streamOptions: StreamOptions,
+  takes: Takes,
+): Buffer {
+  const edits: Record<string, string> = {};
+  if (body.value.stream !== true) edits.stream = "true";
+  if (takes.streamOptions && streamOptions?.include_usage !== true) {
+    edits.stream_options =
+      streamOptions === null ? includeUsage : JSON.stringify({ ...streamOptions, include_usage: true });
+  }
+  if (body.value.model !== upstreamModel) edits.model = JSON.stringify(upstreamModel);
+  const base = takes.streamOptions ? body : withoutMember(body, "stream_options");
+  return replaceMembers(takes.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
+}
+
+function hasDeveloper({ value: { messages } }: JsonObject): boolean {
+  const list: readonly unknown[] = Array.isArray(messages) ? messages : [];
+  return list.some((one) => typeof one === "object" && one !== null && "role" in one && one.role === "developer");
+}
+
+function withSystem(body: JsonObject): JsonObject {
+  return replaceInList(body, "messages", "role", "developer", "system");
+}
+
+/** Whether the client's `stream_options` ask for nothing but usage, if for that. */
+export function sparesStreamOptions(streamOptions: StreamOptions): boolean {
+  return streamOptions === null || Object.keys(streamOptions).every((key) => key === "include_usage");
+}

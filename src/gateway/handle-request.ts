@@ -1,0 +1,288 @@
+import { AppError } from "../errors.ts";
+import type { Emit } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+import { createIsoTime } from "../lib/dates.ts";
+import type { Log } from "../lib/log.ts";
+import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
+import type { RateLimitRequest, RateLimitRefusal, RateLimiter } from "../limits/rate-limiter.ts";
+import type { ConcurrencyLimiter } from "../limits/concurrency.ts";
+import type { WindowTally } from "../limits/window-tally.ts";
+import type { Allowances } from "../quota/allowances.ts";
+import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
+import { AbandonedError, type UpstreamResponse, type Failover } from "../providers/failover.ts";
+import type { Attempt } from "../providers/attempt.ts";
+import { UpstreamError } from "../providers/upstream-error.ts";
+import type { Provider } from "../providers/provider.ts";
+import type { Route, Router } from "../providers/router.ts";
+import { createAdmission } from "./admission.ts";
+import { fromBackend } from "../quota/backend-call.ts";
+import { RequestCost, nothingOwed } from "./request-cost.ts";
+import type { ParsedRequest } from "./formats/api-format.ts";
+import { type IncomingRequest, refusalEvent, RequestContext } from "./request-context.ts";
+import type { ResponseWriter } from "./response-writer.ts";
+import { collectResponse } from "./collect.ts";
+import { startDrain, type DrainBounds } from "./drain.ts";
+import { endOfError, hasPartial, withPartial, type RequestEnd } from "./request-end.ts";
+import { BudgetGuard } from "./budget-guard.ts";
+import { relay } from "./relay.ts";
+import type { PricingPolicy } from "./pricing-policy.ts";
+
+export interface GatewayOptions {
+  readonly router: Router;
+  readonly rateLimiter: RateLimiter;
+  readonly concurrency: ConcurrencyLimiter;
+  readonly ledger: Ledger;
+  readonly failover: Failover;
+  readonly limitsOf: Allowances["limitsOf"];
+  readonly pricingPolicy: PricingPolicy;
+  readonly emit: Emit;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** For accounts that don't say. */
+  readonly maxParallel: number;
+  /** chat.json_heartbeat. */
+  readonly jsonHeartbeat: boolean;
+  readonly warnPercent: number;
+  /** Of what costs nothing. */
+  readonly currency: string;
+  /** What becomes of an answer whose client has left; auto: drained where the user has limits of tokens or cost. */
+  readonly abortPolicy: "auto" | "drain" | "cancel";
+  readonly drainBounds: DrainBounds;
+  /** What a user may make providers do for nothing. */
+  readonly freeDisconnects: WindowTally;
+  /** Bytes of events that may become one JSON. */
+  readonly collectLimitBytes: number;
+}
+
+export interface Gateway {
+  /** Serves one chat. Throws AppError where nothing has been sent yet; then the caller answers. */
+  handle(call: IncomingRequest): Promise<void>;
+  /** Chats running now. */
+  running(): number;
+  /** Resolves when no chat running. */
+  whenIdle(): Promise<void>;
+  /** Ends all running chats: each gets an error event and is charged for what it was given. */
+  cutAll(): void;
+}
+
+/** The story of a chat request. Whatever happens in it, it leaves through the same door: settle, release, tell. */
+export function createGateway(deps: GatewayOptions): Gateway {
+  const options = { clock: deps.clock, warnPercent: deps.warnPercent, isoTime: createIsoTime() };
+  const admission = createAdmission({ router: deps.router, pricing: deps.pricingPolicy.pricing });
+  const running = new SwapRemoveSet<RequestContext>();
+  let idleWaiters: (() => void)[] = [];
+
+  async function handle(call: IncomingRequest): Promise<void> {
+    const context = new RequestContext(call, options);
+    running.add(context);
+    let end: RequestEnd;
+    try {
+      end = await serve(context);
+    } catch (error) {
+      end = endOfError(error, call.client.departed);
+      // Not where it was the proxy that ended it.
+      if (error instanceof AbandonedError && end.outcome === "client_gone")
+        await chargeDisconnect(context, error.provider);
+    }
+    // The charge is final and the permit free before the client hears of the end: its next request finds both so.
+    await settle(context, end);
+    running.delete(context);
+    if (running.size === 0) wakeIdleWaiters();
+    respond(context, end);
+  }
+
+  async function serve(context: RequestContext): Promise<RequestEnd> {
+    const { account, apiKey, body, format, ip, client, streamByDefault } = context.incoming;
+    const user = account.username;
+
+    const arrivedAt = deps.clock.now();
+    admission.checkScope(apiKey, body.value.model);
+    const request = (context.request = format.parse(body, streamByDefault));
+    const limits = deps.limitsOf(account, apiKey);
+    const route = admission.routeOf(request, body.value, limits, arrivedAt);
+
+    const max = account.max_parallel ?? deps.maxParallel;
+    context.permit = await fromBackend(() => deps.concurrency.acquire({ user, max }, client));
+    const cost = (context.cost = new RequestCost(deps.pricingPolicy, request, route, arrivedAt));
+    const ask = {
+      user,
+      limits,
+      // The trace id: one name for a request in the journal, logs, events and the client's X-Request-ID.
+      requestId: client.traceId,
+      model: request.model,
+      apiKey: apiKey?.id,
+      upperBound: cost.upperBound(),
+    };
+    const hold = (context.hold = await fromBackend(() => deps.ledger.reserve(ask)));
+
+    const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
+
+    // The last step before sending: what is refused, for whatever reason, takes nothing from the rate that all share.
+    const limitAsk = { user, ip, model: request.model, apiKey: apiKey?.id ?? null };
+    const refusal = await fromBackend(() => deps.rateLimiter.take(limitAsk));
+    if (refusal !== null) throw rateLimited(refusal);
+
+    if (request.stream || deps.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
+    const { attempt } = (context.response = await send(affordable, request, client, limitAsk));
+
+    // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
+    if (client.gone) throw new AbandonedError(attempt.provider);
+    await fromBackend(() => hold.commit(cost.first(attempt.provider)));
+    const limited = limits.some(({ metric }) => deps.pricingPolicy.cutMidstream.has(metric));
+    const guard = (context.guard = new BudgetGuard(hold, cost, limited));
+    const end = request.stream ? await stream(context, attempt, guard) : await collect(context, attempt, guard);
+    if (end.outcome === "client_gone" && drains(limits)) {
+      context.drain = startDrain(attempt, deps.drainBounds);
+      await context.drain.done;
+    }
+    return end;
+  }
+
+  async function send(
+    route: Route,
+    request: ParsedRequest,
+    client: ResponseWriter,
+    ask: RateLimitRequest,
+  ): Promise<UpstreamResponse> {
+    try {
+      return await deps.failover(route, request, client, {
+        traceId: client.traceId,
+        user: ask.user,
+      });
+    } catch (error) {
+      // Nobody could be asked.
+      if (error instanceof UpstreamError && error.attempts === 0)
+        await fromBackend(() => deps.rateLimiter.giveBack(ask));
+      throw error;
+    }
+  }
+
+  function stream(context: RequestContext, attempt: Attempt, guard: BudgetGuard): Promise<RequestEnd> {
+    const { client } = context.incoming;
+    client.open(context);
+    return relay(attempt, client, guard, context.request?.wantsUsageChunk === true);
+  }
+
+  async function collect(context: RequestContext, attempt: Attempt, guard: BudgetGuard): Promise<RequestEnd> {
+    const { client, format, wantsPartial } = context.incoming;
+    const collector = format.createCollector();
+    const { end, completion } = await collectResponse(attempt, client, guard, collector, deps.collectLimitBytes);
+    context.completion = completion;
+    const fault = end.error?.extras.cause;
+    if (fault instanceof UpstreamError && fault.facts.kind === "invalid_response") {
+      const { upstreamMessage, cause } = fault.facts;
+      const facts = { trace_id: client.traceId, provider: attempt.provider.name, upstream_message: upstreamMessage };
+      // Names fields, never what stands in them.
+      const problem = cause instanceof Error ? cause.message : undefined;
+      deps.log.warn({ ...facts, problem }, "an answer could not be made one JSON");
+    }
+    return wantsPartial ? withPartial(end, collector) : end;
+  }
+
+  /** Whether an answer whose client has left is followed to its usage: only worth it where tokens are counted. */
+  function drains(limits: readonly QuotaLimit[]): boolean {
+    return deps.abortPolicy === "auto"
+      ? limits.some(({ metric }) => metric !== "requests")
+      : deps.abortPolicy === "drain";
+  }
+
+  /**
+   * The client has left before the first event: that is free a few times, and then charged as a first event is, for the
+   * provider reads and bills the prompt all the same. Where that can't be recorded, nothing is charged.
+   */
+  async function chargeDisconnect(context: RequestContext, provider: Provider): Promise<void> {
+    const { hold, cost } = context;
+    context.abandoned = provider;
+    if (hold === null || cost === null || deps.freeDisconnects.take(context.incoming.account.username)) return;
+    try {
+      await hold.commit(cost.first(provider));
+    } catch (error) {
+      deps.log.error(
+        { trace_id: context.incoming.client.traceId, err: error },
+        "a client that left could not be charged",
+      );
+    }
+  }
+
+  /** The one exit of the money: exactly once, whatever the end. */
+  async function settle(context: RequestContext, end: RequestEnd): Promise<void> {
+    const { hold, response } = context;
+    const settlement = (context.settlement = settlementOf(context, end));
+    try {
+      await hold?.settle(settlement);
+    } catch (error) {
+      // The first charge stands. Whatever else the chat holds is given back all the same.
+      const { outcome, charge } = settlement;
+      deps.log.error(
+        { trace_id: context.incoming.client.traceId, err: error, outcome, charge },
+        "a charge was not settled",
+      );
+    }
+    context.permit?.release();
+    response?.attempt.cancel();
+    const refusal =
+      end.outcome === "refused" && end.error !== null ? refusalEvent(context, end.error, deps.clock.now()) : null;
+    if (refusal !== null) deps.emit(refusal);
+    deps.emit(context.finished(end));
+  }
+
+  function settlementOf(context: RequestContext, { outcome, error }: RequestEnd): Settlement {
+    const { hold, cost, response, abandoned, guard, request } = context;
+    if (hold?.committed !== true || cost === null) return nothingOwed(outcome, deps.currency);
+    if (abandoned !== null) return cost.promptOnly(outcome);
+    if (response === null) return nothingOwed(outcome, deps.currency);
+    if (outcome !== "quota_cut" || guard === null) return cost.settlement(outcome, response.attempt.reader);
+    // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then. And
+    // who was to get one JSON, and gets an error without the part that there is, was shown nothing: that is free, but
+    // not for ever.
+    if (request?.stream === true || hasPartial(error)) return cost.settlement(outcome, guard.report());
+    const isFree = deps.freeDisconnects.take(context.incoming.account.username);
+    return isFree ? cost.settlement(outcome, guard.report(), false) : cost.promptOnly(outcome);
+  }
+
+  /** What the client sees of the end. */
+  function respond(context: RequestContext, end: RequestEnd): void {
+    const { client } = context.incoming;
+    const logged = { trace_id: client.traceId, err: end.error?.cause };
+    // Where the caller answers, it logs as well.
+    if (client.opened && end.error?.code === "internal_error") {
+      deps.log.error(logged, "a chat failed for a reason of our own");
+    }
+    if (end.error?.code === "storage_unavailable") deps.log.error(logged, "a chat failed because of the storage");
+    if (end.error === null && context.completion !== null) client.sendJson(context.completion, context);
+    else if (client.opened) client.finish(end.error);
+    else if (end.error !== null) {
+      client.release();
+      throw end.error;
+    } else client.abandon();
+  }
+
+  function wakeIdleWaiters(): void {
+    const waiters = idleWaiters;
+    idleWaiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  return {
+    handle,
+    running: () => running.size,
+    whenIdle() {
+      if (running.size === 0) return Promise.resolve();
+      return new Promise((resolve) => idleWaiters.push(resolve));
+    },
+    cutAll() {
+      for (const context of running.items()) {
+        context.incoming.client.depart("shutdown");
+        context.drain?.stop();
+      }
+    },
+  };
+}
+
+function limitsCost(limits: readonly QuotaLimit[]): boolean {
+  return limits.some(({ metric }) => metric === "cost");
+}
+
+function rateLimited({ rule, retryAfterMs }: RateLimitRefusal): AppError {
+  return new AppError("rate_limited", { retryAfterSeconds: retryAfterMs / 1000, details: { rule } });
+}

@@ -1,0 +1,157 @@
+import type { Account } from "../identity/account-schema.ts";
+import type { ApiKey } from "../identity/keys/api-key.ts";
+import type { ApiFormat, ParsedRequest } from "./formats/api-format.ts";
+import type { RequestCost } from "./request-cost.ts";
+import type { HeaderSource, ResponseWriter } from "./response-writer.ts";
+import type { Drain } from "./drain.ts";
+import type { RequestEnd } from "./request-end.ts";
+import type { AppError } from "../errors.ts";
+import type { ChatFinished, ProxyEvent } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { JsonObject } from "../lib/json-object.ts";
+import type { Slotted } from "../lib/swap-remove-set.ts";
+import type { Permit } from "../limits/concurrency.ts";
+import type { BudgetGuard } from "./budget-guard.ts";
+import type { BucketState, Hold, Settlement } from "../quota/ledger.ts";
+import type { UpstreamResponse } from "../providers/failover.ts";
+import { UpstreamError } from "../providers/upstream-error.ts";
+import type { Provider } from "../providers/provider.ts";
+
+/** One request to an API, authenticated. */
+export interface IncomingRequest {
+  readonly account: Account;
+  /** The API key that it came with; null for an access token. */
+  readonly apiKey: Pick<ApiKey, "id" | "limits" | "allowsModel"> | null;
+  /** The client's address. */
+  readonly ip: string;
+  readonly body: JsonObject;
+  readonly format: ApiFormat;
+  /** What an absent `stream` means on this route. */
+  readonly streamByDefault: boolean;
+  /** Whether a client that gets one JSON wants, of an answer that broke off, what had arrived. */
+  readonly wantsPartial: boolean;
+  readonly client: ResponseWriter;
+}
+
+interface RunOptions {
+  readonly clock: Clock;
+  readonly warnPercent: number;
+  /** As createIsoTime makes it. */
+  readonly isoTime: (ms: number) => string;
+}
+
+/** What one chat has come to hold on its way through the story; filled in from top to bottom. */
+export class RequestContext implements HeaderSource, Slotted {
+  slot = -1;
+  readonly incoming: IncomingRequest;
+  request: ParsedRequest | null = null;
+  permit: Permit | null = null;
+  cost: RequestCost | null = null;
+  hold: Hold | null = null;
+  response: UpstreamResponse | null = null;
+  /** The provider that was at work when the client left before the first event. */
+  abandoned: Provider | null = null;
+  guard: BudgetGuard | null = null;
+  /** While an answer is followed whose client has left. */
+  drain: Drain | null = null;
+  /** The collected JSON, where one was asked for and is complete. */
+  completion: string | Buffer | null = null;
+  settlement: Settlement | null = null;
+  readonly #options: RunOptions;
+  readonly #startedAt: number;
+
+  constructor(call: IncomingRequest, options: RunOptions) {
+    this.incoming = call;
+    this.#options = options;
+    this.#startedAt = options.clock.monotonic();
+  }
+
+  /** The X-Quota headers as things stand now. */
+  addHeaders(to: string[]): void {
+    const { warnPercent, isoTime } = this.#options;
+    if (this.hold !== null) addQuotaHeaders(to, this.hold.buckets(), warnPercent, isoTime);
+  }
+
+  /** The one event that tells of this chat. */
+  finished(ending: RequestEnd): ChatFinished {
+    const { account, ip, client } = this.incoming;
+    const { request, response: answer, settlement } = this;
+    const { clock } = this.#options;
+    const cause = ending.error?.extras.cause;
+    const fault = cause instanceof UpstreamError ? cause : null;
+    const owed = settlement?.charge;
+    const usage = settlement?.usage;
+    return {
+      type: "chat.finished",
+      at: clock.now(),
+      traceId: client.traceId,
+      ip,
+      user: account.username,
+      keyId: this.incoming.apiKey?.id ?? "",
+      api: request?.api ?? "",
+      model: request?.model ?? "",
+      provider: (answer?.attempt.provider ?? this.abandoned)?.name ?? fault?.provider ?? "",
+      stream: request?.stream ?? this.incoming.streamByDefault,
+      outcome: ending.outcome,
+      code: ending.error?.code ?? (ending.outcome === "completed" ? "ok" : ending.outcome),
+      status: client.opened ? 200 : (ending.error?.status ?? (ending.outcome === "completed" ? 200 : 0)),
+      requests: owed?.requests ?? 0,
+      inputTokens: usage?.input ?? 0,
+      cachedTokens: usage?.cached ?? 0,
+      outputTokens: usage?.output ?? 0,
+      reasoningTokens: usage?.reasoning ?? 0,
+      cost: owed?.cost ?? 0,
+      currency: owed?.currency ?? "",
+      estimated: settlement?.estimated ?? false,
+      firstEventMs: answer?.attempt.firstEventMs ?? null,
+      generationMs: answer?.attempt.generationMs() ?? null,
+      durationMs: clock.monotonic() - this.#startedAt,
+      retries: answer?.retries ?? Math.max(0, (fault?.attempts ?? 0) - 1),
+    };
+  }
+}
+
+/** The event behind a refusal that operators count on its own: a limit or a quota; null for any other error. */
+export function refusalEvent(run: RequestContext, error: AppError, at: number): ProxyEvent | null {
+  const { account, ip, client } = run.incoming;
+  const base = { at, traceId: client.traceId, ip, user: account.username };
+  const { details = {} } = error.extras;
+  const { code } = error;
+  if (code === "quota_exceeded") {
+    return { type: "quota.exceeded", ...base, metric: String(details.metric), per: String(details.per) };
+  }
+  if (code === "rate_limited") return { type: "rate_limit.rejected", ...base, rule: String(details.rule) };
+  if (code === "concurrency_exceeded") return { type: "rate_limit.rejected", ...base, rule: "concurrency" };
+  return null;
+}
+
+/**
+ * Adds to headers, a list of names and values in turn: X-Quota-Remaining, X-Quota-Reset (ISO 8601, absent where the bucket never resets) and, from `warnPercent` of use,
+ * X-Quota-Warning: all for the bucket that is nearest to its end. Costs count in units of their currency.
+ */
+function addQuotaHeaders(
+  to: string[],
+  buckets: readonly BucketState[],
+  warnPercent: number,
+  isoTime: (ms: number) => string,
+): void {
+  let tightest: BucketState | null = null;
+  let highest = -1;
+  for (const bucket of buckets) {
+    const share = shareUsed(bucket);
+    if (share > highest) {
+      highest = share;
+      tightest = bucket;
+    }
+  }
+  if (tightest === null) return;
+  const { limit, remaining, resetAt } = tightest;
+  to.push("x-quota-remaining", String(limit.metric === "cost" ? remaining / 1e9 : remaining));
+  if (resetAt !== null) to.push("x-quota-reset", isoTime(resetAt));
+  const percent = Math.floor(highest * 100);
+  if (percent >= warnPercent) to.push("x-quota-warning", `${percent}% of ${limit.metric} per ${limit.per} used`);
+}
+
+function shareUsed({ limit, remaining }: BucketState): number {
+  return limit.max === 0 ? 1 : (limit.max - remaining) / limit.max;
+}

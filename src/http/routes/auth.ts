@@ -1,0 +1,180 @@
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { PasswordChange } from "../../identity/login/change-password.ts";
+import type { LoginRequest } from "../../identity/login/login.ts";
+import type { Sessions } from "../../identity/sessions/sessions.ts";
+import type { TokenPair, TokenPairs } from "../../identity/sessions/token-pairs.ts";
+import { AppError } from "../../errors.ts";
+import type { Emit } from "../../events/types.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { accountOfRequest, originOfRequest } from "../plugins/access.ts";
+import { refreshBody, tokenAnswer, toTokenAnswer } from "../schemas/auth.ts";
+import { errorSchema } from "../schemas/errors.ts";
+import { sessionAnswer, toSessionAnswer } from "../schemas/sessions.ts";
+
+const sessionsAnswer = z.object({
+  sessions: z.array(sessionAnswer.extend({ current: z.boolean().describe("Whether this request belongs to it.") })),
+});
+
+interface SessionRouteOptions {
+  readonly sessions: Sessions;
+  readonly refresh: TokenPairs["refresh"];
+  readonly emit: Emit;
+  readonly clock: Clock;
+}
+
+/** Go on with a session, see one's sessions, end them. */
+export function registerSessionRoutes(app: FastifyInstance, options: SessionRouteOptions): void {
+  const { sessions, clock } = options;
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const tags = ["auth"];
+  const noAnswer = z.null().describe("Done.");
+
+  const tellEnded = (request: FastifyRequest, user: string, subject: string): void => {
+    const { ip, id: traceId } = request;
+    options.emit({ type: "session.ended", at: clock.now(), traceId, ip, user, subject });
+  };
+
+  routes.post(
+    "/auth/refresh",
+    {
+      config: { access: "public" },
+      schema: {
+        summary: "Exchange a refresh token for new tokens",
+        tags,
+        body: refreshBody,
+        response: { 200: tokenAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 503: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const pair = await options.refresh(request.body.refresh_token, originOfRequest(request));
+      reply.header("cache-control", "no-store");
+      return toTokenAnswer(pair, clock.now());
+    },
+  );
+
+  routes.post(
+    "/auth/logout",
+    {
+      config: { access: "public" },
+      schema: { summary: "End the session of a refresh token", tags, body: refreshBody, response: { 204: noAnswer } },
+    },
+    async (request, reply) => {
+      // A token that is unknown or spent belongs to no session any more, which is what the caller wants.
+      const found = sessions.find(request.body.refresh_token);
+      if (found !== undefined && (await sessions.end(found.user, found.id))) tellEnded(request, found.user, found.id);
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.post(
+    "/auth/logout-all",
+    {
+      config: { beforePasswordChange: true },
+      schema: { summary: "End all my sessions, this one too", tags, response: { 204: noAnswer } },
+    },
+    async (request, reply) => {
+      const { username } = accountOfRequest(request);
+      await sessions.endAll(username);
+      tellEnded(request, username, "*");
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.get(
+    "/auth/sessions",
+    { schema: { summary: "My sessions", tags, response: { 200: sessionsAnswer } } },
+    (request) => ({
+      sessions: sessions
+        .list(accountOfRequest(request).username)
+        .map((session) => ({ ...toSessionAnswer(session), current: session.id === request.sessionId })),
+    }),
+  );
+
+  routes.delete(
+    "/auth/sessions/:id",
+    {
+      schema: {
+        summary: "End one of my sessions",
+        tags,
+        params: z.object({ id: z.string().max(64) }),
+        response: { 204: noAnswer, 404: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { username } = accountOfRequest(request);
+      const { id } = request.params;
+      if (!(await sessions.end(username, id)))
+        throw new AppError("not_found", { message: "You have no such session." });
+      tellEnded(request, username, id);
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+const passwordBody = z.object({
+  current_password: z.string().max(4096),
+  new_password: z.string().max(4096).describe("8 to 1024 bytes, and none of the commonest."),
+});
+
+interface PasswordRouteOptions {
+  readonly changePassword: (change: PasswordChange) => Promise<TokenPair>;
+  readonly clock: Clock;
+}
+
+/** POST /auth/password: set another password. Ends all sessions, and answers with the tokens of a new one. */
+export function registerPasswordRoute(app: FastifyInstance, { changePassword, clock }: PasswordRouteOptions): void {
+  app.withTypeProvider<ZodTypeProvider>().post(
+    "/auth/password",
+    {
+      config: { beforePasswordChange: true },
+      schema: {
+        summary: "Change my password",
+        tags: ["auth"],
+        body: passwordBody,
+        response: { 200: tokenAnswer, 400: errorSchema, 403: errorSchema, 429: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { current_password: currentPassword, new_password: newPassword } = request.body;
+      const account = accountOfRequest(request);
+      const origin = originOfRequest(request);
+      const pair = await changePassword({ account, currentPassword, newPassword, origin });
+      reply.header("cache-control", "no-store");
+      return toTokenAnswer(pair, clock.now());
+    },
+  );
+}
+
+const loginBody = z.object({
+  username: z.string().max(1024),
+  // Longer than any password: those are measured in bytes, by the password check itself.
+  password: z.string().max(4096),
+});
+
+/** POST /auth/login. */
+export function registerLoginRoute(
+  app: FastifyInstance,
+  options: { readonly login: (request: LoginRequest) => Promise<TokenPair>; readonly clock: Clock },
+): void {
+  app.withTypeProvider<ZodTypeProvider>().post(
+    "/auth/login",
+    {
+      config: { access: "public" },
+      schema: {
+        summary: "Log in",
+        tags: ["auth"],
+        body: loginBody,
+        response: { 200: tokenAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 429: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { username, password } = request.body;
+      request.reported = true;
+      const pair = await options.login({ username, password, origin: originOfRequest(request) });
+      reply.header("cache-control", "no-store");
+      return toTokenAnswer(pair, options.clock.now());
+    },
+  );
+}

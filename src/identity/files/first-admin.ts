@@ -1,0 +1,26 @@
+import type { AccountStore } from "./account-store.ts";
+import { generatePassword } from "../passwords/new-password.ts";
+
+/** The login of a new administrator, to be shown once. */
+export interface FirstAdmin {
+  readonly username: string;
+  readonly password: string;
+}
+
+/**
+ * Makes the account `admin` with a random password where there is no user file at all. One that could not be read
+ * counts as a user: the proxy must not open a second door beside it.
+ *
+ * @param tierNames the tiers of config.toml; `premium` is taken where it exists, else the first
+ */
+export async function createFirstAdmin(
+  store: Pick<AccountStore, "list" | "problems" | "create">,
+  tierNames: readonly string[],
+): Promise<FirstAdmin | undefined> {
+  if (store.list().length > 0 || store.problems().length > 0) return undefined;
+  const tier = tierNames.includes("premium") ? "premium" : tierNames[0];
+  if (tier === undefined) return undefined;
+  const admin = { username: "admin", password: generatePassword() };
+  await store.create({ ...admin, quota_tier: tier, roles: ["user", "admin"] });
+  return admin;
+}

@@ -1,0 +1,283 @@
+import type { Config } from "../../config/schema.ts";
+import type { LoginLocked, LoginUnlocked } from "../../events/types.ts";
+import { type BackoffRule, createFailureTable, type FailureTable } from "./failure-table.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { createIpList, ipPrefix, type NetworkBits } from "../../lib/ip-list.ts";
+
+/** Who tries to log in, and from where. */
+export interface LoginAttempt {
+  /** A valid user name; there may be no such account. */
+  readonly user: string;
+  readonly ip: string;
+  readonly traceId: string;
+}
+
+/** A password that is being checked. Say once how it went. */
+export interface LoginTry {
+  /** Whether the account has logged in from this address lately. */
+  readonly isKnown: boolean;
+  /** The password was wrong, or the user unknown. */
+  failed(): void;
+  /** The password was right. */
+  succeeded(): void;
+  /** Nobody knows: it was not checked after all. */
+  dropped(): void;
+}
+
+/** Someone who has to wait before the next attempt. */
+interface LockedLogin {
+  readonly scope: LoginLocked["scope"];
+  /** null where an address waits, whatever account it tries. */
+  readonly user: string | null;
+  /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null where an account waits, wherever it is tried from. */
+  readonly address: string | null;
+  readonly failures: number;
+  readonly retryAfterMs: number;
+}
+
+/** Slows down who guesses passwords. */
+export interface LoginGuard {
+  /** Null where the attempt may go on. Changes nothing; ask before every login, also one that costs no hashing. */
+  check(user: string, ip: string): { readonly retryAfterMs: number } | null;
+  /** Call it in the same tick as `check`, right before a password is hashed. */
+  start(attempt: LoginAttempt): LoginTry;
+  /** Takes an address for one of the account's own, as a login from there does. */
+  remember(user: string, ip: string): void;
+  /** Forgets the failures of an account, not those of addresses. Says whether there were any. */
+  unlock(user: string, by: { readonly admin: string; readonly ip: string; readonly traceId: string }): boolean;
+  /** Who has to wait now; at most `limit` of each scope. */
+  locked(limit?: number): readonly LockedLogin[];
+  /** Accounts and addresses that are remembered now. */
+  tracked(): number;
+}
+
+export interface LoginGuardOptions {
+  readonly rule: BackoffRule;
+  /**
+   * Addresses remembered at once, IPv6 networks of each size, and names that no account has; a multiple of 4. Beyond it
+   * the oldest are forgotten.
+   */
+  readonly maxTracked: number;
+  /** ms for which an address from which an account has logged in is its own. */
+  readonly knownAddressMs: number;
+  /** Whether many share an address: failures from there count against the account alone. */
+  readonly isShared: (ip: string) => boolean;
+  /** Whether there is an account of that name. */
+  readonly hasAccount: (user: string) => boolean;
+  readonly clock: Clock;
+  readonly emit: (event: LoginLocked | LoginUnlocked) => void;
+}
+
+interface Counter {
+  readonly scope: LoginLocked["scope"];
+  readonly table: FailureTable;
+  readonly key: string;
+  /** Whether guesses that run at the same time count as failed. */
+  readonly strict: boolean;
+}
+
+/**
+ * IPv6 networks of which somebody may have all addresses, and how many times the failures of one address they may have:
+ * the larger ones may belong to several people.
+ */
+const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] = [
+  [56, 2],
+  [48, 4],
+];
+
+/**
+ * Counts failures per account and per address. An attempt from an address that the account has logged in from lately
+ * is counted for that pair alone, so nobody else can lock its owner out; every other attempt is counted for the account
+ * and for the address, and waits for both.
+ *
+ * A success clears the counter of the account, or of the pair, by which it was let in. It does not clear the
+ * address's: else someone with one account of his own could go on guessing at all the others. For addresses guesses
+ * that run at the same time don't count before they have failed: in the morning a whole office logs in at once.
+ *
+ * An account's counter is never pushed out by others: there are no more of them than accounts. Names that no account
+ * has are kept apart, and say the same to who tries them.
+ */
+export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
+  const { rule, maxTracked, hasAccount, clock, emit } = options;
+  const monotonic = (): number => clock.monotonic();
+  const accounts = createFailureTable(rule, Infinity, monotonic);
+  const inventedNames = createFailureTable(rule, maxTracked, monotonic);
+  const addresses = createFailureTable(rule, maxTracked, monotonic);
+  const networks = widerNetworks.map(([bits, factor]) => {
+    const freeFailures = rule.freeFailures * factor;
+    return { bits, table: createFailureTable({ ...rule, freeFailures }, maxTracked, monotonic) };
+  });
+  const pairs = createFailureTable(rule, Infinity, monotonic);
+  const knownAddresses = createKnownAddresses(options.knownAddressMs, monotonic);
+
+  function countersOf(user: string, ip: string): readonly Counter[] {
+    const address = ipPrefix(ip);
+    if (knownAddresses.has(user, address)) {
+      return [{ scope: "known_address", table: pairs, key: pairKey(user, address), strict: true }];
+    }
+    const table = hasAccount(user) ? accounts : inventedNames;
+    const account: Counter = { scope: "account", table, key: user, strict: true };
+    if (options.isShared(ip)) return [account];
+    const own: Counter = { scope: "address", table: addresses, key: address, strict: false };
+    if (!address.includes(":")) return [account, own];
+    const wider = networks.map(({ bits, table }) => ({ ...own, table, key: ipPrefix(ip, bits) }));
+    return [account, own, ...wider];
+  }
+
+  function end({ table, key, scope }: Counter, succeeded: boolean): void {
+    const tally = table.find(key);
+    if (tally === undefined) return;
+    tally.end();
+    if (succeeded && scope !== "address") {
+      tally.clear(monotonic());
+      table.place(tally);
+    }
+    if (tally.isIdle()) table.forget(key);
+  }
+
+  function fail({ table, key, scope }: Counter, { user, ip, traceId }: LoginAttempt): void {
+    const tally = table.obtain(key);
+    tally.end();
+    const escalation = tally.fail(table.rule, monotonic());
+    table.place(tally);
+    if (escalation === null) return;
+    const { failures } = tally;
+    const waitMs = Math.round(tally.waitMs(table.rule, monotonic(), false));
+    const known = hasAccount(user);
+    emit({ type: "login.locked", at: clock.now(), traceId, ip, user, known, scope, failures, escalation, waitMs });
+  }
+
+  return {
+    check(user, ip) {
+      let retryAfterMs = 0;
+      for (const { table, key, strict } of countersOf(user, ip)) {
+        const waitMs = table.find(key)?.waitMs(table.rule, monotonic(), strict) ?? 0;
+        retryAfterMs = Math.max(retryAfterMs, waitMs);
+      }
+      return retryAfterMs === 0 ? null : { retryAfterMs };
+    },
+    start(attempt) {
+      const counters = countersOf(attempt.user, attempt.ip);
+      const isKnown = counters.some(({ scope }) => scope === "known_address");
+      for (const { table, key } of counters) table.obtain(key).begin();
+      return {
+        isKnown,
+        failed() {
+          for (const counter of counters) fail(counter, attempt);
+        },
+        succeeded() {
+          for (const counter of counters) end(counter, true);
+          remember(attempt.user, attempt.ip);
+        },
+        dropped() {
+          for (const counter of counters) end(counter, false);
+        },
+      };
+    },
+    remember,
+    unlock(user, { admin, ip, traceId }) {
+      const own = [accounts.forget(user), inventedNames.forget(user)];
+      const paired = knownAddresses.of(user).map((address) => pairs.forget(pairKey(user, address)));
+      const found = [...own, ...paired].includes(true);
+      const known = hasAccount(user);
+      if (found) emit({ type: "login.unlocked", at: clock.now(), traceId, ip, user, known, by: admin });
+      return found;
+    },
+    locked: (limit = 1000) => [
+      ...waiting(accounts, "account", limit),
+      ...waiting(inventedNames, "account", limit),
+      ...waiting(pairs, "known_address", limit),
+      ...[addresses, ...networks.map(({ table }) => table)].flatMap((table) => waiting(table, "address", limit)),
+    ],
+    tracked: () =>
+      [accounts, inventedNames, pairs, addresses, ...networks.map(({ table }) => table)].reduce(
+        (sum, { size }) => sum + size,
+        0,
+      ),
+  };
+
+  function remember(user: string, ip: string): void {
+    if (hasAccount(user)) knownAddresses.add(user, ipPrefix(ip));
+  }
+
+  function waiting(table: FailureTable, scope: LockedLogin["scope"], limit: number): LockedLogin[] {
+    const found: LockedLogin[] = [];
+    for (const tally of table.escalated()) {
+      if (found.length >= limit) break;
+      const retryAfterMs = Math.round(tally.waitMs(table.rule, monotonic(), false));
+      if (retryAfterMs > 0) found.push({ ...ownersOf(tally.key, scope), failures: tally.failures, retryAfterMs });
+    }
+    return found;
+  }
+}
+
+/** Neither a user name nor an address holds a space. */
+function pairKey(user: string, address: string): string {
+  return `${user} ${address}`;
+}
+
+function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "scope" | "user" | "address"> {
+  if (scope === "account") return { scope, user: key, address: null };
+  if (scope === "address") return { scope, user: null, address: key };
+  const [user = "", address = ""] = key.split(" ");
+  return { scope, user, address };
+}
+
+const dayMs = 86_400_000;
+
+/** The login guard as [security] wants it. */
+export function openLoginGuard(
+  security: Config["security"],
+  options: Pick<LoginGuardOptions, "hasAccount" | "clock" | "emit">,
+): LoginGuard {
+  const shared = createIpList(security.login_exempt_addresses);
+  return createLoginGuard({
+    ...options,
+    rule: {
+      freeFailures: security.login_free_failures,
+      firstWaitMs: security.login_first_wait_seconds * 1000,
+      maxWaitMs: security.login_max_wait_seconds * 1000,
+      quietMs: security.login_forget_seconds * 1000,
+    },
+    maxTracked: security.login_max_tracked,
+    isShared: (ip) => shared.has(ip),
+    knownAddressMs: security.login_known_address_days * dayMs,
+  });
+}
+
+/** From where each account has logged in lately. */
+interface KnownAddresses {
+  has(user: string, address: string): boolean;
+  add(user: string, address: string): void;
+  of(user: string): readonly string[];
+}
+
+/** Addresses remembered for a user, and users remembered; beyond it the one used longest ago is forgotten. */
+const maxOfUser = 8;
+const maxUsers = 100_000;
+
+/** Remembers for `keepMs` after the last login. In memory only: after a restart no address is known. */
+function createKnownAddresses(keepMs: number, monotonic: () => number): KnownAddresses {
+  /** When each address was last used, in monotonic ms. */
+  const users = new Map<string, Map<string, number>>();
+
+  const isFresh = (usedAt: number | undefined): boolean => usedAt !== undefined && monotonic() - usedAt < keepMs;
+
+  return {
+    has: (user, address) => isFresh(users.get(user)?.get(address)),
+    add(user, address) {
+      const addresses = users.get(user) ?? new Map<string, number>();
+      setLast(users, user, addresses, maxUsers);
+      setLast(addresses, address, monotonic(), maxOfUser);
+    },
+    of: (user) => [...(users.get(user)?.keys() ?? [])],
+  };
+}
+
+/** Sets a key as the youngest and drops the oldest where there are too many. */
+function setLast<V>(map: Map<string, V>, key: string, value: V, max: number): void {
+  map.delete(key);
+  map.set(key, value);
+  const [oldest] = map.keys();
+  if (map.size > max && oldest !== undefined) map.delete(oldest);
+}

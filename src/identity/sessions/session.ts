@@ -1,0 +1,128 @@
+import { digestOf, newSalt, successorOf } from "./refresh-token.ts";
+
+/** One login of a user, and what became of its refresh token. Replaced at every change. Times in ms since the epoch. */
+export interface Session {
+  /** Public: it stands in access tokens, lists and logs, and opens nothing. */
+  readonly id: string;
+  readonly user: string;
+  /** Digest of the family. */
+  readonly family: string;
+  /** Digest of the secret that is good now. */
+  readonly current: string;
+  /** Secrets exchanged a moment ago, oldest first. Older ones need not be known: whatever is not current is spent. */
+  readonly spent: readonly SpentSecret[];
+  /** The account's token_version at login; with another one the session is over. */
+  readonly version: number;
+  readonly createdAt: number;
+  /** The login or the last exchange. */
+  readonly usedAt: number;
+  /** Address and program of the login. */
+  readonly ip: string;
+  readonly client: string;
+}
+
+/** A secret that was exchanged for its successor. */
+export interface SpentSecret {
+  /** Its digest. */
+  readonly hash: string;
+  /** Makes the successor of the secret. */
+  readonly salt: string;
+  /** ms since the epoch. */
+  readonly at: number;
+  /** Monotonic ms: until then the secret still gets its successor. */
+  readonly until: number;
+}
+
+/** The moment of an exchange. */
+export interface ExchangeTime {
+  /** ms since the epoch. */
+  readonly now: number;
+  /** Monotonic ms. */
+  readonly monotonic: number;
+  readonly leewayMs: number;
+}
+
+/** An exchange. The session is the same object where the secret had been exchanged before. */
+export interface Exchange {
+  readonly session: Session;
+  /** The secret that is good now. */
+  readonly secret: Buffer;
+}
+
+/** More exchanges within the leeway than any honest client makes. */
+const maxSpent = 8;
+
+/**
+ * Exchanges a secret for its successor. One that was exchanged within the leeway leads to the secret that is good now,
+ * so of any number of parallel exchanges all get the same one.
+ *
+ * @returns undefined where the secret was spent longer ago: somebody else has a copy of it
+ */
+export function exchangeSecret(session: Session, secret: Buffer, time: ExchangeTime): Exchange | undefined {
+  const hash = digestOf(secret);
+  if (hash === session.current) {
+    const salt = newSalt();
+    const next = successorOf(secret, salt);
+    const spent = session.spent.filter(({ until }) => until > time.monotonic).slice(1 - maxSpent);
+    const link = { hash, salt, at: time.now, until: time.monotonic + time.leewayMs };
+    return {
+      session: { ...session, current: digestOf(next), spent: [...spent, link], usedAt: time.now },
+      secret: next,
+    };
+  }
+  const at = session.spent.findIndex((one) => one.hash === hash && one.until > time.monotonic);
+  if (at < 0) return undefined;
+  return { session, secret: session.spent.slice(at).reduce((last, { salt }) => successorOf(last, salt), secret) };
+}
+
+/**
+ * The sessions that must go so that one more fits. First those of the same program at the same address, so that a
+ * script which logs in all day crowds out itself; then those unused for the longest time.
+ */
+export function crowdedOut(sessions: readonly Session[], newcomer: Session, max: number): readonly Session[] {
+  const surplus = sessions.length + 1 - max;
+  if (surplus <= 0) return [];
+  const isOther = ({ ip, client }: Session) => Number(ip !== newcomer.ip || client !== newcomer.client);
+  return [...sessions].sort((a, b) => isOther(a) - isOther(b) || a.usedAt - b.usedAt).slice(0, surplus);
+}
+
+/** The live sessions, found in three ways. */
+export interface SessionIndex {
+  get(id: string): Session | undefined;
+  /** @param family digest of the family */
+  ofFamily(family: string): Session | undefined;
+  ofUser(user: string): readonly Session[];
+  /** Adds a session, or puts it in place of the one with its id. */
+  put(session: Session): void;
+  /** Whether it was there. */
+  drop(session: Session): boolean;
+}
+
+/** Makes an empty index. */
+export function createSessionIndex(): SessionIndex {
+  const byId = new Map<string, Session>();
+  const idOfFamily = new Map<string, string>();
+  const idsOfUser = new Map<string, Set<string>>();
+  const get = (id: string) => byId.get(id);
+
+  return {
+    get,
+    ofFamily: (family) => get(idOfFamily.get(family) ?? ""),
+    ofUser: (user) => [...(idsOfUser.get(user) ?? [])].map(get).filter((session) => session !== undefined),
+    put(session) {
+      const { id, family, user } = session;
+      byId.set(id, session);
+      idOfFamily.set(family, id);
+      const ids = idsOfUser.get(user);
+      if (ids === undefined) idsOfUser.set(user, new Set([id]));
+      else ids.add(id);
+    },
+    drop({ id, family, user }) {
+      const ids = idsOfUser.get(user);
+      ids?.delete(id);
+      if (ids?.size === 0) idsOfUser.delete(user);
+      idOfFamily.delete(family);
+      return byId.delete(id);
+    },
+  };
+}

@@ -1,0 +1,236 @@
+import { AppError } from "../../errors.ts";
+import type { Emit } from "../../events/types.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { FileOps } from "../../lib/files/file-ops.ts";
+import type { Log } from "../../lib/log.ts";
+import type { Account } from "../account-schema.ts";
+import { checkUsable } from "../account-state.ts";
+import type { AccountProblem } from "../files/account-records.ts";
+import { createKeyedQueue } from "../files/keyed-queue.ts";
+import { createOwnedFiles } from "../files/owned-files.ts";
+import { digestOf, newRefreshToken, parseRefreshToken, refreshTokenText, type RefreshToken } from "./refresh-token.ts";
+import { fromRow, maxClientLength, maxIpLength, sessionRow, toRow } from "./session-file.ts";
+import { createSessionIndex, crowdedOut, exchangeSecret, type Session } from "./session.ts";
+
+/** Where a request for tokens comes from. */
+export interface Origin {
+  readonly ip: string;
+  /** The User-Agent, cut short; "" where there is none. Shown to the user, so that a stranger's session is seen. */
+  readonly client: string;
+  readonly traceId: string;
+}
+
+/** A refresh token, fresh or exchanged. */
+export interface RefreshGrant {
+  readonly account: Account;
+  readonly sessionId: string;
+  readonly refreshToken: string;
+  /** ms since the epoch: when it ends if it isn't used. */
+  readonly refreshExpiresAt: number;
+}
+
+/** What a user or an operator may see of a session. Times in ms since the epoch. */
+type SessionInfo = Pick<Session, "id" | "createdAt" | "usedAt" | "ip" | "client"> & {
+  readonly expiresAt: number;
+};
+
+/** Sessions: one for each login, carried on by refresh tokens of which each is good for one exchange. */
+export interface Sessions {
+  /** Begins a session. Never fails: where it can't be written, it lasts until the proxy is restarted. */
+  open(account: Account, origin: Origin): Promise<RefreshGrant>;
+  /**
+   * Exchanges a refresh token for its successor, which is on disk before it is handed out.
+   *
+   * @throws AppError `invalid_token` (unknown, ended, or used before: then the session has been ended),
+   *   `token_expired`, `account_disabled`, `storage_unavailable` (the token is good still)
+   */
+  refresh(refreshToken: string, origin: Origin): Promise<RefreshGrant>;
+  /** Whether access tokens of the session are good. One Map look-up. */
+  isLive(id: string): boolean;
+  /** Whether the session lives and its first refresh token has not been exchanged yet. */
+  isUntouched(id: string): boolean;
+  /** The user's sessions that have not expired, the latest used first. */
+  list(user: string): readonly SessionInfo[];
+  /**
+   * Ends a session at once; on disk when this resolves. Resolves to false where the user has no such session.
+   *
+   * @throws AppError `storage_unavailable`: ended for now, but a restart would bring it back
+   */
+  end(user: string, id: string): Promise<boolean>;
+  /** Ends all sessions of a user; resolves to how many. Throws as above. */
+  endAll(user: string): Promise<number>;
+  /** The user and session that a refresh token is of, good or spent. */
+  find(refreshToken: string): { readonly user: string; readonly id: string } | undefined;
+  /** Sessions and files that could not be read, and are not in force. */
+  problems(): readonly AccountProblem[];
+  /** Waits for what is being written, and tries again what could not be. */
+  close(): Promise<void>;
+}
+
+export interface SessionsOptions {
+  readonly usersDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly emit: Emit;
+  readonly newId: () => string;
+  /** The accounts' `get`. */
+  readonly findAccount: (name: string) => Account | undefined;
+  /** From login to the end, however much it is used. */
+  readonly sessionSeconds: number;
+  /** From one exchange to the end if no other follows. */
+  readonly idleSeconds: number;
+  /** How long a token that was exchanged still gets the same successor. */
+  readonly leewaySeconds: number;
+  /** Of one user; beyond it old ones are ended. */
+  readonly maxSessions: number;
+  readonly fileOps?: FileOps;
+}
+
+/**
+ * Loads the sessions from users/NAME.sessions.toml. Rejects where the folder can't be read.
+ *
+ * A session that is over is refused, but forgotten only when its user logs in again: by a clock that is wrong for a
+ * while all of them are over.
+ */
+export async function openSessions(options: SessionsOptions): Promise<Sessions> {
+  const { usersDir, clock, log, findAccount, fileOps } = options;
+  const leewayMs = options.leewaySeconds * 1000;
+  const index = createSessionIndex();
+  /** Users whose file is behind, because it could not be written. */
+  const behind = new Set<string>();
+  /** Exchanges and writes of one user happen one after the other. */
+  const queue = createKeyedQueue();
+
+  const time = () => ({ now: clock.now(), monotonic: clock.monotonic(), leewayMs });
+  const endOf = ({ createdAt, usedAt }: Session): number =>
+    Math.min(createdAt + options.sessionSeconds * 1000, usedAt + options.idleSeconds * 1000);
+  const isOver = (session: Session): boolean => endOf(session) <= clock.now();
+
+  const files = createOwnedFiles({
+    ...{ usersDir, kind: "sessions", schema: sessionRow, log, fileOps },
+    read: (user, row) => fromRow(user, row, time()),
+    namesOf: ({ id, family }) => [id, family],
+  });
+  for (const sessions of (await files.loadAll()).values()) for (const session of sessions) index.put(session);
+
+  /** Writes a user's sessions as they are, but for one that is not in force yet. Only inside a task of the queue. */
+  async function save(user: string, changed?: Session): Promise<void> {
+    const sessions = index.ofUser(user).map((session) => (session.id === changed?.id ? changed : session));
+    try {
+      await files.save(user, sessions.map(toRow));
+      behind.delete(user);
+    } catch (cause) {
+      behind.add(user);
+      log.error({ user, err: cause }, "the sessions of a user could not be written");
+      throw new AppError("storage_unavailable", { message: "The session could not be saved.", cause });
+    }
+  }
+
+  function grant(account: Account, session: Session, token: RefreshToken): RefreshGrant {
+    const refreshToken = refreshTokenText(token);
+    return { account, sessionId: session.id, refreshToken, refreshExpiresAt: endOf(session) };
+  }
+
+  async function exchange(id: string, token: RefreshToken, origin: Origin): Promise<RefreshGrant> {
+    const session = index.get(id);
+    if (session === undefined) throw notValid();
+    const { user } = session;
+    const account = findAccount(user);
+    if (isOver(session)) throw new AppError("token_expired", { message: "The session has expired. Log in again." });
+    if (account?.token_version !== session.version) {
+      index.drop(session);
+      throw notValid();
+    }
+    const exchanged = exchangeSecret(session, token.secret, time());
+    if (exchanged === undefined) return endReused(session, origin);
+    checkUsable(account, clock.now());
+    if (exchanged.session !== session) {
+      // First on disk: a client with a token that the disk doesn't know would be taken for a thief after a crash.
+      await save(user, exchanged.session);
+      // Ended while it was being written; whoever ended it writes next.
+      if (index.get(id) !== session) throw notValid();
+      index.put(exchanged.session);
+    }
+    return grant(account, exchanged.session, { family: token.family, secret: exchanged.secret });
+  }
+
+  /** Of thief and owner one has come too late, and there is no telling which: both must log in again. */
+  async function endReused(session: Session, { ip, traceId }: Origin): Promise<never> {
+    const { user, id } = session;
+    index.drop(session);
+    options.emit({ type: "session.reuse_detected", at: clock.now(), traceId, ip, user, subject: id });
+    await save(user).catch(() => undefined);
+    throw notValid("This refresh token was used before, so its session has been ended. Log in again.");
+  }
+
+  async function drop(user: string, sessions: readonly Session[]): Promise<number> {
+    const count = sessions.filter((session) => index.drop(session)).length;
+    // Even where nothing was left to drop: an earlier end of it may still be on its way to the disk, or have failed.
+    await queue.run(user, () => save(user));
+    return count;
+  }
+
+  return {
+    async open(account, { ip, client }) {
+      const user = account.username;
+      const token = newRefreshToken();
+      const now = clock.now();
+      const session: Session = {
+        id: options.newId(),
+        user,
+        family: digestOf(token.family),
+        current: digestOf(token.secret),
+        spent: [],
+        version: account.token_version,
+        createdAt: now,
+        usedAt: now,
+        // What is longer could not be read again.
+        ip: ip.slice(0, maxIpLength),
+        client: client.slice(0, maxClientLength),
+      };
+      await queue.run(user, async () => {
+        const dead = index.ofUser(user).filter((one) => isOver(one) || one.version < account.token_version);
+        for (const one of dead) index.drop(one);
+        for (const one of crowdedOut(index.ofUser(user), session, options.maxSessions)) index.drop(one);
+        index.put(session);
+        await save(user).catch(() => undefined);
+      });
+      return grant(account, session, token);
+    },
+    refresh(refreshToken, origin) {
+      const token = parseRefreshToken(refreshToken);
+      const session = token === undefined ? undefined : index.ofFamily(digestOf(token.family));
+      if (token === undefined || session === undefined) return Promise.reject(notValid());
+      return queue.run(session.user, () => exchange(session.id, token, origin));
+    },
+    isLive: (id) => index.get(id) !== undefined,
+    isUntouched: (id) => index.get(id)?.spent.length === 0,
+    list: (user) =>
+      index
+        .ofUser(user)
+        .filter((session) => !isOver(session) && findAccount(user)?.token_version === session.version)
+        .sort((a, b) => b.usedAt - a.usedAt)
+        .map((session) => {
+          const { id, createdAt, usedAt, ip, client } = session;
+          return { id, createdAt, usedAt, ip, client, expiresAt: endOf(session) };
+        }),
+    async end(user, id) {
+      const session = index.get(id);
+      return session?.user === user && (await drop(user, [session])) > 0;
+    },
+    endAll: (user) => drop(user, index.ofUser(user)),
+    problems: () => files.problems(),
+    find(refreshToken) {
+      const token = parseRefreshToken(refreshToken);
+      return token === undefined ? undefined : index.ofFamily(digestOf(token.family));
+    },
+    async close() {
+      await queue.idle();
+      await Promise.allSettled([...behind].map((user) => save(user)));
+    },
+  };
+}
+
+function notValid(message = "The refresh token is not valid. Log in again."): AppError {
+  return new AppError("invalid_token", { message });
+}

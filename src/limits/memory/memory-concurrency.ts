@@ -1,0 +1,106 @@
+import { AppError } from "../../errors.ts";
+import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/disconnect-signal.ts";
+import { Semaphore } from "../../lib/semaphore.ts";
+import type { Permit, ConcurrencyLimiter } from "../concurrency.ts";
+
+/** Permits in this process's memory. Users who hold and wait for nothing take no space. */
+export function createMemoryConcurrency(options: {
+  /** How long a request may wait for its turn, in ms; 0: not at all. */
+  readonly maxWaitMs: number;
+  /** How many requests of one user may wait. */
+  readonly maxWaiting: number;
+}): ConcurrencyLimiter {
+  const { maxWaitMs, maxWaiting } = options;
+  const users = new Map<string, Semaphore>();
+  const rejectors = new Set<(reason: Error) => void>();
+  let held = 0;
+  let closed = false;
+
+  function semaphoreOf(user: string, max: number): Semaphore {
+    const known = users.get(user);
+    if (known === undefined) {
+      const made = new Semaphore(max);
+      users.set(user, made);
+      return made;
+    }
+    known.resize(max);
+    return known;
+  }
+
+  function forgetIfIdle(user: string, semaphore: Semaphore): void {
+    if (semaphore.held === 0 && semaphore.waiting === 0) users.delete(user);
+  }
+
+  function issue(user: string, semaphore: Semaphore): Permit {
+    held += 1;
+    return new MemoryPermit(() => {
+      held -= 1;
+      semaphore.release();
+      forgetIfIdle(user, semaphore);
+    });
+  }
+
+  function wait(user: string, semaphore: Semaphore, signal: DisconnectSignal): Promise<Permit> {
+    return new Promise((resolve, reject) => {
+      const stopWaiting = (): void => {
+        clearTimeout(timer);
+        rejectors.delete(giveUp);
+        signal.onGone = undefined;
+      };
+      const grant = (): void => {
+        stopWaiting();
+        resolve(issue(user, semaphore));
+      };
+      const giveUp = (reason: Error): void => {
+        stopWaiting();
+        semaphore.leave(grant);
+        forgetIfIdle(user, semaphore);
+        reject(reason);
+      };
+      const timer = setTimeout(() => {
+        giveUp(exceeded());
+      }, maxWaitMs);
+      signal.onGone = () => {
+        giveUp(new ClientDisconnectedError());
+      };
+      rejectors.add(giveUp);
+      semaphore.join(grant);
+    });
+  }
+
+  return {
+    acquire({ user, max }, signal) {
+      if (closed) throw new AppError("shutting_down", { retryAfterSeconds: 1 });
+      if (signal.gone) throw new ClientDisconnectedError();
+      const semaphore = semaphoreOf(user, max);
+      if (semaphore.tryTake()) return issue(user, semaphore);
+      if (maxWaitMs > 0 && semaphore.waiting < maxWaiting) return wait(user, semaphore, signal);
+      forgetIfIdle(user, semaphore);
+      throw exceeded();
+    },
+    inFlight: () => held,
+    waiting: () => rejectors.size,
+    close() {
+      closed = true;
+      for (const reject of rejectors) reject(new AppError("shutting_down", { retryAfterSeconds: 1 }));
+    },
+  };
+}
+
+class MemoryPermit implements Permit {
+  #giveBack: (() => void) | undefined;
+
+  constructor(giveBack: () => void) {
+    this.#giveBack = giveBack;
+  }
+
+  release(): void {
+    const giveBack = this.#giveBack;
+    this.#giveBack = undefined;
+    giveBack?.();
+  }
+}
+
+function exceeded(): AppError {
+  return new AppError("concurrency_exceeded", { retryAfterSeconds: 1 });
+}

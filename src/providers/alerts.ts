@@ -1,0 +1,36 @@
+import type { Emit, ProviderAlert } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { UpstreamErrorKind } from "./upstream-error.ts";
+import type { Provider } from "./provider.ts";
+
+/** Calls the operator. */
+export interface Alerts {
+  /**
+   * Emits a `provider.alert`, at most one a minute for a key and a kind: while an account is empty every request fails.
+   * @param traceId of the request that met it; "" where it was a probe
+   */
+  raise(provider: Provider, kind: UpstreamErrorKind, traceId: string): void;
+}
+
+/** ms in which an alert is not repeated. */
+const quietMs = 60_000;
+
+export function createAlerts({ emit, clock }: { readonly emit: Emit; readonly clock: Clock }): Alerts {
+  // One entry for each key and kind, so it is as small as the config.
+  const raisedAt = new Map<string, number>();
+  return {
+    raise(provider, kind, traceId) {
+      if (!isAlert(kind)) return;
+      const now = clock.monotonic();
+      const subject = `${provider.name} ${provider.keyIndex} ${kind}`;
+      if (now - (raisedAt.get(subject) ?? -Infinity) < quietMs) return;
+      raisedAt.set(subject, now);
+      const { name, keyIndex: key } = provider;
+      emit({ type: "provider.alert", at: clock.now(), traceId, ip: "", provider: name, key, kind });
+    },
+  };
+}
+
+function isAlert(kind: UpstreamErrorKind): kind is ProviderAlert["kind"] {
+  return kind === "key_refused" || kind === "no_balance";
+}

@@ -1,0 +1,76 @@
+/** The window moves on by this part of it at a time. */
+const slices = 8;
+/** Users whose failures are told apart in a slice; with more, there is no doubt. */
+const maxUsers = 64;
+
+/** Answers that a provider has given lately, and failures by user. Times are in ms of a monotonic clock. */
+export class OutcomeWindow {
+  readonly #sliceMs: number;
+  readonly #successes = new Int32Array(slices);
+  readonly #failures: (Map<string, number> | null)[] = Array.from({ length: slices }, () => null);
+  /** Slices of time since the clock's zero. */
+  #slice = 0;
+
+  /** @param windowMs in which answers count together */
+  constructor(windowMs: number) {
+    this.#sliceMs = windowMs / slices;
+  }
+
+  succeeded(now: number): void {
+    this.#count(now, 1);
+  }
+
+  /** @param answered whether the same request has been counted as a success before */
+  failed(user: string, now: number, answered: boolean): void {
+    this.#count(now, answered ? -1 : 0);
+    const users = (this.#failures[this.#slice % slices] ??= new Map<string, number>());
+    if (users.has(user) || users.size < maxUsers) users.set(user, (users.get(user) ?? 0) + 1);
+  }
+
+  /**
+   * Whether so many failures have come, being at least half of the answers, that their cause must be the provider.
+   * @param users who must have met some; from 2 on, those of one user are half of what is needed at the most
+   */
+  isSick(failures: number, users: number, now: number): boolean {
+    this.#moveTo(now);
+    const byUser = new Map<string, number>();
+    for (const slice of this.#failures) {
+      for (const [user, count] of slice ?? []) byUser.set(user, (byUser.get(user) ?? 0) + count);
+    }
+    const most = users > 1 ? Math.ceil(failures / 2) : failures;
+    let counted = 0;
+    for (const count of byUser.values()) counted += Math.min(count, most);
+    const successes = this.#successes.reduce((sum, count) => sum + count, 0);
+    return byUser.size >= users && counted >= failures && counted >= successes;
+  }
+
+  /** Whether it holds nothing any more. */
+  isEmpty(now: number): boolean {
+    this.#moveTo(now);
+    return this.#failures.every((users) => users === null) && this.#successes.every((count) => count === 0);
+  }
+
+  clear(): void {
+    this.#successes.fill(0);
+    this.#failures.fill(null);
+  }
+
+  #count(now: number, successes: number): void {
+    this.#moveTo(now);
+    const at = this.#slice % slices;
+    this.#successes[at] = (this.#successes[at] ?? 0) + successes;
+  }
+
+  #moveTo(now: number): void {
+    const slice = Math.floor(now / this.#sliceMs);
+    if (slice === this.#slice) return;
+    if (slice - this.#slice >= slices) this.clear();
+    else {
+      for (let passed = this.#slice + 1; passed <= slice; passed++) {
+        this.#successes[passed % slices] = 0;
+        this.#failures[passed % slices] = null;
+      }
+    }
+    this.#slice = slice;
+  }
+}

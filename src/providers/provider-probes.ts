@@ -1,0 +1,136 @@
+import { request } from "undici";
+import type { Alerts } from "./alerts.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Provider } from "./provider.ts";
+import { readText, whyNoAnswer } from "./read-text.ts";
+
+/** What the last probe of an account found. */
+export interface ProbeResult {
+  /** ms since the epoch. */
+  readonly at: number;
+  /** Whether the provider answered, and knew the key. */
+  readonly ok: boolean;
+  /** Why not: words, a code or a status, nothing secret. */
+  readonly reason: string | null;
+  /** null where the provider doesn't tell it. */
+  readonly balance: Balance | null;
+}
+
+/** Asks every account now and then whether it is there. What requests meet decides over routing; this is for people. */
+export interface ProviderProbes {
+  /** null until the first probe is back. */
+  lastOf(provider: Provider): ProbeResult | null;
+  close(): void;
+}
+
+export interface ProbesOptions {
+  readonly providers: readonly Provider[];
+  /** ms between two probes of an account, on average; 0 never. */
+  readonly everyMs: number;
+  readonly clock: Clock;
+  /** A number in [0, 1): proxies that started together must not probe together. */
+  readonly random: () => number;
+  readonly alerts: Alerts;
+  /** Told after each probe of a provider, whatever it found. */
+  readonly onProbed?: (provider: Provider) => void;
+}
+
+/** How long a probe may take, in ms, and its answer be, in bytes. */
+const timeoutMs = 3_000;
+const maxBytes = 1 << 20;
+
+export function createProviderProbes({
+  providers,
+  everyMs,
+  clock,
+  random,
+  alerts,
+  onProbed,
+}: ProbesOptions): ProviderProbes {
+  const results = new Map<Provider, ProbeResult>();
+  const timers = new Map<Provider, NodeJS.Timeout>();
+  let closed = false;
+
+  function schedule(provider: Provider): void {
+    const ms = everyMs * (0.75 + random() / 2);
+    timers.set(provider, setTimeout(() => void probeOne(provider), ms).unref());
+  }
+
+  async function probeOne(provider: Provider): Promise<void> {
+    const key = provider.secret;
+    let outcome = await probe(provider);
+    if (outcome.reason === "status 401" && provider.hasReplaced(key)) outcome = await probe(provider);
+    if (closed) return;
+    results.set(provider, { ...outcome, at: clock.now() });
+    if (outcome.reason === "status 401" || outcome.reason === "status 403") alerts.raise(provider, "key_refused", "");
+    if (outcome.balance?.available === false) alerts.raise(provider, "no_balance", "");
+    onProbed?.(provider);
+    schedule(provider);
+  }
+
+  if (everyMs > 0) providers.forEach(schedule);
+  return {
+    lastOf: (provider) => results.get(provider) ?? null,
+    close() {
+      closed = true;
+      for (const timer of timers.values()) clearTimeout(timer);
+    },
+  };
+}
+
+async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
+  const { kind, origin, basePath, query } = provider;
+  // The balance stands beside the versions of the API, not under them.
+  const path = kind.probe === "models" ? `${basePath}/models` : `${basePath.replace(/\/(v1|beta)$/, "")}/user/balance`;
+  try {
+    const answer = await request(origin + path + query, {
+      dispatcher: provider.dispatcher,
+      headers: { ...provider.headers, accept: "application/json" },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    const body = await readText(answer, maxBytes);
+    // An answer is an answer: not every provider has such a route. Only a refused key means that nothing will work.
+    const { statusCode: status } = answer;
+    if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);
+    const balance = kind.probe === "balance" && status === 200 ? readBalance(JSON.parse(body)) : null;
+    return { ok: true, reason: null, balance };
+  } catch (error) {
+    return failure(whyNoAnswer(error, timeoutMs));
+  }
+}
+
+function failure(reason: string): Omit<ProbeResult, "at"> {
+  return { ok: false, reason, balance: null };
+}
+
+/** What an account has left, as its provider tells it. */
+interface Balance {
+  /** Whether it suffices for requests. */
+  readonly available: boolean;
+  /** Decimal texts, as they came: nothing is reckoned with them. */
+  readonly amounts: readonly { readonly currency: string; readonly total: string }[];
+}
+
+/** Longest text that is taken over, in characters. */
+const maxText = 32;
+
+/** Reads DeepSeek's answer to GET /user/balance; null where it is none. */
+function readBalance(body: unknown): Balance | null {
+  if (!isRecord(body) || typeof body.is_available !== "boolean") return null;
+  const infos: readonly unknown[] = Array.isArray(body.balance_infos) ? body.balance_infos : [];
+  return {
+    available: body.is_available,
+    amounts: infos.filter(isRecord).map(({ currency, total_balance: total }) => ({
+      currency: text(currency),
+      total: text(total),
+    })),
+  };
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value.slice(0, maxText) : "";
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

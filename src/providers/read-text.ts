@@ -1,0 +1,36 @@
+import { GrowingBuffer } from "../lib/growing-buffer.ts";
+import { codingsOf, decodeWhole, isDecodable } from "./stream/body-decoder.ts";
+
+interface Response {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: AsyncIterable<Buffer>;
+}
+
+/**
+ * Reads a body as text, also one in a coding that nobody asked for. A longer one than `maxBytes` is cut there, and its
+ * connection is closed.
+ */
+export async function readText({ headers, body }: Response, maxBytes: number): Promise<string> {
+  const bytes = new GrowingBuffer(maxBytes);
+  // Leaving the loop destroys the body, and with it the connection.
+  for await (const piece of body) if (!bytes.push(piece)) break;
+  const read = bytes.take();
+  const codings = codingsOf(String(headers["content-encoding"] ?? ""));
+  const [coding] = codings;
+  if (coding === undefined || !isDecodable(codings)) return read.toString("utf8");
+  // What can't be decoded is what it is: whoever looks for JSON in it finds none.
+  return (await decodeWhole(read, coding, maxBytes).catch(() => read)).toString("utf8");
+}
+
+/** In words, or by Node's code, why a request of our own came to nothing; nothing secret. */
+export function whyNoAnswer(error: unknown, timeoutMs: number): string {
+  if (error instanceof SyntaxError) return "no JSON";
+  if (!(error instanceof Error)) return "no answer";
+  // Its code is a number, as those of all that the web's interfaces throw.
+  if (error.name === "TimeoutError") return notWithin(timeoutMs);
+  return "code" in error && typeof error.code === "string" ? error.code : "no answer";
+}
+
+export function notWithin(ms: number): string {
+  return `no answer within ${ms / 1000} s`;
+}

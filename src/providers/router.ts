@@ -1,0 +1,106 @@
+import { AppError } from "../errors.ts";
+import { createGlobMap } from "../lib/glob-map.ts";
+import { globMatcher } from "../lib/globs.ts";
+import type { KnownModels } from "./known-models.ts";
+import type { ApiName, Provider } from "./provider.ts";
+
+/** Who can answer for a model. */
+export interface Route {
+  /** The name that the client asked for. */
+  readonly model: string;
+  /** The name that the providers know. */
+  readonly upstreamModel: string;
+  /** In the order in which they are to be asked; never empty. */
+  readonly candidates: readonly Provider[];
+}
+
+export interface Router {
+  /**
+   * Throws AppError model_not_found (404): nobody serves the model, or nobody who does has the API, or the name is a
+   * known one's, misspelled.
+   */
+  resolve(model: string, api: ApiName): Route;
+  /** The known name that a misspelled one stands for; undefined where it is known itself, or like none. */
+  meant(model: string): string | undefined;
+}
+
+export interface RouterOptions {
+  readonly providers: readonly Provider[];
+  /** Names and globs that clients send -> names that providers know. */
+  readonly aliases: Readonly<Record<string, string>>;
+  readonly knownModels: KnownModels;
+  /** A number in [0, 1), to spread requests by weight. */
+  readonly random: () => number;
+}
+
+const apiTitles: Readonly<Record<ApiName, string>> = {
+  chat: "chats",
+  beta_chat: "chats",
+  completions: "text completions",
+  messages: "Anthropic's messages",
+  embeddings: "embeddings",
+};
+
+/** Clients choose the names, so what is remembered of them is bounded. */
+const rememberedModels = 1000;
+
+/** Finds the providers of a model: by priority, then by weight at random. */
+export function createRouter({ providers, aliases, knownModels, random }: RouterOptions): Router {
+  // A name that a provider lists stands for itself, whatever globs there are among the aliases.
+  const listed = providers.flatMap(({ models }) => models).filter((name) => !name.includes("*"));
+  const targetOf = createGlobMap({ ...Object.fromEntries(listed.map((name) => [name, name])), ...aliases });
+  const matchers = providers.map((provider) => ({ provider, patterns: provider.models.map(globMatcher) }));
+  const routes: Readonly<Record<ApiName, Map<string, Route>>> = {
+    chat: new Map(),
+    beta_chat: new Map(),
+    completions: new Map(),
+    messages: new Map(),
+    embeddings: new Map(),
+  };
+
+  function find(model: string, api: ApiName): Route {
+    const upstreamModel = targetOf(model) ?? model;
+    const serving = matchers
+      .filter(({ patterns }) => patterns.some((matches) => matches(upstreamModel)))
+      .map(({ provider }) => provider)
+      .sort((a, b) => a.priority - b.priority);
+    const candidates = serving.filter(({ endpoints }) => endpoints[api] !== null);
+    if (candidates.length > 0) return { model, upstreamModel, candidates };
+    const message =
+      serving.length > 0
+        ? `No provider of the model ${JSON.stringify(model)} offers ${apiTitles[api]}.`
+        : `No provider serves the model ${JSON.stringify(model)}. GET /v1/models lists those that are served.`;
+    throw new AppError("model_not_found", { param: "model", message });
+  }
+
+  return {
+    meant: (model) => knownModels.meant(model),
+    resolve(model, api) {
+      const meant = knownModels.meant(model);
+      if (meant !== undefined) throw misspelled(model, meant);
+      const known = routes[api];
+      let route = known.get(model);
+      if (route === undefined) {
+        route = find(model, api);
+        if (known.size >= rememberedModels) known.clear();
+        known.set(model, route);
+      }
+      return route.candidates.length === 1 ? route : { ...route, candidates: shuffle(route.candidates, random) };
+    },
+  };
+}
+
+/** The 404 for a name that is a known one's but for case or white space. */
+export function misspelled(model: string, meant: string): AppError {
+  const [name, known] = [JSON.stringify(model), JSON.stringify(meant)];
+  const message = `There is no model ${name}. Did you mean ${known}? Case and white space count in names.`;
+  return new AppError("model_not_found", { param: "model", message, details: { nearest: meant } });
+}
+
+/** Within one priority the heavier providers come first more often (a weighted draw without replacement). */
+function shuffle(candidates: readonly Provider[], random: () => number): readonly Provider[] {
+  return candidates
+    .map((provider) => ({ provider, key: random() ** (1 / provider.weight) }))
+    .sort((a, b) => a.provider.priority - b.provider.priority || b.key - a.key)
+    .map(({ provider }) => provider);
+}

@@ -1,0 +1,154 @@
+import { textOrUnder, textString, textUnder } from "../../lib/json-text.ts";
+import { hasValue, isFields, isKeepAlive, skipSpace } from "./event-parser.ts";
+import type { EventParser, EventKind, Fields } from "./event-parser.ts";
+import { standingOf, type Standing } from "./response-rules.ts";
+import { findError } from "./reported-error.ts";
+import { readUsage, sumOfChoices } from "./usage.ts";
+import type { ReportedError, ReportedUsage } from "../provider.ts";
+
+/** Of more choices than this an answer can't be complete: they are no longer told apart. */
+const maxChoices = 10_000;
+/** What OpenAI's usage chunk holds beside the usage, and others in its place: nothing that says more. */
+const framing = new Set(
+  "id object created model choices usage system_fingerprint service_tier provider obfuscation p".split(" "),
+);
+
+/** Text as such, or as a list of typed parts. */
+const textOrParts = textOrUnder({ text: textString, thinking: textOrUnder({ text: textString }) });
+const toolCall = textUnder({
+  function: textUnder({ arguments: textString }),
+  custom: textUnder({ input: textString }),
+});
+/** Some servers write the reasoning twice, under their own key and under another's. */
+const delta = textUnder(
+  {
+    content: textOrParts,
+    refusal: textString,
+    tool_calls: toolCall,
+    function_call: textUnder({ arguments: textString }),
+  },
+  {
+    reasoning_content: textOrParts,
+    reasoning: textOrParts,
+    reasoning_text: textString,
+    reasoning_details: textUnder({ text: textString, summary: textString }),
+    thinking: textOrParts,
+  },
+);
+const chunkText = textUnder({ choices: textUnder({}, { delta, message: delta, text: textString }) });
+
+/**
+ * The facts of OpenAI's chunks, of chats and of text completions alike: both have `choices`, `usage` and `error`. Each
+ * choice needs a finish_reason of its own, and the last one that it was given counts. [DONE] is no ending without them:
+ * OpenAI's SDK throws on it.
+ */
+export class ChoicesParser implements EventParser {
+  readonly text = chunkText;
+  usage: ReportedUsage | null = null;
+  readonly prompt = null;
+  error: ReportedError | null = null;
+  finishing = false;
+  /** Of each choice that was seen, by its index. */
+  readonly #standings = new Map<number, Standing>();
+  #unfinished = 0;
+  #givenUp = 0;
+  /** Where usage comes with the choices: the last one of each. */
+  #choiceUsages: Map<number, ReportedUsage> | null = null;
+
+  get choices(): number {
+    return this.#standings.size;
+  }
+
+  get standing(): Standing {
+    if (this.#givenUp > 0) return "given_up";
+    return this.#unfinished === 0 && this.#standings.size > 0 ? "finished" : "unfinished";
+  }
+
+  /**
+   * Most events have `"usage":null` and `"finish_reason":null`. What has no choices may be an error as a whole. A
+   * choice that is new is a fact as well; without an index it may be one.
+   */
+  mayHold(json: string): boolean {
+    return (
+      hasValue(json, '"finish', '_reason"') ||
+      hasValue(json, '"', 'usage"') ||
+      hasValue(json, '"e', 'rror"') ||
+      !json.includes('"choices"') ||
+      this.#mayHoldNewChoice(json)
+    );
+  }
+
+  read(event: Fields): EventKind {
+    this.finishing = false;
+    this.error = findError(event);
+    if (this.error !== null) return "error";
+    const { choices } = event;
+    if (!Array.isArray(choices)) {
+      this.#readUsage(event);
+      return isKeepAlive(event) ? "aside" : "content";
+    }
+    for (let position = 0; position < choices.length; position++) {
+      const choice: unknown = choices[position];
+      if (isFields(choice)) this.#readChoice(choice, position);
+    }
+    this.#readUsage(event);
+    return choices.length === 0 && isFields(event.usage) && isBare(event) ? "usage" : "content";
+  }
+
+  #readChoice(choice: Fields, position: number): void {
+    const index = Number.isSafeInteger(choice.index) ? Number(choice.index) : position;
+    const said = standingOf(choice.finish_reason);
+    if (said !== "unfinished") this.finishing = true;
+    const before = this.#standings.get(index);
+    if (before === undefined || (said !== "unfinished" && said !== before)) this.#note(index, before, said);
+    const usage = readUsage(choice.usage ?? usageIn(choice.delta) ?? usageIn(choice.message));
+    if (usage !== null) (this.#choiceUsages ??= new Map()).set(index, usage);
+  }
+
+  #note(index: number, before: Standing | undefined, now: Standing): void {
+    this.#unfinished += Number(now === "unfinished") - Number(before === "unfinished");
+    this.#givenUp += Number(now === "given_up") - Number(before === "given_up");
+    if (before !== undefined || this.#standings.size < maxChoices) this.#standings.set(index, now);
+    else this.#unfinished = Infinity;
+  }
+
+  /** In its own place, inside another object, such as `x_groq`, or with the choices. */
+  #readUsage(event: Fields): void {
+    let usage = readUsage(event.usage);
+    if (usage === null) for (const key in event) usage ??= readUsage(usageIn(event[key]));
+    if (usage === null && this.#choiceUsages !== null) usage = sumOfChoices(this.#choiceUsages.values());
+    this.usage = usage ?? this.usage;
+  }
+
+  #mayHoldNewChoice(json: string): boolean {
+    const key = 'index"';
+    let at = json.indexOf(key);
+    if (at === -1) return true;
+    for (; at !== -1; at = json.indexOf(key, at)) {
+      at += key.length;
+      const index = wholeNumberAt(json, at);
+      if (index === null || !this.#standings.has(index)) return true;
+    }
+    return false;
+  }
+}
+
+/** The number behind a key's closing quote, where it is a whole one in plain digits and a value of its own. */
+function wholeNumberAt(json: string, from: number): number | null {
+  const colon = skipSpace(json, from);
+  const start = skipSpace(json, colon + 1);
+  let end = start;
+  while (end < start + 9 && json.charCodeAt(end) >= 0x30 && json.charCodeAt(end) <= 0x39) end++;
+  const next = json[skipSpace(json, end)];
+  const isWhole = json[colon] === ":" && end > start && (next === "," || next === "}");
+  return isWhole ? Number(json.slice(start, end)) : null;
+}
+
+function usageIn(value: unknown): unknown {
+  return isFields(value) ? value.usage : undefined;
+}
+
+/** Whether a chunk with usage and no choices says nothing besides: it is there because the proxy asked for it. */
+function isBare(event: Fields): boolean {
+  return Object.entries(event).every(([key, value]) => framing.has(key) || value === null);
+}

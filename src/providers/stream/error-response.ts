@@ -1,0 +1,174 @@
+import type { Fields } from "./event-parser.ts";
+import { kindOfError } from "../error-kinds.ts";
+import { type AnswerHead, UpstreamError, type UpstreamErrorFacts } from "../upstream-error.ts";
+import { GrowingBuffer } from "../../lib/growing-buffer.ts";
+import { isSecretKey, scrubSecrets } from "../../lib/secret-text.ts";
+import type { Provider, ReportedError } from "../provider.ts";
+import { readErrorBody } from "./reported-error.ts";
+
+/** An error answer longer than this, in bytes, tells nothing more. */
+const maxBytes = 64 << 10;
+
+/** Longest text among an error's other fields, in characters; their number and depth; and all of them, as JSON. */
+const maxText = 4000;
+const maxFields = 20;
+const maxDepth = 4;
+const maxOthers = 16 << 10;
+
+type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+/** An answer that is an error, while it arrives. */
+export class ErrorResponse {
+  readonly #provider: Provider;
+  readonly #model: string;
+  readonly #status: number;
+  readonly #headers: Headers;
+  readonly #body = new GrowingBuffer(maxBytes);
+
+  /**
+   * @param model as the provider knows it
+   * @param status HTTP status
+   */
+  constructor(provider: Provider, model: string, status: number, headers: Headers) {
+    this.#provider = provider;
+    this.#model = model;
+    this.#status = status;
+    this.#headers = headers;
+  }
+
+  /** Takes a piece of the body. False where enough of it has been seen. */
+  push(piece: Buffer): boolean {
+    return this.#body.push(piece);
+  }
+
+  /**
+   * What it comes to. The body need not be JSON: DeepSeek's 401 is plain text, a gateway's 502 is HTML.
+   * @param now wall-clock ms
+   */
+  fault(now: number): UpstreamError {
+    const error = readErrorBody(this.#body.take().toString("utf8"));
+    const retryAfterMs = readRetryAfter(this.#headers, now);
+    return faultOfError(this.#provider, this.#model, error, this.#status, {
+      stage: "first_event",
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    });
+  }
+}
+
+/** How an answer began, fit for a log. */
+export function headOf(provider: Provider, status: number, headers: Headers): AnswerHead {
+  const text = (name: string): string | undefined => {
+    const value = headers[name];
+    return value === undefined ? undefined : withoutSecret(String(value), provider, 200);
+  };
+  return {
+    status,
+    contentType: text("content-type"),
+    contentEncoding: text("content-encoding"),
+    location: text("location"),
+  };
+}
+
+/**
+ * Makes a fault of an error that a provider has reported.
+ * @param model as the provider knows it
+ * @param status HTTP status; 200 where the error is in an answer that had begun well
+ */
+export function faultOfError(
+  provider: Provider,
+  model: string,
+  error: ReportedError,
+  status: number,
+  facts: Pick<UpstreamErrorFacts, "stage" | "retryAfterMs">,
+): UpstreamError {
+  const { secret, kind, health } = provider;
+  const { keyWorked } = health;
+  const errorKind = kindOfError(kind, { status, error, model }, { secret, keyWorked });
+  const clean = (text: string): string => withoutSecret(text, provider);
+  const shown = status < 300 ? error.status : status;
+  return new UpstreamError({
+    ...facts,
+    kind: errorKind,
+    ...(shown === null ? {} : { status: shown }),
+    ...((shown === 400 || shown === 422) && namesStreamOptions(error) ? { namesStreamOptions: true } : {}),
+    upstreamMessage: clean(error.message),
+    upstream: {
+      code: clean(error.code),
+      param: clean(error.param),
+      others: cleanFields({ ...(error.type === "" ? {} : { type: error.type }), ...error.other }, clean),
+    },
+  });
+}
+
+/** Whether an error is about the request's `stream_options`. Its other fields may quote the client, so they don't count. */
+function namesStreamOptions({ param, code, message }: ReportedError): boolean {
+  return [param, code, message].some((text) => /stream_options|include_usage/.test(text));
+}
+
+/** A provider may quote the key that it refused, or other secrets; nobody is to read them here. */
+function withoutSecret(text: string, keys: Pick<Provider, "secret" | "formerSecret">, longest = maxText): string {
+  let known = text;
+  for (const key of [keys.secret, keys.formerSecret]) if (key !== "") known = known.replaceAll(key, "[key]");
+  const safe = scrubSecrets(known.slice(0, 2 * longest));
+  return safe.length > longest ? `${safe.slice(0, longest)}…` : safe;
+}
+
+/** An error's other fields, without secrets; what would be too large is left out. */
+function cleanFields(fields: Fields, clean: (text: string) => string): Fields {
+  let left = maxOthers;
+  const result: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(fields).slice(0, maxFields)) {
+    if (key === "__proto__") continue;
+    const shown = isSecretKey(key) ? "[redacted]" : cleanValue(value, clean, maxDepth);
+    left -= key.length + JSON.stringify(shown).length;
+    if (left < 0) break;
+    result[clean(key)] = shown;
+  }
+  return result;
+}
+
+function cleanValue(value: unknown, clean: (text: string) => string, depth: number): unknown {
+  if (typeof value === "string") return clean(value);
+  if (typeof value !== "object" || value === null) return value;
+  if (depth === 0) return null;
+  if (Array.isArray(value)) return value.slice(0, maxFields).map((entry) => cleanValue(entry, clean, depth - 1));
+  const entries = Object.entries(value).slice(0, maxFields);
+  return Object.fromEntries(
+    entries.map(([key, inner]) => [clean(key), isSecretKey(key) ? "[redacted]" : cleanValue(inner, clean, depth - 1)]),
+  );
+}
+
+/**
+ * How long a provider asks to be left alone, in ms; undefined where it doesn't say. OpenAI's `retry-after-ms` is more
+ * exact than Retry-After, which is seconds or one of three forms of a date (RFC 9110, 10.2.3 and 5.6.7). Of several
+ * values the longest holds.
+ * @param now wall-clock ms, for dates
+ */
+export function readRetryAfter(headers: Headers, now: number): number | undefined {
+  return (
+    longest(headers["retry-after-ms"], readNumber) ??
+    longest(headers["retry-after"], (text) => {
+      const seconds = readNumber(text);
+      return seconds === undefined ? readDate(text, now) : seconds * 1000;
+    })
+  );
+}
+
+function longest(values: string | string[] | undefined, read: (text: string) => number | undefined) {
+  const list = typeof values === "string" ? [values] : (values ?? []);
+  const found = list.map((text) => read(text.trim())).filter((ms) => ms !== undefined);
+  return found.length === 0 ? undefined : Math.max(...found);
+}
+
+/** Of fractions programs write up to 20 digits and more: 1/997 is 0.0010030090270812437. */
+function readNumber(text: string): number | undefined {
+  return /^\d{1,12}(?:\.\d{1,40})?$/.test(text) ? Number(text) : undefined;
+}
+
+/** ms from now on; undefined where it is no date, or one that has passed. */
+function readDate(text: string, now: number): number | undefined {
+  if (!/^[a-z]{3,9},? /i.test(text)) return undefined;
+  // The third form, asctime, names no zone: it is GMT as well.
+  const ms = Date.parse(/GMT|UTC|[+-]\d{4}$/i.test(text) ? text : `${text} GMT`) - now;
+  return ms >= 0 ? ms : undefined;
+}

@@ -1,0 +1,85 @@
+import { textString, textUnder } from "../../lib/json-text.ts";
+import { hasValue, isCount, isFields, isKeepAlive } from "./event-parser.ts";
+import type { EventParser, EventKind, Fields } from "./event-parser.ts";
+import { standingOf, type Standing } from "./response-rules.ts";
+import { findError } from "./reported-error.ts";
+import { detail, reasoningIn } from "./usage.ts";
+import type { PromptUsage, ReportedError, ReportedUsage } from "../provider.ts";
+
+const blockText = textUnder({ text: textString, thinking: textString });
+const eventText = textUnder({
+  delta: textUnder({ text: textString, thinking: textString, partial_json: textString }),
+  content_block: blockText,
+  message: textUnder({ content: blockText }),
+});
+
+/**
+ * The facts of Anthropic's events. The prompt's tokens come with `message_start`, those of the output with
+ * `message_delta`, which may say the prompt's once more; of each count the last one holds. Some servers begin with
+ * zeros and tell the truth in the end.
+ */
+export class MessagesParser implements EventParser {
+  readonly text = eventText;
+  usage: ReportedUsage | null = null;
+  prompt: PromptUsage | null = null;
+  error: ReportedError | null = null;
+  finishing = false;
+  standing: Standing = "unfinished";
+  readonly choices = 1;
+  /** Tokens of the prompt that no cache had, that a cache took in, and that a cache had. */
+  #fresh = 0;
+  #stored = 0;
+  #cached = 0;
+
+  mayHold(json: string): boolean {
+    return (
+      hasValue(json, '"', 'usage"') ||
+      hasValue(json, '"stop', '_reason"') ||
+      hasValue(json, '"e', 'rror"') ||
+      json.includes('"message_stop"') ||
+      json.includes('"ping"')
+    );
+  }
+
+  read(event: Fields): EventKind {
+    this.finishing = false;
+    this.error = findError(event);
+    if (this.error !== null) return "error";
+    switch (event.type) {
+      case "message_start":
+        if (isFields(event.message)) this.#readPrompt(event.message.usage);
+        return "content";
+      case "message_delta":
+        this.#readEnd(event);
+        return "content";
+      case "message_stop":
+        this.#readEnd(event);
+        return "end";
+      default:
+        return isKeepAlive(event) ? "aside" : "content";
+    }
+  }
+
+  #readPrompt(usage: unknown): void {
+    if (!isFields(usage)) return;
+    if (isCount(usage.input_tokens)) this.#fresh = usage.input_tokens;
+    if (isCount(usage.cache_creation_input_tokens)) this.#stored = usage.cache_creation_input_tokens;
+    if (isCount(usage.cache_read_input_tokens)) this.#cached = usage.cache_read_input_tokens;
+    const input = this.#fresh + this.#stored + this.#cached;
+    // No prompt is empty: a zero here only says that nobody has counted yet.
+    if (input > 0) this.prompt = { input, cached: this.#cached };
+  }
+
+  #readEnd({ delta, usage }: Fields): void {
+    const said = standingOf(detail(delta, "stop_reason"));
+    if (said !== "unfinished") {
+      this.standing = said;
+      this.finishing = true;
+    }
+    if (!isFields(usage)) return;
+    this.#readPrompt(usage);
+    if (!isCount(usage.output_tokens)) return;
+    const input = this.#fresh + this.#stored + this.#cached;
+    this.usage = { input, cached: this.#cached, output: usage.output_tokens, reasoning: reasoningIn(usage) };
+  }
+}

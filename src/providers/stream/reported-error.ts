@@ -1,0 +1,195 @@
+import type { ReportedError } from "../provider.ts";
+import { isFields, type Fields } from "./event-parser.ts";
+
+/** Longest text that is taken over of a body that is no JSON, in characters. */
+const maxText = 500;
+/** Longest message, and longest name of a code, a type or a param. */
+const maxMessage = 2000;
+const maxName = 200;
+/** How deep, and over how many entries, an error's words are looked for. */
+const maxDepth = 4;
+const maxEntries = 10;
+
+/** An error that says nothing of itself. */
+export const wordless: ReportedError = { status: null, code: "", type: "", message: "", param: "", other: {} };
+
+/** What is written first is believed first. */
+const messageKeys = [
+  ...["message", "detail", "msg", "error_description", "error_message", "error_msg", "status_msg"],
+  ...["description", "title", "reason"],
+] as const;
+const codeKeys = ["code", "error_code", "status_code"] as const;
+const statusKeys = ["code", "status_code", "status", "statusCode", "http_status", "http_code"] as const;
+/** Told elsewhere, so not among the other fields. */
+const readKeys: ReadonlySet<string> = new Set(["code", "message", "param", "error", "detail"]);
+
+/** Reads the value of an `error` key: an object, or sometimes bare text; null where it stands for no error. */
+function readError(error: unknown): ReportedError | null {
+  // As the SDKs have it: whatever is not falsy is an error.
+  if (error === undefined || error === null || error === false || error === 0 || error === "") return null;
+  if (typeof error === "string") return { ...wordless, message: cutText(error) };
+  if (Array.isArray(error)) return readError(error[0]) ?? wordless;
+  return isFields(error) ? readFields(error, error) : wordless;
+}
+
+/**
+ * Finds an error in an event or in an answer that began well: under `error`, in one of the choices, or where the whole
+ * is one. Null where there is none.
+ */
+export function findError(event: Fields): ReportedError | null {
+  const { choices } = event;
+  const own = readError(event.error);
+  if (own !== null) return withSiblings(own, event);
+  if (Array.isArray(choices)) {
+    for (const choice of choices) {
+      const error = isFields(choice) ? readError(choice.error) : null;
+      if (error !== null) return error;
+    }
+    return null;
+  }
+  return isErrorItself(event) ? readFields(event, event) : null;
+}
+
+/** What a body says that is an error as a whole, as JSON of any form or as bare text. HTML says nothing. */
+export function readErrorBody(body: string): ReportedError {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body);
+  } catch {
+    return { ...wordless, message: cutText(body) };
+  }
+  if (Array.isArray(parsed)) parsed = parsed.find(isFields);
+  if (typeof parsed === "string") return { ...wordless, message: cutText(parsed) };
+  if (!isFields(parsed)) return wordless;
+  const own = readError(parsed.error) ?? readFirst(parsed.errors) ?? readInside(parsed.detail);
+  const error = own === null ? readFields(parsed, parsed) : withSiblings(own, parsed);
+  if (error.message !== "" || error.code !== "" || error.type !== "" || Object.keys(parsed).length === 0) return error;
+  // An object of an unknown form still tells a person something.
+  return { ...error, message: cutText(body) };
+}
+
+function readFirst(errors: unknown): ReportedError | null {
+  return Array.isArray(errors) ? readError(errors[0]) : null;
+}
+
+/** FastAPI puts whatever it was given under `detail`. */
+function readInside(detail: unknown): ReportedError | null {
+  return isFields(detail) ? readError(detail.error ?? detail) : null;
+}
+
+/** An object that has no `error` but is one: `{"object":"error",...}`, or a message with a code and no answer. */
+function isErrorItself(event: Fields): boolean {
+  if (event.object === "error" || event.type === "error") return true;
+  if ("data" in event || "type" in event || "usage" in event) return false;
+  if (textOf(event, maxDepth) === "") return false;
+  if (statusOf(event) !== null || "detail" in event) return true;
+  const code = firstName(event, codeKeys);
+  // Some servers wrap answers of any kind, and call success by a number or by its name.
+  return code !== "" && !/^(?:\d{1,3}|ok|success)$/i.test(code);
+}
+
+/** Fills the gaps of `{"error": …}` from what stands beside it: `{"error":"Bad Request","message":"too long"}`. */
+function withSiblings(error: ReportedError, body: Fields): ReportedError {
+  const beside = readFields(body, {});
+  const named = typeof body.error === "string" && beside.message !== "";
+  return {
+    status: error.status ?? beside.status,
+    code: error.code === "" ? beside.code : error.code,
+    type: error.type === "" ? (named ? nameOf(body.error) : beside.type) : error.type,
+    message: error.message === "" || named ? beside.message : error.message,
+    param: error.param === "" ? beside.param : error.param,
+    other: error.other,
+  };
+}
+
+/** @param other of which fields the rest is kept */
+function readFields(error: Fields, other: Fields): ReportedError {
+  const type = nameOf(error.type);
+  return {
+    status: statusOf(error),
+    code: firstName(error, codeKeys),
+    // Google's name of an error is its `status`.
+    type: type !== "" && type !== "error" ? type : typeof error.status === "string" ? nameOf(error.status) : "",
+    message: messageOf(error),
+    param: nameOf(error.param) || locationOf(error.detail) || (isFields(error.message) ? paramIn(error.message) : ""),
+    other: Object.fromEntries(Object.entries(other).filter(([key, value]) => !readKeys.has(key) && value !== null)),
+  };
+}
+
+/** A number, or its text, that can only be an HTTP status. */
+function statusOf(error: Fields): number | null {
+  for (const key of statusKeys) {
+    const value = error[key];
+    const number = typeof value === "string" && /^\s*\d{3}\s*$/.test(value) ? Number(value) : value;
+    if (typeof number === "number" && Number.isInteger(number) && number >= 400 && number < 600) return number;
+  }
+  return null;
+}
+
+function firstName(error: Fields, keys: readonly string[]): string {
+  for (const key of keys) {
+    const name = nameOf(error[key]);
+    if (name !== "") return name;
+  }
+  return "";
+}
+
+function nameOf(value: unknown): string {
+  if (typeof value === "number") return String(value);
+  return typeof value === "string" ? value.trim().slice(0, maxName) : "";
+}
+
+function messageOf(error: Fields): string {
+  for (const key of messageKeys) {
+    const text = textOf(error[key], maxDepth);
+    if (text !== "") return isHtml(text) ? "" : text.slice(0, maxMessage);
+  }
+  return "";
+}
+
+/** The words in a text, a list of them, or objects that have some; "" where there are none. */
+function textOf(value: unknown, depth: number): string {
+  if (typeof value === "string") return value.trim();
+  if (depth === 0) return "";
+  if (Array.isArray(value)) {
+    const texts = value.slice(0, maxEntries).map((entry) => textOf(entry, depth - 1));
+    return texts.filter((text) => text !== "").join("; ");
+  }
+  if (!isFields(value)) return "";
+  const where = placeOf(value.loc);
+  for (const key of [...messageKeys, "error"]) {
+    const text = textOf(value[key], depth - 1);
+    if (text !== "") return where === "" ? text : `${where}: ${text}`;
+  }
+  return "";
+}
+
+/** Where the first of FastAPI's complaints is: `[{"loc": ["body", "messages", 0], "msg": …}]`. */
+function locationOf(detail: unknown): string {
+  const first: unknown = Array.isArray(detail) ? detail[0] : detail;
+  return isFields(first) ? placeOf(first.loc) : "";
+}
+
+function paramIn(message: Fields): string {
+  return nameOf(message.param) || locationOf(message.detail);
+}
+
+function placeOf(loc: unknown): string {
+  if (!Array.isArray(loc)) return "";
+  const steps = loc.filter((step) => typeof step === "string" || typeof step === "number").slice(0, maxEntries);
+  return steps
+    .slice(steps[0] === "body" ? 1 : 0)
+    .join(".")
+    .slice(0, maxName);
+}
+
+/** Words of a text that is no JSON. */
+function cutText(text: string): string {
+  // What was compressed or is in another charset is no text.
+  if (isHtml(text) || text.includes("\ufffd")) return "";
+  return text.trim().slice(0, maxText);
+}
+
+function isHtml(text: string): boolean {
+  return text.trimStart().startsWith("<") || /<(?:!doctype|html|head|body|title|center|h1)\b/i.test(text);
+}

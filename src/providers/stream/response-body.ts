@@ -1,0 +1,258 @@
+import type { EventParser } from "./event-parser.ts";
+import { StreamReader } from "./stream-reader.ts";
+import { type BodyShape, type MediaClass, mediaClassOf, shapeOf } from "./response-rules.ts";
+import { BodyDecoder, codingsOf, type DecodedListener, isDecodable } from "./body-decoder.ts";
+import { ChoicesParser } from "./choices-parser.ts";
+import { ErrorResponse, headOf } from "./error-response.ts";
+import { type AnswerHead, UpstreamError, type UpstreamStage } from "../upstream-error.ts";
+import { JsonReader } from "./json-reader.ts";
+import { MessagesParser } from "./messages-parser.ts";
+import type { ApiName, Provider, UpstreamRequest } from "../provider.ts";
+import type { ResponseReader, ResponseSink } from "./response-reader.ts";
+import { unfoldChoices, unfoldMessage } from "./unfold.ts";
+
+type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+/** Who receives a response. */
+export interface BodyListener extends ResponseSink {
+  /** How far the answer has come. */
+  readonly stage: UpstreamStage;
+  /** Nothing more is read: `fault` is null where the answer is complete. */
+  onVerdict(fault: UpstreamError | null): void;
+  /** More may be pushed, after push() has said that it may not. */
+  onReadable(): void;
+  /** Something threw that nothing should have made throw. */
+  onException(cause: unknown): void;
+}
+
+const nothing: Buffer = Buffer.alloc(0);
+/** What can't be told by so many bytes is told by the media type alone. */
+const maxHeadBytes = 64;
+
+/**
+ * The body of a response while it arrives: decodes it, finds out what it is, and gives it to whoever reads that. What
+ * it is called and how it begins decide together, for neither can be relied on.
+ */
+export class ResponseBody implements DecodedListener {
+  /** Of the answer; once its first event is there, it is the one that stays. */
+  reader: ResponseReader;
+  readonly #request: UpstreamRequest;
+  readonly #provider: Provider;
+  readonly #listener: BodyListener;
+  /** Wall-clock ms. */
+  readonly #now: () => number;
+  #status = 0;
+  #headers: Headers = {};
+  /** Where the answer is an error by its status. */
+  #error: ErrorResponse | null = null;
+  #decoder: BodyDecoder | null = null;
+  /** Whether the decoder takes no more for now. */
+  #isFull = false;
+  /** What the body is said to be; null once it is known to be an answer, and of which form. */
+  #media: MediaClass | null = "unsaid";
+  /** The beginning, while that can't be told by it. */
+  #head = nothing;
+  /** What has ended it before its own end, for once the decoder is through. */
+  #cut: UpstreamError | null = null;
+
+  /** @param now wall-clock ms */
+  constructor(request: UpstreamRequest, provider: Provider, listener: BodyListener, now: () => number) {
+    this.#request = request;
+    this.#provider = provider;
+    this.#listener = listener;
+    this.#now = now;
+    this.reader = createReader(request.api, request.collects, provider, listener, request.choices);
+  }
+
+  /** How it began; null before it has. */
+  get head(): AnswerHead | null {
+    return this.#status === 0 ? null : headOf(this.#provider, this.#status, this.#headers);
+  }
+
+  /** False where onReadable should be waited for before more is pushed. */
+  get isReadable(): boolean {
+    return !this.#isFull;
+  }
+
+  /**
+   * The response has begun. Returns a fault where its body need not be seen.
+   * @param model as the provider knows it
+   * @param status HTTP status
+   */
+  start(model: string, status: number, headers: Headers): UpstreamError | null {
+    this.#status = status;
+    this.#headers = headers;
+    if (status >= 400) this.#error = new ErrorResponse(this.#provider, model, status, headers);
+    else if (status !== 200) return this.#wrongForm("the answer has a status that is none of an answer's");
+    const codings = codingsOf(String(headers["content-encoding"] ?? ""));
+    if (!isDecodable(codings)) {
+      const fault = this.#error?.fault(this.#now());
+      return fault ?? this.#wrongForm("the answer is in a coding that was not asked for and can't be read");
+    }
+    const media = mediaClassOf(firstOf(headers["content-type"]));
+    if (this.#error === null && media === null) return this.#wrongForm("the answer is of another media type");
+    this.#media = media ?? "vague";
+    const [coding] = codings;
+    if (coding !== undefined) this.#decoder = new BodyDecoder(coding, this);
+    return null;
+  }
+
+  /** Takes bytes as they came, at least one. False where onReadable should be waited for. */
+  push(bytes: Buffer): boolean {
+    if (this.#decoder === null) {
+      // Nearly always: the events of an answer.
+      if (this.#media === null) this.reader.push(bytes);
+      else this.#take(bytes);
+      return true;
+    }
+    this.#isFull = !this.#decoder.write(bytes);
+    return !this.#isFull;
+  }
+
+  /**
+   * Nothing more comes. The verdict is told once all that has come is read.
+   * @param cut what has ended it, unless it is complete as HTTP has it
+   */
+  end(cut: UpstreamError | null): void {
+    this.#cut = cut;
+    if (this.#decoder === null) this.#judge(cut);
+    else this.#decoder.end();
+  }
+
+  /** It is not waited for any longer, whatever may still come out of a decoder. The verdict is told at once. */
+  stop(cut: UpstreamError): void {
+    this.#judge(cut);
+  }
+
+  pause(): void {
+    this.#decoder?.pause();
+  }
+
+  resume(): void {
+    this.#decoder?.resume();
+  }
+
+  /** Nothing of it is told any more. */
+  destroy(): void {
+    this.#decoder?.destroy();
+  }
+
+  // From here on zlib calls, out of callbacks of its own: what one of these threw would end the process.
+
+  onDecoded(bytes: Buffer): void {
+    this.#guard(() => {
+      this.#take(bytes);
+    });
+  }
+
+  onDecoderDrain(): void {
+    this.#isFull = false;
+    this.#guard(() => {
+      this.#listener.onReadable();
+    });
+  }
+
+  onDecoderEnd(): void {
+    this.#guard(() => {
+      this.#judge(this.#cut);
+    });
+  }
+
+  onDecoderError(): void {
+    this.#guard(() => {
+      this.#judge(this.#wrongForm("the answer is not in the coding that it names"));
+    });
+  }
+
+  #guard(act: () => void): void {
+    try {
+      act();
+    } catch (cause) {
+      this.#listener.onException(cause);
+    }
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#media === null) this.reader.push(bytes);
+    else if (this.#error === null) this.#lookAt(this.#media, bytes);
+    else if (!this.#error.push(bytes)) this.#judge(null);
+  }
+
+  #lookAt(media: MediaClass, bytes: Buffer): void {
+    // Blank lines mean nothing to either reader. Some providers send them while a request queues.
+    this.#head = this.#head.length === 0 ? withoutBlanks(bytes) : Buffer.concat([this.#head, bytes]);
+    const shape = shapeOf(media, this.#head, this.#head.length > maxHeadBytes);
+    if (shape !== null) this.#readAs(shape);
+  }
+
+  #readAs(shape: BodyShape): void {
+    const head = this.#head;
+    this.#head = nothing;
+    this.#media = null;
+    const { api } = this.#request;
+    if (shape === "unreadable" || (shape === "events" && api === "embeddings")) {
+      this.#listener.onVerdict(this.#wrongForm("the answer is neither what was asked for nor JSON"));
+      return;
+    }
+    if (shape === "json") this.reader = createWholeReader(api, this.#provider, this.#listener);
+    this.reader.push(head);
+  }
+
+  #judge(cut: UpstreamError | null): void {
+    if (this.#error !== null) {
+      this.#listener.onVerdict(this.#error.fault(this.#now()));
+      return;
+    }
+    if (this.#media !== null && this.#head.length > 0) {
+      const shape = shapeOf(this.#media, this.#head, true);
+      if (shape !== null) this.#readAs(shape);
+    }
+    this.#listener.onVerdict(this.reader.end(cut));
+  }
+
+  /** The same provider would answer in the same form again. Nothing of the body belongs into a log. */
+  #wrongForm(upstreamMessage: string): UpstreamError {
+    const { stage } = this.#listener;
+    return new UpstreamError({ kind: "invalid_response", stage, isLasting: true, upstreamMessage });
+  }
+}
+
+/** Of a header that came several times, the first. */
+function firstOf(value: string | string[] | undefined): string {
+  return (typeof value === "string" ? value : value?.[0]) ?? "";
+}
+
+function withoutBlanks(bytes: Buffer): Buffer {
+  let at = 0;
+  while (at < bytes.length && (bytes[at] ?? 0) <= 0x20) at++;
+  return bytes.subarray(at);
+}
+
+type StreamedApi = Exclude<ApiName, "embeddings">;
+
+/**
+ * What reads the answers of an API.
+ * @param collects whether the answer becomes one JSON, so that the sink needs each event parsed
+ * @param choices that were asked for
+ */
+export function createReader(
+  api: ApiName,
+  collects: boolean,
+  provider: Provider,
+  sink: ResponseSink,
+  choices = 1,
+): ResponseReader {
+  if (api === "embeddings") return createWholeReader(api, provider, sink);
+  return new StreamReader(provider, sink, factsOf(api), collects, choices);
+}
+
+/** What reads an API's answer that is one JSON, whether or not a stream was asked for. */
+function createWholeReader(api: ApiName, provider: Provider, sink: ResponseSink): ResponseReader {
+  if (api === "embeddings") return new JsonReader(provider, sink, null);
+  const unfold = api === "messages" ? unfoldMessage : unfoldChoices;
+  return new JsonReader(provider, sink, { facts: factsOf(api), unfold });
+}
+
+function factsOf(api: StreamedApi): EventParser {
+  return api === "messages" ? new MessagesParser() : new ChoicesParser();
+}

@@ -1,0 +1,276 @@
+import { JsonText } from "../../lib/json-text.ts";
+import { TwinParser, type TwinPattern, TwinSearch } from "../../lib/twin-pattern.ts";
+import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
+import { isFields, type EventParser, type Fields } from "./event-parser.ts";
+import { UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "../upstream-error.ts";
+import { graceMs, verdictOn } from "./response-rules.ts";
+import { faultOfError } from "./error-response.ts";
+import type { PromptUsage, Provider, ReportedError, ReportedUsage } from "../provider.ts";
+import { estimatedTokens } from "./output-tokens.ts";
+import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
+import { readErrorBody, wordless } from "./reported-error.ts";
+
+/** A single event may be as large as tool arguments get; more is not an answer. */
+const maxEventBytes = 16 << 20;
+const unfinished = "the answer ended without a finish_reason for each of its choices";
+const doneMarker = Buffer.from("[DONE]");
+/** What some servers send as data to keep a line alive, where others send comments. */
+const keepAlive = /^[\s":.[\]]*(?:(?:null|ping|pong|keep[-_ ]?alive|heart[-_ ]?beat)[\s":.[\]]*)?$/i;
+const longestKeepAlive = 40;
+/** How nearly all events are framed; there are others, which the scanner knows. */
+const field = Buffer.from("data: ");
+const blankLine = Buffer.from("\n\n");
+/** Events that are looked into before it pays to look for what they have in common. */
+const skipped = 3;
+/** Put where events differ, to see whether it counts as text; longer than what may stand there twice. */
+const probe = "x".repeat(1000);
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+
+/**
+ * Reads a provider's event stream: finds usage, finish reason, errors and the end, whatever the framing, and hands
+ * the events on. `[DONE]`, its likes and comments stay here: how an answer ends is for the proxy to say, once it knows.
+ */
+export class StreamReader implements ResponseReader, SseSink {
+  readonly whole = null;
+  done = false;
+  /** Events handed on. */
+  events = 0;
+  outputTokens = 0;
+  fault: UpstreamError | null = null;
+  graceMs: number | null = null;
+  readonly #provider: Provider;
+  readonly #sink: ResponseSink;
+  readonly #facts: EventParser;
+  readonly #choices: number;
+  /** Where the sink needs each event parsed; else only those are that may hold facts. */
+  readonly #twins: TwinParser | null;
+  readonly #text: JsonText;
+  /** What events without facts have in common. */
+  readonly #factless = new TwinSearch(skipped);
+  /** The pattern whose text has been measured. */
+  #measured: TwinPattern | null = null;
+  /** Bytes of text in all of its events. */
+  #sameText = 0;
+  /** Whether what differs is text; null where that depends on its length. */
+  #differsInText: boolean | null = null;
+  readonly #scanner = new SseScanner(this, maxEventBytes);
+  #atEnd = false;
+
+  /**
+   * @param parsesAll whether the sink needs each event parsed; else only those are that may hold facts
+   * @param choices that were asked for
+   */
+  constructor(provider: Provider, sink: ResponseSink, facts: EventParser, parsesAll: boolean, choices: number) {
+    this.#choices = choices;
+    this.#provider = provider;
+    this.#sink = sink;
+    this.#facts = facts;
+    this.#text = new JsonText(facts.text);
+    this.#twins = parsesAll ? new TwinParser() : null;
+  }
+
+  get usage(): ReportedUsage | null {
+    return this.#facts.usage;
+  }
+
+  get passesIds(): boolean {
+    return this.#scanner.idsSeen;
+  }
+
+  get prompt(): PromptUsage | null {
+    return this.#facts.prompt;
+  }
+
+  /** Stops at the first fault, which is then in `fault`. */
+  push(chunk: Buffer): void {
+    const text = this.#textOfFactlessEvent(chunk);
+    if (text !== -1) {
+      this.#handOn(chunk, 0, chunk.length, text, "part", undefined);
+    } else {
+      try {
+        this.#scanner.push(chunk);
+      } catch (cause) {
+        if (!(cause instanceof SseEventTooLargeError)) throw cause;
+        this.#stopAt("an event is larger than 16 MiB", cause);
+      }
+    }
+    this.#sink.onBatch();
+  }
+
+  end(cut: UpstreamError | null = null): UpstreamError | null {
+    // A last event without its blank line still counts; half an event doesn't.
+    if (this.fault === null && this.#scanner.pendingBytes > 0) {
+      this.#atEnd = true;
+      this.push(blankLine);
+    }
+    if (this.fault !== null) return this.fault;
+    switch (verdictOn(this.#facts.standing, this.done ? "farewell" : cut === null ? "end" : "break")) {
+      case "complete":
+        return null;
+      case "broken":
+        return cut;
+      case "given_up":
+        return this.#newFault("overloaded", "the provider could not finish the answer");
+      case "unfinished":
+        return this.#newFault("truncated", unfinished, undefined, true);
+      case "truncated":
+        return this.#newFault("truncated", unfinished);
+    }
+  }
+
+  onEvent(
+    event: Buffer,
+    start: number,
+    end: number,
+    data: Buffer,
+    dataStart: number,
+    dataEnd: number,
+    name: string,
+  ): void {
+    if (this.done || this.fault !== null) return;
+    // SDKs raise it whatever its data looks like.
+    if (name === "error") {
+      this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
+      return;
+    }
+    if (data[dataStart] !== openBrace) {
+      if (isKeepAlive(data, dataStart, dataEnd)) return;
+      this.done = isFarewell(data, dataStart, dataEnd);
+      if (this.done) return;
+    }
+    const text = this.events > 0 && this.#twins === null ? this.#textOfTwin(data, dataStart, dataEnd) : -1;
+    if (text !== -1) {
+      this.#handOn(event, start, end, text, "part", undefined);
+      return;
+    }
+    let parsed: Fields | undefined;
+    let role: EventRole = "part";
+    if (this.#needsParsing(data, dataStart, dataEnd)) {
+      parsed = this.#parse(data, dataStart, dataEnd);
+      if (parsed === undefined) return;
+      const kind = this.#facts.read(parsed);
+      this.graceMs = this.#isWhole() ? graceMs(this.#facts.standing, this.usage !== null) : null;
+      if (kind === "error") this.#failWith(this.#facts.error);
+      if (kind === "end") this.done = true;
+      if (kind === "error" || kind === "end" || kind === "aside") return;
+      if (kind === "usage") role = "usage";
+      else if (this.#facts.finishing) role = "finish";
+    }
+    this.#handOn(event, start, end, this.#text.bytesIn(data, dataStart, dataEnd), role, parsed);
+  }
+
+  onComment(): void {
+    // `: keep-alive` says that a request is queued or generation has stalled: nothing that a client could use.
+  }
+
+  #handOn(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
+    this.events++;
+    this.outputTokens += estimatedTokens(textBytes);
+    this.#sink.onEvent(event, start, end, textBytes, role, parsed);
+  }
+
+  /**
+   * Bytes of the text where the chunk is one whole event, as most reads of a stream are, without facts; else -1. The
+   * scanner would find the same: the text that differs has no line end in it.
+   */
+  #textOfFactlessEvent(chunk: Buffer): number {
+    if (this.#factless.pattern === null || this.done || this.fault !== null || this.#scanner.pendingBytes > 0)
+      return -1;
+    const end = chunk.length - blankLine.length;
+    return holds(chunk, 0, field) && holds(chunk, end, blankLine) ? this.#textOfTwin(chunk, field.length, end) : -1;
+  }
+
+  /**
+   * Bytes of the text in an event that differs in one text alone from events without facts, and so has none either; -1
+   * where it is none of those.
+   */
+  #textOfTwin(data: Buffer, start: number, end: number): number {
+    const { pattern } = this.#factless;
+    if (pattern === null) return -1;
+    const differing = pattern.textBytesIn(data, start, end);
+    if (differing === -1) return -1;
+    if (pattern !== this.#measured) this.#measure(pattern);
+    if (this.#differsInText === null) return -1;
+    return this.#sameText + (this.#differsInText ? differing : 0);
+  }
+
+  #measure(pattern: TwinPattern): void {
+    const textWith = (text: string): number => {
+      const json = pattern.jsonWith(text);
+      return this.#text.bytesIn(json, 0, json.length);
+    };
+    this.#measured = pattern;
+    this.#sameText = textWith("");
+    const more = textWith(probe) - this.#sameText;
+    this.#differsInText = more === 0 || more === probe.length ? more > 0 : null;
+  }
+
+  /** A JSON.parse for each token costs too much: most are known to hold no facts by their look. */
+  #needsParsing(data: Buffer, start: number, end: number): boolean {
+    if (this.#twins !== null || this.events === 0 || this.#atEnd) return true;
+    // Perhaps text where an object must be.
+    if (data[start] !== openBrace || data[end - 1] !== closeBrace) return true;
+    if (this.#facts.mayHold(data.toString("latin1", start, end))) return true;
+    this.#factless.show(data, start, end);
+    return false;
+  }
+
+  /** Undefined, and the end of the answer, where it is no JSON object. */
+  #parse(data: Buffer, start: number, end: number): Fields | undefined {
+    let parsed: unknown;
+    try {
+      parsed = this.#twins?.parse(data, start, end) ?? JSON.parse(data.toString("utf8", start, end));
+    } catch {
+      // Without the cause: its message quotes the text, which may be an answer, a prompt or a key.
+      this.#stopAt("an event is not JSON");
+      return undefined;
+    }
+    if (isFields(parsed)) return parsed;
+    this.#stopAt("an event is not a JSON object");
+    return undefined;
+  }
+
+  /** What can't be read breaks the answer. Where nothing is missing of it any more it is a farewell like another. */
+  #stopAt(message: string, cause?: unknown): void {
+    if (this.#facts.standing !== "unfinished") this.done = true;
+    else if (!this.#atEnd) this.fault ??= this.#newFault("invalid_response", message, cause);
+  }
+
+  /** Behind an answer of which nothing is missing, an error is about the connection. */
+  #failWith(error: ReportedError | null): void {
+    if (this.#isWhole()) {
+      this.done = true;
+      return;
+    }
+    this.fault = faultOfError(this.#provider, "", error ?? wordless, 200, { stage: this.#stage() });
+  }
+
+  #isWhole(): boolean {
+    return this.#facts.standing !== "unfinished" && this.#facts.choices >= this.#choices;
+  }
+
+  #newFault(kind: UpstreamErrorKind, upstreamMessage: string, cause?: unknown, isLasting = false): UpstreamError {
+    return new UpstreamError({ kind, stage: this.#stage(), upstreamMessage, cause, isLasting });
+  }
+
+  #stage(): UpstreamStage {
+    return this.events === 0 ? "first_event" : "streaming";
+  }
+}
+
+/** Whether an event has no data to speak of: to whoever reads it, it is a comment. */
+function isKeepAlive(data: Buffer, start: number, end: number): boolean {
+  return end - start <= longestKeepAlive && keepAlive.test(data.toString("latin1", start, end));
+}
+
+function isFarewell(data: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at < end && (data[at] ?? 0) <= 0x20) at++;
+  return end - at >= doneMarker.length && holds(data, at, doneMarker);
+}
+
+function holds(bytes: Buffer, at: number, wanted: Buffer): boolean {
+  for (let i = 0; i < wanted.length; i++) if (bytes[at + i] !== wanted[i]) return false;
+  return true;
+}

@@ -1,0 +1,129 @@
+import { isAmount } from "../../lib/money.ts";
+import type { Awaitable } from "../../lib/awaitable.ts";
+import { restOf, sumOf } from "../amounts.ts";
+import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
+import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
+import type { UserQuota } from "./user-quota.ts";
+
+/** What a hold needs of its ledger. */
+export interface Book {
+  /** ms since the epoch. */
+  now(): number;
+  /**
+   * Appends a record to the journal, then counts it; returns its number. Throws AppError storage_unavailable, and then
+   * it is neither there nor counted.
+   */
+  write(user: UserQuota, record: LedgerRecord): number;
+  /** Resolves when a record is as safe as an acknowledged charge has to be; undefined where it is already. */
+  safe(seq: number): Promise<void> | undefined;
+  /**
+   * Appends and counts a final charge; where the journal refuses it, later, and until then the first one stands. Never
+   * throws.
+   */
+  settle(user: UserQuota, record: SettleRecord): void;
+}
+
+/** A reservation in memory. One object a request, without closures; every step is synchronous. */
+export class MemoryHold implements Hold {
+  readonly #book: Book;
+  readonly #user: UserQuota;
+  readonly #ask: ReserveRequest;
+  /** What is still held. */
+  #held: Charge;
+  /** What is held in another currency: that of the provider that answers, where it is not the one expected. */
+  #alsoHeld: Charge | undefined;
+  /** When the first charge was made, and what it was; undefined before. */
+  #committedAt: number | undefined;
+  #first: Charge | undefined;
+  #settled = false;
+
+  /** Takes the reservation; the caller has made sure that there is room. */
+  constructor(book: Book, user: UserQuota, ask: ReserveRequest) {
+    this.#book = book;
+    this.#user = user;
+    this.#ask = ask;
+    this.#held = ask.upperBound;
+    user.hold(ask.upperBound, ask.apiKey);
+  }
+
+  get committed(): boolean {
+    return this.#committedAt !== undefined;
+  }
+
+  commit(charge: Charge): Awaitable<void> {
+    if (this.#committedAt !== undefined || this.#settled) return undefined;
+    if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
+    const { user, requestId, model, apiKey } = this.#ask;
+    const at = this.#user.lookAt(this.#book.now());
+    const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
+    this.#committedAt = at;
+    this.#first = charge;
+    const rest = restOf(this.#held, charge);
+    this.#user.release(this.#held, apiKey);
+    this.#user.hold(rest, apiKey);
+    this.#held = rest;
+    return this.#book.safe(seq);
+  }
+
+  grow(extra: Charge): QuotaLimit | null {
+    if (this.#settled) return null;
+    if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
+    this.#user.lookAt(this.#book.now());
+    const blocking = this.#user.blocking(this.#ask.limits, extra);
+    if (blocking !== undefined) return blocking;
+    if (extra.currency === this.#held.currency) {
+      this.#held = sumOf(this.#held, extra);
+    } else {
+      const also = this.#alsoHeld ?? { requests: 0, tokens: 0, cost: 0, currency: extra.currency };
+      if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
+      this.#alsoHeld = sumOf(also, extra);
+    }
+    this.#user.hold(extra, this.#ask.apiKey);
+    return null;
+  }
+
+  settle(settlement: Settlement): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#user.release(this.#held, this.#ask.apiKey);
+    if (this.#alsoHeld !== undefined) this.#user.release(this.#alsoHeld, this.#ask.apiKey);
+    if (this.#committedAt === undefined || this.#first === undefined) return;
+    this.#replaceCharge(this.#committedAt, this.#first, settlement);
+  }
+
+  buckets(): readonly BucketState[] {
+    this.#user.lookAt(this.#book.now());
+    return this.#ask.limits.map((limit) => this.#user.bucket(limit));
+  }
+
+  #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
+    const { user, requestId, model, apiKey } = this.#ask;
+    const settledAt = Math.max(at, this.#book.now());
+    // Spelled out: objects made by spreading others cost microseconds here.
+    this.#book.settle(this.#user, {
+      kind: "settle",
+      at,
+      settledAt,
+      user,
+      requestId,
+      model,
+      first,
+      final,
+      usage,
+      outcome,
+      estimated,
+      price,
+      apiKey,
+    });
+  }
+}
+
+/** Whether all parts of a charge are amounts. */
+export function isCharge({ requests, tokens, cost }: Charge): boolean {
+  return isAmount(requests) && isAmount(tokens) && isAmount(cost);
+}
+
+/** Whether all parts of a usage are amounts. */
+export function isUsage({ input, cached, output, reasoning }: TokenUsage): boolean {
+  return isAmount(input) && isAmount(cached) && isAmount(output) && isAmount(reasoning);
+}

@@ -1,0 +1,290 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { encodeLedgerRecord, type LedgerRecord, type SettleRecord, userName } from "./charge-record.ts";
+import type { Config } from "../../config/schema.ts";
+import { AppError } from "../../errors.ts";
+import { openJournalArchive } from "./journal-archive.ts";
+import { createJournalGate } from "./journal-gate.ts";
+import { createJournalRepair } from "./journal-repair.ts";
+import { createLateSettlements } from "./late-settlements.ts";
+import type { BucketState, Charge, Delta, Hold, Ledger, QuotaLimit, ReserveRequest } from "../ledger.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
+import { openJournal } from "../../lib/journal/journal.ts";
+import type { Log } from "../../lib/log.ts";
+import { formatNano } from "../../lib/money.ts";
+import { type Book, isCharge, isUsage, MemoryHold } from "./memory-hold.ts";
+import { createPeriods } from "../period.ts";
+import { recover } from "./recovery.ts";
+import { usageDir } from "./snapshot-format.ts";
+import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
+import { createUsageArchive } from "../usage/usage-archive.ts";
+import { UsageDay } from "../usage/usage-day.ts";
+import { createUsageQueries } from "../usage/usage-queries.ts";
+import { UserQuota } from "./user-quota.ts";
+
+/** Where the ledger lives and by which rules. */
+export interface MemoryLedgerOptions {
+  /** The users folder; must exist, and its lock must be held. */
+  readonly usersDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly quota: Pick<Config["quota"], "timezone" | "monthly_reset_day">;
+  readonly storage: Pick<
+    Config["storage"],
+    "durability" | "sync_interval_ms" | "snapshot_interval_seconds" | "segment_bytes"
+  > &
+    // Default: journal files that are no longer needed are removed.
+    Partial<Pick<Config["storage"], "journal_archive_days">>;
+  /** Default: 90 days are kept. */
+  readonly usage: Config["usage"];
+  /** Whether a user has an API key of this id. Of those that are gone a few are remembered. Default: all are kept. */
+  readonly hasKey?: (user: string, id: string) => boolean;
+  /** How often a journal that has failed is tried again, in ms. Default: 1000. */
+  readonly repairIntervalMs?: number;
+  readonly ops?: FileOps;
+}
+
+/** Counts of API keys that a user may gather before those of keys that are gone are forgotten. */
+const maxKeys = 200;
+/** How far ahead of the clock a period may have begun, in ms, before it is worth a word. */
+const aheadToleranceMs = 60_000;
+
+/** A ledger in this process's memory: it answers at once, and the journal makes it last. */
+export interface MemoryLedger extends Ledger {
+  reserve(ask: ReserveRequest): Hold;
+  buckets(user: string, limits: readonly QuotaLimit[]): readonly BucketState[];
+  /**
+   * Gives periods that begin in the future the bounds of the present, and keeps what was used in them. For when a clock
+   * was wrong for a while; while this clock is behind, it would give used quota back later.
+   * @param user absent: all of them
+   * @returns whom it concerned
+   */
+  bringBack(user?: string): Promise<readonly string[]>;
+  /** For metrics: what a power loss would take now, snapshots that are behind, and users known. */
+  figures(): {
+    readonly lagRecords: number;
+    readonly lagBytes: number;
+    readonly pending: number;
+    readonly users: number;
+  };
+}
+
+/**
+ * Recovers what was counted before and begins to count. Rejects where the journal cannot be trusted, with a message for
+ * the operator that names the file. A user whose snapshot cannot be used gets `storage_unavailable` for everything.
+ */
+export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
+  const { usersDir, clock, log, quota, storage, hasKey = () => true, repairIntervalMs = 1000, ops = diskOps } = options;
+  const keepDays = options.usage.keep_days;
+  const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
+  await mkdir(usageDir(usersDir), { recursive: true, mode: 0o700 });
+  await removeSnapshotLeftovers(usersDir);
+  const journalDir = join(usersDir, "journal");
+  const archive = createUsageArchive({ folder: usageDir(usersDir), keepDays, log, ops });
+  const recovered = await recover({ usersDir, journalDir, periodAt, archive, keepDays, log, ops });
+  const { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq } = recovered;
+  const dayOf = (at: number): string => periodAt("day", at).date;
+  const archiveDays = storage.journal_archive_days ?? 0;
+  const journalArchive =
+    archiveDays > 0
+      ? await openJournalArchive({ journalDir, keepDays: archiveDays, clock, dayOf, log, ops })
+      : undefined;
+
+  const journal = openJournal({
+    ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
+    ...{ segmentBytes: storage.segment_bytes, syncIntervalMs: storage.sync_interval_ms },
+    onFailure: (error) => {
+      log.error({ err: error }, "the journal has failed; nothing billable is served until it is brought back");
+      repair.begin();
+    },
+    ...(journalArchive === undefined ? {} : { retire: journalArchive.retire }),
+  });
+  const gate = createJournalGate(journal, clock);
+  const intervalMs = storage.snapshot_interval_seconds * 1000;
+  const today = (): string => dayOf(clock.now());
+  const snapshots = createSnapshots({
+    ...{ usersDir, archive, journal, totals, totalsCoverSeq, intervalMs, today, log, ops },
+    // What a file that cannot be used lacks is nowhere else.
+    keepJournal: unusable.size > 0,
+  });
+  const late = createLateSettlements((user, record) => write(user, record));
+  const repair = createJournalRepair({ journal, snapshots, late, intervalMs: repairIntervalMs, log });
+  for (const counted of changed) snapshots.changed(counted);
+  await realignAll();
+  warnAhead();
+
+  const book: Book = {
+    now: () => clock.now(),
+    write,
+    safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
+    settle(user, record) {
+      try {
+        if (!isCharge(record.final) || !isUsage(record.usage)) throw new RangeError("a final charge is not of amounts");
+        write(user, record);
+      } catch (error) {
+        const isRefused = error instanceof AppError;
+        if (!isRefused || !late.keep({ user, record })) lost(record, error);
+        else repair.begin();
+      }
+    },
+  };
+
+  /** Returns the record's number. */
+  function write(user: UserQuota, record: LedgerRecord): number {
+    // The journal first: if it refuses, nothing has been charged.
+    const seq = gate.record(encodeLedgerRecord(record));
+    user.count(record);
+    totals.count(user.history.dateAt(record.at), record);
+    snapshots.changed(user);
+    snapshots.changed(totals);
+    return seq;
+  }
+
+  function lost({ user, requestId, outcome, final }: SettleRecord, reason: unknown): void {
+    const line = { err: reason, user, requestId, outcome, charge: final };
+    log.error(line, "a final charge was lost; the first one stands");
+  }
+
+  /**
+   * After a change of the time zone or the reset day, running periods get their new bounds. They are written at once:
+   * a second recovery from the old bounds would come to other sums.
+   */
+  async function realignAll(): Promise<void> {
+    const now = clock.now();
+    const moved = [...users.values()].filter((user) => user.realign(now));
+    if (moved.length === 0) return;
+    for (const user of moved) snapshots.changed(user);
+    await snapshots.round();
+  }
+
+  /** Those for whom something was counted at a time that is still to come. */
+  function ahead(): readonly UserQuota[] {
+    const latest = clock.now() + aheadToleranceMs;
+    return [...users.values()].filter(({ counts }) => counts.begunAt > latest);
+  }
+
+  function warnAhead(): void {
+    const names = ahead().map(({ name }) => name);
+    if (names.length === 0) return;
+    log.warn(
+      { event: "quota_ahead", users: names.slice(0, 20), count: names.length },
+      "periods of users begin in the future: a clock was ahead, or this one is behind. They end only then; see `npm run quota -- bring-back`",
+    );
+  }
+
+  /** The user's quota with nothing in it that is over. */
+  function current(name: string): UserQuota {
+    if (unusable.has(name)) {
+      const message = "What you have used cannot be read at the moment. The operator has to mend a file.";
+      throw new AppError("storage_unavailable", { message });
+    }
+    const now = clock.now();
+    let user = users.get(name);
+    if (user === undefined) {
+      if (!userName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
+      users.set(name, (user = new UserQuota(name, periodAt)));
+    }
+    user.lookAt(now);
+    return user;
+  }
+
+  return {
+    reserve(ask) {
+      const { upperBound, limits } = ask;
+      if (!isCharge(upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
+      gate.check();
+      const user = current(ask.user);
+      if (user.keys.size > maxKeys) user.keepKeys((id) => id === ask.apiKey || hasKey(user.name, id));
+      const blocking = user.blocking(limits, upperBound);
+      if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
+      return new MemoryHold(book, user, ask);
+    },
+    buckets(name, limits) {
+      const user = current(name);
+      return limits.map((limit) => user.bucket(limit));
+    },
+    adjust(name, delta, note) {
+      const user = current(name);
+      const at = user.lookAt(clock.now());
+      const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
+      return book.safe(book.write(user, { kind: "adjust", at, user: name, added, taken, ...note }));
+    },
+    reset(name, per, note) {
+      const user = current(name);
+      const at = user.resetAt(clock.now());
+      return book.safe(book.write(user, { kind: "reset", at, user: name, per, ...note }));
+    },
+    async bringBack(only) {
+      const now = clock.now();
+      const moved: string[] = [];
+      for (const user of ahead()) {
+        if (only !== undefined && user.name !== only) continue;
+        const date = today();
+        // What a clock that was ahead has moved to the archive before the day was over.
+        const archived = await archive.read(user.name, { from: date, to: date });
+        if (!user.bringBack(now, new UsageDay(date, archived))) continue;
+        moved.push(user.name);
+        snapshots.changed(user);
+      }
+      return moved;
+    },
+    ...createUsageQueries({ users, totals, archive }),
+    problems: () => [...unusable.values()],
+    health: () => gate.health(),
+    figures: () => {
+      const { records, bytes } = journal.lag();
+      return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: users.size };
+    },
+    async close() {
+      await repair.stop();
+      for (const { record } of late.takeAll()) lost(record, journal.failure());
+      await snapshots.close();
+      journalArchive?.close();
+      await journal.close();
+    },
+  };
+}
+
+/** What a delta adds, or takes away, as amounts. */
+function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Charge {
+  const part = (amount: number): number => Math.max(0, sign * amount);
+  const charge = { requests: part(requests), tokens: part(tokens), cost: part(cost), currency };
+  if (!isCharge(charge) || !/^[A-Z]{3}$/.test(currency)) throw new RangeError("not an amount in a currency");
+  return charge;
+}
+
+/**
+ * The 402 for a limit without room. Its details are `{metric, per, used, reserved, limit, requested, reset_at}`,
+ * with `api_key`, its id, where it is a limit of that key:
+ * whole numbers of requests or tokens; for cost decimal strings in units of `currency`, which is then there too.
+ * `reset_at` is ISO 8601 in UTC, or null where the limit never resets.
+ */
+function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, ask: Charge): AppError {
+  const say = (amount: number) => (limit.metric === "cost" ? formatNano(amount) : amount);
+  const resetAtIso = resetAt === null ? null : new Date(resetAt).toISOString();
+  const unit = limit.metric === "cost" ? (limit.currency ?? "") : limit.metric;
+  const held = reserved > 0 ? `, ${say(reserved)} more held by requests that are running` : "";
+  const through = limit.apiKey === undefined ? "" : " through this API key";
+  const short = used < limit.max ? ` This one may need ${say(ask[limit.metric])}.` : "";
+  return new AppError("quota_exceeded", {
+    message:
+      `${say(used)} of ${say(limit.max)} ${unit}${spans[limit.per]} are used${through}${held}.${short} ` +
+      (resetAtIso === null ? "This limit does not reset." : `The quota resets at ${resetAtIso}.`),
+    details: {
+      metric: limit.metric,
+      per: limit.per,
+      ...(limit.apiKey === undefined ? {} : { api_key: limit.apiKey }),
+      ...(limit.currency === undefined ? {} : { currency: limit.currency }),
+      used: say(used),
+      reserved: say(reserved),
+      limit: say(limit.max),
+      requested: say(ask[limit.metric]),
+      reset_at: resetAtIso,
+    },
+    // A client's automatic retry cannot help before the reset.
+    shouldRetry: false,
+  });
+}
+
+const spans: Record<QuotaLimit["per"], string> = { day: " today", week: " this week", month: " this month", total: "" };

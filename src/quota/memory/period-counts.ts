@@ -1,0 +1,200 @@
+import { Amounts } from "../amounts.ts";
+import type { BucketState, Charge, QuotaLimit, Per } from "../ledger.ts";
+import type { PeriodAt } from "../period.ts";
+
+/** The periods over which everything is counted, whatever the limits are now. */
+const pers = ["day", "week", "month", "total"] as const satisfies readonly Per[];
+
+/** What was used in one period. */
+export interface Window {
+  readonly per: Per;
+  /** ms since the epoch. */
+  readonly start: number;
+  /** ms since the epoch; Infinity where it never ends. */
+  readonly end: number;
+  readonly used: Amounts;
+}
+
+/**
+ * What was used in the running day, week, month and in total, and what requests on their way hold: of a user, or of one
+ * API key. Every charge counts in all windows, so a limit that is set later finds the true use.
+ */
+export class PeriodCounts {
+  /** What requests on their way may still be charged, in whichever period that happens. */
+  readonly reserved = new Amounts();
+  readonly #periodAt: PeriodAt;
+  /** The windows in which something was counted last; only counting moves them. */
+  #windows: readonly Window[];
+  /** The windows at the time of the last look: those that were over by then are empty ones of their own period. */
+  #shown: readonly Window[];
+  /** While the time is in [shownFrom, shownUntil), `shown` is right. */
+  #shownFrom = 0;
+  #shownUntil = 0;
+  /** The start of the newest of `windows`. */
+  #begunAt = 0;
+
+  /** @param windows what is known of the past; those left out have not begun */
+  constructor(periodAt: PeriodAt, windows: readonly Window[] = []) {
+    this.#periodAt = periodAt;
+    this.#windows = pers.map((per) => windows.find((window) => window.per === per) ?? notBegun(per));
+    this.#shown = this.#windows;
+    this.#adopt(this.#windows);
+  }
+
+  /** The windows in which something was counted last. */
+  get windows(): readonly Window[] {
+    return this.#windows;
+  }
+
+  /** Whether anything has ever been counted. */
+  get hasBegun(): boolean {
+    return this.#windows.some(({ per, end }) => per !== "total" && end > 0);
+  }
+
+  /** When the newest window began, in ms since the epoch; 0 where none has. Above the present where a clock was wrong. */
+  get begunAt(): number {
+    return this.#begunAt;
+  }
+
+  /**
+   * Goes by this time from now on: windows that are over look empty. Must come before every look at them: who is out of
+   * quota makes no charges that could do it. It is a look and no more, and goes into no file: a clock that was wrong for
+   * a while then leaves no trace. Returns the time that counts here: a clock that has stepped back is held at the start
+   * of the newest window in which something was counted, so that no period comes twice.
+   */
+  lookAt(nowMs: number): number {
+    const now = Math.max(nowMs, this.#begunAt);
+    if (now < this.#shownFrom || now >= this.#shownUntil) this.#show(now);
+    return now;
+  }
+
+  /** As lookAt, and lets the windows of that time begin: for what is counted next. */
+  advance(atMs: number): number {
+    const at = this.lookAt(atMs);
+    if (this.#shown !== this.#windows) this.#adopt(this.#shown);
+    return at;
+  }
+
+  /** Whether a limit has room for `ask`. Call lookAt() first. A limit in another currency always has. */
+  hasRoom(limit: QuotaLimit, ask: Charge): boolean {
+    if (limit.metric === "cost" && limit.currency !== ask.currency) return true;
+    const taken = this.#used(limit) + this.reserved.of(limit.metric, limit.currency);
+    return taken + ask[limit.metric] <= limit.max;
+  }
+
+  /** The state of a limit. Call lookAt() first. */
+  bucket(limit: QuotaLimit): BucketState {
+    const used = this.#used(limit);
+    const reserved = this.reserved.of(limit.metric, limit.currency);
+    const end = this.#window(limit.per)?.end ?? Infinity;
+    return {
+      limit,
+      used,
+      reserved,
+      remaining: Math.max(0, limit.max - used - reserved),
+      resetAt: end === Infinity ? null : end,
+    };
+  }
+
+  /** Call advance() first, as before `subtract`, `replace` and `restart`. */
+  add(charge: Charge): void {
+    for (const { used } of this.#windows) used.add(charge);
+  }
+
+  subtract(charge: Charge): void {
+    for (const { used } of this.#windows) used.subtract(charge);
+  }
+
+  /** Replaces a charge made at `atMs` by another, where that period is still running. */
+  replace(atMs: number, first: Charge, final: Charge): void {
+    for (const { start, end, used } of this.#windows) {
+      if (atMs < start || atMs >= end) continue;
+      used.add(final);
+      used.subtract(first);
+    }
+  }
+
+  /**
+   * Begins a window anew, one ms later than all charges made so far: so their settles pass it by, and no later charge is
+   * that early.
+   */
+  restart(per: Per, atMs: number): void {
+    this.#adopt(
+      this.#windows.map((window) => {
+        if (window.per !== per) return window;
+        return { ...window, start: Math.min(atMs + 1, window.end - 1), used: new Amounts() };
+      }),
+    );
+  }
+
+  /**
+   * Gives running windows the bounds that the rules in force now give them, and keeps what was used in them: for when
+   * the time zone or the reset day have changed since they began. Returns whether any bound has changed.
+   */
+  realign(nowMs: number): boolean {
+    const now = Math.max(nowMs, this.#begunAt);
+    return this.#rebound(now, ({ end }) => now < end);
+  }
+
+  /**
+   * Gives windows that have not begun at this time, because a clock was wrong when something was counted in them, the
+   * bounds of this time, and keeps what was used in them. Returns whether there were any.
+   */
+  bringBack(nowMs: number): boolean {
+    return this.#rebound(nowMs, ({ start }) => start > nowMs);
+  }
+
+  #rebound(nowMs: number, concerns: (window: Window) => boolean): boolean {
+    const before = this.#windows;
+    this.#adopt(
+      before.map((window) => (concerns(window) ? { ...this.#windowAt(window.per, nowMs), used: window.used } : window)),
+    );
+    return before.some(({ start, end }, index) => {
+      const after = this.#windows[index];
+      return start !== after?.start || end !== after.end;
+    });
+  }
+
+  #used(limit: QuotaLimit): number {
+    return this.#window(limit.per)?.used.of(limit.metric, limit.currency) ?? 0;
+  }
+
+  #window(per: Per): Window | undefined {
+    for (const window of this.#shown) if (window.per === per) return window;
+    return undefined;
+  }
+
+  #windowAt(per: Per, nowMs: number): Window {
+    const { start, end } = this.#periodAt(per, nowMs);
+    return { per, start, end: end ?? Infinity, used: new Amounts() };
+  }
+
+  #show(now: number): void {
+    const isOver = ({ end }: Window): boolean => now >= end;
+    if (this.#windows.some(isOver)) {
+      this.#shown = this.#windows.map((window) => (isOver(window) ? this.#windowAt(window.per, now) : window));
+    } else {
+      this.#shown = this.#windows;
+    }
+    this.#bound();
+  }
+
+  #adopt(windows: readonly Window[]): void {
+    this.#windows = windows;
+    this.#shown = windows;
+    this.#begunAt = Math.max(...windows.map(({ start }) => start));
+    this.#bound();
+  }
+
+  /** At an earlier time some window that was over may not have been. */
+  #bound(): void {
+    const overBefore = this.#windows.filter((window, index) => window !== this.#shown[index]).map(({ end }) => end);
+    this.#shownFrom = Math.max(...this.#shown.map(({ start }) => start), ...overBefore);
+    this.#shownUntil = Math.min(...this.#shown.map(({ end }) => end));
+  }
+}
+
+/** It ended before all times, so that any look finds it over. */
+function notBegun(per: Per): Window {
+  return { per, start: 0, end: per === "total" ? Infinity : 0, used: new Amounts() };
+}

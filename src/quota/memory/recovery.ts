@@ -1,0 +1,212 @@
+import { readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { readPlainFile } from "../../lib/files/atomic-file.ts";
+import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
+import type { JournalContent } from "../../lib/journal/journal-folder.ts";
+import { recoverJournal } from "../../lib/journal/journal.ts";
+import type { Log } from "../../lib/log.ts";
+import { decodeLedgerRecord, userName } from "./charge-record.ts";
+import type { QuotaProblem, UsageRow, UsageSpan } from "../ledger.ts";
+import type { PeriodAt } from "../period.ts";
+import {
+  coversSeqOf,
+  decodeSnapshot,
+  decodeTotals,
+  snapshotPath,
+  totalsPath,
+  type Snapshot,
+} from "./snapshot-format.ts";
+import type { UsageArchive } from "../usage/usage-archive.ts";
+import { UsageDay } from "../usage/usage-day.ts";
+import { createUsageQueries } from "../usage/usage-queries.ts";
+import { totalsName, UsageTotals } from "../usage/usage-totals.ts";
+import { UserQuota } from "./user-quota.ts";
+
+const snapshotName = /^(.*)\.quota\.toml$/;
+/** Files read at once: enough to keep the disk busy. */
+const readsAtOnce = 32;
+const allDays: UsageSpan = { from: "0000-01-01", to: "9999-12-31" };
+
+/** Everything that was counted before the process began. */
+export interface Recovered {
+  readonly users: Map<string, UserQuota>;
+  /** By user: files that cannot be used. What these users have used is not known. */
+  readonly unusable: ReadonlyMap<string, QuotaProblem>;
+  readonly totals: UsageTotals;
+  /** Those whose snapshot on disk is behind. */
+  readonly changed: readonly (UserQuota | UsageTotals)[];
+  readonly content: JournalContent;
+  /** Journal records up to this number are in some snapshot, even where the journal has lost them. */
+  readonly coveredSeq: number;
+  /** The last record that is in the totals' file; 0 where that is missing or can't be used. */
+  readonly totalsCoverSeq: number;
+}
+
+interface Entry extends Snapshot {
+  /** Whether the journal has something newer than the snapshot. */
+  changed: boolean;
+}
+
+interface TotalsEntry {
+  readonly totals: UsageTotals;
+  readonly coversSeq: number;
+  /** As above. */
+  changed: boolean;
+}
+
+/** Where to recover from. */
+export interface RecoveryOptions {
+  readonly usersDir: string;
+  readonly journalDir: string;
+  readonly periodAt: PeriodAt;
+  readonly archive: UsageArchive;
+  /** Days of totals that are kept. */
+  readonly keepDays: number;
+  readonly log: Log;
+  readonly ops: FileOps;
+}
+
+/**
+ * Reads the snapshots, then the journal, and counts each record that the user's snapshot doesn't cover.
+ * A snapshot that cannot be used is the problem of its user alone.
+ *
+ * @throws Error where the journal cannot be trusted: to go on without it would give used quota back
+ */
+export async function recover(options: RecoveryOptions): Promise<Recovered> {
+  const { usersDir, journalDir, periodAt, log, ops } = options;
+  const { entries, unusable } = await readSnapshots(usersDir, periodAt, log);
+  const known = await readTotals(options);
+  let totals = known?.totals;
+  let coveredSeq = known?.coversSeq ?? 0;
+  for (const { coversSeq } of entries.values()) coveredSeq = Math.max(coveredSeq, coversSeq);
+  // The totals are written last: what their file covers, all files together do. Without it that is known less well, and
+  // not at all where another file can't be used.
+  const coveredByAll = known?.coversSeq ?? (unusable.size > 0 ? Infinity : coveredSeq);
+
+  const content = await recoverJournal(
+    journalDir,
+    (seq, payload) => {
+      const record = decodeLedgerRecord(payload);
+      if (record === undefined) return;
+      let entry = entries.get(record.user);
+      if (entry === undefined) {
+        entry = { user: new UserQuota(record.user, periodAt), coversSeq: 0, changed: true };
+        entries.set(record.user, entry);
+      }
+      if (seq > entry.coversSeq) {
+        entry.user.count(record);
+        entry.changed = true;
+      }
+      if (known !== undefined && seq > known.coversSeq) {
+        known.totals.count(entry.user.history.dateAt(record.at), record);
+        known.changed = true;
+      }
+    },
+    {
+      ops,
+      coveredSeq: coveredByAll,
+      onFile: ({ index, count, records }) => {
+        if (index > 0) log.info({ file: index + 1, files: count, records }, "reading the journal");
+      },
+    },
+  );
+  if (content.torn !== undefined) {
+    log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
+  }
+  // What the journal has of them is a part of what they have used, and must not take the place of their files.
+  for (const name of unusable.keys()) entries.delete(name);
+  const users = new Map([...entries].map(([name, { user }]) => [name, user]));
+  totals ??= await addUp(users, options);
+  for (const { history } of users.values()) history.forgetInFlight();
+  totals.forgetInFlight();
+  const changed: (UserQuota | UsageTotals)[] = [...entries.values()]
+    .filter((one) => one.changed)
+    .map(({ user }) => user);
+  if (known?.changed !== false) changed.push(totals);
+  return { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq: known?.coversSeq ?? 0 };
+}
+
+/**
+ * The last journal record that the snapshots of a folder cover, as a start would see it; for commands that look at the
+ * journal alone.
+ */
+export async function readCoveredSeq(usersDir: string): Promise<number> {
+  try {
+    return decodeTotals(await readPlainFile(totalsPath(usersDir))).coversSeq;
+  } catch {
+    const names = (await readdir(usersDir)).filter((file) => userName.test(snapshotName.exec(file)?.[1] ?? ""));
+    const read = names.map(async (file) => readPlainFile(join(usersDir, file)).then(coversSeqOf, () => 0));
+    return Math.max(0, ...(await Promise.all(read)));
+  }
+}
+
+/** Totals are only for reading: where their file is missing or cannot be used, they are added up anew from all users. */
+async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undefined> {
+  const { usersDir, archive, keepDays, log } = options;
+  const path = totalsPath(usersDir);
+  try {
+    const { days, coversSeq } = decodeTotals(await readPlainFile(path));
+    const open = new Set(days.map(({ date }) => date));
+    const archived = new Map<string, UsageRow[]>();
+    // What was archived after this snapshot will be counted again from the journal.
+    for (const row of await archive.read(totalsName, allDays, coversSeq)) {
+      if (!open.has(row.day)) archived.set(row.day, [...(archived.get(row.day) ?? []), row]);
+    }
+    const closed = [...archived].map(([date, rows]) => {
+      const day = new UsageDay(date, rows);
+      day.state = "archived";
+      return day;
+    });
+    return { totals: new UsageTotals(keepDays, [...closed, ...days]), coversSeq, changed: false };
+  } catch (error) {
+    if (fileErrorCode(error) !== "ENOENT") log.warn({ err: error, file: path }, "the totals of usage cannot be used");
+    return undefined;
+  }
+}
+
+async function addUp(
+  users: ReadonlyMap<string, UserQuota>,
+  { keepDays, archive, log }: RecoveryOptions,
+): Promise<UsageTotals> {
+  const totals = new UsageTotals(keepDays);
+  const queries = createUsageQueries({ users, totals, archive });
+  try {
+    for await (const { row } of queries.usageOfAll(allDays)) totals.add(row);
+  } catch (error) {
+    log.error({ err: error }, "the totals of usage are not complete: an archive of usage cannot be read");
+  }
+  return totals;
+}
+
+async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log) {
+  const names: string[] = [];
+  for (const file of await readdir(usersDir)) {
+    const name = snapshotName.exec(file)?.[1];
+    if (name === undefined || name.startsWith(".")) continue;
+    if (userName.test(name)) names.push(name);
+    else log.warn({ file: join(usersDir, file) }, "ignored a quota file whose name is not one of a user");
+  }
+  const entries = new Map<string, Entry>();
+  const unusable = new Map<string, QuotaProblem>();
+  const read = async (name: string): Promise<void> => {
+    const path = snapshotPath(usersDir, name);
+    try {
+      const snapshot = decodeSnapshot(await readPlainFile(path), name, periodAt);
+      entries.set(name, { ...snapshot, changed: false });
+    } catch (error) {
+      // Of TOML's message the first line; the others show the file.
+      const [reason = ""] = (error instanceof Error ? error.message : String(error)).split("\n", 1);
+      const problem = { file: basename(path), reason };
+      unusable.set(name, problem);
+      log.error(
+        problem,
+        "a quota file cannot be used: its user gets nothing billable until it is restored from a backup, or deleted " +
+          "to begin at zero, and the proxy restarted",
+      );
+    }
+  };
+  for (let start = 0; start < names.length; start += readsAtOnce) {
+    await Promise.all(names.slice(start, start + readsAtOnce).map(read));
+  }
+  return { entries, unusable };
+}
