@@ -25,6 +25,8 @@ export class BudgetGuard {
   #held: number;
   /** Tokens of output that the events have at the least. */
   #least = 0;
+  /** Events that end a choice and may still pass where there is no room: some providers say of each that it does. */
+  #endsLeft: number;
   /** Whether the hold has been asked for a whole step that it had no room for. */
   #scarce = false;
 
@@ -32,12 +34,13 @@ export class BudgetGuard {
   constructor(hold: Hold, cost: RequestCost, limited: boolean) {
     this.#hold = hold;
     this.#cost = cost;
+    this.#endsLeft = cost.choices;
     this.#held = limited ? cost.heldOutput : Infinity;
   }
 
   /**
    * Counts the next event's text as shown. False where there is no room for it: nothing more may be shown. An answer is
-   * never cut at its end. Counts events itself, because the reader is ahead by whatever the network brought at once.
+   * never cut where a choice ends, once for each. Counts events itself, because the reader is ahead by whatever the network brought at once.
    * Where the ledger answers later, so does this: no other event may be asked for until then. Throws, or rejects, with
    * whatever the ledger does.
    */
@@ -46,7 +49,7 @@ export class BudgetGuard {
     const shown = this.shown + estimatedTokens(textBytes);
     this.#least += leastTokens(textBytes);
     const fits = shown <= this.#held || (this.#cost.promised && this.#least <= this.#cost.heldOutput);
-    const room = fits || role !== "part" || this.#makeRoom(shown - this.#held);
+    const room = fits || this.#isEnd(role) || this.#makeRoom(shown - this.#held);
     if (room instanceof Promise) return room.then((later) => this.#show(shown, later));
     return this.#show(shown, room);
   }
@@ -54,6 +57,10 @@ export class BudgetGuard {
   /** What was shown, which is all that is owed of an answer that was cut: for more there was no room. */
   report(): ResponseReport {
     return { usage: null, prompt: null, outputTokens: this.shown };
+  }
+
+  #isEnd(role: EventRole): boolean {
+    return role !== "part" && this.#endsLeft-- > 0;
   }
 
   #show(shown: number, fits: boolean): boolean {

@@ -13,6 +13,8 @@ const noUsage: TokenUsage = { input: 0, cached: 0, output: 0, reasoning: 0 };
 export class RequestCost {
   /** Tokens of output that the upper bound allows for. */
   readonly heldOutput: number;
+  /** Choices that were asked for. */
+  readonly choices: number;
   /** Whether the provider was told to keep the output within it. */
   readonly promised: boolean;
   readonly #pricingPolicy: PricingPolicy;
@@ -32,6 +34,7 @@ export class RequestCost {
     this.#at = at;
     this.#bytes = request.bytes;
     this.promised = request.maxTokens !== null;
+    this.choices = request.choices;
     this.heldOutput = (request.maxTokens ?? pricingPolicy.maxOutputTokens) * request.choices;
     this.#weight = pricingPolicy.pricing.weightOf(route.upstreamModel);
     this.#heldInput = Math.ceil(request.bytes / pricingPolicy.reserveBytesPerToken);

@@ -156,6 +156,7 @@ function meterOf(output: number, room: number, promised = true) {
   } as unknown as Hold;
   const bill = {
     heldOutput: output,
+    choices: 2,
     promised,
     more: (tokens: number): Charge => ({ requests: 0, tokens, cost: 0, currency: "CNY" }),
   } as unknown as RequestCost;
@@ -187,6 +188,12 @@ describe("M5: with no room beyond what is held", () => {
     for (let sent = 0; sent < 3; sent++) expect(meter.letThrough(5, "part")).toBe(true);
     expect(meter.letThrough(bytes, role)).toBe(passes);
     if (!passes) expect(meter.report()).toMatchObject({ outputTokens: 3 });
+  });
+
+  it("each choice may end, and no more pass of a provider that says so in every event", () => {
+    const { meter } = meterOf(3, 0, false);
+    for (let sent = 0; sent < 3; sent++) expect(meter.letThrough(5, "finish")).toBe(true);
+    expect([1, 2, 3].map(() => meter.letThrough(5, "finish"))).toEqual([true, true, false]);
   });
 
   it("a long piece of text counts by its length once it can't be inside max_tokens any more", () => {
