@@ -1,11 +1,19 @@
 import { defineConfig } from "vitest/config";
 
+const crash = ["test/crash/**/*.test.ts", "test/**/kill.test.ts"];
+const e2e = ["test/e2e/**/*.test.ts", "test/faults/**/*.test.ts", "test/http/**/*.test.ts"];
+const all = ["test/**/*.test.ts"];
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     // Real sockets and argon2 share two cores in CI: a condition gets time to come true, a hang still fails.
     testTimeout: 30_000,
     hookTimeout: 30_000,
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
+    projects: [
+      { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e] } },
+      { extends: true, test: { name: "e2e", include: e2e } },
+      { extends: true, test: { name: "crash", include: crash } },
+    ],
   },
 });

@@ -20,7 +20,7 @@ const totals: QuotaLimit[] = [
 /** Spends without end and says so: "c USER" after a commit, "s USER" after a settle; a first charge is 10 tokens, a final 70. */
 const spender = `
 import { writeSync } from "node:fs";
-import { openMemoryLedger } from "./quota/memory-ledger.js";
+import { openMemoryLedger } from "./quota/memory/memory-ledger.js";
 const log = { debug() {}, info() {}, warn() {}, error(facts, message) { throw new Error(message); } };
 const ledger = await openMemoryLedger({
   usersDir: process.argv[2],

@@ -127,7 +127,7 @@ export function spawnServer({ code, folder, env = {}, under = [] }: ServerStart)
       eventually(() => {
         if (!lines.some((line) => eventOf(line) === event))
           throw new Error(`not logged: ${event}\n${lines.join("\n")}`);
-      }),
+      }, 20_000),
   };
 }
 
