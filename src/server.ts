@@ -4,10 +4,10 @@ import type { Gateway } from "./gateway/handle-request.ts";
 import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
-import { registerAccess } from "./http/plugins/access.ts";
+import { registerAuthentication } from "./http/plugins/authenticate.ts";
 import { createCors, registerCors } from "./http/plugins/cors.ts";
 import {
-  createBadUrlAnswer,
+  createBadUrlHandler,
   createReportRefusal,
   registerErrors,
   registerRequestCount,
@@ -50,13 +50,13 @@ export interface Server {
 /** The whole HTTP side, in order: this is the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
   const { config, clock, log, emit, ledger, limitsOf, chat } = services;
-  let leaving = false;
+  let shuttingDown = false;
   let stopping = false;
   const proxies = createIpList(config.server.trust_proxy);
   const requestMs = config.server.request_seconds * 1000;
-  const tell = createReportRefusal({ log, emit, clock });
+  const reportRefusal = createReportRefusal({ log, emit, clock });
   const cors = createCors(config.server.cors_origins);
-  const refuseConnection = createParserErrors({ tell, cors });
+  const refuseConnection = createParserErrors({ reportRefusal, cors });
   const app = Fastify({
     logger: false,
     genReqId: requestIdOf,
@@ -78,7 +78,7 @@ export async function buildServer(services: Services): Promise<Server> {
     forceCloseConnections: "idle",
     return503OnClosing: false,
     clientErrorHandler: refuseConnection,
-    frameworkErrors: createBadUrlAnswer({ log, tell, cors }),
+    frameworkErrors: createBadUrlHandler({ log, reportRefusal, cors }),
     rewriteUrl: ({ url = "" }) => withModelInOneStep(url),
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
@@ -98,28 +98,28 @@ export async function buildServer(services: Services): Promise<Server> {
     reply.header("connection", "close");
     next(new AppError("shutting_down", { retryAfterSeconds: 1 }));
   });
-  registerErrors(app, { log, tell, cors });
+  registerErrors(app, { log, reportRefusal, cors });
   registerRequestCount(app, { emit, clock });
   watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
   boundLargeBodies(app, config.server.body_limit_bytes);
   registerJsonBody(app);
   await registerOpenapi(app, version);
 
-  const { sessions, apiKeys, signIn } = services;
-  registerAccess(app, services.authenticate, createIpList(config.admin.allow));
+  const { sessions, apiKeys, loginService } = services;
+  registerAuthentication(app, services.authenticate, createIpList(config.admin.allow));
   registerSignatures(app, { secretOf: (key) => apiKeys.signingSecret(key), clock });
 
   const allow = createIpList(config.metrics.allow);
   registerOpsRoutes(app, {
-    checks: [...services.checks, { name: "shutdown", immediate: true, check: () => ({ ok: !leaving }) }],
+    checks: [...services.checks, { name: "shutdown", immediate: true, check: () => ({ ok: !shuttingDown }) }],
     metrics: services.metrics,
     allow,
     metricsToken: services.metricsToken,
     clock,
   });
-  registerLoginRoute(app, { ...signIn, clock });
-  registerSessionRoutes(app, { ...signIn, sessions, emit, clock });
-  registerPasswordRoute(app, { ...signIn, clock });
+  registerLoginRoute(app, { ...loginService, clock });
+  registerSessionRoutes(app, { ...loginService, sessions, emit, clock });
+  registerPasswordRoute(app, { ...loginService, clock });
   registerKeyRoutes(app, { apiKeys, knownModels: services.knownModels, emit, clock });
   const times = upstreamTimeouts(config.timeouts);
   registerChatRoutes(app, { chat, clock, times, streamDefault: config.chat.stream_default });
@@ -139,7 +139,7 @@ export async function buildServer(services: Services): Promise<Server> {
     app,
     listen: () => app.listen({ host: config.server.host, port: config.server.port }),
     async stop(drainMs, delayMs = 0) {
-      leaving = true;
+      shuttingDown = true;
       if (delayMs > 0) await sleep(delayMs);
       stopping = true;
       services.permits.close();

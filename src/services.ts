@@ -146,7 +146,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen: (close) => closers.push(close) });
   const { bus, behaviourLog, webhook } = events;
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
-  const access = await openIdentity({
+  const identity = await openIdentity({
     usersDir,
     auth: config.auth,
     security: config.security,
@@ -158,7 +158,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     onOpen: (close) => closers.push(close),
   });
-  const { apiKeys } = access;
+  const { apiKeys } = identity;
   const memoryLedger = await openMemoryLedger({
     usersDir,
     clock,
@@ -237,15 +237,15 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const metrics = createMetrics({
     providers: upstream.admin.list().map(({ name }) => name),
     models: configuredModels({ keyed: chosen.usable, config }).filter((name) => !name.includes("*")),
-    figures: {
+    gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => chat.running(),
       permitsWaiting: () => permits.waiting(),
-      journalUnsynced: () => memoryLedger.figures().lagRecords,
+      journalUnsynced: () => memoryLedger.stats().lagRecords,
       behaviourLog: () => behaviourLog.health(),
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
-      alerts: () => webhook?.figures(),
+      alerts: () => webhook?.stats(),
     },
     processMetrics,
   });
@@ -262,11 +262,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     clock,
     log,
     emit: bus.emit,
-    ...access,
+    ...identity,
     ...events,
     audit,
-    admin: createAdmin({ ...access, ledger, limitsOf, providers: upstream.admin, config, clock, audit }),
-    userAdmin: createUserAdmin({ ...access, tierNames: tiers.names, clock, audit }),
+    admin: createAdmin({ ...identity, ledger, limitsOf, providers: upstream.admin, config, clock, audit }),
+    userAdmin: createUserAdmin({ ...identity, tierNames: tiers.names, clock, audit }),
     ledger,
     limitsOf,
     today: () => dayOf(clock.now()),
@@ -280,7 +280,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     metricsToken: env[config.metrics.token_env],
     checks: createHealthChecks({
       ...events,
-      ...access,
+      ...identity,
       ledger,
       models: upstream.models,
       eventLoop,

@@ -1,5 +1,5 @@
 import type { Config } from "../config/schema.ts";
-import { createAccessAdmin, type AccessAdmin, type AccessAdminOptions } from "./access-admin.ts";
+import { createCredentialsAdmin, type CredentialsAdmin, type CredentialsAdminOptions } from "./credentials-admin.ts";
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
@@ -9,19 +9,19 @@ import type { ProviderAdmin } from "../providers/provider-admin.ts";
 export interface Admin {
   readonly quota: QuotaAdmin;
   readonly grants: QuotaGrants;
-  readonly access: AccessAdmin;
+  readonly credentials: CredentialsAdmin;
   readonly providers: ProviderOperations;
 }
 
 type AdminParts = Omit<QuotaAdminOptions, "currency"> &
   Omit<QuotaGrantsOptions, "quota"> &
-  AccessAdminOptions & { readonly config: Pick<Config, "quota">; readonly providers: ProviderAdmin };
+  CredentialsAdminOptions & { readonly config: Pick<Config, "quota">; readonly providers: ProviderAdmin };
 
 export function createAdmin({ config: { quota }, ...parts }: AdminParts): Admin {
   return {
     quota: createQuotaAdmin({ ...parts, currency: quota.currency }),
     grants: createQuotaGrants({ ...parts, quota }),
-    access: createAccessAdmin(parts),
+    credentials: createCredentialsAdmin(parts),
     providers: createProviderOperations(parts),
   };
 }

@@ -8,7 +8,7 @@ import { fromBackend } from "../quota/backend-call.ts";
 import type { BucketState, Ledger, QuotaLimit, Metric, Per } from "../quota/ledger.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
-import type { AdjustAsk, ResetAsk } from "./quota-asks.ts";
+import type { AdjustRequest, ResetRequest } from "./quota-requests.ts";
 
 interface UserQuotaView {
   readonly account: Account;
@@ -21,9 +21,9 @@ export interface QuotaAdmin {
   /** Where a user stands, limit by limit. Throws AppError `invalid_request` (no user name), `not_found`. */
   of(name: string): Promise<UserQuotaView>;
   /** Changes what counts as used in all running periods. Throws as `of`, and `storage_unavailable`. */
-  adjust(actor: Actor, name: string, ask: AdjustAsk): Promise<void>;
+  adjust(actor: Actor, name: string, request: AdjustRequest): Promise<void>;
   /** Begins a running period anew. Throws as `adjust`. */
-  reset(actor: Actor, name: string, ask: ResetAsk): Promise<void>;
+  reset(actor: Actor, name: string, request: ResetRequest): Promise<void>;
 }
 
 export interface QuotaAdminOptions {

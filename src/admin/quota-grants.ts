@@ -8,7 +8,7 @@ import type { QuotaLimit } from "../quota/ledger.ts";
 import { createPeriods } from "../quota/period.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
-import type { GrantAsk } from "./quota-asks.ts";
+import type { GrantRequest } from "./quota-requests.ts";
 
 /** A grant that counts now. `amount` of cost is in units of the currency. */
 interface GrantInForce extends Omit<GrantConfig, "until"> {
@@ -25,7 +25,7 @@ export interface QuotaGrants {
    * @throws AppError `not_found`, `invalid_request` (the user has no such limit, or `until` is over),
    *   `conflict` (the file is broken), `storage_unavailable`
    */
-  add(actor: Actor, name: string, ask: GrantAsk): Promise<void>;
+  add(actor: Actor, name: string, request: GrantRequest): Promise<void>;
 }
 
 export interface QuotaGrantsOptions {
@@ -50,16 +50,16 @@ export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: Q
         const end = endOf(grant);
         return { ...grant, until: end === Infinity ? null : end };
       }),
-    async add(actor, name, { until, currency, ...ask }) {
+    async add(actor, name, { until, currency, ...request }) {
       findUser(accounts, name);
       const now = clock.now();
       if (until !== undefined && until.getTime() <= now) {
         throw new AppError("invalid_request", { param: "until", message: "until lies in the past." });
       }
-      const end = until?.getTime() ?? periodAt(ask.per, now).end;
+      const end = until?.getTime() ?? periodAt(request.per, now).end;
       const grant: GrantConfig = {
-        ...ask,
-        ...(ask.metric === "cost" ? { currency: currency ?? quota.currency } : {}),
+        ...request,
+        ...(request.metric === "cost" ? { currency: currency ?? quota.currency } : {}),
         ...(end === null ? {} : { until: new Date(end) }),
       };
       // In the store's own turn, on the file as it stands then: of two grants at once neither overwrites the other.

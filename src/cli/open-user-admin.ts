@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { AccountStore } from "../identity/files/account-store.ts";
 import { openApiKeys } from "../identity/keys/api-keys.ts";
 import { openSessions } from "../identity/sessions/sessions.ts";
-import { createAccessAdmin, type AccessAdmin } from "../admin/access-admin.ts";
+import { createCredentialsAdmin, type CredentialsAdmin } from "../admin/credentials-admin.ts";
 import type { Actor } from "../admin/audit.ts";
 import { createUserAdmin, type UserAdmin } from "../admin/user-admin.ts";
 import { closeAll, type Closer } from "../lib/close-all.ts";
@@ -14,7 +14,7 @@ import type { CommandIo } from "./this-process.ts";
 /** What commands work with: the same as the admin API. */
 export interface CliAdmin {
   readonly users: UserAdmin;
-  readonly access: AccessAdmin;
+  readonly credentials: CredentialsAdmin;
   readonly problems: ReturnType<AccountStore["problems"]>;
   /** Who runs the command. */
   readonly actor: Actor;
@@ -69,7 +69,7 @@ async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): 
   return {
     users: createUserAdmin({ ...parts, tierNames, clock }),
     // Who has to wait for a login is known to the server alone.
-    access: createAccessAdmin({ ...parts, loginGuard: { locked: () => [], unlock: () => false } }),
+    credentials: createCredentialsAdmin({ ...parts, loginGuard: { locked: () => [], unlock: () => false } }),
     problems: accounts.problems(),
     actor,
   };

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import type { QuotaAdmin } from "../admin/quota-admin.ts";
-import { adjustAsk, grantAsk, resetAsk } from "../admin/quota-asks.ts";
+import { adjustRequest, grantRequest, resetRequest } from "../admin/quota-requests.ts";
 import { LockedError } from "../lib/files/lock-file.ts";
 import { formatNano } from "../lib/money.ts";
 import type { BucketState, QuotaLimit } from "../quota/ledger.ts";
@@ -94,16 +94,19 @@ async function show({ quota, name, values, io }: Call): Promise<void> {
 }
 
 async function grant({ quota, name, values, io }: Call): Promise<void> {
-  await quota.grants.add(quota.actor, name, check(grantAsk, values));
+  await quota.grants.add(quota.actor, name, check(grantRequest, values));
   for (const limit of quota.find(name).limits) io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
 }
 
 async function adjust({ quota, name, values, io }: Call): Promise<void> {
   const { requests, tokens, ...rest } = values;
   const counts = Object.entries({ requests, tokens }).filter(([, text]) => text !== undefined);
-  const ask = check(adjustAsk, { ...rest, ...Object.fromEntries(counts.map(([key, text]) => [key, Number(text)])) });
+  const request = check(adjustRequest, {
+    ...rest,
+    ...Object.fromEntries(counts.map(([key, text]) => [key, Number(text)])),
+  });
   const used = await openUsedFor("adjust", name, quota);
-  await used.adjust(quota.actor, name, ask);
+  await used.adjust(quota.actor, name, request);
   showBuckets((await used.of(name)).buckets, io);
 }
 
@@ -117,9 +120,9 @@ async function bringBack(quota: CliQuota, name: string | undefined, io: CommandI
 }
 
 async function reset({ quota, name, values, io }: Call): Promise<void> {
-  const ask = check(resetAsk, values);
+  const request = check(resetRequest, values);
   const used = await openUsedFor("reset", name, quota);
-  await used.reset(quota.actor, name, ask);
+  await used.reset(quota.actor, name, request);
   showBuckets((await used.of(name)).buckets, io);
 }
 

@@ -6,12 +6,12 @@ import { systemClock } from "../lib/clock.ts";
 import { runCommand, UsageError } from "./command-line.ts";
 import { withUserAdmin } from "./open-user-admin.ts";
 import type { CommandIo } from "./this-process.ts";
-import { accessCommands } from "./user-access-commands.ts";
+import { credentialsCommands } from "./user-credentials-commands.ts";
 import { mergeMetadata, readFields, readValue } from "./user-fields.ts";
 import { parseUserOptions, userUsage, type UserCall, type UserCommand } from "./user-options.ts";
 
 const commands: Readonly<Record<string, UserCommand>> = {
-  ...accessCommands,
+  ...credentialsCommands,
   list: { run: listUsers, words: [0, 0] },
   show: {
     run: (name, { users, io }) => {

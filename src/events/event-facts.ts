@@ -38,12 +38,12 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         retries: event.retries,
       };
     case "login.succeeded":
-      return { ...who(event), user: text(event.user) };
+      return { ...common(event), user: text(event.user) };
     case "login.failed":
-      return { ...who(event), user: text(event.user), result: event.result, reason: text(event.reason) };
+      return { ...common(event), user: text(event.user), result: event.result, reason: text(event.reason) };
     case "login.locked":
       return {
-        ...who(event),
+        ...common(event),
         user: text(event.user),
         scope: event.scope,
         failures: event.failures,
@@ -51,22 +51,22 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         wait_ms: event.waitMs,
       };
     case "login.unlocked":
-      return { ...who(event), user: text(event.user), by: text(event.by) };
+      return { ...common(event), user: text(event.user), by: text(event.by) };
     case "quota.exceeded":
-      return { ...who(event), user: text(event.user), metric: text(event.metric), per: text(event.per) };
+      return { ...common(event), user: text(event.user), metric: text(event.metric), per: text(event.per) };
     case "rate_limit.rejected":
-      return { ...who(event), user: text(event.user), rule: text(event.rule) };
+      return { ...common(event), user: text(event.user), rule: text(event.rule) };
     case "session.reuse_detected":
     case "session.ended":
     case "api_key.created":
     case "api_key.revoked":
     case "password.changed":
-      return { ...who(event), user: text(event.user), subject: text(event.subject) };
+      return { ...common(event), user: text(event.user), subject: text(event.subject) };
     case "provider.alert":
-      return { ...who(event), provider: text(event.provider), key: event.key, kind: event.kind };
+      return { ...common(event), provider: text(event.provider), key: event.key, kind: event.kind };
     case "admin.changed":
       return {
-        ...who(event),
+        ...common(event),
         action: event.action,
         by: text(event.by),
         ...(event.user === null ? {} : { user: text(event.user) }),
@@ -76,11 +76,11 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         reason: event.reason,
       };
     case "request.finished":
-      return { ...who(event), route: event.route, code: text(event.code), status: event.status };
+      return { ...common(event), route: event.route, code: text(event.code), status: event.status };
   }
 }
 
-function who({ type, traceId, ip }: ProxyEvent): { event: string; trace_id: string; ip: string } {
+function common({ type, traceId, ip }: ProxyEvent): { event: string; trace_id: string; ip: string } {
   return { event: type, trace_id: text(traceId), ip: text(ip) };
 }
 

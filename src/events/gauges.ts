@@ -14,7 +14,7 @@ export interface Gauges {
   /** Events that a sink failed on, by the sink's name. */
   readonly sinkErrors: () => ReadonlyMap<string, number>;
   /** The providers in use. */
-  readonly providers: () => readonly ProviderFigures[];
+  readonly providers: () => readonly ProviderGauges[];
   /** Lines of the proxy's own log that were lost. */
   readonly logLinesDropped: () => number;
 }
@@ -22,7 +22,7 @@ export interface Gauges {
 type CircuitState = "closed" | "open" | "half_open";
 
 /** How a provider is doing, over all of its keys. Counts are since the start. */
-interface ProviderFigures {
+interface ProviderGauges {
   readonly name: string;
   readonly inFlight: number;
   readonly asked: number;
@@ -41,7 +41,7 @@ export interface Tally {
 }
 
 /** Adds a metric to the registry for each figure. */
-export function registerFigures(registry: Registry, figures: Gauges): void {
+export function registerGauges(registry: Registry, gauges: Gauges): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     new Gauge({
       name,
@@ -52,30 +52,30 @@ export function registerFigures(registry: Registry, figures: Gauges): void {
       },
     });
   };
-  gauge("proxy_requests_in_flight", "Chats that run now.", figures.inFlight);
-  gauge("proxy_permits_waiting", "Chats that wait for a permit of their user.", figures.permitsWaiting);
-  gauge("journal_unsynced_records", "Charges that a power loss now would lose.", figures.journalUnsynced);
-  gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => figures.behaviourLog().queued);
+  gauge("proxy_requests_in_flight", "Chats that run now.", gauges.inFlight);
+  gauge("proxy_permits_waiting", "Chats that wait for a permit of their user.", gauges.permitsWaiting);
+  gauge("journal_unsynced_records", "Charges that a power loss now would lose.", gauges.journalUnsynced);
+  gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => gauges.behaviourLog().queued);
 
-  registerProviderFigures(registry, figures.providers);
+  registerProviderGauges(registry, gauges.providers);
   registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>
-    Object.entries(figures.behaviourLog().dropped).map(([reason, count]) => ({ labels: { reason }, count })),
+    Object.entries(gauges.behaviourLog().dropped).map(([reason, count]) => ({ labels: { reason }, count })),
   );
-  gauge("alerts_queued", "Alerts that wait for the webhook.", () => figures.alerts()?.queued ?? 0);
+  gauge("alerts_queued", "Alerts that wait for the webhook.", () => gauges.alerts()?.queued ?? 0);
   registerCounter(registry, "alerts_dropped_total", "Alerts that never reached the webhook.", ["reason"], () =>
-    Object.entries(figures.alerts()?.dropped ?? {}).map(([reason, count]) => ({ labels: { reason }, count })),
+    Object.entries(gauges.alerts()?.dropped ?? {}).map(([reason, count]) => ({ labels: { reason }, count })),
   );
   registerCounter(registry, "events_sink_errors_total", "Events that a sink failed on.", ["sink"], () =>
-    Array.from(figures.sinkErrors(), ([sink, count]) => ({ labels: { sink }, count })),
+    Array.from(gauges.sinkErrors(), ([sink, count]) => ({ labels: { sink }, count })),
   );
   registerCounter(registry, "log_lines_dropped_total", "Lines of the proxy's own log lost.", [], () => [
-    { labels: {}, count: figures.logLinesDropped() },
+    { labels: {}, count: gauges.logLinesDropped() },
   ]);
 }
 
 /** Adds the providers' metrics. A label holds the provider's name, never which key it was. */
-function registerProviderFigures(registry: Registry, read: Gauges["providers"]): void {
-  const gauge = (name: string, help: string, valueOf: (provider: ProviderFigures) => number): void => {
+function registerProviderGauges(registry: Registry, read: Gauges["providers"]): void {
+  const gauge = (name: string, help: string, valueOf: (provider: ProviderGauges) => number): void => {
     new Gauge({
       name,
       help,
@@ -86,7 +86,7 @@ function registerProviderFigures(registry: Registry, read: Gauges["providers"]):
       },
     });
   };
-  const counter = (name: string, help: string, countOf: (provider: ProviderFigures) => number): void => {
+  const counter = (name: string, help: string, countOf: (provider: ProviderGauges) => number): void => {
     registerCounter(registry, name, help, ["provider"], () =>
       read().map((provider) => ({ labels: { provider: provider.name }, count: countOf(provider) })),
     );

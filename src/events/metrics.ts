@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
 import { errorTable } from "../errors.ts";
 import type { Sink } from "./bus.ts";
-import { type Gauges, registerCounter, registerFigures, type Tally } from "./gauges.ts";
+import { type Gauges, registerCounter, registerGauges, type Tally } from "./gauges.ts";
 import { routeGroups, type ChatFinished, type RouteGroup } from "./types.ts";
 
 export interface MetricsOptions {
@@ -9,7 +9,7 @@ export interface MetricsOptions {
   readonly providers: readonly string[];
   /** Names of the configured models: no other gets a label of its own, since clients choose the names. */
   readonly models: readonly string[];
-  readonly figures: Gauges;
+  readonly gauges: Gauges;
   /**
    * Whether to add CPU, memory, garbage collection and event loop delay of the process. Once in a process: their
    * monitors cannot be stopped.
@@ -42,10 +42,10 @@ const maxModels = 200;
  * Counts events for Prometheus, in a registry of its own. Label values come from fixed sets: error codes, route groups,
  * configured providers and models, rules. Users, addresses and what clients call a model never become labels.
  */
-export function createMetrics({ providers, models, figures, processMetrics }: MetricsOptions): Metrics {
+export function createMetrics({ providers, models, gauges, processMetrics }: MetricsOptions): Metrics {
   const registry = new Registry();
   if (processMetrics) addProcessMetrics(registry);
-  registerFigures(registry, figures);
+  registerGauges(registry, gauges);
 
   const codes = ["ok", ...disconnects, ...Object.keys(errorTable)];
   const requests = new Map(

@@ -23,7 +23,7 @@ export interface IdentityServices {
   readonly apiKeys: ApiKeys;
   readonly loginGuard: LoginGuard;
   /** The ways to tokens. */
-  readonly signIn: SignIn;
+  readonly loginService: LoginService;
   /** See createAccess. */
   readonly authenticate: (credential: string, ip: string) => Identity;
 }
@@ -81,13 +81,13 @@ export async function openIdentity(options: OpenIdentityOptions): Promise<Identi
   const verifyToken = (token: string) => tokens.verify(token);
   return {
     ...{ accounts, sessions, apiKeys, loginGuard },
-    signIn: createSignIn(parts, (account, sessionId) => tokens.issue(account, sessionId)),
+    loginService: createLoginService(parts, (account, sessionId) => tokens.issue(account, sessionId)),
     authenticate: createAuthenticate({ findAccount, verifyToken, sessions, apiKeys, clock }),
   };
 }
 
 /** The three ways to tokens. */
-interface SignIn {
+interface LoginService {
   /** See createLogin. */
   login(request: LoginRequest): Promise<TokenPair>;
   /** See Sessions.refresh. */
@@ -96,15 +96,15 @@ interface SignIn {
   changePassword(change: PasswordChange): Promise<TokenPair>;
 }
 
-type SignInOptions = Omit<LoginOptions & PasswordChangeOptions, "pairs" | "sessions"> & {
+type LoginServiceOptions = Omit<LoginOptions & PasswordChangeOptions, "pairs" | "sessions"> & {
   readonly sessions: Sessions;
 };
 
 /** @param issueToken signs an access token of a session */
-function createSignIn(
-  options: SignInOptions,
+function createLoginService(
+  options: LoginServiceOptions,
   issueToken: (account: Account, sessionId: string) => IssuedToken,
-): SignIn {
+): LoginService {
   const pairs = createTokenPairs(options.sessions, issueToken);
   return {
     login: createLogin({ ...options, pairs }),

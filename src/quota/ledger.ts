@@ -167,7 +167,7 @@ export interface Ledger {
    * Takes the upper bound from all of the user's buckets, or from none.
    * Throws AppError quota_exceeded (402, with details) or storage_unavailable (503).
    */
-  reserve(ask: ReserveRequest): Awaitable<Hold>;
+  reserve(request: ReserveRequest): Awaitable<Hold>;
   /** The user's buckets as they are now, in the order of `limits`. */
   buckets(user: string, limits: readonly QuotaLimit[]): Awaitable<readonly BucketState[]>;
   /**

@@ -15,8 +15,8 @@ const quiet: Gauges = {
   alerts: () => undefined,
 };
 
-const meter = (figures = quiet) =>
-  createMetrics({ providers: ["deepseek", "zhipu"], models: ["deepseek-flash"], figures, processMetrics: false });
+const meter = (gauges = quiet) =>
+  createMetrics({ providers: ["deepseek", "zhipu"], models: ["deepseek-flash"], gauges, processMetrics: false });
 const base = { at: 0, traceId: "t", ip: "192.0.2.1" };
 
 /** The samples after these events, by series. */
@@ -137,7 +137,7 @@ describe("metrics", () => {
   });
 
   test("two meters in one process don't meet, and a process's own metrics can be added", async () => {
-    const one = createMetrics({ providers: [], models: [], figures: quiet, processMetrics: true });
+    const one = createMetrics({ providers: [], models: [], gauges: quiet, processMetrics: true });
     const two = meter();
     one.sink(chatFinished());
     expect(samplesOf(await two.text()).get('proxy_requests_total{status="ok",code="ok",route="api"}')).toBe(0);

@@ -33,6 +33,6 @@ describe("the webhook of a config", () => {
     const call = await receiver().next();
     call.respond(200, "ok");
     await webhook?.close(60_000);
-    expect([call.url, call.body.event, webhook?.figures().delivered]).toEqual(["/alerts", "login.failed", 1]);
+    expect([call.url, call.body.event, webhook?.stats().delivered]).toEqual(["/alerts", "login.failed", 1]);
   });
 });

@@ -80,7 +80,7 @@ describe("the webhook", () => {
     expect(next.body.id).toBe("id-2");
     next.respond(200, "ok");
     await sent(webhook, 1);
-    expect(webhook.figures().dropped).toEqual({ queue_full: 0, undelivered: 1, closed: 0 });
+    expect(webhook.stats().dropped).toEqual({ queue_full: 0, undelivered: 1, closed: 0 });
     expect(log.lines).toMatchObject([{ level: "error", facts: { result: 500, undelivered: 1 } }]);
     expect(JSON.stringify(log.lines)).not.toMatch(/secret/);
   });
@@ -96,7 +96,7 @@ describe("the webhook", () => {
   it("drops and counts what does not fit into its queue", async () => {
     const { webhook } = useWebhook(receiver().url, { maxQueued: 2 });
     for (let index = 0; index < 5; index += 1) webhook.sink(loginFailed());
-    expect(webhook.figures()).toMatchObject({ queued: 2, dropped: { queue_full: 3 } });
+    expect(webhook.stats()).toMatchObject({ queued: 2, dropped: { queue_full: 3 } });
     (await receiver().next()).respond(200, "ok");
     (await receiver().next()).respond(200, "ok");
     await sent(webhook, 2);
@@ -123,7 +123,7 @@ describe("the webhook", () => {
     for (let index = 0; index < 3; index += 1) (await receiver().next()).respond(200, "ok");
     await closed;
     webhook.sink(loginFailed());
-    expect(webhook.figures()).toEqual({
+    expect(webhook.stats()).toEqual({
       queued: 0,
       delivered: 3,
       dropped: { queue_full: 0, undelivered: 0, closed: 1 },
@@ -141,7 +141,7 @@ describe("the webhook", () => {
     const closed = webhook.close(60_000);
     (await receiver().next()).respond(200, "ok");
     await closed;
-    expect(webhook.figures().delivered).toBe(1);
+    expect(webhook.stats().delivered).toBe(1);
   });
 
   it("gives up at the deadline of its closing on a receiver that does not answer", async () => {
@@ -150,6 +150,6 @@ describe("the webhook", () => {
     const call = await receiver().next();
     await webhook.close(1);
     await call.closed;
-    expect(webhook.figures()).toMatchObject({ queued: 0, delivered: 0, dropped: { closed: 3 } });
+    expect(webhook.stats()).toMatchObject({ queued: 0, delivered: 0, dropped: { closed: 3 } });
   });
 });

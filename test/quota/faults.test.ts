@@ -250,15 +250,15 @@ describe("durability", () => {
     const before = ops.count("sync");
     const committed = ledger.reserve(ask()).commit(charge(1));
     expect(committed).toBeInstanceOf(Promise);
-    expect(ledger.figures().lagRecords).toBe(1);
+    expect(ledger.stats().lagRecords).toBe(1);
     await committed;
-    expect(ledger.figures()).toMatchObject({ lagRecords: 0, lagBytes: 0 });
+    expect(ledger.stats()).toMatchObject({ lagRecords: 0, lagBytes: 0 });
     expect(ops.count("sync")).toBeGreaterThan(before);
   });
 
   it("`interval` acknowledges it when the kernel has it, without a promise", async () => {
     const ledger = await openTestLedger(tempDir(), clock);
     expect(ledger.reserve(ask()).commit(charge(1))).toBeUndefined();
-    expect(ledger.figures()).toMatchObject({ lagRecords: 1, pending: 2, users: 1 });
+    expect(ledger.stats()).toMatchObject({ lagRecords: 1, pending: 2, users: 1 });
   });
 });

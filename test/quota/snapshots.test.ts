@@ -116,7 +116,7 @@ describe("snapshots", () => {
     const ledger = await openTestLedger(folder, clock, { storage });
     for (let i = 0; i < 200; i++) await spend(ledger);
     await eventually(() => {
-      expect(ledger.figures().pending).toBe(0);
+      expect(ledger.stats().pending).toBe(0);
       expect(journalFiles(folder)).toHaveLength(1);
     });
     expect(usedOf(await openTestLedger(folder, clock), everything)).toEqual([200, 14_000, 14_000, 24_600]);

@@ -47,13 +47,13 @@ export function useWebhook(receiverUrl: string, changes: Partial<WebhookOptions>
 /** Waits until nothing is queued and so many alerts have been delivered. */
 export function sent(webhook: Webhook, delivered: number): Promise<void> {
   return eventually(() => {
-    expect(webhook.figures()).toMatchObject({ queued: 0, delivered });
+    expect(webhook.stats()).toMatchObject({ queued: 0, delivered });
   });
 }
 
 /** Waits until so many alerts have been given up. */
 export function undelivered(webhook: Webhook, count: number): Promise<void> {
   return eventually(() => {
-    expect(webhook.figures().dropped.undelivered).toBe(count);
+    expect(webhook.stats().dropped.undelivered).toBe(count);
   });
 }

@@ -23,7 +23,7 @@ export interface WebhookPostOptions {
 }
 
 /** Bytes of an answer that are read to end it properly; the connection of a longer one is cut. */
-const maxAnswerBytes = 16 << 10;
+const maxResponseBytes = 16 << 10;
 
 /** @throws Error for a URL that is not https where `allowPrivate` is false */
 export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookPostOptions): WebhookPost {
@@ -43,9 +43,9 @@ export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookP
     async send(body, headers, signal) {
       if (isIP(host) !== 0 && !isAllowed(host)) throw new AddressRefusedError(host);
       // With a connection of its own, so that the address is looked up and checked each time.
-      const answer = await request(url, { dispatcher: agent, method: "POST", body, headers, signal, reset: true });
-      await answer.body.dump({ limit: maxAnswerBytes, signal }).catch(() => undefined);
-      return answer.statusCode;
+      const response = await request(url, { dispatcher: agent, method: "POST", body, headers, signal, reset: true });
+      await response.body.dump({ limit: maxResponseBytes, signal }).catch(() => undefined);
+      return response.statusCode;
     },
     close: () => agent.destroy(),
   };

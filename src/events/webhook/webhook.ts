@@ -32,7 +32,7 @@ type AlertDropReason = "queue_full" | "undelivered" | "closed";
 export interface Webhook {
   readonly sink: Sink;
   /** For metrics. */
-  figures(): {
+  stats(): {
     readonly queued: number;
     readonly delivered: number;
     readonly dropped: Readonly<Record<AlertDropReason, number>>;
@@ -143,7 +143,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
       queue.push(JSON.stringify({ id: newId(), at: new Date(event.at).toISOString(), ...eventFacts(event) }));
       running ??= sendAll();
     },
-    figures: () => ({ queued: queue.length, delivered, dropped: { ...dropped } }),
+    stats: () => ({ queued: queue.length, delivered, dropped: { ...dropped } }),
     async close(deadlineMs) {
       closing = true;
       interrupt();

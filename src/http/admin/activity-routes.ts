@@ -28,7 +28,7 @@ const auditQuery = pageQuery.extend({
   action: word.describe("Only this one: quota.granted, ..."),
 });
 
-const pageAnswer = z.object({
+const pageResponse = z.object({
   events: z
     .array(z.looseObject({ ts: z.string(), event: z.string() }))
     .describe("The newest first, as they stand in the log."),
@@ -38,7 +38,7 @@ const pageAnswer = z.object({
     .describe("null at the end. A page may be empty and have one: only so much is read for each."),
 });
 
-const activeAnswer = z.object({
+const activeResponse = z.object({
   window_seconds: z.number().describe("Who was silent for so long is not active."),
   users: z.array(
     z.object({
@@ -81,14 +81,14 @@ export function registerActivityRoutes(app: FastifyInstance, options: ActivityRo
         tags,
         params: userParams,
         querystring: behaviourQuery,
-        response: { 200: pageAnswer, 400: errorSchema, 404: errorSchema },
+        response: { 200: pageResponse, 400: errorSchema, 404: errorSchema },
       },
     },
     async ({ params: { name: user }, query }) => {
       // One who is archived, or whose name was mistyped at a login, may have a log and no account.
       if (!isBehaviourFolder(user)) throw new AppError("not_found", { message: "There can be no such user." });
       await writeLines();
-      return toAnswer(await behaviour.page({ user, ...query }));
+      return toResponse(await behaviour.page({ user, ...query }));
     },
   );
 
@@ -100,15 +100,15 @@ export function registerActivityRoutes(app: FastifyInstance, options: ActivityRo
         summary: "What administrators changed",
         tags,
         querystring: auditQuery,
-        response: { 200: pageAnswer, 400: errorSchema },
+        response: { 200: pageResponse, 400: errorSchema },
       },
     },
-    async ({ query }) => toAnswer(await auditReader.page(query)),
+    async ({ query }) => toResponse(await auditReader.page(query)),
   );
 
   routes.get(
     "/admin/active-users",
-    { config, schema: { summary: "Who is active now", tags, response: { 200: activeAnswer } } },
+    { config, schema: { summary: "Who is active now", tags, response: { 200: activeResponse } } },
     () => ({
       window_seconds: activeUsers.windowMs / 1000,
       users: activeUsers.list().map(({ since, lastSeenAt, ...rest }) => ({
@@ -120,6 +120,6 @@ export function registerActivityRoutes(app: FastifyInstance, options: ActivityRo
   );
 }
 
-function toAnswer({ events, nextCursor }: LogPage) {
+function toResponse({ events, nextCursor }: LogPage) {
   return { events: [...events], next_cursor: nextCursor };
 }

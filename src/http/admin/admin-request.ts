@@ -2,7 +2,7 @@ import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Actor } from "../../admin/audit.ts";
 import { isoOfInstant } from "../../lib/wall-clock.ts";
-import { accountOfRequest } from "../plugins/access.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
 
 /** The path of what belongs to a user. */
 export const userParams = z.object({ name: z.string().describe("The user's name.") });

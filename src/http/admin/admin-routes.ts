@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import type { Admin } from "../../admin/open-admin.ts";
-import { registerAccessRoutes } from "./access-routes.ts";
+import { registerCredentialsRoutes } from "./credentials-routes.ts";
 import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-routes.ts";
 import { registerConfigRoute } from "./config-route.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
@@ -16,7 +16,7 @@ interface AdminRouteOptions extends ActivityRouteOptions {
 export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOptions): void {
   const { admin, config } = options;
   registerQuotaRoutes(app, admin);
-  registerAccessRoutes(app, admin.access);
+  registerCredentialsRoutes(app, admin.credentials);
   registerActivityRoutes(app, options);
   registerProviderRoutes(app, admin.providers);
   registerConfigRoute(app, config);

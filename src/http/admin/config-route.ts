@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 
-const configAnswer = z.object({
+const configResponse = z.object({
   config: z.record(z.string(), z.unknown()).describe("As config.toml has it, with all defaults; secrets are masked."),
 });
 
@@ -12,7 +12,7 @@ export function registerConfigRoute(app: FastifyInstance, config: object): void 
     "/admin/config",
     {
       config: { access: "admin" },
-      schema: { summary: "The config in force", tags: ["admin"], response: { 200: configAnswer } },
+      schema: { summary: "The config in force", tags: ["admin"], response: { 200: configResponse } },
     },
     () => ({ config: maskConfig(config) }),
   );

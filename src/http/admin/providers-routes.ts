@@ -7,7 +7,7 @@ import type { Latencies } from "../../providers/provider-health.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, isoTime } from "./admin-request.ts";
 
-const probeAnswer = z.object({
+const probeResponse = z.object({
   at: z.iso.datetime(),
   ok: z.boolean().describe("Whether the provider answered, and knew the key."),
   reason: z.string().nullable(),
@@ -22,7 +22,7 @@ const probeAnswer = z.object({
 
 const circuitState = z.enum(["closed", "open", "half_open"]);
 
-const providerAnswer = z.object({
+const providerResponse = z.object({
   name: z.string(),
   kind: z.string(),
   state: z.enum(["up", "down", "drained"]).describe("`up` where at least one key can be asked now."),
@@ -44,7 +44,7 @@ const providerAnswer = z.object({
         .array(z.object({ model: z.string(), breaker: circuitState, limited_for_ms: z.number() }))
         .describe("The models that are not asked as usual; 100 at the most."),
       in_flight: z.int(),
-      probe: probeAnswer.nullable().describe("The last one; null before the first."),
+      probe: probeResponse.nullable().describe("The last one; null before the first."),
     }),
   ),
 });
@@ -64,7 +64,7 @@ export function registerProviderRoutes(app: FastifyInstance, providers: Provider
       tags,
       params: providerParams,
       body: reasonBody,
-      response: { 200: providerAnswer, 400: errorSchema, 404: errorSchema },
+      response: { 200: providerResponse, 400: errorSchema, 404: errorSchema },
     },
   });
 
@@ -75,24 +75,30 @@ export function registerProviderRoutes(app: FastifyInstance, providers: Provider
       schema: {
         summary: "How the providers are doing",
         tags,
-        response: { 200: z.object({ providers: z.array(providerAnswer) }) },
+        response: { 200: z.object({ providers: z.array(providerResponse) }) },
       },
     },
-    () => ({ providers: providers.list().map(toAnswer) }),
+    () => ({ providers: providers.list().map(toResponse) }),
   );
 
   routes.post("/admin/providers/:name/drain", schemaOf("Take a provider out of service"), async (request) => {
     const { params, body } = request;
-    return toAnswer(await providers.drain(actorOfRequest(request), params.name, body?.reason ?? ""));
+    return toResponse(await providers.drain(actorOfRequest(request), params.name, body?.reason ?? ""));
   });
 
   routes.post("/admin/providers/:name/restore", schemaOf("Put a provider back into service"), async (request) => {
     const { params, body } = request;
-    return toAnswer(await providers.restore(actorOfRequest(request), params.name, body?.reason ?? ""));
+    return toResponse(await providers.restore(actorOfRequest(request), params.name, body?.reason ?? ""));
   });
 }
 
-function toAnswer({ inFlight, errorRate, firstEventMs, keys, ...view }: ProviderView): z.input<typeof providerAnswer> {
+function toResponse({
+  inFlight,
+  errorRate,
+  firstEventMs,
+  keys,
+  ...view
+}: ProviderView): z.input<typeof providerResponse> {
   return {
     ...view,
     in_flight: inFlight,
@@ -120,6 +126,6 @@ function toTenths({ p50, p90, p99 }: Latencies): Latencies {
 
 type Probe = NonNullable<ProviderView["keys"][number]["probe"]>;
 
-function toBalance(balance: Probe["balance"]): z.input<typeof probeAnswer>["balance"] {
+function toBalance(balance: Probe["balance"]): z.input<typeof probeResponse>["balance"] {
   return balance === null ? null : { ...balance, amounts: balance.amounts.map((amount) => ({ ...amount })) };
 }

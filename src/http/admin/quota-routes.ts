@@ -2,16 +2,16 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { QuotaAdmin } from "../../admin/quota-admin.ts";
-import { adjustAsk, grantAsk, resetAsk } from "../../admin/quota-asks.ts";
+import { adjustRequest, grantRequest, resetRequest } from "../../admin/quota-requests.ts";
 import type { QuotaGrants } from "../../admin/quota-grants.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { limitAnswer, toLimitAnswer } from "../schemas/quota.ts";
+import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 import { actorOfRequest, isoTimeOrNull, userParams } from "./admin-request.ts";
 
-const quotaAnswer = z.object({
+const quotaResponse = z.object({
   username: z.string(),
   tier: z.string(),
-  limits: z.array(limitAnswer).describe("With the grants in them."),
+  limits: z.array(limitResponse).describe("With the grants in them."),
   grants: z
     .array(
       z.object({
@@ -25,7 +25,7 @@ const quotaAnswer = z.object({
     )
     .describe("Those that count now."),
   keys: z
-    .array(z.object({ id: z.string(), name: z.string(), limits: z.array(limitAnswer) }))
+    .array(z.object({ id: z.string(), name: z.string(), limits: z.array(limitResponse) }))
     .describe("API keys that have limits of their own."),
 });
 
@@ -42,17 +42,17 @@ export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: Quo
   const schema = {
     tags: ["admin"],
     params: userParams,
-    response: { 200: quotaAnswer, 400: errorSchema, 404: errorSchema, 503: errorSchema },
+    response: { 200: quotaResponse, 400: errorSchema, 404: errorSchema, 503: errorSchema },
   };
 
-  async function quotaOf(name: string): Promise<z.input<typeof quotaAnswer>> {
+  async function quotaOf(name: string): Promise<z.input<typeof quotaResponse>> {
     const { account, buckets, keys } = await quota.of(name);
     return {
       username: name,
       tier: account.quota_tier,
-      limits: buckets.map(toLimitAnswer),
+      limits: buckets.map(toLimitResponse),
       grants: grants.inForce(account).map((grant) => ({ ...grant, until: isoTimeOrNull(grant.until) })),
-      keys: keys.map((key) => ({ id: key.id, name: key.name, limits: key.buckets.map(toLimitAnswer) })),
+      keys: keys.map((key) => ({ id: key.id, name: key.name, limits: key.buckets.map(toLimitResponse) })),
     };
   }
 
@@ -60,7 +60,7 @@ export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: Quo
 
   routes.post(
     `${path}/grant`,
-    { config, schema: { ...schema, summary: "Let a user use more for a time", body: grantAsk } },
+    { config, schema: { ...schema, summary: "Let a user use more for a time", body: grantRequest } },
     async (request) => {
       const { name } = request.params;
       await grants.add(actorOfRequest(request), name, request.body);
@@ -70,7 +70,7 @@ export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: Quo
 
   routes.post(
     `${path}/adjust`,
-    { config, schema: { ...schema, summary: "Change what counts as used", body: adjustAsk } },
+    { config, schema: { ...schema, summary: "Change what counts as used", body: adjustRequest } },
     async (request) => {
       const { name } = request.params;
       await quota.adjust(actorOfRequest(request), name, request.body);
@@ -80,7 +80,7 @@ export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: Quo
 
   routes.post(
     `${path}/reset`,
-    { config, schema: { ...schema, summary: "Begin a running period anew", body: resetAsk } },
+    { config, schema: { ...schema, summary: "Begin a running period anew", body: resetRequest } },
     async (request) => {
       const { name } = request.params;
       await quota.reset(actorOfRequest(request), name, request.body);

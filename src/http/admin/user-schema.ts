@@ -92,7 +92,7 @@ export const usersQuery = z.strictObject({
   state: state.optional(),
 });
 
-export const userAnswer = z.object({
+export const userResponse = z.object({
   username: z.string(),
   quota_tier: z.string(),
   roles: z.array(role),
@@ -111,7 +111,7 @@ export const userAnswer = z.object({
 });
 
 /** A user as answers show it. @param now ms since the epoch */
-export function toUserAnswer(account: Account, now: number) {
+export function toUserResponse(account: Account, now: number) {
   const { roles, limits, grants, ...view } = userView(account);
   return {
     ...view,
@@ -125,9 +125,9 @@ export function toUserAnswer(account: Account, now: number) {
 
 const password = z.string().describe("The one-time password. Shown here and never again.");
 
-export const newUserAnswer = userAnswer.extend({ password: password.optional() });
-export const resetAnswer = userAnswer.extend({ password });
-export const usersAnswer = z.object({
-  users: z.array(userAnswer).describe("In the order of their names."),
+export const newUserResponse = userResponse.extend({ password: password.optional() });
+export const resetResponse = userResponse.extend({ password });
+export const usersResponse = z.object({
+  users: z.array(userResponse).describe("In the order of their names."),
   next_cursor: z.string().nullable().describe("null at the end."),
 });

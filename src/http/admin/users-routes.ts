@@ -9,13 +9,13 @@ import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, ifMatchOf, userParams } from "./admin-request.ts";
 import {
   emptyBody,
-  newUserAnswer,
+  newUserResponse,
   newUserBody,
-  resetAnswer,
-  toUserAnswer,
-  userAnswer,
+  resetResponse,
+  toUserResponse,
+  userResponse,
   userPatchBody,
-  usersAnswer,
+  usersResponse,
   usersQuery,
 } from "./user-schema.ts";
 
@@ -34,9 +34,9 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
   const tags = ["admin"];
   const refusals = { 400: errorSchema, 404: errorSchema, 409: errorSchema, 412: errorSchema };
 
-  const show = (account: Account) => toUserAnswer(account, clock.now());
+  const show = (account: Account) => toUserResponse(account, clock.now());
   /** With the ETag in the header. */
-  const answer = (reply: FastifyReply, account: Account) => {
+  const withEtag = (reply: FastifyReply, account: Account) => {
     reply.header("etag", userEtag(account));
     return show(account);
   };
@@ -45,7 +45,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
     "/admin/users",
     {
       config,
-      schema: { summary: "Users", tags, querystring: usersQuery, response: { 200: usersAnswer, 400: errorSchema } },
+      schema: { summary: "Users", tags, querystring: usersQuery, response: { 200: usersResponse, 400: errorSchema } },
     },
     ({ query }) => {
       const { users, nextCursor } = userAdmin.list(query);
@@ -61,20 +61,20 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
         summary: "Make a user",
         tags,
         body: newUserBody,
-        response: { 201: newUserAnswer, 400: errorSchema, 409: errorSchema },
+        response: { 201: newUserResponse, 400: errorSchema, 409: errorSchema },
       },
     },
     async (request, reply) => {
       const { account, password } = await userAdmin.create(actorOfRequest(request), request.body);
       reply.code(201).header("location", `/admin/users/${account.username}`).header("cache-control", "no-store");
-      return { ...answer(reply, account), ...(password === undefined ? {} : { password }) };
+      return { ...withEtag(reply, account), ...(password === undefined ? {} : { password }) };
     },
   );
 
   routes.get(
     "/admin/users/:name",
-    { config, schema: { summary: "A user", tags, params: userParams, response: { 200: userAnswer, ...refusals } } },
-    ({ params }, reply) => answer(reply, userAdmin.get(params.name)),
+    { config, schema: { summary: "A user", tags, params: userParams, response: { 200: userResponse, ...refusals } } },
+    ({ params }, reply) => withEtag(reply, userAdmin.get(params.name)),
   );
 
   routes.patch(
@@ -86,12 +86,12 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
         tags,
         params: userParams,
         body: userPatchBody,
-        response: { 200: userAnswer, ...refusals },
+        response: { 200: userResponse, ...refusals },
       },
     },
     async (request, reply) => {
       const { params, body } = request;
-      return answer(reply, await userAdmin.patch(actorOfRequest(request), params.name, body, ifMatchOf(request)));
+      return withEtag(reply, await userAdmin.patch(actorOfRequest(request), params.name, body, ifMatchOf(request)));
     },
   );
 
@@ -123,7 +123,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
         tags,
         params: userParams,
         body: emptyBody,
-        response: { 200: resetAnswer, ...refusals },
+        response: { 200: resetResponse, ...refusals },
       },
     },
     async (request, reply) => {
@@ -134,7 +134,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
         ifMatchOf(request),
       );
       reply.header("cache-control", "no-store");
-      return { ...answer(reply, account), password };
+      return { ...withEtag(reply, account), password };
     },
   );
 }

@@ -42,7 +42,7 @@ interface RequestCountOptions {
 
 interface ErrorsOptions {
   readonly log: Log;
-  readonly tell: ReportRefusal;
+  readonly reportRefusal: ReportRefusal;
   readonly cors: Cors;
 }
 
@@ -79,7 +79,7 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
   const allowedMethods = collectAllowedMethods(app);
   app.decorateRequest("reported", false);
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    answer(toAppError(error, request), request, reply, options);
+    respond(toAppError(error, request), request, reply, options);
   });
   // Before anybody reads the body.
   app.addHook("onRequest", (request, _reply, next) => {
@@ -89,11 +89,11 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
 }
 
 /** Makes the answer to a URL that fastify can't decode; hooks and the error handler never see those. */
-export function createBadUrlAnswer(options: ErrorsOptions) {
+export function createBadUrlHandler(options: ErrorsOptions) {
   return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header("x-request-id", request.id);
     allowPage(options.cors, request.raw, reply.raw);
-    answer(new AppError("not_found"), request, reply, options);
+    respond(new AppError("not_found"), request, reply, options);
   };
 }
 
@@ -109,7 +109,12 @@ function nothingThere({ raw: { url = "" } }: FastifyRequest, allowedMethods: All
   });
 }
 
-function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, { log, tell }: ErrorsOptions): void {
+function respond(
+  error: AppError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { log, reportRefusal }: ErrorsOptions,
+): void {
   const { retryAfterSeconds, shouldRetry, headers = {} } = error.extras;
   const { url: route, config } = request.routeOptions;
   const bodyOf = config.errorBody ?? errorBodyFor(request.raw.url ?? "", request.headers);
@@ -117,9 +122,9 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
     log.error({ trace_id: request.id, route, err: error.cause }, "a request failed for a reason of our own");
   }
   // Whoever left before the request was complete gets no answer; and what the parser refused has been told of.
-  const left = request.raw.destroyed && !request.raw.complete;
-  if (!left && !isCountedByGateway(request)) {
-    tell(error, {
+  const disconnected = request.raw.destroyed && !request.raw.complete;
+  if (!disconnected && !isCountedByGateway(request)) {
+    reportRefusal(error, {
       logged: request.reported,
       traceId: request.id,
       ip: request.ip,
@@ -141,7 +146,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply, {
   const body = JSON.stringify(bodyOf(error, request.id));
   reply.code(error.status).type("application/json; charset=utf-8");
   const closes = !reply.raw.shouldKeepAlive || reply.getHeader("connection") === "close";
-  if (closes && !request.raw.complete && !left) sendAndReadOn(request, reply, body);
+  if (closes && !request.raw.complete && !disconnected) sendAndReadOn(request, reply, body);
   else void reply.send(body);
 }
 

@@ -25,10 +25,10 @@ const glimpseBytes = 16 << 10;
  * trusted.
  */
 export function createParserErrors(options: {
-  readonly tell: ReportRefusal;
+  readonly reportRefusal: ReportRefusal;
   readonly cors: Cors;
 }): (error: Error & { code?: string; rawPacket?: unknown }, socket: Socket) => void {
-  const { tell, cors } = options;
+  const { reportRefusal, cors } = options;
   return (error, socket) => {
     const code = error.code ?? "";
     const response = currentResponse(socket);
@@ -46,11 +46,11 @@ export function createParserErrors(options: {
     }
     const traceId = randomUUID();
     const refusal = new AppError(parserCodes.get(code) ?? "bad_http");
-    tell(refusal, { traceId, ip: socket.remoteAddress ?? "" });
-    const { target, headers } = response === undefined ? glimpse(error.rawPacket) : requestOf(response);
+    reportRefusal(refusal, { traceId, ip: socket.remoteAddress ?? "" });
+    const { target, headers } = response === undefined ? parseHead(error.rawPacket) : requestOf(response);
     const body = JSON.stringify(errorBodyFor(target, headers)(refusal, traceId));
     const pages = cors.enabled ? cors.headersFor(target, headers.origin) : {};
-    socket.end(rawAnswer(refusal, traceId, body, pages));
+    socket.end(rawResponse(refusal, traceId, body, pages));
     if (response === undefined) {
       // Closing before all has been read resets the connection, and the client would lose the answer.
       setTimeout(cut, lingerMs, socket).unref();
@@ -67,17 +67,17 @@ function currentResponse(socket: Socket & { _httpMessage?: ServerResponse | null
 }
 
 /** What an answer's shape depends on. */
-interface Asked {
+interface RequestHead {
   readonly target: string;
   readonly headers: FamilyHeaders;
 }
 
-function requestOf({ req: { url = "", headers } }: ServerResponse): Asked {
+function requestOf({ req: { url = "", headers } }: ServerResponse): RequestHead {
   return { target: url, headers };
 }
 
 /** The same of a request that the parser gave up before it knew its headers: as much as stands in its first bytes. */
-function glimpse(packet: unknown): Asked {
+function parseHead(packet: unknown): RequestHead {
   const text = Buffer.isBuffer(packet) ? packet.toString("latin1", 0, glimpseBytes) : "";
   const [first = "", ...lines] = text.split("\r\n");
   const valueOf = (name: string): string | undefined => {
@@ -90,7 +90,7 @@ function glimpse(packet: unknown): Asked {
   };
 }
 
-function rawAnswer(refusal: AppError, traceId: string, body: string, more: Readonly<Record<string, string>>): string {
+function rawResponse(refusal: AppError, traceId: string, body: string, more: Readonly<Record<string, string>>): string {
   const head = [
     `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status] ?? "Error"}`,
     "content-type: application/json; charset=utf-8",

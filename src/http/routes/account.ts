@@ -5,13 +5,13 @@ import type { Allowances } from "../../quota/allowances.ts";
 import { formatNano } from "../../lib/money.ts";
 import { fromBackend } from "../../quota/backend-call.ts";
 import type { BucketState, Ledger } from "../../quota/ledger.ts";
-import { accountOfRequest } from "../plugins/access.ts";
-import { limitAnswer, toLimitAnswer } from "../schemas/quota.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
+import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 
-const quotaAnswer = z.object({ username: z.string(), tier: z.string(), limits: z.array(limitAnswer) });
+const quotaResponse = z.object({ username: z.string(), tier: z.string(), limits: z.array(limitResponse) });
 
 /** DeepSeek's. What it calls the balance of an account is here what the user may still spend. */
-const balanceAnswer = z.object({
+const balanceResponse = z.object({
   is_available: z.boolean().describe("Whether every limit has room."),
   balance_infos: z
     .array(
@@ -35,13 +35,13 @@ export function registerAccountRoutes(
     "/auth/quota",
     {
       config: { access: "api_key" },
-      schema: { summary: "My quota", tags: ["account"], response: { 200: quotaAnswer } },
+      schema: { summary: "My quota", tags: ["account"], response: { 200: quotaResponse } },
     },
     async (request) => {
       const account = accountOfRequest(request);
       const { username, quota_tier: tier } = account;
       const buckets = await fromBackend(() => ledger.buckets(username, limitsOf(account, request.apiKey)));
-      return { username, tier, limits: buckets.map(toLimitAnswer) };
+      return { username, tier, limits: buckets.map(toLimitResponse) };
     },
   );
 
@@ -49,7 +49,11 @@ export function registerAccountRoutes(
     "/user/balance",
     {
       config: { access: "api_key" },
-      schema: { summary: "My quota, as DeepSeek shows a balance", tags: ["account"], response: { 200: balanceAnswer } },
+      schema: {
+        summary: "My quota, as DeepSeek shows a balance",
+        tags: ["account"],
+        response: { 200: balanceResponse },
+      },
     },
     async (request) => {
       const account = accountOfRequest(request);
@@ -59,7 +63,7 @@ export function registerAccountRoutes(
   );
 }
 
-function toBalances(buckets: readonly BucketState[]): z.input<typeof balanceAnswer>["balance_infos"] {
+function toBalances(buckets: readonly BucketState[]): z.input<typeof balanceResponse>["balance_infos"] {
   const least = new Map<string, number>();
   for (const { limit, remaining } of buckets) {
     if (limit.metric !== "cost" || limit.currency === undefined) continue;

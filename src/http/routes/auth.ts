@@ -8,13 +8,13 @@ import type { TokenPair, TokenPairs } from "../../identity/sessions/token-pairs.
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { accountOfRequest, originOfRequest } from "../plugins/access.ts";
-import { refreshBody, tokenAnswer, toTokenAnswer } from "../schemas/auth.ts";
+import { accountOfRequest, originOfRequest } from "../plugins/authenticate.ts";
+import { refreshBody, tokenResponse, toTokenResponse } from "../schemas/auth.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { sessionAnswer, toSessionAnswer } from "../schemas/sessions.ts";
+import { sessionResponse, toSessionResponse } from "../schemas/sessions.ts";
 
-const sessionsAnswer = z.object({
-  sessions: z.array(sessionAnswer.extend({ current: z.boolean().describe("Whether this request belongs to it.") })),
+const sessionsResponse = z.object({
+  sessions: z.array(sessionResponse.extend({ current: z.boolean().describe("Whether this request belongs to it.") })),
 });
 
 interface SessionRouteOptions {
@@ -29,7 +29,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
   const { sessions, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
-  const noAnswer = z.null().describe("Done.");
+  const noResponse = z.null().describe("Done.");
 
   const tellEnded = (request: FastifyRequest, user: string, subject: string): void => {
     const { ip, id: traceId } = request;
@@ -44,13 +44,13 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
         summary: "Exchange a refresh token for new tokens",
         tags,
         body: refreshBody,
-        response: { 200: tokenAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 503: errorSchema },
+        response: { 200: tokenResponse, 400: errorSchema, 401: errorSchema, 403: errorSchema, 503: errorSchema },
       },
     },
     async (request, reply) => {
       const pair = await options.refresh(request.body.refresh_token, originOfRequest(request));
       reply.header("cache-control", "no-store");
-      return toTokenAnswer(pair, clock.now());
+      return toTokenResponse(pair, clock.now());
     },
   );
 
@@ -58,7 +58,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     "/auth/logout",
     {
       config: { access: "public" },
-      schema: { summary: "End the session of a refresh token", tags, body: refreshBody, response: { 204: noAnswer } },
+      schema: { summary: "End the session of a refresh token", tags, body: refreshBody, response: { 204: noResponse } },
     },
     async (request, reply) => {
       // A token that is unknown or spent belongs to no session any more, which is what the caller wants.
@@ -72,7 +72,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     "/auth/logout-all",
     {
       config: { beforePasswordChange: true },
-      schema: { summary: "End all my sessions, this one too", tags, response: { 204: noAnswer } },
+      schema: { summary: "End all my sessions, this one too", tags, response: { 204: noResponse } },
     },
     async (request, reply) => {
       const { username } = accountOfRequest(request);
@@ -84,11 +84,11 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
 
   routes.get(
     "/auth/sessions",
-    { schema: { summary: "My sessions", tags, response: { 200: sessionsAnswer } } },
+    { schema: { summary: "My sessions", tags, response: { 200: sessionsResponse } } },
     (request) => ({
       sessions: sessions
         .list(accountOfRequest(request).username)
-        .map((session) => ({ ...toSessionAnswer(session), current: session.id === request.sessionId })),
+        .map((session) => ({ ...toSessionResponse(session), current: session.id === request.sessionId })),
     }),
   );
 
@@ -99,7 +99,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
         summary: "End one of my sessions",
         tags,
         params: z.object({ id: z.string().max(64) }),
-        response: { 204: noAnswer, 404: errorSchema },
+        response: { 204: noResponse, 404: errorSchema },
       },
     },
     async (request, reply) => {
@@ -133,7 +133,7 @@ export function registerPasswordRoute(app: FastifyInstance, { changePassword, cl
         summary: "Change my password",
         tags: ["auth"],
         body: passwordBody,
-        response: { 200: tokenAnswer, 400: errorSchema, 403: errorSchema, 429: errorSchema },
+        response: { 200: tokenResponse, 400: errorSchema, 403: errorSchema, 429: errorSchema },
       },
     },
     async (request, reply) => {
@@ -142,7 +142,7 @@ export function registerPasswordRoute(app: FastifyInstance, { changePassword, cl
       const origin = originOfRequest(request);
       const pair = await changePassword({ account, currentPassword, newPassword, origin });
       reply.header("cache-control", "no-store");
-      return toTokenAnswer(pair, clock.now());
+      return toTokenResponse(pair, clock.now());
     },
   );
 }
@@ -166,7 +166,7 @@ export function registerLoginRoute(
         summary: "Log in",
         tags: ["auth"],
         body: loginBody,
-        response: { 200: tokenAnswer, 400: errorSchema, 401: errorSchema, 403: errorSchema, 429: errorSchema },
+        response: { 200: tokenResponse, 400: errorSchema, 401: errorSchema, 403: errorSchema, 429: errorSchema },
       },
     },
     async (request, reply) => {
@@ -174,7 +174,7 @@ export function registerLoginRoute(
       request.reported = true;
       const pair = await options.login({ username, password, origin: originOfRequest(request) });
       reply.header("cache-control", "no-store");
-      return toTokenAnswer(pair, options.clock.now());
+      return toTokenResponse(pair, options.clock.now());
     },
   );
 }

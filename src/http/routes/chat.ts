@@ -8,7 +8,7 @@ import { completions } from "../../gateway/formats/completions.ts";
 import { embeddings } from "../../gateway/formats/embeddings.ts";
 import { messages } from "../../gateway/formats/messages.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { accountOfRequest } from "../plugins/access.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import * as schemas from "../schemas/chat.ts";
 import type { ReaderTimes } from "../../providers/provider.ts";
@@ -30,7 +30,7 @@ interface Api {
   /** Whether an absent `stream` may mean true; else it means false, as the SDKs expect. */
   readonly mayStreamByDefault?: boolean;
   readonly body: z.ZodType;
-  readonly answer: z.ZodType;
+  readonly response: z.ZodType;
 }
 
 /** Some programs put /v1 behind the base URL that they are given, some don't; DeepSeek's users put /beta there. */
@@ -41,42 +41,42 @@ const apis: readonly Api[] = [
     paths: ["/chat/completions"],
     mayStreamByDefault: true,
     body: schemas.chatBody,
-    answer: schemas.chatCompletion,
+    response: schemas.chatCompletion,
   },
   {
     shape: chatCompletions,
     summary: "Chat (as OpenAI does it)",
     paths: ["/v1/chat/completions"],
     body: schemas.chatBody,
-    answer: schemas.chatCompletion,
+    response: schemas.chatCompletion,
   },
   {
     shape: betaChatCompletions,
     summary: "Chat with DeepSeek's beta features",
     paths: ["/beta/chat/completions"],
     body: schemas.chatBody,
-    answer: schemas.chatCompletion,
+    response: schemas.chatCompletion,
   },
   {
     shape: completions,
     summary: "Text completion, and fill-in-the-middle with a suffix",
     paths: ["/beta/completions", "/completions", "/v1/completions"],
     body: schemas.completionBody,
-    answer: schemas.textCompletion,
+    response: schemas.textCompletion,
   },
   {
     shape: messages,
     summary: "Chat in Anthropic's shape",
     paths: ["/anthropic/v1/messages", "/v1/messages"],
     body: schemas.messageBody,
-    answer: schemas.message,
+    response: schemas.message,
   },
   {
     shape: embeddings,
     summary: "Embeddings",
     paths: ["/embeddings", "/v1/embeddings"],
     body: schemas.embeddingBody,
-    answer: schemas.embeddingList,
+    response: schemas.embeddingList,
   },
 ];
 
@@ -98,7 +98,7 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
         summary: api.summary,
         tags: ["chat"],
         body: api.body,
-        response: { 200: shape === embeddings ? api.answer : schemas.streamOr(api.answer) },
+        response: { 200: shape === embeddings ? api.response : schemas.streamOr(api.response) },
       },
     },
     (request, reply) => {

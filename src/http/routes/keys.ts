@@ -8,9 +8,9 @@ import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { KnownModels } from "../../providers/known-models.ts";
-import { accountOfRequest } from "../plugins/access.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { keyAnswer, listedKeyAnswer, toKeyAnswer, toListedKeyAnswer } from "../schemas/keys.ts";
+import { keyResponse, listedKeyResponse, toKeyResponse, toListedKeyResponse } from "../schemas/keys.ts";
 
 const keyBody = z.strictObject({
   ...apiKeyTerms,
@@ -21,12 +21,12 @@ const keyBody = z.strictObject({
     .describe("Whether its requests must be signed; see docs/signatures.md."),
 });
 
-const newKeyAnswer = keyAnswer.extend({
+const newKeyResponse = keyResponse.extend({
   key: z.string().describe("The key. It is shown here and never again."),
   signing_secret: z.string().optional().describe("Signs the requests of the key. Shown here and never again."),
 });
 
-const keysAnswer = z.object({ keys: z.array(listedKeyAnswer) });
+const keysResponse = z.object({ keys: z.array(listedKeyResponse) });
 
 interface KeyRouteOptions {
   readonly apiKeys: ApiKeys;
@@ -40,14 +40,22 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
 
-  const tell = (request: FastifyRequest, type: "api_key.created" | "api_key.revoked", subject: string): void => {
+  const emitKeyEvent = (
+    request: FastifyRequest,
+    type: "api_key.created" | "api_key.revoked",
+    subject: string,
+  ): void => {
     const { username: user } = accountOfRequest(request);
     emit({ type, at: clock.now(), traceId: request.id, ip: request.ip, user, subject });
   };
 
-  routes.get("/auth/keys", { schema: { summary: "My API keys", tags, response: { 200: keysAnswer } } }, (request) => ({
-    keys: apiKeys.list(accountOfRequest(request).username).map(toListedKeyAnswer),
-  }));
+  routes.get(
+    "/auth/keys",
+    { schema: { summary: "My API keys", tags, response: { 200: keysResponse } } },
+    (request) => ({
+      keys: apiKeys.list(accountOfRequest(request).username).map(toListedKeyResponse),
+    }),
+  );
 
   routes.post(
     "/auth/keys",
@@ -56,7 +64,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
         summary: "Make an API key",
         tags,
         body: keyBody,
-        response: { 201: newKeyAnswer, 400: errorSchema, 409: errorSchema },
+        response: { 201: newKeyResponse, 400: errorSchema, 409: errorSchema },
       },
     },
     async (request, reply) => {
@@ -68,13 +76,13 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
       checkScope(terms.models ?? [], knownModels);
       const { username } = accountOfRequest(request);
       const created = await apiKeys.create(username, { ...terms, expiresAt, signed: require_signature });
-      tell(request, "api_key.created", created.key.id);
+      emitKeyEvent(request, "api_key.created", created.key.id);
       const { signingSecret: secret } = created;
       return reply
         .code(201)
         .header("cache-control", "no-store")
         .send({
-          ...toKeyAnswer(created.key),
+          ...toKeyResponse(created.key),
           key: created.text,
           ...(secret === undefined ? {} : { signing_secret: secret }),
         });
@@ -96,7 +104,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
       if (!(await apiKeys.revoke(accountOfRequest(request).username, id))) {
         throw new AppError("not_found", { message: "You have no such API key." });
       }
-      tell(request, "api_key.revoked", id);
+      emitKeyEvent(request, "api_key.revoked", id);
       return reply.code(204).send(null);
     },
   );

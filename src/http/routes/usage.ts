@@ -7,9 +7,9 @@ import { daysBetween, shiftDate } from "../../lib/dates.ts";
 import { fromBackend } from "../../quota/backend-call.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
 import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
-import { accountOfRequest } from "../plugins/access.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { myUsageQuery, toUsageCsv, toUsageRow, usageAnswer, usageHead, usageQuery } from "../schemas/usage.ts";
+import { myUsageQuery, toUsageCsv, toUsageRow, usageResponse, usageHead, usageQuery } from "../schemas/usage.ts";
 
 const defaultDays = 30;
 /** Lines of an export are sent in pieces of about so many characters. */
@@ -29,7 +29,7 @@ interface UsageRouteOptions {
 export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOptions): void {
   const { ledger, timezone, today, keepDays } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
-  const response = { 200: usageAnswer, 400: errorSchema };
+  const response = { 200: usageResponse, 400: errorSchema };
 
   routes.get(
     "/auth/usage",

@@ -6,7 +6,7 @@ const refreshToken = z.string().max(200).describe("The refresh token of the last
 export const refreshBody = z.object({ refresh_token: refreshToken });
 
 /** A pair of tokens. */
-export const tokenAnswer = z.object({
+export const tokenResponse = z.object({
   token: z.string().describe("The access token."),
   access_token: z.string().describe("The same again, under OAuth's name for it."),
   token_type: z.literal("Bearer"),
@@ -20,7 +20,7 @@ export const tokenAnswer = z.object({
 });
 
 /** @param now ms since the epoch */
-export function toTokenAnswer(pair: TokenPair, now: number): z.input<typeof tokenAnswer> {
+export function toTokenResponse(pair: TokenPair, now: number): z.input<typeof tokenResponse> {
   const seconds = (end: number): number => Math.max(0, Math.floor((end - now) / 1000));
   return {
     token: pair.token,

@@ -89,9 +89,9 @@ const events = z
   .describe("Server-sent events, passed on as the provider sends them; the last one may be an error.");
 
 /** What a route answers that can stream. */
-export function streamOr(answer: z.ZodType) {
+export function streamOr(response: z.ZodType) {
   return {
     description: "One JSON, or where `stream` is true its events.",
-    content: { "application/json": { schema: answer }, "text/event-stream": { schema: events } },
+    content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
   };
 }

@@ -3,7 +3,7 @@ import { isoOfInstant } from "../../lib/wall-clock.ts";
 import { apiKeyTerms, type ApiKey } from "../../identity/keys/api-key.ts";
 
 /** An API key, but for the key itself. */
-export const keyAnswer = z.object({
+export const keyResponse = z.object({
   id: z.string(),
   ...apiKeyTerms,
   require_signature: z.boolean(),
@@ -12,9 +12,9 @@ export const keyAnswer = z.object({
 });
 
 /** The same in a list. */
-export const listedKeyAnswer = keyAnswer.extend({ last_used_at: z.iso.datetime().nullable() });
+export const listedKeyResponse = keyResponse.extend({ last_used_at: z.iso.datetime().nullable() });
 
-export function toKeyAnswer(key: ApiKey): z.input<typeof keyAnswer> {
+export function toKeyResponse(key: ApiKey): z.input<typeof keyResponse> {
   const { id, name, models, addresses, limits, signed, createdAt, expiresAt } = key;
   return {
     id,
@@ -28,10 +28,10 @@ export function toKeyAnswer(key: ApiKey): z.input<typeof keyAnswer> {
   };
 }
 
-export function toListedKeyAnswer(
+export function toListedKeyResponse(
   key: ApiKey & { readonly lastUsedAt: number | null },
-): z.input<typeof listedKeyAnswer> {
-  return { ...toKeyAnswer(key), last_used_at: isoOrNull(key.lastUsedAt) };
+): z.input<typeof listedKeyResponse> {
+  return { ...toKeyResponse(key), last_used_at: isoOrNull(key.lastUsedAt) };
 }
 
 function isoOrNull(ms: number | null): string | null {

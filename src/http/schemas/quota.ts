@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { BucketState } from "../../quota/ledger.ts";
 
 /** A limit and where its user stands. */
-export const limitAnswer = z.object({
+export const limitResponse = z.object({
   metric: z.enum(["requests", "tokens", "cost"]),
   per: z.enum(["day", "week", "month", "total"]),
   currency: z.string().optional().describe("Only for cost, which is in units of it."),
@@ -15,7 +15,13 @@ export const limitAnswer = z.object({
 });
 
 /** Cost in units of the currency. */
-export function toLimitAnswer({ limit, used, reserved, remaining, resetAt }: BucketState): z.input<typeof limitAnswer> {
+export function toLimitResponse({
+  limit,
+  used,
+  reserved,
+  remaining,
+  resetAt,
+}: BucketState): z.input<typeof limitResponse> {
   const { metric, per, max, currency, apiKey } = limit;
   const scale = metric === "cost" ? 1e9 : 1;
   return {

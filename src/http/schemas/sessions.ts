@@ -4,7 +4,7 @@ import type { Sessions } from "../../identity/sessions/sessions.ts";
 const time = z.iso.datetime();
 
 /** A session in a list. */
-export const sessionAnswer = z.object({
+export const sessionResponse = z.object({
   id: z.string(),
   created_at: time,
   last_used_at: time.describe("The login or the last refresh."),
@@ -13,7 +13,7 @@ export const sessionAnswer = z.object({
   client: z.string().describe("User-Agent of the login."),
 });
 
-export function toSessionAnswer(session: ReturnType<Sessions["list"]>[number]): z.input<typeof sessionAnswer> {
+export function toSessionResponse(session: ReturnType<Sessions["list"]>[number]): z.input<typeof sessionResponse> {
   const { id, createdAt, usedAt, expiresAt, ip, client } = session;
   return {
     id,

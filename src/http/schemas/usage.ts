@@ -51,7 +51,7 @@ const usageRow = z.object({
   unsettled_requests: amount.describe("Chats that are charged and running, or lost with the process."),
 });
 
-export const usageAnswer = z.object({
+export const usageResponse = z.object({
   from: z.iso.date(),
   to: z.iso.date(),
   timezone: z.string(),

@@ -51,7 +51,7 @@ export function createAccountRecords(log: Log): AccountRecords {
   const listeners = new Set<AccountListener>();
   let names: readonly string[] | undefined;
 
-  const tell = (name: string, account: Account | undefined) => {
+  const notify = (name: string, account: Account | undefined) => {
     for (const listener of listeners) listener(name, account);
   };
 
@@ -69,14 +69,14 @@ export function createAccountRecords(log: Log): AccountRecords {
       problems.delete(`${name}.toml`);
       if (!records.has(name)) names = undefined;
       records.set(name, record);
-      if (isNews) tell(name, record.account);
+      if (isNews) notify(name, record.account);
     },
     drop: (name) => {
       problems.delete(`${name}.toml`);
       if (!records.delete(name)) return;
       names = undefined;
       log.info({ user: name }, "account removed: its file is gone");
-      tell(name, undefined);
+      notify(name, undefined);
     },
     report: (file, error, stamp) => {
       const reason = error instanceof Error ? error.message : String(error);

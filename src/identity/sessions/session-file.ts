@@ -38,7 +38,7 @@ interface LoadTime {
  * writing the exchange down and answering it, and the client can only come again when the proxy is back: without this
  * an honest client would be taken for a thief.
  */
-const lostAnswerMs = 600_000;
+const lostResponseMs = 600_000;
 
 /** A session as its row in the file. */
 export function toRow({ id, family, current, version, ip, client, ...session }: Session): z.input<typeof sessionRow> {
@@ -60,7 +60,7 @@ export function toRow({ id, family, current, version, ip, client, ...session }: 
 export function fromRow(user: string, row: SessionRow, time: LoadTime): Session {
   const { created_at, used_at, spent, ...rest } = row;
   const toSpent = ({ at, ...secret }: z.output<typeof spentRow>): SpentSecret => {
-    const isRecent = time.now - at.getTime() < lostAnswerMs;
+    const isRecent = time.now - at.getTime() < lostResponseMs;
     return { ...secret, at: at.getTime(), until: isRecent ? time.monotonic + time.leewayMs : -Infinity };
   };
   return { ...rest, user, createdAt: created_at.getTime(), usedAt: used_at.getTime(), spent: spent.map(toSpent) };

@@ -27,7 +27,7 @@ export interface Book {
 export class MemoryHold implements Hold {
   readonly #book: Book;
   readonly #user: UserQuota;
-  readonly #ask: ReserveRequest;
+  readonly #request: ReserveRequest;
   /** What is still held. */
   #held: Charge;
   /** What is held in another currency: that of the provider that answers, where it is not the one expected. */
@@ -38,12 +38,12 @@ export class MemoryHold implements Hold {
   #settled = false;
 
   /** Takes the reservation; the caller has made sure that there is room. */
-  constructor(book: Book, user: UserQuota, ask: ReserveRequest) {
+  constructor(book: Book, user: UserQuota, request: ReserveRequest) {
     this.#book = book;
     this.#user = user;
-    this.#ask = ask;
-    this.#held = ask.upperBound;
-    user.hold(ask.upperBound, ask.apiKey);
+    this.#request = request;
+    this.#held = request.upperBound;
+    user.hold(request.upperBound, request.apiKey);
   }
 
   get committed(): boolean {
@@ -53,7 +53,7 @@ export class MemoryHold implements Hold {
   commit(charge: Charge): Awaitable<void> {
     if (this.#committedAt !== undefined || this.#settled) return undefined;
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
-    const { user, requestId, model, apiKey } = this.#ask;
+    const { user, requestId, model, apiKey } = this.#request;
     const at = this.#user.lookAt(this.#book.now());
     const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
     this.#committedAt = at;
@@ -69,7 +69,7 @@ export class MemoryHold implements Hold {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
     this.#user.lookAt(this.#book.now());
-    const blocking = this.#user.blocking(this.#ask.limits, extra);
+    const blocking = this.#user.blocking(this.#request.limits, extra);
     if (blocking !== undefined) return blocking;
     if (extra.currency === this.#held.currency) {
       this.#held = sumOf(this.#held, extra);
@@ -78,26 +78,26 @@ export class MemoryHold implements Hold {
       if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
       this.#alsoHeld = sumOf(also, extra);
     }
-    this.#user.hold(extra, this.#ask.apiKey);
+    this.#user.hold(extra, this.#request.apiKey);
     return null;
   }
 
   settle(settlement: Settlement): void {
     if (this.#settled) return;
     this.#settled = true;
-    this.#user.release(this.#held, this.#ask.apiKey);
-    if (this.#alsoHeld !== undefined) this.#user.release(this.#alsoHeld, this.#ask.apiKey);
+    this.#user.release(this.#held, this.#request.apiKey);
+    if (this.#alsoHeld !== undefined) this.#user.release(this.#alsoHeld, this.#request.apiKey);
     if (this.#committedAt === undefined || this.#first === undefined) return;
     this.#replaceCharge(this.#committedAt, this.#first, settlement);
   }
 
   buckets(): readonly BucketState[] {
     this.#user.lookAt(this.#book.now());
-    return this.#ask.limits.map((limit) => this.#user.bucket(limit));
+    return this.#request.limits.map((limit) => this.#user.bucket(limit));
   }
 
   #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
-    const { user, requestId, model, apiKey } = this.#ask;
+    const { user, requestId, model, apiKey } = this.#request;
     const settledAt = Math.max(at, this.#book.now());
     // Spelled out: objects made by spreading others cost microseconds here.
     this.#book.settle(this.#user, {

@@ -52,7 +52,7 @@ const aheadToleranceMs = 60_000;
 
 /** A ledger in this process's memory: it answers at once, and the journal makes it last. */
 export interface MemoryLedger extends Ledger {
-  reserve(ask: ReserveRequest): Hold;
+  reserve(request: ReserveRequest): Hold;
   buckets(user: string, limits: readonly QuotaLimit[]): readonly BucketState[];
   /**
    * Gives periods that begin in the future the bounds of the present, and keeps what was used in them. For when a clock
@@ -62,7 +62,7 @@ export interface MemoryLedger extends Ledger {
    */
   bringBack(user?: string): Promise<readonly string[]>;
   /** For metrics: what a power loss would take now, snapshots that are behind, and users known. */
-  figures(): {
+  stats(): {
     readonly lagRecords: number;
     readonly lagBytes: number;
     readonly pending: number;
@@ -190,15 +190,15 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   }
 
   return {
-    reserve(ask) {
-      const { upperBound, limits } = ask;
+    reserve(request) {
+      const { upperBound, limits } = request;
       if (!isCharge(upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
       gate.check();
-      const user = current(ask.user);
-      if (user.keys.size > maxKeys) user.keepKeys((id) => id === ask.apiKey || hasKey(user.name, id));
+      const user = current(request.user);
+      if (user.keys.size > maxKeys) user.keepKeys((id) => id === request.apiKey || hasKey(user.name, id));
       const blocking = user.blocking(limits, upperBound);
       if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
-      return new MemoryHold(book, user, ask);
+      return new MemoryHold(book, user, request);
     },
     buckets(name, limits) {
       const user = current(name);
@@ -232,7 +232,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     ...createUsageQueries({ users, totals, archive }),
     problems: () => [...unusable.values()],
     health: () => gate.health(),
-    figures: () => {
+    stats: () => {
       const { records, bytes } = journal.lag();
       return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: users.size };
     },
@@ -260,13 +260,13 @@ function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Char
  * whole numbers of requests or tokens; for cost decimal strings in units of `currency`, which is then there too.
  * `reset_at` is ISO 8601 in UTC, or null where the limit never resets.
  */
-function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, ask: Charge): AppError {
+function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
   const say = (amount: number) => (limit.metric === "cost" ? formatNano(amount) : amount);
   const resetAtIso = resetAt === null ? null : new Date(resetAt).toISOString();
   const unit = limit.metric === "cost" ? (limit.currency ?? "") : limit.metric;
   const held = reserved > 0 ? `, ${say(reserved)} more held by requests that are running` : "";
   const through = limit.apiKey === undefined ? "" : " through this API key";
-  const short = used < limit.max ? ` This one may need ${say(ask[limit.metric])}.` : "";
+  const short = used < limit.max ? ` This one may need ${say(request[limit.metric])}.` : "";
   return new AppError("quota_exceeded", {
     message:
       `${say(used)} of ${say(limit.max)} ${unit}${spans[limit.per]} are used${through}${held}.${short} ` +
@@ -279,7 +279,7 @@ function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, ask: Cha
       used: say(used),
       reserved: say(reserved),
       limit: say(limit.max),
-      requested: say(ask[limit.metric]),
+      requested: say(request[limit.metric]),
       reset_at: resetAtIso,
     },
     // A client's automatic retry cannot help before the reset.

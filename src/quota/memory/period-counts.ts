@@ -76,10 +76,10 @@ export class PeriodCounts {
   }
 
   /** Whether a limit has room for `ask`. Call lookAt() first. A limit in another currency always has. */
-  hasRoom(limit: QuotaLimit, ask: Charge): boolean {
-    if (limit.metric === "cost" && limit.currency !== ask.currency) return true;
+  hasRoom(limit: QuotaLimit, request: Charge): boolean {
+    if (limit.metric === "cost" && limit.currency !== request.currency) return true;
     const taken = this.#used(limit) + this.reserved.of(limit.metric, limit.currency);
-    return taken + ask[limit.metric] <= limit.max;
+    return taken + request[limit.metric] <= limit.max;
   }
 
   /** The state of a limit. Call lookAt() first. */

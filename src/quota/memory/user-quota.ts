@@ -48,8 +48,8 @@ export class UserQuota {
   }
 
   /** The first limit that has no room for `ask`. Call lookAt() first. Limits in another currency don't count. */
-  blocking(limits: readonly QuotaLimit[], ask: Charge): QuotaLimit | undefined {
-    for (const limit of limits) if (!this.#countsOf(limit).hasRoom(limit, ask)) return limit;
+  blocking(limits: readonly QuotaLimit[], request: Charge): QuotaLimit | undefined {
+    for (const limit of limits) if (!this.#countsOf(limit).hasRoom(limit, request)) return limit;
     return undefined;
   }
 

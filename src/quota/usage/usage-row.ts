@@ -2,8 +2,8 @@ import { z } from "zod";
 import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { Adjusted, Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
 
-/** Figures that charges, and changes by hand, are added to. */
-interface Figures {
+/** Amounts that charges, and changes by hand, are added to. */
+interface Amounts {
   requests: number;
   tokens: number;
   readonly cost: Record<string, number>;
@@ -12,7 +12,7 @@ interface Figures {
 /** A row that is still counted in. */
 export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & {
   readonly cost: Record<string, number>;
-  adjusted: Figures | null;
+  adjusted: Amounts | null;
   readonly outcomes: Partial<Record<UsageOutcome, number>>;
 };
 
@@ -33,7 +33,7 @@ export const usageOutcomes = [
 const byHand: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "reset"]);
 
 const counter = z.int().default(0);
-const figures = {
+const amounts = {
   requests: counter,
   tokens: counter,
   cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
@@ -44,12 +44,12 @@ export const keptRowSchema = z.strictObject({
   day: z.iso.date(),
   model: z.string(),
   key: z.string().default(""),
-  ...figures,
+  ...amounts,
   input: counter,
   cached: counter,
   output: counter,
   reasoning: counter,
-  adjusted: z.strictObject(figures).optional(),
+  adjusted: z.strictObject(amounts).optional(),
   outcomes: z.partialRecord(z.enum(usageOutcomes), z.int()).default(() => ({})),
   estimated: counter,
   unsettled: counter,
@@ -117,25 +117,25 @@ export function countInRow(row: UsageTally, record: LedgerRecord): void {
 
 /** Adds one row to another. */
 export function addRow(to: UsageTally, row: UsageRow): void {
-  addFigures(to, row);
+  addAmounts(to, row);
   addTokens(to, row);
-  if (row.adjusted !== null) addFigures(adjustedOf(to), row.adjusted);
+  if (row.adjusted !== null) addAmounts(adjustedOf(to), row.adjusted);
   for (const [outcome, count] of Object.entries(row.outcomes)) countOutcome(to, outcome as UsageOutcome, count);
   to.estimated += row.estimated;
   to.unsettled += row.unsettled;
 }
 
-function adjustedOf(row: UsageTally): Figures {
+function adjustedOf(row: UsageTally): Amounts {
   return (row.adjusted ??= { requests: 0, tokens: 0, cost: {} });
 }
 
-function addFigures(to: Figures, { requests, tokens, cost }: Adjusted): void {
+function addAmounts(to: Amounts, { requests, tokens, cost }: Adjusted): void {
   to.requests = sum(to.requests, requests);
   to.tokens = sum(to.tokens, tokens);
   for (const [currency, nano] of Object.entries(cost)) addCost(to, currency, nano);
 }
 
-function addCharge(row: Figures, { requests, tokens, cost, currency }: Charge, sign: 1 | -1): void {
+function addCharge(row: Amounts, { requests, tokens, cost, currency }: Charge, sign: 1 | -1): void {
   row.requests = sum(row.requests, sign * requests);
   row.tokens = sum(row.tokens, sign * tokens);
   addCost(row, currency, sign * cost);
@@ -148,7 +148,7 @@ function addTokens(row: UsageTally, { input, cached, output, reasoning }: TokenU
   row.reasoning = sum(row.reasoning, reasoning);
 }
 
-function addCost(row: Figures, currency: string, nano: number): void {
+function addCost(row: Amounts, currency: string, nano: number): void {
   if (nano !== 0) row.cost[currency] = sum(row.cost[currency] ?? 0, nano);
 }
 

@@ -8,7 +8,7 @@ import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 
 /** All methods throw AppError `invalid_request` for what is no user name, and `not_found`. */
-export interface AccessAdmin {
+export interface CredentialsAdmin {
   sessions(name: string): ReturnType<Sessions["list"]>;
   /** Ends one session of a user. The next request with a token of it is refused. Throws `storage_unavailable`. */
   endSession(actor: Actor, name: string, id: string): Promise<void>;
@@ -22,7 +22,7 @@ export interface AccessAdmin {
   unlock(actor: Actor, name: string): Promise<boolean>;
 }
 
-export interface AccessAdminOptions {
+export interface CredentialsAdminOptions {
   readonly accounts: Pick<AccountStore, "get">;
   readonly sessions: Pick<Sessions, "list" | "end" | "endAll">;
   readonly apiKeys: Pick<ApiKeys, "list" | "revoke">;
@@ -34,7 +34,7 @@ export interface AccessAdminOptions {
  * The operator's hand on users' ways in. What could not be written to disk is in force all the same, so the audit log
  * is told of it before the caller is.
  */
-export function createAccessAdmin(options: AccessAdminOptions): AccessAdmin {
+export function createCredentialsAdmin(options: CredentialsAdminOptions): CredentialsAdmin {
   const { accounts, sessions, apiKeys, loginGuard, audit } = options;
 
   return {

@@ -1,7 +1,7 @@
 import type { UserCall, UserCommand } from "./user-options.ts";
 
 /** The commands on what users come in with, which a running server has in memory. */
-export const accessCommands: Readonly<Record<string, UserCommand>> = {
+export const credentialsCommands: Readonly<Record<string, UserCommand>> = {
   archive: {
     route: "DELETE /admin/users/NAME",
     run: async (name, { users, actor, io }) => {
@@ -12,29 +12,29 @@ export const accessCommands: Readonly<Record<string, UserCommand>> = {
   sessions: { route: "GET /admin/users/NAME/sessions", run: listSessions },
   "end-sessions": {
     route: "DELETE /admin/users/NAME/sessions",
-    run: async (name, { access, actor, io }) => {
-      io.out(`${await access.endSessions(actor, name)} sessions of ${name} are ended.`);
+    run: async (name, { credentials, actor, io }) => {
+      io.out(`${await credentials.endSessions(actor, name)} sessions of ${name} are ended.`);
     },
   },
   keys: { route: "GET /admin/users/NAME/keys", run: listKeys },
   "revoke-key": {
     route: "DELETE /admin/users/NAME/keys/ID",
     words: [2, 2],
-    run: async (name, { access, actor, words: [id = ""], io }) => {
-      await access.revokeKey(actor, name, id);
+    run: async (name, { credentials, actor, words: [id = ""], io }) => {
+      await credentials.revokeKey(actor, name, id);
       io.out(`The API key ${id} of ${name} is revoked.`);
     },
   },
 };
 
-function listSessions(name: string, { access, io }: UserCall): void {
-  for (const { id, createdAt, usedAt, ip, client } of access.sessions(name)) {
+function listSessions(name: string, { credentials, io }: UserCall): void {
+  for (const { id, createdAt, usedAt, ip, client } of credentials.sessions(name)) {
     io.out(`${id}  begun ${iso(createdAt)}  used ${iso(usedAt)}  from ${ip}  ${client}`.trimEnd());
   }
 }
 
-function listKeys(name: string, { access, io }: UserCall): void {
-  for (const { id, name: label, createdAt, lastUsedAt, expiresAt } of access.keys(name)) {
+function listKeys(name: string, { credentials, io }: UserCall): void {
+  for (const { id, name: label, createdAt, lastUsedAt, expiresAt } of credentials.keys(name)) {
     const end = expiresAt === null ? "" : `  ends ${iso(expiresAt)}`;
     io.out(`${id}  made ${iso(createdAt)}  used ${lastUsedAt === null ? "never" : iso(lastUsedAt)}${end}  ${label}`);
   }

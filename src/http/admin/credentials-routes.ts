@@ -1,15 +1,15 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { AccessAdmin } from "../../admin/access-admin.ts";
+import type { CredentialsAdmin } from "../../admin/credentials-admin.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { listedKeyAnswer, toListedKeyAnswer } from "../schemas/keys.ts";
-import { sessionAnswer, toSessionAnswer } from "../schemas/sessions.ts";
+import { listedKeyResponse, toListedKeyResponse } from "../schemas/keys.ts";
+import { sessionResponse, toSessionResponse } from "../schemas/sessions.ts";
 import { actorOfRequest, userParams } from "./admin-request.ts";
 
 const ownParams = userParams.extend({ id: z.string().max(64) });
 
-const locksAnswer = z.object({
+const locksResponse = z.object({
   locks: z.array(
     z.object({
       scope: z
@@ -24,27 +24,27 @@ const locksAnswer = z.object({
 });
 
 /** What gives users access, and what keeps them out: sessions, API keys, waits after failed logins. */
-export function registerAccessRoutes(app: FastifyInstance, access: AccessAdmin): void {
+export function registerCredentialsRoutes(app: FastifyInstance, credentials: CredentialsAdmin): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
   const tags = ["admin"];
   const refusals = { 400: errorSchema, 404: errorSchema, 503: errorSchema };
   const gone = { 204: z.null().describe("Done."), ...refusals };
-  const schemaOf = <Answer extends z.ZodType>(summary: string, answer: Answer) => ({
+  const schemaOf = <Body extends z.ZodType>(summary: string, body: Body) => ({
     config,
-    schema: { summary, tags, params: userParams, response: { 200: answer, ...refusals } },
+    schema: { summary, tags, params: userParams, response: { 200: body, ...refusals } },
   });
 
   routes.get(
     "/admin/users/:name/sessions",
-    schemaOf("A user's sessions", z.object({ sessions: z.array(sessionAnswer) })),
-    ({ params }) => ({ sessions: access.sessions(params.name).map(toSessionAnswer) }),
+    schemaOf("A user's sessions", z.object({ sessions: z.array(sessionResponse) })),
+    ({ params }) => ({ sessions: credentials.sessions(params.name).map(toSessionResponse) }),
   );
 
   routes.delete(
     "/admin/users/:name/sessions",
     schemaOf("End all sessions of a user", z.object({ ended: z.int() })),
-    async (request) => ({ ended: await access.endSessions(actorOfRequest(request), request.params.name) }),
+    async (request) => ({ ended: await credentials.endSessions(actorOfRequest(request), request.params.name) }),
   );
 
   routes.delete(
@@ -52,15 +52,15 @@ export function registerAccessRoutes(app: FastifyInstance, access: AccessAdmin):
     { config, schema: { summary: "End a session", tags, params: ownParams, response: gone } },
     async (request, reply) => {
       const { name, id } = request.params;
-      await access.endSession(actorOfRequest(request), name, id);
+      await credentials.endSession(actorOfRequest(request), name, id);
       return reply.code(204).send(null);
     },
   );
 
   routes.get(
     "/admin/users/:name/keys",
-    schemaOf("A user's API keys", z.object({ keys: z.array(listedKeyAnswer) })),
-    ({ params }) => ({ keys: access.keys(params.name).map(toListedKeyAnswer) }),
+    schemaOf("A user's API keys", z.object({ keys: z.array(listedKeyResponse) })),
+    ({ params }) => ({ keys: credentials.keys(params.name).map(toListedKeyResponse) }),
   );
 
   routes.delete(
@@ -68,20 +68,22 @@ export function registerAccessRoutes(app: FastifyInstance, access: AccessAdmin):
     { config, schema: { summary: "Revoke an API key", tags, params: ownParams, response: gone } },
     async (request, reply) => {
       const { name, id } = request.params;
-      await access.revokeKey(actorOfRequest(request), name, id);
+      await credentials.revokeKey(actorOfRequest(request), name, id);
       return reply.code(204).send(null);
     },
   );
 
   routes.get(
     "/admin/login-locks",
-    { config, schema: { summary: "Who has to wait for a login", tags, response: { 200: locksAnswer } } },
-    () => ({ locks: access.locks().map(({ retryAfterMs, ...lock }) => ({ ...lock, retry_after_ms: retryAfterMs })) }),
+    { config, schema: { summary: "Who has to wait for a login", tags, response: { 200: locksResponse } } },
+    () => ({
+      locks: credentials.locks().map(({ retryAfterMs, ...lock }) => ({ ...lock, retry_after_ms: retryAfterMs })),
+    }),
   );
 
   routes.post(
     "/admin/users/:name/unlock",
     schemaOf("Forget an account's failed logins", z.object({ unlocked: z.boolean().describe("false: none.") })),
-    async (request) => ({ unlocked: await access.unlock(actorOfRequest(request), request.params.name) }),
+    async (request) => ({ unlocked: await credentials.unlock(actorOfRequest(request), request.params.name) }),
   );
 }

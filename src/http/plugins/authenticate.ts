@@ -33,7 +33,7 @@ type Identify = (credential: string, ip: string) => Identity;
  *
  * @param adminAddresses from where admin routes may be used; by default from nowhere
  */
-export function registerAccess(
+export function registerAuthentication(
   app: FastifyInstance,
   identify: Identify,
   adminAddresses: IpList = createIpList([]),

@@ -18,7 +18,7 @@ const decimal = z.union([z.number(), z.string().max(40)]);
 const count = z.int().optional();
 
 /** A grant of more than a limit allows. */
-export const grantAsk = z
+export const grantRequest = z
   .strictObject({
     metric: z.enum(["requests", "tokens", "cost"]).describe("What the limit counts."),
     per,
@@ -29,16 +29,16 @@ export const grantAsk = z
       .describe("Until just before then. Default: the end of the running period; for ever where it has none."),
     reason,
   })
-  .transform((ask, ctx) => {
+  .transform((request, ctx) => {
     const refuse = (path: string, message: string): never => {
-      ctx.addIssue({ code: "custom", path: [path], message, input: ask });
+      ctx.addIssue({ code: "custom", path: [path], message, input: request });
       return z.NEVER;
     };
-    if (ask.metric !== "cost" && ask.currency !== undefined) refuse("currency", "only cost has a currency");
-    const amount = Number(ask.amount);
-    const isExact = ask.metric === "cost" ? isSameNano(ask.amount, amount) : Number.isSafeInteger(amount);
-    if (!isExact || !(amount > 0)) refuse("amount", `expected an amount of ${ask.metric} above 0`);
-    const { until, ...rest } = ask;
+    if (request.metric !== "cost" && request.currency !== undefined) refuse("currency", "only cost has a currency");
+    const amount = Number(request.amount);
+    const isExact = request.metric === "cost" ? isSameNano(request.amount, amount) : Number.isSafeInteger(amount);
+    if (!isExact || !(amount > 0)) refuse("amount", `expected an amount of ${request.metric} above 0`);
+    const { until, ...rest } = request;
     return { ...rest, amount, ...(until === undefined ? {} : { until: new Date(until) }) };
   });
 
@@ -52,7 +52,7 @@ const money = decimal.transform((amount, ctx) => {
 });
 
 /** A change of what counts as used. The output has the cost in nano-units. */
-export const adjustAsk = z
+export const adjustRequest = z
   .strictObject({
     requests: count.describe("Added to what is used; below 0 it is given back."),
     tokens: count.describe("The same in tokens."),
@@ -66,16 +66,16 @@ export const adjustAsk = z
   });
 
 /** A new beginning of a running period. */
-export const resetAsk = z.strictObject({ per, reason });
+export const resetRequest = z.strictObject({ per, reason });
 
-export type GrantAsk = z.output<typeof grantAsk>;
-export type AdjustAsk = z.output<typeof adjustAsk>;
-export type ResetAsk = z.output<typeof resetAsk>;
+export type GrantRequest = z.output<typeof grantRequest>;
+export type AdjustRequest = z.output<typeof adjustRequest>;
+export type ResetRequest = z.output<typeof resetRequest>;
 
 /** Whether a number, which is what a user file holds, is exactly the amount of money that was asked for. */
-function isSameNano(asked: number | string, amount: number): boolean {
+function isSameNano(requested: number | string, amount: number): boolean {
   try {
-    return parseNano(asked) === parseNano(amount);
+    return parseNano(requested) === parseNano(amount);
   } catch {
     return false;
   }
