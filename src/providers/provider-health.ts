@@ -7,6 +7,8 @@ const defaultLimitMs = 1000;
 const longestLimitMs = 600_000;
 /** Models that are remembered at once. Clients choose the names where a provider serves globs. */
 const maxModels = 1000;
+/** Models with an open circuit or a limit that are passed over to forget another. */
+const maxKeptAtOnce = 20;
 /** Models that must be limited at the same time, by requests of several users, before the whole account is. */
 const modelsOfAnAccount = 2;
 
@@ -213,18 +215,20 @@ export class ProviderHealth {
     return health;
   }
 
-  /** Forgets a model about which there is nothing to know; the oldest one where there is no such. */
+  /**
+   * Forgets the oldest model. Those with an open circuit or a limit go behind the others first, some at a time: names
+   * that a client makes up must not push them out.
+   */
   #forgetOne(now: number): void {
-    let oldest: string | undefined;
-    let looked = 0;
-    for (const [model, { breaker, limitedUntil }] of this.#models) {
-      oldest ??= model;
-      if (breaker.isFresh(now) && limitedUntil <= now) {
-        oldest = model;
-        break;
-      }
-      if (++looked === 10) break;
+    for (let looked = 0; looked < maxKeptAtOnce; looked++) {
+      const [first] = this.#models;
+      if (first === undefined) return;
+      const [model, health] = first;
+      this.#models.delete(model);
+      if (health.breaker.state(now) === "closed" && health.limitedUntil <= now) return;
+      this.#models.set(model, health);
     }
+    const [oldest] = this.#models.keys();
     if (oldest !== undefined) this.#models.delete(oldest);
   }
 }

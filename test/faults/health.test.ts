@@ -146,6 +146,17 @@ describe("P1: one sick model does not take its provider down", () => {
     for (let i = 0; i < 10_000; i++) fail(health, `made-up-${i}`, "mallory", serverError, i * 1000);
     expect(health.circuits(0).length).toBeLessThanOrEqual(100);
   });
+
+  test("names that a client makes up push no open circuit and no limit out", () => {
+    const health = new ProviderHealth(rule);
+    for (let model = 0; model < 15; model++) {
+      for (const user of ["alice", "bob"]) for (let i = 0; i < 5; i++) fail(health, `sick-${model}`, user);
+    }
+    fail(health, "limited", "alice", { kind: "rate_limited", stage: "first_event", retryAfterMs: 60_000 });
+    for (let i = 0; i < 10_000; i++) fail(health, `made-up-${i}`, "mallory", serverError, 1);
+    for (let model = 0; model < 15; model++) expect(isOpen(health, `sick-${model}`, 1)).toBe(true);
+    expect(health.enter({ model: "limited", user: "bob" }, 1)).toBeNull();
+  });
 });
 
 describe("P2: a sole candidate is never refused outright", () => {
