@@ -219,7 +219,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     rateLimiter: limiter,
     concurrency: permits,
     ledger,
-    failover: upstream.dispatch,
+    failover: upstream.failover,
     limitsOf,
     pricingPolicy: pricingPolicy,
     abortPolicy: config.abort.policy,

@@ -37,7 +37,7 @@ export function createAdmission({
     checkScope(apiKey, model) {
       if (apiKey === null || !isModelName(model) || apiKey.allowsModel(model)) return;
       // A name that is merely misspelled is said to be so, but only to keys that may use the model that is meant.
-      const meant = router.meant(model);
+      const meant = router.nearest(model);
       if (meant !== undefined && apiKey.allowsModel(meant)) throw misspelled(model, meant);
       throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
     },

@@ -1,7 +1,7 @@
 import type { EventRole } from "../providers/stream/response-reader.ts";
 import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
-import { followResponse, type EventTaker } from "./response-flow.ts";
+import { followResponse, type EventConsumer } from "./response-flow.ts";
 import type { Collector } from "./formats/api-format.ts";
 import type { ResponseWriter } from "./response-writer.ts";
 import { endOfUpstreamError, type RequestEnd } from "./request-end.ts";
@@ -27,7 +27,7 @@ export async function collectResponse(
   collector: Collector,
   maxBytes: number,
 ): Promise<Collected> {
-  const end = await followResponse(attempt, client, guard, new CollectingTaker(collector, maxBytes));
+  const end = await followResponse(attempt, client, guard, new CollectingConsumer(collector, maxBytes));
   if (end.outcome !== "completed") return { end, completion: null };
   try {
     // What came whole stays as it came.
@@ -38,7 +38,7 @@ export async function collectResponse(
   }
 }
 
-class CollectingTaker implements EventTaker {
+class CollectingConsumer implements EventConsumer {
   readonly #collector: Collector;
   /** What is left of the bytes that the events may have. */
   #bytesLeft: number;

@@ -79,7 +79,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     try {
       end = await serve(context);
     } catch (error) {
-      end = endOfError(error, call.client.departed);
+      end = endOfError(error, call.client.disconnectReason);
       // Not where it was the proxy that ended it.
       if (error instanceof AbandonedError && end.outcome === "client_gone")
         await chargeDisconnect(context, error.provider);
@@ -104,7 +104,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const max = account.max_parallel ?? deps.maxParallel;
     context.permit = await fromBackend(() => deps.concurrency.acquire({ user, max }, client));
     const cost = (context.cost = new RequestCost(deps.pricingPolicy, request, route, arrivedAt));
-    const ask = {
+    const reservation = {
       user,
       limits,
       // The trace id: one name for a request in the journal, logs, events and the client's X-Request-ID.
@@ -113,17 +113,17 @@ export function createGateway(deps: GatewayOptions): Gateway {
       apiKey: apiKey?.id,
       upperBound: cost.upperBound(),
     };
-    const hold = (context.hold = await fromBackend(() => deps.ledger.reserve(ask)));
+    const hold = (context.hold = await fromBackend(() => deps.ledger.reserve(reservation)));
 
     const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
 
     // The last step before sending: what is refused, for whatever reason, takes nothing from the rate that all share.
-    const limitAsk = { user, ip, model: request.model, apiKey: apiKey?.id ?? null };
-    const refusal = await fromBackend(() => deps.rateLimiter.take(limitAsk));
+    const rateRequest = { user, ip, model: request.model, apiKey: apiKey?.id ?? null };
+    const refusal = await fromBackend(() => deps.rateLimiter.take(rateRequest));
     if (refusal !== null) throw rateLimited(refusal);
 
     if (request.stream || deps.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
-    const { attempt } = (context.response = await send(affordable, request, client, limitAsk));
+    const { attempt } = (context.response = await send(affordable, request, client, rateRequest));
 
     // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
     if (client.gone) throw new AbandonedError(attempt.provider);
@@ -142,17 +142,17 @@ export function createGateway(deps: GatewayOptions): Gateway {
     route: Route,
     request: ParsedRequest,
     client: ResponseWriter,
-    ask: RateLimitRequest,
+    rateRequest: RateLimitRequest,
   ): Promise<UpstreamResponse> {
     try {
       return await deps.failover(route, request, client, {
         traceId: client.traceId,
-        user: ask.user,
+        user: rateRequest.user,
       });
     } catch (error) {
       // Nobody could be asked.
       if (error instanceof UpstreamError && error.attempts === 0)
-        await fromBackend(() => deps.rateLimiter.giveBack(ask));
+        await fromBackend(() => deps.rateLimiter.giveBack(rateRequest));
       throw error;
     }
   }
@@ -168,9 +168,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const collector = format.createCollector();
     const { end, completion } = await collectResponse(attempt, client, guard, collector, deps.collectLimitBytes);
     context.completion = completion;
-    const fault = end.error?.extras.cause;
-    if (fault instanceof UpstreamError && fault.facts.kind === "invalid_response") {
-      const { upstreamMessage, cause } = fault.facts;
+    const error = end.error?.extras.cause;
+    if (error instanceof UpstreamError && error.facts.kind === "invalid_response") {
+      const { upstreamMessage, cause } = error.facts;
       const facts = { trace_id: client.traceId, provider: attempt.provider.name, upstream_message: upstreamMessage };
       // Names fields, never what stands in them.
       const problem = cause instanceof Error ? cause.message : undefined;
@@ -272,7 +272,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     },
     cutAll() {
       for (const context of running.items()) {
-        context.incoming.client.depart("shutdown");
+        context.incoming.client.disconnect("shutdown");
         context.drain?.stop();
       }
     },

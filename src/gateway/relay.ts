@@ -1,6 +1,6 @@
 import type { EventRole } from "../providers/stream/response-reader.ts";
 import type { Attempt } from "../providers/attempt.ts";
-import { followResponse, type EventTaker } from "./response-flow.ts";
+import { followResponse, type EventConsumer } from "./response-flow.ts";
 import type { ResponseWriter, DrainListener } from "./response-writer.ts";
 import type { RequestEnd } from "./request-end.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
@@ -22,7 +22,7 @@ export function relay(
   return followResponse(attempt, client, guard, new Relay(attempt, client, passUsageChunk));
 }
 
-class Relay implements EventTaker, DrainListener {
+class Relay implements EventConsumer, DrainListener {
   readonly #attempt: Attempt;
   readonly #client: ResponseWriter;
   readonly #passUsageChunk: boolean;

@@ -73,13 +73,13 @@ export class RequestContext implements HeaderSource, Slotted {
   }
 
   /** The one event that tells of this chat. */
-  finished(ending: RequestEnd): ChatFinished {
+  finished(end: RequestEnd): ChatFinished {
     const { account, ip, client } = this.incoming;
-    const { request, response: answer, settlement } = this;
+    const { request, response, settlement } = this;
     const { clock } = this.#options;
-    const cause = ending.error?.extras.cause;
-    const fault = cause instanceof UpstreamError ? cause : null;
-    const owed = settlement?.charge;
+    const cause = end.error?.extras.cause;
+    const error = cause instanceof UpstreamError ? cause : null;
+    const charge = settlement?.charge;
     const usage = settlement?.usage;
     return {
       type: "chat.finished",
@@ -90,30 +90,30 @@ export class RequestContext implements HeaderSource, Slotted {
       keyId: this.incoming.apiKey?.id ?? "",
       api: request?.api ?? "",
       model: request?.model ?? "",
-      provider: (answer?.attempt.provider ?? this.abandoned)?.name ?? fault?.provider ?? "",
+      provider: (response?.attempt.provider ?? this.abandoned)?.name ?? error?.provider ?? "",
       stream: request?.stream ?? this.incoming.streamByDefault,
-      outcome: ending.outcome,
-      code: ending.error?.code ?? (ending.outcome === "completed" ? "ok" : ending.outcome),
-      status: client.opened ? 200 : (ending.error?.status ?? (ending.outcome === "completed" ? 200 : 0)),
-      requests: owed?.requests ?? 0,
+      outcome: end.outcome,
+      code: end.error?.code ?? (end.outcome === "completed" ? "ok" : end.outcome),
+      status: client.opened ? 200 : (end.error?.status ?? (end.outcome === "completed" ? 200 : 0)),
+      requests: charge?.requests ?? 0,
       inputTokens: usage?.input ?? 0,
       cachedTokens: usage?.cached ?? 0,
       outputTokens: usage?.output ?? 0,
       reasoningTokens: usage?.reasoning ?? 0,
-      cost: owed?.cost ?? 0,
-      currency: owed?.currency ?? "",
+      cost: charge?.cost ?? 0,
+      currency: charge?.currency ?? "",
       estimated: settlement?.estimated ?? false,
-      firstEventMs: answer?.attempt.firstEventMs ?? null,
-      generationMs: answer?.attempt.generationMs() ?? null,
+      firstEventMs: response?.attempt.firstEventMs ?? null,
+      generationMs: response?.attempt.generationMs() ?? null,
       durationMs: clock.monotonic() - this.#startedAt,
-      retries: answer?.retries ?? Math.max(0, (fault?.attempts ?? 0) - 1),
+      retries: response?.retries ?? Math.max(0, (error?.attempts ?? 0) - 1),
     };
   }
 }
 
 /** The event behind a refusal that operators count on its own: a limit or a quota; null for any other error. */
-export function refusalEvent(run: RequestContext, error: AppError, at: number): ProxyEvent | null {
-  const { account, ip, client } = run.incoming;
+export function refusalEvent(context: RequestContext, error: AppError, at: number): ProxyEvent | null {
+  const { account, ip, client } = context.incoming;
   const base = { at, traceId: client.traceId, ip, user: account.username };
   const { details = {} } = error.extras;
   const { code } = error;

@@ -19,13 +19,13 @@ export interface RequestEnd {
 export const completed: RequestEnd = { outcome: "completed", error: null };
 
 /** The provider broke off or failed. */
-export function endOfUpstreamError(fault: UpstreamError): RequestEnd {
-  return { outcome: "upstream_failed", error: fault.toAppError() };
+export function endOfUpstreamError(error: UpstreamError): RequestEnd {
+  return { outcome: "upstream_failed", error: error.toAppError() };
 }
 
 /** The provider's answer broke off because the client was slow to read it: that is no fault of the provider. */
-export function endingOfSlowReader(fault: UpstreamError): RequestEnd {
-  return { outcome: "reader_stalled", error: fault.toAppError() };
+export function endOfSlowReader(error: UpstreamError): RequestEnd {
+  return { outcome: "reader_stalled", error: error.toAppError() };
 }
 
 /** Adds to an error what had arrived of the answer, under `details.partial`; null where that is too large to be sent. */

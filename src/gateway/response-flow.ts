@@ -10,13 +10,13 @@ import {
   endOfDisconnect,
   endOfError,
   endOfUpstreamError,
-  endingOfSlowReader,
+  endOfSlowReader,
   type RequestEnd,
 } from "./request-end.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 
 /** Who takes an answer's events, one by one. */
-export interface EventTaker {
+export interface EventConsumer {
   /** @throws UpstreamError where the answer is of no use any more */
   take(event: Buffer, start: number, end: number, role: EventRole, parsed: unknown): void;
   /** All that has come at once has been taken. */
@@ -32,10 +32,10 @@ export function followResponse(
   attempt: Attempt,
   client: ResponseWriter,
   guard: BudgetGuard,
-  taker: EventTaker,
+  consumer: EventConsumer,
 ): Promise<RequestEnd> {
   return new Promise((resolve) => {
-    new ResponseFlow(attempt, client, guard, taker, resolve).start();
+    new ResponseFlow(attempt, client, guard, consumer, resolve).start();
   });
 }
 
@@ -43,7 +43,7 @@ class ResponseFlow implements ResponseSink {
   readonly #attempt: Attempt;
   readonly #client: ResponseWriter;
   readonly #guard: BudgetGuard;
-  readonly #taker: EventTaker;
+  readonly #consumer: EventConsumer;
   readonly #resolve: (end: RequestEnd) => void;
   #ended = false;
 
@@ -51,19 +51,19 @@ class ResponseFlow implements ResponseSink {
     attempt: Attempt,
     client: ResponseWriter,
     guard: BudgetGuard,
-    taker: EventTaker,
+    consumer: EventConsumer,
     resolve: (end: RequestEnd) => void,
   ) {
     this.#attempt = attempt;
     this.#client = client;
     this.#guard = guard;
-    this.#taker = taker;
+    this.#consumer = consumer;
     this.#resolve = resolve;
   }
 
   start(): void {
     this.#client.onGone = () => {
-      this.#end(endOfDisconnect(this.#client.departed ?? "client_gone"));
+      this.#end(endOfDisconnect(this.#client.disconnectReason ?? "client_gone"));
     };
     if (this.#client.gone) this.#client.onGone();
     else this.#attempt.pipe(this);
@@ -89,26 +89,26 @@ class ResponseFlow implements ResponseSink {
   }
 
   onBatch(): void {
-    this.#taker.flush();
+    this.#consumer.flush();
   }
 
-  onEnd(fault: UpstreamError | null): void {
+  onEnd(error: UpstreamError | null): void {
     try {
-      this.#taker.flush();
+      this.#consumer.flush();
     } finally {
       // Whatever happens, the story goes on to its charge.
-      this.#end(this.#endingOf(fault));
+      this.#end(this.#endOf(error));
     }
   }
 
-  #endingOf(fault: UpstreamError | null): RequestEnd {
-    if (fault === null) return completed;
-    return this.#attempt.brokenByReader ? endingOfSlowReader(fault) : endOfUpstreamError(fault);
+  #endOf(error: UpstreamError | null): RequestEnd {
+    if (error === null) return completed;
+    return this.#attempt.brokenByReader ? endOfSlowReader(error) : endOfUpstreamError(error);
   }
 
   #take(event: Buffer, start: number, end: number, role: EventRole, parsed: unknown): void {
     try {
-      this.#taker.take(event, start, end, role, parsed);
+      this.#consumer.take(event, start, end, role, parsed);
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error;
       this.#end(endOfUpstreamError(error));
@@ -117,7 +117,7 @@ class ResponseFlow implements ResponseSink {
 
   /** The events behind one that waits for room are held by the attempt. */
   #await(room: Promise<boolean>, take: () => void): void {
-    this.#taker.flush();
+    this.#consumer.flush();
     this.#attempt.unpipe();
     room
       .then((fits) => {
@@ -127,7 +127,7 @@ class ResponseFlow implements ResponseSink {
           return;
         }
         take();
-        this.#taker.flush();
+        this.#consumer.flush();
         this.#attempt.pipe(this);
       })
       .catch((error: unknown) => {
@@ -136,12 +136,12 @@ class ResponseFlow implements ResponseSink {
   }
 
   #cut(): void {
-    this.#taker.flush();
+    this.#consumer.flush();
     this.#end(endOfBudget(this.#guard));
   }
 
   #fail(error: unknown): void {
-    this.#end(endOfError(backendError(error), this.#client.departed));
+    this.#end(endOfError(backendError(error), this.#client.disconnectReason));
   }
 
   #end(end: RequestEnd): void {

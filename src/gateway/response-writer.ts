@@ -30,12 +30,12 @@ export interface DrainListener {
 const smallBytes = 2048;
 
 /** nginx would otherwise hold back what comes until its buffer is full. */
-const passedOnAtOnce = ["x-accel-buffering", "no"];
+const unbuffered = ["x-accel-buffering", "no"];
 /** Names and values in turn, as Node takes them: objects put together of others cost it microseconds. */
 const streamHeaders = [
   ...["content-type", "text/event-stream; charset=utf-8"],
   ...["cache-control", "no-cache"],
-  ...passedOnAtOnce,
+  ...unbuffered,
 ];
 const jsonHeaders = ["content-type", "application/json; charset=utf-8"];
 /** White space before JSON means nothing. */
@@ -45,7 +45,7 @@ const blankLine = Buffer.from("\n");
 export class ResponseWriter implements Caller {
   onGone: (() => void) | undefined;
   /** Why nobody will read on; null while somebody does. */
-  departed: DisconnectReason | null = null;
+  disconnectReason: DisconnectReason | null = null;
   /** Whether the 200 and its headers are out: from then on a failure can only be told in the body. */
   opened = false;
   /** Whether it has got an event with an `id`. Set by whoever writes the events. */
@@ -53,13 +53,13 @@ export class ResponseWriter implements Caller {
   readonly traceId: string;
   readonly #reply: RawReply;
   readonly #raw: ServerResponse;
-  readonly #shape: ApiFormat;
+  readonly #format: ApiFormat;
   readonly #clock: Clock;
   /** The proxy's own times, for while no provider is asked. */
   readonly #ownTimes: ReaderTimes;
   #drainListener: DrainListener | null = null;
   #stallTimer: NodeJS.Timeout | undefined;
-  #heartbeat: NodeJS.Timeout | undefined;
+  #heartbeatTimer: NodeJS.Timeout | undefined;
   #times: ReaderTimes;
   #headers: HeaderSource | null = null;
   #lastWriteAt = 0;
@@ -69,35 +69,35 @@ export class ResponseWriter implements Caller {
   #chunked = false;
 
   /** @param times that hold while no provider is asked */
-  constructor(reply: RawReply, traceId: string, shape: ApiFormat, times: ReaderTimes, clock: Clock) {
+  constructor(reply: RawReply, traceId: string, format: ApiFormat, times: ReaderTimes, clock: Clock) {
     this.#reply = reply;
     this.#raw = reply.raw;
     this.traceId = traceId;
-    this.#shape = shape;
+    this.#format = format;
     this.#ownTimes = times;
     this.#times = times;
     this.#clock = clock;
     this.#raw.once("close", () => {
       this.#onClose();
     });
-    if (this.#raw.destroyed) this.departed = "client_gone";
+    if (this.#raw.destroyed) this.disconnectReason = "client_gone";
   }
 
   get gone(): boolean {
-    return this.departed !== null;
+    return this.disconnectReason !== null;
   }
 
   /** Ends the answer from our side. The stage that is waiting hears of it at once. */
-  depart(why: DisconnectReason): void {
-    if (this.departed !== null) return;
-    this.departed = why;
+  disconnect(reason: DisconnectReason): void {
+    if (this.disconnectReason !== null) return;
+    this.disconnectReason = reason;
     this.onGone?.();
   }
 
-  follow(times: ReaderTimes | null): void {
+  useTimes(times: ReaderTimes | null): void {
     const before = this.#times.heartbeat;
     this.#times = times ?? this.#ownTimes;
-    if (this.#heartbeat !== undefined && this.#times.heartbeat !== before) this.#awaitBeat();
+    if (this.#heartbeatTimer !== undefined && this.#times.heartbeat !== before) this.#scheduleHeartbeat();
   }
 
   /**
@@ -110,13 +110,13 @@ export class ResponseWriter implements Caller {
     this.#json = json;
     this.#headers = headers;
     this.#lastWriteAt = this.#clock.monotonic();
-    this.#awaitBeat();
+    this.#scheduleHeartbeat();
   }
 
   /** Sends 200 and the headers of what is to follow, together with what is written next. */
   open(headers: HeaderSource): void {
     if (this.opened || this.gone) return;
-    this.#writeHead(this.#json ? [...jsonHeaders, ...passedOnAtOnce] : streamHeaders.slice(), headers);
+    this.#writeHead(this.#json ? [...jsonHeaders, ...unbuffered] : streamHeaders.slice(), headers);
     this.#chunked = this.#raw.chunkedEncoding;
   }
 
@@ -144,14 +144,18 @@ export class ResponseWriter implements Caller {
    */
   finish(error: AppError | null): void {
     this.#stopTimers();
-    if (this.departed === "client_gone" || this.departed === "reader_stalled" || (this.#json && error === null)) {
+    if (
+      this.disconnectReason === "client_gone" ||
+      this.disconnectReason === "reader_stalled" ||
+      (this.#json && error === null)
+    ) {
       this.abandon();
       return;
     }
     this.#raw.chunkedEncoding = this.#chunked;
-    if (error === null) this.#end(this.#shape.ending);
-    else if (this.#json) this.#end(JSON.stringify(this.#shape.errorBody(error, this.traceId)));
-    else this.#end(this.#shape.errorEvent(error, this.traceId));
+    if (error === null) this.#end(this.#format.ending);
+    else if (this.#json) this.#end(JSON.stringify(this.#format.errorBody(error, this.traceId)));
+    else this.#end(this.#format.errorEvent(error, this.traceId));
   }
 
   /** Sends one JSON and ends. */
@@ -178,29 +182,29 @@ export class ResponseWriter implements Caller {
     this.#stopTimers();
   }
 
-  beat(): void {
+  heartbeatIfDue(): void {
     if (this.gone) return;
-    if (this.#silenceLeft() <= 0) {
+    if (this.#untilHeartbeat() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
       // A client that is behind has bytes on the way: it needs no sign of life.
-      if (!this.#raw.writableNeedDrain) this.#write(this.#signOfLife());
+      if (!this.#raw.writableNeedDrain) this.#write(this.#heartbeatBytes());
       this.#lastWriteAt = this.#clock.monotonic();
     }
-    this.#awaitBeat();
+    this.#scheduleHeartbeat();
   }
 
-  #signOfLife(): Buffer {
+  #heartbeatBytes(): Buffer {
     if (this.#json) return blankLine;
-    return this.hasIds ? this.#shape.heartbeatAfterIds : this.#shape.heartbeat;
+    return this.hasIds ? this.#format.heartbeatAfterIds : this.#format.heartbeat;
   }
 
-  #awaitBeat(): void {
-    clearTimeout(this.#heartbeat);
-    this.#heartbeat = setTimeout(beat, Math.max(0, Math.ceil(this.#silenceLeft())), this).unref();
+  #scheduleHeartbeat(): void {
+    clearTimeout(this.#heartbeatTimer);
+    this.#heartbeatTimer = setTimeout(heartbeat, Math.max(0, Math.ceil(this.#untilHeartbeat())), this).unref();
   }
 
   /** ms until a sign of life is due. */
-  #silenceLeft(): number {
+  #untilHeartbeat(): number {
     return this.#lastWriteAt + this.#times.heartbeat - this.#clock.monotonic();
   }
 
@@ -236,22 +240,22 @@ export class ResponseWriter implements Caller {
 
   #onClose(): void {
     this.#stopTimers();
-    if (!this.#raw.writableFinished) this.depart("client_gone");
+    if (!this.#raw.writableFinished) this.disconnect("client_gone");
   }
 
   #stopTimers(): void {
     clearTimeout(this.#stallTimer);
-    clearTimeout(this.#heartbeat);
-    this.#heartbeat = undefined;
+    clearTimeout(this.#heartbeatTimer);
+    this.#heartbeatTimer = undefined;
   }
 }
 
-function beat(client: ResponseWriter): void {
-  client.beat();
+function heartbeat(client: ResponseWriter): void {
+  client.heartbeatIfDue();
 }
 
 function stall(client: ResponseWriter): void {
-  client.depart("reader_stalled");
+  client.disconnect("reader_stalled");
 }
 
 /** A client that leaves in mid-write is no error: 'close' tells the same, and is heeded. */

@@ -19,7 +19,7 @@ export interface ConcurrencyLimiter {
    * A permit at once where one is free, else a promise of one: users' own requests wait in line, for a bounded time.
    * Throws or rejects with AppError concurrency_exceeded (429) or shutting_down (503), or with ClientDisconnectedError.
    */
-  acquire(ask: PermitRequest, signal: DisconnectSignal): Awaitable<Permit>;
+  acquire(request: PermitRequest, signal: DisconnectSignal): Awaitable<Permit>;
   /** Permits held now, of all users. */
   inFlight(): number;
   /** Requests that wait for a permit now, of all users. */

@@ -21,7 +21,7 @@ export interface RateLimitRefusal {
 /** How many requests may come in a time. */
 export interface RateLimiter {
   /** Takes a token from every rule that applies, or from none. Null where the request may go on. */
-  take(ask: RateLimitRequest): Awaitable<RateLimitRefusal | null>;
+  take(request: RateLimitRequest): Awaitable<RateLimitRefusal | null>;
   /** Gives back what was taken for a request of which nothing was sent in the end. */
-  giveBack(ask: RateLimitRequest): Awaitable<void>;
+  giveBack(request: RateLimitRequest): Awaitable<void>;
 }

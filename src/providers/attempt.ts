@@ -14,7 +14,7 @@ const errorBodyMs = 5000;
 const lingerMs = 1000;
 
 /** What becomes of an answer that cannot be sent. An error that the provider tells of is its own. */
-const breakOffs: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>(["timeout", "network", "truncated"]);
+const interruptions: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>(["timeout", "network", "truncated"]);
 
 type Controller = Dispatcher.DispatchController;
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
@@ -54,14 +54,14 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   /** As the provider knows it. */
   #model = "";
   #status = 0;
-  #heard = false;
+  #sawEvent = false;
   /** As the reader said last. */
   #graceMs: number | null = null;
   #linger: NodeJS.Timeout | undefined;
   /** The provider has nothing more to send. */
   #closed = false;
   /** Set once the attempt is over for everybody; null inside means a complete answer. */
-  #ended: { readonly fault: UpstreamError | null } | null = null;
+  #ended: { readonly error: UpstreamError | null } | null = null;
 
   /** Made once the provider's health has let it in with `pass`; must be opened or cancelled. */
   constructor(provider: Provider, pass: Pass, request: UpstreamRequest, clock: Clock) {
@@ -71,7 +71,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#clock = clock;
     this.#body = new ResponseBody(request, provider, this, () => clock.now());
     this.#deadlines = new Deadlines(provider.timeouts, clock, this);
-    provider.health.asked();
+    provider.health.sent();
   }
 
   /** What has been read of the answer. */
@@ -110,7 +110,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   }
 
   /** Whether the provider has been sent the request, and has not refused it. */
-  get isAsked(): boolean {
+  get isSent(): boolean {
     return this.#controller !== null && this.#status < 300;
   }
 
@@ -133,7 +133,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
       return;
     }
     if (held.length > 0) sink.onBatch();
-    if (this.#ended !== null) sink.onEnd(this.#ended.fault);
+    if (this.#ended !== null) sink.onEnd(this.#ended.error);
     else if (!this.#readerBehind) this.#resumeReading();
   }
 
@@ -157,15 +157,15 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
 
   /**
    * Ends it from our side and closes the connection; does nothing where it has ended.
-   * @param given what a pending open() rejects with; absent where none is
+   * @param cancelReason what a pending open() rejects with; absent where none is
    */
-  cancel(given?: Error): void {
+  cancel(cancelReason?: Error): void {
     if (this.#ended !== null) return;
     // Not before it is needed: an error with its stack costs as much as a JSON.parse.
-    const reason = given ?? new Error("the chat is over");
-    this.#ended = { fault: null };
-    this.provider.health.left(this.#pass);
-    this.#letGo();
+    const reason = cancelReason ?? new Error("the chat is over");
+    this.#ended = { error: null };
+    this.provider.health.abandoned(this.#pass);
+    this.#releaseResources();
     this.#sink = null;
     this.#controller?.abort(reason);
     this.#settleOpen(reason);
@@ -183,10 +183,10 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   onGraceOver(): void {
     try {
       const cut = new UpstreamError({ kind: "timeout", stage: this.stage });
-      const fault = this.reader.end(cut);
+      const error = this.reader.end(cut);
       // What looked like the end of a JSON was none.
-      if (fault === cut) this.#graceMs = null;
-      else this.onVerdict(fault);
+      if (error === cut) this.#graceMs = null;
+      else this.onBodyEnd(error);
     } catch (cause) {
       this.onException(cause);
     }
@@ -240,19 +240,19 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     if (status < 200) return;
     this.#status = status;
     this.#deadlines.toStage("first_event");
-    const fault = this.#body.start(this.#model, status, headers);
-    if (fault !== null) this.#fail(fault);
+    const error = this.#body.start(this.#model, status, headers);
+    if (error !== null) this.#fail(error);
     else if (status !== 200) this.#deadlines.endWithin(errorBodyMs);
   }
 
   #take(chunk: Buffer): void {
     if (this.#ended !== null) return;
-    if (this.#backpressure.isSettling) this.#backpressure.heard(this.#clock.monotonic());
+    if (this.#backpressure.isSettling) this.#backpressure.dataReceived(this.#clock.monotonic());
     if (!this.#body.push(chunk)) this.#controller?.pause();
   }
 
   onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
-    this.#heard = true;
+    this.#sawEvent = true;
     // Some servers put a finish_reason into every event: where there is more text, that was not the end.
     if (textBytes > 0) this.#graceMs = null;
     if (this.#sink !== null) {
@@ -263,20 +263,20 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     if (this.firstEventMs === null) {
       const now = this.#clock.monotonic();
       this.firstEventMs = now - this.#deadlines.startedAt;
-      this.provider.health.answered(this.#pass, this.firstEventMs, now);
+      this.provider.health.responded(this.#pass, this.firstEventMs, now);
       this.#deadlines.toStage("streaming");
     }
   }
 
   onBatch(): void {
     // Once for all events of one read: they arrived together.
-    if (this.#heard) this.#deadlines.touch();
-    this.#heard = false;
+    if (this.#sawEvent) this.#deadlines.touch();
+    this.#sawEvent = false;
     this.#sink?.onBatch();
     if (this.#ended !== null) return;
     const { reader } = this;
-    if (reader.fault !== null) this.#fail(reader.fault);
-    else if (reader.done) this.onVerdict(reader.end());
+    if (reader.error !== null) this.#fail(reader.error);
+    else if (reader.done) this.onBodyEnd(reader.end());
     else {
       const { graceMs } = reader;
       if (graceMs !== this.#graceMs) this.#deadlines.setGrace((this.#graceMs = graceMs));
@@ -301,15 +301,15 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   }
 
   /** The answer is over, complete or not. */
-  onVerdict(fault: UpstreamError | null): void {
+  onBodyEnd(error: UpstreamError | null): void {
     if (this.#ended !== null) return;
-    if (fault !== null) {
-      this.#fail(fault);
+    if (error !== null) {
+      this.#fail(error);
       return;
     }
-    this.#ended = { fault };
+    this.#ended = { error };
     this.provider.health.completed();
-    this.#letGo();
+    this.#releaseResources();
     this.#settleOpen(null);
     this.#sink?.onEnd(null);
     if (this.#closed) return;
@@ -324,19 +324,19 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     });
   }
 
-  #fail(fault: UpstreamError): void {
+  #fail(error: UpstreamError): void {
     if (this.#ended !== null) return;
     const now = this.#clock.monotonic();
-    this.#ended = { fault };
-    fault.head = this.#body.head;
-    this.brokenByReader = breakOffs.has(fault.facts.kind) && this.#backpressure.mayEndAnswer(now);
-    fault.isOutdated = fault.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key);
-    if (this.brokenByReader || fault.isOutdated) this.provider.health.left(this.#pass);
-    else this.provider.health.failed(this.#pass, fault, now);
-    this.#letGo();
-    this.#controller?.abort(fault);
-    this.#settleOpen(fault);
-    this.#sink?.onEnd(fault);
+    this.#ended = { error };
+    error.head = this.#body.head;
+    this.brokenByReader = interruptions.has(error.facts.kind) && this.#backpressure.mayHaveBrokenResponse(now);
+    error.isOutdated = error.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key);
+    if (this.brokenByReader || error.isOutdated) this.provider.health.abandoned(this.#pass);
+    else this.provider.health.failed(this.#pass, error, now);
+    this.#releaseResources();
+    this.#controller?.abort(error);
+    this.#settleOpen(error);
+    this.#sink?.onEnd(error);
   }
 
   onReadable(): void {
@@ -346,12 +346,12 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   /** An exception ends this answer and nothing else. */
   onException(cause: unknown): void {
     const stage = this.firstEventMs === null ? "first_event" : "streaming";
-    const fault = new UpstreamError({ kind: "invalid_response", stage, cause });
+    const error = new UpstreamError({ kind: "invalid_response", stage, cause });
     try {
-      this.#fail(fault);
+      this.#fail(error);
     } catch {
       // The sink threw once more. It has been told, and its client's connection is bounded by times of its own.
-      this.#settleOpen(fault);
+      this.#settleOpen(error);
     }
   }
 
@@ -381,7 +381,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   }
 
   /** Frees what it holds beside the connection. */
-  #letGo(): void {
+  #releaseResources(): void {
     this.#deadlines.stop();
     this.#body.destroy();
   }

@@ -15,7 +15,7 @@ export class Backpressure {
   /** How long the answer was held back, of late; 0 once that is over and done with. */
   #heldMs = 0;
   #releasedAt = 0;
-  #heardAt = 0;
+  #receivedAt = 0;
 
   /** Whether heard() has anything to do. */
   get isSettling(): boolean {
@@ -30,19 +30,19 @@ export class Backpressure {
     if (this.#heldSince === null) return;
     this.#heldMs += now - this.#heldSince;
     this.#heldSince = null;
-    this.#releasedAt = this.#heardAt = now;
+    this.#releasedAt = this.#receivedAt = now;
   }
 
   /** Something has come from the provider. What comes after a silence, or after a while, shows that it is still there. */
-  heard(now: number): void {
+  dataReceived(now: number): void {
     const silenceMs = Math.min(Math.max(leastSilenceMs, this.#heldMs / 10), longestSilenceMs);
     const freeMs = Math.max(leastFreeMs, this.#heldMs);
-    if (now - this.#heardAt > silenceMs || now - this.#releasedAt > freeMs) this.#heldMs = 0;
-    this.#heardAt = now;
+    if (now - this.#receivedAt > silenceMs || now - this.#releasedAt > freeMs) this.#heldMs = 0;
+    this.#receivedAt = now;
   }
 
   /** Whether an answer that breaks off now may do so because it was held back. */
-  mayEndAnswer(now: number): boolean {
+  mayHaveBrokenResponse(now: number): boolean {
     return this.#heldMs + (this.#heldSince === null ? 0 : now - this.#heldSince) >= briefMs;
   }
 }

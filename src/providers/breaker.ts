@@ -28,7 +28,7 @@ const shareOfSuccess = 0.3;
 /**
  * Keeps requests from a provider that fails. Closed, all pass; open, none; half-open, exactly one at a time, the probe,
  * whose answer decides. Where there is nobody else to ask, a growing share passes as trials instead. Each request enters
- * with a ticket and shows it again with what came of it, so that a late word of a request from before cannot decide for
+ * with a permit and shows it again with what came of it, so that a late word of a request from before cannot decide for
  * a probe.
  *
  * Pure: times are handed in, in ms of a monotonic clock.
@@ -37,19 +37,19 @@ export class Breaker {
   readonly #rule: BreakerRule;
   #open = false;
   #openedAt = 0;
-  /** The ticket of the probe under way; 0 where there is none. */
+  /** The permit of the probe under way; 0 where there is none. */
   #probe = 0;
-  #lastTicket = 0;
-  /** Tickets up to this one are of requests from before the breaker opened. */
-  #oldTicket = 0;
+  #lastPermit = 0;
+  /** Permits up to this one are of requests from before the breaker opened. */
+  #oldPermit = 0;
   /** What successful trials have added to their share, and how much of a trial is due. */
   #earnedShare = 0;
   #due = 0;
-  readonly #answers: OutcomeWindow;
+  readonly #outcomes: OutcomeWindow;
 
   constructor(rule: BreakerRule) {
     this.#rule = rule;
-    this.#answers = new OutcomeWindow(rule.windowMs);
+    this.#outcomes = new OutcomeWindow(rule.windowMs);
   }
 
   state(now: number): BreakerState {
@@ -67,14 +67,14 @@ export class Breaker {
 
   /** Whether nothing is remembered that a new breaker would not know. */
   isFresh(now: number): boolean {
-    return !this.#open && this.#answers.isEmpty(now);
+    return !this.#open && this.#outcomes.isEmpty(now);
   }
 
-  /** Lets a request through or not. Returns its ticket, or `refused`. */
+  /** Lets a request through or not. Returns its permit, or `refused`. */
   enter(now: number): number {
     if (!this.#open) return 0;
     if (now < this.#openedAt + this.#rule.openMs || this.#probe !== 0) return refused;
-    this.#probe = ++this.#lastTicket;
+    this.#probe = ++this.#lastPermit;
     return this.#probe;
   }
 
@@ -84,41 +84,41 @@ export class Breaker {
     this.#due += this.#share(now);
     if (this.#due < 1) return refused;
     this.#due -= 1;
-    return ++this.#lastTicket;
+    return ++this.#lastPermit;
   }
 
   /** The provider has begun to answer. */
-  succeeded(ticket: number, now = 0): void {
+  succeeded(permit: number, now = 0): void {
     if (!this.#open) {
-      this.#answers.succeeded(now);
+      this.#outcomes.succeeded(now);
       return;
     }
-    if (ticket <= this.#oldTicket) return;
+    if (permit <= this.#oldPermit) return;
     this.#earnedShare += shareOfSuccess;
-    if (ticket === this.#probe || this.#share(now) >= 1) this.close();
+    if (permit === this.#probe || this.#share(now) >= 1) this.close();
   }
 
   /**
    * The provider is to blame for a failure, before its answer or in the middle of it.
    * @param user whose request it was
-   * @param answered whether `succeeded` was told of the same request
+   * @param succeededBefore whether `succeeded` was told of the same request
    */
-  failed(ticket: number, now: number, user = "", answered = false): void {
+  failed(permit: number, now: number, user = "", succeededBefore = false): void {
     if (this.#open) {
-      if (ticket > this.#oldTicket) this.#trip(now);
+      if (permit > this.#oldPermit) this.#trip(now);
       return;
     }
     const { failures, users = 1 } = this.#rule;
-    this.#answers.failed(user, now, answered);
-    if (!this.#answers.isSick(failures, users, now)) return;
+    this.#outcomes.failed(user, now, succeededBefore);
+    if (!this.#outcomes.isFailing(failures, users, now)) return;
     this.#trip(now);
     // The first trial may come at once: the provider may be well again already.
     this.#due = 1 - firstShare;
   }
 
   /** The request ended without a verdict: its client left, or it was at fault itself. The next one may probe. */
-  left(ticket: number): void {
-    if (this.#open && ticket !== 0 && ticket === this.#probe) this.#probe = 0;
+  abandoned(permit: number): void {
+    if (this.#open && permit !== 0 && permit === this.#probe) this.#probe = 0;
   }
 
   /** Forgets what has been: a probe went well, or the operator says so. */
@@ -140,9 +140,9 @@ export class Breaker {
 
   #reset(): void {
     this.#probe = 0;
-    this.#oldTicket = this.#lastTicket;
+    this.#oldPermit = this.#lastPermit;
     this.#earnedShare = 0;
     this.#due = 0;
-    this.#answers.clear();
+    this.#outcomes.clear();
   }
 }

@@ -52,7 +52,7 @@ export function createProvider(options: ProviderOptions): Provider {
     formerSecret = sent.secret;
     sent = sentWith(key, kind, url);
     // Whatever was held against the old key says nothing about this one.
-    health.forgive();
+    health.forgetFailures();
   }
 
   return {
@@ -78,8 +78,8 @@ export function createProvider(options: ProviderOptions): Provider {
     timeouts: options.timeouts,
     models: [...options.models, ...Object.keys(options.modelMap)],
     ownName: (model) => ownNames(model) ?? model,
-    takesStreamOptions: (model) => options.streamOptions !== false && !withoutStreamOptions.has(model),
-    rememberNoStreamOptions(model) {
+    supportsStreamOptions: (model) => options.streamOptions !== false && !withoutStreamOptions.has(model),
+    disableStreamOptions(model) {
       if (withoutStreamOptions.size < maxRefused) withoutStreamOptions.add(model);
     },
     priority: options.priority,

@@ -2,7 +2,7 @@ import type { UpstreamErrorKind } from "./upstream-error.ts";
 import type { ProviderKind, ReportedError } from "./provider.ts";
 
 /** An error that a provider has answered with. */
-export interface UpstreamAnswer {
+export interface FailedResponse {
   /** HTTP status; 200 where the error came in an answer that had begun well. */
   readonly status: number;
   readonly error: ReportedError;
@@ -80,7 +80,7 @@ const refined: readonly UpstreamErrorKind[] = [
   "overloaded",
 ];
 /** A server that fails, and says that the request was wrong. A number inside the error is believed before its type. */
-const ofServers: readonly UpstreamErrorKind[] = [...refined, "bad_request", "forbidden", "timeout"];
+const serverRefined: readonly UpstreamErrorKind[] = [...refined, "bad_request", "forbidden", "timeout"];
 
 /** What words may make of a status; where it has no row, the status is right whatever they say. */
 const wordsOverStatus: ReadonlyMap<number, readonly UpstreamErrorKind[]> = new Map<
@@ -104,25 +104,25 @@ const wordsOverStatus: ReadonlyMap<number, readonly UpstreamErrorKind[]> = new M
  * under 200 is taken for the status; then its code decides, then its type. Under another status they are heard where
  * they say more than it does, or contradict it.
  */
-export function kindOfError(kind: ProviderKind, answer: UpstreamAnswer, key: KeyFacts): UpstreamErrorKind {
-  const { error } = answer;
-  const status = statusOf(answer);
-  return kind.classify(status, error) ?? byMessage(byStatusAndWords(status, answer), answer, key);
+export function kindOfError(kind: ProviderKind, response: FailedResponse, key: KeyFacts): UpstreamErrorKind {
+  const { error } = response;
+  const status = statusOf(response);
+  return kind.classify(status, error) ?? byMessage(byStatusAndWords(status, response), response, key);
 }
 
-function byStatusAndWords(status: number, answer: UpstreamAnswer): UpstreamErrorKind {
-  const { code, type } = answer.error;
+function byStatusAndWords(status: number, response: FailedResponse): UpstreamErrorKind {
+  const { code, type } = response.error;
   const byWords = wordKind(code) ?? wordKind(type);
   if (status < 300) return byWords ?? "server_error";
   // A redirect is no answer, whatever it says.
   if (status < 400) return "invalid_response";
-  const servers = status === answer.status ? ofServers : refined;
-  const heard = wordsOverStatus.get(status) ?? (status >= 500 ? servers : []);
-  return byWords !== null && heard.includes(byWords) ? byWords : statusKind(status);
+  const forServerError = status === response.status ? serverRefined : refined;
+  const overriding = wordsOverStatus.get(status) ?? (status >= 500 ? forServerError : []);
+  return byWords !== null && overriding.includes(byWords) ? byWords : statusKind(status);
 }
 
 /** The HTTP status, or the one inside the error where that says more. */
-function statusOf({ status, error }: UpstreamAnswer): number {
+function statusOf({ status, error }: FailedResponse): number {
   if (error.status === null || status === error.status) return status;
   if (status < 300) return error.status;
   // A gateway's 400 or 500 around a client error of the provider behind it.
@@ -143,9 +143,9 @@ function wordKind(name: string): UpstreamErrorKind | null {
 }
 
 /** Looks at the message where codes and status leave it open what was refused. */
-function byMessage(kind: UpstreamErrorKind, { error, model }: UpstreamAnswer, key: KeyFacts): UpstreamErrorKind {
+function byMessage(kind: UpstreamErrorKind, { error, model }: FailedResponse, key: KeyFacts): UpstreamErrorKind {
   if (kind === "unsupported") {
-    if (speaksOfModel(error, model)) return "model_unknown";
+    if (concernsModel(error, model)) return "model_unknown";
     return error.param === "" ? kind : "bad_request";
   }
   if (kind === "forbidden") return !key.keyWorked || namesKey(error, key.secret) ? "key_refused" : kind;
@@ -157,7 +157,7 @@ function byMessage(kind: UpstreamErrorKind, { error, model }: UpstreamAnswer, ke
 }
 
 /** Whether it is the model that was not found, and not the path. A model in a path, such as /v1/models, doesn't count. */
-function speaksOfModel({ code, type, param, message }: ReportedError, model: string): boolean {
+function concernsModel({ code, type, param, message }: ReportedError, model: string): boolean {
   if (param === "model" || /model|deployment/i.test(`${code} ${type}`)) return true;
   return /(?<![/\w-])(?:models?|deployment)(?![\w-])|模型/i.test(message) || names(message, model);
 }

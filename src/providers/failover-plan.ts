@@ -25,7 +25,7 @@ export class FailoverPlan {
   readonly #candidates: readonly Provider[];
   readonly #since: number;
   readonly #target: (provider: Provider) => Target;
-  readonly #failures: { readonly provider: Provider; readonly fault: UpstreamError }[] = [];
+  readonly #failures: { readonly provider: Provider; readonly error: UpstreamError }[] = [];
 
   /**
    * @param since monotonic ms at which the request's total time began
@@ -37,17 +37,17 @@ export class FailoverPlan {
     this.#target = target;
   }
 
-  failed(provider: Provider, fault: UpstreamError): void {
-    this.#failures.push({ provider, fault });
+  recordFailure(provider: Provider, error: UpstreamError): void {
+    this.#failures.push({ provider, error });
   }
 
   /**
    * Someone who has not been asked and can be at once; null where there is nobody. Where all circuits are open, some
    * requests pass as trials all the same: a request that is refused finds out nothing.
    */
-  fresh(now: number): Candidate | null {
+  nextUntried(now: number): Candidate | null {
     for (const provider of this.#candidates) {
-      if (this.#failures.length > 0 && (this.isRepeat(provider) || this.#isLate(provider, now))) continue;
+      if (this.#failures.length > 0 && (this.isRetry(provider) || this.#isLate(provider, now))) continue;
       const candidate = this.enter(provider, now);
       if (candidate !== null) return candidate;
     }
@@ -69,14 +69,14 @@ export class FailoverPlan {
    * Who is worth waiting for, the soonest first; null where nobody is.
    * @param longestMs what a provider may ask to be left alone for and still be waited for
    */
-  worthWaitingFor(now: number, longestMs: number): Wait | null {
+  nextToWaitFor(now: number, longestMs: number): Wait | null {
     let best: Wait | null = null;
     for (const provider of this.#candidates) {
       const { health } = provider;
       const { model } = this.#target(provider);
-      const fault = this.#faultOf(provider);
+      const error = this.#lastErrorOf(provider);
       if (health.drained || health.circuitMs(model, now) > 0) continue;
-      if (fault !== undefined && fault.rule.retry !== "again") continue;
+      if (error !== undefined && error.rule.retry !== "again") continue;
       const limitedMs = health.limitedMs(model, now);
       if (limitedMs <= longestMs && (best === null || limitedMs < best.limitedMs)) best = { provider, limitedMs };
     }
@@ -84,18 +84,18 @@ export class FailoverPlan {
   }
 
   /** Whether asking the provider now is to ask it again. */
-  isRepeat(provider: Provider): boolean {
-    return this.#faultOf(provider) !== undefined;
+  isRetry(provider: Provider): boolean {
+    return this.#lastErrorOf(provider) !== undefined;
   }
 
   /**
    * What to say where nobody can be asked: the last fault, or, where nobody was, that all are limited or out. That a
    * provider doesn't know the model is said only where none has failed otherwise: the one that knows it may be back soon.
    */
-  verdict(now: number): UpstreamError {
-    const known = this.#failures.findLast(({ fault }) => fault.facts.kind !== "model_unknown");
+  finalError(now: number): UpstreamError {
+    const known = this.#failures.findLast(({ error }) => error.facts.kind !== "model_unknown");
     const last = known ?? this.#failures.at(-1);
-    if (last !== undefined) return last.fault;
+    if (last !== undefined) return last.error;
     let soonestMs = Infinity;
     let limited = false;
     for (const provider of this.#candidates) {
@@ -121,11 +121,11 @@ export class FailoverPlan {
   }
 
   /** The last fault that speaks against asking this one: its own, or one of the whole provider behind it. */
-  #faultOf(provider: Provider): UpstreamError | undefined {
+  #lastErrorOf(provider: Provider): UpstreamError | undefined {
     return this.#failures.findLast(
       (failure) =>
         failure.provider === provider ||
-        (failure.fault.rule.scope === "provider" && failure.provider.name === provider.name),
-    )?.fault;
+        (failure.error.rule.scope === "provider" && failure.provider.name === provider.name),
+    )?.error;
   }
 }

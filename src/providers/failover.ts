@@ -11,7 +11,7 @@ import type { Route } from "./router.ts";
 /** Who waits for an answer. */
 export interface Caller extends DisconnectSignal {
   /** Told whose times hold from now on: those of the provider that is asked; null while nobody is. */
-  follow(times: ReaderTimes | null): void;
+  useTimes(times: ReaderTimes | null): void;
 }
 
 /** Whose request it is. */
@@ -49,7 +49,7 @@ interface RetryRule {
 }
 
 /** Longest of a provider's words in the log, in characters. */
-const maxLoggedWords = 500;
+const maxLoggedMessage = 500;
 
 export interface FailoverOptions {
   readonly retry: RetryRule;
@@ -69,7 +69,7 @@ export type Failover = (
   route: Route,
   request: UpstreamRequest,
   caller: Caller,
-  who: Requester,
+  requester: Requester,
 ) => Promise<UpstreamResponse>;
 
 /** Sends requests to providers, and again to others where it makes sense. */
@@ -82,24 +82,24 @@ export function createFailover(options: FailoverOptions): Failover {
    * @param since monotonic ms at which the request's total time began
    */
   async function waitForCandidate(
-    attempts: FailoverPlan,
+    plan: FailoverPlan,
     since: number,
     signal: DisconnectSignal,
   ): Promise<Candidate | null> {
     const now = clock.monotonic();
-    const wait = attempts.worthWaitingFor(now, retry.maxRetryAfterMs);
+    const wait = plan.nextToWaitFor(now, retry.maxRetryAfterMs);
     if (wait === null) return null;
     const { provider, limitedMs } = wait;
-    const ms = limitedMs + backoffMs(Math.max(1, attempts.count), retry, random);
+    const ms = limitedMs + backoffMs(Math.max(1, plan.count), retry, random);
     if (now + ms >= since + provider.timeouts.total) return null;
-    if (attempts.isRepeat(provider) && !provider.health.retryBudget.tryTake()) return null;
+    if (plan.isRetry(provider) && !provider.health.retryBudget.tryTake()) return null;
     await pause(ms, signal);
-    return attempts.enter(provider, clock.monotonic());
+    return plan.enter(provider, clock.monotonic());
   }
 
   return async (route, request, caller, { traceId, user }) => {
     const since = clock.monotonic();
-    const attempts = new FailoverPlan(route.candidates, since, (provider) => ({
+    const plan = new FailoverPlan(route.candidates, since, (provider) => ({
       model: provider.ownName(route.upstreamModel),
       user,
     }));
@@ -109,19 +109,19 @@ export function createFailover(options: FailoverOptions): Failover {
      * Asks a provider. One that refuses a request for its `stream_options`, which the proxy adds, is asked once more
      * without them. That is no further attempt, and says nothing about the provider's health.
      */
-    async function askOnce(candidate: Candidate): Promise<Attempt> {
+    async function sendOnce(candidate: Candidate): Promise<Attempt> {
       const { provider, pass } = candidate;
-      const streamOptions = provider.takesStreamOptions(pass.model);
+      const streamOptions = provider.supportsStreamOptions(pass.model);
       try {
-        return await ask(candidate, request, caller, clock, since, streamOptions);
+        return await send(candidate, request, caller, clock, since, streamOptions);
       } catch (error) {
         if (!streamOptions || !(error instanceof UpstreamError) || error.facts.namesStreamOptions !== true) throw error;
-        const again = caller.gone ? null : attempts.enter(provider, clock.monotonic());
+        const again = caller.gone ? null : plan.enter(provider, clock.monotonic());
         if (again === null) throw error;
-        const attempt = await ask(again, request, caller, clock, since, false);
+        const attempt = await send(again, request, caller, clock, since, false);
         // Only of the proxy's own: a client may write others that are wrong.
-        if (request.sparesStreamOptions) {
-          provider.rememberNoStreamOptions(pass.model);
+        if (request.canDropStreamOptions) {
+          provider.disableStreamOptions(pass.model);
           const line = { trace_id: traceId, provider: provider.name, model: pass.model };
           log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
         }
@@ -129,39 +129,39 @@ export function createFailover(options: FailoverOptions): Failover {
       }
     }
 
-    while (attempts.count < retry.attempts) {
+    while (plan.count < retry.attempts) {
       if (caller.gone) throw new ClientDisconnectedError();
-      const now = attempts.count === 0 ? since : clock.monotonic();
-      const candidate = attempts.fresh(now) ?? (await waitForCandidate(attempts, since, caller));
+      const now = plan.count === 0 ? since : clock.monotonic();
+      const candidate = plan.nextUntried(now) ?? (await waitForCandidate(plan, since, caller));
       if (candidate === null) break;
       const { provider } = candidate;
-      if (attempts.count === 0) provider.health.retryBudget.earn();
+      if (plan.count === 0) provider.health.retryBudget.earn();
       else provider.health.stats.retries++;
-      attempts.count++;
+      plan.count++;
       try {
-        const attempt = await askOnce(candidate);
-        return { attempt, retries: attempts.count - 1 };
+        const attempt = await sendOnce(candidate);
+        return { attempt, retries: plan.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamError)) throw error;
         // The key was replaced in the meantime: with the new one this was no attempt. Bounded, as files may change often.
         if (error.isOutdated && outdated++ < route.candidates.length) {
-          attempts.count--;
+          plan.count--;
           continue;
         }
-        attempts.failed(provider, error);
+        plan.recordFailure(provider, error);
         error.provider = provider.name;
-        logFault(log, route, request, provider, error, traceId);
+        logUpstreamError(log, route, request, provider, error, traceId);
         if (error.rule.alert) alerts.raise(provider, error.facts.kind, traceId);
         if (error.rule.retry === "never") break;
       }
     }
-    const verdict = attempts.verdict(clock.monotonic());
-    verdict.attempts = attempts.count;
-    throw verdict;
+    const error = plan.finalError(clock.monotonic());
+    error.attempts = plan.count;
+    throw error;
   };
 }
 
-async function ask(
+async function send(
   { provider, pass }: Candidate,
   request: UpstreamRequest,
   caller: Caller,
@@ -170,15 +170,15 @@ async function ask(
   streamOptions: boolean,
 ): Promise<Attempt> {
   const attempt = new Attempt(provider, pass, request, clock);
-  caller.follow(provider.timeouts);
+  caller.useTimes(provider.timeouts);
   caller.onGone = () => {
-    attempt.cancel(attempt.isAsked ? new AbandonedError(provider) : new ClientDisconnectedError());
+    attempt.cancel(attempt.isSent ? new AbandonedError(provider) : new ClientDisconnectedError());
   };
   try {
     await attempt.open(pass.model, since, streamOptions);
     return attempt;
   } catch (error) {
-    caller.follow(null);
+    caller.useTimes(null);
     // Does nothing where the attempt has failed; where it could not even begin, gives its pass back.
     attempt.cancel(error instanceof Error ? error : new Error(String(error)));
     throw error;
@@ -188,7 +188,7 @@ async function ask(
 }
 
 /** Logs what a provider said or did, each at the level of whoever has to act: the operator, or only the client. */
-function logFault(
+function logUpstreamError(
   log: Log,
   route: Route,
   { api }: UpstreamRequest,
@@ -207,7 +207,7 @@ function logFault(
     stage,
     status: status ?? head?.status,
     upstream_code: upstream?.code,
-    upstream_message: upstreamMessage?.slice(0, maxLoggedWords),
+    upstream_message: upstreamMessage?.slice(0, maxLoggedMessage),
     content_type: head?.contentType,
     content_encoding: head?.contentEncoding,
     location: head?.location,
@@ -215,10 +215,13 @@ function logFault(
   };
   if (rule.alert) log.error(line, "the provider refuses the proxy's key or its account is empty");
   else if (kind === "proxy_overloaded")
-    log.error(line, "this machine could not reach the provider for a reason of its own; no provider is to blame");
+    log.error(
+      line,
+      "this machine could not reach the provider for a local reason; it does not count against the provider",
+    );
   else if (rule.countsAgainstProvider) log.warn(line, "the provider failed");
   else if (kind === "model_unknown") log.warn(line, "the provider doesn't know the model");
-  else log.info(line, "the provider refused the request as the client's fault");
+  else log.info(line, "the provider refused the request as a client error");
 }
 
 /**

@@ -4,7 +4,7 @@ export interface KnownModels {
    * The known name that was probably meant by one that is not known itself: it differs only by case, or by white space
    * or characters without a glyph around it. Undefined where the name is known, or like none.
    */
-  meant(name: string): string | undefined;
+  nearest(name: string): string | undefined;
 }
 
 /**
@@ -29,7 +29,7 @@ export function createKnownModels(configured: readonly string[], listed: () => r
   }
 
   return {
-    meant(name) {
+    nearest(name) {
       index();
       return names.has(name) ? undefined : byFold.get(fold(name));
     },

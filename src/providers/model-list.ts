@@ -3,7 +3,7 @@ import { request } from "undici";
 import { globMatcher } from "../lib/globs.ts";
 import type { Provider } from "./provider.ts";
 import type { BreakerState } from "./breaker.ts";
-import { notWithin, readText, whyNoAnswer } from "./read-text.ts";
+import { timeoutReason, readText, failureReason } from "./read-text.ts";
 
 /** A model that clients may ask for. */
 interface ListedModel {
@@ -70,7 +70,7 @@ export function createModelList(options: {
   const { providers, aliases, clock } = options;
   const cache = new Map<string, { readonly at: number; readonly listing: Promise<Listing> }>();
   /** What providers told last, and monotonic ms at which they were last asked and did tell. */
-  const told = new Map<string, { readonly failure: string | null; readonly workedAt: number }>();
+  const lastResults = new Map<string, { readonly failure: string | null; readonly workedAt: number }>();
 
   const servedBy = new Map(providers.map((provider) => [provider.name, servedOf(provider, provider.kind.knownModels)]));
   let served = [...servedBy.values()].flat();
@@ -90,8 +90,8 @@ export function createModelList(options: {
     const listing = fetchListing(provider).then((result) => {
       // A failure is not worth remembering for long, but a flood of requests must not become a flood upstream.
       if (result.failure !== null) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
-      const workedAt = result.failure === null ? now : (told.get(provider.name)?.workedAt ?? -Infinity);
-      told.set(provider.name, { failure: result.failure, workedAt });
+      const workedAt = result.failure === null ? now : (lastResults.get(provider.name)?.workedAt ?? -Infinity);
+      lastResults.set(provider.name, { failure: result.failure, workedAt });
       if (result.reported) remember(provider, result.models);
       return result;
     });
@@ -102,13 +102,13 @@ export function createModelList(options: {
   async function reachabilityOf(provider: Provider): Promise<Reachability> {
     const { name } = provider;
     await settledWithin(listingOf(provider), reachableMs);
-    const { failure, workedAt } = told.get(name) ?? { failure: notWithin(reachableMs), workedAt: -Infinity };
+    const { failure, workedAt } = lastResults.get(name) ?? { failure: timeoutReason(reachableMs), workedAt: -Infinity };
     const now = clock.monotonic();
     const accounts = providers.filter((other) => other.name === name);
     const circuits = accounts.flatMap((account) => openCircuits(account, now)).slice(0, maxCircuits);
     return {
       provider: name,
-      ok: failure === null || accounts.some(({ health }) => health.answersChats(workedAt, now)),
+      ok: failure === null || accounts.some(({ health }) => health.isServing(workedAt, now)),
       ...(failure === null ? {} : { reason: failure }),
       ...(circuits.length === 0 ? {} : { circuits }),
     };
@@ -170,21 +170,21 @@ async function fetchListing(provider: Provider): Promise<Listing> {
     failure,
   });
   try {
-    const answer = await request(`${provider.origin}${provider.basePath}/models${provider.query}`, {
+    const response = await request(`${provider.origin}${provider.basePath}/models${provider.query}`, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
     });
-    const { statusCode: status } = answer;
+    const { statusCode: status } = response;
     if (status !== 200) {
-      await answer.body.dump();
+      await response.body.dump();
       // An answer is an answer: Zhipu may have no such route. Only a refused key means that nothing will work.
       return unreported(status < 500 && status !== 401 && status !== 403 ? null : `status ${status}`);
     }
-    const models = readModels(JSON.parse(await readText(answer, maxBytes)));
+    const models = readModels(JSON.parse(await readText(response, maxBytes)));
     return { models, reported: true, failure: null };
   } catch (error) {
-    return unreported(whyNoAnswer(error, timeoutMs));
+    return unreported(failureReason(error, timeoutMs));
   }
 }
 

@@ -20,9 +20,9 @@ export class OutcomeWindow {
     this.#count(now, 1);
   }
 
-  /** @param answered whether the same request has been counted as a success before */
-  failed(user: string, now: number, answered: boolean): void {
-    this.#count(now, answered ? -1 : 0);
+  /** @param succeededBefore whether the same request has been counted as a success before */
+  failed(user: string, now: number, succeededBefore: boolean): void {
+    this.#count(now, succeededBefore ? -1 : 0);
     const users = (this.#failures[this.#slice % slices] ??= new Map<string, number>());
     if (users.has(user) || users.size < maxUsers) users.set(user, (users.get(user) ?? 0) + 1);
   }
@@ -31,7 +31,7 @@ export class OutcomeWindow {
    * Whether so many failures have come, being at least half of the answers, that their cause must be the provider.
    * @param users who must have met some; from 2 on, those of one user are half of what is needed at the most
    */
-  isSick(failures: number, users: number, now: number): boolean {
+  isFailing(failures: number, users: number, now: number): boolean {
     this.#moveTo(now);
     const byUser = new Map<string, number>();
     for (const slice of this.#failures) {

@@ -76,7 +76,7 @@ export function createProviderAdmin(options: {
 function viewOf(name: string, keys: readonly Provider[], probes: ProviderProbes, now: number): ProviderView {
   const stats = keys.map(({ health }) => health.stats);
   const sum = (read: (one: (typeof stats)[number]) => number): number => stats.reduce((all, one) => all + read(one), 0);
-  const answers = sum((one) => one.outcomes().total);
+  const responses = sum((one) => one.outcomes().total);
   const views = keys.map((provider): KeyView => {
     const { health } = provider;
     return {
@@ -88,16 +88,16 @@ function viewOf(name: string, keys: readonly Provider[], probes: ProviderProbes,
       probe: probes.lastOf(provider),
     };
   });
-  const asks = views.some(({ breaker, limitedForMs }) => breaker !== "open" && limitedForMs === 0);
+  const isUp = views.some(({ breaker, limitedForMs }) => breaker !== "open" && limitedForMs === 0);
   return {
     name,
     kind: keys[0]?.kind.kind ?? "",
-    state: keys.some(({ health }) => health.drained) ? "drained" : asks ? "up" : "down",
+    state: keys.some(({ health }) => health.drained) ? "drained" : isUp ? "up" : "down",
     inFlight: sum((one) => one.inFlight),
     asked: sum((one) => one.asked),
     failed: sum((one) => one.failed),
     retries: sum((one) => one.retries),
-    errorRate: answers === 0 ? null : sum((one) => one.outcomes().failed) / answers,
+    errorRate: responses === 0 ? null : sum((one) => one.outcomes().failed) / responses,
     firstEventMs: latenciesOf(Float64Array.from(stats.flatMap((one) => [...one.firstEventTimes()]))),
     keys: views,
   };

@@ -24,8 +24,8 @@ export interface Target {
 
 /** The right to send one request; to be handed to `answered`, and to one of `failed`, `completed` and `left`. */
 export interface Pass extends Target {
-  readonly accountTicket: number;
-  readonly modelTicket: number;
+  readonly accountPermit: number;
+  readonly modelPermit: number;
 }
 
 /** A model that is not asked as usual. */
@@ -57,7 +57,7 @@ export class ProviderHealth {
   /** Whether the provider has answered with this key since the start. */
   keyWorked = false;
   /** Monotonic ms of the last answer; -Infinity before the first. */
-  lastAnsweredAt = -Infinity;
+  lastResponseAt = -Infinity;
   readonly #rule: BreakerRule;
   readonly #account: Breaker;
   /** Several models were limited at once: no model is asked until then. */
@@ -114,81 +114,81 @@ export class ProviderHealth {
   }
 
   /** Whether chats show that it works: one was answered after `since`, and no circuit tells otherwise. */
-  answersChats(since: number, now: number): boolean {
-    if (this.lastAnsweredAt <= since || this.#account.state(now) !== "closed") return false;
-    return now - this.lastAnsweredAt < recentMs || this.circuits(now).every(({ breaker }) => breaker === "closed");
+  isServing(since: number, now: number): boolean {
+    if (this.lastResponseAt <= since || this.#account.state(now) !== "closed") return false;
+    return now - this.lastResponseAt < recentMs || this.circuits(now).every(({ breaker }) => breaker === "closed");
   }
 
   /** The operator says that it is well again: whatever kept requests away is forgotten. */
   restore(): void {
     this.drained = false;
-    this.forgive();
+    this.forgetFailures();
   }
 
   /** Forgets what was held against the account, but not the operator's word. */
-  forgive(): void {
+  forgetFailures(): void {
     this.#limitedUntil = 0;
     this.#account.close();
     this.#models.clear();
   }
 
   /** A request goes out. */
-  asked(): void {
+  sent(): void {
     this.stats.inFlight++;
     this.stats.asked++;
   }
 
   /** Its first data event is here, which may not be the last word: `failed` may still follow. */
-  answered({ model, accountTicket, modelTicket }: Pass, firstEventMs: number, now: number): void {
+  responded({ model, accountPermit, modelPermit }: Pass, firstEventMs: number, now: number): void {
     this.keyWorked = true;
-    this.lastAnsweredAt = now;
-    this.#account.succeeded(accountTicket, now);
-    this.#modelOf(model, now).breaker.succeeded(modelTicket, now);
-    this.stats.answered(firstEventMs);
+    this.lastResponseAt = now;
+    this.#account.succeeded(accountPermit, now);
+    this.#modelOf(model, now).breaker.succeeded(modelPermit, now);
+    this.stats.recordFirstEvent(firstEventMs);
   }
 
   /** Its answer is complete. */
   completed(): void {
     this.stats.inFlight--;
-    this.stats.ended(false);
+    this.stats.recordOutcome(false);
   }
 
   /** It came to nothing, or broke off. */
-  failed(pass: Pass, fault: UpstreamError, now: number): void {
-    const { kind, stage, retryAfterMs } = fault.facts;
-    const { model, user, accountTicket, modelTicket } = pass;
-    const { countsAgainstProvider: blame } = fault.rule;
+  failed(pass: Pass, error: UpstreamError, now: number): void {
+    const { kind, stage, retryAfterMs } = error.facts;
+    const { model, user, accountPermit, modelPermit } = pass;
+    const { countsAgainstProvider } = error.rule;
     this.stats.inFlight--;
-    this.stats.ended(blame);
-    if (blame && (retryAfterMs !== undefined || kind === "rate_limited")) {
+    this.stats.recordOutcome(countsAgainstProvider);
+    if (countsAgainstProvider && (retryAfterMs !== undefined || kind === "rate_limited")) {
       this.#limit(pass, now + Math.min(retryAfterMs ?? defaultLimitMs, longestLimitMs), now);
     }
     // A provider that limits us works, and when to come back needs no probe. And the whole time may have run out
     // because of others, or of a long answer.
-    const counts = blame && kind !== "rate_limited" && stage !== "total";
+    const counts = countsAgainstProvider && kind !== "rate_limited" && stage !== "total";
     const ofAccount = stage === "connect" || kind === "key_refused" || kind === "no_balance";
     // An answer that breaks off was taken for a success at its first event.
-    const answered = stage === "streaming";
-    if (counts && ofAccount) this.#account.failed(accountTicket, now, user, answered);
-    else this.#account.left(accountTicket);
-    if (counts && !ofAccount) this.#modelOf(model, now).breaker.failed(modelTicket, now, user, answered);
-    else this.#models.get(model)?.breaker.left(modelTicket);
+    const succeededBefore = stage === "streaming";
+    if (counts && ofAccount) this.#account.failed(accountPermit, now, user, succeededBefore);
+    else this.#account.abandoned(accountPermit);
+    if (counts && !ofAccount) this.#modelOf(model, now).breaker.failed(modelPermit, now, user, succeededBefore);
+    else this.#models.get(model)?.breaker.abandoned(modelPermit);
   }
 
   /** We gave it up ourselves: the client has left. */
-  left({ model, accountTicket, modelTicket }: Pass): void {
+  abandoned({ model, accountPermit, modelPermit }: Pass): void {
     this.stats.inFlight--;
-    this.#account.left(accountTicket);
-    this.#models.get(model)?.breaker.left(modelTicket);
+    this.#account.abandoned(accountPermit);
+    this.#models.get(model)?.breaker.abandoned(modelPermit);
   }
 
   #enter({ model, user }: Target, enter: (breaker: Breaker) => number): Pass | null {
-    const accountTicket = enter(this.#account);
-    if (accountTicket === refused) return null;
+    const accountPermit = enter(this.#account);
+    if (accountPermit === refused) return null;
     const known = this.#models.get(model);
-    const modelTicket = known === undefined ? 0 : enter(known.breaker);
-    if (modelTicket !== refused) return { model, user, accountTicket, modelTicket };
-    this.#account.left(accountTicket);
+    const modelPermit = known === undefined ? 0 : enter(known.breaker);
+    if (modelPermit !== refused) return { model, user, accountPermit, modelPermit };
+    this.#account.abandoned(accountPermit);
     return null;
   }
 
@@ -279,17 +279,17 @@ export class ProviderStats {
   /** Requests that the provider ever failed. */
   failed = 0;
   readonly #firstEventMs = new Float64Array(remembered);
-  #answers = 0;
+  #responses = 0;
   readonly #outcomes = new Uint8Array(remembered);
   #outcomeCount = 0;
 
   /** @param firstEventMs from the request to its first data event */
-  answered(firstEventMs: number): void {
-    this.#firstEventMs[this.#answers++ % remembered] = firstEventMs;
+  recordFirstEvent(firstEventMs: number): void {
+    this.#firstEventMs[this.#responses++ % remembered] = firstEventMs;
   }
 
   /** One more answer is over, well or not. */
-  ended(failed: boolean): void {
+  recordOutcome(failed: boolean): void {
     if (failed) this.failed++;
     this.#outcomes[this.#outcomeCount++ % remembered] = failed ? 1 : 0;
   }
@@ -304,7 +304,7 @@ export class ProviderStats {
 
   /** The last times to the first event, in ms, unsorted. */
   firstEventTimes(): Float64Array {
-    return this.#firstEventMs.slice(0, Math.min(this.#answers, remembered));
+    return this.#firstEventMs.slice(0, Math.min(this.#responses, remembered));
   }
 }
 

@@ -2,7 +2,7 @@ import { request } from "undici";
 import type { Alerts } from "./alerts.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Provider } from "./provider.ts";
-import { readText, whyNoAnswer } from "./read-text.ts";
+import { readText, failureReason } from "./read-text.ts";
 
 /** What the last probe of an account found. */
 export interface ProbeResult {
@@ -83,19 +83,19 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
   // The balance stands beside the versions of the API, not under them.
   const path = kind.probe === "models" ? `${basePath}/models` : `${basePath.replace(/\/(v1|beta)$/, "")}/user/balance`;
   try {
-    const answer = await request(origin + path + query, {
+    const response = await request(origin + path + query, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
     });
-    const body = await readText(answer, maxBytes);
+    const body = await readText(response, maxBytes);
     // An answer is an answer: not every provider has such a route. Only a refused key means that nothing will work.
-    const { statusCode: status } = answer;
+    const { statusCode: status } = response;
     if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);
     const balance = kind.probe === "balance" && status === 200 ? readBalance(JSON.parse(body)) : null;
     return { ok: true, reason: null, balance };
   } catch (error) {
-    return failure(whyNoAnswer(error, timeoutMs));
+    return failure(failureReason(error, timeoutMs));
   }
 }
 

@@ -28,7 +28,7 @@ export interface ProviderServicesOptions {
 /** All that is known of the providers. */
 export interface ProviderServices {
   readonly router: Router;
-  readonly dispatch: Failover;
+  readonly failover: Failover;
   readonly models: ModelList;
   readonly knownModels: KnownModels;
   readonly admin: ProviderAdmin;
@@ -57,7 +57,7 @@ export function openProviderServices(options: ProviderServicesOptions): Provider
   const knownModels = createKnownModels(configuredModels(options), () => models.served());
   return {
     router: createRouter({ providers, aliases, knownModels, random }),
-    dispatch: createFailover({ retry, clock, random, alerts, log }),
+    failover: createFailover({ retry, clock, random, alerts, log }),
     models,
     knownModels,
     admin: createProviderAdmin({ providers, probes, clock }),

@@ -108,9 +108,9 @@ export interface Provider {
   /** The provider's own name for a model. */
   ownName(model: string): string;
   /** Whether it takes `stream_options` for a model, by its own name, as far as is known. */
-  takesStreamOptions(model: string): boolean;
+  supportsStreamOptions(model: string): boolean;
   /** It has answered well without `stream_options` after it had refused them. Remembered while the process runs. */
-  rememberNoStreamOptions(model: string): void;
+  disableStreamOptions(model: string): void;
   readonly priority: number;
   readonly weight: number;
   readonly health: ProviderHealth;
@@ -124,7 +124,7 @@ export interface Provider {
 }
 
 /** What a provider takes of what clients may send. */
-export interface Takes {
+export interface ProviderFeatures {
   readonly streamOptions: boolean;
   /** OpenAI's name for the role of a system message; elsewhere it is `system`. */
   readonly developerRole: boolean;
@@ -138,7 +138,7 @@ export interface UpstreamRequest {
   /** Number of answers asked for, of which so many choices may come. */
   readonly choices: number;
   /** Whether `stream_options` is only there because usage is wanted, so that it can be left out. */
-  readonly sparesStreamOptions: boolean;
+  readonly canDropStreamOptions: boolean;
   /** The body for a provider that knows the model under this name, and takes no more than this. */
-  bodyFor(upstreamModel: string, takes: Takes): Buffer;
+  bodyFor(upstreamModel: string, features: ProviderFeatures): Buffer;
 }

@@ -23,14 +23,14 @@ export async function readText({ headers, body }: Response, maxBytes: number): P
 }
 
 /** In words, or by Node's code, why a request of our own came to nothing; nothing secret. */
-export function whyNoAnswer(error: unknown, timeoutMs: number): string {
+export function failureReason(error: unknown, timeoutMs: number): string {
   if (error instanceof SyntaxError) return "no JSON";
   if (!(error instanceof Error)) return "no answer";
   // Its code is a number, as those of all that the web's interfaces throw.
-  if (error.name === "TimeoutError") return notWithin(timeoutMs);
+  if (error.name === "TimeoutError") return timeoutReason(timeoutMs);
   return "code" in error && typeof error.code === "string" ? error.code : "no answer";
 }
 
-export function notWithin(ms: number): string {
+export function timeoutReason(ms: number): string {
   return `no answer within ${ms / 1000} s`;
 }

@@ -21,7 +21,7 @@ export interface Router {
    */
   resolve(model: string, api: ApiName): Route;
   /** The known name that a misspelled one stands for; undefined where it is known itself, or like none. */
-  meant(model: string): string | undefined;
+  nearest(model: string): string | undefined;
 }
 
 export interface RouterOptions {
@@ -74,9 +74,9 @@ export function createRouter({ providers, aliases, knownModels, random }: Router
   }
 
   return {
-    meant: (model) => knownModels.meant(model),
+    nearest: (model) => knownModels.nearest(model),
     resolve(model, api) {
-      const meant = knownModels.meant(model);
+      const meant = knownModels.nearest(model);
       if (meant !== undefined) throw misspelled(model, meant);
       const known = routes[api];
       let route = known.get(model);

@@ -20,7 +20,7 @@ export type UpstreamErrorKind =
   | "unavailable";
 
 /** Whose health a fault speaks against: one model of an account, the account with its connections, or nobody's. */
-export type FaultSubject = "model" | "account" | "nobody";
+export type ErrorSubject = "model" | "account" | "nobody";
 
 interface UpstreamErrorRule {
   /** What the client is told. */
@@ -32,44 +32,44 @@ interface UpstreamErrorRule {
   /** Whether the provider is to blame; the client's own mistakes and our own troubles never count against it. */
   readonly countsAgainstProvider: boolean;
   /** Whether the fault is the client's, who then gets the provider's words. */
-  readonly clients: boolean;
+  readonly isClientError: boolean;
   /** Whether the operator has to do something. */
   readonly alert: boolean;
 }
 
-const providers = { countsAgainstProvider: true, clients: false, alert: false };
-const clients = { countsAgainstProvider: false, clients: true, alert: false };
-const nobodys = { countsAgainstProvider: false, clients: false, alert: false };
+const providerError = { countsAgainstProvider: true, isClientError: false, alert: false };
+const clientError = { countsAgainstProvider: false, isClientError: true, alert: false };
+const localError = { countsAgainstProvider: false, isClientError: false, alert: false };
 
 const rules: Readonly<Record<UpstreamErrorKind, UpstreamErrorRule>> = {
-  rate_limited: { code: "upstream_rate_limited", retry: "again", scope: "key", ...providers },
-  overloaded: { code: "upstream_overloaded", retry: "again", scope: "provider", ...providers },
+  rate_limited: { code: "upstream_rate_limited", retry: "again", scope: "key", ...providerError },
+  overloaded: { code: "upstream_overloaded", retry: "again", scope: "provider", ...providerError },
   // A client has waited long enough then; to ask the same provider again would double it.
-  timeout: { code: "upstream_timeout", retry: "elsewhere", scope: "provider", ...providers },
-  network: { code: "upstream_error", retry: "again", scope: "provider", ...providers },
-  server_error: { code: "upstream_error", retry: "again", scope: "provider", ...providers },
-  invalid_response: { code: "upstream_invalid_response", retry: "again", scope: "provider", ...providers },
-  truncated: { code: "upstream_truncated", retry: "again", scope: "provider", ...providers },
+  timeout: { code: "upstream_timeout", retry: "elsewhere", scope: "provider", ...providerError },
+  network: { code: "upstream_error", retry: "again", scope: "provider", ...providerError },
+  server_error: { code: "upstream_error", retry: "again", scope: "provider", ...providerError },
+  invalid_response: { code: "upstream_invalid_response", retry: "again", scope: "provider", ...providerError },
+  truncated: { code: "upstream_truncated", retry: "again", scope: "provider", ...providerError },
   // A wrong path in base_url, or an API that the provider doesn't have: it will say the same next time.
-  unsupported: { code: "upstream_error", retry: "elsewhere", scope: "provider", ...providers },
-  content_refused: { code: "content_refused", retry: "never", scope: "provider", ...clients },
-  bad_request: { code: "upstream_rejected", retry: "never", scope: "provider", ...clients },
-  forbidden: { code: "upstream_forbidden", retry: "never", scope: "provider", ...clients },
-  model_unknown: { code: "model_not_found", retry: "elsewhere", scope: "provider", ...clients },
+  unsupported: { code: "upstream_error", retry: "elsewhere", scope: "provider", ...providerError },
+  content_refused: { code: "content_refused", retry: "never", scope: "provider", ...clientError },
+  bad_request: { code: "upstream_rejected", retry: "never", scope: "provider", ...clientError },
+  forbidden: { code: "upstream_forbidden", retry: "never", scope: "provider", ...clientError },
+  model_unknown: { code: "model_not_found", retry: "elsewhere", scope: "provider", ...clientError },
   // The client's own key and balance are fine; ours are not. So it is told 503, never 401 or 402.
-  key_refused: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providers, alert: true },
-  no_balance: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providers, alert: true },
+  key_refused: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providerError, alert: true },
+  no_balance: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providerError, alert: true },
   // This machine has no descriptors, ports or memory left; with another provider it would have no more of them.
-  proxy_overloaded: { code: "proxy_overloaded", retry: "again", scope: "provider", ...nobodys },
+  proxy_overloaded: { code: "proxy_overloaded", retry: "again", scope: "provider", ...localError },
   // Nobody was asked: all that could be are out of service.
-  unavailable: { code: "upstream_unavailable", retry: "never", scope: "provider", ...nobodys },
+  unavailable: { code: "upstream_unavailable", retry: "never", scope: "provider", ...localError },
 };
 
 /** Statuses of the provider's that a client gets as they are: its SDK knows what to do about them. */
 const keptStatuses: ReadonlySet<number> = new Set([404, 413, 422]);
 
 /** Errors that say when to come back. */
-const waiting: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+const codesWithRetryAfter: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "upstream_rate_limited",
   "upstream_overloaded",
   "upstream_unavailable",
@@ -88,7 +88,7 @@ interface UpstreamFields {
 }
 
 /** How an answer began that came to nothing, for the log. */
-export interface AnswerHead {
+export interface ResponseHead {
   /** HTTP status. */
   readonly status: number;
   readonly contentType?: string | undefined;
@@ -107,7 +107,7 @@ export interface UpstreamErrorFacts {
   /** How long the provider asked to be left alone, in ms. */
   readonly retryAfterMs?: number;
   /** Whether the same provider could only answer the same again. */
-  readonly isLasting?: boolean;
+  readonly isPermanent?: boolean;
   /** Whether it refuses the request for its `stream_options`. */
   readonly namesStreamOptions?: boolean;
   readonly cause?: unknown;
@@ -125,17 +125,17 @@ export class UpstreamError extends Error {
   /** Whether it is about a key that has been replaced since it was sent. Set by the attempt. */
   isOutdated = false;
   /** How the answer began; null where none did. Set by the attempt. */
-  head: AnswerHead | null = null;
+  head: ResponseHead | null = null;
 
   constructor(facts: UpstreamErrorFacts) {
     super(`${facts.kind} at ${facts.stage}`, facts.cause === undefined ? undefined : { cause: facts.cause });
     this.facts = facts;
     const rule = rules[facts.kind];
-    this.rule = facts.isLasting === true && rule.retry === "again" ? { ...rule, retry: "elsewhere" } : rule;
+    this.rule = facts.isPermanent === true && rule.retry === "again" ? { ...rule, retry: "elsewhere" } : rule;
   }
 
   /** Whose circuit it counts for. */
-  get subject(): FaultSubject {
+  get subject(): ErrorSubject {
     const { kind, stage } = this.facts;
     if (!this.rule.countsAgainstProvider) return "nobody";
     if (kind === "key_refused" || kind === "no_balance" || stage === "connect") return "account";
@@ -148,8 +148,8 @@ export class UpstreamError extends Error {
   toAppError(): AppError {
     const { kind, retryAfterMs } = this.facts;
     return new AppError(this.rule.code, {
-      ...(this.rule.clients ? this.#clientsExtras() : {}),
-      ...(waiting.has(this.rule.code) ? { retryAfterSeconds: (retryAfterMs ?? 1000) / 1000 } : {}),
+      ...(this.rule.isClientError ? this.#clientErrorExtras() : {}),
+      ...(codesWithRetryAfter.has(this.rule.code) ? { retryAfterSeconds: (retryAfterMs ?? 1000) / 1000 } : {}),
       ...(kind === "model_unknown" ? { param: "model" } : {}),
       // An SDK that tried again would multiply what has been tried already.
       ...(this.attempts > 1 ? { shouldRetry: false } : {}),
@@ -158,7 +158,7 @@ export class UpstreamError extends Error {
   }
 
   /** Code, param and message where SDKs read them, for programs act on them; the rest under `details.upstream`. */
-  #clientsExtras(): ErrorExtras {
+  #clientErrorExtras(): ErrorExtras {
     const { kind, status, upstreamMessage: message = "", upstream } = this.facts;
     const { code, param, others } = upstream ?? { code: "", param: "", others: {} };
     // Clients know this one by our code.

@@ -1,7 +1,7 @@
 import { asRecord, type SimRequest, type ToolSpec } from "./request.ts";
 
 /** An answer before it takes a wire format. One array element is one token and becomes one chunk. */
-export interface Answer {
+export interface Completion {
   readonly reasoning: readonly string[];
   readonly content: readonly string[];
   readonly toolCall: ToolCall | undefined;
@@ -28,7 +28,7 @@ const maxCannedTokens = 1_000_000;
 const maxToolBytes = 16 << 20;
 
 /** The answer to a request: a fixed function of it, so that a test can know it beforehand. */
-export function composeAnswer(request: SimRequest, thinks: boolean): Answer {
+export function composeCompletion(request: SimRequest, thinks: boolean): Completion {
   const reasoning = thinks ? splitTokens(reasoningText(request)) : [];
   const tool = toolToCall(request);
   if (tool !== undefined) return limit({ reasoning, content: [], ...callOf(tool, exampleArguments(tool)) }, request);
@@ -37,7 +37,7 @@ export function composeAnswer(request: SimRequest, thinks: boolean): Answer {
 }
 
 /** An answer of exactly `tokens` tokens that owes nothing to the prompt but max_tokens. */
-export function cannedAnswer(tokens: number, request: SimRequest): Answer {
+export function cannedCompletion(tokens: number, request: SimRequest): Completion {
   const content = Array.from(
     { length: Math.min(tokens, maxCannedTokens) },
     (_, index) => cannedWords[index % cannedWords.length] ?? "",
@@ -46,7 +46,7 @@ export function cannedAnswer(tokens: number, request: SimRequest): Answer {
 }
 
 /** A call of the client's first tool, or of a `get_weather` where it has offered none, with `bytes` more of arguments. */
-export function toolAnswer(request: SimRequest, bytes = 0): Answer {
+export function toolCallCompletion(request: SimRequest, bytes = 0): Completion {
   const tool = request.tools[0] ?? weatherTool;
   const args =
     bytes === 0
@@ -56,9 +56,9 @@ export function toolAnswer(request: SimRequest, bytes = 0): Answer {
 }
 
 /** Counts tokens: one per chunk for output, one per 4 bytes of UTF-8 (rounded up) for the prompt. */
-export function usageOf(answer: Answer, promptBytes: number): Usage {
-  const reasoning = answer.reasoning.length;
-  const completion = reasoning + answer.content.length + (answer.toolCall?.arguments.length ?? 0);
+export function usageOf(composed: Completion, promptBytes: number): Usage {
+  const reasoning = composed.reasoning.length;
+  const completion = reasoning + composed.content.length + (composed.toolCall?.arguments.length ?? 0);
   return { prompt: Math.max(1, Math.ceil(promptBytes / 4)), cached: 0, completion, reasoning };
 }
 
@@ -95,14 +95,14 @@ function untilStop(text: string, stops: readonly string[]): string {
 }
 
 /** max_tokens counts reasoning first, as DeepSeek does. */
-function limit(answer: Answer, { maxTokens }: SimRequest): Answer {
-  if (maxTokens === undefined || usageOf(answer, 0).completion <= maxTokens) return answer;
-  const reasoning = answer.reasoning.slice(0, maxTokens);
+function limit(completion: Completion, { maxTokens }: SimRequest): Completion {
+  if (maxTokens === undefined || usageOf(completion, 0).completion <= maxTokens) return completion;
+  const reasoning = completion.reasoning.slice(0, maxTokens);
   const left = maxTokens - reasoning.length;
-  const call = answer.toolCall;
+  const call = completion.toolCall;
   return {
     reasoning,
-    content: answer.content.slice(0, left),
+    content: completion.content.slice(0, left),
     toolCall: call === undefined || left === 0 ? undefined : { ...call, arguments: call.arguments.slice(0, left) },
     finishReason: "length",
   };
@@ -115,7 +115,7 @@ function toolToCall(request: SimRequest): ToolSpec | undefined {
   return asked ? request.tools[0] : undefined;
 }
 
-function callOf(tool: ToolSpec, args: unknown): Pick<Answer, "toolCall" | "finishReason"> {
+function callOf(tool: ToolSpec, args: unknown): Pick<Completion, "toolCall" | "finishReason"> {
   const json = JSON.stringify(args);
   const pieces = json.length > 4096 ? (json.match(/[^]{1,1024}/g) ?? []) : (json.match(/[^]{1,6}/g) ?? []);
   return {

@@ -1,4 +1,4 @@
-import type { Answer, Usage } from "./answer.ts";
+import type { Completion, Usage } from "./answer.ts";
 
 /** Whose way of streaming chats: where the role, the usage and the finish reason stand. */
 export type Dialect = "deepseek" | "openai" | "zhipu";
@@ -22,34 +22,34 @@ export interface Envelope {
 export const doneEvent = "data: [DONE]\n\n";
 
 /** The SSE events of a chat, each complete with its blank line, [DONE] included. */
-export function chatEvents(answer: Answer, usage: Usage, envelope: Envelope): readonly string[] {
+export function chatEvents(completion: Completion, usage: Usage, envelope: Envelope): readonly string[] {
   const chunk = chunkWriter(envelope);
-  const deltas = answerDeltas(answer, envelope.dialect);
+  const deltas = answerDeltas(completion, envelope.dialect);
   const cumulative = envelope.usageMode === "cumulative";
   const events = deltas.map((delta, index) =>
     chunk(delta, null, cumulative ? usageJson(partOf(usage, index), envelope) : null),
   );
-  const last = envelope.dialect === "openai" ? {} : { ...emptyDelta(answer, envelope.dialect) };
+  const last = envelope.dialect === "openai" ? {} : { ...emptyDelta(completion, envelope.dialect) };
   const total = envelope.usageMode === "none" ? null : usageJson(usage, envelope);
-  if (envelope.dialect !== "openai") return [...events, chunk(last, answer.finishReason, total), doneEvent];
+  if (envelope.dialect !== "openai") return [...events, chunk(last, completion.finishReason, total), doneEvent];
   const trailing = envelope.includeUsage && total !== null ? [usageChunk(envelope, total)] : [];
-  return [...events, chunk(last, answer.finishReason, null), ...trailing, doneEvent];
+  return [...events, chunk(last, completion.finishReason, null), ...trailing, doneEvent];
 }
 
 /** The body of a chat that isn't streamed. */
-export function chatBody(answer: Answer, usage: Usage, envelope: Envelope): string {
+export function chatBody(completion: Completion, usage: Usage, envelope: Envelope): string {
   const message = {
     role: "assistant",
-    content: answer.content.join(""),
-    ...(answer.reasoning.length === 0 ? {} : { reasoning_content: answer.reasoning.join("") }),
-    ...(answer.toolCall === undefined ? {} : { tool_calls: [wholeToolCall(answer)] }),
+    content: completion.content.join(""),
+    ...(completion.reasoning.length === 0 ? {} : { reasoning_content: completion.reasoning.join("") }),
+    ...(completion.toolCall === undefined ? {} : { tool_calls: [wholeToolCall(completion)] }),
   };
   return JSON.stringify({
     id: envelope.id,
     object: "chat.completion",
     created: envelope.created,
     model: envelope.model,
-    choices: [{ index: 0, message, logprobs: null, finish_reason: answer.finishReason }],
+    choices: [{ index: 0, message, logprobs: null, finish_reason: completion.finishReason }],
     ...(envelope.usageMode === "none" ? {} : { usage: usageJson(usage, envelope) }),
     system_fingerprint: fingerprint,
   });
@@ -85,25 +85,25 @@ function usageChunk({ id, created, model }: Envelope, usage: object): string {
   return `data: ${JSON.stringify(chunk)}\n\n`;
 }
 
-function answerDeltas(answer: Answer, dialect: Dialect): readonly Delta[] {
+function answerDeltas(completion: Completion, dialect: Dialect): readonly Delta[] {
   const role = { role: "assistant" };
-  const thinks = answer.reasoning.length > 0;
+  const thinks = completion.reasoning.length > 0;
   const texts: readonly Delta[] = [
-    ...answer.reasoning.map((token) => ({ content: null, reasoning_content: token })),
-    ...answer.content.map((token) => (thinks ? { content: token, reasoning_content: null } : { content: token })),
-    ...toolDeltas(answer),
+    ...completion.reasoning.map((token) => ({ content: null, reasoning_content: token })),
+    ...completion.content.map((token) => (thinks ? { content: token, reasoning_content: null } : { content: token })),
+    ...toolDeltas(completion),
   ];
   if (dialect === "zhipu") return texts.map((delta) => ({ ...role, ...delta }));
   const first = thinks ? { ...role, content: null, reasoning_content: "" } : { ...role, content: "" };
   return [first, ...texts];
 }
 
-function emptyDelta(answer: Answer, dialect: Dialect): Delta {
+function emptyDelta(completion: Completion, dialect: Dialect): Delta {
   if (dialect === "zhipu") return { role: "assistant", content: "" };
-  return answer.reasoning.length > 0 ? { content: "", reasoning_content: null } : { content: "" };
+  return completion.reasoning.length > 0 ? { content: "", reasoning_content: null } : { content: "" };
 }
 
-function toolDeltas({ toolCall }: Answer): readonly Delta[] {
+function toolDeltas({ toolCall }: Completion): readonly Delta[] {
   if (toolCall === undefined) return [];
   const { id, name } = toolCall;
   return [
@@ -112,7 +112,7 @@ function toolDeltas({ toolCall }: Answer): readonly Delta[] {
   ];
 }
 
-function wholeToolCall({ toolCall }: Answer): object {
+function wholeToolCall({ toolCall }: Completion): object {
   return {
     index: 0,
     id: toolCall?.id,

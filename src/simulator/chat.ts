@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import { composeAnswer, usageOf, type Answer } from "./answer.ts";
+import { composeCompletion, usageOf, type Completion } from "./answer.ts";
 import { Playback, planWrites, playBytewise, type StreamPlan } from "./playback.ts";
 import { refuse, RefusedError } from "./refusals.ts";
 import type { Script } from "./quirks.ts";
@@ -27,14 +27,14 @@ export interface ChatOptions {
 /** Answers parsed requests. */
 export interface Chat {
   /** Starts the answer and returns; the ticker sends the rest. Throws RefusedError before anything is sent. */
-  answer(request: SimRequest, response: ServerResponse): void;
+  respond(request: SimRequest, response: ServerResponse): void;
   /** The same for embeddings, which are not streamed. */
   embed(request: EmbeddingRequest, response: ServerResponse): void;
 }
 
 /** An answer in all its forms; what depends on the reader is made when it is sent. */
 interface Prepared {
-  readonly answer: Answer;
+  readonly completion: Completion;
   readonly usage: ReturnType<typeof usageOf>;
   readonly envelope: Envelope;
 }
@@ -77,10 +77,10 @@ export function createChat(options: ChatOptions): Chat {
   /** Blank lines while it queues, then one JSON body: only what comes before an answer can go wrong here. */
   function collect(request: SimRequest, scenario: Scenario, response: ServerResponse): void {
     response.writeHead(200, { "content-type": "application/json" });
-    const { answer, usage, envelope } = prepare(request, scenario);
+    const { completion, usage, envelope } = prepare(request, scenario);
     const pace = paceOf(request, scenario);
     const generationMs = pace.tokensPerSecond > 0 ? (usage.completion * 1000) / pace.tokensPerSecond : 0;
-    const body = Buffer.from(wires[request.api].body(answer, usage, envelope));
+    const body = Buffer.from(wires[request.api].body(completion, usage, envelope));
     if (pace.queueMs + pace.firstTokenMs + generationMs === 0) {
       response.end(body);
       return;
@@ -111,7 +111,7 @@ export function createChat(options: ChatOptions): Chat {
 
   /** Canned answers owe nothing to the prompt's text, so their bytes are made once. */
   function planFor(request: SimRequest, scenario: Scenario): StreamPlan {
-    if (scenario.answer === undefined || request.tools.length > 0) return makePlan(request, scenario);
+    if (scenario.completion === undefined || request.tools.length > 0) return makePlan(request, scenario);
     const key = [request.api, request.model, request.maxTokens, request.promptBytes, request.includeUsage].join("|");
     const known = cachedPlans.get(key);
     if (known !== undefined) return known;
@@ -122,18 +122,18 @@ export function createChat(options: ChatOptions): Chat {
   }
 
   function makePlan(request: SimRequest, scenario: Scenario): StreamPlan {
-    const { answer, usage, envelope } = prepare(request, scenario);
+    const { completion, usage, envelope } = prepare(request, scenario);
     const pace = paceOf(request, scenario);
     const wire = wires[request.api];
-    const events = wire.events(answer, usage, envelope);
+    const events = wire.events(completion, usage, envelope);
     const altered = scenario.alter?.(events, request.argument, wire.overloaded) ?? events;
     return { writes: planWrites(altered, pace), pace, ending: scenario.ending ?? "end" };
   }
 
   function prepare(request: SimRequest, scenario: Scenario): Prepared {
     const created = Math.floor(options.now() / 1000);
-    const answer = scenario.answer?.(request) ?? composeAnswer(request, thinks(request));
-    const usage = usageOf(answer, request.promptBytes);
+    const completion = scenario.completion?.(request) ?? composeCompletion(request, thinks(request));
+    const usage = usageOf(completion, request.promptBytes);
     const blocks = Math.floor((usage.prompt * (scenario.cachedShare ?? 0)) / cacheBlock);
     const envelope: Envelope = {
       id: (request.api === "messages" ? "msg_" : "") + crypto.randomUUID(),
@@ -143,7 +143,7 @@ export function createChat(options: ChatOptions): Chat {
       usageMode: scenario.usageMode ?? "normal",
       includeUsage: request.includeUsage,
     };
-    return { answer, usage: { ...usage, cached: blocks * cacheBlock }, envelope };
+    return { completion, usage: { ...usage, cached: blocks * cacheBlock }, envelope };
   }
 
   function paceOf(request: SimRequest, scenario: Scenario): Pace {
@@ -151,7 +151,7 @@ export function createChat(options: ChatOptions): Chat {
   }
 
   return {
-    answer(request, response) {
+    respond(request, response) {
       const scenario = scenarioFor(request);
       if (breaks(scenario, response)) return;
       if (scenario.script !== undefined) play(scenario.script(request), response);

@@ -1,4 +1,4 @@
-import type { Answer, Usage } from "./answer.ts";
+import type { Completion, Usage } from "./answer.ts";
 import type { Envelope } from "./chat-wire.ts";
 
 /** Anthropic's names of the reasons why an answer ends; others stay as they are. */
@@ -9,10 +9,10 @@ const stopReasons: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** The SSE events of a message, each complete with its blank line, from `message_start` to `message_stop`. */
-export function messageEvents(answer: Answer, usage: Usage, envelope: Envelope): readonly string[] {
-  const blocks = blocksOf(answer);
+export function messageEvents(completion: Completion, usage: Usage, envelope: Envelope): readonly string[] {
+  const blocks = blocksOf(completion);
   const message = { ...messageOf(envelope, usage, 0), content: [], stop_reason: null, stop_sequence: null };
-  const delta = { stop_reason: stopReasonOf(answer), stop_sequence: null };
+  const delta = { stop_reason: stopReasonOf(completion), stop_sequence: null };
   return [
     event("message_start", { message }),
     event("ping", {}),
@@ -27,11 +27,11 @@ export function messageEvents(answer: Answer, usage: Usage, envelope: Envelope):
 }
 
 /** The body of a message that isn't streamed. */
-export function messageBody(answer: Answer, usage: Usage, envelope: Envelope): string {
+export function messageBody(completion: Completion, usage: Usage, envelope: Envelope): string {
   return JSON.stringify({
     ...messageOf(envelope, usage, usage.completion),
-    content: blocksOf(answer).map(({ whole }) => whole),
-    stop_reason: stopReasonOf(answer),
+    content: blocksOf(completion).map(({ whole }) => whole),
+    stop_reason: stopReasonOf(completion),
     stop_sequence: null,
   });
 }
@@ -47,7 +47,7 @@ interface Block {
   readonly whole: object;
 }
 
-function blocksOf({ reasoning, content, toolCall }: Answer): readonly Block[] {
+function blocksOf({ reasoning, content, toolCall }: Completion): readonly Block[] {
   const blocks: Block[] = [];
   if (reasoning.length > 0) {
     const signature = "c2ltdWxhdG9y";
@@ -106,7 +106,7 @@ function usageOf({ usageMode }: Pick<Envelope, "usageMode">, usage: Usage, outpu
   };
 }
 
-function stopReasonOf({ finishReason }: Answer): string {
+function stopReasonOf({ finishReason }: Completion): string {
   return stopReasons.get(finishReason) ?? finishReason;
 }
 

@@ -1,4 +1,4 @@
-import { cannedAnswer, toolAnswer, type Answer } from "./answer.ts";
+import { cannedCompletion, toolCallCompletion, type Completion } from "./answer.ts";
 import { badGatewayPage, missingKey, refuse, refuseLikeZhipu, type Refusal } from "./refusals.ts";
 import type { SimRequest } from "./request.ts";
 import type { Dialect, UsageMode } from "./chat-wire.ts";
@@ -22,7 +22,7 @@ export interface Scenario {
   readonly connection?: "reset" | "silent";
   /** Sends this, streamed or not. */
   readonly script?: (request: ScriptRequest) => Script;
-  readonly answer?: (request: SimRequest) => Answer;
+  readonly completion?: (request: SimRequest) => Completion;
   readonly dialect?: Dialect;
   readonly usageMode?: UsageMode;
   /** Share of the prompt that comes from the cache, in whole blocks of 64 tokens. */
@@ -105,21 +105,21 @@ export const scenarios: ReadonlyMap<string, Scenario> = new Map<string, Scenario
   ["sim-bad-json", { alter: insertGarbage }],
   ["sim-crlf", { alter: (events) => events.map((event) => event.replaceAll("\n", "\r\n")) }],
   ["sim-nospace", { alter: (events) => events.map((event) => event.replace("data: ", "data:")) }],
-  ["sim-bytes", { answer: (request) => cannedAnswer(10, request), bytewise: true }],
+  ["sim-bytes", { completion: (request) => cannedCompletion(10, request), bytewise: true }],
   ["sim-usage-after", { dialect: "openai" }],
   ["sim-zhipu", { dialect: "zhipu" }],
   ["sim-no-usage", { usageMode: "none" }],
   ["sim-zero-usage", { usageMode: "zero" }],
   ["sim-cumulative", { usageMode: "cumulative" }],
   ["sim-cached", { cachedShare: 0.5 }],
-  ["sim-insufficient", { answer: outOfResources }],
-  ["sim-huge-event", { answer: hugeAnswer }],
-  ["sim-tools", { answer: (request) => toolAnswer(request) }],
-  ["sim-big-tools", { answer: (request) => toolAnswer(request, request.argument ?? 65_536) }],
-  ["sim-long", { answer: (request) => cannedAnswer(request.argument ?? 10_000, request), pace: atOnce }],
-  ["sim-burst", { answer: (request) => cannedAnswer(request.argument ?? 98, request), pace: atOnce }],
-  ["sim-fast", { answer: (request) => cannedAnswer(10, request), pace: atOnce }],
-  ["sim-paced", { answer: (request) => cannedAnswer(request.maxTokens ?? 200, request), pace: steady }],
+  ["sim-insufficient", { completion: outOfResources }],
+  ["sim-huge-event", { completion: hugeCompletion }],
+  ["sim-tools", { completion: (request) => toolCallCompletion(request) }],
+  ["sim-big-tools", { completion: (request) => toolCallCompletion(request, request.argument ?? 65_536) }],
+  ["sim-long", { completion: (request) => cannedCompletion(request.argument ?? 10_000, request), pace: atOnce }],
+  ["sim-burst", { completion: (request) => cannedCompletion(request.argument ?? 98, request), pace: atOnce }],
+  ["sim-fast", { completion: (request) => cannedCompletion(10, request), pace: atOnce }],
+  ["sim-paced", { completion: (request) => cannedCompletion(request.maxTokens ?? 200, request), pace: steady }],
   ...[...quirks].map(([name, script]): [string, Scenario] => [name, { script }]),
 ]);
 
@@ -140,13 +140,13 @@ function insertGarbage(events: readonly string[], count?: number): readonly stri
   return [...before, 'data: {"choices":[{"delta":{"content":"cut in the mid\n\n', ...events.slice(before.length)];
 }
 
-function outOfResources(request: SimRequest): Answer {
-  return { ...cannedAnswer(20, request), finishReason: "insufficient_system_resource" };
+function outOfResources(request: SimRequest): Completion {
+  return { ...cannedCompletion(20, request), finishReason: "insufficient_system_resource" };
 }
 
-function hugeAnswer(request: SimRequest): Answer {
+function hugeCompletion(request: SimRequest): Completion {
   const bytes = Math.min(request.argument ?? 1 << 20, maxHugeBytes);
-  return { ...cannedAnswer(1, request), content: ["x".repeat(bytes)], finishReason: "stop" };
+  return { ...cannedCompletion(1, request), content: ["x".repeat(bytes)], finishReason: "stop" };
 }
 
 function atOnce(): Partial<Pace> {

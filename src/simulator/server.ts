@@ -78,11 +78,11 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
     const path = request.url?.split("?", 1)[0] ?? "";
     const api = request.method === "POST" ? apiOf(path) : undefined;
     const denied = checkKey(request, options.apiKey);
-    if (denied !== undefined) answerRefusal(response, denied, api);
+    if (denied !== undefined) sendRefusal(response, denied, api);
     else if (api !== undefined) receive(api, path.includes("/beta/"), request, response);
-    else if (request.method === "GET" && path.endsWith("/models")) answerJson(response, modelList);
-    else if (request.method === "GET" && path.endsWith("/user/balance")) answerJson(response, balance);
-    else answerRefusal(response, refuse(404, "invalid_request_error", "Not Found"));
+    else if (request.method === "GET" && path.endsWith("/models")) sendJson(response, modelList);
+    else if (request.method === "GET" && path.endsWith("/user/balance")) sendJson(response, balance);
+    else sendRefusal(response, refuse(404, "invalid_request_error", "Not Found"));
   }
 
   function receive(api: SimApi, beta: boolean, request: IncomingMessage, response: ServerResponse): void {
@@ -104,10 +104,10 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
         if (size > maxBodyBytes) throw new RefusedError(refuse(413, "invalid_request_error", "Payload Too Large"));
         const body = Buffer.concat(pieces).toString();
         if (api === "embeddings") chat.embed(parseEmbeddingRequest(body), response);
-        else chat.answer(parseRequest(api, body, beta), response);
+        else chat.respond(parseRequest(api, body, beta), response);
       } catch (error) {
         // The simulator may run inside the proxy, so whatever a hostile body brings about must end here.
-        answerRefusal(response, error instanceof RefusedError ? error.refusal : serverError, api);
+        sendRefusal(response, error instanceof RefusedError ? error.refusal : serverError, api);
       }
     });
   }
@@ -162,7 +162,7 @@ function checkKey({ headers }: IncomingMessage, apiKey: string | undefined): Ref
   return refuse(401, "authentication_error", message);
 }
 
-function answerRefusal(response: ServerResponse, refusal: Refusal, api?: SimApi): void {
+function sendRefusal(response: ServerResponse, refusal: Refusal, api?: SimApi): void {
   if (response.headersSent) {
     response.destroy();
     return;
@@ -177,7 +177,7 @@ function inAnthropicsShape({ contentType, body }: Refusal): string {
   return messageError(error.message, error.type ?? "api_error");
 }
 
-function answerJson(response: ServerResponse, body: object): void {
+function sendJson(response: ServerResponse, body: object): void {
   response.writeHead(200, { "content-type": "application/json" });
   response.end(JSON.stringify(body));
 }

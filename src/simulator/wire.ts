@@ -1,4 +1,4 @@
-import type { Answer, Usage } from "./answer.ts";
+import type { Completion, Usage } from "./answer.ts";
 import { chatBody, chatEvents, doneEvent, type Envelope, fingerprint, usageJson } from "./chat-wire.ts";
 import { messageBody, messageError, messageEvents } from "./message-wire.ts";
 import { errorJson } from "./refusals.ts";
@@ -7,9 +7,9 @@ import type { TextApi } from "./request.ts";
 /** How an API writes its answers. */
 interface Wire {
   /** As SSE events, each complete with its blank line; the last one says that the answer is over. */
-  events(answer: Answer, usage: Usage, envelope: Envelope): readonly string[];
+  events(completion: Completion, usage: Usage, envelope: Envelope): readonly string[];
   /** As one JSON. */
-  body(answer: Answer, usage: Usage, envelope: Envelope): string;
+  body(completion: Completion, usage: Usage, envelope: Envelope): string;
   /** An error in mid-stream. */
   readonly overloaded: string;
 }
@@ -28,17 +28,17 @@ export const wires: Readonly<Record<TextApi, Wire>> = {
 };
 
 /** The SSE events of a text completion, as DeepSeek streams them. */
-function completionEvents(answer: Answer, usage: Usage, envelope: Envelope): readonly string[] {
+function completionEvents(completion: Completion, usage: Usage, envelope: Envelope): readonly string[] {
   const { usageMode } = envelope;
   const chunk = (text: string, finishReason: string | null, reported: object | null): string =>
     `data: ${JSON.stringify({ ...headOf(envelope), choices: [choiceOf(text, finishReason)], usage: reported })}\n\n`;
-  const last = chunk("", answer.finishReason, usageMode === "none" ? null : usageJson(usage, envelope));
-  return [...answer.content.map((token) => chunk(token, null, null)), last, doneEvent];
+  const last = chunk("", completion.finishReason, usageMode === "none" ? null : usageJson(usage, envelope));
+  return [...completion.content.map((token) => chunk(token, null, null)), last, doneEvent];
 }
 
 /** The body of a text completion that isn't streamed. */
-function completionBody(answer: Answer, usage: Usage, envelope: Envelope): string {
-  const choices = [choiceOf(answer.content.join(""), answer.finishReason)];
+function completionBody(completion: Completion, usage: Usage, envelope: Envelope): string {
+  const choices = [choiceOf(completion.content.join(""), completion.finishReason)];
   const reported = envelope.usageMode === "none" ? {} : { usage: usageJson(usage, envelope) };
   return JSON.stringify({ ...headOf(envelope), choices, ...reported });
 }

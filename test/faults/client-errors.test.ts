@@ -13,7 +13,7 @@ function shown(status: number, body: unknown) {
   const provider = testProvider("any", { kind: "openai", apiKey: key });
   const answer = new ErrorResponse(provider, "m", status, { "content-type": "application/json" });
   answer.push(Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
-  const error = answer.fault(0).toAppError();
+  const error = answer.toUpstreamError(0).toAppError();
   const { code, param, message, details, type } = errorBody(error, "t").error;
   return { status: error.status, code, param, message, type, upstream: details?.upstream };
 }

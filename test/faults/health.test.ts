@@ -24,7 +24,7 @@ function fail(
 ): boolean {
   const pass = health.enter({ model, user }, now);
   if (pass === null) return false;
-  health.asked();
+  health.sent();
   health.failed(pass, new UpstreamError(facts), now);
   return true;
 }
@@ -32,8 +32,8 @@ function fail(
 function succeed(health: ProviderHealth, model: string, user: string, now = 0): boolean {
   const pass = health.enter({ model, user }, now);
   if (pass === null) return false;
-  health.asked();
-  health.answered(pass, 10, now);
+  health.sent();
+  health.responded(pass, 10, now);
   health.completed();
   return true;
 }
@@ -111,8 +111,8 @@ describe("P1: one sick model does not take its provider down", () => {
     for (let i = 0; i < 8; i++) {
       const pass = health.enter({ model: "m", user: `user${i}` }, 0);
       if (pass === null) throw new Error("not let in");
-      health.asked();
-      health.answered(pass, 1, 0);
+      health.sent();
+      health.responded(pass, 1, 0);
       health.failed(pass, new UpstreamError({ kind: "truncated", stage: "streaming" }), 0);
     }
     expect(isOpen(health, "m")).toBe(true);

@@ -54,21 +54,29 @@ describe("M3: a known name, misspelled", () => {
           upper.next().value ? letter.toUpperCase() : letter.toLowerCase(),
         );
         const spelled = before + letters.join("") + after;
-        expect(known.meant(spelled)).toBe(spelled === name ? undefined : name);
+        expect(known.nearest(spelled)).toBe(spelled === name ? undefined : name);
       }),
     );
   });
 
   it.each(["tin-6", "tin", "tin -5", "t\u0456n-5", "glob-x", "Glob-*", "", "  "])("is not %j", (name) => {
-    expect(createKnownModels(["tin-5", "glob-*"], () => []).meant(name)).toBeUndefined();
+    expect(createKnownModels(["tin-5", "glob-*"], () => []).nearest(name)).toBeUndefined();
   });
 
   it("is no misspelling where it is known itself, and follows what providers list", () => {
     let listed: readonly string[] = [];
     const known = createKnownModels(["tin-5", "TIN-5"], () => listed);
-    expect([known.meant("TIN-5"), known.meant("Tin-5"), known.meant("Lead")]).toEqual([undefined, "tin-5", undefined]);
+    expect([known.nearest("TIN-5"), known.nearest("Tin-5"), known.nearest("Lead")]).toEqual([
+      undefined,
+      "tin-5",
+      undefined,
+    ]);
     listed = ["lead", "Tin-5"];
-    expect([known.meant("Tin-5"), known.meant("Lead"), known.meant("lead")]).toEqual([undefined, "lead", undefined]);
+    expect([known.nearest("Tin-5"), known.nearest("Lead"), known.nearest("lead")]).toEqual([
+      undefined,
+      "lead",
+      undefined,
+    ]);
   });
 
   describe("is refused", () => {

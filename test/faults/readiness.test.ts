@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, onTestFinished } from "vitest";
 import { UpstreamError } from "../../src/providers/upstream-error.ts";
 import { createModelList } from "../../src/providers/model-list.ts";
 import type { ProviderHealth } from "../../src/providers/provider-health.ts";
-import { whyNoAnswer } from "../../src/providers/read-text.ts";
+import { failureReason } from "../../src/providers/read-text.ts";
 import { answer, closeAll, open, serve } from "../support/dispatch.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { bearer, post, startProxy } from "../support/start-proxy.ts";
@@ -14,10 +14,10 @@ const rule = { failures: 2, windowMs: 30_000, openMs: 15_000, users: 2 };
 function chat(health: ProviderHealth, now: number, fault?: UpstreamError, user = "alice"): void {
   const pass = health.enter({ model: "deepseek-flash", user }, now);
   if (pass === null) throw new Error("not let in");
-  health.asked();
+  health.sent();
   if (fault !== undefined) health.failed(pass, fault, now);
   else {
-    health.answered(pass, 10, now);
+    health.responded(pass, 10, now);
     health.completed();
   }
 }
@@ -98,7 +98,7 @@ describe("O5: the reason", () => {
     ["no JSON", new SyntaxError("x"), "no JSON"],
     ["no error at all", 23, "no answer"],
   ])("says %s in words", (_, error, words) => {
-    expect(whyNoAnswer(error, 3000)).toBe(words);
+    expect(failureReason(error, 3000)).toBe(words);
   });
 });
 

@@ -248,7 +248,7 @@ describe("A9: an answer says the same with and without coding", () => {
     api: "chat",
     collects: false,
     choices: 1,
-    sparesStreamOptions: true,
+    canDropStreamOptions: true,
     bodyFor: () => Buffer.from("{}"),
   } as const;
 
@@ -265,7 +265,7 @@ describe("A9: an answer says the same with and without coding", () => {
         onEnd: () => undefined,
         onReadable: () => undefined,
         onException: reject,
-        onVerdict: (fault: UpstreamError | null) => {
+        onBodyEnd: (fault: UpstreamError | null) => {
           resolve({ seen, fault: fault?.facts.kind ?? null });
         },
       };

@@ -172,13 +172,13 @@ describe("A7: a provider that doesn't take stream_options", () => {
     });
     expect(provider.health.stats).toMatchObject({ asked: 2, inFlight: 0, failed: 0, retries: 0 });
     expect(provider.health.circuits(0)).toEqual([]);
-    expect(provider.takesStreamOptions("m")).toBe(true);
+    expect(provider.supportsStreamOptions("m")).toBe(true);
   });
 
   it("is remembered in bounded memory", () => {
     const provider = testProvider("a");
-    for (let model = 0; model < 2000; model++) provider.rememberNoStreamOptions(`m${model}`);
-    expect(provider.takesStreamOptions("m0")).toBe(false);
-    expect(provider.takesStreamOptions("m1999")).toBe(true);
+    for (let model = 0; model < 2000; model++) provider.disableStreamOptions(`m${model}`);
+    expect(provider.supportsStreamOptions("m0")).toBe(false);
+    expect(provider.supportsStreamOptions("m1999")).toBe(true);
   });
 });

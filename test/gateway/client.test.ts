@@ -57,22 +57,22 @@ describe("a client", () => {
     const { client, written } = open();
     client.startHeartbeat(headers);
     vi.advanceTimersByTime(500);
-    client.follow({ heartbeat: 600, stalledReader: 1 });
+    client.useTimes({ heartbeat: 600, stalledReader: 1 });
     vi.advanceTimersByTime(99);
     expect(written).toHaveLength(0);
     vi.advanceTimersByTime(1);
     expect(written).toHaveLength(1);
-    client.follow({ heartbeat: 60_000, stalledReader: 1 });
+    client.useTimes({ heartbeat: 60_000, stalledReader: 1 });
     vi.advanceTimersByTime(50_000);
     expect(written).toHaveLength(1);
-    client.follow(null);
+    client.useTimes(null);
     vi.advanceTimersByTime(1);
     expect(written).toHaveLength(2);
   });
 
   it("gets none unless it is to have one, whoever is asked", () => {
     const { client, written } = open();
-    client.follow({ heartbeat: 1, stalledReader: 1 });
+    client.useTimes({ heartbeat: 1, stalledReader: 1 });
     vi.advanceTimersByTime(10_000);
     expect(written).toEqual([]);
   });
@@ -81,23 +81,23 @@ describe("a client", () => {
     const gone = open();
     gone.client.startHeartbeat(headers);
     gone.raw.emit("close");
-    gone.client.follow({ heartbeat: 1, stalledReader: 1 });
+    gone.client.useTimes({ heartbeat: 1, stalledReader: 1 });
     const answered = open();
     answered.client.startHeartbeat(headers);
     answered.client.finish(null);
-    answered.client.follow({ heartbeat: 1, stalledReader: 1 });
+    answered.client.useTimes({ heartbeat: 1, stalledReader: 1 });
     expect(vi.getTimerCount()).toBe(0);
   });
 
   it("may stop reading for as long as the provider's times say", () => {
     const { client, raw } = open();
-    client.follow({ heartbeat: 1000, stalledReader: 200 });
+    client.useTimes({ heartbeat: 1000, stalledReader: 200 });
     raw.behind = true;
     expect(client.write(Buffer.from("event"), nobody)).toBe(false);
     vi.advanceTimersByTime(199);
-    expect(client.departed).toBeNull();
+    expect(client.disconnectReason).toBeNull();
     vi.advanceTimersByTime(1);
-    expect(client.departed).toBe("reader_stalled");
+    expect(client.disconnectReason).toBe("reader_stalled");
   });
 
   it("is told of the end, of an error and of life in the words of its API", () => {

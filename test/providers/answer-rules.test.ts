@@ -1,18 +1,18 @@
 import { expect, it } from "vitest";
-import { graceMs, mediaClassOf, shapeOf, standingOf, verdictOn } from "../../src/providers/stream/response-rules.ts";
+import { graceMs, mediaClassOf, shapeOf, standingOf, verdictOf } from "../../src/providers/stream/response-rules.ts";
 
 it.each([
-  ["unfinished", "farewell", "unfinished"],
+  ["unfinished", "done", "unfinished"],
   ["unfinished", "end", "truncated"],
   ["unfinished", "break", "broken"],
-  ["finished", "farewell", "complete"],
+  ["finished", "done", "complete"],
   ["finished", "end", "complete"],
   ["finished", "break", "complete"],
-  ["given_up", "farewell", "given_up"],
+  ["given_up", "done", "given_up"],
   ["given_up", "end", "given_up"],
   ["given_up", "break", "given_up"],
 ] as const)("an answer that is %s and has ended in a %s is %s", (standing, lastWord, verdict) => {
-  expect(verdictOn(standing, lastWord)).toBe(verdict);
+  expect(verdictOf(standing, lastWord)).toBe(verdict);
 });
 
 it.each([

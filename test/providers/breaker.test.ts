@@ -73,12 +73,12 @@ describe("a circuit breaker", () => {
     const breaker = new Breaker(rule);
     failTimes(breaker, 3);
     const first = breaker.enter(50);
-    breaker.left(first);
+    breaker.abandoned(first);
     const second = breaker.enter(50);
     expect(second).not.toBe(refused);
     // The first one is no longer the probe, whatever it says.
     breaker.succeeded(first);
-    breaker.left(first);
+    breaker.abandoned(first);
     expect(breaker.state(50)).toBe("half_open");
     expect(breaker.enter(50)).toBe(refused);
   });
@@ -90,7 +90,7 @@ describe("a circuit breaker", () => {
     const probe = breaker.enter(50);
     breaker.succeeded(early);
     breaker.failed(early, 50);
-    breaker.left(early);
+    breaker.abandoned(early);
     expect(breaker.state(50)).toBe("half_open");
     expect(breaker.enter(50)).toBe(refused);
     breaker.succeeded(probe);
@@ -123,13 +123,13 @@ describe("a circuit breaker", () => {
             const [ticket = 0] = out.splice(pick % out.length, 1);
             if (act === "succeed") breaker.succeeded(ticket);
             else if (act === "fail") breaker.failed(ticket, now);
-            else breaker.left(ticket);
+            else breaker.abandoned(ticket);
             if (ticket === probe) probe = 0;
             else if (before !== "closed") expect(breaker.state(now)).toBe(before);
           }
         }
         // Once all of them have left, somebody gets through.
-        for (const ticket of out) breaker.left(ticket);
+        for (const ticket of out) breaker.abandoned(ticket);
         expect(breaker.enter(now + rule.openMs)).not.toBe(refused);
       }),
     );

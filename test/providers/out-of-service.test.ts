@@ -38,7 +38,7 @@ describe("providers out of service", () => {
     const { url } = await serve(answer);
     const provider = open("a", { baseUrl: url, breaker: { failures: 1, windowMs: 1000, openMs: 0 } });
     const broken = new UpstreamError({ kind: "server_error", stage: "first_event" });
-    provider.health.asked();
+    provider.health.sent();
     provider.health.failed(passFor("m"), broken, systemClock.monotonic());
     const { signal } = setUp();
     const dispatch = createFailover({
@@ -52,7 +52,7 @@ describe("providers out of service", () => {
       api: "chat" as const,
       collects: false,
       choices: 1,
-      sparesStreamOptions: false,
+      canDropStreamOptions: false,
       bodyFor: (): Buffer => {
         throw new Error("no body");
       },

@@ -26,16 +26,16 @@ describe("the operator's view of a provider", () => {
     expect(admin.list()).toMatchObject([{ name: "main", state: "up", errorRate: null, firstEventMs: null }]);
 
     const [first, second] = keys.map(({ health }) => health);
-    first?.asked();
-    first?.answered(passFor("m"), 10, 1000);
+    first?.sent();
+    first?.responded(passFor("m"), 10, 1000);
     first?.completed();
-    second?.asked();
+    second?.sent();
     second?.failed(
       passFor("m"),
       new UpstreamError({ kind: "rate_limited", stage: "first_event", retryAfterMs: 500 }),
       1000,
     );
-    second?.asked();
+    second?.sent();
     const [view] = admin.list();
     expect(view).toMatchObject({
       inFlight: 1,
@@ -63,7 +63,7 @@ describe("the operator's view of a provider", () => {
     const admin = createProviderAdmin({ providers: [provider], probes: noProbes, clock });
     const broken = new UpstreamError({ kind: "key_refused", stage: "first_event" });
     for (let i = 0; i < 2; i++) {
-      provider.health.asked();
+      provider.health.sent();
       provider.health.failed(passFor("m"), broken, 0);
     }
     expect(admin.list()[0]?.state).toBe("down");

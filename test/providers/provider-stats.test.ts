@@ -11,12 +11,12 @@ describe("a provider's figures", () => {
   it("are those of the last 256 answers, however many there were", () => {
     const stats = new ProviderStats();
     for (let i = 0; i < 1000; i++) {
-      stats.answered(9999);
-      stats.ended(true);
+      stats.recordFirstEvent(9999);
+      stats.recordOutcome(true);
     }
     for (let ms = 1; ms <= 256; ms++) {
-      stats.answered(ms);
-      stats.ended(ms % 4 === 0);
+      stats.recordFirstEvent(ms);
+      stats.recordOutcome(ms % 4 === 0);
     }
     expect(stats.outcomes()).toEqual({ total: 256, failed: 64 });
     expect(latenciesOf(stats.firstEventTimes())).toEqual({ p50: 128, p90: 231, p99: 254 });

@@ -74,16 +74,16 @@ export function setUp(changes: Partial<FailoverOptions["retry"]> = {}) {
     log,
   });
   const followed: (number | null)[] = [];
-  const signal: { gone: boolean; onGone: DisconnectSignal["onGone"]; follow: Caller["follow"] } = {
+  const signal: { gone: boolean; onGone: DisconnectSignal["onGone"]; useTimes: Caller["useTimes"] } = {
     gone: false,
     onGone: undefined,
-    follow: (times) => followed.push(times?.heartbeat ?? null),
+    useTimes: (times) => followed.push(times?.heartbeat ?? null),
   };
   const ask = (candidates: readonly Provider[], user = "alice", model = "m"): Promise<UpstreamResponse> => {
     const route = { model, upstreamModel: model, candidates };
     return dispatch(
       route,
-      { api: "chat", collects: false, choices: 1, sparesStreamOptions: false, bodyFor: (model) => Buffer.from(model) },
+      { api: "chat", collects: false, choices: 1, canDropStreamOptions: false, bodyFor: (model) => Buffer.from(model) },
       signal,
       { traceId: "trace", user },
     );

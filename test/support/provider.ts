@@ -30,5 +30,5 @@ export function testProvider(name: string, changes: Partial<ProviderOptions> = {
 
 /** The pass of a request to a model while all circuits are closed. */
 export function passFor(model: string, user = "alice"): Pass {
-  return { model, user, accountTicket: 0, modelTicket: 0 };
+  return { model, user, accountPermit: 0, modelPermit: 0 };
 }

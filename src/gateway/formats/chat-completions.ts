@@ -2,7 +2,7 @@ import type { ApiFormat, ParsedRequest } from "./api-format.ts";
 import { type Choice, ChoicesCollector, Logprobs, padding } from "./choices-collector.ts";
 import type { JsonObject } from "../../lib/json-object.ts";
 import { emptyFields, type Fields, fieldsOf, isFields, isNothing, itemsOf } from "./merge-fields.ts";
-import { openaiWire, sparesStreamOptions, streamingBody } from "./openai-wire.ts";
+import { openaiWire, canDropStreamOptions, streamingBody } from "./openai-wire.ts";
 import { checkMessages, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
 import { ToolCalls } from "./tool-calls.ts";
 
@@ -36,7 +36,7 @@ function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_c
     maxTokens: readMaxTokens(value),
     choices: readCount(value, "n", maxChoices) ?? 1,
     bytes: body.bytes.length,
-    sparesStreamOptions: sparesStreamOptions(streamOptions),
+    canDropStreamOptions: canDropStreamOptions(streamOptions),
     bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
   };
 }
@@ -60,7 +60,7 @@ interface ChatChoice extends Choice {
   /** Where a message came whole instead of in deltas, it is here. */
   readonly whole: Fields;
   /** Whether any delta has said something beside the role. */
-  said: boolean;
+  hasContent: boolean;
 }
 
 /**
@@ -75,7 +75,14 @@ export class ChatCollector extends ChoicesCollector<ChatChoice> {
   protected newChoice(): ChatChoice {
     const message = emptyFields({ role: "assistant", content: null });
     const toolCalls = new ToolCalls();
-    return { message, toolCalls, whole: emptyFields(), said: false, rest: emptyFields(), logprobs: new Logprobs() };
+    return {
+      message,
+      toolCalls,
+      whole: emptyFields(),
+      hasContent: false,
+      rest: emptyFields(),
+      logprobs: new Logprobs(),
+    };
   }
 
   protected addField(into: ChatChoice, key: string, value: unknown): boolean {
@@ -85,7 +92,7 @@ export class ChatCollector extends ChoicesCollector<ChatChoice> {
     return true;
   }
 
-  protected fieldsOf({ message, toolCalls, whole, said }: ChatChoice): Fields {
+  protected fieldsOf({ message, toolCalls, whole, hasContent: said }: ChatChoice): Fields {
     if (!said && isFields(whole.message)) return { message: whole.message };
     const calls = toolCalls.list();
     return { message: calls.length === 0 ? message : { ...message, tool_calls: calls } };
@@ -96,7 +103,7 @@ export class ChatCollector extends ChoicesCollector<ChatChoice> {
     for (const key in delta) {
       const piece = delta[key];
       if (padding.has(key)) continue;
-      if (key !== "role" && !choice.said) choice.said = !isNothing(piece);
+      if (key !== "role" && !choice.hasContent) choice.hasContent = !isNothing(piece);
       if (key === "tool_calls") choice.toolCalls.add(itemsOf(key, piece), this.merge);
       else this.merge.append(choice.message, key, piece);
     }

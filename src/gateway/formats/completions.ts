@@ -1,7 +1,7 @@
 import type { ApiFormat } from "./api-format.ts";
 import { type Choice, ChoicesCollector, Logprobs } from "./choices-collector.ts";
 import { emptyFields, type Fields } from "./merge-fields.ts";
-import { openaiWire, sparesStreamOptions, streamingBody } from "./openai-wire.ts";
+import { openaiWire, canDropStreamOptions, streamingBody } from "./openai-wire.ts";
 import { countPrompts, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
 
 const maxChoices = 128;
@@ -26,7 +26,7 @@ export const completions: ApiFormat = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: generated * prompts,
       bytes: body.bytes.length,
-      sparesStreamOptions: sparesStreamOptions(streamOptions),
+      canDropStreamOptions: canDropStreamOptions(streamOptions),
       bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
     };
   },

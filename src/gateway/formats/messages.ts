@@ -34,7 +34,7 @@ export const messages: ApiFormat = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: 1,
       bytes: body.bytes.length,
-      sparesStreamOptions: false,
+      canDropStreamOptions: false,
       bodyFor: (upstreamModel) =>
         replaceMembers(body, {
           ...(value.stream === true ? {} : { stream: "true" }),
@@ -85,7 +85,7 @@ const framing: ReadonlySet<string> = new Set([
   ...padding,
 ]);
 /** What a block begins as whose start has not come, by the type of its first delta. */
-const untold: ReadonlyMap<unknown, Fields> = new Map([
+const initialBlocks: ReadonlyMap<unknown, Fields> = new Map([
   ["text_delta", { type: "text", text: "" }],
   ["thinking_delta", { type: "thinking", thinking: "", signature: "" }],
 ]);
@@ -194,7 +194,7 @@ export class MessageCollector implements Collector {
 
   #append(given: unknown, delta: Fields | null): void {
     if (delta === null) return;
-    if (this.#blockAt(given) === undefined) this.#open(given, untold.get(delta.type) ?? null);
+    if (this.#blockAt(given) === undefined) this.#open(given, initialBlocks.get(delta.type) ?? null);
     const block = this.#blockAt(given);
     if (block === undefined) throw new UnmergeableError("a delta belongs to a block that has not begun");
     block.begun = true;

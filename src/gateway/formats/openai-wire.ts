@@ -1,7 +1,7 @@
 import type { ApiFormat } from "./api-format.ts";
 import { errorBody } from "../../errors.ts";
 import { type JsonObject, replaceInList, replaceMembers, withoutMember } from "../../lib/json-object.ts";
-import type { Takes } from "../../providers/provider.ts";
+import type { ProviderFeatures } from "../../providers/provider.ts";
 
 /** What OpenAI's APIs have in common on the wire; a comment is nothing to their clients. */
 export const openaiWire: Pick<ApiFormat, "ending" | "heartbeat" | "heartbeatAfterIds" | "errorBody" | "errorEvent"> = {
@@ -24,17 +24,17 @@ export function streamingBody(
   body: JsonObject,
   upstreamModel: string,
   streamOptions: StreamOptions,
-  takes: Takes,
+  features: ProviderFeatures,
 ): Buffer {
   const edits: Record<string, string> = {};
   if (body.value.stream !== true) edits.stream = "true";
-  if (takes.streamOptions && streamOptions?.include_usage !== true) {
+  if (features.streamOptions && streamOptions?.include_usage !== true) {
     edits.stream_options =
       streamOptions === null ? includeUsage : JSON.stringify({ ...streamOptions, include_usage: true });
   }
   if (body.value.model !== upstreamModel) edits.model = JSON.stringify(upstreamModel);
-  const base = takes.streamOptions ? body : withoutMember(body, "stream_options");
-  return replaceMembers(takes.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
+  const base = features.streamOptions ? body : withoutMember(body, "stream_options");
+  return replaceMembers(features.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
 }
 
 function hasDeveloper({ value: { messages } }: JsonObject): boolean {
@@ -47,6 +47,6 @@ function withSystem(body: JsonObject): JsonObject {
 }
 
 /** Whether the client's `stream_options` ask for nothing but usage, if for that. */
-export function sparesStreamOptions(streamOptions: StreamOptions): boolean {
+export function canDropStreamOptions(streamOptions: StreamOptions): boolean {
   return streamOptions === null || Object.keys(streamOptions).every((key) => key === "include_usage");
 }

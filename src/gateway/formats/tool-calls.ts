@@ -95,8 +95,8 @@ function beginsAnother(call: Call, id: string, fragment: Fields, list: unknown):
   const known = nameOf(call.fields);
   if (name === "" || known === "") return false;
   const sameId = id !== "" && id === idOf(call.fields);
-  const startsAnew = call.list === list || (call.closed && argumentsOf(fragment).startsWith("{"));
-  if (name === known) return !sameId && startsAnew;
+  const startsAgain = call.list === list || (call.closed && argumentsOf(fragment).startsWith("{"));
+  if (name === known) return !sameId && startsAgain;
   if (sameId || (call.list !== list && argumentsOf(call.fields) === "")) {
     throw new UnmergeableError("a tool call has two names");
   }

@@ -113,7 +113,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
 /** A misspelled name in a scope would let nobody use anything. */
 function checkScope(models: readonly string[], knownModels: KnownModels): void {
   models.forEach((model, index) => {
-    const meant = knownModels.meant(model);
+    const meant = knownModels.nearest(model);
     if (meant === undefined) return;
     const message = `There is no model ${JSON.stringify(model)}. Did you mean ${JSON.stringify(meant)}? Case and white space count in names.`;
     throw new AppError("invalid_request", { param: `models.${index}`, message, details: { nearest: meant } });

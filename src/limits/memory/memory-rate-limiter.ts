@@ -9,7 +9,7 @@ export interface LimitRule {
   /** Tokens that come back each second. Twice as many may come in a burst (at least one). */
   readonly requestsPerSecond: number;
   /** Whose bucket a request takes from, null: from none. Absent: one bucket for all. */
-  readonly keyOf?: (ask: RateLimitRequest) => string | null;
+  readonly keyOf?: (request: RateLimitRequest) => string | null;
 }
 
 /** The rules of a config, by the names under which refusals and metrics know them. */
@@ -24,7 +24,7 @@ export function limitRules(rates: Config["rate_limit"]): readonly LimitRule[] {
 interface Bucketed {
   readonly name: string;
   readonly rate: GcraRate;
-  readonly keyOf: (ask: RateLimitRequest) => string | null;
+  readonly keyOf: (request: RateLimitRequest) => string | null;
   /** Key to theoretical arrival time, the least recently used first. */
   readonly tats: Map<string, number>;
 }
@@ -42,21 +42,21 @@ export function createMemoryRateLimiter(options: {
   const rules = options.rules.map(toBucketed);
 
   return {
-    take(ask) {
+    take(request) {
       const now = clock.monotonic();
-      const refusal = longestWait(rules, ask, now);
+      const refusal = longestWait(rules, request, now);
       if (refusal !== null) return refusal;
       for (const { rate, keyOf, tats } of rules) {
-        const key = keyOf(ask);
+        const key = keyOf(request);
         if (key === null) continue;
         const tat = gcraTake(rate, tats.get(key) ?? -Infinity, now);
         remember(tats, key, tat, maxKeys);
       }
       return null;
     },
-    giveBack(ask) {
+    giveBack(request) {
       for (const { rate, keyOf, tats } of rules) {
-        const key = keyOf(ask);
+        const key = keyOf(request);
         const tat = key === null ? undefined : tats.get(key);
         if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
       }
@@ -69,10 +69,10 @@ function toBucketed({ name, requestsPerSecond, keyOf = () => "" }: LimitRule): B
   return { name, rate: gcraRate(requestsPerSecond, burst), keyOf, tats: new Map() };
 }
 
-function longestWait(rules: readonly Bucketed[], ask: RateLimitRequest, now: number): RateLimitRefusal | null {
+function longestWait(rules: readonly Bucketed[], request: RateLimitRequest, now: number): RateLimitRefusal | null {
   let worst: RateLimitRefusal | null = null;
   for (const { name, rate, keyOf, tats } of rules) {
-    const key = keyOf(ask);
+    const key = keyOf(request);
     if (key === null) continue;
     const retryAfterMs = gcraWaitMs(rate, tats.get(key) ?? -Infinity, now);
     if (retryAfterMs > (worst?.retryAfterMs ?? 0)) worst = { rule: name, retryAfterMs };

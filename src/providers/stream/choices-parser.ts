@@ -97,10 +97,10 @@ export class ChoicesParser implements EventParser {
 
   #readChoice(choice: Fields, position: number): void {
     const index = Number.isSafeInteger(choice.index) ? Number(choice.index) : position;
-    const said = standingOf(choice.finish_reason);
-    if (said !== "unfinished") this.finishing = true;
+    const standing = standingOf(choice.finish_reason);
+    if (standing !== "unfinished") this.finishing = true;
     const before = this.#standings.get(index);
-    if (before === undefined || (said !== "unfinished" && said !== before)) this.#note(index, before, said);
+    if (before === undefined || (standing !== "unfinished" && standing !== before)) this.#note(index, before, standing);
     const usage = readUsage(choice.usage ?? usageIn(choice.delta) ?? usageIn(choice.message));
     if (usage !== null) (this.#choiceUsages ??= new Map()).set(index, usage);
   }

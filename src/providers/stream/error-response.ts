@@ -1,6 +1,6 @@
 import type { Fields } from "./event-parser.ts";
 import { kindOfError } from "../error-kinds.ts";
-import { type AnswerHead, UpstreamError, type UpstreamErrorFacts } from "../upstream-error.ts";
+import { type ResponseHead, UpstreamError, type UpstreamErrorFacts } from "../upstream-error.ts";
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 import { isSecretKey, scrubSecrets } from "../../lib/secret-text.ts";
 import type { Provider, ReportedError } from "../provider.ts";
@@ -45,10 +45,10 @@ export class ErrorResponse {
    * What it comes to. The body need not be JSON: DeepSeek's 401 is plain text, a gateway's 502 is HTML.
    * @param now wall-clock ms
    */
-  fault(now: number): UpstreamError {
+  toUpstreamError(now: number): UpstreamError {
     const error = readErrorBody(this.#body.take().toString("utf8"));
     const retryAfterMs = readRetryAfter(this.#headers, now);
-    return faultOfError(this.#provider, this.#model, error, this.#status, {
+    return toUpstreamError(this.#provider, this.#model, error, this.#status, {
       stage: "first_event",
       ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
     });
@@ -56,7 +56,7 @@ export class ErrorResponse {
 }
 
 /** How an answer began, fit for a log. */
-export function headOf(provider: Provider, status: number, headers: Headers): AnswerHead {
+export function headOf(provider: Provider, status: number, headers: Headers): ResponseHead {
   const text = (name: string): string | undefined => {
     const value = headers[name];
     return value === undefined ? undefined : withoutSecret(String(value), provider, 200);
@@ -74,7 +74,7 @@ export function headOf(provider: Provider, status: number, headers: Headers): An
  * @param model as the provider knows it
  * @param status HTTP status; 200 where the error is in an answer that had begun well
  */
-export function faultOfError(
+export function toUpstreamError(
   provider: Provider,
   model: string,
   error: ReportedError,

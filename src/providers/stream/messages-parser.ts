@@ -71,9 +71,9 @@ export class MessagesParser implements EventParser {
   }
 
   #readEnd({ delta, usage }: Fields): void {
-    const said = standingOf(detail(delta, "stop_reason"));
-    if (said !== "unfinished") {
-      this.standing = said;
+    const standing = standingOf(detail(delta, "stop_reason"));
+    if (standing !== "unfinished") {
+      this.standing = standing;
       this.finishing = true;
     }
     if (!isFields(usage)) return;

@@ -11,7 +11,7 @@ const maxDepth = 4;
 const maxEntries = 10;
 
 /** An error that says nothing of itself. */
-export const wordless: ReportedError = { status: null, code: "", type: "", message: "", param: "", other: {} };
+export const emptyError: ReportedError = { status: null, code: "", type: "", message: "", param: "", other: {} };
 
 /** What is written first is believed first. */
 const messageKeys = [
@@ -27,9 +27,9 @@ const readKeys: ReadonlySet<string> = new Set(["code", "message", "param", "erro
 function readError(error: unknown): ReportedError | null {
   // As the SDKs have it: whatever is not falsy is an error.
   if (error === undefined || error === null || error === false || error === 0 || error === "") return null;
-  if (typeof error === "string") return { ...wordless, message: cutText(error) };
-  if (Array.isArray(error)) return readError(error[0]) ?? wordless;
-  return isFields(error) ? readFields(error, error) : wordless;
+  if (typeof error === "string") return { ...emptyError, message: cutText(error) };
+  if (Array.isArray(error)) return readError(error[0]) ?? emptyError;
+  return isFields(error) ? readFields(error, error) : emptyError;
 }
 
 /**
@@ -56,11 +56,11 @@ export function readErrorBody(body: string): ReportedError {
   try {
     parsed = JSON.parse(body);
   } catch {
-    return { ...wordless, message: cutText(body) };
+    return { ...emptyError, message: cutText(body) };
   }
   if (Array.isArray(parsed)) parsed = parsed.find(isFields);
-  if (typeof parsed === "string") return { ...wordless, message: cutText(parsed) };
-  if (!isFields(parsed)) return wordless;
+  if (typeof parsed === "string") return { ...emptyError, message: cutText(parsed) };
+  if (!isFields(parsed)) return emptyError;
   const own = readError(parsed.error) ?? readFirst(parsed.errors) ?? readInside(parsed.detail);
   const error = own === null ? readFields(parsed, parsed) : withSiblings(own, parsed);
   if (error.message !== "" || error.code !== "" || error.type !== "" || Object.keys(parsed).length === 0) return error;

@@ -4,7 +4,7 @@ import { type BodyShape, type MediaClass, mediaClassOf, shapeOf } from "./respon
 import { BodyDecoder, codingsOf, type DecodedListener, isDecodable } from "./body-decoder.ts";
 import { ChoicesParser } from "./choices-parser.ts";
 import { ErrorResponse, headOf } from "./error-response.ts";
-import { type AnswerHead, UpstreamError, type UpstreamStage } from "../upstream-error.ts";
+import { type ResponseHead, UpstreamError, type UpstreamStage } from "../upstream-error.ts";
 import { JsonReader } from "./json-reader.ts";
 import { MessagesParser } from "./messages-parser.ts";
 import type { ApiName, Provider, UpstreamRequest } from "../provider.ts";
@@ -18,7 +18,7 @@ export interface BodyListener extends ResponseSink {
   /** How far the answer has come. */
   readonly stage: UpstreamStage;
   /** Nothing more is read: `fault` is null where the answer is complete. */
-  onVerdict(fault: UpstreamError | null): void;
+  onBodyEnd(error: UpstreamError | null): void;
   /** More may be pushed, after push() has said that it may not. */
   onReadable(): void;
   /** Something threw that nothing should have made throw. */
@@ -27,7 +27,7 @@ export interface BodyListener extends ResponseSink {
 
 const nothing: Buffer = Buffer.alloc(0);
 /** What can't be told by so many bytes is told by the media type alone. */
-const maxHeadBytes = 64;
+const maxSniffedBytes = 64;
 
 /**
  * The body of a response while it arrives: decodes it, finds out what it is, and gives it to whoever reads that. What
@@ -65,7 +65,7 @@ export class ResponseBody implements DecodedListener {
   }
 
   /** How it began; null before it has. */
-  get head(): AnswerHead | null {
+  get head(): ResponseHead | null {
     return this.#status === 0 ? null : headOf(this.#provider, this.#status, this.#headers);
   }
 
@@ -83,14 +83,14 @@ export class ResponseBody implements DecodedListener {
     this.#status = status;
     this.#headers = headers;
     if (status >= 400) this.#error = new ErrorResponse(this.#provider, model, status, headers);
-    else if (status !== 200) return this.#wrongForm("the answer has a status that is none of an answer's");
+    else if (status !== 200) return this.#invalidResponse("the answer has a status that is none of an answer's");
     const codings = codingsOf(String(headers["content-encoding"] ?? ""));
     if (!isDecodable(codings)) {
-      const fault = this.#error?.fault(this.#now());
-      return fault ?? this.#wrongForm("the answer is in a coding that was not asked for and can't be read");
+      const error = this.#error?.toUpstreamError(this.#now());
+      return error ?? this.#invalidResponse("the answer is in a coding that was not asked for and can't be read");
     }
     const media = mediaClassOf(firstOf(headers["content-type"]));
-    if (this.#error === null && media === null) return this.#wrongForm("the answer is of another media type");
+    if (this.#error === null && media === null) return this.#invalidResponse("the answer is of another media type");
     this.#media = media ?? "vague";
     const [coding] = codings;
     if (coding !== undefined) this.#decoder = new BodyDecoder(coding, this);
@@ -115,13 +115,13 @@ export class ResponseBody implements DecodedListener {
    */
   end(cut: UpstreamError | null): void {
     this.#cut = cut;
-    if (this.#decoder === null) this.#judge(cut);
+    if (this.#decoder === null) this.#finish(cut);
     else this.#decoder.end();
   }
 
   /** It is not waited for any longer, whatever may still come out of a decoder. The verdict is told at once. */
   stop(cut: UpstreamError): void {
-    this.#judge(cut);
+    this.#finish(cut);
   }
 
   pause(): void {
@@ -154,13 +154,13 @@ export class ResponseBody implements DecodedListener {
 
   onDecoderEnd(): void {
     this.#guard(() => {
-      this.#judge(this.#cut);
+      this.#finish(this.#cut);
     });
   }
 
   onDecoderError(): void {
     this.#guard(() => {
-      this.#judge(this.#wrongForm("the answer is not in the coding that it names"));
+      this.#finish(this.#invalidResponse("the answer is not in the coding that it names"));
     });
   }
 
@@ -174,14 +174,14 @@ export class ResponseBody implements DecodedListener {
 
   #take(bytes: Buffer): void {
     if (this.#media === null) this.reader.push(bytes);
-    else if (this.#error === null) this.#lookAt(this.#media, bytes);
-    else if (!this.#error.push(bytes)) this.#judge(null);
+    else if (this.#error === null) this.#detectShape(this.#media, bytes);
+    else if (!this.#error.push(bytes)) this.#finish(null);
   }
 
-  #lookAt(media: MediaClass, bytes: Buffer): void {
+  #detectShape(media: MediaClass, bytes: Buffer): void {
     // Blank lines mean nothing to either reader. Some providers send them while a request queues.
     this.#head = this.#head.length === 0 ? withoutBlanks(bytes) : Buffer.concat([this.#head, bytes]);
-    const shape = shapeOf(media, this.#head, this.#head.length > maxHeadBytes);
+    const shape = shapeOf(media, this.#head, this.#head.length > maxSniffedBytes);
     if (shape !== null) this.#readAs(shape);
   }
 
@@ -191,29 +191,29 @@ export class ResponseBody implements DecodedListener {
     this.#media = null;
     const { api } = this.#request;
     if (shape === "unreadable" || (shape === "events" && api === "embeddings")) {
-      this.#listener.onVerdict(this.#wrongForm("the answer is neither what was asked for nor JSON"));
+      this.#listener.onBodyEnd(this.#invalidResponse("the answer is neither what was asked for nor JSON"));
       return;
     }
     if (shape === "json") this.reader = createWholeReader(api, this.#provider, this.#listener);
     this.reader.push(head);
   }
 
-  #judge(cut: UpstreamError | null): void {
+  #finish(cut: UpstreamError | null): void {
     if (this.#error !== null) {
-      this.#listener.onVerdict(this.#error.fault(this.#now()));
+      this.#listener.onBodyEnd(this.#error.toUpstreamError(this.#now()));
       return;
     }
     if (this.#media !== null && this.#head.length > 0) {
       const shape = shapeOf(this.#media, this.#head, true);
       if (shape !== null) this.#readAs(shape);
     }
-    this.#listener.onVerdict(this.reader.end(cut));
+    this.#listener.onBodyEnd(this.reader.end(cut));
   }
 
   /** The same provider would answer in the same form again. Nothing of the body belongs into a log. */
-  #wrongForm(upstreamMessage: string): UpstreamError {
+  #invalidResponse(upstreamMessage: string): UpstreamError {
     const { stage } = this.#listener;
-    return new UpstreamError({ kind: "invalid_response", stage, isLasting: true, upstreamMessage });
+    return new UpstreamError({ kind: "invalid_response", stage, isPermanent: true, upstreamMessage });
   }
 }
 
@@ -243,16 +243,16 @@ export function createReader(
   choices = 1,
 ): ResponseReader {
   if (api === "embeddings") return createWholeReader(api, provider, sink);
-  return new StreamReader(provider, sink, factsOf(api), collects, choices);
+  return new StreamReader(provider, sink, parserOf(api), collects, choices);
 }
 
 /** What reads an API's answer that is one JSON, whether or not a stream was asked for. */
 function createWholeReader(api: ApiName, provider: Provider, sink: ResponseSink): ResponseReader {
   if (api === "embeddings") return new JsonReader(provider, sink, null);
   const unfold = api === "messages" ? unfoldMessage : unfoldChoices;
-  return new JsonReader(provider, sink, { facts: factsOf(api), unfold });
+  return new JsonReader(provider, sink, { parser: parserOf(api), unfold });
 }
 
-function factsOf(api: StreamedApi): EventParser {
+function parserOf(api: StreamedApi): EventParser {
   return api === "messages" ? new MessagesParser() : new ChoicesParser();
 }

@@ -18,7 +18,7 @@ export interface ResponseSink {
   /** All events of one network read have been handed over. */
   onBatch(): void;
   /** The answer has ended; null where it is complete. Nothing comes after this. */
-  onEnd(fault: UpstreamError | null): void;
+  onEnd(error: UpstreamError | null): void;
 }
 
 /** What the answer has come to so far, for its bill. */
@@ -34,7 +34,7 @@ export interface ResponseReport {
 /** Reads one answer from the bytes that the network brings. */
 export interface ResponseReader extends ResponseReport {
   /** The first thing that went wrong; nothing is read after it. */
-  readonly fault: UpstreamError | null;
+  readonly error: UpstreamError | null;
   /** Whether the answer has said itself that it is over. */
   readonly done: boolean;
   /**

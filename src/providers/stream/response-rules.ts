@@ -12,11 +12,11 @@ export type Standing = "unfinished" | "finished" | "given_up";
 
 /**
  * What was the last of an answer.
- * - farewell: its own end, such as [DONE] or message_stop, or whatever a provider says where nothing is missing any more
+ * - done: its own end, such as [DONE] or message_stop, or whatever a provider says where nothing is missing any more
  * - end: a clean end of the body without one
  * - break: a reset, a deadline, an end in the middle of HTTP's own framing
  */
-export type LastWord = "farewell" | "end" | "break";
+export type StreamEnding = "done" | "end" | "break";
 
 /**
  * - complete: it is charged, and the client gets its ending
@@ -27,15 +27,15 @@ export type LastWord = "farewell" | "end" | "break";
  */
 type Verdict = "complete" | "unfinished" | "truncated" | "broken" | "given_up";
 
-const verdicts: Readonly<Record<Standing, Readonly<Record<LastWord, Verdict>>>> = {
-  unfinished: { farewell: "unfinished", end: "truncated", break: "broken" },
-  finished: { farewell: "complete", end: "complete", break: "complete" },
-  given_up: { farewell: "given_up", end: "given_up", break: "given_up" },
+const verdicts: Readonly<Record<Standing, Readonly<Record<StreamEnding, Verdict>>>> = {
+  unfinished: { done: "unfinished", end: "truncated", break: "broken" },
+  finished: { done: "complete", end: "complete", break: "complete" },
+  given_up: { done: "given_up", end: "given_up", break: "given_up" },
 };
 
 /** What an answer has come to once nothing more is read of it. */
-export function verdictOn(standing: Standing, lastWord: LastWord): Verdict {
-  return verdicts[standing][lastWord];
+export function verdictOf(standing: Standing, ending: StreamEnding): Verdict {
+  return verdicts[standing][ending];
 }
 
 /** Finish reasons by which providers say that they could not finish. */

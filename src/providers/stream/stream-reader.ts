@@ -3,12 +3,12 @@ import { TwinParser, type TwinPattern, TwinSearch } from "../../lib/twin-pattern
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, type EventParser, type Fields } from "./event-parser.ts";
 import { UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "../upstream-error.ts";
-import { graceMs, verdictOn } from "./response-rules.ts";
-import { faultOfError } from "./error-response.ts";
+import { graceMs, verdictOf } from "./response-rules.ts";
+import { toUpstreamError } from "./error-response.ts";
 import type { PromptUsage, Provider, ReportedError, ReportedUsage } from "../provider.ts";
 import { estimatedTokens } from "./output-tokens.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
-import { readErrorBody, wordless } from "./reported-error.ts";
+import { readErrorBody, emptyError } from "./reported-error.ts";
 
 /** A single event may be as large as tool arguments get; more is not an answer. */
 const maxEventBytes = 16 << 20;
@@ -37,11 +37,11 @@ export class StreamReader implements ResponseReader, SseSink {
   /** Events handed on. */
   events = 0;
   outputTokens = 0;
-  fault: UpstreamError | null = null;
+  error: UpstreamError | null = null;
   graceMs: number | null = null;
   readonly #provider: Provider;
   readonly #sink: ResponseSink;
-  readonly #facts: EventParser;
+  readonly #parser: EventParser;
   readonly #choices: number;
   /** Where the sink needs each event parsed; else only those are that may hold facts. */
   readonly #twins: TwinParser | null;
@@ -61,17 +61,17 @@ export class StreamReader implements ResponseReader, SseSink {
    * @param parsesAll whether the sink needs each event parsed; else only those are that may hold facts
    * @param choices that were asked for
    */
-  constructor(provider: Provider, sink: ResponseSink, facts: EventParser, parsesAll: boolean, choices: number) {
+  constructor(provider: Provider, sink: ResponseSink, parser: EventParser, parsesAll: boolean, choices: number) {
     this.#choices = choices;
     this.#provider = provider;
     this.#sink = sink;
-    this.#facts = facts;
-    this.#text = new JsonText(facts.text);
+    this.#parser = parser;
+    this.#text = new JsonText(parser.text);
     this.#twins = parsesAll ? new TwinParser() : null;
   }
 
   get usage(): ReportedUsage | null {
-    return this.#facts.usage;
+    return this.#parser.usage;
   }
 
   get passesIds(): boolean {
@@ -79,7 +79,7 @@ export class StreamReader implements ResponseReader, SseSink {
   }
 
   get prompt(): PromptUsage | null {
-    return this.#facts.prompt;
+    return this.#parser.prompt;
   }
 
   /** Stops at the first fault, which is then in `fault`. */
@@ -100,22 +100,22 @@ export class StreamReader implements ResponseReader, SseSink {
 
   end(cut: UpstreamError | null = null): UpstreamError | null {
     // A last event without its blank line still counts; half an event doesn't.
-    if (this.fault === null && this.#scanner.pendingBytes > 0) {
+    if (this.error === null && this.#scanner.pendingBytes > 0) {
       this.#atEnd = true;
       this.push(blankLine);
     }
-    if (this.fault !== null) return this.fault;
-    switch (verdictOn(this.#facts.standing, this.done ? "farewell" : cut === null ? "end" : "break")) {
+    if (this.error !== null) return this.error;
+    switch (verdictOf(this.#parser.standing, this.done ? "done" : cut === null ? "end" : "break")) {
       case "complete":
         return null;
       case "broken":
         return cut;
       case "given_up":
-        return this.#newFault("overloaded", "the provider could not finish the answer");
+        return this.#newError("overloaded", "the provider could not finish the answer");
       case "unfinished":
-        return this.#newFault("truncated", unfinished, undefined, true);
+        return this.#newError("truncated", unfinished, undefined, true);
       case "truncated":
-        return this.#newFault("truncated", unfinished);
+        return this.#newError("truncated", unfinished);
     }
   }
 
@@ -128,7 +128,7 @@ export class StreamReader implements ResponseReader, SseSink {
     dataEnd: number,
     name: string,
   ): void {
-    if (this.done || this.fault !== null) return;
+    if (this.done || this.error !== null) return;
     // SDKs raise it whatever its data looks like.
     if (name === "error") {
       this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
@@ -136,7 +136,7 @@ export class StreamReader implements ResponseReader, SseSink {
     }
     if (data[dataStart] !== openBrace) {
       if (isKeepAlive(data, dataStart, dataEnd)) return;
-      this.done = isFarewell(data, dataStart, dataEnd);
+      this.done = isDoneMarker(data, dataStart, dataEnd);
       if (this.done) return;
     }
     const text = this.events > 0 && this.#twins === null ? this.#textOfTwin(data, dataStart, dataEnd) : -1;
@@ -149,13 +149,13 @@ export class StreamReader implements ResponseReader, SseSink {
     if (this.#needsParsing(data, dataStart, dataEnd)) {
       parsed = this.#parse(data, dataStart, dataEnd);
       if (parsed === undefined) return;
-      const kind = this.#facts.read(parsed);
-      this.graceMs = this.#isWhole() ? graceMs(this.#facts.standing, this.usage !== null) : null;
-      if (kind === "error") this.#failWith(this.#facts.error);
+      const kind = this.#parser.read(parsed);
+      this.graceMs = this.#isWhole() ? graceMs(this.#parser.standing, this.usage !== null) : null;
+      if (kind === "error") this.#failWith(this.#parser.error);
       if (kind === "end") this.done = true;
       if (kind === "error" || kind === "end" || kind === "aside") return;
       if (kind === "usage") role = "usage";
-      else if (this.#facts.finishing) role = "finish";
+      else if (this.#parser.finishing) role = "finish";
     }
     this.#handOn(event, start, end, this.#text.bytesIn(data, dataStart, dataEnd), role, parsed);
   }
@@ -175,7 +175,7 @@ export class StreamReader implements ResponseReader, SseSink {
    * scanner would find the same: the text that differs has no line end in it.
    */
   #textOfFactlessEvent(chunk: Buffer): number {
-    if (this.#factless.pattern === null || this.done || this.fault !== null || this.#scanner.pendingBytes > 0)
+    if (this.#factless.pattern === null || this.done || this.error !== null || this.#scanner.pendingBytes > 0)
       return -1;
     const end = chunk.length - blankLine.length;
     return holds(chunk, 0, field) && holds(chunk, end, blankLine) ? this.#textOfTwin(chunk, field.length, end) : -1;
@@ -211,7 +211,7 @@ export class StreamReader implements ResponseReader, SseSink {
     if (this.#twins !== null || this.events === 0 || this.#atEnd) return true;
     // Perhaps text where an object must be.
     if (data[start] !== openBrace || data[end - 1] !== closeBrace) return true;
-    if (this.#facts.mayHold(data.toString("latin1", start, end))) return true;
+    if (this.#parser.mayHold(data.toString("latin1", start, end))) return true;
     this.#factless.show(data, start, end);
     return false;
   }
@@ -233,8 +233,8 @@ export class StreamReader implements ResponseReader, SseSink {
 
   /** What can't be read breaks the answer. Where nothing is missing of it any more it is a farewell like another. */
   #stopAt(message: string, cause?: unknown): void {
-    if (this.#facts.standing !== "unfinished") this.done = true;
-    else if (!this.#atEnd) this.fault ??= this.#newFault("invalid_response", message, cause);
+    if (this.#parser.standing !== "unfinished") this.done = true;
+    else if (!this.#atEnd) this.error ??= this.#newError("invalid_response", message, cause);
   }
 
   /** Behind an answer of which nothing is missing, an error is about the connection. */
@@ -243,15 +243,15 @@ export class StreamReader implements ResponseReader, SseSink {
       this.done = true;
       return;
     }
-    this.fault = faultOfError(this.#provider, "", error ?? wordless, 200, { stage: this.#stage() });
+    this.error = toUpstreamError(this.#provider, "", error ?? emptyError, 200, { stage: this.#stage() });
   }
 
   #isWhole(): boolean {
-    return this.#facts.standing !== "unfinished" && this.#facts.choices >= this.#choices;
+    return this.#parser.standing !== "unfinished" && this.#parser.choices >= this.#choices;
   }
 
-  #newFault(kind: UpstreamErrorKind, upstreamMessage: string, cause?: unknown, isLasting = false): UpstreamError {
-    return new UpstreamError({ kind, stage: this.#stage(), upstreamMessage, cause, isLasting });
+  #newError(kind: UpstreamErrorKind, upstreamMessage: string, cause?: unknown, isLasting = false): UpstreamError {
+    return new UpstreamError({ kind, stage: this.#stage(), upstreamMessage, cause, isPermanent: isLasting });
   }
 
   #stage(): UpstreamStage {
@@ -264,7 +264,7 @@ function isKeepAlive(data: Buffer, start: number, end: number): boolean {
   return end - start <= longestKeepAlive && keepAlive.test(data.toString("latin1", start, end));
 }
 
-function isFarewell(data: Buffer, start: number, end: number): boolean {
+function isDoneMarker(data: Buffer, start: number, end: number): boolean {
   let at = start;
   while (at < end && (data[at] ?? 0) <= 0x20) at++;
   return end - at >= doneMarker.length && holds(data, at, doneMarker);

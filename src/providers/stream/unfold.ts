@@ -13,8 +13,8 @@ export interface UnfoldedEvent {
  * The chunks of a chat or text completion that came whole: for each choice one with all of it and one with its
  * finish_reason, then the usage in a chunk of its own.
  */
-export function* unfoldChoices(answer: Fields): Generator<UnfoldedEvent> {
-  const { choices, usage, object, ...rest } = answer;
+export function* unfoldChoices(response: Fields): Generator<UnfoldedEvent> {
+  const { choices, usage, object, ...rest } = response;
   const top = { ...rest, object: object === "chat.completion" ? "chat.completion.chunk" : object };
   const list = Array.isArray(choices) ? (choices as unknown[]).filter(isFields) : [];
   for (const [position, choice] of list.entries()) {
@@ -38,8 +38,8 @@ function withIndexes(message: Fields): Fields {
 }
 
 /** The events of a message in Anthropic's shape that came whole, up to the one before `message_stop`. */
-export function* unfoldMessage(answer: Fields): Generator<UnfoldedEvent> {
-  const { content, stop_reason, stop_sequence = null, usage, ...rest } = answer;
+export function* unfoldMessage(response: Fields): Generator<UnfoldedEvent> {
+  const { content, stop_reason, stop_sequence = null, usage, ...rest } = response;
   if (!Array.isArray(content)) return;
   const started = { ...rest, content: [], stop_reason: null, stop_sequence: null, usage };
   yield named({ type: "message_start", message: started });
