@@ -112,7 +112,7 @@ async function run(number) {
     api: "chat",
     collects: false,
     choices: 1,
-    sparesStreamOptions: false,
+    canDropStreamOptions: false,
     bodyFor: () => Buffer.from(String(number)),
   };
   const attempt = new Exchange(provider, 0, question, systemClock);

@@ -9,16 +9,16 @@ import type { ParsedRequest } from "./formats/api-format.ts";
 import { isModelName } from "./formats/request-checks.ts";
 import { unpricedExtra } from "./unpriced-extras.ts";
 
-/** Decides what may be sent, and to whom, before anything is held for it. */
+/** Decides what may be sent and to which providers, before anything is reserved. */
 export interface Admission {
   /**
-   * Throws AppError forbidden for a model outside the API key's scope. What is no model's name is refused later, with
-   * all the reasons.
+   * Throws AppError forbidden for a model outside the API key's scope. A value that can't be a model name passes here:
+   * parse() rejects it later, with the reason.
    */
   checkScope(apiKey: Pick<ApiKey, "allowsModel"> | null, model: unknown): void;
   /**
-   * The providers that a request may be sent to. Throws AppError model_not_found and, where the user's or the key's cost
-   * is limited, model_not_priced and extra_not_priced: what no limit would count is not sent.
+   * The providers that a request may be sent to. Throws AppError model_not_found and, if the cost of the user or the
+   * key is limited, model_not_priced and extra_not_priced: a request that no limit would count is not sent.
    *
    * @param limits of the user and of the API key
    * @param atMs when the request arrived, in ms since the epoch
@@ -36,7 +36,7 @@ export function createAdmission({
   return {
     checkScope(apiKey, model) {
       if (apiKey === null || !isModelName(model) || apiKey.allowsModel(model)) return;
-      // A name that is merely misspelled is said to be so, but only to keys that may use the model that is meant.
+      // Suggests the correct spelling, but only to keys that may use that model.
       const meant = router.nearest(model);
       if (meant !== undefined && apiKey.allowsModel(meant)) throw misspelled(model, meant);
       throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
@@ -59,8 +59,8 @@ export function createAdmission({
 }
 
 /**
- * Whether what a price charges lands in a limit of everybody whose cost is limited: of the user, and of the API key.
- * What is listed at 0 charges nothing, in whatever currency.
+ * Whether a charge at this price counts towards a cost limit of the user and towards one of the API key, as far as each
+ * has cost limits. A price of 0 charges nothing, in any currency.
  */
 function isCounted(price: Price, costLimits: readonly QuotaLimit[]): boolean {
   if (price.id === "") return false;

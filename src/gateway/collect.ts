@@ -7,17 +7,17 @@ import type { ResponseWriter } from "./response-writer.ts";
 import { endOfUpstreamError, type RequestEnd } from "./request-end.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 
-/** What became of an answer that is to be one JSON. */
+/** The result of collecting a response into one JSON. */
 export interface Collected {
   readonly end: RequestEnd;
-  /** The answer, as JSON; only where it is complete. */
+  /** The response as JSON; null unless it is complete. */
   readonly completion: string | Buffer | null;
 }
 
 /**
- * Collects an answer's events into one JSON. Resolves when the answer is over, can't be made one JSON, or nobody waits
- * for it.
- * @param guard says when the user's budget has run out
+ * Collects a response's events into one JSON. Resolves when the response is over, can't be combined into one JSON, or
+ * the client has disconnected.
+ * @param guard tells when the user's budget has run out
  * @param maxBytes of all events together
  */
 export async function collectResponse(
@@ -30,17 +30,17 @@ export async function collectResponse(
   const end = await followResponse(attempt, client, guard, new CollectingConsumer(collector, maxBytes));
   if (end.outcome !== "completed") return { end, completion: null };
   try {
-    // What came whole stays as it came.
+    // A response that arrived as one JSON is passed on unchanged.
     return { end, completion: attempt.reader.whole ?? collector.body() };
   } catch (cause) {
-    // JSON.parse takes nesting that JSON.stringify overflows on.
-    return { end: endOfUpstreamError(unusable("the answer can't be written as one JSON", cause)), completion: null };
+    // JSON.parse accepts nesting that overflows JSON.stringify.
+    return { end: endOfUpstreamError(unusable("the response can't be written as one JSON", cause)), completion: null };
   }
 }
 
 class CollectingConsumer implements EventConsumer {
   readonly #collector: Collector;
-  /** What is left of the bytes that the events may have. */
+  /** Bytes that further events may still have. */
   #bytesLeft: number;
 
   constructor(collector: Collector, maxBytes: number) {

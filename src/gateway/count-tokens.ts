@@ -2,12 +2,12 @@ import type { JsonObject } from "../lib/json-object.ts";
 import type { Router } from "../providers/router.ts";
 import { checkMessages, readModel } from "./formats/request-checks.ts";
 
-/** What an image comes to, roughly, however many bytes it has. */
+/** A rough estimate for an image of any size. */
 const tokensOfImage = 1_600;
 
 /**
- * Guesses how many tokens a prompt in Anthropic's shape has, by the same rule as a charge where a provider reports
- * nothing, but for images and other files: clients decide by it when to shorten a conversation.
+ * Estimates how many tokens a prompt in Anthropic's format has. The rule is that of a charge without reported usage,
+ * except for images and other files. Clients use the number to decide when to shorten a conversation.
  */
 export type CountTokens = (body: JsonObject) => number;
 
@@ -26,7 +26,7 @@ export function createCountTokens(router: Router, bytesPerToken: number): CountT
   };
 }
 
-/** Adds what is in base64 in messages, or in the results of tools in them. */
+/** Adds the base64 files in messages and in tool results inside them. */
 function addFiles(list: unknown, files: { count: number; bytes: number }): void {
   if (!Array.isArray(list)) return;
   for (const entry of list as readonly unknown[]) {

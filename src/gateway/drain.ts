@@ -1,21 +1,21 @@
 import type { Attempt } from "../providers/attempt.ts";
 
-/** How far an answer is followed that nobody reads any more. */
+/** How long to keep reading a response after its client has gone. */
 export interface DrainBounds {
   readonly ms: number;
-  /** Tokens of output, as estimated. */
+  /** Estimated output tokens. */
   readonly tokens: number;
 }
 
-/** An answer that is followed without being shown. */
+/** A response that is read without being sent to anyone. */
 export interface Drain {
-  /** Resolves when the answer is over or a bound is reached; the caller then cancels what is left. */
+  /** Resolves when the response is over or a bound is reached; the caller then cancels the rest. */
   readonly done: Promise<void>;
   /** Ends it now. */
   stop(): void;
 }
 
-/** Follows an answer whose client has left to its usage report, so that the charge is exact. */
+/** Reads a response on to its usage report after the client has disconnected, so that the charge is exact. */
 export function startDrain(attempt: Attempt, bounds: DrainBounds): Drain {
   let stop = (): void => undefined;
   const done = new Promise<void>((resolve) => {

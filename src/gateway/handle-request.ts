@@ -38,34 +38,37 @@ export interface GatewayOptions {
   readonly emit: Emit;
   readonly clock: Clock;
   readonly log: Log;
-  /** For accounts that don't say. */
+  /** Default for users without a `max_parallel` of their own. */
   readonly maxParallel: number;
   /** chat.json_heartbeat. */
   readonly jsonHeartbeat: boolean;
   readonly warnPercent: number;
-  /** Of what costs nothing. */
+  /** Currency of charges of 0. */
   readonly currency: string;
-  /** What becomes of an answer whose client has left; auto: drained where the user has limits of tokens or cost. */
+  /** What happens to a response after its client has disconnected; auto: drain if the user has token or cost limits. */
   readonly abortPolicy: "auto" | "drain" | "cancel";
   readonly drainBounds: DrainBounds;
-  /** What a user may make providers do for nothing. */
+  /** Disconnects that are free of charge, for each user. */
   readonly freeDisconnects: WindowTally;
-  /** Bytes of events that may become one JSON. */
+  /** Most bytes of events that are collected into one JSON. */
   readonly collectLimitBytes: number;
 }
 
 export interface Gateway {
-  /** Serves one chat. Throws AppError where nothing has been sent yet; then the caller answers. */
+  /** Handles one request. Throws AppError if nothing has been sent yet; the caller then sends the error. */
   handle(call: IncomingRequest): Promise<void>;
-  /** Chats running now. */
+  /** Requests in progress. */
   running(): number;
-  /** Resolves when no chat running. */
+  /** Resolves when no request is in progress. */
   whenIdle(): Promise<void>;
-  /** Ends all running chats: each gets an error event and is charged for what it was given. */
+  /** Ends all requests in progress: each client gets an error event and is charged for what it has received. */
   cutAll(): void;
 }
 
-/** The story of a chat request. Whatever happens in it, it leaves through the same door: settle, release, tell. */
+/**
+ * The stages of a request, in order. Every request ends the same way: settle the charge, release the permit, emit one
+ * event.
+ */
 export function createGateway(deps: GatewayOptions): Gateway {
   const options = { clock: deps.clock, warnPercent: deps.warnPercent, isoTime: createIsoTime() };
   const admission = createAdmission({ router: deps.router, pricing: deps.pricingPolicy.pricing });
@@ -80,11 +83,11 @@ export function createGateway(deps: GatewayOptions): Gateway {
       end = await serve(context);
     } catch (error) {
       end = endOfError(error, call.client.disconnectReason);
-      // Not where it was the proxy that ended it.
+      // A request that the proxy itself ended is not charged.
       if (error instanceof AbandonedError && end.outcome === "client_gone")
         await chargeDisconnect(context, error.provider);
     }
-    // The charge is final and the permit free before the client hears of the end: its next request finds both so.
+    // Settles the charge and releases the permit before the client sees the end: its next request must find both done.
     await settle(context, end);
     running.delete(context);
     if (running.size === 0) wakeIdleWaiters();
@@ -107,7 +110,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const reservation = {
       user,
       limits,
-      // The trace id: one name for a request in the journal, logs, events and the client's X-Request-ID.
+      // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
       requestId: client.traceId,
       model: request.model,
       apiKey: apiKey?.id,
@@ -117,7 +120,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
     const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
 
-    // The last step before sending: what is refused, for whatever reason, takes nothing from the rate that all share.
+    // The last step before sending: a request that is refused for another reason uses none of the shared rate.
     const rateRequest = { user, ip, model: request.model, apiKey: apiKey?.id ?? null };
     const refusal = await fromBackend(() => deps.rateLimiter.take(rateRequest));
     if (refusal !== null) throw rateLimited(refusal);
@@ -125,7 +128,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     if (request.stream || deps.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
     const { attempt } = (context.response = await send(affordable, request, client, rateRequest));
 
-    // The first data event is here, and nobody has seen it yet: now it is charged, then shown.
+    // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
     await fromBackend(() => hold.commit(cost.first(attempt.provider)));
     const limited = limits.some(({ metric }) => deps.pricingPolicy.cutMidstream.has(metric));
@@ -150,7 +153,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
         user: rateRequest.user,
       });
     } catch (error) {
-      // Nobody could be asked.
+      // No provider could be sent the request.
       if (error instanceof UpstreamError && error.attempts === 0)
         await fromBackend(() => deps.rateLimiter.giveBack(rateRequest));
       throw error;
@@ -172,14 +175,14 @@ export function createGateway(deps: GatewayOptions): Gateway {
     if (error instanceof UpstreamError && error.facts.kind === "invalid_response") {
       const { upstreamMessage, cause } = error.facts;
       const facts = { trace_id: client.traceId, provider: attempt.provider.name, upstream_message: upstreamMessage };
-      // Names fields, never what stands in them.
+      // The message names fields, never their values.
       const problem = cause instanceof Error ? cause.message : undefined;
-      deps.log.warn({ ...facts, problem }, "an answer could not be made one JSON");
+      deps.log.warn({ ...facts, problem }, "a response could not be collected into one JSON");
     }
     return wantsPartial ? withPartial(end, collector) : end;
   }
 
-  /** Whether an answer whose client has left is followed to its usage: only worth it where tokens are counted. */
+  /** Whether to read on to the usage report after the client has disconnected: only useful if tokens are counted. */
   function drains(limits: readonly QuotaLimit[]): boolean {
     return deps.abortPolicy === "auto"
       ? limits.some(({ metric }) => metric !== "requests")
@@ -187,8 +190,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
   }
 
   /**
-   * The client has left before the first event: that is free a few times, and then charged as a first event is, for the
-   * provider reads and bills the prompt all the same. Where that can't be recorded, nothing is charged.
+   * The client disconnected before the first event. A few such disconnects are free; more are charged like a first
+   * event, because the provider reads and bills the prompt all the same. If the charge can't be recorded, it is
+   * dropped.
    */
   async function chargeDisconnect(context: RequestContext, provider: Provider): Promise<void> {
     const { hold, cost } = context;
@@ -197,21 +201,18 @@ export function createGateway(deps: GatewayOptions): Gateway {
     try {
       await hold.commit(cost.first(provider));
     } catch (error) {
-      deps.log.error(
-        { trace_id: context.incoming.client.traceId, err: error },
-        "a client that left could not be charged",
-      );
+      deps.log.error({ trace_id: context.incoming.client.traceId, err: error }, "a disconnect could not be charged");
     }
   }
 
-  /** The one exit of the money: exactly once, whatever the end. */
+  /** Settles the charge exactly once, whatever the outcome. */
   async function settle(context: RequestContext, end: RequestEnd): Promise<void> {
     const { hold, response } = context;
     const settlement = (context.settlement = settlementOf(context, end));
     try {
       await hold?.settle(settlement);
     } catch (error) {
-      // The first charge stands. Whatever else the chat holds is given back all the same.
+      // The first charge stands. Everything else that the request holds is released all the same.
       const { outcome, charge } = settlement;
       deps.log.error(
         { trace_id: context.incoming.client.traceId, err: error, outcome, charge },
@@ -240,15 +241,16 @@ export function createGateway(deps: GatewayOptions): Gateway {
     return isFree ? cost.settlement(outcome, guard.report(), false) : cost.promptOnly(outcome);
   }
 
-  /** What the client sees of the end. */
+  /** Sends the client the end of its response. */
   function respond(context: RequestContext, end: RequestEnd): void {
     const { client } = context.incoming;
     const logged = { trace_id: client.traceId, err: end.error?.cause };
-    // Where the caller answers, it logs as well.
+    // If the caller sends the error, it logs it as well.
     if (client.opened && end.error?.code === "internal_error") {
-      deps.log.error(logged, "a chat failed for a reason of our own");
+      deps.log.error(logged, "a request failed with an internal error");
     }
-    if (end.error?.code === "storage_unavailable") deps.log.error(logged, "a chat failed because of the storage");
+    if (end.error?.code === "storage_unavailable")
+      deps.log.error(logged, "a request failed because the storage is unavailable");
     if (end.error === null && context.completion !== null) client.sendJson(context.completion, context);
     else if (client.opened) client.finish(end.error);
     else if (end.error !== null) {

@@ -2,23 +2,23 @@ import type { Config } from "../config/schema.ts";
 import type { Metric } from "../quota/ledger.ts";
 import { createPricing, type Pricing } from "../quota/pricing/pricing.ts";
 
-/** How requests are priced, and guessed at where nobody has counted yet. */
+/** How requests are priced, and how tokens are estimated before a provider has counted them. */
 export interface PricingPolicy {
   readonly pricing: Pricing;
-  /** A prompt is held as one token for so many bytes. */
+  /** Bytes of a prompt for each token that is reserved. */
   readonly reserveBytesPerToken: number;
-  /** A prompt is charged as one token for so many bytes where the provider reported nothing. */
+  /** Bytes of a prompt for each token that is charged when the provider reports no usage. */
   readonly estimateBytesPerToken: number;
-  /** Output held for a request that names no max_tokens. */
+  /** Output tokens reserved for a request without max_tokens. */
   readonly maxOutputTokens: number;
-  /** Limits at which an answer is cut in mid-stream. */
+  /** Metrics whose limits cut a response in mid-stream. */
   readonly cutMidstream: ReadonlySet<Metric>;
 }
 
 /**
- * Models that users with a limit of cost are refused for want of a price, where a tier has such a limit: most likely a
- * price was forgotten. As PROVIDER/MODEL. Of a glob somebody may want to price only a part: it is named only where the
- * config has no prices at all.
+ * Models without a price, as PROVIDER/MODEL, if any tier has a cost limit: users with such a limit can't use them, so a
+ * price was most likely forgotten. A glob may be priced in part on purpose: it is listed only if the config has no
+ * prices at all.
  *
  * @param atMs ms since the epoch
  */
@@ -40,7 +40,7 @@ export function unpricedModels(
     );
 }
 
-/** The pricingPolicy of a config. Throws RangeError for prices that the config's schema refuses. */
+/** The pricing policy of a config. Throws RangeError for prices that the config's schema rejects. */
 export function createPricingPolicy({ models, quota }: Pick<Config, "models" | "quota">): PricingPolicy {
   return {
     pricing: createPricing({ models, timezone: quota.timezone, currency: quota.currency }),

@@ -6,12 +6,12 @@ import type { RequestEnd } from "./request-end.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 
 /**
- * Passes an answer's events on to the client byte for byte, as fast as it reads them.
- * Resolves when the answer is over or nobody reads it any more; the client's stream is still open then, so that the
- * charge is settled before the client hears of the end. Whether a provider's answer that is still running is followed
- * to its usage report is the story's decision.
- * @param guard says when the user's budget has run out
- * @param passUsageChunk whether the client asked for OpenAI's extra usage chunk; else it isn't shown
+ * Passes a response's events on to the client byte for byte, as fast as the client reads them. Resolves when the
+ * response is over or the client has disconnected. The client's stream is still open then, so that the charge is
+ * settled before the client sees the end. The caller decides whether to read on to the usage report if the provider is
+ * still sending.
+ * @param guard tells when the user's budget has run out
+ * @param passUsageChunk whether the client asked for OpenAI's extra usage chunk; if not, it is left out
  */
 export function relay(
   attempt: Attempt,
@@ -26,7 +26,7 @@ class Relay implements EventConsumer, DrainListener {
   readonly #attempt: Attempt;
   readonly #client: ResponseWriter;
   readonly #passUsageChunk: boolean;
-  /** Neighbouring events of one network read, to be written at once. */
+  /** The buffer of adjacent events from one network read, which are written together. */
   #run: Buffer | null = null;
   #runStart = 0;
   #runEnd = 0;

@@ -26,9 +26,9 @@ export interface IncomingRequest {
   readonly ip: string;
   readonly body: JsonObject;
   readonly format: ApiFormat;
-  /** What an absent `stream` means on this route. */
+  /** The default for `stream` on this route. */
   readonly streamByDefault: boolean;
-  /** Whether a client that gets one JSON wants, of an answer that broke off, what had arrived. */
+  /** Whether a client that gets one JSON wants the part that arrived of a response that broke off. */
   readonly wantsPartial: boolean;
   readonly client: ResponseWriter;
 }
@@ -40,7 +40,7 @@ interface RunOptions {
   readonly isoTime: (ms: number) => string;
 }
 
-/** What one chat has come to hold on its way through the story; filled in from top to bottom. */
+/** Everything that one request holds; the fields are set from top to bottom as it goes through its stages. */
 export class RequestContext implements HeaderSource, Slotted {
   slot = -1;
   readonly incoming: IncomingRequest;
@@ -49,12 +49,12 @@ export class RequestContext implements HeaderSource, Slotted {
   cost: RequestCost | null = null;
   hold: Hold | null = null;
   response: UpstreamResponse | null = null;
-  /** The provider that was at work when the client left before the first event. */
+  /** The provider that was generating when the client disconnected before the first event. */
   abandoned: Provider | null = null;
   guard: BudgetGuard | null = null;
-  /** While an answer is followed whose client has left. */
+  /** Set while a response is read on after its client has disconnected. */
   drain: Drain | null = null;
-  /** The collected JSON, where one was asked for and is complete. */
+  /** The collected JSON, if one was requested and is complete. */
   completion: string | Buffer | null = null;
   settlement: Settlement | null = null;
   readonly #options: RunOptions;
@@ -66,13 +66,13 @@ export class RequestContext implements HeaderSource, Slotted {
     this.#startedAt = options.clock.monotonic();
   }
 
-  /** The X-Quota headers as things stand now. */
+  /** Adds the X-Quota headers in their current state. */
   addHeaders(to: string[]): void {
     const { warnPercent, isoTime } = this.#options;
     if (this.hold !== null) addQuotaHeaders(to, this.hold.buckets(), warnPercent, isoTime);
   }
 
-  /** The one event that tells of this chat. */
+  /** The one event that reports this request. */
   finished(end: RequestEnd): ChatFinished {
     const { account, ip, client } = this.incoming;
     const { request, response, settlement } = this;
@@ -111,7 +111,7 @@ export class RequestContext implements HeaderSource, Slotted {
   }
 }
 
-/** The event behind a refusal that operators count on its own: a limit or a quota; null for any other error. */
+/** The extra event for a refusal by a limit or a quota, which operators count separately; null for any other error. */
 export function refusalEvent(context: RequestContext, error: AppError, at: number): ProxyEvent | null {
   const { account, ip, client } = context.incoming;
   const base = { at, traceId: client.traceId, ip, user: account.username };
@@ -126,8 +126,9 @@ export function refusalEvent(context: RequestContext, error: AppError, at: numbe
 }
 
 /**
- * Adds to headers, a list of names and values in turn: X-Quota-Remaining, X-Quota-Reset (ISO 8601, absent where the bucket never resets) and, from `warnPercent` of use,
- * X-Quota-Warning: all for the bucket that is nearest to its end. Costs count in units of their currency.
+ * Adds headers for the bucket with the least left: X-Quota-Remaining, X-Quota-Reset (ISO 8601, absent if the bucket
+ * never resets) and, from `warnPercent` of use, X-Quota-Warning. Costs are in units of their currency.
+ * @param to names and values in turn
  */
 function addQuotaHeaders(
   to: string[],

@@ -9,9 +9,9 @@ import type { PricingPolicy } from "./pricing-policy.ts";
 
 const noUsage: TokenUsage = { input: 0, cached: 0, output: 0, reasoning: 0 };
 
-/** What one request owes, at each stage of its way. The prices are those in force when it arrived. */
+/** What one request costs, at each of its stages. The prices are those in force when it arrived. */
 export class RequestCost {
-  /** Tokens of output that the upper bound allows for. */
+  /** Output tokens that the upper bound allows for. */
   readonly heldOutput: number;
   /** Choices that were asked for. */
   readonly choices: number;
@@ -23,7 +23,7 @@ export class RequestCost {
   readonly #bytes: number;
   readonly #heldInput: number;
   readonly #weight: number;
-  /** In currencies that other providers charge than the first. */
+  /** The highest price in each currency other than that of the first provider. */
   readonly #otherPrices: readonly Price[];
   #price: Price;
 
@@ -44,21 +44,23 @@ export class RequestCost {
     this.#otherPrices = others;
   }
 
-  /** The most that the request can come to, whichever provider answers, in the currency of the first. */
+  /** The most that the request can cost with any provider, in the currency of the first. */
   upperBound(): Charge {
     return this.#charge(this.#weight, this.#heldInput + this.heldOutput, this.#highestCost(this.#price));
   }
 
-  /** Whether providers may answer that charge in other currencies than the first. */
+  /** Whether some candidates charge in other currencies than the first. */
   get hasOtherCurrencies(): boolean {
     return this.#otherPrices.length > 0;
   }
 
-  /** Holds what it can come to in another currency. Returns the route without the providers for which there is no room. */
+  /**
+   * Reserves the upper bound in a second currency. Returns the route without the providers that the budget excludes.
+   */
   async holdOthers(hold: Hold): Promise<Route> {
     const left = new Set([this.#price.currency]);
     for (const price of this.#otherPrices) {
-      // A hold has two currencies at the most.
+      // A hold has at most two currencies.
       if (left.size === 2) break;
       const cost = this.#highestCost(price);
       const blocking = await fromBackend(() => hold.grow({ requests: 0, tokens: 0, cost, currency: price.currency }));
@@ -68,30 +70,30 @@ export class RequestCost {
     return { ...this.#route, candidates };
   }
 
-  /** What is charged at the first data event of this provider's answer: the request, and the prompt as estimated. */
+  /** The charge at the first data event from this provider: the request, and the prompt as estimated. */
   first(provider: Provider): Charge {
     this.#price = this.#priceOf(provider);
     const usage = { input: this.#estimatedInput(), cached: 0, output: 0, reasoning: 0 };
     return this.#charge(this.#weight, usage.input, costOf(this.#price, usage));
   }
 
-  /** What `tokens` more of output can come to, for limits at which answers are cut. */
+  /** The most that `tokens` more of output can cost, counting only the metrics that cut responses. */
   more(tokens: number): Charge {
     const { cutMidstream } = this.#pricingPolicy;
     const cost = cutMidstream.has("cost") ? highestCostOf(this.#price, 0, tokens) : 0;
     return this.#charge(0, cutMidstream.has("tokens") ? tokens : 0, cost);
   }
 
-  /** The last word on a request of whose answer nothing counts: as first(), flagged as estimated. */
+  /** The settlement of a request whose output is not charged: the same as first(), flagged as estimated. */
   promptOnly(outcome: Outcome): Settlement {
     return this.settlement(outcome, { usage: null, prompt: null, outputTokens: 0 });
   }
 
   /**
-   * The last word on a request whose first event was delivered. What the provider reported counts; where it reported
-   * nothing, the prompt's estimate and what the events suggest, flagged. A broken answer, and one that was refused
-   * before anything was shown of it, costs nothing.
-   * @param shown whether the client gets what it is to pay for
+   * The settlement of a request whose first event was delivered. Uses the usage that the provider reported, or else
+   * estimates of the prompt and the output, flagged. A broken response costs nothing, and neither does one that was
+   * refused before any of it was sent.
+   * @param shown whether the client gets what it is charged for
    */
   settlement(outcome: Outcome, report: ResponseReport, shown = true): Settlement {
     const estimated = report.usage === null;
@@ -117,7 +119,7 @@ export class RequestCost {
     return this.#pricingPolicy.pricing.priceAt(provider.name, model, this.#at);
   }
 
-  /** Of the providers that may answer, the dearest in each currency; that of the first provider first. */
+  /** The highest price among the candidates in each currency, starting with the currency of the first. */
   #dearestPrices(): readonly Price[] {
     const { candidates } = this.#route;
     const dearest = new Map<string, Price>();
@@ -135,7 +137,7 @@ export class RequestCost {
   }
 }
 
-/** The last word on a request that never got a data event: nothing. */
+/** The settlement of a request that never got a data event: nothing is charged. */
 export function nothingOwed(outcome: Outcome, currency: string): Settlement {
   const charge = { requests: 0, tokens: 0, cost: 0, currency };
   return { outcome, charge, usage: noUsage, estimated: false, price: "" };

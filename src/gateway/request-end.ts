@@ -6,29 +6,29 @@ import type { Collector } from "./formats/api-format.ts";
 import type { DisconnectReason } from "./response-writer.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 
-/** Of an answer that broke off no more is shown, in characters of JSON. */
+/** The largest partial response that is sent with an error, in characters of JSON. */
 const maxPartial = 4 << 20;
 
-/** How a chat ended: what the ledger books, and what the client is told. */
+/** How a request ended: the outcome for the ledger, and the error for the client. */
 export interface RequestEnd {
   readonly outcome: Outcome;
-  /** null where the answer is complete, or nobody is left to tell. */
+  /** null if the response is complete or the client has gone. */
   readonly error: AppError | null;
 }
 
 export const completed: RequestEnd = { outcome: "completed", error: null };
 
-/** The provider broke off or failed. */
+/** The provider failed or broke off. */
 export function endOfUpstreamError(error: UpstreamError): RequestEnd {
   return { outcome: "upstream_failed", error: error.toAppError() };
 }
 
-/** The provider's answer broke off because the client was slow to read it: that is no fault of the provider. */
+/** The response broke off because the client was slow to read it: that does not count against the provider. */
 export function endOfSlowReader(error: UpstreamError): RequestEnd {
   return { outcome: "reader_stalled", error: error.toAppError() };
 }
 
-/** Adds to an error what had arrived of the answer, under `details.partial`; null where that is too large to be sent. */
+/** Adds the part of the response that arrived as `details.partial`; null if it is too large to be sent. */
 export function withPartial(end: RequestEnd, collector: Collector): RequestEnd {
   if (end.error === null) return end;
   const { code, message, extras } = end.error;
@@ -36,7 +36,7 @@ export function withPartial(end: RequestEnd, collector: Collector): RequestEnd {
   return { ...end, error: new AppError(code, { ...extras, message, details }) };
 }
 
-/** Whether the error holds what had arrived of the answer. */
+/** Whether the error holds the part of the response that arrived. */
 export function hasPartial(error: AppError | null): boolean {
   const partial = error?.extras.details?.partial;
   return partial !== undefined && partial !== null;
@@ -47,12 +47,12 @@ function partialOf(collector: Collector): unknown {
     const partial = collector.partial();
     return partial === null || partial.length > maxPartial ? null : JSON.parse(partial);
   } catch {
-    // JSON.parse takes nesting that JSON.stringify overflows on.
+    // JSON.parse accepts nesting that overflows JSON.stringify.
     return null;
   }
 }
 
-/** The proxy's side ended it: the client left, stopped reading, or the proxy is stopping. */
+/** The request ended on our side: the client disconnected or stopped reading, or the proxy is shutting down. */
 export function endOfDisconnect(reason: DisconnectReason): RequestEnd {
   return {
     outcome: reason,
@@ -67,8 +67,8 @@ export function endOfBudget({ blocked }: BudgetGuard): RequestEnd {
 }
 
 /**
- * Makes an end of whatever a stage threw.
- * @param reason the client's, if it has departed
+ * The end of a request in which a stage threw.
+ * @param reason why the client is gone; null if it is not
  */
 export function endOfError(error: unknown, reason: DisconnectReason | null): RequestEnd {
   if (error instanceof ClientDisconnectedError && reason !== null) return endOfDisconnect(reason);

@@ -15,18 +15,18 @@ import {
 } from "./request-end.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 
-/** Who takes an answer's events, one by one. */
+/** Receives a response's events, one by one. */
 export interface EventConsumer {
-  /** @throws UpstreamError where the answer is of no use any more */
+  /** @throws UpstreamError if the response has become unusable */
   take(event: Buffer, start: number, end: number, role: EventRole, parsed: unknown): void;
-  /** All that has come at once has been taken. */
+  /** All events that arrived together have been taken. */
   flush(): void;
 }
 
 /**
- * Hands an answer's events on to `taker` while the user's budget has room for them. While the ledger has not said so
- * nothing is read from the provider. Resolves when the answer is over or nobody waits for it any more; the provider's
- * answer may still be running then.
+ * Passes a response's events on to `consumer` while the user's budget has room for them. Nothing is read from the
+ * provider while the ledger is still deciding. Resolves when the response is over or the client has disconnected; the
+ * provider may still be sending then.
  */
 export function followResponse(
   attempt: Attempt,
@@ -70,7 +70,7 @@ class ResponseFlow implements ResponseSink {
   }
 
   onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
-    // What was taken and what is charged are the same, so nothing is added once the answer has been cut.
+    // Only events that were passed on are charged, so nothing is counted after the response has been cut.
     if (this.#ended) return;
     let room: Awaitable<boolean>;
     try {
@@ -96,7 +96,7 @@ class ResponseFlow implements ResponseSink {
     try {
       this.#consumer.flush();
     } finally {
-      // Whatever happens, the story goes on to its charge.
+      // Even if flush() throws, the request must go on to its settlement.
       this.#end(this.#endOf(error));
     }
   }
@@ -115,7 +115,7 @@ class ResponseFlow implements ResponseSink {
     }
   }
 
-  /** The events behind one that waits for room are held by the attempt. */
+  /** Waits for room in the budget. Meanwhile the attempt buffers the following events. */
   #await(room: Promise<boolean>, take: () => void): void {
     this.#consumer.flush();
     this.#attempt.unpipe();

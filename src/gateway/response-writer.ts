@@ -5,57 +5,60 @@ import type { Clock } from "../lib/clock.ts";
 import type { Caller } from "../providers/failover.ts";
 import type { ReaderTimes } from "../providers/provider.ts";
 
-/** The part of a reply that the chat needs: the raw response, and the right to it. */
+/** The part of a fastify reply that the gateway needs: the raw response and hijack(). */
 export interface RawReply {
-  /** After this the framework keeps its hands off `raw`. */
+  /** After this the framework no longer writes to `raw`. */
   hijack(): unknown;
   readonly raw: ServerResponse;
 }
 
-/** Why an answer ends that its provider hasn't ended. */
+/** Why a response ends before its provider has ended it. */
 export type DisconnectReason = "client_gone" | "reader_stalled" | "shutdown";
 
-/** Where the headers of an answer come from; asked once, at the last moment. */
+/** Supplies the headers of a response; called once, as late as possible. */
 export interface HeaderSource {
   /** @param to names and values in turn */
   addHeaders(to: string[]): void;
 }
 
-/** Who is told when a slow client has caught up. */
+/** Notified when a slow client has caught up. */
 export interface DrainListener {
   onDrain(): void;
 }
 
-/** Up to this size a chunk is copied into one piece; it then comes out of Node's pool of buffers. */
+/** Up to this size a chunk is copied into one buffer, which then comes out of Node's pool. */
 const smallBytes = 2048;
 
-/** nginx would otherwise hold back what comes until its buffer is full. */
+/** Without this nginx holds events back until its buffer is full. */
 const unbuffered = ["x-accel-buffering", "no"];
-/** Names and values in turn, as Node takes them: objects put together of others cost it microseconds. */
+/** Names and values in turn, as Node accepts them: merging objects would cost microseconds. */
 const streamHeaders = [
   ...["content-type", "text/event-stream; charset=utf-8"],
   ...["cache-control", "no-cache"],
   ...unbuffered,
 ];
 const jsonHeaders = ["content-type", "application/json; charset=utf-8"];
-/** White space before JSON means nothing. */
+/** White space before JSON is ignored. */
 const blankLine = Buffer.from("\n");
 
-/** The client's end of a chat: opens late, writes events, keeps the line alive, notices who left or stopped reading. */
+/**
+ * Writes a response to the client. Sends the headers as late as possible, keeps the connection alive, and notices when
+ * the client disconnects or stops reading.
+ */
 export class ResponseWriter implements Caller {
   onGone: (() => void) | undefined;
-  /** Why nobody will read on; null while somebody does. */
+  /** Why the client is no longer served; null while it is. */
   disconnectReason: DisconnectReason | null = null;
-  /** Whether the 200 and its headers are out: from then on a failure can only be told in the body. */
+  /** Whether the 200 and its headers are sent: from then on an error can only be reported in the body. */
   opened = false;
-  /** Whether it has got an event with an `id`. Set by whoever writes the events. */
+  /** Whether an event with an `id` was sent. Set by the code that writes the events. */
   hasIds = false;
   readonly traceId: string;
   readonly #reply: RawReply;
   readonly #raw: ServerResponse;
   readonly #format: ApiFormat;
   readonly #clock: Clock;
-  /** The proxy's own times, for while no provider is asked. */
+  /** The proxy's own times, used while no provider has the request. */
   readonly #ownTimes: ReaderTimes;
   #drainListener: DrainListener | null = null;
   #stallTimer: NodeJS.Timeout | undefined;
@@ -63,12 +66,12 @@ export class ResponseWriter implements Caller {
   #times: ReaderTimes;
   #headers: HeaderSource | null = null;
   #lastWriteAt = 0;
-  /** Whether what goes out is one JSON rather than events. */
+  /** Whether the response is one JSON rather than events. */
   #json = false;
-  /** Whether the stream is in chunks; a client of HTTP/1.0 gets none. */
+  /** Whether the body is chunked; it is not for HTTP/1.0 clients. */
   #chunked = false;
 
-  /** @param times that hold while no provider is asked */
+  /** @param times used while no provider has the request */
   constructor(reply: RawReply, traceId: string, format: ApiFormat, times: ReaderTimes, clock: Clock) {
     this.#reply = reply;
     this.#raw = reply.raw;
@@ -87,7 +90,7 @@ export class ResponseWriter implements Caller {
     return this.disconnectReason !== null;
   }
 
-  /** Ends the answer from our side. The stage that is waiting hears of it at once. */
+  /** Ends the response from our side and notifies the stage that is waiting. */
   disconnect(reason: DisconnectReason): void {
     if (this.disconnectReason !== null) return;
     this.disconnectReason = reason;
@@ -101,11 +104,11 @@ export class ResponseWriter implements Caller {
   }
 
   /**
-   * From now on, a sign of life goes out after each such time of silence, the first one behind a 200.
-   * @param json whether one JSON will follow; else events
+   * From now on a heartbeat is sent after each heartbeat interval without data, the first one together with the 200.
+   * @param json whether one JSON will follow instead of events
    */
   startHeartbeat(headers: HeaderSource, json = false): void {
-    // Without chunks nobody could tell an answer that was cut off from a whole one.
+    // Without chunked coding a client could not tell a truncated response from a complete one.
     if (json && this.#raw.req.httpVersion === "1.0") return;
     this.#json = json;
     this.#headers = headers;
@@ -113,7 +116,7 @@ export class ResponseWriter implements Caller {
     this.#scheduleHeartbeat();
   }
 
-  /** Sends 200 and the headers of what is to follow, together with what is written next. */
+  /** Writes the 200 and the headers, which are sent together with the next write. */
   open(headers: HeaderSource): void {
     if (this.opened || this.gone) return;
     this.#writeHead(this.#json ? [...jsonHeaders, ...unbuffered] : streamHeaders.slice(), headers);
@@ -121,8 +124,8 @@ export class ResponseWriter implements Caller {
   }
 
   /**
-   * Writes whole events. False where the client is behind: then `listener.onDrain` is called once it has caught up,
-   * and if it takes too long the client counts as gone.
+   * Writes whole events. False if the client is behind: `listener.onDrain` is called once it has caught up, and if that
+   * takes too long the client counts as gone.
    */
   write(bytes: Buffer, listener: DrainListener): boolean {
     if (this.gone) return true;
@@ -139,8 +142,9 @@ export class ResponseWriter implements Caller {
   }
 
   /**
-   * Ends a stream: with its ending, or with an error event instead, for a broken answer must not look whole. Of one JSON
-   * behind a heartbeat the error is that JSON; without one there is none to send, and the connection breaks off.
+   * Ends a stream with its normal ending, or with an error event, since a broken response must not look complete. If
+   * the client expects one JSON after a heartbeat, the error is that JSON; without an error there is nothing to send,
+   * so the connection is closed.
    */
   finish(error: AppError | null): void {
     this.#stopTimers();
@@ -170,14 +174,14 @@ export class ResponseWriter implements Caller {
     this.#end(body);
   }
 
-  /** Gives the connection up. */
+  /** Closes the connection. */
   abandon(): void {
     this.#stopTimers();
     if (!this.opened) this.#reply.hijack();
     this.#raw.destroy();
   }
 
-  /** Stops the timers where the framework is going to answer instead. */
+  /** Stops the timers, because the framework will send the response instead. */
   release(): void {
     this.#stopTimers();
   }
@@ -186,7 +190,7 @@ export class ResponseWriter implements Caller {
     if (this.gone) return;
     if (this.#untilHeartbeat() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
-      // A client that is behind has bytes on the way: it needs no sign of life.
+      // A client that is behind still has bytes to read: it needs no heartbeat.
       if (!this.#raw.writableNeedDrain) this.#write(this.#heartbeatBytes());
       this.#lastWriteAt = this.#clock.monotonic();
     }
@@ -203,7 +207,7 @@ export class ResponseWriter implements Caller {
     this.#heartbeatTimer = setTimeout(heartbeat, Math.max(0, Math.ceil(this.#untilHeartbeat())), this).unref();
   }
 
-  /** ms until a sign of life is due. */
+  /** ms until a heartbeat is due. */
   #untilHeartbeat(): number {
     return this.#lastWriteAt + this.#times.heartbeat - this.#clock.monotonic();
   }
@@ -219,15 +223,15 @@ export class ResponseWriter implements Caller {
 
   #write(bytes: Buffer): boolean {
     const small = this.#chunked && bytes.length <= smallBytes;
-    // Who makes the chunk: Node, or this file.
+    // A small chunk is framed here, a large one by Node.
     this.#raw.chunkedEncoding = this.#chunked && !small;
     return this.#raw.write(small ? httpChunk(bytes) : bytes);
   }
 
   #end(bytes: Buffer | string): void {
     this.#raw.end(bytes);
-    // Nobody waits for the client any more, but its connection must not stay for ever either. Node's own timeout knows
-    // a slow reader from one that has stopped, and closes the connection.
+    // Nothing waits for the client any more, but its connection must not stay open for ever. Node's own timeout tells a
+    // slow reader from one that has stopped, and closes the connection.
     if (this.#raw.writableLength > 0) this.#raw.setTimeout(this.#times.stalledReader);
   }
 
@@ -258,7 +262,7 @@ function stall(client: ResponseWriter): void {
   client.disconnect("reader_stalled");
 }
 
-/** A client that leaves in mid-write is no error: 'close' tells the same, and is heeded. */
+/** A client that disconnects during a write is not an error: 'close' reports the same and is handled. */
 function ignore(): void {
   // nothing to do
 }
@@ -267,8 +271,8 @@ const CR = 0x0d;
 const LF = 0x0a;
 
 /**
- * `bytes`, of which there must be some, as one chunk of the chunked transfer coding (RFC 9112, section 7.1). Node makes
- * the same out of four pieces, which costs more than this copy where a chunk is as small as one token.
+ * Frames `bytes`, at least one, as a chunk of the chunked transfer coding (RFC 9112, section 7.1). Node writes the same
+ * in four pieces, which costs more than this copy if the chunk is as small as one token.
  */
 function httpChunk(bytes: Buffer): Buffer {
   const size = bytes.length.toString(16);

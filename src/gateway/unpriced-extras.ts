@@ -1,14 +1,14 @@
 /**
- * Request fields by which a provider bills something else than tokens at their standard prices: another tier of
- * service, calls of tools that it runs itself, other media, or another model than the one that is named. Each with a
- * test of the values that cost nothing extra.
+ * Request fields that make a provider bill more than tokens at their standard prices: another service tier, tools that
+ * it runs itself, other media, or another model than the one named. Each has a test for the values that cost nothing
+ * extra.
  */
 const extras: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
   ["service_tier", isStandardTier],
   ["speed", (value) => value === "standard"],
   ["priority", (value) => value === 0],
   ["inference_geo", never],
-  // Searches, as OpenAI, xAI, Qwen and gateways call them.
+  // The names of web search at OpenAI, xAI, Qwen and gateways.
   ["web_search_options", never],
   ["web_search", isOff],
   ["search_parameters", (value) => isRecord(value) && value.mode === "off"],
@@ -17,21 +17,21 @@ const extras: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
   ["tools", (value) => Array.isArray(value) && value.every(runsAtClient)],
   ["modalities", (value) => Array.isArray(value) && value.every((one) => one === "text")],
   ["audio", never],
-  // Gateways answer from these where the model that is named and priced can't.
+  // Gateways fall back to these if the named and priced model fails.
   ["models", isEmpty],
   ["fallbacks", isEmpty],
 ]);
 
-/** What providers call the tier that is billed at standard prices; `auto` is what they do where none is named. */
+/** Names of the tier that is billed at standard prices; `auto` is the default of providers. */
 const standardTiers: ReadonlySet<unknown> = new Set(["auto", "default", "standard", "standard_only", "on_demand"]);
 
-/** What Anthropic calls those of its tools that the client runs, before a date. */
+/** The types of Anthropic's tools that the client runs; each ends in a date. */
 const clientTool = /^(?:bash|text_editor|computer|memory)_\d{8}$/;
 
-/** Their names. */
+/** The names of these fields. */
 export const extraParams: readonly string[] = [...extras.keys()];
 
-/** The first field of a request that may cost more than its tokens do; null where there is none. */
+/** The first field of a request that may cost more than its tokens; null if there is none. */
 export function unpricedExtra(body: Readonly<Record<string, unknown>>): string | null {
   for (const [param, isStandard] of extras) {
     const value = body[param];
@@ -40,17 +40,17 @@ export function unpricedExtra(body: Readonly<Record<string, unknown>>): string |
   return null;
 }
 
-/** Whether a tool is only described to the model, for the client to run. What is not known to be so may be billed. */
+/** Whether the client runs the tool, so that the model only gets its description. Any unknown tool may be billed. */
 function runsAtClient(tool: unknown): boolean {
   if (!isRecord(tool) || Object.keys(tool).some((key) => key !== "type" && key.toLowerCase() === "type")) return false;
   const { type = null, name } = tool;
   if (type === "function") return !isBuiltIn(tool.function);
-  // Anthropic's shape need not name a type.
+  // Anthropic's format allows tools without a type.
   if (type === null || type === "custom") return typeof name === "string" || isRecord(tool[type ?? "function"]);
   return typeof type === "string" && clientTool.test(type);
 }
 
-/** Moonshot takes functions for its own whose name begins so. */
+/** Moonshot runs functions itself whose name begins with `$`. */
 function isBuiltIn(described: unknown): boolean {
   return isRecord(described) && typeof described.name === "string" && described.name.startsWith("$");
 }

@@ -47,7 +47,7 @@ describe.concurrent("A5: a stream is read as one under the content type", () => 
   it.each(["text/plain", "application/octet-stream"])("%j only where it plainly is one", async (type) => {
     for (const body of ["<html>data: no</html>", "database is down", "Internal error\n\ndata: x\n\n"]) {
       const { fault } = await outcomeOf(sending(body, { "Content-Type": type }));
-      expect(fault?.facts).toMatchObject({ kind: "invalid_response", isLasting: true });
+      expect(fault?.facts).toMatchObject({ kind: "invalid_response", isPermanent: true });
     }
   });
 });

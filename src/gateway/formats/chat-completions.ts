@@ -41,13 +41,13 @@ function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_c
   };
 }
 
-/** DeepSeek's prefix completion: the answer goes on with the last message. */
+/** DeepSeek's prefix completion: the model continues the last message. */
 function continuesLast({ value: { messages } }: JsonObject): boolean {
   const last: unknown = Array.isArray(messages) ? messages.at(-1) : undefined;
   return typeof last === "object" && last !== null && "prefix" in last && last.prefix === true;
 }
 
-/** `max_completion_tokens` is OpenAI's newer name for `max_tokens`; the larger one counts where both are given. */
+/** `max_completion_tokens` is OpenAI's newer name for `max_tokens`; if both are given the larger one counts. */
 function readMaxTokens(value: JsonObject["value"]): number | null {
   const older = readTokens(value, "max_tokens");
   const newer = readTokens(value, "max_completion_tokens");
@@ -57,15 +57,16 @@ function readMaxTokens(value: JsonObject["value"]): number | null {
 interface ChatChoice extends Choice {
   readonly message: Fields;
   readonly toolCalls: ToolCalls;
-  /** Where a message came whole instead of in deltas, it is here. */
+  /** A message that came whole instead of in deltas. */
   readonly whole: Fields;
-  /** Whether any delta has said something beside the role. */
+  /** Whether any delta had more than the role. */
   hasContent: boolean;
 }
 
 /**
- * Collects the chunks of a chat. Deltas are merged into a `message`, the fragments of tool calls and the lists of
- * `logprobs` as well. Everything else on a choice, such as `finish_reason`, is the last that was neither null nor "".
+ * Collects the chunks of a chat. Deltas are merged into a `message`, including the fragments of tool calls; the lists
+ * of `logprobs` are appended. Of everything else on a choice, such as `finish_reason`, the last value that is neither
+ * null nor "" counts.
  */
 export class ChatCollector extends ChoicesCollector<ChatChoice> {
   constructor() {

@@ -12,25 +12,25 @@ import {
 } from "./merge-fields.ts";
 import { UnmergeableError, type Fields } from "./merge-fields.ts";
 
-/** What is known so far of one choice. */
+/** A choice as far as it has arrived. */
 export interface Choice {
-  /** What is said anew each time, such as `finish_reason`, and unknown texts. */
+  /** Fields whose last value counts, such as `finish_reason`, and unknown texts. */
   readonly rest: Fields;
   readonly logprobs: Logprobs;
 }
 
-/** Fields that only make a stream's events longer, so that their lengths don't give the text away. */
+/** Fields that only make events longer, so that their lengths don't reveal the text. */
 export const padding: ReadonlySet<string> = new Set(["obfuscation", "p"]);
 
-/** Fields beside the text of a choice that are text as well, or lists that go on. */
+/** Other fields of a choice that arrive in fragments: texts and lists. */
 const growingFields: ReadonlySet<string> = new Set(["text", "reasoning", "reasoning_content", "token_ids"]);
-/** What a choice takes in memory, in values. */
+/** Memory of a choice, in values. */
 const valuesOfChoice = 16;
 
 /**
- * Collects chunks with `choices`, as OpenAI streams them, into the one JSON that the provider would have answered
- * without streaming. What a choice is, is told by the class below. Everything at the top, such as `usage` and `id`, is
- * the last that was neither null nor "".
+ * Collects chunks with `choices`, as OpenAI streams them, into the one JSON that the provider would have sent without
+ * streaming. Subclasses define a choice. Of the top-level fields, such as `usage` and `id`, the last value that is
+ * neither null nor "" counts.
  */
 export abstract class ChoicesCollector<C extends Choice> implements Collector {
   protected readonly merge = new Merge();
@@ -38,15 +38,15 @@ export abstract class ChoicesCollector<C extends Choice> implements Collector {
   readonly #top = emptyFields();
   readonly #choices = new Map<number, C>();
 
-  /** @param object what the answer calls itself */
+  /** @param object the response's `object` field */
   constructor(object: string) {
     this.#object = object;
   }
 
   protected abstract newChoice(): C;
-  /** Takes a field of a choice; false where it is none that this API knows. */
+  /** Takes a field of a choice; false if this API has no such field. */
   protected abstract addField(into: C, key: string, value: unknown): boolean;
-  /** The fields of a choice beside `index`, `logprobs`, `finish_reason` and those that are said anew each time. */
+  /** The fields of a choice besides `index`, `logprobs`, `finish_reason` and those in `rest`. */
   protected abstract fieldsOf(choice: C): Fields;
 
   add(parsed: unknown): void {
@@ -65,7 +65,7 @@ export abstract class ChoicesCollector<C extends Choice> implements Collector {
     return this.#json({ finish_reason: null });
   }
 
-  /** Written piece by piece, because logprobs are JSON already. */
+  /** Assembled from pieces, because logprobs are JSON already. */
   #json(over: Fields): string {
     const choices = inOrder(this.#choices).map(([index, choice]) => {
       const fields = { index, ...this.fieldsOf(choice), finish_reason: null, ...choice.rest, ...over };
@@ -104,15 +104,15 @@ export abstract class ChoicesCollector<C extends Choice> implements Collector {
 }
 
 /**
- * The logprobs of a choice: lists, one item for each token. As text they take a tenth of the memory of objects, and
- * nobody looks into them.
+ * The logprobs of a choice: lists with one item for each token. Kept as JSON text, which takes a tenth of the memory of
+ * objects; the proxy never reads them.
  */
 export class Logprobs {
   /** By field: the items of a list as JSON, with commas between them. */
   readonly #lists = new Map<string, string>();
   readonly #rest = emptyFields();
 
-  /** @throws UnmergeableError, or RangeError where it is nested too deeply */
+  /** @throws UnmergeableError, or RangeError if it is nested too deeply */
   add(value: unknown, merge: Merge): void {
     if (value === null) return;
     const fields = fieldsOf("logprobs", value);

@@ -15,7 +15,7 @@ export const completions: ApiFormat = {
     const prompts = countPrompts("prompt", value.prompt);
     const stream = readStream(value) ?? streamByDefault;
     const streamOptions = readStreamOptions(value);
-    // Of `best_of` answers all are generated, and billed, though `n` are shown.
+    // All `best_of` completions are generated and billed, though only `n` are returned.
     const generated = Math.max(readCount(value, "n", maxChoices) ?? 1, readCount(value, "best_of", maxChoices) ?? 1);
     return {
       api: "completions",

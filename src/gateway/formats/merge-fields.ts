@@ -1,34 +1,34 @@
-/** Fields that grow while an answer is collected. */
+/** Fields that are filled while a response is collected. */
 export type Fields = Record<string, unknown>;
 
-/** The pieces of an answer don't fit together. The message names fields and kinds of values, never text of an answer. */
+/** The fragments don't fit together. The message names fields and kinds of values, never text of the response. */
 export class UnmergeableError extends Error {
   override readonly name = "UnmergeableError";
 }
 
-/** Fields that arrive whole; where they come again, they are said again, not continued. */
+/** Fields that arrive whole; if one comes again, it is a repetition, not a continuation. */
 const wholeFields: ReadonlySet<string> = new Set(["role", "id", "type", "name", "format"]);
-/** Fields by which a list's item without an index shows that the next item of its type goes on with it. */
+/** An item without an index that has one of these fields is continued by the next item of its type. */
 const textFields: ReadonlySet<string> = new Set([
   ...["text", "thinking", "signature", "reasoning", "reasoning_content", "refusal", "summary", "content"],
 ]);
-/** Values (objects, lists and their items) that one answer may hold; each takes up to 100 bytes of memory. */
+/** Most values (objects, lists and their items) in one response; each takes up to 100 bytes of memory. */
 const maxValues = 1_000_000;
-/** Objects and lists that may stand inside one another. */
+/** Deepest nesting of objects and lists. */
 const maxDepth = 64;
 
 /**
- * Merges the fragments of one answer: texts are joined, lists appended, objects merged field by field, and `role`, `id`,
- * `type`, `name` and `format` are what was said last. Null, and whatever is empty, says nothing. Nothing is ever
- * replaced by something of another kind: a text beside a list becomes one of its parts, and all else is refused.
+ * Merges the fragments of one response: texts are joined, lists appended, objects merged field by field; of `role`,
+ * `id`, `type`, `name` and `format` the last value counts. Null and empty values are ignored. A value is never replaced
+ * by one of another kind: a text next to a list becomes one of its parts, and anything else throws.
  *
- * What is kept is copied; fragments are not changed. Text is joined with `+=`, which V8 keeps as a rope: constant work
- * and memory for each fragment, built once when it is read.
+ * Values are copied, so that fragments are never changed. Text is joined with `+=`, which V8 keeps as a rope: constant
+ * work and memory for each fragment, flattened once when it is read.
  */
 export class Merge {
   #values = 0;
 
-  /** Counts what is kept beside text. @throws UnmergeableError where it is more than any answer has */
+  /** Counts the values kept besides text. @throws UnmergeableError if there are more than any response has */
   count(values: number): void {
     this.#values += values;
     if (this.#values > maxValues) throw new UnmergeableError("the answer has more than a million values");
@@ -42,7 +42,7 @@ export class Merge {
   /** @throws UnmergeableError */
   append(into: Fields, key: string, value: unknown, depth = 0): void {
     const known = into[key];
-    // A piece of text behind another: nearly every fragment.
+    // Text appended to text: nearly every fragment.
     if (typeof value === "string" && typeof known === "string" && known !== "") {
       if (!wholeFields.has(key)) into[key] = known + value;
       else if (value !== "") into[key] = value;
@@ -56,7 +56,7 @@ export class Merge {
     } else into[key] = this.#joined(key, known, value, depth);
   }
 
-  /** Sets a field that is said anew each time, unless the value says nothing and something was said before. */
+  /** Sets a field that each event repeats in full. A null or empty value does not replace an earlier one. */
   keepLast(into: Fields, key: string, value: unknown): void {
     const known = into[key];
     if (known === value || (isNothing(value) && known !== undefined && known !== null)) return;
@@ -73,7 +73,7 @@ export class Merge {
     }
     if (typeof known === "string" && Array.isArray(value)) {
       const list = new MergedList();
-      // Among texts a text may stay one; among numbers there is no place for it.
+      // A list of texts takes a text as an item; a list of numbers can't.
       if (typeof value[0] === "string") list.addAll([known], this, depth + 1);
       else if (isFields(value[0])) list.addText(known, key, this);
       else throw cannotJoin(key, known, value);
@@ -89,7 +89,7 @@ export class Merge {
     return value;
   }
 
-  /** A copy that may grow. */
+  /** A copy that can be extended. */
   #copy(value: unknown, depth: number): unknown {
     if (typeof value !== "object" || value === null) return value;
     if (depth >= maxDepth) throw tooDeep();
@@ -103,7 +103,7 @@ export class Merge {
     return fields;
   }
 
-  /** Appends an item to a list that grows; what came before stays as it is. */
+  /** Appends an item to a list; earlier items are never changed. */
   appendItem(into: Fields, key: string, item: unknown): void {
     const list = into[key] instanceof MergedList ? into[key] : new MergedList();
     into[key] = list;
@@ -118,8 +118,8 @@ export class Merge {
 }
 
 /**
- * A list that grows. Objects with an `index` are merged by it if their `type` is the same. A part without one goes on
- * with the last part of the list before, if both are text of one type. Everything else is appended.
+ * A list that is being collected. Objects with an `index` are merged by it if their `type` is the same. A part without
+ * an index continues the last part of the previous list if both are text of one type. Everything else is appended.
  */
 class MergedList {
   readonly #items: unknown[] = [];
@@ -139,7 +139,7 @@ class MergedList {
     }
   }
 
-  /** Appends text as a part of its own, or to the text before it. */
+  /** Appends text to the text before it, or as a new part. */
   addText(text: string, key: string, merge: Merge): void {
     const last = this.#items.at(-1);
     if (isFields(last) && last.type === "text" && typeof last.text === "string") last.text += text;
@@ -148,7 +148,7 @@ class MergedList {
     else throw cannotJoin(key, last, text);
   }
 
-  /** Items with indices in their order, all others as they came. */
+  /** Items with an index in the order of their indices, all others in order of arrival. */
   toJSON(): readonly unknown[] {
     const indices = this.#items.map((item) => (isFields(item) ? asIndex(item.index) : undefined));
     if (indices.includes(undefined)) return this.#items;
@@ -165,7 +165,7 @@ class MergedList {
     const index = asIndex(item.index);
     if (index !== undefined) {
       const entry = this.#entries?.find(index, item);
-      // It may say its id only now.
+      // The id may come with a later fragment.
       if (entry !== undefined) this.#entries?.set(index, entry, item);
       return entry;
     }
@@ -174,7 +174,10 @@ class MergedList {
   }
 }
 
-/** Finds the entry that a fragment with an index goes on with: the last one there that neither id nor type speaks against. */
+/**
+ * Finds the entry that a fragment with an index continues: the last one at the index whose id and type don't
+ * contradict.
+ */
 export class EntryIndex {
   readonly #entries = new Map<string, Fields>();
 
@@ -200,7 +203,7 @@ export class EntryIndex {
   }
 }
 
-/** What identifies an entry; "" where it doesn't say. */
+/** The id of an entry; "" if it has none. */
 export function idOf({ id }: Readonly<Fields>): string {
   return typeof id === "string" || typeof id === "number" ? String(id) : "";
 }
@@ -213,7 +216,7 @@ function untyped(entry: Fields | undefined): Fields | undefined {
   return entry === undefined || typeOf(entry) !== "" ? undefined : entry;
 }
 
-/** Whether a part brings more text of the one before it, and nothing that is its own. */
+/** Whether a part only has more text for the previous one, and nothing of its own. */
 function goesOn(last: Fields, item: Fields): boolean {
   if (asIndex(last.index) !== undefined || typeOf(last) !== typeOf(item)) return false;
   let hasText = false;
@@ -225,7 +228,7 @@ function goesOn(last: Fields, item: Fields): boolean {
   return hasText;
 }
 
-/** Without a prototype, so that a key called `__proto__` is a key like any other. */
+/** Has no prototype, so that `__proto__` is a key like any other. */
 export function emptyFields(first: Fields = {}): Fields {
   return Object.assign(Object.create(null) as Fields, first);
 }
@@ -251,20 +254,20 @@ export function inOrder<T>(byIndex: ReadonlyMap<number, T>): [number, T][] {
   return [...byIndex].sort(([a], [b]) => a - b);
 }
 
-/** An object as JSON, with members at its end that are JSON already. */
+/** An object as JSON, followed by members that are JSON already. */
 export function jsonOf(fields: Readonly<Fields>, ...members: readonly string[]): string {
   const json = JSON.stringify(fields);
   return json === "{}" ? `{${members.join(",")}}` : [json.slice(0, -1), ...members].join(",") + "}";
 }
 
-/** An object's fields, or null where there is nothing. @throws UnmergeableError where it is something else */
+/** An object's fields; null if the value is absent, null or empty. @throws UnmergeableError for anything else */
 export function fieldsOf(what: string, value: unknown): Fields | null {
   if (isFields(value)) return value;
   if (isNothing(value)) return null;
   throw new UnmergeableError(`${what} is ${kindOf(value)}, not an object`);
 }
 
-/** A list's items; none where there is nothing. @throws UnmergeableError where it is something else */
+/** A list's items; none if the value is absent, null or empty. @throws UnmergeableError for anything else */
 export function itemsOf(what: string, value: unknown): readonly unknown[] {
   if (Array.isArray(value)) return value;
   if (isNothing(value)) return [];

@@ -45,13 +45,13 @@ export const messages: ApiFormat = {
   createCollector: () => new MessageCollector(),
   ending: Buffer.from('event: message_stop\ndata: {"type":"message_stop"}\n\n'),
   heartbeat: ping,
-  // It has data.
+  // A ping has data, so it is safe after ids too.
   heartbeatAfterIds: ping,
   errorBody: messageErrorBody,
   errorEvent: (error, traceId) => `event: error\ndata: ${JSON.stringify(messageErrorBody(error, traceId))}\n\n`,
 };
 
-/** Anthropic's names of errors, by HTTP status. */
+/** Anthropic's error types, by HTTP status. */
 const errorTypes: ReadonlyMap<number, string> = new Map([
   [402, "billing_error"],
   [404, "not_found_error"],
@@ -60,45 +60,45 @@ const errorTypes: ReadonlyMap<number, string> = new Map([
   [504, "timeout_error"],
 ]);
 
-/** Anthropic's shape, with what our own errors have besides: `code`, `param`, `trace_id` and `details`. */
+/** Anthropic's error format, with the extra fields of our own errors: `code`, `param`, `trace_id` and `details`. */
 function messageErrorBody(error: AppError, traceId: string): object {
   const own = errorBody(error, traceId).error;
   const type = errorTypes.get(error.status) ?? own.type;
   return { type: "error", error: { ...own, type }, request_id: traceId };
 }
 
-/** What is known so far of one block of content. */
+/** A content block as far as it has arrived. */
 interface Block {
   readonly index: number;
   readonly fields: Fields;
-  /** As JSON, what it began as. */
+  /** Its start, as JSON. */
   readonly first: string;
   /** A tool's input, in fragments of JSON. */
   json: string;
-  /** Whether a delta or the block's end has come: then another block at its index is another one. */
+  /** Whether a delta or the block's end has come: after that, a start at the same index is a new block. */
   begun: boolean;
 }
 
-/** Fields that only say which event it is, and of which block. */
+/** Fields that only identify the event and its block. */
 const framing: ReadonlySet<string> = new Set([
   ...["type", "index", "message", "delta", "usage", "content_block"],
   ...padding,
 ]);
-/** What a block begins as whose start has not come, by the type of its first delta. */
+/** The start of a block whose start event is missing, by the type of its first delta. */
 const initialBlocks: ReadonlyMap<unknown, Fields> = new Map([
   ["text_delta", { type: "text", text: "" }],
   ["thinking_delta", { type: "thinking", thinking: "", signature: "" }],
 ]);
-/** What a block takes in memory, in values. */
+/** Memory of a block, in values. */
 const valuesOfBlock = 8;
-/** A tool's input that is longer, in characters of JSON, is no input. */
+/** Longest input of a tool, in characters of JSON. */
 const maxJson = 16 << 20;
 
 /**
- * Collects Anthropic's events into one message. `message_start` brings the message without content, `message_delta` its
- * end and usage; the texts of a block are joined, and what a delta calls `partial_json` becomes the block's `input`.
- * Where that is no JSON, for an answer may be cut by max_tokens, `input` is empty and the text stays beside it. A field
- * that is no framing is kept: in the message, or in the block that its event is about.
+ * Collects Anthropic's events into one message. `message_start` has the message without content, `message_delta` its
+ * end and usage. The texts of a block are joined, and `partial_json` fragments become the block's `input`. If they are
+ * not valid JSON, since max_tokens may cut a response, `input` is empty and the text is kept as `partial_json`. All
+ * other fields are kept in the message, or in the block of their event.
  */
 export class MessageCollector implements Collector {
   readonly #merge = new Merge();
@@ -146,7 +146,7 @@ export class MessageCollector implements Collector {
     return this.#json({ stop_reason: null, stop_sequence: null });
   }
 
-  /** Written piece by piece, because a tool's input is JSON already, and its numbers are to stay as they are. */
+  /** Assembled from pieces, because a tool's input is JSON already and its numbers must stay as they are. */
   #json(over: Fields): string {
     const blocks = [...this.#blocks].sort((a, b) => a.index - b.index).map(blockJson);
     const message = { type: "message", role: "assistant", stop_reason: null, ...this.#message, ...over };
@@ -176,7 +176,7 @@ export class MessageCollector implements Collector {
     for (const key in counts) this.#merge.keepLast(this.#usage, key, counts[key]);
   }
 
-  /** Begins a block, or says a beginning again of which nothing has followed yet. */
+  /** Begins a block. Ignores a repeated start of a block that has nothing else yet. */
   #open(given: unknown, content: Fields | null): void {
     if (content === null) return;
     const index = readIndex(given) ?? this.#nextIndex;
@@ -202,9 +202,9 @@ export class MessageCollector implements Collector {
       const value = delta[key];
       if (key === "type" || padding.has(key)) continue;
       if (key === "partial_json") block.json += readJson(value);
-      // One citation after the other, each in a delta of its own.
+      // Each delta has one citation.
       else if (key === "citation") this.#merge.appendItem(block.fields, "citations", value);
-      // Comes whole; the SDKs take the last one.
+      // Arrives whole; SDKs keep the last one.
       else if (key === "signature") this.#merge.keepLast(block.fields, key, value);
       else this.#merge.append(block.fields, key, value);
     }
@@ -217,14 +217,14 @@ export class MessageCollector implements Collector {
     this.#keep(block.fields, event);
   }
 
-  /** The block at an index; the last one where none is given. */
+  /** The block at an index; the last one if none is given. */
   #blockAt(given: unknown): Block | undefined {
     const index = readIndex(given);
     return index === undefined ? this.#blocks.at(-1) : this.#byIndex.get(index);
   }
 }
 
-/** @throws UnmergeableError where it is neither an index nor nothing */
+/** Undefined for an absent, null or empty index. @throws UnmergeableError if it is not a whole number */
 function readIndex(given: unknown): number | undefined {
   const index = asIndex(given);
   if (index === undefined && !isNothing(given))

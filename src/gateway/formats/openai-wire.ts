@@ -3,7 +3,7 @@ import { errorBody } from "../../errors.ts";
 import { type JsonObject, replaceInList, replaceMembers, withoutMember } from "../../lib/json-object.ts";
 import type { ProviderFeatures } from "../../providers/provider.ts";
 
-/** What OpenAI's APIs have in common on the wire; a comment is nothing to their clients. */
+/** What OpenAI's APIs have in common on the wire; their clients ignore SSE comments. */
 export const openaiWire: Pick<ApiFormat, "ending" | "heartbeat" | "heartbeatAfterIds" | "errorBody" | "errorEvent"> = {
   ending: Buffer.from("data: [DONE]\n\n"),
   heartbeat: Buffer.from(": keep-alive\n\n"),
@@ -17,8 +17,8 @@ const includeUsage = JSON.stringify({ include_usage: true });
 type StreamOptions = Readonly<Record<string, unknown>> | null;
 
 /**
- * The body for a provider that knows the model under this name. The provider is always asked to stream, and to report
- * usage where it can be: a charge needs it, whatever the client wants.
+ * The body for a provider that knows the model under this name. It always requests a stream, and a usage report if the
+ * provider supports `stream_options`: the charge needs them, whatever the client wants.
  */
 export function streamingBody(
   body: JsonObject,
@@ -46,7 +46,7 @@ function withSystem(body: JsonObject): JsonObject {
   return replaceInList(body, "messages", "role", "developer", "system");
 }
 
-/** Whether the client's `stream_options` ask for nothing but usage, if for that. */
+/** Whether the client's `stream_options` request nothing but usage, if anything. */
 export function canDropStreamOptions(streamOptions: StreamOptions): boolean {
   return streamOptions === null || Object.keys(streamOptions).every((key) => key === "include_usage");
 }

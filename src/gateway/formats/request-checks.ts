@@ -4,10 +4,10 @@ import type { JsonObject } from "../../lib/json-object.ts";
 import { findDisguised } from "../../lib/key-disguise.ts";
 import { extraParams } from "../unpriced-extras.ts";
 
-/** Most output tokens that a request may name; far above any model's. */
+/** Most output tokens that a request may set; far above any model's limit. */
 const maxTokensCeiling = 10_000_000;
 
-/** What the proxy reads of a request, or replaces in it, whatever the API; and what decides over its price. */
+/** The fields that the proxy reads or replaces in a request of any API, and those that decide its price. */
 const readKeys: ReadonlySet<string> = new Set([
   ...["model", "messages", "prompt", "input", "system", "stream", "stream_options", "n", "best_of"],
   ...["max_tokens", "max_completion_tokens", "max_output_tokens"],
@@ -18,7 +18,7 @@ const readMessageKeys: ReadonlySet<string> = new Set(["role", "content", "prefix
 
 type Value = JsonObject["value"];
 
-/** The model of a request whose keys can't be mistaken. All checks throw AppError invalid_request (400). */
+/** The model of a request, after checking that no key is disguised. All checks throw AppError invalid_request (400). */
 export function readModel(value: Value): string {
   refuseDisguised(value, readKeys);
   const { model } = value;
@@ -26,7 +26,7 @@ export function readModel(value: Value): string {
   throw refuse("model", model, `a model name of 1 to ${maxNameLength} characters`);
 }
 
-/** Whether a value can be the name of a model. Whatever else looks at a name asks this first. */
+/** Whether a value can be the name of a model. Call this before any other use of a name. */
 export function isModelName(model: unknown): model is string {
   return typeof model === "string" && model !== "" && model.length <= maxNameLength;
 }
@@ -60,7 +60,7 @@ export function checkMessages({ messages }: Value): void {
   }
 }
 
-/** A text, or a list of texts or token numbers; returns how many prompts it is. */
+/** Counts the prompts in a text, or in a list of texts or token numbers. */
 export function countPrompts(param: string, prompt: unknown): number {
   if (typeof prompt === "string") return 1;
   if (!Array.isArray(prompt) || prompt.length === 0) throw refuse(param, prompt, "a text or a list of texts");
@@ -68,7 +68,7 @@ export function countPrompts(param: string, prompt: unknown): number {
   return typeof prompt[0] === "number" ? 1 : prompt.length;
 }
 
-/** A number of output tokens, by the name of its field; null where it is absent. */
+/** The number of output tokens in a field; null if it is absent. */
 export function readTokens(value: Value, param: string): number | null {
   return readCount(value, param, maxTokensCeiling);
 }
@@ -81,8 +81,8 @@ export function readCount(value: Value, param: string, max: number): number | nu
 }
 
 /**
- * A server that ignores case in keys, as many do, takes `MODEL` for the model, and would run another request than the
- * one that was checked and is billed.
+ * Rejects keys that a server could take for one of `names`. Many servers ignore case in keys: they would take `MODEL`
+ * for the model and run another request than the one that was checked and is billed.
  */
 function refuseDisguised(value: Value, names: ReadonlySet<string>, path = ""): void {
   const found = findDisguised(value, names);
@@ -98,7 +98,7 @@ function refuse(param: string, got: unknown, expected: string): AppError {
   return new AppError("invalid_request", { param, message: `${param} must be ${expected}, not ${kindOf(got)}.` });
 }
 
-/** Names a value's kind, never the value: it may be long, or a secret. */
+/** Describes the kind of a value, never the value itself: it may be long, or a secret. */
 function kindOf(value: unknown): string {
   if (value === undefined) return "absent";
   if (value === null) return "null";

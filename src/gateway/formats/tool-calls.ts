@@ -4,18 +4,18 @@ import type { Fields, Merge } from "./merge-fields.ts";
 interface Call {
   readonly fields: Fields;
   index: number;
-  /** Whether the provider gave the index; else it is the place among the calls. */
+  /** Whether the provider gave the index; if not, it is the position among the calls. */
   indexed: boolean;
   /** Whether the arguments so far end in a brace: they may be complete. */
   closed: boolean;
-  /** The list in which it was last spoken of. */
+  /** The list that had its last fragment. */
   list: unknown;
 }
 
 /**
- * The tool calls of one message. Fragments with the same index are one call, unless they have another id: some servers
- * number all calls 0. A fragment that has only an id is told by that, and one that has neither goes on with the last
- * call, unless it begins another: it brings a function's name where there is a whole call already.
+ * The tool calls of one message. Fragments with the same index belong to one call, unless their ids differ: some
+ * servers give every call the index 0. A fragment without an index is matched by its id. One with neither continues the
+ * last call, unless it begins another: it has a function name and the last call is complete.
  */
 export class ToolCalls {
   readonly #calls: Call[] = [];
@@ -38,7 +38,7 @@ export class ToolCalls {
     }
   }
 
-  /** In the order of their indices, without them, as answers that aren't streamed have them. */
+  /** In the order of their indices and without them, as in responses that aren't streamed. */
   list(): readonly Fields[] {
     return [...this.#calls].sort((a, b) => a.index - b.index).map(({ fields }) => fields);
   }
@@ -59,7 +59,7 @@ export class ToolCalls {
   #findWithoutIndex(id: string, fragment: Fields): Call | undefined {
     const last = this.#last;
     if (id === "" || last === undefined) return last;
-    // An id may come late, but a name with it makes a call of its own.
+    // An id may come late, but an id together with a name begins a new call.
     const isLate = idOf(last.fields) === "" && (nameOf(last.fields) === "" || nameOf(fragment) === "");
     return this.#byId.get(id) ?? (isLate ? last : undefined);
   }
@@ -89,7 +89,7 @@ export class ToolCalls {
   }
 }
 
-/** Whether a fragment that nothing else tells from a call begins one of its own. */
+/** Whether a fragment that matches a call by index or id begins a new one all the same. */
 function beginsAnother(call: Call, id: string, fragment: Fields, list: unknown): boolean {
   const name = nameOf(fragment);
   const known = nameOf(call.fields);
@@ -103,7 +103,7 @@ function beginsAnother(call: Call, id: string, fragment: Fields, list: unknown):
   return true;
 }
 
-/** An index that is null or empty is none. @throws UnmergeableError where it is something else */
+/** Undefined for an index that is absent, null or empty. @throws UnmergeableError if it is not a whole number */
 function readIndex(index: unknown): number | undefined {
   if (isNothing(index)) return undefined;
   const given = asIndex(index);
@@ -123,7 +123,7 @@ function argumentsOf(call: Readonly<Fields>): string {
   return typeof args === "string" ? args : "";
 }
 
-/** What is called: a function, or a tool with free text as its input. */
+/** The function, or the custom tool with free text as its input. */
 function bodyOf(call: Readonly<Fields>): Readonly<Fields> {
   if (isFields(call.function)) return call.function;
   return isFields(call.custom) ? call.custom : {};
