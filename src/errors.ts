@@ -1,16 +1,16 @@
-/** What the public sees of an error code. */
+/** The public part of an error code. */
 interface ErrorRow {
   /** HTTP status. */
   readonly status: number;
-  /** OpenAI's `error.type`, which its SDKs hand to the program. */
+  /** OpenAI's `error.type`, which its SDKs expose to programs. */
   readonly type: string;
-  /** The message where the thrower gives no better one. Safe to show to anyone. */
+  /** The message if the thrower gives no better one. Safe to show to anyone. */
   readonly message: string;
   /** Whether the same request may succeed later without a change. */
   readonly retryable: boolean;
 }
 
-/** The one table of errors: every refusal that leaves the proxy has a row here. README lists the same rows. */
+/** The only table of errors: every error that the proxy sends has a row here. README lists the same rows. */
 export const errorTable = {
   invalid_request: row(400, "invalid_request_error", "The request is not valid.", false),
   invalid_json: row(400, "invalid_request_error", "The body is not valid JSON.", false),
@@ -66,29 +66,29 @@ export const errorTable = {
 /** A stable code that programs can rely on. */
 export type ErrorCode = keyof typeof errorTable;
 
-/** What may be said beyond the code. All of it is shown to the client, so no secrets, stacks or paths. */
+/** Details beyond the code. All of it is shown to the client, so no secrets, stacks or paths. */
 export interface ErrorExtras {
-  /** The public message, where it can be more precise than the table's. */
+  /** The public message, if it can be more precise than the table's. */
   readonly message?: string;
-  /** The request field at fault, in dot notation. */
+  /** The invalid request field, in dot notation. */
   readonly param?: string;
-  /** Shown as `code` in place of the table's: the provider's own, by which programs know what is wrong with a request. */
+  /** Shown as `code` instead of the table's: the provider's own code, from which programs learn what is wrong. */
   readonly shownCode?: string;
-  /** In place of the table's HTTP status, where the provider's says more, such as 413. */
+  /** Replaces the table's HTTP status if the provider's is more precise, such as 413. */
   readonly status?: number;
   /** Machine-readable facts, such as `{metric, used, limit, reset_at}` with a 402. */
   readonly details?: Readonly<Record<string, unknown>>;
   /** When to try again, in seconds; becomes the Retry-After header, rounded up. */
   readonly retryAfterSeconds?: number;
-  /** False where the proxy has retried already and an SDK should not do it again (`x-should-retry: false`). */
+  /** False if the proxy has retried already and an SDK should not do it again (`x-should-retry: false`). */
   readonly shouldRetry?: boolean;
-  /** More headers of the answer, by their names in lower case. */
+  /** More response headers, by their names in lower case. */
   readonly headers?: Readonly<Record<string, string>>;
   /** For the operator's log only; never shown to a client. */
   readonly cause?: unknown;
 }
 
-/** A refusal with a row in the table. Thrown anywhere, turned into a response in one place. */
+/** An error with a row in the table. Thrown anywhere, turned into a response in one place. */
 export class AppError extends Error {
   override readonly name = "AppError";
   readonly code: ErrorCode;

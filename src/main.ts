@@ -24,7 +24,7 @@ Environment: DEEPSEEK_API_KEY, ZHIPU_API_KEY, OPENAI_API_KEY, JWT_SECRETS or JWT
 /** How long closing may take once the streams have ended, in ms. */
 const closeMs = 60_000;
 
-/** What a start comes to. */
+/** A started proxy. */
 interface Running {
   readonly services: Services;
   readonly server: Server;
@@ -52,7 +52,7 @@ async function main(): Promise<void> {
     const usersDir = resolve(loaded.folder, loaded.config.storage.users_dir);
     const problems = await checkUserFiles(usersDir, Object.keys(loaded.config.quota.tiers));
     if (problems.length > 0) {
-      // The proxy would start, and serve everybody else.
+      // The proxy would start, and serve all other users.
       process.stderr.write(`${problems.join("\n")}\n`);
       process.exitCode = 1;
       return;
@@ -68,7 +68,7 @@ async function main(): Promise<void> {
     log.flush();
     process.exit(code);
   };
-  // The journal is written through: whatever was acknowledged is safe, and what is broken must not go on.
+  // The journal is written through: everything acknowledged is safe, and a broken process must not continue.
   const die = (facts: object, message: string): never => {
     log.error({ event: "crash", ...facts }, message);
     return end(70);
@@ -77,7 +77,7 @@ async function main(): Promise<void> {
     die({ err }, "an error that nobody caught; the process ends");
   });
 
-  // From here on signals are heard, also in the middle of the start.
+  // From here on signals are handled, even during the start.
   const state: { running?: Running; stopSignal?: NodeJS.Signals } = {};
   const starting = new AbortController();
   const stop = (signal: NodeJS.Signals): void => {
@@ -114,7 +114,7 @@ async function main(): Promise<void> {
     end(0);
     return;
   }
-  // It came while the start was at its last step.
+  // The signal arrived during the last step of the start.
   if (state.stopSignal !== undefined) end(await shutDown(state.running, state.stopSignal, log));
 }
 
@@ -124,7 +124,7 @@ const lossMessages: Readonly<Record<LockLoss, string>> = {
   moved: "the users folder is no longer where it was; the process ends",
 };
 
-/** Makes everything and listens. Rejects, with everything closed again and the lock released, where that fails. */
+/** Builds everything and listens. If that fails, closes everything, releases the lock and rejects. */
 async function start(options: ServicesOptions): Promise<Running> {
   const { loaded, log, signal } = options;
   const services = await createServices(options);
@@ -144,7 +144,7 @@ async function start(options: ServicesOptions): Promise<Running> {
   }
 }
 
-/** Lets streams end and closes everything. Returns the exit code; never rejects. */
+/** Lets streams finish and closes everything. Returns the exit code; never rejects. */
 async function shutDown({ services, server }: Running, signal: NodeJS.Signals, log: Logger): Promise<number> {
   const { shutdown_delay_seconds: delay, shutdown_seconds: seconds } = services.config.server;
   log.info(
@@ -171,7 +171,7 @@ async function shutDown({ services, server }: Running, signal: NodeJS.Signals, l
   }
 }
 
-/** Says, once, what a newcomer needs: the first password, and that a simulator answers. */
+/** Prints once what a newcomer needs: the first password, and that a simulator responds. */
 async function greet(services: Services): Promise<void> {
   const admin = await createFirstAdmin(services.accounts, Object.keys(services.config.quota.tiers));
   if (admin !== undefined) {
@@ -186,11 +186,11 @@ async function greet(services: Services): Promise<void> {
 }
 
 /**
- * A descriptor of standard output to which a write never waits for its reader. Pipes and sockets are made so by Node
- * when its own stream is first looked at; a terminal, which may be stopped with Ctrl-S, has to be opened anew.
+ * Returns a descriptor of standard output to which a write never blocks. Node makes pipes and sockets non-blocking when
+ * its own stream is first accessed; a terminal, which Ctrl-S may stop, has to be opened again.
  */
 function openStdout(): number {
-  // Whoever reads us may be gone: then lines are lost and nothing else.
+  // If the reader of our output is gone, only lines are lost.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
   if (!fstatSync(1).isCharacterDevice()) return 1;
   try {
@@ -205,12 +205,12 @@ function print(text: string): void {
 }
 
 main().catch((error: unknown) => {
-  // What an operator can mend is said in a line; a stack is for what only a developer can.
+  // A problem that the operator can fix gets one line; a stack is for problems that only a developer can fix.
   const known = error instanceof ConfigError || (error instanceof Error && error.name !== "TypeError");
   process.stderr.write(
     `deepseek-proxy cannot start:\n${known ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
   );
   process.exitCode = 1;
-  // Whatever is still open, or nobody reads, must not keep a process that has failed.
+  // Open handles and unread output must not keep a failed process alive.
   setTimeout(() => process.exit(), 1000).unref();
 });

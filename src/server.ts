@@ -36,18 +36,18 @@ import { version } from "./version.ts";
 
 export interface Server {
   readonly app: FastifyInstance;
-  /** Listens where the config says; returns the URL. */
+  /** Listens on the configured host and port; returns the URL. */
   listen(): Promise<string>;
   /**
-   * Stops accepting, lets running streams end until the deadline, then ends them itself. All are settled when it
-   * resolves; the services are still open.
-   * @param drainMs how long streams may go on
-   * @param delayMs how long, before that, everything goes on as before, but for /healthz, which says 503
+   * Stops accepting, lets running streams finish until the deadline, then ends them. All are settled when it resolves;
+   * the services are still open.
+   * @param drainMs how long streams may continue
+   * @param delayMs how long to serve as before first, while /healthz already responds with 503
    */
   stop(drainMs: number, delayMs?: number): Promise<void>;
 }
 
-/** The whole HTTP side, in order: this is the map of the app. */
+/** The whole HTTP side, in order: the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
   const { config, clock, log, emit, ledger, limitsOf, chat } = services;
   let shuttingDown = false;
@@ -62,18 +62,18 @@ export async function buildServer(services: Services): Promise<Server> {
     genReqId: requestIdOf,
     requestIdHeader: false,
     bodyLimit: config.server.body_limit_bytes,
-    // Of bodies the pace is measured instead, in watchUploads.
+    // Uploads are bounded by their speed instead, in watchUploads.
     requestTimeout: 0,
     keepAliveTimeout: 72_000,
     http: {
       maxHeaderSize: 16 << 10,
-      // Node swaps the two times where this one is the longer.
+      // Node swaps the two timeouts if this one is the longer.
       headersTimeout: Math.min(10_000, requestMs),
       connectionsCheckingInterval: Math.min(2_000, requestMs),
-      // Checked by us: Node would answer with an empty body.
+      // We check it ourselves: Node would respond with an empty body.
       requireHostHeader: false,
     },
-    // By our own list: fastify's judges some networks differently.
+    // Uses our own IP list: fastify's treats some networks differently.
     trustProxy: config.server.trust_proxy.length === 0 ? false : (address: string) => proxies.has(address),
     forceCloseConnections: "idle",
     return503OnClosing: false,
@@ -82,8 +82,8 @@ export async function buildServer(services: Services): Promise<Server> {
     rewriteUrl: ({ url = "" }) => withModelInOneStep(url),
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
-  // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would answer with an empty body.
-  // Beyond it, accepting would take the descriptors that running requests need for their providers.
+  // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would respond with an empty body.
+  // Connections beyond the limit would take the descriptors that running requests need for their providers.
   const maxConnections = config.server.max_connections ?? connectionsUnderFileLimit();
   if (maxConnections !== undefined) app.server.maxConnections = maxConnections;
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
@@ -151,7 +151,7 @@ export async function buildServer(services: Services): Promise<Server> {
   };
 }
 
-/** Waits for running chats until the deadline, then ends them; each of them still passes its settle. */
+/** Waits for running requests until the deadline, then ends them. Each of them is still settled. */
 async function drain(chat: Gateway, drainMs: number): Promise<void> {
   const deadline = new Promise<"late">((resolve) => setTimeout(resolve, drainMs, "late").unref());
   if ((await Promise.race([chat.whenIdle(), deadline])) !== "late") return;

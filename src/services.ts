@@ -66,17 +66,17 @@ export interface Services extends IdentityServices, Events {
   readonly metrics: Metrics;
   readonly metricsToken: string | undefined;
   readonly checks: readonly HealthCheck[];
-  /** Where users/ is. */
+  /** The absolute path of users/. */
   readonly usersDir: string;
-  /** Whether the embedded simulator answers, for want of a key. */
+  /** Whether the embedded simulator responds, because no provider has a key. */
   readonly simulated: boolean;
-  /** Reads all files that hold secrets again, at once; they are also followed while the proxy runs. */
+  /** Reads all files with secrets again at once. They are also watched while the proxy runs. */
   rereadKeys(): void;
-  /** Closes everything in reverse order. Call it after the last request has been settled. */
+  /** Closes everything in reverse order. Call it after the last request is settled. */
   close(): Promise<void>;
 }
 
-/** What counts and limits, behind ports whose answers may come later. */
+/** The stores for counting and limiting, behind ports that may respond asynchronously. */
 export interface Backends {
   readonly ledger: Ledger;
   readonly limiter: RateLimiter;
@@ -88,18 +88,18 @@ export interface ServicesOptions {
   readonly env: Env;
   readonly log: Logger;
   readonly processes: ProcessTable;
-  /** Told once if the users folder is no longer ours: this process must end without writing to it. */
+  /** Called once if the users folder is no longer ours: this process must end without writing to it. */
   readonly onLockLost: (loss: LockLoss) => void;
-  /** Gives up the start while it waits for the lock: createServices rejects with its reason. */
+  /** Aborts the start while it waits for the lock: createServices then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
-  /** Puts something between the services and the backends, or others in their place. */
+  /** Wraps or replaces the backends. */
   readonly backends?: (own: Backends) => Backends;
-  /** Adds the process's own metrics; once in a process. */
+  /** Adds the process's own metrics; at most once per process. */
   readonly processMetrics?: boolean;
 }
 
-/** Builds the services, each from those before it. Throws, with everything closed again, where one can't be built. */
+/** Builds the services in order of dependency. If one can't be built, closes all others and throws. */
 export async function createServices(options: ServicesOptions): Promise<Services> {
   const closers: Closer[] = [];
   try {
@@ -130,7 +130,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     },
   });
   closers.push(() => lock.release());
-  // Under the lock, and before anybody writes here: what a killed process left half-written.
+  // Under the lock, before anything else writes here: removes the half-written files of a killed process.
   await removeTemporaries(usersDir, ".toml");
   const disk = await openDiskProbe(usersDir, clock);
 

@@ -3,31 +3,31 @@ import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { AdminChanged, Emit } from "../events/types.ts";
 import type { Clock } from "../lib/clock.ts";
 
-/** Who changes something, and from where. */
+/** Who makes a change, and from where. */
 export interface Actor {
   /** A user name, or `cli:NAME`. */
   readonly by: string;
   /** The address; "" on the command line. */
   readonly ip: string;
-  /** The X-Request-ID of the request, or an id of the command's own. */
+  /** The X-Request-ID of the request, or the command's own id. */
   readonly traceId: string;
 }
 
-/** What was changed. `before` and `after` hold no secrets; see AdminChanged. */
+/** A change. `before` and `after` contain no secrets; see AdminChanged. */
 type AdminChange = Pick<AdminChanged, "action" | "user" | "before" | "after"> &
   Partial<Pick<AdminChanged, "subject" | "reason">>;
 
 export interface Audit {
   /**
-   * Tells of a change that has just been made; it is in the audit log on disk when this resolves.
+   * Records a change that has just been made; it is in the audit log on disk when this resolves.
    *
-   * @throws AppError `storage_unavailable` where it could not be written: the change stands, and the proxy's own log
-   *   has it
+   * @throws AppError `storage_unavailable` if it could not be written: the change stands, and the proxy's own log has
+   * it
    */
   record(actor: Actor, change: AdminChange): Promise<void>;
 }
 
-/** The one way in which changes by operators are told: to the audit log first, then to everyone who listens. */
+/** The only way to report changes by operators: to the audit log first, then to all sinks. */
 export function createAudit(options: { readonly log: AuditLog; readonly emit: Emit; readonly clock: Clock }): Audit {
   const { log, emit, clock } = options;
   return {

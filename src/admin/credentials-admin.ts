@@ -7,18 +7,18 @@ import { AppError } from "../errors.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 
-/** All methods throw AppError `invalid_request` for what is no user name, and `not_found`. */
+/** All methods throw AppError `invalid_request` for an invalid user name, and `not_found`. */
 export interface CredentialsAdmin {
   sessions(name: string): ReturnType<Sessions["list"]>;
-  /** Ends one session of a user. The next request with a token of it is refused. Throws `storage_unavailable`. */
+  /** Ends one session of a user. The next request with one of its tokens is refused. Throws `storage_unavailable`. */
   endSession(actor: Actor, name: string, id: string): Promise<void>;
-  /** Ends all; resolves to how many. */
+  /** Ends all sessions; resolves to how many. */
   endSessions(actor: Actor, name: string): Promise<number>;
   keys(name: string): ReturnType<ApiKeys["list"]>;
   /** Revokes an API key. The next request with it is refused. Throws `storage_unavailable`. */
   revokeKey(actor: Actor, name: string, id: string): Promise<void>;
   locks(): ReturnType<LoginGuard["locked"]>;
-  /** Forgets the failed logins of an account; says whether there were any. Also for names that were made up. */
+  /** Forgets the failed logins of an account; returns whether there were any. Also for nonexistent names. */
   unlock(actor: Actor, name: string): Promise<boolean>;
 }
 
@@ -31,8 +31,8 @@ export interface CredentialsAdminOptions {
 }
 
 /**
- * The operator's hand on users' ways in. What could not be written to disk is in force all the same, so the audit log
- * is told of it before the caller is.
+ * Manages users' sessions, API keys and login locks. A change that could not be written to disk is in force all the
+ * same, so it is audited before the error reaches the caller.
  */
 export function createCredentialsAdmin(options: CredentialsAdminOptions): CredentialsAdmin {
   const { accounts, sessions, apiKeys, loginGuard, audit } = options;

@@ -6,7 +6,7 @@ import { AppError } from "../errors.ts";
 /**
  * The account that an administrator names.
  *
- * @throws AppError `invalid_request` for what is no user name, `not_found`
+ * @throws AppError `invalid_request` for an invalid user name, `not_found`
  */
 export function findUser(accounts: Pick<AccountStore, "get">, name: string): Account {
   const account = accounts.get(checkUserName(name));

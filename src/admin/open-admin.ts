@@ -5,7 +5,7 @@ import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quo
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
 import type { ProviderAdmin } from "../providers/provider-admin.ts";
 
-/** What operators can do, apart from users themselves. */
+/** All operations for operators, except on the users themselves. */
 export interface Admin {
   readonly quota: QuotaAdmin;
   readonly grants: QuotaGrants;

@@ -4,15 +4,15 @@ import type { ProviderAdmin, ProviderView } from "../providers/provider-admin.ts
 import type { Actor, Audit } from "./audit.ts";
 
 export interface ProviderOperations {
-  /** All providers in use, in the order of the config. */
+  /** All configured providers, in the order of the config. */
   list(): readonly ProviderView[];
-  /** Takes a provider out of service: what runs goes on, nothing new comes. Throws AppError `not_found`. */
+  /** Takes a provider out of service: running requests continue, new ones are not sent. Throws AppError `not_found`. */
   drain(actor: Actor, name: string, reason: string): Promise<ProviderView>;
-  /** Puts it back, with its breakers closed and its limits forgotten. Throws AppError `not_found`. */
+  /** Puts it back into service, with its circuits closed and its rate limits forgotten. Throws AppError `not_found`. */
   restore(actor: Actor, name: string, reason: string): Promise<ProviderView>;
 }
 
-/** The operator's hand on providers. Doing again what is done already changes nothing, and is not told. */
+/** Drain and restore. Idempotent: a repeat changes nothing and is not audited. */
 export function createProviderOperations(options: {
   readonly providers: ProviderAdmin;
   readonly audit: Audit;
@@ -44,7 +44,7 @@ export function createProviderOperations(options: {
   };
 }
 
-/** What an operator can change about a provider. */
+/** The audited state of a provider. */
 function serviceOf({ state, keys }: ProviderView) {
   return { state, keys: keys.map(({ key, breaker, limitedForMs }) => ({ key, breaker, limited: limitedForMs > 0 })) };
 }

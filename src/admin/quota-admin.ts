@@ -13,16 +13,16 @@ import type { AdjustRequest, ResetRequest } from "./quota-requests.ts";
 interface UserQuotaView {
   readonly account: Account;
   readonly buckets: readonly BucketState[];
-  /** API keys that have limits of their own, with these alone. */
+  /** API keys with their own limits, and only these limits. */
   readonly keys: readonly { readonly id: string; readonly name: string; readonly buckets: readonly BucketState[] }[];
 }
 
 export interface QuotaAdmin {
-  /** Where a user stands, limit by limit. Throws AppError `invalid_request` (no user name), `not_found`. */
+  /** A user's current usage of each limit. Throws AppError `invalid_request` (invalid user name), `not_found`. */
   of(name: string): Promise<UserQuotaView>;
   /** Changes what counts as used in all running periods. Throws as `of`, and `storage_unavailable`. */
   adjust(actor: Actor, name: string, request: AdjustRequest): Promise<void>;
-  /** Begins a running period anew. Throws as `adjust`. */
+  /** Restarts a running period. Throws as `adjust`. */
   reset(actor: Actor, name: string, request: ResetRequest): Promise<void>;
 }
 
@@ -41,11 +41,11 @@ type Counted = Pick<QuotaLimit, "metric" | "per" | "currency">;
 const metrics: readonly Metric[] = ["requests", "tokens", "cost"];
 const pers: readonly Per[] = ["day", "week", "month", "total"];
 
-/** The operator's hand on what counts as used. */
+/** Shows, adjusts and resets what counts as used. */
 export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
   const { accounts, apiKeys, ledger, limitsOf, currency, audit } = options;
 
-  /** What is used, whether the user has limits of it or not: as the audit log shows it. */
+  /** The user's usage as the audit log shows it, whether there are limits on it or not. */
   async function usedOf(name: string, counts: readonly Counted[]) {
     const limits = counts.map((count) => ({ ...count, max: 0 }));
     const buckets = await fromBackend(() => ledger.buckets(name, limits));

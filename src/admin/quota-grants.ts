@@ -10,20 +10,20 @@ import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 import type { GrantRequest } from "./quota-requests.ts";
 
-/** A grant that counts now. `amount` of cost is in units of the currency. */
+/** A grant in force. `amount` of cost is in units of the currency. */
 interface GrantInForce extends Omit<GrantConfig, "until"> {
-  /** ms since the epoch; null: for ever. */
+  /** ms since the epoch; null: forever. */
   readonly until: number | null;
 }
 
 export interface QuotaGrants {
-  /** Those that count now. */
+  /** The grants in force. */
   inForce(account: Account): readonly GrantInForce[];
   /**
-   * Adds a grant to those of the user's file, and drops from it those that are over. Two at once both count.
+   * Adds a grant to the user's file, and removes expired ones from it. Two concurrent calls both take effect.
    *
-   * @throws AppError `not_found`, `invalid_request` (the user has no such limit, or `until` is over),
-   *   `conflict` (the file is broken), `storage_unavailable`
+   * @throws AppError `not_found`, `invalid_request` (the user has no such limit, or `until` is in the past), `conflict`
+   * (the file is invalid), `storage_unavailable`
    */
   add(actor: Actor, name: string, request: GrantRequest): Promise<void>;
 }
@@ -36,7 +36,7 @@ export interface QuotaGrantsOptions {
   readonly audit: Audit;
 }
 
-/** What operators add to users' limits for a time. Needs the users' files alone, so it works beside a server. */
+/** Temporary additions to users' limits. Needs only the users' files, so it works beside a server. */
 export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: QuotaGrantsOptions): QuotaGrants {
   const local = createWallClock(quota.timezone);
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
@@ -62,7 +62,7 @@ export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: Q
         ...(request.metric === "cost" ? { currency: currency ?? quota.currency } : {}),
         ...(end === null ? {} : { until: new Date(end) }),
       };
-      // In the store's own turn, on the file as it stands then: of two grants at once neither overwrites the other.
+      // In the store's queue, on the file as it is then: of two concurrent grants neither overwrites the other.
       await accounts.update(name, (account) => {
         checkHasLimit(limitsOf(account), grant);
         return { grants: [...current(account), grant] };
@@ -74,7 +74,7 @@ export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: Q
   };
 }
 
-/** A grant that is added to nothing would be silently without effect. */
+/** A grant without a limit to add to would silently have no effect. */
 function checkHasLimit(limits: readonly QuotaLimit[], { metric, per, currency }: GrantConfig): void {
   if (limits.some((limit) => limit.metric === metric && limit.per === per && limit.currency === currency)) return;
   const named = limits.map((limit) => [limit.metric, "per", limit.per, limit.currency ?? ""].join(" ").trim());

@@ -2,9 +2,9 @@ import { z } from "zod";
 import { currencyCode, isoInstant } from "../config/value-schemas.ts";
 import { parseNano, parseSignedNano } from "../lib/money.ts";
 
-/** What may be asked for by HTTP and on the command line alike; both check by these schemas. */
+/** The requests of operators, by HTTP or on the command line; both validate with these schemas. */
 
-/** Why something is done. */
+/** The reason for a change. */
 const reason = z
   .string()
   .trim()
@@ -17,16 +17,16 @@ const per = z.enum(["day", "week", "month", "total"]).describe("The limit's peri
 const decimal = z.union([z.number(), z.string().max(40)]);
 const count = z.int().optional();
 
-/** A grant of more than a limit allows. */
+/** A grant in addition to a limit. */
 export const grantRequest = z
   .strictObject({
     metric: z.enum(["requests", "tokens", "cost"]).describe("What the limit counts."),
     per,
-    amount: decimal.describe("What is added to the limit. Cost in units of the currency, with at most 9 places."),
+    amount: decimal.describe("Added to the limit. Cost in units of the currency, with at most 9 decimal places."),
     currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
     until: isoInstant
       .optional()
-      .describe("Until just before then. Default: the end of the running period; for ever where it has none."),
+      .describe("Exclusive end. Default: the end of the running period; forever if it has none."),
     reason,
   })
   .transform((request, ctx) => {
@@ -54,10 +54,12 @@ const money = decimal.transform((amount, ctx) => {
 /** A change of what counts as used. The output has the cost in nano-units. */
 export const adjustRequest = z
   .strictObject({
-    requests: count.describe("Added to what is used; below 0 it is given back."),
+    requests: count.describe("Added to what counts as used; negative to give back."),
     tokens: count.describe("The same in tokens."),
-    cost: money.optional().describe("The same in units of the currency, with at most 9 places; exact as text."),
-    currency: currencyCode.optional().describe("Of the cost. Default: quota.currency."),
+    cost: money
+      .optional()
+      .describe("The same in units of the currency, with at most 9 decimal places; exact as a string."),
+    currency: currencyCode.optional().describe("Currency of the cost. Default: quota.currency."),
     reason,
   })
   .refine(({ requests = 0, tokens = 0, cost = 0 }) => requests !== 0 || tokens !== 0 || cost !== 0, {
@@ -65,14 +67,14 @@ export const adjustRequest = z
     message: "expected requests, tokens or cost other than 0",
   });
 
-/** A new beginning of a running period. */
+/** Restarts a running period. */
 export const resetRequest = z.strictObject({ per, reason });
 
 export type GrantRequest = z.output<typeof grantRequest>;
 export type AdjustRequest = z.output<typeof adjustRequest>;
 export type ResetRequest = z.output<typeof resetRequest>;
 
-/** Whether a number, which is what a user file holds, is exactly the amount of money that was asked for. */
+/** Whether a number, as stored in a user file, is exactly the requested amount of money. */
 function isSameNano(requested: number | string, amount: number): boolean {
   try {
     return parseNano(requested) === parseNano(amount);

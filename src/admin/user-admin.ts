@@ -14,49 +14,49 @@ import { findUser } from "./find-user.ts";
 import { listUsers, type UserPage, type UserQuery } from "./user-list.ts";
 import { userDifference, userEtag, userView, type UserDifference } from "./user-view.ts";
 
-/** A new user. Without a password a one-time one is made; without a tier it is the first of config.toml. */
+/** A new user. Without a password a one-time one is created; the default tier is the first of config.toml. */
 export type NewUser = Omit<NewAccount, "password" | "quota_tier" | "must_change_password"> & {
   readonly password?: string | undefined;
   readonly quota_tier?: string | undefined;
 };
 
-/** What can be changed of a user; what is absent stays, null removes. The end of a ban removes its reason too. */
+/** Changes to a user; absent fields stay, null removes. Ending a ban also removes its reason. */
 export type UserPatch = Omit<AccountPatch, "password" | "must_change_password">;
 
-/** Whether an administrator means the user with this entity tag. */
+/** Whether the administrator's precondition accepts the user's current entity tag. */
 type Precondition = (etag: string) => boolean;
 
-/** A user and the password that was made, to be shown once; undefined where one was given. */
+/** A user and the generated password, to be shown once; undefined if one was given. */
 interface UserWithPassword {
   readonly account: Account;
   readonly password: string | undefined;
 }
 
 /**
- * What administrators do with users, by the API or on the command line. Each change is in the audit log when it
- * resolves, with the fields that differ; where none does, nothing is said.
+ * Manages users, for the API and the command line. Each change is in the audit log when it resolves, with the fields
+ * that differ; a call that changes nothing is not audited.
  *
  * All throw AppError `invalid_request` (it names the field), `not_found`, `conflict` (the name is taken, the file is
- * broken, or no admin would be left), `precondition_failed` or `storage_unavailable`.
+ * invalid, or no admin would be left), `precondition_failed` or `storage_unavailable`.
  */
 export interface UserAdmin {
   list(query: UserQuery): UserPage;
   get(name: string): Account;
   create(actor: Actor, user: NewUser): Promise<UserWithPassword>;
-  /** @param patch what to change, or what works that out from the user's file as it stands */
+  /** @param patch the changes, or a function that computes them from the user's current file */
   patch(
     actor: Actor,
     name: string,
     patch: UserPatch | ((account: Account) => UserPatch),
     isMeant?: Precondition,
   ): Promise<Account>;
-  /** Sets a password that somebody has chosen. Ends the user's sessions. */
+  /** Sets a chosen password. Ends the user's sessions. */
   setPassword(actor: Actor, name: string, password: string): Promise<Account>;
-  /** Makes a one-time password, with which the user can only set another. Ends the user's sessions. */
+  /** Creates a one-time password, which only allows setting another. Ends the user's sessions. */
   resetPassword(actor: Actor, name: string, isMeant?: Precondition): Promise<UserWithPassword>;
   /**
    * Takes a user out of use: sessions and keys end, the file goes to users/.archive/. Usage and used quota stay with
-   * the name: who is made anew under it has neither the old keys nor a fresh quota.
+   * the name: a new user of that name gets neither the old keys nor a fresh quota.
    */
   archive(actor: Actor, name: string, isMeant?: Precondition): Promise<void>;
 }
@@ -76,7 +76,7 @@ const nothing: UserDifference = { before: {}, after: {} };
 export function createUserAdmin(options: UserAdminOptions): UserAdmin {
   const { accounts, sessions, apiKeys, audit, tierNames, clock } = options;
   const queue = createKeyedQueue();
-  /** One change after the other: that another admin is left must hold until the change is written. */
+  /** One change after another: the check that another admin is left must hold until the change is written. */
   const inTurn = <T>(change: () => Promise<T>): Promise<T> => queue.run("", change);
 
   function checkMeant(account: Account, isMeant: Precondition | undefined): void {
@@ -104,7 +104,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
         difference = userDifference(before, after);
       }),
     );
-    // Tokens of the old password are refused from now on, whether or not that can be written.
+    // Tokens of the old password are refused from now on, even if the sessions can't be written.
     await sessions.endAll(name).catch(() => undefined);
     await audit.record(actor, { action: "user.password_reset", user: name, ...difference });
     return account;
@@ -164,7 +164,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
   };
 }
 
-/** A reason without a ban would be shown with the next one. */
+/** A leftover reason would be shown with the next ban. */
 function withBanEnded(patch: UserPatch): UserPatch {
   return patch.banned_until === null ? { ban_reason: null, ...patch } : patch;
 }

@@ -2,11 +2,11 @@ import type { Account, Role } from "../identity/account-schema.ts";
 import { accountState, type AccountState } from "../identity/account-state.ts";
 import type { AccountStore } from "../identity/files/account-store.ts";
 
-/** Which users, and from where on. */
+/** Filters and page position. */
 export interface UserQuery {
-  /** The last name of the page before; it need not exist any more. */
+  /** The last name of the previous page; it need not exist any more. */
   readonly cursor?: string | undefined;
-  /** At the most so many. */
+  /** Maximum number of users. */
   readonly limit: number;
   /** Part of the name. */
   readonly search?: string | undefined;
@@ -15,16 +15,16 @@ export interface UserQuery {
   readonly state?: AccountState | undefined;
 }
 
-/** Users in the order of their names. */
+/** Users ordered by name. */
 export interface UserPage {
   readonly users: readonly Account[];
-  /** Where the next page begins; null where there is none. */
+  /** Start of the next page; null if there is none. */
   readonly nextCursor: string | null;
 }
 
 /**
- * One page of users. The names are in order already, so a page costs a search for its begin and a look at each user
- * until it is full.
+ * One page of users. The names are sorted already, so a page costs a search for its start and one check per user until
+ * it is full.
  *
  * @param now ms since the epoch
  */
@@ -41,14 +41,14 @@ export function listUsers(accounts: Pick<AccountStore, "names" | "get">, query: 
     if (tier !== undefined && account.quota_tier !== tier) continue;
     if (role !== undefined && !account.roles.includes(role)) continue;
     if (state !== undefined && accountState(account, now) !== state) continue;
-    // One more than asked for: only then is there a next page.
+    // One more than requested: only then is there a next page.
     if (users.length === limit) return { users, nextCursor: users.at(-1)?.username ?? null };
     users.push(account);
   }
   return { users, nextCursor: null };
 }
 
-/** The index of the first name after `name`, by halves. */
+/** The index of the first name after `name`, by binary search. */
 function placeAfter(names: readonly string[], name: string): number {
   let [low, high] = [0, names.length];
   while (low < high) {

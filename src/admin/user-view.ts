@@ -4,7 +4,7 @@ import type { Account, Role } from "../identity/account-schema.ts";
 import type { GrantConfig, LimitConfig } from "../config/schema.ts";
 import { isoOfInstant } from "../lib/wall-clock.ts";
 
-/** What administrators see of a user: the user file without its hash, as JSON can hold it. Dates are ISO 8601. */
+/** A user as administrators see it: the user file without its hash, as JSON. Dates are ISO 8601. */
 export interface UserView {
   readonly username: string;
   readonly quota_tier: string;
@@ -18,14 +18,13 @@ export interface UserView {
   /** null: concurrency.max_parallel. */
   readonly max_parallel: number | null;
   readonly limits: readonly LimitConfig[];
-  /** `until` as the file has it, with or without an offset. */
+  /** `until` as in the file, with or without an offset. */
   readonly grants: readonly (Omit<GrantConfig, "until"> & { readonly until?: string })[];
-  /** Dates, integers past 2^53 and numbers that JSON has no word for come as text. */
+  /** Dates, integers above 2^53 and numbers that JSON can't represent are strings. */
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly created_at: string | null;
 }
 
-/** Makes the view of an account. */
 export function userView(account: Account): UserView {
   const { username, quota_tier, roles, is_active, max_parallel = null, limits = [], grants = [] } = account;
   const { active_from, expires_at, banned_until, ban_reason = null, must_change_password = false } = account;
@@ -51,15 +50,15 @@ export function userView(account: Account): UserView {
 }
 
 /**
- * A strong entity tag (RFC 9110, 8.8.3), quotes included: it changes with everything that is shown and with the
- * password, and tells nothing of the hash.
+ * A strong entity tag (RFC 9110, 8.8.3), including its quotes: it changes with everything that is shown and with the
+ * password, and reveals nothing of the hash.
  */
 export function userEtag(account: Account): string {
   const text = JSON.stringify([userView(account), account.token_version]);
   return `"${createHash("sha256").update(text).digest("base64url").slice(0, 22)}"`;
 }
 
-/** What differs between two accounts, as it was and as it is. */
+/** The differences between two accounts, before and after. */
 export interface UserDifference {
   readonly before: Readonly<Record<string, unknown>>;
   readonly after: Readonly<Record<string, unknown>>;
@@ -74,7 +73,7 @@ export function userDifference(before: Account, after: Account): UserDifference 
   return { before: part(was), after: part(is) };
 }
 
-/** TOML's dates keep the offset they were written with; here they are in UTC. */
+/** TOML dates keep the offset they were written with; here they are in UTC. */
 function utc(date: Date | undefined): string | null {
   return date === undefined ? null : isoOfInstant(date.getTime());
 }
@@ -85,6 +84,6 @@ function toJson(value: unknown): unknown {
   if (value instanceof Date) return value.toISOString();
   if (Array.isArray(value)) return value.map(toJson);
   if (typeof value !== "object" || value === null) return value;
-  // Not by assignment: a key of TOML may be __proto__.
+  // Not by assignment: a TOML key may be __proto__.
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, toJson(inner)]));
 }

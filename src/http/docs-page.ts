@@ -1,4 +1,4 @@
-/** As much of an OpenAPI document as the page shows. */
+/** The parts of an OpenAPI document that the page shows. */
 interface ApiDocument {
   readonly info: { readonly title: string; readonly version: string; readonly description?: string };
   readonly components?: { readonly schemas?: Readonly<Record<string, unknown>> };
@@ -9,7 +9,7 @@ interface Operation {
   readonly tags?: readonly string[];
   readonly summary?: string;
   readonly description?: string;
-  /** Empty where anyone may. */
+  /** Empty if the route is public. */
   readonly security?: readonly unknown[];
   readonly parameters?: readonly Parameter[];
   readonly requestBody?: { readonly content?: Content };
@@ -44,10 +44,10 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 .note { opacity: .7; }
 `;
 
-/** What the page may load: nothing but its own style. For the Content-Security-Policy header. */
+/** The page may load only its own style. For the Content-Security-Policy header. */
 export const docsPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/** The document as a page to read: one HTML text without scripts, and nothing of it from elsewhere. */
+/** The document as a readable page: a single HTML text without scripts or external resources. */
 export function docsPage({ info, components, paths = {} }: ApiDocument): string {
   const routes = Object.entries(paths).flatMap(([path, item]) =>
     Object.entries(item ?? {}).map(([method, operation]): Route => ({ method: method.toUpperCase(), path, operation })),

@@ -18,14 +18,14 @@ interface Parts {
   readonly apiKeys: Pick<ApiKeys, "problems">;
   readonly models: ModelList;
   readonly eventLoop: IntervalHistogram;
-  /** Of the folder where the proxy keeps its state. */
+  /** Checks the disk of the state folder. */
   readonly disk: DiskProbe;
 }
 
-/** Mean delay of the event loop, in ms, from which the process counts as unwell. */
+/** Mean event-loop delay, in ms, above which the process counts as unhealthy. */
 const maxLoopDelayMs = 500;
 
-/** What /healthz looks at. */
+/** The checks of /healthz. */
 export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
   const { ledger, behaviourLog, accounts, models, eventLoop } = parts;
   return [
@@ -44,7 +44,8 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
     {
-      // Whoever made the change was told. The proxy counts as well: the next change may be weeks away.
+      // The caller of a failed change got an error. The proxy still counts as healthy: the next change may be weeks
+      // away.
       name: "audit_log",
       check: () => ({ ok: true, facts: { last_error: parts.auditLog.health().lastError } }),
     },
@@ -56,7 +57,8 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
     {
-      // A broken file of a user is for the operator to mend: the others are served, so the proxy counts as well.
+      // A broken user file is for the operator to fix. All other users are served, so the proxy still counts as
+      // healthy.
       name: "accounts",
       check() {
         const problems = [accounts, parts.sessions, parts.apiKeys, ledger].flatMap((one) => one.problems());

@@ -4,47 +4,47 @@ import { grantsSchema, limitsSchema, note, type GrantConfig, type LimitConfig } 
 import { isTomlTime } from "../lib/wall-clock.ts";
 import { isUserName } from "./user-name.ts";
 
-/** What a person may do. `user` chats, `auditor` reads the administration, `admin` changes it. */
+/** A user's role. `user` may chat, `auditor` reads the administration, `admin` changes it. */
 export type Role = (typeof roles)[number];
 export const roles = ["user", "auditor", "admin"] as const;
 
-/** An operator's own notes on a user: whatever TOML can hold. Integers past 2^53 are bigints. */
+/** An operator's own notes on a user: any TOML. Integers above 2^53 are bigints. */
 export interface Metadata {
   readonly [key: string]: MetadataValue;
 }
 type MetadataValue = string | number | bigint | boolean | Date | readonly MetadataValue[] | Metadata;
 
-/** A user as the rest of the proxy sees it; the keys are those of users/NAME.toml. Replaced, never changed in place. */
+/** A user as the rest of the proxy sees it; the keys are those of users/NAME.toml. Replaced, never mutated. */
 export interface Account {
   readonly username: string;
-  /** argon2id in PHC form. Never leaves this folder: no log, no answer. */
+  /** argon2id in PHC format. Never leaves this folder: not in logs, not in responses. */
   readonly password_hash: string;
   readonly quota_tier: string;
-  /** Each takes the place of the tier's limit of the same metric, period and currency, or is one more. */
+  /** Each replaces the tier's limit of the same metric, period and currency, or is added to the tier's limits. */
   readonly limits?: readonly LimitConfig[] | undefined;
   /** Each is added to the limit of the same metric, period and currency. */
   readonly grants?: readonly GrantConfig[] | undefined;
-  /** Chats at once; absent means concurrency.max_parallel. */
+  /** Concurrent chats; absent means concurrency.max_parallel. */
   readonly max_parallel?: number | undefined;
   readonly roles: readonly Role[];
   readonly is_active: boolean;
-  /** Before it the account can't be used. */
+  /** The account can't be used before. */
   readonly active_from?: Date | undefined;
-  /** From it on the account can't be used. */
+  /** The account can't be used from then on. */
   readonly expires_at?: Date | undefined;
-  /** Until then the account can't be used. */
+  /** The account can't be used until then. */
   readonly banned_until?: Date | undefined;
   /** Shown to the user while the ban lasts. */
   readonly ban_reason?: string | undefined;
-  /** Whether the password is a one-time one: all that can be done with it is to set another. */
+  /** Whether the password is a one-time one: it only allows setting another. */
   readonly must_change_password?: boolean | undefined;
-  /** Tokens of an older version are refused. Raised by a new password and by disabling. */
+  /** Tokens of an older version are refused. Increased by a new password and by disabling. */
   readonly token_version: number;
   readonly created_at?: Date | undefined;
   readonly metadata: Metadata;
 }
 
-/** What a user file may hold: an account whose password may still be plaintext. */
+/** The contents of a user file: an account whose password may still be plaintext. */
 export type AccountFields = Omit<Account, "password_hash"> & {
   readonly password?: string | undefined;
   readonly password_hash?: string | undefined;
@@ -52,21 +52,21 @@ export type AccountFields = Omit<Account, "password_hash"> & {
 
 const passwordHash = /^\$argon2id\$v=19\$m=\d{1,10},t=\d{1,10},p=\d{1,3}\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/;
 
-/** A date without an offset means another moment in every time zone, and access must not hang on a guess. */
+/** A date without an offset is a different instant in every time zone, and access must not depend on a guess. */
 const instant = z
   .date()
   .refine(
     (date) => !(date instanceof TomlDate && date.isLocal()),
     "expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00",
   )
-  // What comes from a file keeps its offset; anything else is written in UTC.
+  // A value from a file keeps its offset; any other is written in UTC.
   .refine(
     (date) => date instanceof TomlDate || isTomlTime(date.getTime()),
     "expected a time between the years 1 and 9999 in UTC",
   );
 
 /**
- * The schema of users/NAME.toml. Unknown keys are refused. The messages hold no values: one may be a password.
+ * The schema of users/NAME.toml. Unknown keys are refused. The messages contain no values: one may be a password.
  *
  * @param tierNames the tiers that config.toml defines
  */
@@ -109,7 +109,7 @@ function isMetadataValue(value: unknown): boolean {
   return isText(value) || ["number", "bigint", "boolean"].includes(typeof value) || isMetadata(value);
 }
 
-/** Half of a surrogate pair can come in by JSON's \\u escapes, and UTF-8 cannot hold it. */
+/** JSON's \\u escapes can contain half of a surrogate pair, which UTF-8 cannot represent. */
 function isText(value: unknown): boolean {
   return typeof value === "string" && Buffer.from(value).toString() === value;
 }

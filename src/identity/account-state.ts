@@ -17,11 +17,11 @@ export function accountState(account: Account, now: number): AccountState {
 }
 
 /**
- * Checks whether an account may be used now. Cheap: every request comes here.
+ * Checks whether an account may be used now. Cheap: it runs for every request.
  *
  * @param now ms since the epoch
- * @throws AppError `account_disabled` with details `{reason: "disabled" | "not_yet_active" | "expired" | "banned",
- *   at?, ban_reason?}`; `at` is when that changed or will change
+ * @throws AppError `account_disabled` with details `{reason: "disabled" | "not_yet_active" | "expired" | "banned", at?,
+ * ban_reason?}`; `at` is when that changed or will change
  */
 export function checkUsable(account: Account, now: number): void {
   const reason = accountState(account, now);
@@ -45,7 +45,7 @@ function refusal(details: Readonly<Record<string, string>>, message?: string): A
   return new AppError("account_disabled", { details, ...(message === undefined ? {} : { message }) });
 }
 
-/** TOML's dates keep the offset they were written with; the answer has UTC. */
+/** TOML dates keep the offset they were written with; responses use UTC. */
 function at(date: Date | undefined): { readonly at?: string } {
   return date === undefined ? {} : { at: isoOfInstant(date.getTime()) };
 }

@@ -8,17 +8,17 @@ import type { ApiKeys } from "./keys/api-keys.ts";
 import type { AccessClaims } from "./sessions/claims.ts";
 import type { Sessions } from "./sessions/sessions.ts";
 
-/** Whose request it is, and by what right. */
+/** The account of a request, and the credential it used. */
 export interface Identity {
   readonly account: Account;
-  /** The API key that it came with; null for an access token. */
+  /** The API key of the request; null for an access token. */
   readonly apiKey: ApiKey | null;
   /** The session of the access token; null for API keys. */
   readonly sessionId: string | null;
 }
 
 export interface AuthenticateOptions {
-  /** The accounts' `get`. */
+  /** AccountStore.get */
   readonly findAccount: (name: string) => Account | undefined;
   /** Checks an access token. Throws AppError. */
   readonly verifyToken: (token: string) => AccessClaims;
@@ -28,11 +28,11 @@ export interface AuthenticateOptions {
 }
 
 /**
- * Makes the check that every request passes: the credential is good, and the account exists and may be used now, has
- * had no new password and not been disabled since the login. Synchronous; a few Map look-ups.
+ * Creates the check that every request passes: the credential is valid, and the account exists, may be used now, and
+ * has not been disabled or given a new password since the login. Synchronous; a few Map lookups.
  *
- * @returns a function from a credential and the client's address. Throws AppError `invalid_token`, `token_expired`,
- *   `invalid_api_key`, `account_disabled` or `address_not_allowed`
+ * @returns a function of a credential and the client's address. Throws AppError `invalid_token`, `token_expired`,
+ * `invalid_api_key`, `account_disabled` or `address_not_allowed`
  */
 export function createAuthenticate(options: AuthenticateOptions): (credential: string, ip: string) => Identity {
   const { findAccount, verifyToken, sessions, apiKeys, clock } = options;
@@ -41,7 +41,7 @@ export function createAuthenticate(options: AuthenticateOptions): (credential: s
     const claims = verifyToken(token);
     const account = findAccount(claims.sub);
     if (account === undefined) throw new AppError("invalid_token");
-    // Before the version: disabling raises it, and the person should learn why the token has stopped working.
+    // Before the version check: disabling raises the version, and the user should learn why the token stopped working.
     checkUsable(account, clock.now());
     if (account.token_version !== claims.ver) throw new AppError("invalid_token");
     if (!sessions.isLive(claims.sid)) {
@@ -53,7 +53,7 @@ export function createAuthenticate(options: AuthenticateOptions): (credential: s
   function byApiKey(text: string, ip: string): Identity {
     const apiKey = apiKeys.check(text);
     const account = findAccount(apiKey.user);
-    // A key that is older than the account was of somebody else who had the name before.
+    // A key older than the account belonged to a previous user of the same name.
     if (account === undefined || apiKey.createdAt < (account.created_at?.getTime() ?? 0)) {
       throw new AppError("invalid_api_key");
     }

@@ -16,15 +16,15 @@ import type { TokenKeys } from "./sessions/token-keys.ts";
 import { createTokenPairs, type TokenPair, type TokenPairs } from "./sessions/token-pairs.ts";
 import { createTokens } from "./sessions/tokens.ts";
 
-/** Everything that knows who may come in. */
+/** Accounts, sessions and API keys, and the services that authenticate with them. */
 export interface IdentityServices {
   readonly accounts: AccountStore;
   readonly sessions: Sessions;
   readonly apiKeys: ApiKeys;
   readonly loginGuard: LoginGuard;
-  /** The ways to tokens. */
+  /** Issues tokens. */
   readonly loginService: LoginService;
-  /** See createAccess. */
+  /** See createAuthenticate. */
   readonly authenticate: (credential: string, ip: string) => Identity;
 }
 
@@ -39,11 +39,11 @@ export interface OpenIdentityOptions {
   readonly log: Log;
   readonly emit: Emit;
   readonly newId: () => string;
-  /** Told of what must be closed, in the order in which it was opened. */
+  /** Called for each resource to close, in the order of opening. */
   readonly onOpen: (close: () => Promise<void>) => void;
 }
 
-/** Opens accounts, sessions and API keys over the users folder. */
+/** Opens accounts, sessions and API keys in the users folder. */
 export async function openIdentity(options: OpenIdentityOptions): Promise<IdentityServices> {
   const { usersDir, auth, security, tierNames, clock, log, emit, newId, onOpen } = options;
   const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: auth.max_waiting_logins });
@@ -69,7 +69,7 @@ export async function openIdentity(options: OpenIdentityOptions): Promise<Identi
 
   const hasAccount = (name: string): boolean => accounts.get(name) !== undefined;
   const loginGuard = openLoginGuard(security, { hasAccount, clock, emit });
-  // So that after a restart, too, people get in from where they have come from, whoever guesses meanwhile.
+  // Even after a restart, users can log in from their known addresses while others guess their passwords.
   for (const user of accounts.names()) {
     for (const { ip } of [...sessions.list(user)].reverse()) loginGuard.remember(user, ip);
   }
@@ -86,7 +86,7 @@ export async function openIdentity(options: OpenIdentityOptions): Promise<Identi
   };
 }
 
-/** The three ways to tokens. */
+/** The three ways to get tokens. */
 interface LoginService {
   /** See createLogin. */
   login(request: LoginRequest): Promise<TokenPair>;

@@ -1,12 +1,12 @@
 import { AppError } from "../errors.ts";
 
 const pattern = /^[a-z0-9][a-z0-9_-]{0,31}$/;
-/** Windows opens a device where a file of one of these names is asked for, whatever the extension. */
+/** Windows opens a device for a file of one of these names, whatever the extension. */
 const deviceName = /^(con|prn|aux|nul|com[1-9]|lpt[1-9])$/;
 
 /**
  * Whether the text may be a user's name. Names become file names, so there is one strict pattern: lower case only
- * (Admin and admin would be one file on some systems), ASCII only (no look-alikes), no dots, slashes or NUL.
+ * (Admin and admin would be the same file on some systems), ASCII only (no look-alikes), no dots, slashes or NUL.
  */
 export function isUserName(name: string): boolean {
   return pattern.test(name) && !deviceName.test(name);

@@ -14,39 +14,39 @@ const word = z.string().max(64).optional();
 const moment = z.iso.datetime({ offset: true }).transform((text) => Date.parse(text));
 
 const pageQuery = z.strictObject({
-  cursor: z.string().max(200).optional().describe("`next_cursor` of the page before; give the same filters with it."),
-  limit: z.coerce.number().int().min(1).max(1000).default(50).describe("Events on a page."),
-  from: moment.optional().describe("The first moment."),
-  to: moment.optional().describe("The first moment that is too late."),
+  cursor: z.string().max(200).optional().describe("`next_cursor` of the previous page; use it with the same filters."),
+  limit: z.coerce.number().int().min(1).max(1000).default(50).describe("Events per page."),
+  from: moment.optional().describe("The first instant included."),
+  to: moment.optional().describe("The first instant excluded."),
 });
 
 const behaviourQuery = pageQuery.extend({ type: word.describe("Only events of this type: chat.finished, ...") });
 
 const auditQuery = pageQuery.extend({
-  user: word.describe("Only changes that concerned this user."),
+  user: word.describe("Only changes that affected this user."),
   by: word.describe("Only changes that this administrator made."),
-  action: word.describe("Only this one: quota.granted, ..."),
+  action: word.describe("Only this action: quota.granted, ..."),
 });
 
 const pageResponse = z.object({
   events: z
     .array(z.looseObject({ ts: z.string(), event: z.string() }))
-    .describe("The newest first, as they stand in the log."),
+    .describe("Newest first, as they are in the log."),
   next_cursor: z
     .string()
     .nullable()
-    .describe("null at the end. A page may be empty and have one: only so much is read for each."),
+    .describe("null at the end. A page may be empty and still have one: each request reads a bounded part of the log."),
 });
 
 const activeResponse = z.object({
-  window_seconds: z.number().describe("Who was silent for so long is not active."),
+  window_seconds: z.number().describe("Users without activity for so long are not active."),
   users: z.array(
     z.object({
       user: z.string(),
       since: z.iso.datetime(),
       last_seen_at: z.iso.datetime(),
-      chats: z.int().describe("Ended since then, well or not; running ones are not counted."),
-      failed: z.int().describe("Of the chats."),
+      chats: z.int().describe("Chats that ended since then, successful or not; running ones are not counted."),
+      failed: z.int().describe("Chats that failed."),
       logins: z.int(),
     }),
   ),
@@ -59,14 +59,14 @@ export interface ActivityRouteOptions {
   readonly activeUsers: ActiveUsers;
 }
 
-/** What users did, who is there now, and what administrators did. */
+/** What users did, which users are active, and what administrators did. */
 export function registerActivityRoutes(app: FastifyInstance, options: ActivityRouteOptions): void {
   const { behaviour, behaviourLog, auditReader, activeUsers } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
   const tags = ["admin"];
 
-  /** So that the newest lines are seen. A round of writing that was under way may have begun before them. */
+  /** Makes the newest lines visible. A flush already under way may have begun before they were added. */
   async function writeLines(): Promise<void> {
     await behaviourLog.flush();
     if (behaviourLog.health().queued > 0) await behaviourLog.flush();
@@ -77,7 +77,7 @@ export function registerActivityRoutes(app: FastifyInstance, options: ActivityRo
     {
       config,
       schema: {
-        summary: "What a user did lately; `_unknown` for made-up names",
+        summary: "A user's recent activity; `_unknown` for made-up names",
         tags,
         params: userParams,
         querystring: behaviourQuery,
@@ -85,7 +85,7 @@ export function registerActivityRoutes(app: FastifyInstance, options: ActivityRo
       },
     },
     async ({ params: { name: user }, query }) => {
-      // One who is archived, or whose name was mistyped at a login, may have a log and no account.
+      // An archived user, or a name mistyped at a login, may have a log and no account.
       if (!isBehaviourFolder(user)) throw new AppError("not_found", { message: "There can be no such user." });
       await writeLines();
       return toResponse(await behaviour.page({ user, ...query }));
@@ -108,7 +108,7 @@ export function registerActivityRoutes(app: FastifyInstance, options: ActivityRo
 
   routes.get(
     "/admin/active-users",
-    { config, schema: { summary: "Who is active now", tags, response: { 200: activeResponse } } },
+    { config, schema: { summary: "Users who are active now", tags, response: { 200: activeResponse } } },
     () => ({
       window_seconds: activeUsers.windowMs / 1000,
       users: activeUsers.list().map(({ since, lastSeenAt, ...rest }) => ({

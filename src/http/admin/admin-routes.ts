@@ -12,7 +12,7 @@ interface AdminRouteOptions extends ActivityRouteOptions {
   readonly config: object;
 }
 
-/** All of /admin but the users themselves and usage. */
+/** All of /admin except users and usage. */
 export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOptions): void {
   const { admin, config } = options;
   registerQuotaRoutes(app, admin);

@@ -3,10 +3,10 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 
 const configResponse = z.object({
-  config: z.record(z.string(), z.unknown()).describe("As config.toml has it, with all defaults; secrets are masked."),
+  config: z.record(z.string(), z.unknown()).describe("As in config.toml, with all defaults; secrets are masked."),
 });
 
-/** GET /admin/config: what is in force. */
+/** GET /admin/config: the config in force. */
 export function registerConfigRoute(app: FastifyInstance, config: object): void {
   app.withTypeProvider<ZodTypeProvider>().get(
     "/admin/config",
@@ -21,8 +21,8 @@ export function registerConfigRoute(app: FastifyInstance, config: object): void 
 const mask = "***";
 
 /**
- * The config for the eyes of administrators. Secrets have no place in it, but URLs can hold them: user names, passwords
- * and queries are masked in all of them, and the path too in that of the webhook, where it is what lets one in.
+ * The config as administrators see it. Secrets have no place in it, but URLs can contain them: user names, passwords
+ * and queries are masked in all URLs, and the path too in the webhook's, where it is the credential.
  */
 function maskConfig(config: object): Readonly<Record<string, unknown>> {
   return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, masked(key, value)]));
@@ -43,7 +43,7 @@ function maskUrl(text: string, hidePath: boolean): string {
   return `${url.protocol}//${user}${url.host}${path}${rest}`;
 }
 
-/** Dates stay as they are. */
+/** Dates are left unchanged. */
 function isTable(value: unknown): value is object {
   return typeof value === "object" && value !== null && !(value instanceof Date);
 }

@@ -14,16 +14,16 @@ const locksResponse = z.object({
     z.object({
       scope: z
         .enum(["account", "address", "known_address"])
-        .describe("What waits: an account, an address, or an account at an address of its own."),
-      user: z.string().nullable().describe("null where an address waits, whatever it tries."),
-      address: z.string().nullable().describe("An IPv4 address or an IPv6 /64; null: wherever it is tried from."),
+        .describe("What is locked: an account, an address, or an account at one of its known addresses."),
+      user: z.string().nullable().describe("null if an address is locked for all accounts."),
+      address: z.string().nullable().describe("An IPv4 address or an IPv6 /64; null: from any address."),
       failures: z.int(),
       retry_after_ms: z.number(),
     }),
   ),
 });
 
-/** What gives users access, and what keeps them out: sessions, API keys, waits after failed logins. */
+/** Users' sessions and API keys, and the waits after failed logins. */
 export function registerCredentialsRoutes(app: FastifyInstance, credentials: CredentialsAdmin): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
@@ -75,7 +75,14 @@ export function registerCredentialsRoutes(app: FastifyInstance, credentials: Cre
 
   routes.get(
     "/admin/login-locks",
-    { config, schema: { summary: "Who has to wait for a login", tags, response: { 200: locksResponse } } },
+    {
+      config,
+      schema: {
+        summary: "Accounts and addresses that must wait before the next login",
+        tags,
+        response: { 200: locksResponse },
+      },
+    },
     () => ({
       locks: credentials.locks().map(({ retryAfterMs, ...lock }) => ({ ...lock, retry_after_ms: retryAfterMs })),
     }),
@@ -83,7 +90,10 @@ export function registerCredentialsRoutes(app: FastifyInstance, credentials: Cre
 
   routes.post(
     "/admin/users/:name/unlock",
-    schemaOf("Forget an account's failed logins", z.object({ unlocked: z.boolean().describe("false: none.") })),
+    schemaOf(
+      "Forget an account's failed logins",
+      z.object({ unlocked: z.boolean().describe("false if there were none.") }),
+    ),
     async (request) => ({ unlocked: await credentials.unlock(actorOfRequest(request), request.params.name) }),
   );
 }

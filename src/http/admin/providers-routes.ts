@@ -9,15 +9,15 @@ import { actorOfRequest, isoTime } from "./admin-request.ts";
 
 const probeResponse = z.object({
   at: z.iso.datetime(),
-  ok: z.boolean().describe("Whether the provider answered, and knew the key."),
+  ok: z.boolean().describe("Whether the provider responded and accepted the key."),
   reason: z.string().nullable(),
   balance: z
     .object({
       available: z.boolean(),
-      amounts: z.array(z.object({ currency: z.string(), total: z.string().describe("As the provider tells it.") })),
+      amounts: z.array(z.object({ currency: z.string(), total: z.string().describe("As the provider reports it.") })),
     })
     .nullable()
-    .describe("null where the provider doesn't tell it."),
+    .describe("null if the provider doesn't report it."),
 });
 
 const circuitState = z.enum(["closed", "open", "half_open"]);
@@ -25,26 +25,26 @@ const circuitState = z.enum(["closed", "open", "half_open"]);
 const providerResponse = z.object({
   name: z.string(),
   kind: z.string(),
-  state: z.enum(["up", "down", "drained"]).describe("`up` where at least one key can be asked now."),
+  state: z.enum(["up", "down", "drained"]).describe("`up` if at least one key can take requests now."),
   in_flight: z.int(),
   asked: z.int().describe("Requests since the start."),
-  failed: z.int().describe("Of these."),
-  retries: z.int().describe("Of these, second or later ones of a request."),
-  error_rate: z.number().nullable().describe("Share of failures among the last answers; null where there are none."),
+  failed: z.int().describe("How many of them failed."),
+  retries: z.int().describe("How many of them were retries."),
+  error_rate: z.number().nullable().describe("Share of failures among the latest requests; null if there are none."),
   first_event_ms: z
     .object({ p50: z.number(), p90: z.number(), p99: z.number() })
     .nullable()
-    .describe("Of the last answers."),
+    .describe("Of the latest requests."),
   keys: z.array(
     z.object({
-      key: z.int().describe("Its place among the provider's keys, from 0."),
-      breaker: circuitState.describe("Of the account: connections that fail, and a key that is refused."),
-      limited_for_ms: z.number().describe("For so long the provider takes no requests for any model."),
+      key: z.int().describe("Its position among the provider's keys, from 0."),
+      breaker: circuitState.describe("The circuit of the account: failed connections, and a rejected key."),
+      limited_for_ms: z.number().describe("How long the provider takes no requests for any model."),
       circuits: z
         .array(z.object({ model: z.string(), breaker: circuitState, limited_for_ms: z.number() }))
-        .describe("The models that are not asked as usual; 100 at the most."),
+        .describe("The models whose circuit isn't closed or that are rate limited; at most 100."),
       in_flight: z.int(),
-      probe: probeResponse.nullable().describe("The last one; null before the first."),
+      probe: probeResponse.nullable().describe("The latest one; null before the first."),
     }),
   ),
 });
@@ -52,7 +52,7 @@ const providerResponse = z.object({
 const providerParams = z.object({ name: z.string().describe("The provider's name in config.toml.") });
 const reasonBody = z.strictObject({ reason: z.string().trim().max(500).optional() }).nullish();
 
-/** How the providers are doing; out of service with one, and back. */
+/** Provider status; drain and restore. */
 export function registerProviderRoutes(app: FastifyInstance, providers: ProviderOperations): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
@@ -73,7 +73,7 @@ export function registerProviderRoutes(app: FastifyInstance, providers: Provider
     {
       config,
       schema: {
-        summary: "How the providers are doing",
+        summary: "Status of the providers",
         tags,
         response: { 200: z.object({ providers: z.array(providerResponse) }) },
       },

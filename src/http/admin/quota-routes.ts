@@ -11,7 +11,7 @@ import { actorOfRequest, isoTimeOrNull, userParams } from "./admin-request.ts";
 const quotaResponse = z.object({
   username: z.string(),
   tier: z.string(),
-  limits: z.array(limitResponse).describe("With the grants in them."),
+  limits: z.array(limitResponse).describe("Grants included."),
   grants: z
     .array(
       z.object({
@@ -23,7 +23,7 @@ const quotaResponse = z.object({
         reason: z.string().optional(),
       }),
     )
-    .describe("Those that count now."),
+    .describe("The grants in force."),
   keys: z
     .array(z.object({ id: z.string(), name: z.string(), limits: z.array(limitResponse) }))
     .describe("API keys that have limits of their own."),
@@ -34,7 +34,7 @@ export interface QuotaRouteOptions {
   readonly grants: QuotaGrants;
 }
 
-/** /admin/users/:name/quota: what a user may use, and more of it, or less. Changes answer with the quota after them. */
+/** /admin/users/:name/quota: shows and changes what a user may use. Changes respond with the resulting quota. */
 export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: QuotaRouteOptions): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const path = "/admin/users/:name/quota";
@@ -80,7 +80,7 @@ export function registerQuotaRoutes(app: FastifyInstance, { quota, grants }: Quo
 
   routes.post(
     `${path}/reset`,
-    { config, schema: { ...schema, summary: "Begin a running period anew", body: resetRequest } },
+    { config, schema: { ...schema, summary: "Restart a running period", body: resetRequest } },
     async (request) => {
       const { name } = request.params;
       await quota.reset(actorOfRequest(request), name, request.body);

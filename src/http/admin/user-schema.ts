@@ -12,7 +12,7 @@ const state = z.enum(accountStates);
 
 const instant = isoInstant.transform((text) => new Date(text));
 
-/** As the user file may have it: a date, or a date and time with or without an offset. */
+/** As in the user file: a date, or a date and time with or without an offset. */
 const moment = z
   .union([z.iso.date(), z.iso.datetime({ offset: true, local: true })])
   .transform((text): Date => new TomlDate(text));
@@ -25,7 +25,7 @@ const grant = {
   reason: note.optional(),
 };
 
-/** Absent keys stay absent: undefined is no value that a user file can hold. */
+/** Absent keys stay absent: a user file can't hold undefined. */
 const grants = z
   .array(z.strictObject({ ...grant, until: moment.optional() }))
   .transform((list): readonly GrantConfig[] => list as readonly GrantConfig[]);
@@ -33,19 +33,19 @@ const grants = z
 const metadata = z
   .record(z.string(), z.unknown())
   .transform((value) => value as Metadata)
-  .describe("A table of your own: texts, numbers, booleans, lists and tables; no null.");
+  .describe("A table of your own: strings, numbers, booleans, lists and tables; no null.");
 
 const fields = {
   quota_tier: z.string().max(100).describe("A tier of config.toml."),
   roles: z.array(role).min(1),
   is_active: z.boolean(),
-  active_from: instant.describe("Before it the account can't be used."),
-  expires_at: instant.describe("From it on the account can't be used."),
-  banned_until: instant.describe("Until then the account can't be used."),
+  active_from: instant.describe("The account can't be used before."),
+  expires_at: instant.describe("The account can't be used from then on."),
+  banned_until: instant.describe("The account can't be used until then."),
   ban_reason: note.describe("Shown to the user while the ban lasts."),
   max_parallel: z.int().min(1).max(10_000).describe("Chats at once. Default: concurrency.max_parallel."),
   limits: limitsSchema,
-  grants: grants.describe("What the user may use on top, for a time."),
+  grants: grants.describe("What the user may use in addition, for a time."),
   metadata,
 };
 
@@ -54,7 +54,11 @@ export const newUserBody = z
   .partial()
   .extend({
     username: z.string().describe("1 to 32 lower-case letters, digits, - and _."),
-    password: z.string().max(4096).optional().describe("Absent: a one-time one is made, and shown in the answer."),
+    password: z
+      .string()
+      .max(4096)
+      .optional()
+      .describe("If absent, a one-time password is created and returned in the response."),
   });
 
 export const userPatchBody = z
@@ -76,7 +80,7 @@ export const userPatchBody = z
     "What is absent stays; null removes, so that the default holds. Lists and metadata are replaced as a whole.",
   );
 
-/** A field in it would be one that somebody expects to have an effect. */
+/** Rejects any field: the client would expect it to have an effect. */
 export const emptyBody = z.strictObject({}).nullish();
 
 export const usersQuery = z.strictObject({
@@ -84,8 +88,8 @@ export const usersQuery = z.strictObject({
     .string()
     .refine(isUserName, "expected a user name")
     .optional()
-    .describe("`next_cursor` of the page before."),
-  limit: z.coerce.number().int().min(1).max(500).default(100).describe("Users on a page."),
+    .describe("`next_cursor` of the previous page."),
+  limit: z.coerce.number().int().min(1).max(500).default(100).describe("Users per page."),
   search: z.string().max(100).optional().describe("Part of the name."),
   tier: z.string().max(100).optional(),
   role: role.optional(),
@@ -106,11 +110,14 @@ export const userResponse = z.object({
   max_parallel: z.int().nullable(),
   limits: z.array(z.looseObject({ metric: z.string(), per: z.string(), max: z.number() })),
   grants: z.array(z.looseObject({ ...grant, until: z.string().optional() })),
-  metadata: z.record(z.string(), z.unknown()).describe("Dates, and integers past 2^53, come as text."),
+  metadata: z.record(z.string(), z.unknown()).describe("Dates, and integers above 2^53, are strings."),
   created_at: z.iso.datetime().nullable(),
 });
 
-/** A user as answers show it. @param now ms since the epoch */
+/**
+ * A user as responses show it.
+ * @param now ms since the epoch
+ */
 export function toUserResponse(account: Account, now: number) {
   const { roles, limits, grants, ...view } = userView(account);
   return {
@@ -123,11 +130,11 @@ export function toUserResponse(account: Account, now: number) {
   };
 }
 
-const password = z.string().describe("The one-time password. Shown here and never again.");
+const password = z.string().describe("The one-time password. Shown only here.");
 
 export const newUserResponse = userResponse.extend({ password: password.optional() });
 export const resetResponse = userResponse.extend({ password });
 export const usersResponse = z.object({
-  users: z.array(userResponse).describe("In the order of their names."),
+  users: z.array(userResponse).describe("Ordered by name."),
   next_cursor: z.string().nullable().describe("null at the end."),
 });

@@ -25,8 +25,8 @@ export interface UserRouteOptions {
 }
 
 /**
- * The users under /admin/users. Answers carry the user's ETag; with If-Match a change is refused where somebody else
- * has made one in between.
+ * The users under /admin/users. Responses carry the user's ETag; with If-Match a change is refused if the user has been
+ * changed in between.
  */
 export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: UserRouteOptions): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
@@ -35,7 +35,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
   const refusals = { 400: errorSchema, 404: errorSchema, 409: errorSchema, 412: errorSchema };
 
   const show = (account: Account) => toUserResponse(account, clock.now());
-  /** With the ETag in the header. */
+  /** The user, with its ETag in the header. */
   const withEtag = (reply: FastifyReply, account: Account) => {
     reply.header("etag", userEtag(account));
     return show(account);
@@ -58,7 +58,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
     {
       config,
       schema: {
-        summary: "Make a user",
+        summary: "Create a user",
         tags,
         body: newUserBody,
         response: { 201: newUserResponse, 400: errorSchema, 409: errorSchema },

@@ -9,29 +9,29 @@ import { createIpList, type IpList } from "../../lib/ip-list.ts";
 declare module "fastify" {
   interface FastifyContextConfig {
     /**
-     * Who may use the route: anyone, users with an access token or an API key, or admins (and auditors, where it only
-     * reads) from an allowed address. Absent: users with an access token.
+     * Who may use the route: anyone; users with an access token or an API key; or admins (and auditors, for reading)
+     * from an allowed address. Absent: users with an access token.
      */
     access?: "public" | "api_key" | "admin";
-    /** Whether the route is open to who has logged in with a one-time password. */
+    /** Whether the route is open to users who have logged in with a one-time password. */
     beforePasswordChange?: boolean;
   }
   interface FastifyRequest {
-    /** The API key that the request came with; null for access tokens and on public routes. */
+    /** The API key of the request; null for access tokens and on public routes. */
     apiKey: ApiKey | null;
     /** The session of the access token; null for API keys and on public routes. */
     sessionId: string | null;
   }
 }
 
-/** Whose credential it is. Throws AppError. */
+/** Resolves a credential to its identity. Throws AppError. */
 type Identify = (credential: string, ip: string) => Identity;
 
 /**
- * Every route needs an access token unless it says otherwise: whoever forgets to say anything has built a closed door.
- * Runs before the body is read.
+ * Every route requires an access token unless it declares otherwise: routes are closed by default. Runs before the body
+ * is read.
  *
- * @param adminAddresses from where admin routes may be used; by default from nowhere
+ * @param adminAddresses the addresses that may use admin routes; none by default
  */
 export function registerAuthentication(
   app: FastifyInstance,
@@ -42,7 +42,7 @@ export function registerAuthentication(
   app.decorateRequest("sessionId", null);
   app.addHook("onRequest", (request, _reply, next) => {
     const { access, beforePasswordChange = false } = request.routeOptions.config;
-    // A path that leads nowhere says so to anyone; there is nothing behind it.
+    // An unknown path is a 404 for everyone; there is nothing to protect.
     if (request.is404 || access === "public") {
       next();
       return;
@@ -72,22 +72,22 @@ function checkAdmin({ method, ip }: FastifyRequest, { roles }: Account, addresse
   if (!addresses.has(ip)) throw new AppError("address_not_allowed");
 }
 
-/** The account of a request that has passed the access check. */
+/** The account of an authenticated request. */
 export function accountOfRequest(request: FastifyRequest): Account {
   if (request.account === null) throw new AppError("missing_token");
   return request.account;
 }
 
-/** Where a request comes from, as a session remembers it. */
+/** The origin of a request, as a session records it. */
 export function originOfRequest(request: FastifyRequest): Origin {
   const client = (request.headers["user-agent"] ?? "").replace(/[^\x20-\x7e]/g, "?").slice(0, 120);
   return { ip: request.ip, client, traceId: request.id };
 }
 
 /**
- * `Authorization: Bearer`, `api-key` and `x-api-key` (Anthropic's way) may each hold an access token or an API key. Some
- * programs send several, some of them made up: Authorization comes first, and where it is refused, `api-key` or else
- * `x-api-key` gets its chance.
+ * `Authorization: Bearer`, `api-key` and `x-api-key` (Anthropic's) may each hold an access token or an API key. Some
+ * programs send several, some of them made up: Authorization is tried first; if it is refused, `api-key` or else
+ * `x-api-key` is tried.
  */
 function identifyRequest(request: FastifyRequest, identify: Identify): Identity {
   const bearer = bearerOf(request);

@@ -2,10 +2,10 @@ import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import { AppError } from "../../errors.ts";
 
-/** Undoes one coding; rejects where the data is damaged, or where it would become longer than `maxOutputLength`. */
+/** Decodes one coding; rejects if the data is damaged, or would become longer than `maxOutputLength`. */
 type Decoder = (bytes: Buffer, options: { readonly maxOutputLength: number }) => Promise<Buffer>;
 
-/** With `info`, zlib hands over its stream as well, which knows how much of the input it has used. */
+/** With `info`, zlib also returns its stream, which knows how much of the input it has used. */
 interface Inflated {
   readonly buffer: Buffer;
   readonly engine: { readonly bytesWritten: number };
@@ -13,20 +13,20 @@ interface Inflated {
 
 type Inflate = (bytes: Buffer, options: { readonly maxOutputLength: number; readonly info: true }) => Promise<Inflated>;
 
-/** A body in more layers than this is nobody's honest request. */
+/** No legitimate request has a body with more layers than this. */
 const maxLayers = 3;
 
 const gunzip = decoder(zlib.gunzip);
 const inflate = decoder(zlib.inflate);
 const inflateRaw = decoder(zlib.inflateRaw);
-/** Node has it from 22.15 on. */
+/** Available in Node since 22.15. */
 const zstd: unknown = Reflect.get(zlib, "zstdDecompress");
 
-/** By the names that RFC 9110 (8.4.1) has for them. */
+/** By their names in RFC 9110 (8.4.1). */
 const decoders: ReadonlyMap<string, Decoder> = new Map<string, Decoder>([
   ["gzip", gunzip],
   ["x-gzip", gunzip],
-  // The RFC's deflate has a zlib header. Some programs leave it out, as the RFC says.
+  // The RFC's deflate has a zlib header. Some programs omit it, as the RFC notes.
   ["deflate", (bytes, options) => (hasZlibHeader(bytes) ? inflate : inflateRaw)(bytes, options)],
   ["br", decoder(zlib.brotliDecompress)],
   ...(typeof zstd === "function" ? [["zstd", decoder(zstd as typeof zlib.gunzip)] as const] : []),
@@ -35,8 +35,8 @@ const decoders: ReadonlyMap<string, Decoder> = new Map<string, Decoder>([
 const accepted = [...decoders.keys()].filter((name) => !name.startsWith("x-")).join(", ");
 
 /**
- * The codings of a Content-Encoding header that must be undone, the last one applied first. `identity` is none.
- * Throws AppError `unsupported_media_type` for one that is not known here, with an Accept-Encoding header.
+ * The codings of a Content-Encoding header to decode, the last one applied first. `identity` is ignored.
+ * @throws AppError `unsupported_media_type` for an unknown coding, with an Accept-Encoding header
  */
 export function codingsOf(header: string): readonly Decoder[] {
   const names = header.split(",", 20).map((name) => name.trim().toLowerCase());
@@ -50,8 +50,8 @@ export function codingsOf(header: string): readonly Decoder[] {
 }
 
 /**
- * Undoes the codings of a body, off the main thread.
- * @param limit bytes that it may have after each of them
+ * Decodes a body, off the main thread.
+ * @param limit maximum size after each coding, in bytes
  * @throws AppError `body_too_large` beyond it, `invalid_json` for damaged data
  */
 export async function decodeBody(bytes: Buffer, codings: readonly Decoder[], limit: number): Promise<Buffer> {
@@ -66,7 +66,7 @@ export async function decodeBody(bytes: Buffer, codings: readonly Decoder[], lim
   return decoded;
 }
 
-/** Refuses what follows the end of the compressed data as well: another decoder might read it. */
+/** Also refuses data after the end of the compressed stream: another decoder might read it. */
 function decoder(run: typeof zlib.gunzip): Decoder {
   const inflated = promisify(run) as unknown as Inflate;
   return async (bytes, options) => {
@@ -76,7 +76,7 @@ function decoder(run: typeof zlib.gunzip): Decoder {
   };
 }
 
-/** RFC 1950, 2.2: the method is 8, and the first two bytes together are a multiple of 31. */
+/** RFC 1950, 2.2: the method is 8, and the first two bytes as a number are a multiple of 31. */
 function hasZlibHeader(bytes: Buffer): boolean {
   const [first = 0, second = 0] = bytes;
   return (first & 0x0f) === 8 && ((first << 8) | second) % 31 === 0;

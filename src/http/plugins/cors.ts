@@ -2,26 +2,26 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
 import { routedPath } from "../../lib/request-target.ts";
 
-/** Which web pages may read the proxy's answers. */
+/** Which web pages may read the proxy's responses. */
 export interface Cors {
-  /** Whether any page may. Where not, nothing is ever said about it. */
+  /** Whether any page may. If not, no CORS header is ever sent. */
   readonly enabled: boolean;
   /**
-   * The headers of every answer to a request.
-   * @param target what stands in its request line
+   * The CORS headers of every response to a request.
+   * @param target the target in its request line
    * @param origin its Origin header
    */
   headersFor(target: string, origin: string | undefined): Readonly<Record<string, string>>;
 }
 
 const allowOrigin = "access-control-allow-origin";
-/** What a page may read beside the few headers that are always open to it. */
+/** The headers that a page may read in addition to the few that are always readable. */
 const exposed = [
   ...["x-request-id", "retry-after", "x-should-retry"],
   ...["x-quota-remaining", "x-quota-reset", "x-quota-warning"],
 ].join(", ");
 const methods = "GET, HEAD, POST, PUT, PATCH, DELETE";
-/** How long a browser may remember that it may ask, in s. */
+/** How long a browser may cache a preflight, in s. */
 const maxAge = "7200";
 
 /** @param origins server.cors_origins: origins such as https://app.example, or `*` for all */
@@ -31,16 +31,16 @@ export function createCors(origins: readonly string[]): Cors {
   return {
     enabled: anyone || listed.size > 0,
     headersFor(target, origin) {
-      // Pages have no business with what administrators do.
+      // Pages must not call the admin routes.
       if (/^\/admin(\/|$)/i.test(routedPath(target))) return {};
-      // Said to everybody: an answer that a cache keeps must not reach a page of another origin.
+      // Sent to everyone: a cached response must not reach a page of another origin.
       if (origin === undefined || !(anyone || listed.has(origin))) return { vary: "Origin" };
       return { [allowOrigin]: anyone ? "*" : origin, "access-control-expose-headers": exposed, vary: "Origin" };
     },
   };
 }
 
-/** Puts the headers into the raw response, so that streams have them too. Returns whether a page may read it. */
+/** Adds the headers to the raw response, so that streams have them too. Returns whether a page may read it. */
 export function allowPage(cors: Cors, { url = "", headers }: IncomingMessage, response: ServerResponse): boolean {
   if (!cors.enabled) return false;
   const allowed = cors.headersFor(url, headers.origin);
@@ -49,8 +49,8 @@ export function allowPage(cors: Cors, { url = "", headers }: IncomingMessage, re
 }
 
 /**
- * Lets pages read the answers, and answers a browser that asks beforehand: without a token, which it doesn't send, and
- * whatever the path, so that the page gets to see a 404 as well.
+ * Lets pages read the responses, and answers preflights: without a token, which browsers don't send, and for any path,
+ * so that the page sees a 404 as well.
  */
 export function registerCors(app: FastifyInstance, cors: Cors): void {
   if (!cors.enabled) return;

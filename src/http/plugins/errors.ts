@@ -17,16 +17,16 @@ import { routedPath } from "../../lib/request-target.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** The body of this route's errors, where the path doesn't tell. */
+    /** The body of this route's errors, if the path doesn't determine it. */
     errorBody?: (error: AppError, traceId: string) => object;
   }
   interface FastifyRequest {
-    /** Set by a handler that tells of its failures itself, from then on. */
+    /** Set by a handler that reports its failures itself from then on. */
     reported: boolean;
   }
 }
 
-/** Fastify's own refusals, in the words of the table. */
+/** Fastify's own errors, as codes of the table. */
 const fastifyCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
   ["FST_ERR_CTP_BODY_TOO_LARGE", "body_too_large"],
   ["FST_ERR_CTP_INVALID_MEDIA_TYPE", "unsupported_media_type"],
@@ -46,15 +46,15 @@ interface ErrorsOptions {
   readonly cors: Cors;
 }
 
-/** How long the rest of a refused request is read before its connection is closed, in ms. */
+/** How long to read the rest of a refused request before closing its connection, in ms. */
 const lingerMs = 5_000;
 
-/** Whether the gateway has the request, which emits one event for each, however it ends. */
+/** Whether the gateway has the request: it emits one event for each, whatever the outcome. */
 function isCountedByGateway({ reported, routeOptions }: FastifyRequest): boolean {
   return reported && routeGroupOf(routeOptions.url) === "api";
 }
 
-/** Counts what was answered well; errors are counted where they are answered, chats by their own event. */
+/** Counts successful responses. Errors are counted when they are sent, chats by their own event. */
 export function registerRequestCount(app: FastifyInstance, { emit, clock }: RequestCountOptions): void {
   app.addHook("onResponse", (request, reply, done) => {
     if (!isCountedByGateway(request) && reply.statusCode < 400) {
@@ -74,21 +74,21 @@ export function registerRequestCount(app: FastifyInstance, { emit, clock }: Requ
   });
 }
 
-/** One place where errors become answers. Routes must be registered after it. */
+/** The one place where errors become responses. Register routes after it. */
 export function registerErrors(app: FastifyInstance, options: ErrorsOptions): void {
   const allowedMethods = collectAllowedMethods(app);
   app.decorateRequest("reported", false);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     respond(toAppError(error, request), request, reply, options);
   });
-  // Before anybody reads the body.
+  // Before the body is read.
   app.addHook("onRequest", (request, _reply, next) => {
     if (request.is404) next(nothingThere(request, allowedMethods));
     else next();
   });
 }
 
-/** Makes the answer to a URL that fastify can't decode; hooks and the error handler never see those. */
+/** Handles a URL that fastify can't decode; hooks and the error handler never see those. */
 export function createBadUrlHandler(options: ErrorsOptions) {
   return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header("x-request-id", request.id);
@@ -119,9 +119,10 @@ function respond(
   const { url: route, config } = request.routeOptions;
   const bodyOf = config.errorBody ?? errorBodyFor(request.raw.url ?? "", request.headers);
   if (error.code === "internal_error") {
-    log.error({ trace_id: request.id, route, err: error.cause }, "a request failed for a reason of our own");
+    log.error({ trace_id: request.id, route, err: error.cause }, "unexpected error while handling a request");
   }
-  // Whoever left before the request was complete gets no answer; and what the parser refused has been told of.
+  // A client that disconnected before its request was complete gets no response; errors of the HTTP parser are already
+  // reported.
   const disconnected = request.raw.destroyed && !request.raw.complete;
   if (!disconnected && !isCountedByGateway(request)) {
     reportRefusal(error, {
@@ -138,10 +139,10 @@ function respond(
   if (shouldRetry !== undefined) reply.header("x-should-retry", String(shouldRetry));
   for (const [name, value] of Object.entries(headers)) reply.header(name, value);
   if (error.status === 401) {
-    // Coding agents would else try the same token ten times over minutes.
+    // Otherwise coding agents try the same token ten times over minutes.
     reply.headers({ "www-authenticate": "Bearer", "x-should-retry": "false" });
   }
-  // Fastify closes behind a body that it has refused. The rest is read and thrown away instead.
+  // Fastify closes the connection after refusing a body. We read and discard the rest instead.
   if (error.status === 413 || error.status === 415 || error.code === "invalid_json") reply.removeHeader("connection");
   const body = JSON.stringify(bodyOf(error, request.id));
   reply.code(error.status).type("application/json; charset=utf-8");
@@ -151,8 +152,9 @@ function respond(
 }
 
 /**
- * Answers a request whose body is still on its way, on a connection that closes behind it. To close with bytes unread
- * is to reset, and the client would never learn why; so the rest is read and thrown away before, for a while.
+ * Responds to a request whose body is still arriving, on a connection that closes afterwards. Closing with unread bytes
+ * resets the connection, and the client would never see the error; so the rest is read and discarded first, for a
+ * while.
  */
 function sendAndReadOn(request: FastifyRequest, reply: FastifyReply, body: string): void {
   const { raw: incoming } = request;
@@ -174,7 +176,7 @@ function sendAndReadOn(request: FastifyRequest, reply: FastifyReply, body: strin
   incoming.resume();
 }
 
-/** Without the query, and without what a terminal would act on. */
+/** Without the query and without control characters for a terminal. */
 function pathOf(url: string): string {
   const end = url.indexOf("?");
   return (end === -1 ? url : url.slice(0, end)).slice(0, 200).replace(/[^\x20-\x7e]/g, "?");
@@ -202,33 +204,33 @@ function toAppError(error: FastifyError, { routeOptions: { bodyLimit } }: Fastif
   return new AppError("internal_error", { cause: error });
 }
 
-/** The field at fault, in dot notation; "" where it is the whole. An unknown field is named itself, not what it is in. */
+/** The invalid field, in dot notation; "" for the whole body. An unknown field is named itself, not its parent. */
 function paramOf(issue: FastifySchemaValidationError | undefined): string {
   const path = issue?.instancePath.slice(1).split("/") ?? [];
   const unknown = issue?.keyword === "unrecognized_keys" ? (issue.params.keys as readonly string[]) : [];
   return [...path, ...unknown.slice(0, 1)].filter((step) => step !== "").join(".");
 }
 
-/** Which request was refused. Nothing of its content: a query, a header or a body may hold a secret. */
+/** The refused request. Nothing of its content: a query, a header or a body may contain a secret. */
 interface RefusedRequest {
   readonly traceId: string;
   /** The client's address. */
   readonly ip: string;
-  /** The pattern of the route, as the code has it; undefined where there is none. */
+  /** The route's pattern, as in the code; undefined if no route matched. */
   readonly route?: string | undefined;
   readonly user?: string | undefined;
-  /** Said only where there is no route: a client that gets 404 has most likely a wrong base URL. */
+  /** Only if no route matched: a client that gets 404 most likely has a wrong base URL. */
   readonly method?: string | undefined;
-  /** Of the URL, without its query, which may hold a secret; at most 200 characters. */
+  /** Path of the URL, without the query, which may contain a secret; at most 200 characters. */
   readonly path?: string | undefined;
-  /** Whether its handler logs its failures itself: then it is only counted. */
+  /** Whether the handler logs its failures itself: then it is only counted. */
   readonly logged?: boolean;
 }
 
-/** Tells operators of a refusal: one line in the log, one event. */
+/** Reports a refusal to operators: one line in the log, one event. */
 export type ReportRefusal = (error: AppError, request: RefusedRequest) => void;
 
-/** For the requests that nobody else tells of. Chats and logins have events of their own. */
+/** For requests that nothing else reports. Chats and logins have their own events. */
 export function createReportRefusal(options: {
   readonly log: Log;
   readonly emit: Emit;
@@ -243,7 +245,10 @@ export function createReportRefusal(options: {
   };
 }
 
-/** What a route is for. @param route the pattern of the route; undefined where there is none */
+/**
+ * The group of a route.
+ * @param route the route's pattern; undefined if there is none
+ */
 export function routeGroupOf(route: string | undefined): RouteGroup {
   if (route === undefined) return "other";
   const [first = "", second = ""] = route
@@ -256,13 +261,12 @@ export function routeGroupOf(route: string | undefined): RouteGroup {
 
 const opsPaths: ReadonlySet<string> = new Set(["healthz", "livez", "metrics", "openapi.json", "docs"]);
 
-/** Says which methods the routes at a path have; none where nothing is there. */
+/** The methods of the routes at a path; none if there are no routes. */
 type AllowedMethods = (path: string) => readonly string[];
 
 /**
- * Remembers all routes that are registered after it. Fastify itself calls a path with another method a path that leads
- * nowhere.
- * @returns a function that takes a path as `routedPath` gives it
+ * Records all routes registered after it. Fastify itself treats a known path with another method as an unknown path.
+ * @returns a function that takes a path as `routedPath` returns it
  */
 function collectAllowedMethods(app: FastifyInstance): AllowedMethods {
   const byPattern = new Map<string, { readonly steps: readonly string[]; readonly methods: Set<string> }>();
@@ -281,7 +285,7 @@ function collectAllowedMethods(app: FastifyInstance): AllowedMethods {
   };
 }
 
-/** Whether a path has the steps of a pattern, in which `:name` stands for any step. */
+/** Whether a path matches a pattern, in which `:name` stands for any segment. */
 function matches(pattern: readonly string[], steps: readonly string[]): boolean {
   if (steps.length !== pattern.length) return false;
   return pattern.every((part, index) => part === steps[index] || (part.startsWith(":") && steps[index] !== ""));

@@ -8,28 +8,28 @@ import { codingsOf, decodeBody } from "./content-coding.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** Whether the handler gets the body with its bytes (a JsonObject) rather than its value alone. */
+    /** Whether the handler gets the body with its bytes (a JsonObject) rather than just its value. */
     keepBytes?: boolean;
   }
   interface FastifyRequest {
-    /** The body as it was sent, its Content-Encoding not undone; null where there is none. */
+    /** The body as sent, before decoding its Content-Encoding; null if there is none. */
     bodyBytes: Buffer | null;
   }
 }
 
-/** JSON inside JSON inside JSON; tools' schemas nest, but not like this. */
+/** Nested JSON; tool schemas nest, but not this deep. */
 const maxDepth = 200;
 
-/** What providers are asked: long conversations, token numbers, the schemas of many tools. */
+/** Requests to providers: long conversations, token ids, the schemas of many tools. */
 const apiLimits: JsonLimits = { maxDepth, maxKeys: 200_000, maxNewKeys: 5_000, maxValues: 500_000 };
-/** All else is a form of a few fields. */
+/** Everything else is a form with a few fields. */
 const formLimits: JsonLimits = { maxDepth, maxKeys: 1_000, maxNewKeys: 1_000, maxValues: 10_000 };
-/** The largest body of a route that asks no provider, in bytes. Some of them read it before they know who sends it. */
+/** The largest body of a route that calls no provider, in bytes. Some of them read it before authentication. */
 const formBytes = 64 << 10;
 
 /**
- * Bodies are JSON objects in UTF-8, strictly, perhaps compressed, and nothing else: other content types and codings
- * get 415. Routes without `keepBytes` take 64 KB at most.
+ * Bodies must be JSON objects in UTF-8, optionally compressed: other content types and codings get 415. Routes without
+ * `keepBytes` take at most 64 KB.
  */
 export function registerJsonBody(app: FastifyInstance): void {
   app.decorateRequest("bodyBytes", null);
@@ -63,7 +63,7 @@ export function registerJsonBody(app: FastifyInstance): void {
   });
 }
 
-/** Reads a body up to the route's limit; ends with one of the two functions. What `take` throws goes to `refuse`. */
+/** Reads a body up to the route's limit; ends with one of the two callbacks. What `take` throws goes to `refuse`. */
 function readBody(
   { headers, routeOptions: { bodyLimit }, bodyHold }: FastifyRequest,
   payload: IncomingMessage,
@@ -104,14 +104,14 @@ function readBody(
   payload.on("data", onData).on("end", onEnd).on("error", onError).resume();
 }
 
-/** The body on a route with `keepBytes`. Throws AppError invalid_json where the request has none. */
+/** The body on a route with `keepBytes`. Throws AppError invalid_json if the request has none. */
 export function bodyOfRequest(request: FastifyRequest): JsonObject {
-  // Without a content type and a length, fastify goes on to the handler without a body.
+  // Without a content type and a length, fastify calls the handler without a body.
   if (request.body === undefined) throw new AppError("invalid_json", { message: "A JSON body is required." });
   return request.body as JsonObject;
 }
 
-/** RFC 8259 (8.1) knows no charset but UTF-8. Who names another one would be misread. */
+/** RFC 8259 (8.1) allows only UTF-8. A body in another charset would be misread. */
 function checkCharset(contentType: string): void {
   for (const parameter of contentType.split(";").slice(1)) {
     const [name = "", value = ""] = parameter.split("=", 2);
@@ -138,7 +138,7 @@ function parse(bytes: Buffer, { routeOptions: { config } }: FastifyRequest): unk
   }
 }
 
-/** Two keys that differ by case are one to many a parser, perhaps to one that stands in front of the proxy. */
+/** Many parsers treat keys that differ only in case as one, perhaps including a parser in front of the proxy. */
 function refuseTwins(value: JsonObject["value"]): void {
   const seen = new Set<string>();
   for (const key in value) {

@@ -3,26 +3,26 @@ import { AppError } from "../../errors.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Counts the bytes of a body that may be large; null where it can't be. */
+    /** Counts the bytes of a body that may be large; null if it can't be. */
     bodyHold: BodyHold | null;
   }
 }
 
 /** The bytes of one body, counted until its request is over. */
 interface BodyHold {
-  /** Throws AppError `concurrency_exceeded` or `proxy_overloaded` where there is no room for so many bytes more. */
+  /** Throws AppError `concurrency_exceeded` or `proxy_overloaded` if there is no room for so many more bytes. */
   add(bytes: number): void;
 }
 
-/** Bodies that say that they are no larger are not counted, in bytes. */
+/** Bodies declared to be no larger than this are not counted, in bytes. */
 const small = 1 << 20;
-/** How many of the largest bodies one user may have in memory at once, and how many all users together. */
+/** How many bodies of the largest size one user, and all users together, may have in memory at once. */
 const perUser = 4;
 const together = 16;
 
 /**
- * Bounds the memory that the bodies of running requests take. Each is kept to the end of its request, since another
- * provider may have to be asked; without this a few users with many large ones could use it up for all.
+ * Bounds the memory for the bodies of running requests. Each is kept to the end of its request, since another provider
+ * may have to be tried; without a bound a few users with many large bodies could use up the memory.
  * @param largest server.body_limit_bytes
  */
 export function boundLargeBodies(app: FastifyInstance, largest: number): void {

@@ -11,11 +11,11 @@ import {
   validatorCompiler,
 } from "fastify-type-provider-zod";
 
-/** Routes validate by zod schemas; GET /openapi.json, and /docs to read, are generated from the same ones. */
+/** Routes validate with zod schemas; GET /openapi.json and the readable /docs are generated from the same ones. */
 export async function registerOpenapi(app: FastifyInstance, version: string): Promise<void> {
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
-  // Shown once and referred to: the same errors stand at every route.
+  // Defined once and referenced: every route has the same errors.
   const schemaRegistry = z.registry<{ id: string }>();
   schemaRegistry.add(errorSchema, { id: "Error" });
   schemaRegistry.add(chatErrorSchema, { id: "ChatError" });
@@ -43,13 +43,13 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
 
   let page: string | undefined;
   app.get("/docs", { config: { access: "public" }, schema: { hide: true } }, (_request, reply) => {
-    // Once: the routes stay as they are.
+    // Rendered once: the routes don't change.
     page ??= docsPage(app.swagger() as Parameters<typeof docsPage>[0]);
     return reply.type("text/html; charset=utf-8").header("content-security-policy", docsPolicy).send(page);
   });
 }
 
-/** The errors that a route has beside those that it names: without a token, and whatever else. */
+/** The errors that every route has in addition to its own: 401 unless public, and any other. */
 function errorsOf(url: string, config: FastifyContextConfig = {}): Readonly<Record<string, z.ZodType>> {
   const asksProvider = config.keepBytes === true;
   const body = speaksAnthropic(url, {}) ? anthropicErrorSchema : asksProvider ? chatErrorSchema : errorSchema;
@@ -57,8 +57,8 @@ function errorsOf(url: string, config: FastifyContextConfig = {}): Readonly<Reco
 }
 
 /**
- * Leaves out patterns that say no more than the format does, or that need Unicode properties, which many programs that
- * read such documents don't know: they would refuse the whole.
+ * Drops patterns that only repeat the format, or that need Unicode properties: many readers of such documents don't
+ * support those and would reject the whole document.
  */
 function plainPatterns({ jsonSchema }: { readonly jsonSchema: { format?: string; pattern?: string } }): void {
   const { format, pattern } = jsonSchema;

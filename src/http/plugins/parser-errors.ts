@@ -6,23 +6,23 @@ import { errorBodyFor, type FamilyHeaders } from "../anthropic-clients.ts";
 import type { ReportRefusal } from "./errors.ts";
 import type { Cors } from "./cors.ts";
 
-/** Errors of Node's HTTP parser that have a status of their own. */
+/** Errors of Node's HTTP parser that have their own status. */
 const parserCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
   ["HPE_HEADER_OVERFLOW", "headers_too_large"],
   ["ERR_HTTP_REQUEST_TIMEOUT", "request_timeout"],
 ]);
 
-/** The client has left, perhaps in the middle of a request. */
+/** The client disconnected, perhaps during a request. */
 const disconnects: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
 
-/** How long a refused connection may go on sending, in ms. What it sends is thrown away. */
+/** How long a refused connection may continue to send, in ms. The data is discarded. */
 const lingerMs = 1000;
-/** How much of a request is looked at that can't be parsed, in bytes: as much as headers may have. */
+/** How much of an unparsable request to examine, in bytes: the maximum size of headers. */
 const glimpseBytes = 16 << 10;
 
 /**
- * Makes the answer to what Node's HTTP parser refuses. The connection is closed: nothing that follows on it can be
- * trusted.
+ * Creates the response to requests that Node's HTTP parser refuses. The connection is closed: nothing after the error
+ * can be trusted.
  */
 export function createParserErrors(options: {
   readonly reportRefusal: ReportRefusal;
@@ -32,14 +32,14 @@ export function createParserErrors(options: {
   return (error, socket) => {
     const code = error.code ?? "";
     const response = currentResponse(socket);
-    // Nobody is there to read an answer; or one is under way already, and would seem to go on with this one.
+    // The client is gone; or a response is under way already, and this one would look like its continuation.
     if (disconnects.has(code) || response?.headersSent === true) {
       socket.destroy();
       return;
     }
-    // What comes in behind the bytes that were refused is refused as well, and its answer is on its way.
+    // Data after the refused bytes is refused as well, and its response is already on its way.
     if (socket.writableEnded) return;
-    // A connection that has never said anything has asked for nothing.
+    // A connection that has never sent anything needs no response.
     if (socket.bytesRead === 0) {
       socket.destroy();
       return;
@@ -52,21 +52,22 @@ export function createParserErrors(options: {
     const pages = cors.enabled ? cors.headersFor(target, headers.origin) : {};
     socket.end(rawResponse(refusal, traceId, body, pages));
     if (response === undefined) {
-      // Closing before all has been read resets the connection, and the client would lose the answer.
+      // Closing before everything is read resets the connection, and the client would lose the response.
       setTimeout(cut, lingerMs, socket).unref();
     } else {
-      // The rest of a request that is being read, or one behind a request that is being served: that one ends too.
+      // This is the rest of a request that is being read, or data behind a request that is being served: that request
+      // ends too.
       socket.destroySoon();
     }
   };
 }
 
-/** The response that Node is going to write, or is writing, on the connection. */
+/** The response that Node is writing, or will write, on the connection. */
 function currentResponse(socket: Socket & { _httpMessage?: ServerResponse | null }): ServerResponse | undefined {
   return socket._httpMessage ?? undefined;
 }
 
-/** What an answer's shape depends on. */
+/** The parts of a request that determine the format of its error. */
 interface RequestHead {
   readonly target: string;
   readonly headers: FamilyHeaders;
@@ -76,7 +77,7 @@ function requestOf({ req: { url = "", headers } }: ServerResponse): RequestHead 
   return { target: url, headers };
 }
 
-/** The same of a request that the parser gave up before it knew its headers: as much as stands in its first bytes. */
+/** The same for a request that failed before its headers were parsed: whatever its first bytes contain. */
 function parseHead(packet: unknown): RequestHead {
   const text = Buffer.isBuffer(packet) ? packet.toString("latin1", 0, glimpseBytes) : "";
   const [first = "", ...lines] = text.split("\r\n");
@@ -96,7 +97,7 @@ function rawResponse(refusal: AppError, traceId: string, body: string, more: Rea
     "content-type: application/json; charset=utf-8",
     `content-length: ${Buffer.byteLength(body)}`,
     `x-request-id: ${traceId}`,
-    // From a request that was refused nothing comes in here but the origins that the config lists.
+    // The only values from a refused request are origins that the config lists.
     ...Object.entries(more).map(([name, value]) => `${name}: ${value}`),
     "connection: close",
   ];

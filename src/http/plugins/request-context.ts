@@ -6,20 +6,20 @@ import { AppError } from "../../errors.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who asks; null on public routes. Set by the access check. */
+    /** The authenticated account; null on public routes. Set by the authentication hook. */
     account: Account | null;
   }
 }
 
 const wellFormedId = /^[A-Za-z0-9._-]{8,64}$/;
 
-/** The id of a request: the client's X-Request-ID if it is well formed, else a new one. Nothing else reaches a log. */
+/** The request id: the client's X-Request-ID if it is well formed, else a new one. Nothing else reaches a log. */
 export function requestIdOf(request: IncomingMessage): string {
   const given = request.headers["x-request-id"];
   return typeof given === "string" && wellFormedId.test(given) ? given : randomUUID();
 }
 
-/** X-Request-ID on every answer; `request.id` is the trace id everywhere. */
+/** X-Request-ID on every response; `request.id` is the trace id everywhere. */
 export function registerRequestContext(app: FastifyInstance): void {
   app.decorateRequest("account", null);
   app.addHook("onRequest", (request, reply, next) => {
@@ -29,7 +29,7 @@ export function registerRequestContext(app: FastifyInstance): void {
   });
 }
 
-/** RFC 9112, 3.2: a request with two hosts, or from HTTP/1.1 on with none, is refused. */
+/** RFC 9112, 3.2: a request with two Host headers, or from HTTP/1.1 on with none, is refused. */
 function namesItsHost({ rawHeaders, httpVersion }: IncomingMessage): boolean {
   let hosts = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) {

@@ -5,14 +5,14 @@ import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 
 interface SignaturesOptions {
-  /** What the requests of a key are signed with. */
+  /** The secret that signs a key's requests. */
   readonly secretOf: (key: ApiKey) => string;
   readonly clock: Clock;
 }
 
 const none = Buffer.alloc(0);
 
-/** Checks the signature of requests whose API key demands one, as soon as the body is there. Others pass at no cost. */
+/** Checks the signature of requests whose API key requires one, once the body has arrived. Others cost nothing. */
 export function registerSignatures(app: FastifyInstance, { secretOf, clock }: SignaturesOptions): void {
   const check = createSignatureCheck(clock);
   app.addHook("preValidation", (request, _reply, next) => {

@@ -3,9 +3,9 @@ import type { Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
 import type { Clock } from "../../lib/clock.ts";
 
-/** A body must advance by so many bytes a second: who sends less ties a connection up. */
+/** The minimum speed of a body: a slower client ties up a connection. */
 const leastBytesPerSecond = 1024;
-/** How long a body may take however well it advances, in ms. */
+/** The longest that a body may take at any speed, in ms. */
 const longestMs = 600_000;
 
 interface Upload {
@@ -13,21 +13,21 @@ interface Upload {
   readonly response: ServerResponse;
   readonly startedAt: number;
   checkedAt: number;
-  /** Bytes that the connection had brought by then. */
+  /** Bytes received on the connection by then. */
   bytes: number;
 }
 
 interface WatchOptions {
-  /** server.request_seconds in ms: over each such span the pace is measured. */
+  /** server.request_seconds in ms: the speed is measured over each such span. */
   readonly spanMs: number;
   readonly clock: Clock;
-  /** Answers a request that takes too long, and closes its connection. */
+  /** Responds to a request that takes too long, and closes its connection. */
   readonly refuse: (error: Error & { code: string }, socket: Socket) => void;
 }
 
 /**
- * Refuses bodies that hardly advance with 408. A limit for the whole of a body would be too short for a large one on a
- * slow line, or too long for somebody who sends a byte now and then.
+ * Refuses bodies that hardly advance with 408. A limit on the total time would be too short for a large body on a slow
+ * connection, or too long for a client that sends a byte now and then.
  */
 export function watchUploads(app: FastifyInstance, { spanMs, clock, refuse }: WatchOptions): void {
   const uploads = new Set<Upload>();
@@ -40,14 +40,14 @@ export function watchUploads(app: FastifyInstance, { spanMs, clock, refuse }: Wa
     next();
   });
 
-  // One timer for all: most bodies are complete before it comes round, and cost no timer of their own.
+  // One timer for all: most bodies are complete before it fires and need no timer of their own.
   const timer = setInterval(
     () => {
       const now = clock.monotonic();
       for (const upload of uploads) {
         const { request, response } = upload;
         if (request.complete || request.destroyed) uploads.delete(upload);
-        // Refused already: the rest is read and thrown away, but not for long.
+        // Refused already: the rest is read and discarded, but not for long.
         else if (response.writableEnded && now - upload.startedAt >= spanMs) request.destroy();
         else if (isTooSlow(upload, now)) {
           uploads.delete(upload);
@@ -63,7 +63,7 @@ export function watchUploads(app: FastifyInstance, { spanMs, clock, refuse }: Wa
     done();
   });
 
-  /** Measures the pace at the end of each span, and begins another. */
+  /** Measures the speed at the end of each span, and begins another. */
   function isTooSlow(upload: Upload, now: number): boolean {
     const passed = now - upload.checkedAt;
     if (passed < spanMs) return false;

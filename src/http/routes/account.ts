@@ -10,22 +10,22 @@ import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 
 const quotaResponse = z.object({ username: z.string(), tier: z.string(), limits: z.array(limitResponse) });
 
-/** DeepSeek's. What it calls the balance of an account is here what the user may still spend. */
+/** DeepSeek's format. What it calls an account's balance is what the user may still spend here. */
 const balanceResponse = z.object({
   is_available: z.boolean().describe("Whether every limit has room."),
   balance_infos: z
     .array(
       z.object({
         currency: z.string(),
-        total_balance: z.string().describe("A decimal: what the tightest limit in this currency leaves."),
+        total_balance: z.string().describe("A decimal: what remains of the tightest limit in this currency."),
         granted_balance: z.string(),
         topped_up_balance: z.string(),
       }),
     )
-    .describe("One for each currency in which the user's costs are limited."),
+    .describe("One for each currency in which the user's cost is limited."),
 });
 
-/** GET /auth/quota: what the caller may still use. GET /user/balance: the same as DeepSeek's clients ask for it. */
+/** GET /auth/quota: what the caller may still use. GET /user/balance: the same for DeepSeek's clients. */
 export function registerAccountRoutes(
   app: FastifyInstance,
   { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: Allowances["limitsOf"] },
@@ -50,7 +50,7 @@ export function registerAccountRoutes(
     {
       config: { access: "api_key" },
       schema: {
-        summary: "My quota, as DeepSeek shows a balance",
+        summary: "My quota, in DeepSeek's balance format",
         tags: ["account"],
         response: { 200: balanceResponse },
       },

@@ -14,7 +14,7 @@ import { errorSchema } from "../schemas/errors.ts";
 import { sessionResponse, toSessionResponse } from "../schemas/sessions.ts";
 
 const sessionsResponse = z.object({
-  sessions: z.array(sessionResponse.extend({ current: z.boolean().describe("Whether this request belongs to it.") })),
+  sessions: z.array(sessionResponse.extend({ current: z.boolean().describe("Whether this request uses it.") })),
 });
 
 interface SessionRouteOptions {
@@ -24,12 +24,12 @@ interface SessionRouteOptions {
   readonly clock: Clock;
 }
 
-/** Go on with a session, see one's sessions, end them. */
+/** Refreshes, lists and ends sessions. */
 export function registerSessionRoutes(app: FastifyInstance, options: SessionRouteOptions): void {
   const { sessions, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
-  const noResponse = z.null().describe("Done.");
+  const empty = z.null().describe("Done.");
 
   const tellEnded = (request: FastifyRequest, user: string, subject: string): void => {
     const { ip, id: traceId } = request;
@@ -58,10 +58,10 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     "/auth/logout",
     {
       config: { access: "public" },
-      schema: { summary: "End the session of a refresh token", tags, body: refreshBody, response: { 204: noResponse } },
+      schema: { summary: "End the session of a refresh token", tags, body: refreshBody, response: { 204: empty } },
     },
     async (request, reply) => {
-      // A token that is unknown or spent belongs to no session any more, which is what the caller wants.
+      // An unknown or used token belongs to no session any more, which is what the caller wants.
       const found = sessions.find(request.body.refresh_token);
       if (found !== undefined && (await sessions.end(found.user, found.id))) tellEnded(request, found.user, found.id);
       return reply.code(204).send(null);
@@ -72,7 +72,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     "/auth/logout-all",
     {
       config: { beforePasswordChange: true },
-      schema: { summary: "End all my sessions, this one too", tags, response: { 204: noResponse } },
+      schema: { summary: "End all my sessions, including this one", tags, response: { 204: empty } },
     },
     async (request, reply) => {
       const { username } = accountOfRequest(request);
@@ -99,7 +99,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
         summary: "End one of my sessions",
         tags,
         params: z.object({ id: z.string().max(64) }),
-        response: { 204: noResponse, 404: errorSchema },
+        response: { 204: empty, 404: errorSchema },
       },
     },
     async (request, reply) => {
@@ -115,7 +115,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
 
 const passwordBody = z.object({
   current_password: z.string().max(4096),
-  new_password: z.string().max(4096).describe("8 to 1024 bytes, and none of the commonest."),
+  new_password: z.string().max(4096).describe("8 to 1024 bytes, and not a common password."),
 });
 
 interface PasswordRouteOptions {
@@ -123,7 +123,7 @@ interface PasswordRouteOptions {
   readonly clock: Clock;
 }
 
-/** POST /auth/password: set another password. Ends all sessions, and answers with the tokens of a new one. */
+/** POST /auth/password: sets another password. Ends all sessions, and returns the tokens of a new one. */
 export function registerPasswordRoute(app: FastifyInstance, { changePassword, clock }: PasswordRouteOptions): void {
   app.withTypeProvider<ZodTypeProvider>().post(
     "/auth/password",

@@ -16,24 +16,24 @@ import type { ReaderTimes } from "../../providers/provider.ts";
 interface ChatRouteOptions {
   readonly chat: Gateway;
   readonly clock: Clock;
-  /** The proxy's own times for clients; a provider may have others. */
+  /** The proxy's own timeouts towards clients; a provider may have others. */
   readonly times: ReaderTimes;
   /** chat.stream_default. */
   readonly streamDefault: boolean;
 }
 
-/** An API: the shape of its requests and answers, and where it is found. */
+/** An API: the format of its requests and responses, and its path. */
 interface Api {
   readonly shape: ApiFormat;
   readonly summary: string;
   readonly paths: readonly string[];
-  /** Whether an absent `stream` may mean true; else it means false, as the SDKs expect. */
+  /** Whether an absent `stream` may mean true; otherwise it means false, as the SDKs expect. */
   readonly mayStreamByDefault?: boolean;
   readonly body: z.ZodType;
   readonly response: z.ZodType;
 }
 
-/** Some programs put /v1 behind the base URL that they are given, some don't; DeepSeek's users put /beta there. */
+/** Some programs append /v1 to their base URL, some don't; DeepSeek's users append /beta. */
 const apis: readonly Api[] = [
   {
     shape: chatCompletions,
@@ -80,7 +80,7 @@ const apis: readonly Api[] = [
   },
 ];
 
-/** All routes that cost something. */
+/** All routes that cost money. */
 export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptions): void {
   for (const api of apis) for (const path of api.paths) registerApi(app, path, api, options);
 }
@@ -92,7 +92,7 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
     path,
     {
       config: { access: "api_key", keepBytes: true, errorBody: shape.errorBody },
-      // The hot way: the shape checks the body by hand, and the answer is written raw.
+      // The hot path: the format checks the body itself, and the response is written raw.
       validatorCompiler: () => () => true,
       schema: {
         summary: api.summary,
@@ -126,8 +126,8 @@ function asksForPartial({ headers }: FastifyRequest): boolean {
 }
 
 /**
- * Whether an Accept header asks for JSON and takes no events: what the SDKs of OpenAI send, streamed or not. Browsers
- * and command lines send a wildcard, which takes both.
+ * Whether an Accept header asks for JSON and no events, as OpenAI's SDKs do, streamed or not. Browsers and command line
+ * tools send a wildcard, which accepts both.
  */
 export function takesJsonAlone(accept: string | undefined): boolean {
   let json = false;

@@ -7,16 +7,16 @@ import { AppError } from "../../errors.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import { messageBody } from "../schemas/chat.ts";
 
-const tokenCount = z.object({ input_tokens: z.int().describe("An estimate: no provider is asked.") });
+const tokenCount = z.object({ input_tokens: z.int().describe("An estimate: no provider is called.") });
 
-/** POST .../messages/count_tokens: how long a prompt is. Coding agents ask it often; it costs nothing. */
+/** POST .../messages/count_tokens: the length of a prompt. Coding agents call it often; it costs nothing. */
 export function registerCountTokensRoutes(app: FastifyInstance, countTokens: CountTokens): void {
   for (const path of ["/anthropic/v1/messages/count_tokens", "/v1/messages/count_tokens"]) {
     app.post(
       path,
       {
         config: { access: "api_key", keepBytes: true, errorBody: messages.errorBody },
-        // By hand, as for a message itself.
+        // Checked by the format itself, like messages.
         validatorCompiler: () => () => true,
         schema: {
           summary: "Estimate the tokens of a message's prompt",

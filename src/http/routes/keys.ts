@@ -14,7 +14,7 @@ import { keyResponse, listedKeyResponse, toKeyResponse, toListedKeyResponse } fr
 
 const keyBody = z.strictObject({
   ...apiKeyTerms,
-  expires_at: isoInstant.optional().describe("When it ends. Absent: never."),
+  expires_at: isoInstant.optional().describe("When it expires. Absent: never."),
   require_signature: z
     .boolean()
     .default(false)
@@ -22,8 +22,8 @@ const keyBody = z.strictObject({
 });
 
 const newKeyResponse = keyResponse.extend({
-  key: z.string().describe("The key. It is shown here and never again."),
-  signing_secret: z.string().optional().describe("Signs the requests of the key. Shown here and never again."),
+  key: z.string().describe("The key. Shown only here."),
+  signing_secret: z.string().optional().describe("Signs the requests of the key. Shown only here."),
 });
 
 const keysResponse = z.object({ keys: z.array(listedKeyResponse) });
@@ -61,7 +61,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
     "/auth/keys",
     {
       schema: {
-        summary: "Make an API key",
+        summary: "Create an API key",
         tags,
         body: keyBody,
         response: { 201: newKeyResponse, 400: errorSchema, 409: errorSchema },
@@ -110,7 +110,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
   );
 }
 
-/** A misspelled name in a scope would let nobody use anything. */
+/** A misspelled name in a scope would make the key useless. */
 function checkScope(models: readonly string[], knownModels: KnownModels): void {
   models.forEach((model, index) => {
     const meant = knownModels.nearest(model);

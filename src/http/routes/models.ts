@@ -8,12 +8,12 @@ import { anthropicModel, anthropicModelList, model, modelList } from "../schemas
 
 type Listed = Awaited<ReturnType<ModelList["list"]>>[number];
 
-/** Nobody says when a model was made. Anthropic's clients get the epoch then, as its documents have it. */
+/** No provider reports when a model was created. Anthropic's clients get the epoch then, as its documents specify. */
 const unknownDate = "1970-01-01T00:00:00Z";
 
 /**
- * The models that a caller may ask, as a list and one by one, in the shape of the caller's family: chat apps and SDKs of
- * both look below /v1, and some leave it out.
+ * The models that a caller may use, as a list and one by one, in the format of the caller's SDK family: chat apps and
+ * SDKs of both look below /v1, and some omit it.
  */
 export function registerModelRoutes(app: FastifyInstance, models: ModelList): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
@@ -31,7 +31,7 @@ export function registerModelRoutes(app: FastifyInstance, models: ModelList): vo
       {
         config,
         schema: {
-          summary: "Models that can be asked",
+          summary: "Available models",
           description: "In Anthropic's shape where the request has an `anthropic-version`.",
           tags,
           response: { 200: z.union([modelList, anthropicModelList]) },

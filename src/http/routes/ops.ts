@@ -4,10 +4,10 @@ import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { IpList } from "../../lib/ip-list.ts";
 
-/** One thing that must work. Facts must hold nothing secret; they are shown to allowed addresses only. */
+/** A component that must work. Its facts must contain no secrets; they are shown to allowed addresses only. */
 export interface HealthCheck {
   readonly name: string;
-  /** Whether it costs nothing and must be heeded at once: then its result is not kept for others who ask. */
+  /** Whether it costs nothing and must take effect at once: then its result is not cached. */
   readonly immediate?: boolean;
   check(): Promise<HealthResult> | HealthResult;
 }
@@ -20,20 +20,23 @@ interface HealthResult {
 interface OpsOptions {
   readonly checks: readonly HealthCheck[];
   readonly metrics: { text(): Promise<string>; readonly contentType: string };
-  /** Addresses that may see metrics and the details of health. */
+  /** Addresses that may see metrics and health details. */
   readonly allow: IpList;
-  /** A bearer token that may see metrics from anywhere; undefined: none. */
+  /** A bearer token that may read metrics from anywhere; undefined: none. */
   readonly metricsToken: string | undefined;
   readonly clock: Clock;
 }
 
-/** How long the results of all checks are given to others who ask, and how long one check may take; ms. */
+/** How long the results of all checks are cached, and the timeout of one check; ms. */
 const freshMs = 1000;
 const longestMs = 800;
 
 type Results = readonly (readonly [name: string, result: HealthResult])[];
 
-/** Runs all checks, at most once a second however many ask: anybody may, and a probe gives up after a second. */
+/**
+ * Runs all checks at most once a second, however many requests come: anyone may call, and a probe gives up after a
+ * second.
+ */
 function createRecentResults(checks: readonly HealthCheck[], clock: Clock): () => Promise<Results> {
   const runAll = (some: readonly HealthCheck[]): Promise<Results> =>
     Promise.all(some.map(async (one) => [one.name, await run(one)] as const));
@@ -47,7 +50,7 @@ function createRecentResults(checks: readonly HealthCheck[], clock: Clock): () =
   };
 }
 
-/** /livez: the process runs. /healthz: it can do its work (503 where not). /metrics: figures for Prometheus. */
+/** /livez: the process runs. /healthz: it can do its work (503 if not). /metrics: metrics for Prometheus. */
 export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): void {
   const open = { config: { access: "public" as const } };
   const recent = createRecentResults(options.checks, options.clock);
@@ -82,7 +85,7 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
   );
 }
 
-/** Never rejects. A check that hangs has failed: whoever asks for health would give up before it ends. */
+/** Never rejects. A check that hangs has failed: the caller would give up before it ends. */
 async function run(one: HealthCheck): Promise<HealthResult> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<HealthResult>((resolve) => {

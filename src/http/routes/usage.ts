@@ -12,20 +12,20 @@ import { errorSchema } from "../schemas/errors.ts";
 import { myUsageQuery, toUsageCsv, toUsageRow, usageResponse, usageHead, usageQuery } from "../schemas/usage.ts";
 
 const defaultDays = 30;
-/** Lines of an export are sent in pieces of about so many characters. */
+/** The size of the pieces in which an export is sent, in characters. */
 const pieceLength = 16 << 10;
 
 interface UsageRouteOptions {
   readonly ledger: Pick<Ledger, "usage" | "usageOfAll">;
   /** quota.timezone. */
   readonly timezone: string;
-  /** The date there now, YYYY-MM-DD. */
+  /** Today's date in that zone, YYYY-MM-DD. */
   readonly today: () => string;
   /** usage.keep_days. */
   readonly keepDays: number;
 }
 
-/** GET /auth/usage: what the caller has used. GET /admin/usage: what anybody, or all, have used, as JSON or CSV. */
+/** GET /auth/usage: the caller's usage. GET /admin/usage: usage of one user or of all, as JSON or CSV. */
 export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOptions): void {
   const { ledger, timezone, today, keepDays } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
@@ -74,7 +74,7 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
   );
 }
 
-/** The days that are asked for. Throws AppError invalid_request. */
+/** The requested days. Throws AppError invalid_request. */
 function spanOf(query: Pick<z.output<typeof myUsageQuery>, "from" | "to">, today: string, keepDays: number): UsageSpan {
   const to = query.to ?? today;
   const from = query.from ?? shiftDate(to, 1 - Math.min(defaultDays, keepDays));
@@ -113,7 +113,7 @@ async function* mapAsync<From, To>(items: AsyncIterable<From>, map: (item: From)
   for await (const item of items) yield map(item);
 }
 
-/** What a reply sends as it is. Its type says that it is an answer of any schema: streams are not serialized. */
+/** A body that is sent as it is. Typed to match any response schema: streams are not serialized. */
 function streamOf(texts: AsyncIterable<string>): never {
   return Readable.from(inPieces(texts)) as never;
 }

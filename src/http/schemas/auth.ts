@@ -1,22 +1,24 @@
 import { z } from "zod";
 import type { TokenPair } from "../../identity/sessions/token-pairs.ts";
 
-const refreshToken = z.string().max(200).describe("The refresh token of the last answer.");
+const refreshToken = z.string().max(200).describe("The refresh token of the latest response.");
 
 export const refreshBody = z.object({ refresh_token: refreshToken });
 
 /** A pair of tokens. */
 export const tokenResponse = z.object({
   token: z.string().describe("The access token."),
-  access_token: z.string().describe("The same again, under OAuth's name for it."),
+  access_token: z.string().describe("The same, under OAuth's name."),
   token_type: z.literal("Bearer"),
   expires_in: z.int().describe("Seconds."),
-  refresh_token: z.string().describe("Good for one POST /auth/refresh."),
-  refresh_expires_in: z.int().describe("Seconds until it ends, if it isn't used."),
+  refresh_token: z.string().describe("Valid for one POST /auth/refresh."),
+  refresh_expires_in: z.int().describe("Seconds until it expires if it isn't used."),
   password_change_required: z
     .literal(true)
     .optional()
-    .describe("The password is a one-time one: nothing works until POST /auth/password has set another."),
+    .describe(
+      "The password is a one-time password: everything else is refused until POST /auth/password has replaced it.",
+    ),
 });
 
 /** @param now ms since the epoch */

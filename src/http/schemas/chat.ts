@@ -13,7 +13,7 @@ const streams = z.boolean().nullish().describe("true: server-sent events; false,
 const streamOptions = z.looseObject({ include_usage: z.boolean().optional() }).nullish();
 const texts = z.union([z.string(), z.array(z.unknown()).min(1)]);
 
-/** Documents the body of a chat. The route checks it by hand, under the same rules. */
+/** Documents the body of a chat. The route checks it itself, by the same rules. */
 export const chatBody = z
   .looseObject({
     model,
@@ -31,7 +31,7 @@ export const chatBody = z
   })
   .describe("An OpenAI chat request. Fields that are not named here are passed on as they are.");
 
-/** A collected answer, as OpenAI gives it. */
+/** A collected response, as OpenAI sends it. */
 export const chatCompletion = z.looseObject({
   id: z.string(),
   object: z.literal("chat.completion"),
@@ -43,8 +43,8 @@ export const chatCompletion = z.looseObject({
 export const completionBody = z
   .looseObject({
     model,
-    prompt: texts.describe("What stands before the text that is wanted."),
-    suffix: z.string().nullish().describe("What stands behind it, where the middle is to be filled in."),
+    prompt: texts.describe("The text before the completion."),
+    suffix: z.string().nullish().describe("The text after the completion, for fill-in-the-middle."),
     stream: streams,
     stream_options: streamOptions,
     max_tokens: maxTokens,
@@ -88,10 +88,10 @@ const events = z
   .string()
   .describe("Server-sent events, passed on as the provider sends them; the last one may be an error.");
 
-/** What a route answers that can stream. */
+/** The response of a route that can stream. */
 export function streamOr(response: z.ZodType) {
   return {
-    description: "One JSON, or where `stream` is true its events.",
+    description: "One JSON object, or events if `stream` is true.",
     content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
   };
 }

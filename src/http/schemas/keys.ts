@@ -2,7 +2,7 @@ import { z } from "zod";
 import { isoOfInstant } from "../../lib/wall-clock.ts";
 import { apiKeyTerms, type ApiKey } from "../../identity/keys/api-key.ts";
 
-/** An API key, but for the key itself. */
+/** An API key, without the secret itself. */
 export const keyResponse = z.object({
   id: z.string(),
   ...apiKeyTerms,

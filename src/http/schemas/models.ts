@@ -5,7 +5,7 @@ export const model = z.object({
   id: z.string(),
   object: z.literal("model"),
   created: z.number(),
-  owned_by: z.string().describe("The provider that is asked first."),
+  owned_by: z.string().describe("The provider that is tried first."),
 });
 
 export const modelList = z.object({ object: z.literal("list"), data: z.array(model) });
@@ -20,7 +20,7 @@ export const anthropicModel = z.object({
 
 export const anthropicModelList = z.object({
   data: z.array(anthropicModel),
-  has_more: z.literal(false).describe("All are in one answer."),
+  has_more: z.literal(false).describe("All are in one response."),
   first_id: z.string().nullable(),
   last_id: z.string().nullable(),
 });

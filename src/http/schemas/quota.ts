@@ -1,20 +1,23 @@
 import { z } from "zod";
 import type { BucketState } from "../../quota/ledger.ts";
 
-/** A limit and where its user stands. */
+/** A limit and its user's current usage. */
 export const limitResponse = z.object({
   metric: z.enum(["requests", "tokens", "cost"]),
   per: z.enum(["day", "week", "month", "total"]),
-  currency: z.string().optional().describe("Only for cost, which is in units of it."),
-  api_key: z.string().optional().describe("The id of the API key whose own limit it is; else it is the user's."),
+  currency: z.string().optional().describe("Only for cost, which is in units of this currency."),
+  api_key: z
+    .string()
+    .optional()
+    .describe("The id of the API key if it is the key's own limit; otherwise it is the user's."),
   max: z.number(),
   used: z.number(),
-  reserved: z.number().describe("Held by requests that are running."),
+  reserved: z.number().describe("Reserved by running requests."),
   remaining: z.number(),
-  reset_at: z.iso.datetime().nullable().describe("null where it never resets."),
+  reset_at: z.iso.datetime().nullable().describe("null if it never resets."),
 });
 
-/** Cost in units of the currency. */
+/** Cost is in units of the currency. */
 export function toLimitResponse({
   limit,
   used,

@@ -11,7 +11,7 @@ const span = {
 
 export const myUsageQuery = z.strictObject({
   ...span,
-  by: z.enum(["day", "model", "key", "both"]).default("day").describe("What the rows are told apart by."),
+  by: z.enum(["day", "model", "key", "both"]).default("day").describe("How the rows are grouped."),
 });
 
 export const usageQuery = z.strictObject({
@@ -20,11 +20,11 @@ export const usageQuery = z.strictObject({
     .string()
     .regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "expected a user name")
     .optional()
-    .describe("Only this user. Absent: all together, or each where `by` says so."),
+    .describe("Only this user. Absent: all users together, or one by one if `by` says so."),
   by: z
     .enum(["day", "model", "key", "both", "user", "all"])
     .default("day")
-    .describe("What the rows are told apart by; `key` is user and API key, `all` is user, day and model."),
+    .describe("How the rows are grouped; `key` is user and API key, `all` is user, day and model."),
   format: z.enum(["json", "csv"]).default("json"),
 });
 
@@ -45,10 +45,10 @@ const usageRow = z.object({
   costs,
   adjusted: z
     .object({ requests: amount, tokens: amount, costs })
-    .describe("What operators have added by hand, or taken away where it is below 0. In none of the other figures."),
-  outcomes: z.partialRecord(z.enum(usageOutcomes), amount).describe("How many chats ended in which way."),
-  estimated_requests: amount.describe("Chats whose figures are estimates, unsettled ones included."),
-  unsettled_requests: amount.describe("Chats that are charged and running, or lost with the process."),
+    .describe("Manual adjustments by operators; negative if taken away. Not included in the other fields."),
+  outcomes: z.partialRecord(z.enum(usageOutcomes), amount).describe("How many chats had each outcome."),
+  estimated_requests: amount.describe("Chats whose usage is estimated, including unsettled ones."),
+  unsettled_requests: amount.describe("Chats that are reserved and running, or were lost in a crash."),
 });
 
 export const usageResponse = z.object({
@@ -64,7 +64,7 @@ function toCosts(cost: Readonly<Record<string, number>>): z.input<typeof costs> 
   return Object.entries(cost).map(([currency, nano]) => ({ cost: formatNano(nano), currency }));
 }
 
-/** A line as JSON has it, with the keys that `by` tells lines apart by. */
+/** A row as JSON, with the keys that `by` groups by. */
 export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeof usageRow> {
   const keys = usageKeys[by];
   const { requests, tokens, cost } = row.adjusted ?? notAdjusted;
@@ -87,7 +87,7 @@ export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeo
   };
 }
 
-/** The first line of CSV. A column for the API key is there where lines are told apart by it. */
+/** The CSV header. It has a column for the API key if rows are grouped by it. */
 export function usageHead(by: UsageBy): string {
   return csvLine([
     ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
@@ -98,8 +98,8 @@ export function usageHead(by: UsageBy): string {
 }
 
 /**
- * A line as CSV has it. One with several currencies becomes several, of which only the first has the counts, so that
- * each column can be added up.
+ * A row as CSV. A row with several currencies becomes several lines, of which only the first has the counts, so that
+ * each column can be summed.
  */
 export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
   const adjusted = row.adjusted ?? notAdjusted;
@@ -120,12 +120,12 @@ export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
   return (currencies.length === 0 ? [""] : currencies).map(lineOf).join("");
 }
 
-/** What Excel and others would run as a formula, were it at the beginning of a cell. */
+/** A cell that Excel and others would run as a formula. */
 const formula = /^[=+\-@\t\r]/;
 
 /**
- * A line of CSV by RFC 4180, its line end included. A text that could be taken for a formula gets an apostrophe in
- * front; numbers are left as they are.
+ * A line of CSV by RFC 4180, including its line end. Text that could be taken for a formula gets a leading apostrophe;
+ * numbers are unchanged.
  */
 export function csvLine(cells: readonly (string | number)[]): string {
   return `${cells.map(toCell).join(",")}\r\n`;

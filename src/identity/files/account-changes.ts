@@ -2,7 +2,7 @@ import type { GrantConfig, LimitConfig } from "../../config/schema.ts";
 import type { Account, AccountFields, Metadata, Role } from "../account-schema.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 
-/** A new account. The name is checked by the store. */
+/** A new account. The store checks the name. */
 export interface NewAccount {
   readonly username: string;
   readonly password: string;
@@ -20,7 +20,7 @@ export interface NewAccount {
   readonly metadata?: Metadata | undefined;
 }
 
-/** What to change; what is absent stays. null removes a key, so that its default holds. */
+/** Changes to an account; absent keys stay. null removes a key, so that its default applies. */
 export interface AccountPatch {
   readonly password?: string | undefined;
   readonly quota_tier?: string | undefined;
@@ -38,8 +38,8 @@ export interface AccountPatch {
 }
 
 /**
- * The version that ends all tokens of the previous one. It follows the clock, in ms, so that a file that was removed
- * and made again, or brought back from a backup, doesn't revive tokens of its former life.
+ * The version that invalidates all tokens of the previous one. It follows the clock, in ms, so that a file that was
+ * removed and recreated, or restored from a backup, doesn't revive its old tokens.
  *
  * @param now ms since the epoch
  */
@@ -48,9 +48,9 @@ export function nextTokenVersion(previous: number, now: number): number {
 }
 
 /**
- * The file's keys that a patch changes.
+ * The keys of the file that a patch changes.
  *
- * @param passwordHash the hash of the patch's password, where it has one
+ * @param passwordHash the hash of the patch's password, if it has one
  */
 export function changesOfPatch(
   account: Account,
@@ -67,17 +67,17 @@ export function changesOfPatch(
   };
 }
 
-/** The fields that are given, null turned into what removes a key. */
+/** The given fields, with null turned into the value that removes a key. */
 function withoutNulls(fields: Readonly<Record<string, unknown>>): TomlChanges {
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);
   return Object.fromEntries(given.map(([key, value]) => [key, value ?? undefined]));
 }
 
 /**
- * What the proxy itself has to write into a file that somebody has edited: the hash in place of a plaintext password,
- * and a higher token version where the edit should end sessions. Empty where there is nothing to do.
+ * The changes that the proxy itself must write after a manual edit: the hash in place of a plaintext password, and a
+ * higher token version if the edit should end sessions. Empty if there are none.
  *
- * @param previous the account before the edit; undefined where it is new or at start
+ * @param previous the account before the edit; undefined if it is new or at startup
  */
 export async function changesDue(
   fields: AccountFields,

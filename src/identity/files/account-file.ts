@@ -4,31 +4,33 @@ import { basename, dirname, join } from "node:path";
 import { giveToFolderOwner, readPlainFile, syncFolder, writeFileAtomic } from "../../lib/files/atomic-file.ts";
 import { diskOps, fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 
-/** A user file as read. */
+/** A user file as read from disk. */
 export interface AccountFile {
   readonly text: string;
-  /** Differs from the stamp of any other state of the file. */
+  /** Differs from the stamp of every other state of the file. */
   readonly stamp: string;
 }
 
-/** Of a user file. */
+/** Maximum size of a user file. */
 export const maxAccountBytes = 1 << 20;
 
-/** Files beside the accounts that the proxy writes for itself. */
+/** Files beside the accounts that only the proxy writes. */
 const ownRecord = /\.(quota|sessions|keys)\.toml$/;
 
-/** Whether this is the name of a user file, good or bad: NAME.toml, but no record of ours and no hidden file. */
+/**
+ * Whether this is the name of a user file, valid or not: NAME.toml, but no file of the proxy's own and no hidden file.
+ */
 export function isAccountFileName(name: string): boolean {
   return name.endsWith(".toml") && !ownRecord.test(name) && !name.startsWith(".");
 }
 
 /**
- * Reads a user file; undefined where there is none.
+ * Reads a user file; undefined if there is none.
  *
- * @throws Error where it is a symlink, not a plain file, larger than 1 MiB or not UTF-8, and for any I/O error
+ * @throws Error if it is a symlink, not a regular file, larger than 1 MiB or not UTF-8, and for any I/O error
  */
 export async function readAccountFile(path: string): Promise<AccountFile | undefined> {
-  // Before the content: where the file changes in between, the stamp is out of date and the file is read again.
+  // Before the content: if the file changes in between, the stamp is out of date and the file is read again.
   const stamp = await readStamp(path);
   if (stamp === undefined) return undefined;
   try {
@@ -41,9 +43,9 @@ export async function readAccountFile(path: string): Promise<AccountFile | undef
 }
 
 /**
- * The file's stamp without reading it; undefined where there is none.
+ * The file's stamp without reading it; undefined if there is none.
  *
- * @throws Error where the file is larger than 1 MiB
+ * @throws Error if the file is larger than 1 MiB
  */
 export async function readStamp(path: string): Promise<string | undefined> {
   try {
@@ -56,22 +58,24 @@ export async function readStamp(path: string): Promise<string | undefined> {
   }
 }
 
-/** Replaces a user file: the old or the new content is there at any moment, readable by the owner alone. */
+/**
+ * Replaces a user file atomically: at any moment it has either the old or the new content. Only the owner can read it.
+ */
 export async function writeAccountFile(path: string, text: string, ops: FileOps = diskOps): Promise<void> {
   await writeFileAtomic(path, text, { mode: 0o600, ops });
   await giveToFolderOwner(path);
 }
 
 /**
- * Makes a user file that must not exist yet.
+ * Creates a user file that must not exist yet.
  *
- * @returns false where it exists, with nothing changed; of two who try at once, one gets true
+ * @returns false if it exists, with nothing changed; of two concurrent calls one returns true
  */
 export async function createAccountFile(path: string, text: string, ops: FileOps = diskOps): Promise<boolean> {
   const draft = join(dirname(path), `.${basename(path)}.${randomBytes(8).toString("hex")}.tmp`);
   await writeFileAtomic(draft, text, { mode: 0o600, syncFolder: false, ops });
   try {
-    // Unlike a rename, a link never replaces; unlike O_EXCL on the name itself, nobody sees half a file.
+    // Unlike a rename, a link never replaces; unlike O_EXCL on the name itself, no reader sees half a file.
     await link(draft, path);
   } catch (error) {
     if (fileErrorCode(error) === "EEXIST") return false;
@@ -85,7 +89,7 @@ export async function createAccountFile(path: string, text: string, ops: FileOps
 }
 
 /**
- * Moves users/NAME.toml to a folder of its own, users/.archive/NAME-TIME-XXXXXX/; on disk when this resolves.
+ * Moves users/NAME.toml to its own folder, users/.archive/NAME-TIME-XXXXXX/; on disk when this resolves.
  *
  * @param at ms since the epoch
  * @returns the folder
@@ -108,9 +112,9 @@ export async function archiveAccountFile(usersDir: string, name: string, at: num
 }
 
 /**
- * Moves what is left of the user's sessions and keys after they have been ended, so that a user who gets the name later
- * begins with none. NAME.quota.toml stays: the ledger keeps it in memory and would write it again, and what was used
- * under a name must neither vanish from the usage nor be given back by making the account anew.
+ * Moves what remains of the user's sessions and keys after they have been ended, so that a later user of the same name
+ * starts with none. NAME.quota.toml stays: the ledger keeps it in memory and would write it again, and usage under a
+ * name must neither disappear nor be given back by recreating the account.
  */
 export async function archiveRecords(usersDir: string, name: string, folder: string): Promise<void> {
   for (const file of [`${name}.sessions.toml`, `${name}.keys.toml`]) {

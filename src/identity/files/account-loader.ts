@@ -12,27 +12,25 @@ import type { KeyedQueue } from "./keyed-queue.ts";
 import { editToml } from "./toml-edit.ts";
 import { isUserName } from "../user-name.ts";
 
-/** What createAccountLoader needs. */
 export interface AccountLoaderOptions {
   readonly usersDir: string;
   readonly clock: Clock;
   readonly schema: z.ZodType<AccountFields>;
   readonly records: AccountRecords;
-  /** Everything that touches one user's file goes through here, under the user's name. */
+  /** Every task that touches a user's file goes through this queue, under the user's name. */
   readonly queue: KeyedQueue;
   readonly hashPassword: (password: string) => Promise<string>;
   readonly fileOps?: FileOps | undefined;
 }
 
-/** Brings the records into line with the files. */
+/** Keeps the records in sync with the files. */
 export interface AccountLoader {
-  /** Reads one user's file. Only inside a task of the queue; never rejects, what is wrong goes to the records. */
+  /** Reads one user's file. Only inside a task of the queue; never rejects, problems go to the records. */
   load(name: string): Promise<void>;
-  /** Reads the files that have changed since they were looked at last. Rejects if the folder cannot be listed. */
+  /** Reads the files that changed since the last scan. Rejects if the folder cannot be listed. */
   scan(): Promise<void>;
 }
 
-/** Makes the loader. */
 export function createAccountLoader(options: AccountLoaderOptions): AccountLoader {
   const { usersDir, records, queue } = options;
   const pathOf = (name: string) => join(usersDir, `${name}.toml`);
@@ -54,7 +52,7 @@ export function createAccountLoader(options: AccountLoaderOptions): AccountLoade
     }
   }
 
-  /** Puts a file in force whose text is new, after writing into it what is due. */
+  /** Puts a changed file into force, after writing the changes due into it. */
   async function adopt(name: string, file: AccountFile): Promise<void> {
     const fields = parseAccountText(file.text, name, options.schema);
     const changes = await changesDue(fields, records.get(name)?.account, options.hashPassword, options.clock.now());
@@ -63,7 +61,7 @@ export function createAccountLoader(options: AccountLoaderOptions): AccountLoade
       records.put({ account, ...file });
       return;
     }
-    // Hashing took a while: what was saved in the meantime must not be overwritten.
+    // Hashing took a while: a save in the meantime must not be overwritten.
     const current = await readAccountFile(pathOf(name));
     if (current?.text !== file.text) {
       await load(name);
@@ -104,7 +102,7 @@ export function createAccountLoader(options: AccountLoaderOptions): AccountLoade
   return { load, scan };
 }
 
-/** The account in a user file, once its password is hashed. */
+/** The account of a user file whose password is hashed. */
 export function toAccount(fields: AccountFields): Account {
   const { password, password_hash, ...rest } = fields;
   if (password !== undefined || password_hash === undefined) throw new Error("the password has not been hashed");

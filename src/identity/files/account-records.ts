@@ -2,49 +2,48 @@ import type { Log } from "../../lib/log.ts";
 import type { Account } from "../account-schema.ts";
 import { AccountTextError } from "./account-text.ts";
 
-/** A user file that is not in force as it stands. */
+/** A user file that is not in force in its current state. */
 export interface AccountProblem {
   /** Its name in the users folder. */
   readonly file: string;
-  /** Holds no values of the file. */
+  /** Contains no values of the file. */
   readonly reason: string;
   /** Counted from 1, where known. */
   readonly line?: number | undefined;
 }
 
-/** Told of an account that is new or changed; undefined where it is gone. Must not throw. */
+/** Called for an account that is new or changed; undefined if it was removed. Must not throw. */
 export type AccountListener = (name: string, account: Account | undefined) => void;
 
 /** An account, and the text of the file that it was read from. */
 interface AccountRecord {
   readonly account: Account;
   readonly text: string;
-  /** undefined where we wrote the file ourselves and have not looked at it since. */
+  /** undefined if we wrote the file ourselves and have not read it since. */
   readonly stamp: string | undefined;
 }
 
-/** What is in force, what is wrong, and who wants to know. */
+/** The accounts in force, the problems, and the listeners. */
 export interface AccountRecords {
   get(name: string): AccountRecord | undefined;
   list(): readonly Account[];
-  /** The names of all accounts, in order; sorted anew only where one has come or gone. */
+  /** The names of all accounts, sorted; rebuilt only if an account was added or removed. */
   names(): readonly string[];
   problems(): readonly AccountProblem[];
   hasProblem(file: string): boolean;
-  /** The state of the file that was looked at last. */
+  /** The stamp of the file when it was last read. */
   stampOf(name: string): string | undefined;
-  /** Names of all files seen, good and bad. */
+  /** Names of all files seen, valid or not. */
   files(): readonly string[];
-  /** Puts an account in force and ends its file's problem. */
+  /** Puts an account into force and clears its file's problem. */
   put(record: AccountRecord): void;
-  /** Forgets an account and its file's problem. */
+  /** Removes an account and its file's problem. */
   drop(name: string): void;
-  /** Notes what is wrong with a file, and logs it unless it is known. An account in force stays so. */
+  /** Records a problem with a file, and logs it unless it is known. An account in force stays in force. */
   report(file: string, error: unknown, stamp: string | undefined): void;
   onChange(listener: AccountListener): () => void;
 }
 
-/** Makes an empty set of records. */
 export function createAccountRecords(log: Log): AccountRecords {
   const records = new Map<string, AccountRecord>();
   const problems = new Map<string, { readonly problem: AccountProblem; readonly stamp: string | undefined }>();

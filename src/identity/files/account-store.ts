@@ -28,30 +28,29 @@ import type { TomlChanges } from "./toml-edit.ts";
 import { checkUserName, isUserName } from "../user-name.ts";
 import { watchUsers } from "./users-watch.ts";
 
-/** What createAccountStore needs. */
 export interface AccountStoreOptions {
-  /** Made with mode 0700 if it doesn't exist. */
+  /** Created with mode 0700 if it doesn't exist. */
   readonly usersDir: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** The tiers of config.toml; an account of any other is a problem. */
+  /** The tiers of config.toml; an account with any other is a problem. */
   readonly tierNames: readonly string[];
   /** Passwords.hash */
   readonly hashPassword: (password: string) => Promise<string>;
-  /** Whether to notice changes of the files; default true. */
+  /** Whether to watch the files for changes; default true. */
   readonly watch?: boolean;
-  /** ms to wait for the rest of a save; default 50. */
+  /** ms to wait for a save to complete; default 50. */
   readonly debounceMs?: number;
-  /** ms between two looks at the whole folder; default 30 s. */
+  /** ms between two scans of the whole folder; default 30 s. */
   readonly rescanMs?: number;
-  /** How to write; the default is the disk. */
+  /** How to write; by default to the disk. */
   readonly fileOps?: FileOps;
 }
 
-/** A patch that depends on the account. No password: hashing it would hold up the turn. */
+/** A patch that depends on the account. No password: hashing it would block the queue. */
 type PatchOf = (account: Account) => Omit<AccountPatch, "password">;
 
-/** May refuse a change by throwing. Told of the account as its file stands, and as it would be. Synchronous. */
+/** May refuse a change by throwing. Gets the account as in its file now, and as it would become. Synchronous. */
 type ChangeCheck = (before: Account, after: Account) => void;
 
 /** The accounts in users/NAME.toml, and the only writer of these files. */
@@ -59,46 +58,47 @@ export interface AccountStore {
   /** One Map lookup. The object stays the same until the account changes. */
   get(name: string): Account | undefined;
   list(): readonly Account[];
-  /** All names, in order. The array stays the same until an account comes or goes. */
+  /** All names, sorted. The array stays the same until an account is added or removed. */
   names(): readonly string[];
   /**
-   * Files that are not in force as they stand. A file that breaks while we run leaves its account as it was: cutting
-   * people off over a typo would be worse, and the problem shows in the log and in /healthz.
+   * Files that are not in force in their current state. If a file becomes invalid while we run, its account stays as it
+   * was: locking users out over a typo would be worse, and the problem shows in the log and in /healthz.
    */
   problems(): readonly AccountProblem[];
   /** @throws AppError `invalid_request`, `conflict` (the name is taken), `storage_unavailable` */
   create(fields: NewAccount): Promise<Account>;
   /**
-   * Changes an account as its file stands now, by hand-made edits and all.
+   * Changes an account as its file is now, including manual edits.
    *
-   * @param patch what to change, or what works that out from the account as it stands; then all goes on in one turn
-   * @param check called in the user's turn, right before the file is written: what it has seen is what is replaced
-   * @throws AppError `invalid_request`, `not_found`, `conflict` (the file is broken), `storage_unavailable`
+   * @param patch the changes, or a function that computes them from the current account; both then run in one queue
+   * task
+   * @param check called in the user's queue task, right before the file is written: it sees exactly what is replaced
+   * @throws AppError `invalid_request`, `not_found`, `conflict` (the file is invalid), `storage_unavailable`
    */
   update(name: string, patch: AccountPatch | PatchOf, check?: ChangeCheck): Promise<Account>;
   /**
-   * Takes an account out of use and keeps its file under users/.archive/. What the ledger has counted is not touched:
-   * it belongs to the name.
+   * Takes an account out of use and keeps its file under users/.archive/. The ledger's counts stay: they belong to the
+   * name.
    *
-   * @param endAccess ends sessions and keys; called once nobody can come in with the account any more
+   * @param endAccess ends sessions and keys; called once the account can't authenticate any more
    * @throws what `check` throws; otherwise as `update`, and what `endAccess` throws
    */
   archive(name: string, check: (account: Account) => void, endAccess: () => Promise<unknown>): Promise<Account>;
-  /** Replaces a hash by a stronger one of the same password; does nothing if it isn't the hash any more. */
+  /** Replaces a hash with a stronger one of the same password; does nothing if the hash has changed since. */
   rehash(name: string, oldHash: string, newHash: string): Promise<void>;
-  /** Calls the listener after each change, whoever made it, until the returned function is called. */
+  /** Calls the listener after each change from any source, until the returned function is called. */
   onChange(listener: AccountListener): () => void;
-  /** Stops watching and waits for what is being written. */
+  /** Stops watching and waits for pending writes. */
   close(): Promise<void>;
 }
 
 /**
- * Loads all accounts and keeps them in line with the files. A bad file doesn't keep the others from loading.
+ * Loads all accounts and keeps them in sync with the files. An invalid file doesn't keep the others from loading.
  *
  * Two processes may write (the server and the command line): each reads the file again just before it writes, so only
  * edits within the same millisecond can overwrite one another.
  *
- * @throws Error where the folder cannot be made or read
+ * @throws Error if the folder cannot be created or read
  */
 export async function createAccountStore(options: AccountStoreOptions): Promise<AccountStore> {
   const { usersDir, clock, log, hashPassword, fileOps } = options;
@@ -139,12 +139,12 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
         }
       },
     });
-    // What changed between the first scan and the start of the watch.
+    // Catches changes between the first scan and the start of the watch.
     rescan();
     return started;
   }
 
-  /** The record of the file as it stands. Only inside a task of the queue. */
+  /** The record of the file as it is now. Only inside a task of the queue. */
   async function currentRecord(name: string) {
     await loader.load(name);
     if (records.hasProblem(`${name}.toml`)) {
@@ -155,7 +155,7 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
     return record;
   }
 
-  /** Applies changes to the file as it stands. Only inside a task of the queue. */
+  /** Applies changes to the file as it is now. Only inside a task of the queue. */
   async function save(
     name: string,
     changesOf: (account: Account) => TomlChanges,

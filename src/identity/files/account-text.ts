@@ -5,12 +5,12 @@ import type { AccountFields } from "../account-schema.ts";
 import { AppError } from "../../errors.ts";
 import { editToml, parseToml, type TomlChanges } from "./toml-edit.ts";
 
-/** A user file that cannot be used. The message says why and holds no values of it. */
+/** An invalid user file. The message says why and contains no values of the file. */
 export class AccountTextError extends Error {
   override readonly name = "AccountTextError";
-  /** The key at fault, in dot notation; "" where it is the whole file. */
+  /** The invalid key, in dot notation; "" for the whole file. */
   readonly param: string;
-  /** Counted from 1; undefined where no single line is at fault. */
+  /** Counted from 1; undefined if the problem isn't on a single line. */
   readonly line: number | undefined;
 
   constructor(message: string, where: { readonly param?: string; readonly line?: number } = {}) {
@@ -19,7 +19,7 @@ export class AccountTextError extends Error {
     this.line = where.line;
   }
 
-  /** What a schema has found. Its messages hold no values. */
+  /** From a schema's issues. Their messages contain no values. */
   static of({ issues }: z.ZodError): AccountTextError {
     const reasons = issues.map(({ path, message }) => (path.length === 0 ? "" : `${path.join(".")}: `) + message);
     return new AccountTextError(reasons.join("; "), { param: issues[0]?.path.join(".") ?? "" });
@@ -27,7 +27,7 @@ export class AccountTextError extends Error {
 }
 
 /**
- * Reads a user file's text.
+ * Parses a user file.
  *
  * @param name the file's name without .toml, which `username` must repeat
  * @throws AccountTextError
@@ -38,14 +38,16 @@ export function parseAccountText(text: string, name: string, schema: z.ZodType<A
   throw new AccountTextError(`username: expected "${name}", like the file's name`, { param: "username" });
 }
 
-/** Checks values before they are written; TOML's writer drops or replaces some that it can't hold. Throws as above. */
+/**
+ * Checks values before they are written; TOML's writer drops or replaces some that it can't represent. Throws as above.
+ */
 export function checkAccountFields(input: unknown, schema: z.ZodType<AccountFields>): AccountFields {
   const { success, data, error } = schema.safeParse(input);
   if (success) return data;
   throw AccountTextError.of(error);
 }
 
-/** The text of a new user file. Throws AccountTextError where a value cannot be written as TOML. */
+/** The text of a new user file. Throws AccountTextError if a value cannot be written as TOML. */
 export function newAccountText(fields: AccountFields): string {
   const { created_at, metadata, ...rest } = fields;
   return orUnwritable(() =>
@@ -57,7 +59,7 @@ export function newAccountText(fields: AccountFields): string {
   );
 }
 
-/** A user file's text with other values. Throws AccountTextError where one cannot be written as TOML. */
+/** A user file's text with changed values. Throws AccountTextError if one cannot be written as TOML. */
 export function editAccountText(text: string, changes: TomlChanges): string {
   return orUnwritable(() => editToml(text, changes));
 }
@@ -78,13 +80,13 @@ function parseOrExplain(text: string): unknown {
     return parseToml(text);
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
-    // Its message goes on with the lines around the fault, and one of them may hold a password.
+    // The rest of its message shows the lines around the error, and one of them may contain a password.
     const [reason = "invalid TOML"] = error.message.split("\n");
     throw new AccountTextError(reason, { line: error.line });
   }
 }
 
-/** Runs what depends on the caller's values; what is wrong with them is the caller's to hear. */
+/** Turns AccountTextError into a 400, since the input is the caller's. */
 export function orInvalid<T>(work: () => T): T {
   try {
     return work();
@@ -94,7 +96,7 @@ export function orInvalid<T>(work: () => T): T {
   }
 }
 
-/** What a failed write is to the caller. */
+/** The error of a failed write, for the caller. */
 export function notSaved(error: unknown): never {
   throw new AppError("storage_unavailable", { message: "The account could not be saved.", cause: error });
 }

@@ -6,11 +6,11 @@ import { isAccountFileName, readAccountFile } from "./account-file.ts";
 import { parseAccountText } from "./account-text.ts";
 
 /**
- * What would keep user files from being used: a tier that the config doesn't have, for one. Changes nothing, and may run
- * beside the proxy.
+ * Finds user files that can't be used, such as one with a tier that the config doesn't have. Changes nothing, and may
+ * run beside the proxy.
  *
- * @returns a line for each file that can't be used; none where there is no such folder yet
- * @throws Error where the folder can't be listed
+ * @returns a line for each file that can't be used; none if the folder doesn't exist yet
+ * @throws Error if the folder can't be listed
  */
 export async function checkUserFiles(usersDir: string, tierNames: readonly string[]): Promise<readonly string[]> {
   const schema = createAccountSchema(tierNames);

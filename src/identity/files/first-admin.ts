@@ -8,10 +8,10 @@ export interface FirstAdmin {
 }
 
 /**
- * Makes the account `admin` with a random password where there is no user file at all. One that could not be read
- * counts as a user: the proxy must not open a second door beside it.
+ * Creates the account `admin` with a random password if there is no user file at all. An unreadable file counts as a
+ * user: the proxy must not create a second way in beside it.
  *
- * @param tierNames the tiers of config.toml; `premium` is taken where it exists, else the first
+ * @param tierNames the tiers of config.toml; `premium` is used if it exists, else the first
  */
 export async function createFirstAdmin(
   store: Pick<AccountStore, "list" | "problems" | "create">,

@@ -1,11 +1,11 @@
-/** Runs tasks of one key one after the other, and tasks of different keys side by side. */
+/** Runs tasks of the same key one after another, and tasks of different keys concurrently. */
 export interface KeyedQueue {
   run<T>(key: string, task: () => Promise<T>): Promise<T>;
-  /** Resolves once everything that has been asked for so far has ended. */
+  /** Resolves once all tasks queued so far have ended. */
   idle(): Promise<void>;
 }
 
-/** Makes a queue; it remembers a key only while a task of it waits or runs. */
+/** Creates a queue; it keeps a key only while a task of it waits or runs. */
 export function createKeyedQueue(): KeyedQueue {
   const tails = new Map<string, Promise<unknown>>();
 

@@ -11,26 +11,26 @@ import { AccountTextError } from "./account-text.ts";
 import { parseToml } from "./toml-edit.ts";
 import { isUserName } from "../user-name.ts";
 
-/** Files beside the accounts, one for each user, which the proxy alone writes: users/NAME.KIND.toml. */
+/** One file per user beside the accounts, which only the proxy writes: users/NAME.KIND.toml. */
 export interface OwnedFiles<T> {
   /**
-   * Reads all of them, by user. A row that can't be read, and a file in which no row can be, is a problem and left out:
-   * it takes nothing else out of force.
+   * Reads all of them, by user. An unreadable row, and a file with no readable row, is reported as a problem and left
+   * out; everything else stays in force.
    */
   loadAll(): Promise<ReadonlyMap<string, readonly T[]>>;
-  /** What could not be read. */
+  /** Rows and files that could not be read. */
   problems(): readonly AccountProblem[];
-  /** Whether nothing in the user's file could be read: overwriting it would lose what somebody could still mend. */
+  /** Whether nothing in the user's file could be read: overwriting it would lose what can still be repaired. */
   isBroken(user: string): boolean;
   /**
-   * What a row will be once it has been written and read again.
+   * The row as it will be once written and read again.
    *
-   * @throws AccountTextError where it can't be written, or would be another one or none when it is read
+   * @throws AccountTextError if it can't be written, or would be read as another row or none
    */
   readBack(user: string, row: object): T;
   /**
-   * Replaces a user's file; it is on disk when this resolves. Rows that could not be read are kept in it as they were,
-   * for somebody to mend. Rejects with Node's error.
+   * Replaces a user's file; it is on disk when this resolves. Unreadable rows are kept in it unchanged, to be repaired.
+   * Rejects with Node's error.
    */
   save(user: string, rows: readonly object[]): Promise<void>;
 }
@@ -44,12 +44,12 @@ interface ReadRow<T> {
 
 interface OwnedFilesOptions<Row, T> {
   readonly usersDir: string;
-  /** The files' ending, and the name of the list that they hold. */
+  /** The files' suffix, and the name of their list. */
   readonly kind: "sessions" | "keys";
   readonly schema: z.ZodType<Row>;
-  /** Makes a row what it stands for. May throw AccountTextError. */
+  /** Parses a row. May throw AccountTextError. */
   readonly read: (user: string, row: Row) => T;
-  /** What no two of all users may have in common. */
+  /** Names that must be unique across all users. */
   readonly namesOf: (entry: T) => readonly string[];
   readonly log: Log;
   readonly fileOps?: FileOps | undefined;
@@ -57,17 +57,16 @@ interface OwnedFilesOptions<Row, T> {
 
 const parallelReads = 8;
 
-/** Makes the files of one kind. */
 export function createOwnedFiles<Row, T>(options: OwnedFilesOptions<Row, T>): OwnedFiles<T> {
   const { usersDir, kind, schema, log } = options;
   const ending = `.${kind}.toml`;
   const whole = z.strictObject({ [kind]: z.array(z.unknown()).default([]) });
   const broken = new Set<string>();
   const problems = new Map<string, readonly AccountProblem[]>();
-  /** Rows that could not be read, as they stand in the file. */
+  /** Unreadable rows, as they are in the file. */
   const unread = new Map<string, readonly unknown[]>();
 
-  /** Puts a row aside that is not to be in force. */
+  /** Sets aside a row that is not to be in force. */
   function reject(user: string, row: unknown, error: unknown, index: number): void {
     unread.set(user, [...(unread.get(user) ?? []), row]);
     report(user, error, index);
@@ -108,7 +107,7 @@ export function createOwnedFiles<Row, T>(options: OwnedFilesOptions<Row, T>): Ow
     });
   }
 
-  /** A file that was copied would give one user the keys of another. The first in the order of names keeps them. */
+  /** A copied file would give one user the keys of another. The first user in name order keeps them. */
   function withoutTwins(found: ReadonlyMap<string, readonly ReadRow<T>[]>): ReadonlyMap<string, readonly T[]> {
     const taken = new Set<string>();
     const unique = [...found].map(([user, rows]) => {
@@ -148,7 +147,7 @@ export function createOwnedFiles<Row, T>(options: OwnedFilesOptions<Row, T>): Ow
       let read: unknown;
       try {
         text = stringify({ [kind]: [row] });
-        // Through bytes: half of a surrogate pair becomes something else there.
+        // Through bytes: encoding replaces half of a surrogate pair.
         read = whole.parse(parseToml(Buffer.from(text).toString()))[kind]?.[0];
       } catch {
         throw new AccountTextError("a value cannot be written as TOML");

@@ -4,17 +4,17 @@ import { parse, stringify } from "smol-toml";
 /** Top-level keys to set; undefined removes the key. */
 export type TomlChanges = Readonly<Record<string, unknown>>;
 
-/** Parses TOML; integers past 2^53 become bigints, so that nothing is rounded. Throws smol-toml's TomlError. */
+/** Parses TOML; integers above 2^53 become bigints, so that nothing is rounded. Throws smol-toml's TomlError. */
 export function parseToml(text: string): Record<string, unknown> {
   return parse(text, { integersAsBigInt: "asNeeded" });
 }
 
 /**
- * Changes top-level keys in a TOML text and leaves every other byte as it was, comments included. Works line by line
- * and then checks, by parsing, that the change is the one intended and nothing else; where it is not (an odd spelling of
- * the key, text in a string that looks like TOML) the whole text is written anew, without its comments.
+ * Changes top-level keys in a TOML text and leaves every other byte unchanged, including comments. Edits line by line
+ * and then verifies, by parsing, that exactly the intended change was made; if not (an odd spelling of the key, text in
+ * a string that looks like TOML) the whole text is rewritten, without its comments.
  *
- * @throws TomlError where the text does not parse; Error where a value cannot be written as TOML
+ * @throws TomlError if the text does not parse; Error if a value cannot be written as TOML
  */
 export function editToml(text: string, changes: TomlChanges): string {
   const wanted = parseToml(text);
@@ -45,17 +45,17 @@ function isSame(text: string, wanted: object): boolean {
 const header = /^[ \t]*\[{1,2}[ \t]*(?:([\w-]+)|"([\w-]+)"|'([\w-]+)')[ \t]*[\].]/;
 const assigns = /^[ \t]*(?:([\w-]+)|"([\w-]+)"|'([\w-]+)')[ \t]*=/;
 
-/** No value that people write by hand is longer; each line more is one more attempt to parse it. */
+/** No hand-written value is longer; each further line costs another parse. */
 const maxValueLines = 100;
 
 /**
- * Changes top-level keys line by line, as far as that can be done without understanding the whole text: the caller
- * checks what came of it. A value written as `key = ...` stays so, on one line; one written as `[key]` or `[[key]]`
- * stays such a section; a new one is written inline after the name, so that nothing else has to move.
+ * Changes top-level keys line by line, as far as possible without understanding the whole text: the caller verifies the
+ * result. A value written as `key = ...` stays so, on one line; one written as `[key]` or `[[key]]` stays such a
+ * section; a new one is written inline after the name, so that nothing else has to move.
  *
  * @param keys the keys to change, in order
- * @param values what they become; those that are not in it are removed
- * @returns undefined where there is no place for a new key
+ * @param values their new values; keys without one are removed
+ * @returns undefined if there is no place for a new key
  */
 function editTomlLines(
   text: string,
@@ -68,7 +68,7 @@ function editTomlLines(
   for (const key of keys) {
     const at = lineOf(lines, key);
     if (at < 0) continue;
-    // A new key takes the place of one that goes: password_hash stands where password stood.
+    // A new key takes the place of a removed one: password_hash replaces password.
     const written = values.has(key) ? key : added.shift();
     const length = extentOf(lines, at);
     if (written === undefined) lines.splice(at, length);
@@ -91,7 +91,7 @@ function editTomlLines(
   return lines.join("\n");
 }
 
-/** `key = value` on one line, tables and arrays of tables included: TOML's writer would make sections of these. */
+/** `key = value` on one line, including tables and arrays of tables: TOML's writer would write these as sections. */
 function assignment(key: string, value: unknown): string {
   const text = stringify({ [key]: [[value]] }).trim();
   const [opening, closing] = [" = [ [ ", " ] ]"];
@@ -99,7 +99,7 @@ function assignment(key: string, value: unknown): string {
   return `${text.slice(0, at)} = ${text.slice(at + opening.length, -closing.length)}`;
 }
 
-/** Takes out the sections of a key, and puts its value in their place where it can be one. Says whether it has. */
+/** Removes the sections of a key, and puts its value in their place if possible. Returns whether it did. */
 function replaceSections(lines: string[], key: string, values: ReadonlyMap<string, unknown>): boolean {
   const sections = sectionsOf(lines, key);
   const [first] = sections;
@@ -123,19 +123,19 @@ function sectionsOf(lines: readonly string[], key: string) {
   });
 }
 
-/** The first line that looks like `key = value`, before any table; -1 where there is none. */
+/** The first line that looks like `key = value`, before any table; -1 if there is none. */
 function lineOf(lines: readonly string[], key: string): number {
   const end = lines.findIndex((line) => /^[ \t]*\[/.test(line));
   return (end < 0 ? lines : lines.slice(0, end)).findIndex((line) => keyIn(line, assigns) === key);
 }
 
-/** The key that a line names, in quotes or without. */
+/** The key of a line, quoted or not. */
 function keyIn(line: string, pattern: RegExp): string | undefined {
   const [, bare, double, single] = pattern.exec(line) ?? [];
   return bare ?? double ?? single;
 }
 
-/** How many lines the assignment takes that begins at a line. */
+/** How many lines the assignment at a line takes. */
 function extentOf(lines: readonly string[], at: number): number {
   for (let count = 1; count <= maxValueLines && at + count <= lines.length; count++) {
     if (isToml(lines.slice(at, at + count).join("\n"))) return count;
@@ -152,7 +152,7 @@ function isToml(text: string): boolean {
   }
 }
 
-/** One line with another assignment; indentation and line end stay, the comment only where the key is the same. */
+/** A line with another assignment; indentation and line end stay, the comment only if the key is the same. */
 function withValue(line: string, text: string, keepComment: boolean): string {
   const indent = /^[ \t]*/.exec(line)?.[0] ?? "";
   const value =
@@ -161,7 +161,7 @@ function withValue(line: string, text: string, keepComment: boolean): string {
   return `${indent}${text}${keepComment ? rest : ""}${endOf(line)}`;
 }
 
-/** The carriage return of a line with CRLF. */
+/** The carriage return of a CRLF line. */
 function endOf(line: string | undefined): string {
   return line?.endsWith("\r") === true ? "\r" : "";
 }

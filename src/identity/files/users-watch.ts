@@ -1,23 +1,22 @@
 import { watch } from "node:fs";
 import type { Log } from "../../lib/log.ts";
 
-/** What watchUsers needs. */
 export interface UsersWatchOptions {
   readonly folder: string;
   readonly log: Log;
-  /** Which file names matter. Quotas are written here every few seconds, so the others must cost nothing. */
+  /** Which file names matter. Quotas are written to this folder every few seconds, so other names must cost nothing. */
   readonly isOurs: (fileName: string) => boolean;
   /** Called with the files that may have changed. */
   readonly onFiles: (fileNames: ReadonlySet<string>) => void;
-  /** Called when anything may have changed: now and then, and where the system doesn't say which file. */
+  /** Called when anything may have changed: periodically, and if the system doesn't say which file. */
   readonly onAny: () => void;
-  /** ms to wait for more of the same: an editor makes several events of one save. */
+  /** ms to wait for further events: an editor causes several with one save. */
   readonly debounceMs: number;
-  /** ms between two looks at the whole folder; some file systems (network, containers) report no changes. */
+  /** ms between two scans of the whole folder; some file systems (network, containers) report no changes. */
   readonly rescanMs: number;
 }
 
-/** Watches the folder of user files until closed. Keeps no process alive. */
+/** Watches the folder of user files until closed. Doesn't keep the process alive. */
 export function watchUsers(options: UsersWatchOptions): { close(): void } {
   const { folder, log } = options;
   const changed = new Set<string>();

@@ -10,32 +10,36 @@ const bodyLength = 43;
 const checksumLength = 6;
 const shape = /^dsp_[0-9A-Za-z]{49}$/;
 
-/** Makes a key: `dsp_`, 256 random bits in base62, and their CRC-32 in base62. Double-clicking selects all of it. */
+/** Creates a key: `dsp_`, 256 random bits in base62, and their CRC-32 in base62. A double click selects all of it. */
 export function newApiKeyText(): string {
   const body = base62(BigInt(`0x${randomBytes(32).toString("hex")}`), bodyLength);
   return prefix + body + checksumOf(body);
 }
 
-/** Whether a credential is meant to be an API key rather than an access token. */
+/** Whether a credential looks like an API key rather than an access token. */
 export function looksLikeApiKey(text: string): boolean {
   return text.startsWith(prefix);
 }
 
-/** Whether the key's checksum is right: a mistyped or cut key is told from an unknown one, without a look-up. */
+/**
+ * Whether the key's checksum is correct: distinguishes a mistyped or truncated key from an unknown one without a
+ * lookup.
+ */
 export function isWholeApiKey(text: string): boolean {
   if (!shape.test(text)) return false;
   const end = prefix.length + bodyLength;
   return checksumOf(text.slice(prefix.length, end)) === text.slice(end);
 }
 
-/** What is kept of a key. SHA-256 without a salt is enough: nobody guesses 256 random bits. */
+/** The stored digest of a key. SHA-256 without a salt is enough: 256 random bits can't be guessed. */
 export function apiKeyHash(text: string): string {
   return createHash("sha256").update(text).digest("base64url");
 }
 
 /**
- * The secret that signs the requests of a key. It takes the key and the salt to make it: who sees the key in a header
- * lacks the salt, which is shown to nobody, and who reads the file lacks the key, of which it holds the hash alone.
+ * The secret that signs the requests of a key. Deriving it takes both the key and the salt: an attacker who sees the
+ * key in a header lacks the salt, which is never shown, and one who reads the file lacks the key, since the file has
+ * only its hash.
  *
  * @param salt 256 random bits in base64url
  */

@@ -5,13 +5,13 @@ import { createIpList } from "../../lib/ip-list.ts";
 
 const digest = z.string().length(43);
 
-/** What the owner decides about a key. The schema of a request's body, and part of the file's. */
+/** The settings that the owner chooses for a key. The schema of a request's body, and part of the file's. */
 export const apiKeyTerms = {
   name: z
     .string()
     .trim()
     .regex(/^\P{C}{1,64}$/u, "expected 1 to 64 characters")
-    .describe("To know it by in the list."),
+    .describe("A name to recognize it by in the list."),
   models: z
     .array(modelGlob)
     .min(1)
@@ -23,11 +23,11 @@ export const apiKeyTerms = {
     .min(1)
     .max(100)
     .optional()
-    .describe("Addresses and networks that it may be used from. Absent: all."),
-  limits: limitsSchema.optional().describe("Limits of this key, within those of the user."),
+    .describe("Addresses and networks from which it may be used. Absent: all."),
+  limits: limitsSchema.optional().describe("Limits of this key, in addition to the user's."),
 };
 
-/** The schema of a key as its file has it. */
+/** The schema of a key in its file. */
 export const apiKeyRow = z.strictObject({
   id: z.string().min(1).max(64),
   ...apiKeyTerms,
@@ -38,10 +38,10 @@ export const apiKeyRow = z.strictObject({
   last_used_at: z.date().optional(),
 });
 
-/** A key as it stands in the file. */
+/** A key as in the file. */
 export type ApiKeyRow = Readonly<z.output<typeof apiKeyRow>>;
 
-/** A key as the rest of the proxy sees it: nothing secret. Times in ms since the epoch. */
+/** A key as the rest of the proxy sees it: without secrets. Times in ms since the epoch. */
 export interface ApiKey {
   readonly id: string;
   readonly user: string;
@@ -52,16 +52,16 @@ export interface ApiKey {
   readonly models: readonly string[] | null;
   /** null: all addresses. */
   readonly addresses: readonly string[] | null;
-  /** Within the user's own; empty: no others. */
+  /** In addition to the user's own limits; empty: none. */
   readonly limits: readonly LimitConfig[];
   /** Whether its requests must be signed. */
   readonly signed: boolean;
-  /** @param model as the client names it */
+  /** @param model the name that the client sends */
   allowsModel(model: string): boolean;
   allowsAddress(ip: string): boolean;
 }
 
-/** Makes the key of a row. */
+/** Converts a row to its key. */
 export function toApiKey(user: string, row: ApiKeyRow): ApiKey {
   const models = row.models?.map(globMatcher);
   const addresses = row.addresses === undefined ? undefined : createIpList(row.addresses);

@@ -12,7 +12,7 @@ import { createOwnedFiles } from "../files/owned-files.ts";
 import { orInvalid } from "../files/account-text.ts";
 import { newSalt } from "../sessions/refresh-token.ts";
 
-/** What the owner of a new key decides. */
+/** The settings that the owner of a new key chooses. */
 interface NewApiKey {
   readonly name: string;
   /** ms since the epoch. */
@@ -24,7 +24,7 @@ interface NewApiKey {
   readonly signed?: boolean | undefined;
 }
 
-/** A key with what is shown once and never again. */
+/** A key with the secrets that are shown only once. */
 interface CreatedApiKey {
   readonly key: ApiKey;
   readonly text: string;
@@ -41,28 +41,28 @@ type ApiKeyInfo = ApiKey & {
 /** Long-lived keys for programs that can't log in. */
 export interface ApiKeys {
   /**
-   * The key of a text that a client has sent. Synchronous: a Map look-up; the first time a hash as well.
+   * The key for a text that a client has sent. Synchronous: a Map lookup, plus a hash the first time.
    *
    * @throws AppError `invalid_api_key`: mistyped, unknown, revoked or expired
    */
   check(text: string): ApiKey;
-  /** What the requests of a key that has been checked are signed with. */
+  /** The secret that signs the requests of an authenticated key. */
   signingSecret(key: ApiKey): string;
   /**
-   * @throws AppError `invalid_request` (a term can't be kept; it names which), `conflict` (too many keys, or the file is
-   *   broken), `storage_unavailable`
+   * @throws AppError `invalid_request` (an invalid setting; it names which), `conflict` (too many keys, or the file is
+   * invalid), `storage_unavailable`
    */
   create(user: string, terms: NewApiKey): Promise<CreatedApiKey>;
   list(user: string): readonly ApiKeyInfo[];
   /** Keys and files that could not be read, and are not in force. */
   problems(): readonly AccountProblem[];
   /**
-   * Revokes a key at once; on disk when this resolves. Resolves to false where the user has no such key.
+   * Revokes a key at once; on disk when this resolves. Resolves to false if the user has no such key.
    *
-   * @throws AppError `storage_unavailable`: revoked for now, and written as soon as that is possible
+   * @throws AppError `storage_unavailable`: revoked in memory, and written as soon as possible
    */
   revoke(user: string, id: string): Promise<boolean>;
-  /** Writes what has not been written. */
+  /** Writes pending changes. */
   close(): Promise<void>;
 }
 
@@ -71,11 +71,11 @@ export interface ApiKeysOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly newId: () => string;
-  /** The accounts' `get`. */
+  /** AccountStore.get */
   readonly findAccount: (name: string) => Account | undefined;
-  /** Of one user; default 50. */
+  /** Per user; default 50. */
   readonly maxKeys?: number;
-  /** ms between two writes of when keys were last used; default one minute. */
+  /** ms between two writes of the keys' last use; default one minute. */
   readonly flushMs?: number;
   readonly fileOps?: FileOps;
 }
@@ -88,18 +88,18 @@ interface StoredKey {
 interface Entry extends StoredKey {
   /** ms since the epoch. */
   lastUsedAt: number | null;
-  /** The key itself, once it has been seen. */
+  /** The key itself, once a client has sent it. */
   text: string | undefined;
 }
 
-/** Loads the keys from users/NAME.keys.toml. Rejects where the folder can't be read. */
+/** Loads the keys from users/NAME.keys.toml. Rejects if the folder can't be read. */
 export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
   const { usersDir, clock, log, fileOps, maxKeys = 50 } = options;
   const byHash = new Map<string, Entry>();
   const byUser = new Map<string, readonly Entry[]>();
-  /** By the key itself, once it has been seen. Holds keys that exist and no others, so it needs no other bound. */
+  /** By the key itself, once a client has sent it. Holds only existing keys, so it needs no other bound. */
   const byText = new Map<string, Entry>();
-  /** Users whose file is behind. */
+  /** Users whose file is out of date. */
   const behind = new Set<string>();
   const queue = createKeyedQueue();
   const files = createOwnedFiles<ApiKeyRow, StoredKey>({
@@ -139,7 +139,7 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
   }
 
   async function flush(): Promise<void> {
-    // One after the other: nobody waits for this, and the journal's syncs come first.
+    // One after another: nothing waits for this, and the journal's syncs come first.
     for (const user of [...behind]) await queue.run(user, () => save(user)).catch(() => undefined);
   }
 
@@ -170,7 +170,7 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
     },
     signingSecret(key) {
       const { text, row } = entriesOf(key.user).find((entry) => entry.key === key) ?? {};
-      // Revoked a moment ago, or not a key that signs.
+      // Revoked a moment ago, or a key without signatures.
       if (text === undefined || row?.signing_salt === undefined) throw new AppError("invalid_api_key");
       return signingSecretOf(text, row.signing_salt);
     },
@@ -182,11 +182,11 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
         }
         const text = newApiKeyText();
         const salt = terms.signed === true ? newSalt() : undefined;
-        // Never before its account, whatever the clock says: a key that is older than that is somebody else's.
+        // Never before its account, whatever the clock says: an older key counts as a previous user's.
         const createdAt = Math.max(clock.now(), options.findAccount(user)?.created_at?.getTime() ?? 0);
         const row = newRow(terms, options.newId(), createdAt, apiKeyHash(text), salt);
         const stored = orInvalid(() => files.readBack(user, row));
-        // Known only once it is on disk: a key that was shown must not be lost.
+        // Active only once it is on disk: a key that was shown must not be lost.
         await save(user, stored.row);
         add(user, stored);
         const signingSecret = salt === undefined ? undefined : signingSecretOf(text, salt);

@@ -5,11 +5,11 @@ import { plainTarget } from "../../lib/request-target.ts";
 
 /** A request whose signature is to be checked. */
 export interface SignedRequest {
-  /** In capitals. */
+  /** In upper case. */
   readonly method: string;
-  /** The path with its query, as it stands in the request line. It may be signed without the slashes that are ignored. */
+  /** The path with its query, as in the request line. It may be signed without the redundant slashes. */
   readonly target: string;
-  /** Empty where there is none. */
+  /** Empty if there is none. */
   readonly body: Uint8Array;
   /** X-Signature-Timestamp: s since the epoch. */
   readonly timestamp: string;
@@ -19,30 +19,30 @@ export interface SignedRequest {
   readonly signature: string;
 }
 
-/** How far the client's clock may be from ours, in s. */
+/** The maximum difference between the client's clock and ours, in s. */
 const maxSkew = 300;
 const timestampShape = /^\d{1,12}$/;
 const nonceShape = /^[A-Za-z0-9._-]{16,128}$/;
 const signatureShape = /^[0-9a-f]{64}$/i;
 
 /**
- * Makes the check of signed requests. It remembers nonces by key, and refuses what was signed before it was made: what
- * the process before it has seen is not known. A clock that is set back has times come again; those in which something
- * was signed are refused then, all others are good.
+ * Creates the check of signed requests. It remembers nonces by key, and refuses requests signed before it was created:
+ * the nonces seen by the previous process are unknown. If the clock is set back, times recur; those in which something
+ * was signed are then refused, all others are accepted.
  *
- * @returns a function that throws AppError `signature_invalid`, whose message says which part is at fault
+ * @returns a function that throws AppError `signature_invalid`, whose message names the invalid part
  */
 export function createSignatureCheck(clock: Clock): (keyId: string, secret: string, request: SignedRequest) => void {
   const seconds = (): number => Math.floor(clock.now() / 1000);
   let since = seconds();
   const noncesOf = new Map<string, Nonces>();
-  /** Of keys that have not been used lately. */
+  /** Times of keys that have not been used recently. */
   const forgotten = createForgottenTimes();
 
   function memoryOf(keyId: string, now: number): Nonces {
     const known = noncesOf.get(keyId);
     if (known !== undefined) return known;
-    // With each new key those go that have not been used lately.
+    // Each new key removes those that have not been used recently.
     for (const [id, nonces] of noncesOf) {
       if (!nonces.isIdle(now)) continue;
       forgotten.addAll(nonces.forgotten);
@@ -66,7 +66,7 @@ export function createSignatureCheck(clock: Clock): (keyId: string, secret: stri
     if (!spellings.some((target) => isSigned({ ...request, target }, secret))) {
       throw invalid("X-Signature does not match.");
     }
-    // The clock was ahead when the proxy was started; the process before this one may have seen all until now.
+    // The clock was ahead when the proxy was started; the previous process may have accepted signatures up to now.
     if (now < since - maxSkew) since = now;
     const isKnown = Number(timestamp) >= since && !forgotten.has(Number(timestamp));
     // Last: only the owner of the secret can fill the memory.
@@ -81,7 +81,7 @@ function isSigned(request: SignedRequest, secret: string): boolean {
   return timingSafeEqual(Buffer.from(request.signature, "hex"), expected);
 }
 
-/** What is signed: five lines, joined by line feeds. */
+/** The text to sign: five lines, joined by line feeds. */
 function textToSign({ method, target, timestamp, nonce, body }: SignedRequest): string {
   const bodyHash = createHash("sha256").update(body).digest("hex");
   return [method, target, timestamp, nonce, bodyHash].join("\n");
@@ -91,13 +91,13 @@ function invalid(message: string): AppError {
   return new AppError("signature_invalid", { message });
 }
 
-/** Timestamps of signatures, in s since the epoch, of which it is not known any more by which nonces they were used. */
+/** Timestamps of signatures, in s since the epoch, whose nonces have been forgotten. */
 interface ForgottenTimes {
   add(timestamp: number): void;
   has(timestamp: number): boolean;
-  /** Takes in all times of another one. */
+  /** Adds all times of another set. */
   addAll(others: ForgottenTimes): void;
-  /** From the first to the last of times that lie close together. */
+  /** Each covers times that are close together. */
   readonly ranges: readonly TimeRange[];
 }
 
@@ -106,13 +106,13 @@ interface TimeRange {
   readonly to: number;
 }
 
-/** Times no further apart than this are one range, in s. */
+/** Times no further apart than this form one range, in s. */
 const maxGap = 600;
 const maxRanges = 32;
 
 /**
- * Makes an empty set. It keeps ranges rather than a single bound: by a clock that was ahead for a while some times lie
- * far in the future, and those of today must not count as forgotten with them.
+ * Creates an empty set. It keeps ranges rather than a single bound: if the clock was ahead for a while, some times are
+ * far in the future, and today's must not count as forgotten with them.
  */
 function createForgottenTimes(): ForgottenTimes {
   let ranges: readonly TimeRange[] = [];
@@ -121,7 +121,7 @@ function createForgottenTimes(): ForgottenTimes {
     const isNear = ({ from, to }: TimeRange) => range.from <= to + maxGap && range.to >= from - maxGap;
     const others = ranges.filter((one) => !isNear(one));
     ranges = [...others, spanOf([...ranges.filter(isNear), range])];
-    // Too much forgotten refuses honest requests; too little would let one in twice.
+    // Forgetting too much refuses valid requests; forgetting too little would allow a replay.
     if (ranges.length > maxRanges) ranges = [spanOf(ranges.slice(0, 2)), ...ranges.slice(2)];
   }
 
@@ -146,26 +146,26 @@ function spanOf(ranges: readonly TimeRange[]): TimeRange {
   };
 }
 
-/** Remembers the nonces of one key while their timestamps are good, up to a bound. */
+/** Remembers the nonces of one key while their timestamps are valid, up to a bound. */
 export interface Nonces {
   /**
-   * Takes note of a nonce.
+   * Records a nonce.
    *
-   * @param timestamp s since the epoch, as the request has it
+   * @param timestamp s since the epoch, from the request
    * @param now s since the epoch
-   * @returns false where the nonce was used before, or where that can't be known any more
+   * @returns false if the nonce was used before, or if that is no longer known
    */
   use(nonce: string, timestamp: number, now: number): boolean;
-  /** Whether there is nothing to remember any more but `forgotten`. */
+  /** Whether it remembers nothing any more except `forgotten`. */
   isIdle(now: number): boolean;
   readonly forgotten: ForgottenTimes;
 }
 
 /**
- * Makes the memory. Beyond its bound the oldest are forgotten, and with them all timestamps between the first and the
- * last of these are refused: so a key that is used very much gets a narrower window, and nobody gets a replay.
+ * Creates the memory. Beyond its bound it forgets the oldest nonces and refuses all timestamps between the first and
+ * the last of these: a heavily used key gets a narrower window, but replay is never possible.
  *
- * @param keepSeconds how long after its use a nonce can still come in again with a good timestamp
+ * @param keepSeconds how long after its use a nonce can still come in again with a valid timestamp
  */
 export function createNonces(keepSeconds: number, max = 10_000): Nonces {
   /** In order of use. */
@@ -174,7 +174,7 @@ export function createNonces(keepSeconds: number, max = 10_000): Nonces {
 
   function forget(now: number): void {
     for (const [nonce, { timestamp, usedAt }] of seen) {
-      // What was used in the future was used by a clock that has been set back.
+      // A use in the future was recorded before the clock was set back.
       if (seen.size < max && Math.abs(now - usedAt) <= keepSeconds) return;
       seen.delete(nonce);
       forgotten.add(timestamp);

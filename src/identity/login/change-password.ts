@@ -8,7 +8,7 @@ import { checkNewPassword } from "../passwords/new-password.ts";
 import type { Origin, Sessions } from "../sessions/sessions.ts";
 import type { TokenPair, TokenPairs } from "../sessions/token-pairs.ts";
 
-/** A user's wish for another password. */
+/** A user's request to change the password. */
 export interface PasswordChange {
   readonly account: Account;
   readonly currentPassword: string;
@@ -26,11 +26,11 @@ export interface PasswordChangeOptions {
 }
 
 /**
- * Makes the change of one's own password. It ends all sessions and tokens of the user, and begins a new session for
+ * Creates the change of one's own password. It ends all sessions and tokens of the user, and starts a new session for
  * the caller.
  *
  * @returns a function that throws AppError `invalid_request`, `forbidden` (the current password is wrong),
- *   `login_blocked`, `login_busy`, `storage_unavailable` or `conflict` (the user's file is broken)
+ * `login_blocked`, `login_busy`, `storage_unavailable` or `conflict` (the user's file is invalid)
  */
 export function createPasswordChange(options: PasswordChangeOptions): (change: PasswordChange) => Promise<TokenPair> {
   const { store, guarded, sessions, emit, clock } = options;
@@ -38,23 +38,23 @@ export function createPasswordChange(options: PasswordChangeOptions): (change: P
   return async ({ account, currentPassword, newPassword, origin }) => {
     const user = account.username;
     checkNewPassword(newPassword, user, "new_password");
-    // A stolen token must not be a way to guess the password.
+    // A stolen token must not allow guessing the password.
     guarded.admit(user, origin.ip);
     const right = await guarded.verify(
       { user, ip: origin.ip, traceId: origin.traceId },
       account.password_hash,
       currentPassword,
     );
-    // Not 401: the token is good, and a client that logs in anew and tries again would only fail twice.
+    // Not 401: the token is valid, and a client that logs in and tries again would only fail twice.
     if (!right || store.get(user)?.password_hash !== account.password_hash) {
       throw new AppError("forbidden", { param: "current_password", message: "The current password is wrong." });
     }
     if (newPassword === currentPassword) {
       throw new AppError("invalid_request", { param: "new_password", message: "That is the current password." });
     }
-    // Raises the token_version, with which all tokens and sessions until now are over.
+    // Raises the token_version, which invalidates all existing tokens and sessions.
     const changed = await store.update(user, { password: newPassword, must_change_password: null });
-    // They can't be used any more, so it doesn't matter for now whether that can be written.
+    // They can't be used any more, so a failed write doesn't matter for now.
     await sessions.endAll(user).catch(() => undefined);
     const { ip, traceId } = origin;
     emit({ type: "password.changed", at: clock.now(), traceId, ip, user, subject: "" });

@@ -1,25 +1,25 @@
 import { createGenerationMap } from "../../lib/generation-map.ts";
 
-/** The tallies of many accounts or addresses, of which there may be any number. */
+/** The failures of many accounts or addresses, bounded in number. */
 export interface FailureTable {
   /** The tally of a key, if it has one that still counts. */
   find(key: string): FailureTally | undefined;
-  /** The tally of a key, made where there is none. */
+  /** The tally of a key, created if there is none. */
   obtain(key: string): FailureTally;
-  /** Puts a tally where it belongs after its failures have changed: it is now the last to be forgotten. */
+  /** Moves a tally to its place after its failures changed: it is now the last to be evicted. */
   place(tally: FailureTally): void;
-  /** Forgets a key; says whether it had failures. */
+  /** Forgets a key; returns whether it had failures. */
   forget(key: string): boolean;
-  /** Those whose free failures are used up, roughly the longest ago first. */
+  /** Tallies without free failures left, roughly the oldest first. */
   escalated(): Iterable<FailureTally>;
   readonly rule: BackoffRule;
-  /** Tallies that are kept now. */
+  /** The number of tallies. */
   readonly size: number;
 }
 
 /**
- * Keeps at most `max` tallies, half of them for keys whose free failures are used up. The halves don't push each other
- * out: however many keys fail once, a key that has to wait is only forgotten for others that have earned a wait too.
+ * Keeps at most `max` tallies, half of them for keys without free failures left. The halves don't evict each other:
+ * however many keys fail once, a key that has to wait is evicted only by others that have to wait too.
  *
  * @param max a multiple of 4, or Infinity
  */
@@ -67,29 +67,29 @@ export function createFailureTable(rule: BackoffRule, max: number, monotonic: ()
   };
 }
 
-/** How many failures are free, and how long to wait after the others. */
+/** How many failures are free, and how long to wait after further ones. */
 export interface BackoffRule {
   readonly freeFailures: number;
-  /** ms to wait once the free failures are used up; doubles with each further one. */
+  /** ms to wait once the free failures are used up; doubles with each further failure. */
   readonly firstWaitMs: number;
   readonly maxWaitMs: number;
-  /** ms after the end of the last wait in which nothing must fail, until all is forgotten. */
+  /** ms without failures, after the end of the last wait, until all is forgotten. */
   readonly quietMs: number;
 }
 
-/** What a failure has led to: waits begin with it, or have now reached the longest one. */
+/** The effect of a failure: waits begin with it, or have now reached the longest one. */
 type Escalation = "begun" | "longest";
 
-/** ms after which it is worth asking again where the outcome of another attempt has to be awaited. */
+/** Retry-After, in ms, if the outcome of another attempt is pending. */
 const askAgainMs = 1000;
 
 /** The failed attempts of one account or address. Times are monotonic ms. A class because there may be 100,000. */
 class FailureTally {
   readonly key: string;
   failures = 0;
-  /** Attempts that run now, of which nobody knows yet how they end. */
+  /** Running attempts, whose outcome is unknown yet. */
   #pending = 0;
-  /** When the next attempt may be made. */
+  /** When the next attempt is allowed. */
   #openAt: number;
 
   constructor(key: string, nowMs: number) {
@@ -98,9 +98,9 @@ class FailureTally {
   }
 
   /**
-   * How long an attempt has to wait, in ms; 0 where it may be made now. After the free failures attempts are made one
-   * at a time. With `strict` those that run now count as failed from the start: guesses that are sent together must
-   * not all pass before the first of them has been counted.
+   * How long an attempt has to wait, in ms; 0 if it is allowed now. After the free failures, attempts are allowed one
+   * at a time. With `strict`, running attempts count as failed from the start: guesses sent concurrently must not all
+   * pass before the first of them is counted.
    */
   waitMs(rule: BackoffRule, nowMs: number, strict: boolean): number {
     if (nowMs < this.#openAt) return this.#openAt - nowMs;
@@ -113,7 +113,7 @@ class FailureTally {
     this.#pending += 1;
   }
 
-  /** Ends an attempt, however it went. */
+  /** Ends an attempt, whatever the outcome. */
   end(): void {
     this.#pending = Math.max(0, this.#pending - 1);
   }
@@ -129,13 +129,13 @@ class FailureTally {
     return wait === rule.maxWaitMs && before < wait ? "longest" : null;
   }
 
-  /** Forgets the failures; attempts that run go on being counted. */
+  /** Forgets the failures; running attempts are still counted. */
   clear(nowMs: number): void {
     this.failures = 0;
     this.#openAt = nowMs;
   }
 
-  /** Whether nothing hangs on it any more. */
+  /** Whether it can be removed. */
   isIdle(): boolean {
     return this.failures === 0 && this.#pending === 0;
   }

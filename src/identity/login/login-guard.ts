@@ -4,7 +4,7 @@ import { type BackoffRule, createFailureTable, type FailureTable } from "./failu
 import type { Clock } from "../../lib/clock.ts";
 import { createIpList, ipPrefix, type NetworkBits } from "../../lib/ip-list.ts";
 
-/** Who tries to log in, and from where. */
+/** The user and address of a login attempt. */
 export interface LoginAttempt {
   /** A valid user name; there may be no such account. */
   readonly user: string;
@@ -12,57 +12,57 @@ export interface LoginAttempt {
   readonly traceId: string;
 }
 
-/** A password that is being checked. Say once how it went. */
+/** A password check in progress. Report its outcome exactly once. */
 export interface LoginTry {
-  /** Whether the account has logged in from this address lately. */
+  /** Whether the account has logged in from this address recently. */
   readonly isKnown: boolean;
   /** The password was wrong, or the user unknown. */
   failed(): void;
   /** The password was right. */
   succeeded(): void;
-  /** Nobody knows: it was not checked after all. */
+  /** The outcome is unknown: it was not checked after all. */
   dropped(): void;
 }
 
-/** Someone who has to wait before the next attempt. */
+/** An account or address that has to wait before the next attempt. */
 interface LockedLogin {
   readonly scope: LoginLocked["scope"];
-  /** null where an address waits, whatever account it tries. */
+  /** null if an address waits for all accounts. */
   readonly user: string | null;
-  /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null where an account waits, wherever it is tried from. */
+  /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null if an account waits for all addresses. */
   readonly address: string | null;
   readonly failures: number;
   readonly retryAfterMs: number;
 }
 
-/** Slows down who guesses passwords. */
+/** Slows down password guessing. */
 export interface LoginGuard {
-  /** Null where the attempt may go on. Changes nothing; ask before every login, also one that costs no hashing. */
+  /** Null if the attempt is allowed. Changes nothing; call it before every login, also one that costs no hashing. */
   check(user: string, ip: string): { readonly retryAfterMs: number } | null;
   /** Call it in the same tick as `check`, right before a password is hashed. */
   start(attempt: LoginAttempt): LoginTry;
-  /** Takes an address for one of the account's own, as a login from there does. */
+  /** Marks an address as one of the account's known ones, as a login from there does. */
   remember(user: string, ip: string): void;
-  /** Forgets the failures of an account, not those of addresses. Says whether there were any. */
+  /** Forgets the failures of an account, but not those of addresses. Returns whether there were any. */
   unlock(user: string, by: { readonly admin: string; readonly ip: string; readonly traceId: string }): boolean;
-  /** Who has to wait now; at most `limit` of each scope. */
+  /** The accounts and addresses that have to wait now; at most `limit` of each scope. */
   locked(limit?: number): readonly LockedLogin[];
-  /** Accounts and addresses that are remembered now. */
+  /** The number of accounts and addresses remembered. */
   tracked(): number;
 }
 
 export interface LoginGuardOptions {
   readonly rule: BackoffRule;
   /**
-   * Addresses remembered at once, IPv6 networks of each size, and names that no account has; a multiple of 4. Beyond it
-   * the oldest are forgotten.
+   * The number of addresses, of IPv6 networks of each size, and of nonexistent names to remember; a multiple of 4.
+   * Beyond it the oldest are forgotten.
    */
   readonly maxTracked: number;
-  /** ms for which an address from which an account has logged in is its own. */
+  /** How long an address from which an account has logged in stays known, in ms. */
   readonly knownAddressMs: number;
-  /** Whether many share an address: failures from there count against the account alone. */
+  /** Whether many users share an address: failures from there count against the account alone. */
   readonly isShared: (ip: string) => boolean;
-  /** Whether there is an account of that name. */
+  /** Whether an account of that name exists. */
   readonly hasAccount: (user: string) => boolean;
   readonly clock: Clock;
   readonly emit: (event: LoginLocked | LoginUnlocked) => void;
@@ -72,13 +72,13 @@ interface Counter {
   readonly scope: LoginLocked["scope"];
   readonly table: FailureTable;
   readonly key: string;
-  /** Whether guesses that run at the same time count as failed. */
+  /** Whether concurrent guesses count as failed from the start. */
   readonly strict: boolean;
 }
 
 /**
- * IPv6 networks of which somebody may have all addresses, and how many times the failures of one address they may have:
- * the larger ones may belong to several people.
+ * IPv6 networks that a single attacker may own, and how many times the failures of one address they are allowed: the
+ * larger ones may belong to several people.
  */
 const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] = [
   [56, 2],
@@ -86,16 +86,16 @@ const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] =
 ];
 
 /**
- * Counts failures per account and per address. An attempt from an address that the account has logged in from lately
- * is counted for that pair alone, so nobody else can lock its owner out; every other attempt is counted for the account
- * and for the address, and waits for both.
+ * Counts failures per account and per address. An attempt from an address that the account has logged in from recently
+ * counts for that pair alone, so nobody else can lock its owner out; every other attempt counts for the account and for
+ * the address, and waits for both.
  *
- * A success clears the counter of the account, or of the pair, by which it was let in. It does not clear the
- * address's: else someone with one account of his own could go on guessing at all the others. For addresses guesses
- * that run at the same time don't count before they have failed: in the morning a whole office logs in at once.
+ * A success clears the counter that admitted it: the account's, or the pair's. It does not clear the address's:
+ * otherwise an attacker with one account could keep guessing at all the others. For addresses, concurrent guesses don't
+ * count before they have failed: in the morning a whole office logs in at once.
  *
- * An account's counter is never pushed out by others: there are no more of them than accounts. Names that no account
- * has are kept apart, and say the same to who tries them.
+ * An account's counter is never evicted by others: there are no more of them than accounts. Nonexistent names are kept
+ * separately, and look the same from outside.
  */
 export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   const { rule, maxTracked, hasAccount, clock, emit } = options;
@@ -211,7 +211,7 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   }
 }
 
-/** Neither a user name nor an address holds a space. */
+/** Neither a user name nor an address contains a space. */
 function pairKey(user: string, address: string): string {
   return `${user} ${address}`;
 }
@@ -225,7 +225,7 @@ function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "
 
 const dayMs = 86_400_000;
 
-/** The login guard as [security] wants it. */
+/** The login guard for the [security] config. */
 export function openLoginGuard(
   security: Config["security"],
   options: Pick<LoginGuardOptions, "hasAccount" | "clock" | "emit">,
@@ -245,14 +245,14 @@ export function openLoginGuard(
   });
 }
 
-/** From where each account has logged in lately. */
+/** The addresses from which each account has logged in recently. */
 interface KnownAddresses {
   has(user: string, address: string): boolean;
   add(user: string, address: string): void;
   of(user: string): readonly string[];
 }
 
-/** Addresses remembered for a user, and users remembered; beyond it the one used longest ago is forgotten. */
+/** Addresses remembered per user, and users remembered; beyond it the least recently used is forgotten. */
 const maxOfUser = 8;
 const maxUsers = 100_000;
 
@@ -274,7 +274,7 @@ function createKnownAddresses(keepMs: number, monotonic: () => number): KnownAdd
   };
 }
 
-/** Sets a key as the youngest and drops the oldest where there are too many. */
+/** Sets a key as the newest and drops the oldest if there are too many. */
 function setLast<V>(map: Map<string, V>, key: string, value: V, max: number): void {
   map.delete(key);
   map.set(key, value);

@@ -12,14 +12,13 @@ import type { TokenPair, TokenPairs } from "../sessions/token-pairs.ts";
 import { createTokenReuse } from "../sessions/token-reuse.ts";
 import { checkUserName } from "../user-name.ts";
 
-/** One attempt to log in. */
+/** A login attempt. */
 export interface LoginRequest {
   readonly username: string;
   readonly password: string;
   readonly origin: Origin;
 }
 
-/** What createLogin needs. */
 export interface LoginOptions {
   readonly store: Pick<AccountStore, "get" | "rehash">;
   readonly passwords: Pick<Passwords, "hash" | "needsRehash">;
@@ -28,26 +27,26 @@ export interface LoginOptions {
   readonly log: Log;
   readonly sessions: Pick<Sessions, "isUntouched">;
   readonly pairs: Pick<TokenPairs, "open">;
-  /** A repeated login inside this time gets the same tokens; 0 turns it off. */
+  /** A repeated login within this time gets the same tokens; 0 turns it off. */
   readonly reuseSeconds: number;
   readonly emit: Emit;
 }
 
 /**
- * Makes the login. Unknown user and wrong password give the same error after the same work; that an account is
- * disabled is said only to who knows its password. Logins of one user with one password at the same time share a
- * single argon2 run.
+ * Creates the login. An unknown user and a wrong password give the same error after the same work; a disabled account
+ * is revealed only to a client with its password. Concurrent logins of one user with one password share a single argon2
+ * run.
  *
- * @returns a function that emits `login.succeeded` or `login.failed` and throws AppError `invalid_request` (the name
- *   can't be one), `invalid_credentials`, `account_disabled`, `login_blocked` or `login_busy`
+ * @returns a function that emits `login.succeeded` or `login.failed` and throws AppError `invalid_request` (an invalid
+ * user name), `invalid_credentials`, `account_disabled`, `login_blocked` or `login_busy`
  */
 export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<TokenPair> {
   const { store, passwords, guarded, clock, reuseSeconds, sessions } = options;
   const isUntouched = ({ sessionId }: TokenPair) => sessions.isUntouched(sessionId);
   const reuse = createTokenReuse({ clock, reuseSeconds, isUntouched });
-  // Passwords are compared and remembered only as a digest under a key that this process alone knows.
+  // Passwords are compared and remembered only as a digest under a key of this process.
   const digestKey = randomBytes(32);
-  /** Verifications that run now, by digest; as many as passwords.verify lets wait. */
+  /** Running verifications, by digest; as many as passwords.verify allows to wait. */
   const running = new Map<string, Promise<string | undefined>>();
 
   return async ({ username, password, origin }) => {
@@ -67,7 +66,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
   };
 
   async function logIn(user: string, password: string, origin: Origin): Promise<TokenPair> {
-    // Before everything, also before what costs no hashing: a right guess must not get by where a wrong one is refused.
+    // First of all, even before steps that cost no hashing: a right guess must not pass while a wrong one is refused.
     guarded.admit(user, origin.ip);
     const passwordDigest = digestOf(user, password);
     const before = store.get(user);
@@ -80,11 +79,11 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     }
 
     const provenHash = await verifyOnce(user, passwordDigest, password, origin);
-    // As it is now: it may have been changed while argon2 ran.
+    // The current account: it may have changed while argon2 ran.
     const account = store.get(user);
     if (account === undefined || account.password_hash !== provenHash) throw new AppError("invalid_credentials");
     checkUsable(account, clock.now());
-    // Of several logins that shared the run, the first has opened a session already.
+    // Of several logins that shared the run, the first has already opened a session.
     const login = { account, passwordDigest, origin };
     const shared = reuse.find(login);
     if (shared !== undefined) return shared;
@@ -93,7 +92,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     return opened;
   }
 
-  /** The account's hash if the password belongs to it. */
+  /** The account's hash if the password matches it. */
   function verifyOnce(user: string, digest: Buffer, password: string, origin: Origin): Promise<string | undefined> {
     const key = digest.toString("base64");
     let run = running.get(key);
@@ -111,39 +110,39 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     return passwords.needsRehash(hash) ? rehash(user, hash, password) : hash;
   }
 
-  /** Only now is the plaintext at hand to make a stronger hash of. Failing at it doesn't fail the login. */
+  /** Only now is the plaintext available for a stronger hash. A failure doesn't fail the login. */
   async function rehash(user: string, oldHash: string, password: string): Promise<string> {
     try {
       const newHash = await passwords.hash(password);
       await store.rehash(user, oldHash, newHash);
       return newHash;
     } catch (error) {
-      options.log.warn({ user, err: error }, "the password could not be hashed anew with today's parameters");
+      options.log.warn({ user, err: error }, "the password could not be rehashed with the current parameters");
       return oldHash;
     }
   }
 
   function digestOf(user: string, password: string): Buffer {
-    // A password past 1024 bytes is wrong whatever it is, so there is no need to read all of it.
+    // A password longer than 1024 bytes is always wrong, so there is no need to read all of it.
     return createHmac("sha256", digestKey)
       .update(`${user}\0${password.slice(0, 1025)}`)
       .digest();
   }
 }
 
-/** Checks passwords for those whom the login guard lets. */
+/** Checks passwords of attempts that the login guard admits. */
 export interface GuardedPasswords {
-  /** @throws AppError `login_blocked` with retryAfterSeconds where the user or the address has to wait */
+  /** @throws AppError `login_blocked` with retryAfterSeconds if the user or the address has to wait */
   admit(user: string, ip: string): void;
   /**
-   * As Passwords.verify, and tells the guard what came of it. Call it in the same tick as `admit`.
+   * As Passwords.verify, and reports the outcome to the guard. Call it in the same tick as `admit`.
    *
    * @throws AppError `login_busy`, which the guard does not count
    */
   verify(attempt: LoginAttempt, hash: string | undefined, password: string): Promise<boolean>;
 }
 
-/** Puts the guard before the passwords, so that who is refused costs no argon2 run. */
+/** Checks the guard first, so that a blocked login never costs an argon2 run. */
 export function createGuardedPasswords(
   guard: Pick<LoginGuard, "check" | "start">,
   passwords: Pick<Passwords, "verify">,

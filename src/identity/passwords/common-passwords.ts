@@ -1,7 +1,7 @@
 /**
- * The 3,000 commonest passwords of 8 characters and more, in lower case: those that every guesser tries first (ASVS
- * 5.0, 6.2.4). Shorter ones are refused for their length. From the ranked list of leaked passwords in zxcvbn-ts (MIT,
- * (c) 2012-2016 Dan Wheeler and Dropbox, Inc., (c) 2021 zxcvbn-ts), with some that became common later.
+ * The 3,000 most common passwords of 8 or more characters, in lower case: those that attackers try first (ASVS 5.0,
+ * 6.2.4). Shorter ones are refused for their length. From the ranked list of leaked passwords in zxcvbn-ts (MIT, (c)
+ * 2012-2016 Dan Wheeler and Dropbox, Inc., (c) 2021 zxcvbn-ts), with some that became common later.
  */
 export const commonPasswords: ReadonlySet<string> = new Set(
   `

@@ -3,7 +3,7 @@ import { commonPasswords } from "./common-passwords.ts";
 import { AppError } from "../../errors.ts";
 
 const minBytes = 8;
-/** Nothing longer is hashed, set or compared. */
+/** Longer passwords are never hashed, set or compared. */
 export const maxPasswordBytes = 1024;
 
 /** Checks a password's length in bytes. Throws AppError `invalid_request` that names the field `param`. */
@@ -15,8 +15,8 @@ export function checkPasswordLength(password: string, param: string): void {
 }
 
 /**
- * Checks a password that somebody chooses: long enough, and none of those that are tried first. No rules on what
- * characters it is made of: they make passwords worse.
+ * Checks a password that a user chooses: long enough, and not a common one. No rules on its characters: they make
+ * passwords worse.
  *
  * @param param the field to name in the error
  * @throws AppError `invalid_request`
@@ -34,7 +34,7 @@ function refusal(param: string, message: string): AppError {
   return new AppError("invalid_request", { param, message });
 }
 
-/** Without 0, o, 1, l and i: these are read out over the phone. */
+/** Without 0, o, 1, l and i: these passwords are read out over the phone. */
 const alphabet = "abcdefghjkmnpqrstuvwxyz23456789";
 
 /** A random password of five groups of four letters and digits: 99 bits, easy to copy by hand. */

@@ -12,37 +12,36 @@ export interface Hasher {
   verify(hash: string, password: string): Promise<boolean>;
 }
 
-/** Hashes and checks passwords, a few at a time. */
+/** Hashes and verifies passwords, a few at a time. */
 export interface Passwords {
   /**
-   * Hashes a new password. Waits its turn however long the queue is: only operators and the start-up come here.
+   * Hashes a new password. Waits its turn however long the queue is: only operators and the startup use it.
    *
    * @throws AppError `invalid_request` (param "password") unless it has 8 to 1024 bytes
    */
   hash(password: string): Promise<string>;
   /**
-   * Whether the password has this hash. Without a hash (unknown user) it does the same work and says no.
+   * Whether the password matches this hash. Without a hash (unknown user) it does the same work and returns false.
    *
-   * @param from whether the account has logged in from there lately; such logins wait in a line of their own
-   * @throws AppError `login_busy` where too many are waiting already
+   * @param from whether the account has logged in from there recently; such logins wait in their own queue
+   * @throws AppError `login_busy` if too many are waiting already
    */
   verify(hash: string | undefined, password: string, from?: "known_address" | "account"): Promise<boolean>;
-  /** Whether the hash was made with less work than is asked for today. */
+  /** Whether the hash was made with weaker parameters than today's. */
   needsRehash(hash: string): boolean;
-  /** Checks and hashes that wait for their turn now. */
+  /** Verifications and hashes waiting for their turn. */
   waiting(): number;
 }
 
-/** Limits of createPasswords. */
 export interface PasswordsOptions {
-  /** argon2 runs at once. Each takes a thread of libuv's pool of four, which the journal's syncs need too. */
+  /** Concurrent argon2 runs. Each takes a thread of libuv's pool of four, which the journal's syncs need too. */
   readonly maxHashes: number;
-  /** Checks that may wait for their turn in a line, of unknown users a fifth; one more gets `login_busy`. */
+  /** Verifications that may wait in a queue, a fifth of that for unknown users; one more gets `login_busy`. */
   readonly maxWaiting: number;
   readonly hasher?: Hasher;
 }
 
-/** Those who wait for their turn, the first to be served first. */
+/** A queue of waiting tasks, first in, first out. */
 interface Line {
   readonly maxWaiting: number;
   readonly waiting: (() => void)[];
@@ -53,7 +52,7 @@ const argon2id: Hasher = {
   verify: (hash, password) => argon2.verify(hash, password),
 };
 
-/** Makes the one place where passwords are hashed. Hashes once itself, for the users that don't exist. */
+/** Creates the only place where passwords are hashed. Hashes once itself, for verifications of unknown users. */
 export async function createPasswords(options: PasswordsOptions): Promise<Passwords> {
   const hasher = options.hasher ?? argon2id;
   const dummyHash = await hasher.hash(randomBytes(32).toString("base64"));
@@ -61,7 +60,7 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
   const lines = {
     known_address: lineOf(options.maxWaiting),
     account: lineOf(options.maxWaiting),
-    // Anybody can invent names, from any number of addresses.
+    // Anyone can make up names, from any number of addresses.
     unknown: lineOf(Math.ceil(options.maxWaiting / 5)),
     hash: lineOf(Infinity),
   };
@@ -79,7 +78,7 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
     }
   }
 
-  /** Hands the place to the first of the next line. The lines take turns, so a long one holds up no other. */
+  /** Passes the slot to the first of the next queue. The queues take turns, so a long one delays no other. */
   function leave(): void {
     const next = order.find(({ waiting }) => waiting.length > 0);
     if (next === undefined) {
@@ -97,7 +96,7 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
       return inTurn(lines.hash, () => hasher.hash(password));
     },
     verify: async (hash, password, from = "account") => {
-      // No password that long was ever set, so nothing is given away by answering at once.
+      // No password that long was ever set, so an immediate result reveals nothing.
       if (Buffer.byteLength(password) > maxPasswordBytes) return false;
       const line = hash === undefined ? lines.unknown : lines[from];
       if (running >= options.maxHashes && line.waiting.length >= line.maxWaiting) {

@@ -14,20 +14,19 @@ const claimsSchema = z.strictObject({
   jti: z.string().min(1).max(64),
   /** The account's token_version at the time of the login. */
   ver: z.int().min(0),
-  /** The session that the token belongs to, and ends with. */
+  /** The session of the token; the token ends with it. */
   sid: z.string().min(1).max(64),
 });
 
-/** A signed access token and its end in ms since the epoch. */
+/** A signed access token and its expiry in ms since the epoch. */
 export interface IssuedToken {
   readonly token: string;
   readonly expiresAt: number;
 }
 
-/** What an access token says. Times are in s since the epoch. */
+/** The claims of an access token. Times are in s since the epoch. */
 export type AccessClaims = Readonly<z.infer<typeof claimsSchema>>;
 
-/** What newClaims needs beside the account. */
 export interface NewClaimsOptions {
   readonly issuer: string;
   readonly audience: string;
@@ -54,7 +53,6 @@ export function newClaims(account: Account, options: NewClaimsOptions): AccessCl
   };
 }
 
-/** What checkClaims compares with. */
 export interface CheckClaimsOptions {
   readonly issuer: string;
   readonly audience: string;
@@ -63,15 +61,15 @@ export interface CheckClaimsOptions {
 }
 
 /**
- * Checks what a token says, after its signature has proved right. Every claim must be there and of its type: a token
- * without exp would live for ever, and one with a string for it has not been made here.
+ * Checks a token's claims, after its signature has been verified. Every claim must be present and of its type: a token
+ * without exp would live forever, and one with a string for it was not made here.
  *
  * @throws AppError `token_expired` if only the time is wrong, `invalid_token` otherwise
  */
 export function checkClaims(decoded: unknown, options: CheckClaimsOptions): AccessClaims {
   const { success, data } = claimsSchema.safeParse(decoded);
   if (!success || data.iss !== options.issuer || data.aud !== options.audience) throw new AppError("invalid_token");
-  // iat in the future is let pass: after the clock has stepped back, honest tokens have one.
+  // A future iat is accepted: after the clock has stepped back, valid tokens have one.
   if (data.nbf !== undefined && data.nbf * 1000 > options.now) throw new AppError("invalid_token");
   if (data.exp * 1000 <= options.now) throw new AppError("token_expired");
   return data;

@@ -1,9 +1,9 @@
 import { createHash, createHmac, randomBytes } from "node:crypto";
 
 /**
- * A refresh token, taken apart. The family stays the same as long as the session lives; the secret is another one after
- * every use. Whoever shows a family that exists has held a token of it, so a secret that is out of date means reuse,
- * and nobody can end a session by inventing tokens.
+ * A parsed refresh token. The family stays the same for the life of the session; the secret changes with every use. A
+ * client that presents an existing family has held a token of it, so an outdated secret means reuse, and nobody can end
+ * a session by making up tokens.
  */
 export interface RefreshToken {
   /** 128 bits. */
@@ -16,7 +16,7 @@ const familyBytes = 16;
 const secretBytes = 32;
 const shape = /^dsr_([A-Za-z0-9_-]{64})$/;
 
-/** Makes a token of a new family. */
+/** Creates a token of a new family. */
 export function newRefreshToken(): RefreshToken {
   return { family: randomBytes(familyBytes), secret: randomBytes(secretBytes) };
 }
@@ -26,7 +26,7 @@ export function refreshTokenText({ family, secret }: RefreshToken): string {
   return `dsr_${Buffer.concat([family, secret]).toString("base64url")}`;
 }
 
-/** Reads what a client has sent; undefined where it can't be a refresh token. */
+/** Parses a token from a client; undefined if it can't be a refresh token. */
 export function parseRefreshToken(text: string): RefreshToken | undefined {
   const encoded = shape.exec(text)?.[1];
   if (encoded === undefined) return undefined;
@@ -34,7 +34,7 @@ export function parseRefreshToken(text: string): RefreshToken | undefined {
   return { family: bytes.subarray(0, familyBytes), secret: bytes.subarray(familyBytes) };
 }
 
-/** What is kept of a secret. SHA-256 without a salt is enough: nobody guesses 128 random bits. */
+/** The stored digest of a secret. SHA-256 without a salt is enough: random bits can't be guessed. */
 export function digestOf(secret: Uint8Array): string {
   return createHash("sha256").update(secret).digest("base64url");
 }
@@ -45,9 +45,10 @@ export function newSalt(): string {
 }
 
 /**
- * The secret that follows another one. It takes both to make it: a thief of the old secret lacks the salt, which never
- * leaves the proxy, and a thief of the file lacks the secret, of which it holds the digest alone. So whoever comes with
- * the old secret again can be given the same successor, even after a restart, without its being kept anywhere.
+ * The secret that follows another one. Deriving it takes both secret and salt: a thief of the old secret lacks the
+ * salt, which never leaves the proxy, and a thief of the file lacks the secret, since the file has only its digest. A
+ * client that presents the old secret again can therefore get the same successor, even after a restart, without its
+ * being stored anywhere.
  */
 export function successorOf(secret: Uint8Array, salt: string): Buffer {
   return createHmac("sha256", secret).update(Buffer.from(salt, "base64url")).digest();

@@ -5,11 +5,11 @@ const digest = z.string().length(43);
 
 const spentRow = z.strictObject({ hash: digest, salt: digest, at: z.date() });
 
-/** What is kept of an address and of a program's name. */
+/** Maximum lengths of a stored address and User-Agent. */
 export const maxIpLength = 64;
 export const maxClientLength = 200;
 
-/** The schema of a session as its file has it. */
+/** The schema of a session in its file. */
 export const sessionRow = z.strictObject({
   id: z.string().min(1).max(64),
   family: digest,
@@ -24,7 +24,7 @@ export const sessionRow = z.strictObject({
 
 type SessionRow = z.output<typeof sessionRow>;
 
-/** Where a restart stands in time. */
+/** The time of a restart on both clocks. */
 interface LoadTime {
   /** ms since the epoch. */
   readonly now: number;
@@ -34,13 +34,13 @@ interface LoadTime {
 }
 
 /**
- * How long before a start an exchange may lie for its leeway to begin anew, in ms. The proxy may have died between
- * writing the exchange down and answering it, and the client can only come again when the proxy is back: without this
- * an honest client would be taken for a thief.
+ * An exchange this recent before a start gets a new leeway, in ms. The proxy may have crashed between writing the
+ * exchange and responding, and the client can only retry when the proxy is back: without this a legitimate client would
+ * be taken for a thief.
  */
 const lostResponseMs = 600_000;
 
-/** A session as its row in the file. */
+/** Converts a session to its row in the file. */
 export function toRow({ id, family, current, version, ip, client, ...session }: Session): z.input<typeof sessionRow> {
   const { createdAt, usedAt, spent } = session;
   return {
@@ -56,7 +56,7 @@ export function toRow({ id, family, current, version, ip, client, ...session }: 
   };
 }
 
-/** A session as it was before the restart. */
+/** Restores a session from its row. */
 export function fromRow(user: string, row: SessionRow, time: LoadTime): Session {
   const { created_at, used_at, spent, ...rest } = row;
   const toSpent = ({ at, ...secret }: z.output<typeof spentRow>): SpentSecret => {

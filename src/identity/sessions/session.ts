@@ -1,22 +1,24 @@
 import { digestOf, newSalt, successorOf } from "./refresh-token.ts";
 
-/** One login of a user, and what became of its refresh token. Replaced at every change. Times in ms since the epoch. */
+/** One login of a user, and the state of its refresh token. Replaced at every change. Times in ms since the epoch. */
 export interface Session {
-  /** Public: it stands in access tokens, lists and logs, and opens nothing. */
+  /** Public: it appears in access tokens, lists and logs, and grants nothing. */
   readonly id: string;
   readonly user: string;
   /** Digest of the family. */
   readonly family: string;
-  /** Digest of the secret that is good now. */
+  /** Digest of the current secret. */
   readonly current: string;
-  /** Secrets exchanged a moment ago, oldest first. Older ones need not be known: whatever is not current is spent. */
+  /**
+   * Recently exchanged secrets, oldest first. Older ones need not be stored: every secret that isn't current is spent.
+   */
   readonly spent: readonly SpentSecret[];
-  /** The account's token_version at login; with another one the session is over. */
+  /** The account's token_version at login; once it differs, the session is over. */
   readonly version: number;
   readonly createdAt: number;
   /** The login or the last exchange. */
   readonly usedAt: number;
-  /** Address and program of the login. */
+  /** Address and User-Agent of the login. */
   readonly ip: string;
   readonly client: string;
 }
@@ -25,7 +27,7 @@ export interface Session {
 export interface SpentSecret {
   /** Its digest. */
   readonly hash: string;
-  /** Makes the successor of the secret. */
+  /** Derives the successor of the secret. */
   readonly salt: string;
   /** ms since the epoch. */
   readonly at: number;
@@ -33,7 +35,7 @@ export interface SpentSecret {
   readonly until: number;
 }
 
-/** The moment of an exchange. */
+/** The time of an exchange on both clocks. */
 export interface ExchangeTime {
   /** ms since the epoch. */
   readonly now: number;
@@ -42,21 +44,21 @@ export interface ExchangeTime {
   readonly leewayMs: number;
 }
 
-/** An exchange. The session is the same object where the secret had been exchanged before. */
+/** An exchange. The session is the same object if the secret had been exchanged before. */
 export interface Exchange {
   readonly session: Session;
-  /** The secret that is good now. */
+  /** The new current secret. */
   readonly secret: Buffer;
 }
 
-/** More exchanges within the leeway than any honest client makes. */
+/** More exchanges within the leeway than any legitimate client makes. */
 const maxSpent = 8;
 
 /**
- * Exchanges a secret for its successor. One that was exchanged within the leeway leads to the secret that is good now,
- * so of any number of parallel exchanges all get the same one.
+ * Exchanges a secret for its successor. A secret exchanged within the leeway gets the current secret, so any number of
+ * parallel exchanges all get the same one.
  *
- * @returns undefined where the secret was spent longer ago: somebody else has a copy of it
+ * @returns undefined if the secret was spent longer ago: somebody else has a copy of it
  */
 export function exchangeSecret(session: Session, secret: Buffer, time: ExchangeTime): Exchange | undefined {
   const hash = digestOf(secret);
@@ -76,8 +78,8 @@ export function exchangeSecret(session: Session, secret: Buffer, time: ExchangeT
 }
 
 /**
- * The sessions that must go so that one more fits. First those of the same program at the same address, so that a
- * script which logs in all day crowds out itself; then those unused for the longest time.
+ * The sessions to end so that one more fits. First those of the same program at the same address, so that a script
+ * which logs in all day displaces only its own; then the least recently used.
  */
 export function crowdedOut(sessions: readonly Session[], newcomer: Session, max: number): readonly Session[] {
   const surplus = sessions.length + 1 - max;
@@ -86,19 +88,18 @@ export function crowdedOut(sessions: readonly Session[], newcomer: Session, max:
   return [...sessions].sort((a, b) => isOther(a) - isOther(b) || a.usedAt - b.usedAt).slice(0, surplus);
 }
 
-/** The live sessions, found in three ways. */
+/** The live sessions, indexed in three ways. */
 export interface SessionIndex {
   get(id: string): Session | undefined;
   /** @param family digest of the family */
   ofFamily(family: string): Session | undefined;
   ofUser(user: string): readonly Session[];
-  /** Adds a session, or puts it in place of the one with its id. */
+  /** Adds a session, or replaces the one with its id. */
   put(session: Session): void;
-  /** Whether it was there. */
+  /** Returns whether it was present. */
   drop(session: Session): boolean;
 }
 
-/** Makes an empty index. */
 export function createSessionIndex(): SessionIndex {
   const byId = new Map<string, Session>();
   const idOfFamily = new Map<string, string>();

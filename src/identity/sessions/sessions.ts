@@ -12,58 +12,58 @@ import { digestOf, newRefreshToken, parseRefreshToken, refreshTokenText, type Re
 import { fromRow, maxClientLength, maxIpLength, sessionRow, toRow } from "./session-file.ts";
 import { createSessionIndex, crowdedOut, exchangeSecret, type Session } from "./session.ts";
 
-/** Where a request for tokens comes from. */
+/** The origin of a request for tokens. */
 export interface Origin {
   readonly ip: string;
-  /** The User-Agent, cut short; "" where there is none. Shown to the user, so that a stranger's session is seen. */
+  /** The User-Agent, truncated; "" if there is none. Shown to the user, to reveal a stranger's session. */
   readonly client: string;
   readonly traceId: string;
 }
 
-/** A refresh token, fresh or exchanged. */
+/** A refresh token, new or exchanged. */
 export interface RefreshGrant {
   readonly account: Account;
   readonly sessionId: string;
   readonly refreshToken: string;
-  /** ms since the epoch: when it ends if it isn't used. */
+  /** ms since the epoch: when it expires if it isn't used. */
   readonly refreshExpiresAt: number;
 }
 
-/** What a user or an operator may see of a session. Times in ms since the epoch. */
+/** The public part of a session. Times in ms since the epoch. */
 type SessionInfo = Pick<Session, "id" | "createdAt" | "usedAt" | "ip" | "client"> & {
   readonly expiresAt: number;
 };
 
-/** Sessions: one for each login, carried on by refresh tokens of which each is good for one exchange. */
+/** Sessions: one for each login, continued by refresh tokens, each of which is valid for one exchange. */
 export interface Sessions {
-  /** Begins a session. Never fails: where it can't be written, it lasts until the proxy is restarted. */
+  /** Starts a session. Never fails: if it can't be written, it lasts until the proxy is restarted. */
   open(account: Account, origin: Origin): Promise<RefreshGrant>;
   /**
    * Exchanges a refresh token for its successor, which is on disk before it is handed out.
    *
    * @throws AppError `invalid_token` (unknown, ended, or used before: then the session has been ended),
-   *   `token_expired`, `account_disabled`, `storage_unavailable` (the token is good still)
+   * `token_expired`, `account_disabled`, `storage_unavailable` (the token is still valid)
    */
   refresh(refreshToken: string, origin: Origin): Promise<RefreshGrant>;
-  /** Whether access tokens of the session are good. One Map look-up. */
+  /** Whether access tokens of the session are valid. One Map lookup. */
   isLive(id: string): boolean;
-  /** Whether the session lives and its first refresh token has not been exchanged yet. */
+  /** Whether the session is live and its first refresh token has not been exchanged yet. */
   isUntouched(id: string): boolean;
-  /** The user's sessions that have not expired, the latest used first. */
+  /** The user's sessions that have not expired, most recently used first. */
   list(user: string): readonly SessionInfo[];
   /**
-   * Ends a session at once; on disk when this resolves. Resolves to false where the user has no such session.
+   * Ends a session at once; on disk when this resolves. Resolves to false if the user has no such session.
    *
-   * @throws AppError `storage_unavailable`: ended for now, but a restart would bring it back
+   * @throws AppError `storage_unavailable`: ended in memory, but a restart would bring it back
    */
   end(user: string, id: string): Promise<boolean>;
   /** Ends all sessions of a user; resolves to how many. Throws as above. */
   endAll(user: string): Promise<number>;
-  /** The user and session that a refresh token is of, good or spent. */
+  /** The user and session of a refresh token, current or spent. */
   find(refreshToken: string): { readonly user: string; readonly id: string } | undefined;
   /** Sessions and files that could not be read, and are not in force. */
   problems(): readonly AccountProblem[];
-  /** Waits for what is being written, and tries again what could not be. */
+  /** Waits for pending writes, and retries failed ones. */
   close(): Promise<void>;
 }
 
@@ -73,32 +73,32 @@ export interface SessionsOptions {
   readonly log: Log;
   readonly emit: Emit;
   readonly newId: () => string;
-  /** The accounts' `get`. */
+  /** AccountStore.get */
   readonly findAccount: (name: string) => Account | undefined;
-  /** From login to the end, however much it is used. */
+  /** From the login to the end, whatever the use. */
   readonly sessionSeconds: number;
   /** From one exchange to the end if no other follows. */
   readonly idleSeconds: number;
-  /** How long a token that was exchanged still gets the same successor. */
+  /** How long an exchanged token still gets the same successor. */
   readonly leewaySeconds: number;
-  /** Of one user; beyond it old ones are ended. */
+  /** Per user; beyond it old sessions are ended. */
   readonly maxSessions: number;
   readonly fileOps?: FileOps;
 }
 
 /**
- * Loads the sessions from users/NAME.sessions.toml. Rejects where the folder can't be read.
+ * Loads the sessions from users/NAME.sessions.toml. Rejects if the folder can't be read.
  *
- * A session that is over is refused, but forgotten only when its user logs in again: by a clock that is wrong for a
- * while all of them are over.
+ * An expired session is refused, but forgotten only when its user logs in again: while the clock is wrong, all of them
+ * may look expired.
  */
 export async function openSessions(options: SessionsOptions): Promise<Sessions> {
   const { usersDir, clock, log, findAccount, fileOps } = options;
   const leewayMs = options.leewaySeconds * 1000;
   const index = createSessionIndex();
-  /** Users whose file is behind, because it could not be written. */
+  /** Users whose file is out of date because a write failed. */
   const behind = new Set<string>();
-  /** Exchanges and writes of one user happen one after the other. */
+  /** Exchanges and writes of one user run one after another. */
   const queue = createKeyedQueue();
 
   const time = () => ({ now: clock.now(), monotonic: clock.monotonic(), leewayMs });
@@ -113,7 +113,10 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
   });
   for (const sessions of (await files.loadAll()).values()) for (const session of sessions) index.put(session);
 
-  /** Writes a user's sessions as they are, but for one that is not in force yet. Only inside a task of the queue. */
+  /**
+   * Writes a user's current sessions, with one replaced by its changed version, which is not in force yet. Only inside
+   * a task of the queue.
+   */
   async function save(user: string, changed?: Session): Promise<void> {
     const sessions = index.ofUser(user).map((session) => (session.id === changed?.id ? changed : session));
     try {
@@ -145,16 +148,16 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
     if (exchanged === undefined) return endReused(session, origin);
     checkUsable(account, clock.now());
     if (exchanged.session !== session) {
-      // First on disk: a client with a token that the disk doesn't know would be taken for a thief after a crash.
+      // On disk first: after a crash, a client with a token unknown to the disk would be taken for a thief.
       await save(user, exchanged.session);
-      // Ended while it was being written; whoever ended it writes next.
+      // Ended while it was being written; whatever ended it writes next.
       if (index.get(id) !== session) throw notValid();
       index.put(exchanged.session);
     }
     return grant(account, exchanged.session, { family: token.family, secret: exchanged.secret });
   }
 
-  /** Of thief and owner one has come too late, and there is no telling which: both must log in again. */
+  /** Either the thief or the owner came second, and we can't tell which: both must log in again. */
   async function endReused(session: Session, { ip, traceId }: Origin): Promise<never> {
     const { user, id } = session;
     index.drop(session);
@@ -165,7 +168,7 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
 
   async function drop(user: string, sessions: readonly Session[]): Promise<number> {
     const count = sessions.filter((session) => index.drop(session)).length;
-    // Even where nothing was left to drop: an earlier end of it may still be on its way to the disk, or have failed.
+    // Even if nothing was left to drop: an earlier end of it may still be on its way to the disk, or have failed.
     await queue.run(user, () => save(user));
     return count;
   }
@@ -184,7 +187,7 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
         version: account.token_version,
         createdAt: now,
         usedAt: now,
-        // What is longer could not be read again.
+        // A longer value could not be read again.
         ip: ip.slice(0, maxIpLength),
         client: client.slice(0, maxClientLength),
       };

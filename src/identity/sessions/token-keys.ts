@@ -14,14 +14,13 @@ export interface TokenKeys {
   readonly byKid: ReadonlyMap<string, string>;
 }
 
-/** The secrets as they are now: others take their place when their file changes. */
+/** The current secrets: they are replaced when their file changes. */
 export interface LiveTokenKeys extends TokenKeys {
-  /** Looks at the file now. */
+  /** Checks the file for changes now. */
   check(): void;
   close(): void;
 }
 
-/** Where the secrets come from. */
 export interface TokenKeysOptions {
   /** JWT_SECRETS or JWT_SECRETS_FILE, or neither. */
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -30,12 +29,12 @@ export interface TokenKeysOptions {
 }
 
 const minBytes = 32;
-/** Words of documentation and tutorials. No random secret of 32 bytes holds one. */
+/** Words from documentation and tutorials. No random secret of 32 bytes contains one. */
 const wellKnown =
   /changeme|changethis|replaceme|yoursecret|yourjwt|mysecret|supersecret|topsecret|secretkey|jwtsecret|password|example|placeholder|deepseek|1234567890|abcdefghij|qwerty/;
 
 /**
- * Finds the signing secrets: JWT_SECRETS, else the file that JWT_SECRETS_FILE names, else a random one that is made
+ * Finds the signing secrets: JWT_SECRETS, else the file named by JWT_SECRETS_FILE, else a random one that is created
  * once and kept in users/.keys/jwt.
  *
  * @throws Error that says what is wrong and where, naming the kid and never the secret
@@ -53,7 +52,7 @@ export async function loadTokenKeys(options: TokenKeysOptions): Promise<TokenKey
   return ownKeys(ownFile(options.usersDir), options.log);
 }
 
-/** As loadTokenKeys, and follows the file that they are in, where it is one. */
+/** As loadTokenKeys, and watches the file that contains them, if any. */
 export async function openTokenKeys(options: TokenKeysOptions): Promise<LiveTokenKeys> {
   const { JWT_SECRETS: inline = "", JWT_SECRETS_FILE: named = "" } = options.env;
   let keys = await loadTokenKeys(options);
@@ -81,14 +80,14 @@ function ownFile(usersDir: string): string {
 /**
  * Parses `kid:secret[,kid:secret]`; line ends separate like commas.
  *
- * @param source what to call the text in an error
+ * @param source how to name the text in an error
  */
 export function parseTokenKeys(text: string, source: string): TokenKeys {
   const byKid = new Map<string, string>();
   for (const pair of text.split(/[,\r\n]+/).map((part) => part.trim())) {
     if (pair === "") continue;
     const [, kid, secret] = /^([A-Za-z0-9._-]{1,64}):(.*)$/.exec(pair) ?? [];
-    // The text itself is not shown: without its colon, it is all secret.
+    // The text itself is not shown: without a colon, all of it is secret.
     if (kid === undefined || secret === undefined) {
       throw new Error(`${source}: entry ${byKid.size + 1} is not kid:secret (kid: letters, digits, ".", "_" and "-")`);
     }
@@ -113,7 +112,7 @@ function weaknessOf(secret: string): string | undefined {
   return undefined;
 }
 
-/** Whether the text is some shorter text over and over, the last time perhaps cut. */
+/** Whether the text repeats a shorter text, the last repetition perhaps truncated. */
 function repeats(text: string): boolean {
   for (let period = 1; period <= text.length / 2; period++) {
     if (text.slice(period) === text.slice(0, -period)) return true;

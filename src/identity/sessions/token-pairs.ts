@@ -2,14 +2,14 @@ import type { Account } from "../account-schema.ts";
 import type { Origin, RefreshGrant, Sessions } from "./sessions.ts";
 import type { IssuedToken } from "./claims.ts";
 
-/** An access token and the refresh token that brings the next one. */
+/** An access token, and the refresh token to get the next one. */
 export interface TokenPair extends IssuedToken, RefreshGrant {}
 
-/** Gives out tokens in pairs. */
+/** Issues tokens in pairs. */
 export interface TokenPairs {
-  /** Begins a session. */
+  /** Starts a session. */
   open(account: Account, origin: Origin): Promise<TokenPair>;
-  /** Goes on with one. Throws as Sessions.refresh does. */
+  /** Continues a session. Throws as Sessions.refresh does. */
   refresh(refreshToken: string, origin: Origin): Promise<TokenPair>;
 }
 

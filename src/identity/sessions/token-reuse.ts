@@ -4,25 +4,24 @@ import type { Account } from "../account-schema.ts";
 import type { Origin } from "./sessions.ts";
 import type { TokenPair } from "./token-pairs.ts";
 
-/** Who logs in, and how. */
+/** What identifies a repeated login. */
 export interface LoginKey {
   readonly account: Account;
   readonly passwordDigest: Buffer;
   readonly origin: Origin;
 }
 
-/** Remembers for a few seconds which tokens a login got, so that the same login again costs no argon2 run. */
+/** Remembers for a few seconds which tokens a login got, so that a repeated login costs no argon2 run. */
 export interface TokenReuse {
   find(login: LoginKey): Promise<TokenPair> | undefined;
   keep(login: LoginKey, pair: Promise<TokenPair>): void;
 }
 
-/** Limits of createTokenReuse. */
 export interface TokenReuseOptions {
   readonly clock: Clock;
   /** 0 turns it off. */
   readonly reuseSeconds: number;
-  /** Whether the pair's refresh token has not been used yet and its session lives. */
+  /** Whether the pair's refresh token is unused and its session live. */
   readonly isUntouched: (pair: TokenPair) => boolean;
   /** Logins remembered; beyond it the oldest is forgotten. */
   readonly maxEntries?: number;
@@ -32,7 +31,7 @@ interface Entry {
   readonly account: Account;
   readonly passwordDigest: Buffer;
   readonly promise: Promise<TokenPair>;
-  /** Once it has been issued. */
+  /** Set once it has been issued. */
   pair: TokenPair | undefined;
   /** Monotonic ms. */
   readonly until: number;
@@ -41,10 +40,10 @@ interface Entry {
 }
 
 /**
- * Makes the memory. An entry holds good for one Account object only: the store makes a new one at every change, so a
- * new password, a ban or a changed role ends the reuse by itself.
+ * Creates the memory. An entry is valid for one Account object only: the store creates a new one at every change, so a
+ * new password, a ban or a changed role ends the reuse automatically.
  *
- * A refresh token is good for one exchange, so two programs must not share one: the same login is one from the same
+ * A refresh token is valid for one exchange, so two programs must not share one: a repeated login is one from the same
  * address by the same program, and only until it has exchanged the token.
  */
 export function createTokenReuse(options: TokenReuseOptions): TokenReuse {
@@ -72,7 +71,7 @@ export function createTokenReuse(options: TokenReuseOptions): TokenReuse {
       promise.then(
         (pair) => {
           entry.pair = pair;
-          // Never hand out a token that has less than half of its life left.
+          // Never hand out a token with less than half of its life left.
           entry.staleAt = clock.now() + (pair.expiresAt - clock.now()) / 2;
         },
         () => {

@@ -6,11 +6,11 @@ import { checkClaims, newClaims, type AccessClaims, type IssuedToken } from "./c
 import type { TokenKeys } from "./token-keys.ts";
 
 export interface TokensOptions {
-  /** As they are at each look: they may change. */
+  /** Read at every use: they may change. */
   readonly keys: TokenKeys;
   readonly issuer: string;
   readonly audience: string;
-  /** Life of a token. */
+  /** Lifetime of a token. */
   readonly lifeSeconds: number;
   readonly clock: Clock;
   readonly newId: () => string;
@@ -19,27 +19,27 @@ export interface TokensOptions {
 /** Access tokens: signed by the first key, verified by all. */
 export interface Tokens {
   issue(account: Account, sessionId: string): IssuedToken;
-  /** Signature and times. Throws AppError invalid_token or token_expired (401). */
+  /** Checks signature and times. Throws AppError invalid_token or token_expired (401). */
   verify(token: string): AccessClaims;
 }
 
-/** Verified tokens that are remembered: an HMAC a request would cost more than all else in the check. */
+/** Size of the cache of verified tokens: an HMAC per request would cost more than the rest of the check. */
 const remembered = 10_000;
-/** Longer than any token of ours; nothing longer is looked at. */
+/** Longer than any token of ours; longer input is refused unread. */
 const maxTokenLength = 4096;
 
-/** JWT by HS256 only. Other algorithms, unknown kids, critical headers and bad claims are all 401. */
+/** JWT with HS256 only. Other algorithms, unknown kids, critical headers and invalid claims are all 401. */
 export function createTokens(options: TokensOptions): Tokens {
   const { keys, issuer, audience, clock } = options;
   const readHeader = createDecoder({ complete: true }) as (token: string) => { readonly header?: unknown } | null;
   const verified = new Map<string, AccessClaims>();
-  /** By which the remembered tokens were verified. */
+  /** The keys by which the cached tokens were verified. */
   let verifiedBy = keys.byKid;
 
   function decode(token: string): AccessClaims {
     const key = keys.byKid.get(kidOf(readHeader(token)?.header));
     if (key === undefined) throw new AppError("invalid_token");
-    // The times are checked in checkClaims, by the injected clock.
+    // checkClaims checks the times, with the injected clock.
     const verify = createVerifier({ key, algorithms: ["HS256"], ignoreExpiration: true, ignoreNotBefore: true });
     return checkClaims(verify(token), { issuer, audience, now: clock.now() });
   }
@@ -78,12 +78,15 @@ export function createTokens(options: TokensOptions): Tokens {
   };
 }
 
-/** Whether each part is as base64url is written. Decoders pass over odd characters and bits, so that one token had many texts. */
+/**
+ * Whether each part is canonical base64url. Decoders ignore odd characters and bits, so one token would have many
+ * texts.
+ */
 function isCanonical(token: string): boolean {
   return token.split(".").every((part) => Buffer.from(part, "base64url").toString("base64url") === part);
 }
 
-/** The library throws many kinds of errors, some of them for input that it doesn't expect. All mean the same. */
+/** The library throws many kinds of errors, some for unexpected input. All mean the same. */
 function decodeOrRefuse(decode: (token: string) => AccessClaims, token: string): AccessClaims {
   try {
     return decode(token);
