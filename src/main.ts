@@ -74,7 +74,7 @@ async function main(): Promise<void> {
     return end(70);
   };
   process.on("uncaughtException", (err) => {
-    die({ err }, "an error that nobody caught; the process ends");
+    die({ err }, "uncaught exception, exiting");
   });
 
   // From here on signals are handled, even during the start.
@@ -89,7 +89,7 @@ async function main(): Promise<void> {
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
   process.on("SIGHUP", () => {
-    log.info({ event: "reload" }, "SIGHUP: reading the files of keys again; config.toml needs a restart");
+    log.info({ event: "reload" }, "SIGHUP: rereading the key files; config.toml needs a restart");
     state.running?.services.rereadKeys();
   });
 
@@ -153,7 +153,7 @@ async function shutDown({ services, server }: Running, signal: NodeJS.Signals, l
   );
   setTimeout(
     () => {
-      log.error({ event: "stuck" }, "closing took too long; the process ends");
+      log.error({ event: "stuck" }, "closing took too long, exiting");
       log.flush();
       process.exit(1);
     },
@@ -181,7 +181,7 @@ async function greet(services: Services): Promise<void> {
   if (services.simulated) {
     print("\n  NO PROVIDER HAS AN API KEY: answers come from the built-in SIMULATOR, not from a language model.\n");
     print("  Set DEEPSEEK_API_KEY and start again to get real ones.\n\n");
-    services.log.warn({ event: "simulator" }, "no provider has an API key: the built-in simulator answers");
+    services.log.warn({ event: "simulator" }, "no provider has an API key: the built-in simulator responds");
   }
 }
 

@@ -125,7 +125,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onWait: (owner, ms) => {
       log.warn(
         { event: "locked", folder: usersDir, owner, wait_ms: ms },
-        "locked from elsewhere: waiting for a sign of life",
+        "the users folder is locked elsewhere: waiting for a sign of life",
       );
     },
   });
@@ -212,7 +212,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const pricingPolicy = createPricingPolicy(config);
   const unpriced = unpricedModels(config, pricingPolicy.pricing, clock.now());
   if (unpriced.length > 0) {
-    log.warn({ models: unpriced }, "these models have no price: users whose cost is limited are refused them");
+    log.warn({ models: unpriced }, "these models have no price: users with a cost limit cannot use them");
   }
   const chat = createGateway({
     router: upstream.router,

@@ -1,7 +1,7 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { CommandIo } from "./this-process.ts";
 
-/** The command line makes no sense; the usage is shown with it. */
+/** Invalid command line; the usage is shown with it. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
@@ -18,10 +18,10 @@ export function parseCommandLine<O extends Options>(argv: readonly string[], opt
 }
 
 /**
- * Runs a command and turns what it throws into a line for the operator.
+ * Runs a command and prints its errors as one line for the operator.
  *
- * @param work answers with the exit code
- * @returns the exit code: that of `work`, 1 where it threw, 2 for wrong usage
+ * @param work returns the exit code
+ * @returns the exit code: that of `work`, 1 if it threw, 2 for wrong usage
  */
 export async function runCommand(
   io: Pick<CommandIo, "err">,

@@ -54,7 +54,7 @@ export function runImportCli(argv: readonly string[], io: CommandIo): Promise<nu
   });
 }
 
-/** Where users are imported to. */
+/** The destination of the import. */
 interface Target {
   readonly config: Config;
   readonly tiers: Tiers;
@@ -67,7 +67,7 @@ async function dryRun(from: string, target: Target, io: CommandIo): Promise<numb
   return rows.some(({ problem }) => problem !== undefined) || problems > 0 ? 1 : 0;
 }
 
-/** Reads, plans and shows. `problems` are files that cannot be used. */
+/** Reads, plans and shows the import. `problems` are files that cannot be used. */
 async function plan(from: string, { config, tiers, usersDir }: Target, io: CommandIo) {
   const old = await readPredecessor(from);
   const rows = planImport(old, {
@@ -114,7 +114,7 @@ async function apply(from: string, target: Target, io: CommandIo): Promise<numbe
     for (const { name, account, used, newPassword } of rows) {
       if (account === undefined) continue;
       try {
-        // The count first: stopped between the two, a second run finds no account and only adds what is missing.
+        // The count first: if stopped between the two, a second run finds no account and only adds what is missing.
         const [month] = ledger.buckets(name, [{ metric: "requests", per: "month", max: 0 }]);
         const missing = used - (month?.used ?? 0);
         const delta = { requests: missing, tokens: 0, cost: 0, currency: quota.currency };
@@ -143,14 +143,14 @@ function line(name: string, tier: string, used: string, rest: string): string {
   return [name.padEnd(32), tier.padEnd(12), used.padStart(10), rest].join("  ");
 }
 
-/** Names come from files that anybody may have written: what is odd is shown as JSON. */
+/** Names come from files that anyone may have written: unusual ones are shown as JSON. */
 function shown(text: string): string {
   return /^[\w.@-]{1,40}$/.test(text) ? text : JSON.stringify(text.slice(0, 40));
 }
 
-/** The command says what matters itself. */
+/** The command prints what matters itself. */
 const log: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
 function ignore(): void {
-  // Nothing to keep.
+  // Discards.
 }

@@ -5,34 +5,34 @@ import { createWallClock } from "../lib/wall-clock.ts";
 import type { Tiers } from "../quota/tiers.ts";
 import type { OldQuota, OldUser, Predecessor } from "./predecessor.ts";
 
-/** What becomes of one user of the predecessor. */
+/** The plan for one user of the predecessor. */
 export interface ImportRow {
   readonly name: string;
   readonly tier: string;
-  /** Requests of the running month that count as used. */
+  /** Requests that count as used in the running month. */
   readonly used: number;
-  /** undefined where nothing is imported: the user exists, or there is a problem. */
+  /** undefined if nothing is imported: the user exists, or there is a problem. */
   readonly account: NewAccount | undefined;
-  /** A new password, to be shown once; undefined where the old one is good. */
+  /** A new password, to be shown once; undefined if the old one is kept. */
   readonly newPassword: string | undefined;
-  /** Why nothing is imported although it should be. */
+  /** Why a user that should be imported can't be. */
   readonly problem: string | undefined;
-  /** What the operator should know. */
+  /** Remarks for the operator. */
   readonly notes: readonly string[];
 }
 
-/** By what the plan goes. */
+/** The context of the plan. */
 export interface ImportRules {
   readonly tiers: Tiers;
-  /** quota.timezone, in which times without an offset are meant. */
+  /** quota.timezone, which applies to times without an offset. */
   readonly timezone: string;
   /** ms since the epoch. */
   readonly now: number;
-  /** Whether there is an account, or a file that might be one. */
+  /** Whether there is an account of that name, or a file that might be one. */
   readonly exists: (name: string) => boolean;
 }
 
-/** Plans the import of all users, each for itself. Changes nothing. */
+/** Plans the import of each user independently. Changes nothing. */
 export function planImport(old: Predecessor, rules: ImportRules): readonly ImportRow[] {
   return old.users.map((user) => {
     const base = { name: user.username, tier: user.quota_tier, used: 0, account: undefined, newPassword: undefined };
@@ -68,12 +68,12 @@ export function planImport(old: Predecessor, rules: ImportRules): readonly Impor
 function problemOf({ username, quota_tier }: OldUser, old: Predecessor, { tiers }: ImportRules): string | undefined {
   if (!isUserName(username)) return "the name has other characters than a-z, 0-9, - and _, or is too long";
   if (tiers.limitsOf(quota_tier) === undefined) return `config.toml has no such tier: ${tiers.names.join(", ")}`;
-  // Without it the user would begin at zero.
+  // Without it the user would start at zero.
   if (old.badQuotas.has(username)) return "the quota file cannot be used";
   return undefined;
 }
 
-/** What counts as used in the running month: nothing where the predecessor's month is over. */
+/** What counts as used in the running month: nothing if the predecessor's month is over. */
 function usedNow(quota: OldQuota | undefined, { timezone, now }: ImportRules) {
   if (quota === undefined) return { used: 0, note: "has no quota file: begins at zero" };
   const { used_count: used, reset_at: resetAt } = quota;
@@ -83,7 +83,7 @@ function usedNow(quota: OldQuota | undefined, { timezone, now }: ImportRules) {
   return at <= now ? { used: 0, note: "the month of the quota file is over: begins at zero" } : { used };
 }
 
-/** An ISO time in ms since the epoch; one without an offset is meant in the time zone. NaN where it is none. */
+/** An ISO time in ms since the epoch; the time zone applies if it has no offset. NaN if invalid. */
 function instantOf(text: string, timezone: string): number {
   const [, date, time = "00:00:00", offset] =
     /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)?)?$/.exec(text.trim()) ?? [];
@@ -92,14 +92,14 @@ function instantOf(text: string, timezone: string): number {
   return offset !== undefined || Number.isNaN(reading) ? reading : createWallClock(timezone).instantOf(reading);
 }
 
-/** The monthly limit where it isn't the tier's. */
+/** The monthly limit if it differs from the tier's. */
 function ownLimit({ quota_tier }: OldUser, quota: OldQuota | undefined, tiers: Tiers): number | undefined {
   if (quota === undefined) return undefined;
   const ofTier = tiers.limitsOf(quota_tier)?.find(({ metric, per }) => metric === "requests" && per === "month");
   return ofTier?.max === quota.monthly_limit ? undefined : quota.monthly_limit;
 }
 
-/** A password that could not be set here is replaced; one that anybody would try first must be changed at login. */
+/** A password that would be invalid here is replaced; a common one must be changed at login. */
 function passwordOf({ username, password }: OldUser) {
   if (
     !passes(() => {

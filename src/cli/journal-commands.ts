@@ -35,7 +35,7 @@ const options = {
  * Runs one command of `npm run journal`.
  *
  * @param argv the arguments after the program's name
- * @returns the exit code: 0 all is well, 1 damage or failure, 2 wrong usage
+ * @returns the exit code: 0 no problems, 1 damage or failure, 2 wrong usage
  */
 export function runJournalCli(argv: readonly string[], io: CommandIo): Promise<number> {
   return runCommand(io, usage, async () => {
@@ -97,16 +97,17 @@ async function dump(folder: string, user: string | undefined, archived: boolean,
 }
 
 /**
- * Reads what can be read, and says what can't. That files are missing is no fault: some were too old, and the archive
- * may have been off for a while.
- * @returns whether every file was whole
+ * Reads all readable records, and reports the rest. Missing files are no error: some were too old, and the archive may
+ * have been off for a while.
+ * @returns whether every file was intact
  */
 async function readArchive(folder: string, io: CommandIo, onRecord: OnRecord): Promise<boolean> {
   let isWhole = true;
   let before = 0;
   let newest = "";
   for (;;) {
-    // A running server may have moved more files here while these were read, out of the journal, which comes next.
+    // A running server may have moved more files from the journal to the archive while these were read; the journal
+    // comes next.
     const files = (await archivedJournalFiles(folder)).filter((file) => file > newest);
     if (files.length === 0) return isWhole;
     for (const file of files) {
@@ -127,7 +128,7 @@ async function readArchive(folder: string, io: CommandIo, onRecord: OnRecord): P
   }
 }
 
-/** Undefined, with the reason said, where the journal is damaged. */
+/** Undefined, with the reason printed, if the journal is damaged. */
 function readAll(
   folder: string,
   coveredSeq: number,
@@ -144,7 +145,7 @@ function readAll(
   }
 }
 
-/** A record in the words of the outside: snake case, times as text, costs in units of their currency. */
+/** A record in the external format: snake case, times as strings, costs in units of their currency. */
 function readable(value: object): Readonly<Record<string, unknown>> {
   const entries = Object.entries(value).map(([key, inner]: [string, unknown]) => [
     key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
@@ -185,7 +186,7 @@ async function repair(usersDir: string, isMeant: boolean, io: CommandIo): Promis
   }
 }
 
-/** The first damage that a start would stumble over. */
+/** The first damage that would prevent a start. */
 function findDamage(folder: string, coveredSeq: number): JournalDamage | undefined {
   try {
     readJournal(folder, (_seq, payload) => decodeLedgerRecord(payload), undefined, coveredSeq);
@@ -196,7 +197,7 @@ function findDamage(folder: string, coveredSeq: number): JournalDamage | undefin
   }
 }
 
-/** Lines may hold anything now, so they are shown as JSON. */
+/** Lines may contain anything now, so they are shown as JSON. */
 function show({ kept, lost, rewrites }: SalvagePlan, isMeant: boolean, io: CommandIo): void {
   for (const { file, offset, bytes, reason, text } of lost) {
     io.out(`lost: ${file}, byte ${offset}, ${bytes} bytes: ${reason}: ${JSON.stringify(text)}`);

@@ -10,15 +10,15 @@ const newline = 10;
 /** A line that cannot be kept. */
 interface LostLine {
   readonly file: string;
-  /** Where it begins, in bytes. */
+  /** Its byte offset. */
   readonly offset: number;
   readonly bytes: number;
   readonly reason: string;
-  /** What it says, as far as it can be read. */
+  /** Its content, as far as it can be read. */
   readonly text: string;
 }
 
-/** Neighbouring lines of one file that are kept: records `first` to `last`, bytes [start, end). */
+/** Adjacent lines of one file that are kept: records `first` to `last`, bytes [start, end). */
 interface Run {
   readonly first: number;
   readonly last: number;
@@ -26,7 +26,7 @@ interface Run {
   readonly end: number;
 }
 
-/** A file that has to change: its runs become files of their own. */
+/** A file that has to change: each of its runs becomes a file. */
 interface Rewrite {
   readonly file: string;
   readonly runs: readonly Run[];
@@ -34,20 +34,20 @@ interface Rewrite {
   readonly previous: number;
 }
 
-/** What a damaged journal can be turned into without losing a record that can be read. */
+/** How to repair a damaged journal without losing a readable record. */
 export interface SalvagePlan {
   readonly kept: number;
   readonly lost: readonly LostLine[];
   readonly rewrites: readonly Rewrite[];
 }
 
-/** Whether a payload is a record of ours; throws where it is not. */
+/** Checks that a payload is a valid record; throws if it is not. */
 export type CheckPayload = (payload: string) => unknown;
 
 /**
- * Reads a journal line by line, past all damage, and plans which files to write anew. Changes nothing.
- * Throws where a file was written by another version of the program, whose records mean something else.
- * @param coveredSeq as readJournal takes it
+ * Reads a journal line by line, skipping all damage, and plans which files to rewrite. Changes nothing. Throws if a
+ * file was written by another version of the program, whose records have another meaning.
+ * @param coveredSeq as for readJournal
  */
 export async function planSalvage(folder: string, check: CheckPayload, coveredSeq = Infinity): Promise<SalvagePlan> {
   const files = readdirSync(folder).filter((name) => /^\d{16}\.journal$/.test(name));
@@ -70,7 +70,7 @@ export async function planSalvage(folder: string, check: CheckPayload, coveredSe
   return { kept, lost, rewrites };
 }
 
-/** Whether a start would take the file as it is, but for what comes before it. */
+/** Whether a start would accept the file as it is, apart from what comes before it. */
 function isSound(
   file: string,
   header: SegmentHeader | undefined,
@@ -108,7 +108,7 @@ function readLines(file: string, bytes: Buffer, previous: number, check: CheckPa
       continue;
     }
     const run = runs.at(-1);
-    // A record at the end without its line end gets one when it is written anew, so it is a run of its own.
+    // A record at the end without its line end gets one when it is rewritten, so it is a run of its own.
     if (run !== undefined && run.last + 1 === cursor.seq && run.end === start && found !== -1) {
       runs[runs.length - 1] = { ...run, last: cursor.seq, end: end + 1 };
     } else {
@@ -136,8 +136,8 @@ function problemOf(
 }
 
 /**
- * Carries a plan out. Each file that changes stays beside its replacement as FILE`suffix`. Interrupted at any point, it
- * can be planned and carried out again.
+ * Carries out a plan. Each file that changes stays beside its replacement as FILE`suffix`. If interrupted at any point,
+ * it can be planned and carried out again.
  * @returns the files that were kept aside
  */
 export async function carryOut(folder: string, { rewrites }: SalvagePlan, suffix: string): Promise<readonly string[]> {

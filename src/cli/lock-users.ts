@@ -4,8 +4,8 @@ import { acquireLock, type Lock } from "../lib/files/lock-file.ts";
 import type { CommandIo } from "./this-process.ts";
 
 /**
- * Takes the users folder for a command that one process alone may run. Rejects with LockedError beside a server; where
- * that would run on another machine, after some seconds in which it shows that it lives.
+ * Locks the users folder for a command that must run alone. Rejects with LockedError beside a server; if that may run
+ * on another machine, only after some seconds in which it shows that it is alive.
  */
 export function lockUsers(usersDir: string, io: CommandIo): Promise<Lock> {
   return acquireLock({

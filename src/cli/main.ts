@@ -4,7 +4,7 @@ import { runQuotaCli } from "./quota-commands.ts";
 import { thisProcess } from "./this-process.ts";
 import { runUserCli } from "./user-commands.ts";
 
-/** What stands first on the command line; `npm run user` and its like say it. */
+/** Programs by the first argument, which `npm run user` and the like supply. */
 const programs = new Map([
   ["user", runUserCli],
   ["quota", runQuotaCli],

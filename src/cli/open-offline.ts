@@ -13,7 +13,7 @@ import { createZone } from "../quota/zone.ts";
 import { lockUsers } from "./lock-users.ts";
 import type { CommandIo } from "./this-process.ts";
 
-/** What every command that changes something works with. */
+/** The context of every command that changes something. */
 export interface Offline {
   readonly config: Config;
   readonly usersDir: string;
@@ -21,14 +21,14 @@ export interface Offline {
   readonly audit: Audit;
   /** Who runs the command. */
   readonly actor: Actor;
-  /** Takes what one process alone may have: sessions, keys, the ledger. Rejects with LockedError beside a server. */
+  /** Locks what only one process may use: sessions, keys, the ledger. Rejects with LockedError beside a server. */
   lock(): Promise<void>;
 }
 
 /**
  * Opens the user files and the audit log of a config.
  *
- * @param closers told of what must be closed
+ * @param closers receives what must be closed
  */
 export async function openOffline(configFile: string | undefined, io: CommandIo, closers: Closer[]): Promise<Offline> {
   const { config, folder } = loadConfig(configFile, io.env, io.cwd);
@@ -60,9 +60,9 @@ export async function openOffline(configFile: string | undefined, io: CommandIo,
   };
 }
 
-/** A command says what matters itself: the problems, and its own outcome. */
+/** Commands print what matters themselves: the problems, and their own outcome. */
 export const silent: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
 function ignore(): void {
-  // Nothing to keep.
+  // Discards.
 }

@@ -13,17 +13,17 @@ import { createTiers } from "../quota/tiers.ts";
 import { openOffline, silent } from "./open-offline.ts";
 import type { CommandIo } from "./this-process.ts";
 
-/** What the commands work with: the same as the admin API. */
+/** The context of the commands: the same operations as the admin API. */
 export interface CliQuota {
   /** Throws AppError `invalid_request`, `not_found`. */
   find(name: string): { readonly account: Account; readonly limits: readonly QuotaLimit[] };
   readonly grants: QuotaGrants;
-  /** Opens what is used, which one process alone may. Rejects with LockedError where a server has it. */
+  /** Opens the ledger, which only one process may use. Rejects with LockedError while a server uses it. */
   openUsed(): Promise<QuotaAdmin>;
   /**
-   * Gives periods that begin in the future, because a clock was wrong, the bounds of the present. Returns whom it
-   * concerned. Rejects with LockedError beside a server.
-   * @param name absent: everybody
+   * Resets periods that begin in the future, because a clock was wrong, to the current ones. Returns the affected
+   * users. Rejects with LockedError beside a server.
+   * @param name absent: all users
    */
   bringBack(name?: string): Promise<readonly string[]>;
   /** Who runs the command. */

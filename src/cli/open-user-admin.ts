@@ -11,7 +11,7 @@ import { LockedError } from "../lib/files/lock-file.ts";
 import { openOffline, silent, type Offline } from "./open-offline.ts";
 import type { CommandIo } from "./this-process.ts";
 
-/** What commands work with: the same as the admin API. */
+/** The context of the commands: the same operations as the admin API. */
 export interface CliAdmin {
   readonly users: UserAdmin;
   readonly credentials: CredentialsAdmin;
@@ -24,13 +24,13 @@ export interface OpenOptions {
   readonly configFile: string | undefined;
   readonly io: CommandIo;
   /**
-   * What does the same in a running server. Given for what needs sessions and keys: the server has them in memory and
-   * would write them again, so that such commands and a server exclude each other.
+   * The equivalent route of a running server. Set for commands that need sessions and keys: a server keeps these in
+   * memory and would overwrite them, so such commands can't run beside a server.
    */
   readonly route?: string | undefined;
 }
 
-/** Opens the files, does the work, and closes them again. Rejects where a server is in the way. */
+/** Opens the files, does the work, and closes them again. Rejects if a running server prevents it. */
 export async function withUserAdmin(options: OpenOptions, work: (admin: CliAdmin) => Promise<void>): Promise<void> {
   const closers: Closer[] = [];
   try {
@@ -68,7 +68,7 @@ async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): 
 
   return {
     users: createUserAdmin({ ...parts, tierNames, clock }),
-    // Who has to wait for a login is known to the server alone.
+    // Only the server knows the login locks.
     credentials: createCredentialsAdmin({ ...parts, loginGuard: { locked: () => [], unlock: () => false } }),
     problems: accounts.problems(),
     actor,
@@ -86,8 +86,8 @@ async function lock(offline: Offline, route: string): Promise<void> {
 }
 
 /**
- * Beside a server, sessions and keys are not touched: a new password or a disabled account ends sessions by the token
- * version in the user file, which the server notices.
+ * Beside a server, sessions and keys are not touched: a new password or a disabled account ends sessions through the
+ * token version in the user file, which the server notices.
  */
 const untouched = {
   sessions: { list: () => [], end: () => Promise.resolve(false), endAll: () => Promise.resolve(0) },

@@ -12,31 +12,31 @@ export interface OldUser {
   readonly password: string;
   readonly quota_tier: string;
   readonly is_active: boolean;
-  /** All that the predecessor kept beside these. */
+  /** All other fields that the predecessor kept. */
   readonly metadata: Metadata;
 }
 
-/** What the predecessor had counted for a user. */
+/** What the predecessor counted for a user. */
 export interface OldQuota {
   readonly username: string;
   readonly tier?: string | undefined;
   readonly monthly_limit: number;
   readonly used_count: number;
-  /** As text, with or without an offset; absent where the file has none. */
+  /** As a string, with or without an offset; absent if the file has none. */
   readonly reset_at?: string | null | undefined;
 }
 
-/** A file that cannot be used. The reason holds no values: one may be a password. */
+/** A file that cannot be used. The reason contains no values: one may be a password. */
 interface BadFile {
   readonly file: string;
   readonly reason: string;
 }
 
-/** All that the predecessor left, and what of it is unusable. */
+/** All data of the predecessor, and the files that are unusable. */
 export interface Predecessor {
   readonly users: readonly OldUser[];
   readonly quotas: ReadonlyMap<string, OldQuota>;
-  /** Names of users whose quota file is there and unusable: they must not begin at zero. */
+  /** Names of users with an unusable quota file: they must not start at zero. */
   readonly badQuotas: ReadonlySet<string>;
   readonly bad: readonly BadFile[];
 }
@@ -56,12 +56,12 @@ const quotaSchema = z.object({
   reset_at: z.string().nullish(),
 });
 
-/** Fields that are not copied into the notes on a user, which administrators read. */
+/** Fields that are not copied to a user's metadata, which administrators can read. */
 const secretField = /pass|secret|token|hash|key/i;
 
 /**
- * Reads `data/users/*.toml` and `data/quotas/*.json` below `folder`, or below the data folder itself.
- * Throws where there is no such folder.
+ * Reads `data/users/*.toml` and `data/quotas/*.json` below `folder`, or below the data folder itself. Throws if there
+ * is no such folder.
  */
 export async function readPredecessor(folder: string): Promise<Predecessor> {
   const data = (await filesOf(join(folder, "data", "users"), ".toml")) === undefined ? folder : join(folder, "data");
@@ -90,7 +90,7 @@ export async function readPredecessor(folder: string): Promise<Predecessor> {
   return { users: [...users.values()], quotas, badQuotas, bad };
 }
 
-/** The files of a folder with that ending, sorted; undefined where there is no such folder. */
+/** The files of a folder with that suffix, sorted; undefined if there is no such folder. */
 async function filesOf(folder: string, ending: string): Promise<readonly string[] | undefined> {
   try {
     const names = await readdir(folder);
@@ -113,7 +113,7 @@ async function readAs<T>(file: string, bad: BadFile[], parse: (text: string) => 
   }
 }
 
-/** Messages of parsers go on with the text around the fault, and that may be a password. */
+/** Parsers' messages include the text around the error, which may be a password. */
 function reasonOf(error: unknown): string {
   if (error instanceof z.ZodError) {
     return error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");

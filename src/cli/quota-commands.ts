@@ -41,7 +41,7 @@ type Values = ReturnType<typeof parseCommandLine<typeof options>>["values"];
 interface Call {
   readonly quota: CliQuota;
   readonly name: string;
-  /** What was asked for, without --config and --help. */
+  /** The options, without --config and --help. */
   readonly values: Omit<Values, "config" | "help">;
   readonly io: CommandIo;
 }
@@ -126,7 +126,7 @@ async function reset({ quota, name, values, io }: Call): Promise<void> {
   showBuckets((await used.of(name)).buckets, io);
 }
 
-/** Checks what is asked for as the admin API does. Throws UsageError. */
+/** Validates a request as the admin API does. Throws UsageError. */
 function check<Schema extends z.ZodType>(schema: Schema, values: object): z.output<Schema> {
   const result = schema.safeParse(values);
   if (result.success) return result.data;
@@ -135,7 +135,7 @@ function check<Schema extends z.ZodType>(schema: Schema, values: object): z.outp
   throw new UsageError(`${path === "" ? "" : `--${path}: `}${issue?.message ?? ""}`);
 }
 
-/** Looks for the user first: a mistyped name should be told so, server or no server. */
+/** Looks up the user first: a mistyped name should be reported as such, whether a server runs or not. */
 async function openUsedFor(act: string, name: string, quota: CliQuota): Promise<QuotaAdmin> {
   quota.find(name);
   return quota.openUsed().catch((error: unknown): never => {

@@ -6,19 +6,19 @@ import { createProcessTable, type ProcessTable } from "../lib/files/lock-owner.t
 export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
-  /** The system's user who runs the command; stands in the audit log. */
+  /** The system user who runs the command; recorded in the audit log. */
   readonly user: string;
-  /** By which the owner of a lock is judged. */
+  /** Used to check the owner of a lock. */
   readonly processes: ProcessTable;
   /** Everything on standard input. */
   readStdin(): Promise<string>;
-  /** One line of standard output. */
+  /** Writes one line to standard output. */
   out(line: string): void;
-  /** One line of standard error. */
+  /** Writes one line to standard error. */
   err(line: string): void;
 }
 
-/** This process. One whose output nobody reads any more (`| head`) ends quietly. */
+/** This process. It ends quietly once nothing reads its output any more (`| head`). */
 export function thisProcess(): CommandIo {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") process.exit();
@@ -44,7 +44,7 @@ export function thisProcessTable(): ProcessTable {
   return createProcessTable({ pid: process.pid, host: hostname(), exists: processExists });
 }
 
-/** A container may run under a number that has no name. */
+/** A container may run under a uid without a name. */
 function userName(): string {
   try {
     return userInfo().username;
@@ -53,7 +53,7 @@ function userName(): string {
   }
 }
 
-/** Whether a process has this pid; one that we may not signal (EPERM) exists too. */
+/** Whether a process with this pid exists; so does one that we may not signal (EPERM). */
 function processExists(pid: number): boolean {
   try {
     process.kill(pid, 0);

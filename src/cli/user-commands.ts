@@ -82,7 +82,7 @@ async function addUser(name: string, { users, actor, values, io }: UserCall): Pr
   const fields = Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== null));
   const given = await givenPassword(values, io);
   const user = { ...fields, username: name, password: given, metadata: mergeMetadata({ metadata: {} }, metadata) };
-  // The store checks every value of it.
+  // The store validates every value.
   const { account, password } = await users.create(actor, user satisfies NewUser);
   io.out(`${name} is added, with tier ${account.quota_tier}.`);
   if (password !== undefined) io.out(`One-time password (shown only now): ${password}`);

@@ -4,7 +4,7 @@ import { parseToml } from "../identity/files/toml-edit.ts";
 import type { UserPatch } from "../admin/user-admin.ts";
 import { UsageError } from "./command-line.ts";
 
-/** The options that set fields of a user. */
+/** The options that set a user's fields. */
 export const fieldOptions = {
   tier: { type: "string" },
   role: { type: "string", multiple: true },
@@ -24,7 +24,7 @@ export interface FieldValues {
   readonly metadata?: readonly string[] | undefined;
 }
 
-/** Fields to set, as the command line has them; null removes. Values are checked by the store, as all others are. */
+/** Fields to set, from the command line; null removes. The store validates the values, as always. */
 export interface Fields {
   readonly patch: UserPatch;
   /** Keys of the metadata. */
@@ -37,8 +37,8 @@ const settable: readonly (keyof AccountPatch)[] = [
 ];
 
 /**
- * Reads options, and words such as `max_parallel=3`, `expires_at=2026-12-31T18:00:00+08:00` or `metadata.team=sales`.
- * A value is one of TOML, or else plain text; an empty one removes. Throws UsageError.
+ * Reads options, and words such as `max_parallel=3`, `expires_at=2026-12-31T18:00:00+08:00` or `metadata.team=sales`. A
+ * value is TOML, or else plain text; an empty one removes. Throws UsageError.
  */
 export function readFields(values: FieldValues, words: readonly string[] = []): Fields {
   const patch: Record<string, unknown> = {};
@@ -64,7 +64,7 @@ export function mergeMetadata(account: Pick<Account, "metadata">, changes: Field
   return Object.fromEntries(merged) as Metadata;
 }
 
-/** A value of TOML, or the text itself where it is none; null where it is empty. */
+/** Parses a TOML value, or returns the text itself if it isn't one; null if it is empty. */
 export function readValue(text: string): unknown {
   if (text === "") return null;
   try {

@@ -42,10 +42,10 @@ export function parseUserOptions(argv: readonly string[]) {
   return parseCommandLine(argv, options);
 }
 
-/** What a command is given. */
+/** The arguments of a command. */
 export interface UserCall extends CliAdmin {
   readonly values: ReturnType<typeof parseUserOptions>["values"];
-  /** What follows NAME. */
+  /** The words after NAME. */
   readonly words: readonly string[];
   readonly io: CommandIo;
 }
@@ -53,8 +53,8 @@ export interface UserCall extends CliAdmin {
 /** One command of `npm run user`. */
 export interface UserCommand {
   readonly run: (name: string, call: UserCall) => void | Promise<void>;
-  /** Words after the command: from as many to as many. Default: NAME alone. */
+  /** Minimum and maximum number of words after the command. Default: NAME alone. */
   readonly words?: readonly [number, number];
-  /** The same in a running server, for what cannot be done beside one. */
+  /** The equivalent route of a running server, for commands that can't run beside one. */
   readonly route?: string;
 }

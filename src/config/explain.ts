@@ -6,15 +6,15 @@ type Issue = z.core.$ZodIssue;
 /** Keys under which people put secrets; none of them belongs in a config file. */
 const secretKey = /^(api_?key|key|secret|secrets|jwt_?secrets?|password|token|access_token|redis_url)$/i;
 
-/** What the names of other keys for secrets are made of. */
+/** Words in the names of other keys for secrets. */
 const secretWord = /key|secret|password|token/i;
 
-/** Keys whose values are not repeated: somebody may have put a secret there. */
+/** Keys whose values are not quoted in messages: they may contain a secret. */
 const secretValue = /key|secret|password|token|url/i;
 
 /**
- * One line for each thing that is wrong with a config: path, what was expected, what came.
- * @param input the parsed TOML, to say what came
+ * One line for each problem with a config: path, what was expected, and the actual value.
+ * @param input the parsed TOML, for the actual values
  */
 export function explainIssues(issues: readonly Issue[], input: unknown): string[] {
   return issues.flatMap((issue) => explain(issue, input));
@@ -63,7 +63,7 @@ function expectation(issue: Issue): string {
   }
 }
 
-/** Zod's names of types in the words of someone who writes TOML. */
+/** Zod's type names in TOML's terms. */
 const typeNames: Readonly<Partial<Record<string, string>>> = {
   array: "a list",
   boolean: "true or false",
@@ -110,7 +110,7 @@ function child(schema: unknown, key: string): unknown {
   return property(property(schema, "shape"), key) ?? property(def, "element") ?? property(def, "valueType");
 }
 
-/** Looks through defaults, optionals and the like to the schema inside. */
+/** Unwraps defaults, optionals and the like to the schema inside. */
 function unwrap(schema: unknown): unknown {
   const inner = property(property(schema, "def"), "innerType");
   return inner === undefined ? schema : unwrap(inner);
@@ -124,9 +124,9 @@ function property(value: unknown, key: string): unknown {
 const LONGEST = 64;
 
 /**
- * The known word that was probably meant, for "did you mean"; undefined where none is near. Case is ignored. Near
- * means that at most a third of the longer word's letters were inserted, left out, changed or swapped with their
- * neighbour, and one in any case.
+ * The known word that was probably meant, for "did you mean"; undefined if none is near. Ignores case. Near means that
+ * at most a third of the longer word's letters, and always at least one, were inserted, omitted, changed or swapped
+ * with their neighbour.
  */
 export function nearestWord(word: string, known: readonly string[]): string | undefined {
   let nearest: string | undefined;

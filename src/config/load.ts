@@ -4,17 +4,17 @@ import { parse, TomlError } from "smol-toml";
 import { explainIssues } from "./explain.ts";
 import { configSchema, type Config } from "./schema.ts";
 
-/** Environment variables, as process.env has them. */
+/** Environment variables, in the format of process.env. */
 export type Env = Readonly<Record<string, string | undefined>>;
 
-/** A config that can't be used. The message holds a line for each thing that is wrong, ready to be printed. */
+/** An unusable config. The message has one line per problem, ready to be printed. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
 export interface LoadedConfig {
   readonly config: Config;
-  /** The file it came from; null where there is none and the defaults hold. */
+  /** The config's file; null if there is none and the defaults apply. */
   readonly file: string | null;
   /** Relative paths in the config are relative to this folder. */
   readonly folder: string;
@@ -22,8 +22,8 @@ export interface LoadedConfig {
 
 /**
  * Reads config.toml and applies HOST and PORT.
- * @param path from --config or CONFIG_FILE; absent: ./config.toml if there is one
- * @throws ConfigError naming file, line or path of everything that is wrong
+ * @param path from --config or CONFIG_FILE; absent: ./config.toml if it exists
+ * @throws ConfigError naming the file, and the line or path of every problem
  */
 export function loadConfig(path: string | undefined, env: Env, workingFolder: string): LoadedConfig {
   const named = path ?? nonEmpty(env.CONFIG_FILE);
@@ -33,7 +33,7 @@ export function loadConfig(path: string | undefined, env: Env, workingFolder: st
   }
   let text: string;
   try {
-    // Refuses what is no UTF-8, where readFileSync would put replacement characters into names.
+    // Refuses invalid UTF-8; readFileSync would put replacement characters into names.
     text = new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
   } catch (cause) {
     throw new ConfigError(`${file}: cannot be read: ${messageOf(cause)}`, { cause });
@@ -41,7 +41,7 @@ export function loadConfig(path: string | undefined, env: Env, workingFolder: st
   return { config: parseConfig(text, file, env), file, folder: dirname(file) };
 }
 
-/** Parses the text of a config file. `name` is what messages call it. Throws ConfigError. */
+/** Parses the text of a config file. `name` is its name in messages. Throws ConfigError. */
 export function parseConfig(text: string, name: string, env: Env = {}): Config {
   let input: Record<string, unknown>;
   try {
@@ -61,12 +61,12 @@ export function parseConfig(text: string, name: string, env: Env = {}): Config {
   return result.data;
 }
 
-/** HOST and PORT win over the file; empty ones, as container tools like to set them, count as absent. */
+/** HOST and PORT override the file; empty ones, which container tools often set, count as absent. */
 function applyEnv(input: Record<string, unknown>, env: Env, problems: string[]): void {
   const host = nonEmpty(env.HOST);
   const port = nonEmpty(env.PORT);
   const server = input.server ?? {};
-  // What is no table is refused with the rest.
+  // A value that is not a table is refused together with the other problems.
   if (typeof server !== "object" || Array.isArray(server)) return;
   const isPort = port !== undefined && /^\d{1,5}$/.test(port) && Number(port) <= 65_535;
   if (port !== undefined && !isPort) {

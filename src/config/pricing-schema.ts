@@ -13,10 +13,10 @@ import {
   timezone,
 } from "./value-schemas.ts";
 
-/** Units of a currency per million tokens: nobody asks more, and four digits are left for a factor. */
+/** Units of a currency per million tokens: no price is higher, and four digits are left for a factor. */
 const maxPrice = 1_000_000;
 
-/** No quotes, backslashes or blanks: a glob is part of the text that is recorded with a charge. */
+/** No quotes, backslashes or blanks: a glob is part of the text recorded with a charge. */
 const plainGlob = modelGlob.regex(
   /^[^\s"'`\\\p{C}]+$/u,
   "a model name or glob without blanks and quotes, such as deepseek-*",
@@ -46,9 +46,9 @@ const windowSchema = z
 
 const peakSchema = z
   .strictObject({
-    factor: nanoDecimal(1000).describe("What all prices are multiplied by in the windows."),
-    timezone: timezone.describe("Whose clock the windows go by."),
-    windows: z.array(windowSchema).min(1).max(100).describe("When it is peak time."),
+    factor: nanoDecimal(1000).describe("Multiplies all prices within the windows."),
+    timezone: timezone.describe("Time zone of the windows."),
+    windows: z.array(windowSchema).min(1).max(100).describe("Times of day that are peak time."),
     except: z.array(day).max(10_000).default([]).describe("Local dates without peak time, such as public holidays."),
   })
   .superRefine(({ windows }, ctx) => {
@@ -63,16 +63,22 @@ const price = (description: string) => nanoDecimal(maxPrice).describe(`${descrip
 
 const priceSchema = z
   .strictObject({
-    models: z.array(plainGlob).min(1).max(1000).describe("Models it is for, as the provider calls them; globs."),
-    provider: plainName.optional().describe("Name of the only provider it is for; wins over prices for all."),
+    models: z
+      .array(plainGlob)
+      .min(1)
+      .max(1000)
+      .describe("Models it applies to, by their names at the provider; globs."),
+    provider: plainName
+      .optional()
+      .describe("Name of the only provider it applies to; wins over prices for all providers."),
     currency: currencyCode.describe("Currency of the prices."),
     cache_hit: price("Prompt tokens that the provider had in its cache"),
     cache_miss: price("All other prompt tokens"),
     output: price("Output tokens"),
     reasoning: price("Output tokens of the model's reasoning; default as `output`").optional(),
-    valid_from: moment.optional().describe("From then on; default ever since. Without an offset in quota.timezone."),
-    valid_until: moment.optional().describe("Until just before then; default for ever."),
-    peak: peakSchema.optional().describe("Hours with other prices."),
+    valid_from: moment.optional().describe("Start; default: no start. Without an offset in quota.timezone."),
+    valid_until: moment.optional().describe("End, exclusive; default: no end."),
+    peak: peakSchema.optional().describe("Peak hours with different prices."),
   })
   .superRefine((entry, ctx) => {
     if (entry.peak !== undefined && !isExactAtPeak(entry, entry.peak.factor)) {
@@ -82,22 +88,22 @@ const priceSchema = z
   });
 
 /** [[models.prices]] */
-export const pricesSchema = z.array(priceSchema).max(10_000).default([]).describe("What tokens cost, and when.");
+export const pricesSchema = z.array(priceSchema).max(10_000).default([]).describe("Prices of tokens.");
 
 /** [models] weights */
 export const weightsSchema = z
   .record(plainGlob, z.int().min(1).max(1000))
   .default({})
-  .describe("How many requests one request to a model counts for, by its name at the provider or by glob; default 1.");
+  .describe("How many requests one request to a model counts as, by its name at the provider or by glob; default 1.");
 
 type PriceConfig = z.infer<typeof priceSchema>;
 type WindowConfig = z.infer<typeof windowSchema>;
 
 /**
- * Refuses prices that end before they begin, and two of them for the same provider and glob at the same time: which
- * one holds would be a matter of luck. The issues' paths begin at `models`.
+ * Refuses prices that end before they begin, and two for the same provider and glob at the same time: which of them
+ * applies would be arbitrary. The issues' paths begin at `models`.
  *
- * @param zone quota.timezone, in which dates without an offset are meant
+ * @param zone quota.timezone, for dates without an offset
  */
 export function checkPriceDates(prices: readonly PriceConfig[], zone: string, ctx: z.core.$RefinementCtx): void {
   // An unknown zone has been reported already.
@@ -129,7 +135,7 @@ function windowsOverlap(a: WindowConfig, b: WindowConfig): boolean {
 
 function isExactAtPeak({ cache_hit, cache_miss, output, reasoning = output }: PriceConfig, factor: number): boolean {
   return [cache_hit, cache_miss, output, reasoning].every((each) => {
-    // What is no amount has been reported already.
+    // An invalid amount has been reported already.
     if (!isNano(each) || !isNano(factor)) return true;
     const scaled = scaleNano(parseNano(each), factor);
     return scaled !== undefined && scaled <= parseNano(maxPrice);

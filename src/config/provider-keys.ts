@@ -5,7 +5,7 @@ import type { Log } from "../lib/log.ts";
 import { ConfigError, type Env } from "./load.ts";
 import type { ProviderConfig } from "./schema.ts";
 
-/** Where each kind's key is expected where the provider names no place. */
+/** The default environment variable for each kind's key. */
 const defaultEnv: Readonly<Record<ProviderConfig["kind"], string>> = {
   deepseek: "DEEPSEEK_API_KEY",
   zhipu: "ZHIPU_API_KEY",
@@ -14,11 +14,12 @@ const defaultEnv: Readonly<Record<ProviderConfig["kind"], string>> = {
 };
 
 /**
- * Finds a provider's API keys: in the file or the variables that it names, else in its kind's variable. A variable may
- * hold several, with commas between them.
- * @param folder what api_key_file is relative to
- * @returns the keys, each once; [""] for a provider that needs none; [] where it can't be used for want of one
- * @throws ConfigError where a named file can't be read or is empty, and where a key holds what no header can carry
+ * Finds a provider's API keys: in its configured file or variables, else in its kind's variable. A variable may contain
+ * several, separated by commas.
+ * @param folder the folder for a relative api_key_file
+ * @returns the keys, without duplicates; [""] for a provider that needs none; [] if its key is missing
+ * @throws ConfigError if a configured file can't be read or is empty, or if a key contains characters that a header
+ * can't
  */
 export function findProviderKeys(provider: ProviderConfig, env: Env, folder: string): readonly string[] {
   if (provider.kind === "simulator") return ["simulator"];
@@ -29,25 +30,25 @@ export function findProviderKeys(provider: ProviderConfig, env: Env, folder: str
   const named = [provider.api_keys_env ?? provider.api_key_env ?? []].flat();
   const keys = (named.length > 0 ? named : [defaultEnv[provider.kind]]).flatMap((name) => readVariable(name, env));
   if (keys.length > 0) return [...new Set(keys)];
-  // A server of one's own (vLLM, Ollama, llama.cpp) often wants no key.
+  // A self-hosted server (vLLM, Ollama, llama.cpp) often needs no key.
   const needsNone = provider.kind === "openai" && provider.base_url !== undefined && named.length === 0;
   return needsNone ? [""] : [];
 }
 
-/** The key files of all providers, read again while the proxy runs. */
+/** The key files of all providers, watched while the proxy runs. */
 export interface KeyFiles {
-  /** Reads a provider's key file now, where it has one; absent: everybody's. */
+  /** Reads a provider's key file now, if it has one; absent: all providers' files. */
   check(provider?: string): void;
   close(): void;
 }
 
 /**
  * Reads api_key_file again whenever it changes.
- * @param options `use`: told the keys that are in force from now on
+ * @param options `use`: called with the keys in force from now on
  */
 export function followKeyFiles(options: {
   readonly providers: readonly ProviderConfig[];
-  /** What api_key_file is relative to. */
+  /** The folder for a relative api_key_file. */
   readonly folder: string;
   readonly use: (provider: string, keys: readonly string[]) => void;
   readonly log: Log;
@@ -91,7 +92,10 @@ function keyIn(text: string, provider: ProviderConfig, file: string): string {
   return checkKey(key, `providers.${provider.name}.api_key_file: ${file}`);
 }
 
-/** Two keys in a file, or a word around it, are told at start and not by every request. Never repeats it. */
+/**
+ * Several keys in a file, or a key with a word around it, are reported at the start and not by every request. Never
+ * repeats the key.
+ */
 function checkKey(key: string, where: string): string {
   if (/^[\x21-\x7e]+$/.test(key)) return key;
   throw new ConfigError(`${where}: expected one API key, without blanks, line breaks and letters beyond ASCII`);

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { modelGlob, plainModel, plainName } from "./value-schemas.ts";
 
-/** A span in seconds, as config.toml gives it; fractions are fine. */
+/** A duration in seconds in config.toml; fractions are allowed. */
 const seconds = (max: number) => z.number().positive().max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
 
@@ -15,7 +15,7 @@ const timeoutFields = {
   first_event_seconds: seconds(3600).describe("From the request sent to the first data event; comments don't count."),
   idle_seconds: seconds(3600).describe("Between two data events; comments don't count."),
   total_seconds: seconds(86400).describe(
-    "The whole answer, from the first provider asked on; it stands still while a client is behind in reading.",
+    "The whole response, starting at the first attempt; paused while a client is slow to read.",
   ),
   stalled_reader_seconds: seconds(3600).describe("How long a client may stop reading before it is cut off."),
   heartbeat_seconds: seconds(3600).describe("Silence after which a client gets a `: keep-alive` comment."),
@@ -33,53 +33,53 @@ export const timeoutsSection = z.strictObject({
 
 export const providerSection = z.strictObject({
   name: plainName.describe("Name in logs and metrics."),
-  kind: z.enum(["deepseek", "zhipu", "openai", "simulator"]).describe("Which API it speaks."),
+  kind: z.enum(["deepseek", "zhipu", "openai", "simulator"]).describe("Kind of its API."),
   base_url: z
     .url({ protocol: /^https?$/ })
     .optional()
-    .describe("Where it is; each kind but `openai` has a default."),
-  api_key_env: variable
-    .optional()
-    .describe("Environment variable that holds the key, or several keys with commas between them."),
+    .describe("Base URL; each kind except `openai` has a default."),
+  api_key_env: variable.optional().describe("Environment variable of the key, or of several keys separated by commas."),
   api_keys_env: z
     .array(variable)
     .min(1)
     .optional()
-    .describe("Environment variables of several keys, in place of api_key_env; each is an account of its own."),
-  api_key_file: z.string().min(1).optional().describe("File that holds the key; relative to this file."),
+    .describe("Environment variables of several keys, instead of api_key_env; each key is a separate account."),
+  api_key_file: z.string().min(1).optional().describe("File with the key; relative to this file."),
   models: z.array(modelGlob).min(1).describe('Models it serves; globs such as "deepseek-*".'),
   model_map: z
     .record(modelGlob, plainModel)
     .default({})
-    .describe("Names or globs, as clients and aliases say them -> this provider's own; it serves these models too."),
-  priority: count(0, 1000).default(0).describe("Lower is asked first."),
+    .describe(
+      "Names or globs, as in clients' requests and aliases -> this provider's own names; it serves these models too.",
+    ),
+  priority: count(0, 1000).default(0).describe("Lower is tried first."),
   weight: count(1, 1000).default(1).describe("Share among providers of the same priority."),
   stream_options: z
     .boolean()
     .default(true)
     .describe(
-      "false leaves `stream_options` out, for a provider that refuses it; one that says so is believed anyway.",
+      "false omits `stream_options`, for a provider that rejects it; a provider's error about it has the same effect.",
     ),
-  enabled: z.boolean().default(true).describe("false takes it out of the routing."),
+  enabled: z.boolean().default(true).describe("false takes it out of rotation."),
   timeouts: z.strictObject(timeoutFields).partial().prefault({}).describe("Overrides [timeouts] for this provider."),
 });
 
 export const retrySection = z.strictObject({
-  attempts: count(1, 10)
-    .default(3)
-    .describe("How often providers are asked for one answer, all together; 1 never asks again."),
+  attempts: count(1, 10).default(3).describe("Attempts per request, over all providers; 1 disables retries."),
   base_ms: count(1, 60_000)
     .default(200)
     .describe(
-      "Longest pause before a provider is asked again; it doubles each time, and a random part of it is taken.",
+      "Maximum pause before the second attempt; it doubles with each further one, and a random part of it is used.",
     ),
-  max_ms: count(1, 600_000).default(5000).describe("The pause grows no longer than this."),
+  max_ms: count(1, 600_000).default(5000).describe("Upper bound of the pause."),
   max_retry_after_seconds: z
     .number()
     .min(0)
     .max(600)
     .default(5)
-    .describe("A provider's Retry-After is waited for up to this; one that asks for more is left alone for that long."),
+    .describe(
+      "Longest Retry-After of a provider to wait for; with a longer one it is taken out of rotation for that long.",
+    ),
 });
 
 export const breakerSection = z.strictObject({
@@ -88,11 +88,11 @@ export const breakerSection = z.strictObject({
     .describe(
       "Opens the circuit of a model at one provider after this many failures, if they are at least half of its responses and more than one user met them.",
     ),
-  window_seconds: seconds(3600).default(30).describe("The time in which failures and successes count together."),
+  window_seconds: seconds(3600).default(30).describe("Window in which failures and successes are counted."),
   open_seconds: seconds(3600)
     .default(15)
     .describe(
-      "How long an open circuit keeps requests away. Where no other provider serves the model, a share passes that grows to all of them in this time.",
+      "How long an open circuit rejects requests. If no other provider serves the model, a share passes that grows to all of them in this time.",
     ),
 });
 
@@ -102,7 +102,7 @@ export const healthSection = z.strictObject({
     .min(0)
     .max(86_400)
     .default(30)
-    .describe("How often each provider is asked for its balance or models; 0 never."),
+    .describe("How often each provider's balance or models are requested; 0 never."),
 });
 
 export type ProviderConfig = Readonly<z.infer<typeof providerSection>>;

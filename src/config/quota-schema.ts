@@ -6,14 +6,14 @@ const maxCost = Math.floor(maxSafe / 1e9);
 
 const counted = {
   metric: z.enum(["requests", "tokens", "cost"]).describe("What is counted."),
-  per: z.enum(["day", "week", "month", "total"]).describe("Over which time; `total` never resets."),
+  per: z.enum(["day", "week", "month", "total"]).describe("Period; `total` never resets."),
   currency: currencyCode.optional().describe("Only for cost; default quota.currency."),
 };
 
 const limitSchema = z
   .strictObject({
     ...counted,
-    max: z.number().min(0).max(maxSafe).describe("The most that may be used; for cost in units of the currency."),
+    max: z.number().min(0).max(maxSafe).describe("Maximum; for cost in units of the currency."),
   })
   .superRefine(({ max, ...limit }, ctx) => {
     checkAmount("max", max, limit, ctx);
@@ -22,9 +22,9 @@ const limitSchema = z
 const grantSchema = z
   .strictObject({
     ...counted,
-    amount: z.number().min(0).max(maxSafe).describe("What is added to the limit; for cost in units of the currency."),
-    until: moment.optional().describe("Until just before then; default for ever. Without an offset in quota.timezone."),
-    reason: note.optional().describe("A note on why."),
+    amount: z.number().min(0).max(maxSafe).describe("Added to the limit; for cost in units of the currency."),
+    until: moment.optional().describe("End, exclusive; default: no end. Without an offset in quota.timezone."),
+    reason: note.optional().describe("Reason for the grant."),
   })
   .superRefine(({ amount, ...grant }, ctx) => {
     checkAmount("amount", amount, grant, ctx);
@@ -37,21 +37,21 @@ export const limitsSchema = z
   .superRefine((limits, ctx) => {
     checkDuplicates(limits, new Set(), "", [], ctx);
   })
-  .describe("Limits of this user in place of the tier's.");
+  .describe("Limits of this user instead of the tier's.");
 
 /** `grants` of users/NAME.toml: each is added to the user's limit of the same metric, period and currency, if any. */
-export const grantsSchema = z.array(grantSchema).max(1000).describe("What this user may use on top, for a time.");
+export const grantsSchema = z.array(grantSchema).max(1000).describe("What this user may use in addition, for a time.");
 
 const tierSchema = z
   .strictObject({
-    requests: z.int().min(0).optional().describe("Short for one limit of requests per month."),
-    limits: z.array(limitSchema).max(100).default([]).describe("Any number of limits; all must have room."),
+    requests: z.int().min(0).optional().describe("Shorthand for a limit of requests per month."),
+    limits: z.array(limitSchema).max(100).default([]).describe("Any number of limits; all must allow a request."),
   })
   .describe("A tier; `{}` means unlimited.");
 
 const bytesPerToken = z.number().min(1).max(16);
 
-/** [quota]: tiers, when their periods begin, and what is held and charged where the exact use is not known. */
+/** [quota]: tiers, the start of their periods, and what is reserved and charged if the exact usage is unknown. */
 export const quotaSection = z
   .strictObject({
     timezone: timezone.default("Asia/Shanghai").describe("Periods begin at midnight there."),
@@ -60,25 +60,30 @@ export const quotaSection = z
       .min(1)
       .max(31)
       .default(1)
-      .describe("Day on which a month begins; 29 to 31 fall back to the month's last day."),
-    warn_percent: z.int().min(1).max(100).default(80).describe("Use from which answers carry X-Quota-Warning."),
+      .describe("Day on which a month begins; in shorter months the last day."),
+    warn_percent: z
+      .int()
+      .min(1)
+      .max(100)
+      .default(80)
+      .describe("Usage in percent from which responses carry X-Quota-Warning."),
     currency: currencyCode.default("CNY").describe("Currency of cost limits that name none."),
     max_output_tokens: z
       .int()
       .min(1)
       .max(10_000_000)
       .default(8192)
-      .describe("Output held from the user's limits for a request that names no max_tokens."),
+      .describe("Output tokens reserved for a request without max_tokens."),
     reserve_bytes_per_token: bytesPerToken
       .default(2)
-      .describe("A prompt is held as one token for so many bytes; lower is safer."),
+      .describe("Bytes per token when reserving for a prompt; lower is safer."),
     estimate_bytes_per_token: bytesPerToken
       .default(4)
-      .describe("A prompt is charged as one token for so many bytes where the provider reports no usage."),
+      .describe("Bytes per token when charging for a prompt whose usage the provider doesn't report."),
     cut_midstream: z
       .array(z.enum(["tokens", "cost"]))
       .default(["tokens", "cost"])
-      .describe("Limits at which an answer is cut in mid-stream once a user's budget has run out."),
+      .describe("Limits at which a response is cut off mid-stream once the user's budget has run out."),
     tiers: z
       .record(plainName, tierSchema)
       .default({
@@ -96,8 +101,8 @@ export const quotaSection = z
   });
 
 /**
- * Refuses limits of cost in a currency in which no price is: nothing would ever count there. Where there are no prices
- * at all, users with a limit of cost are refused every model. The issues' paths begin at `quota`.
+ * Refuses cost limits in a currency without any price: nothing would ever count. If there are no prices at all, users
+ * with a cost limit are refused every model. The issues' paths begin at `quota`.
  */
 export function checkLimitCurrencies(
   { tiers, currency: ofQuota }: z.infer<typeof quotaSection>,
@@ -116,9 +121,9 @@ export function checkLimitCurrencies(
   }
 }
 
-/** A limit as config.toml and user files write it; `max` of cost is in units of the currency. */
+/** A limit in the format of config.toml and user files; `max` of cost is in units of the currency. */
 export type LimitConfig = Readonly<z.infer<typeof limitSchema>>;
-/** A grant as user files write it; `amount` of cost is in units of the currency. */
+/** A grant in the format of user files; `amount` of cost is in units of the currency. */
 export type GrantConfig = Readonly<z.infer<typeof grantSchema>>;
 
 type Counted = Pick<LimitConfig, "metric" | "per" | "currency">;
@@ -153,7 +158,7 @@ function checkAmount(
   const refuse = (at: string, message: string): void => {
     ctx.addIssue({ code: "custom", path: [at], message, input: amount });
   };
-  // What is out of bounds has been reported already.
+  // A value out of bounds has been reported already.
   const isInBounds = amount >= 0 && amount <= maxSafe;
   if (metric !== "cost") {
     if (isInBounds && !Number.isInteger(amount)) refuse(key, `expected a whole number of ${metric}`);

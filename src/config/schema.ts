@@ -5,13 +5,13 @@ import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
 import { alertsSection, securitySection } from "./security-schema.ts";
 import { modelGlob, network, plainModel } from "./value-schemas.ts";
 
-/** A span in seconds, given in config.toml; fractions are fine. */
+/** A duration in seconds in config.toml; fractions are allowed. */
 const seconds = (max: number) => z.number().positive().max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
 const addresses = z.array(network);
 const loopback = ["127.0.0.0/8", "::1/128"];
 
-/** As browsers write it: no slash at its end. Shells of chat apps have schemes of their own. */
+/** As browsers send it: no trailing slash. Desktop shells of chat apps have their own schemes. */
 const origin = z
   .string()
   .regex(
@@ -22,29 +22,35 @@ const origin = z
 const serverSection = z.strictObject({
   host: z.string().min(1).default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
   port: count(0, 65535).default(8080).describe("Port to listen on; 0 picks a free one. PORT overrides it."),
-  trust_proxy: addresses.default([]).describe("Reverse proxies whose X-Forwarded-For is believed."),
+  trust_proxy: addresses.default([]).describe("Reverse proxies whose X-Forwarded-For is trusted."),
   cors_origins: z
     .preprocess((value) => (value === "*" ? ["*"] : value), z.array(origin))
     .default([])
     .describe('Web pages that may use the proxy from a browser: their origins, or "*" for all. Not for /admin.'),
   max_connections: count(1, 1_000_000)
     .optional()
-    .describe("Connections accepted at once; more are closed. Default: half of what the limit of open files leaves."),
+    .describe(
+      "Maximum number of open connections; more are closed. Default: half of what the limit of open files leaves.",
+    ),
   body_limit_bytes: count(1024, 1 << 30)
     .default(32 << 20)
-    .describe("Largest request body. Running ones may take 4 times as much for a user, 16 times for all."),
+    .describe(
+      "Largest request body. All bodies of running requests may take 4 times as much per user, 16 times in total.",
+    ),
   request_seconds: seconds(600)
     .default(20)
     .describe(
-      "Headers must have arrived by then, and a body must advance by 1 KB a second in each such span, else 408.",
+      "Headers must arrive within this time, and a body must advance by 1 KB a second in each such span, else 408.",
     ),
-  shutdown_seconds: seconds(3600).default(25).describe("How long running streams may go on after SIGTERM."),
+  shutdown_seconds: seconds(3600).default(25).describe("How long running streams may continue after SIGTERM."),
   shutdown_delay_seconds: z
     .number()
     .min(0)
     .max(3600)
     .default(0)
-    .describe("How long after SIGTERM requests are still served, while /healthz says 503: for load balancers. On top."),
+    .describe(
+      "How long to keep serving requests after SIGTERM before shutdown_seconds begins, with /healthz at 503: for load balancers.",
+    ),
 });
 
 const storageSection = z.strictObject({
@@ -54,7 +60,7 @@ const storageSection = z.strictObject({
     .enum(["interval", "strict"])
     .default("interval")
     .describe("`interval` syncs charges to disk every sync_interval_ms, `strict` before they are acknowledged."),
-  sync_interval_ms: count(1, 10_000).default(50).describe("Power loss loses at most this much."),
+  sync_interval_ms: count(1, 10_000).default(50).describe("A power loss loses at most this much."),
   snapshot_interval_seconds: seconds(3600).default(5).describe("How often changed quotas are written to users/."),
   segment_bytes: count(4096, 1 << 30)
     .default(16 << 20)
@@ -62,26 +68,26 @@ const storageSection = z.strictObject({
   journal_archive_days: count(0, 36_500)
     .default(0)
     .describe(
-      "Days for which journal files that snapshots cover are kept in `journal/archive`, so that bills can be reworked. 0: they are removed at once; what is in the archive by then stays.",
+      "Days to keep journal files covered by snapshots in `journal/archive`, so that bills can be recomputed. 0: they are deleted at once; files already in the archive stay.",
     ),
 });
 
 const authSection = z.strictObject({
   issuer: z.string().min(1).default("deepseek-proxy").describe("`iss` of the tokens."),
   audience: z.string().min(1).default("deepseek-proxy").describe("`aud` of the tokens."),
-  access_token_seconds: count(10, 86_400).default(900).describe("Life of an access token."),
-  session_seconds: count(60, 31_536_000).default(2_592_000).describe("Life of a session, from login to its end."),
+  access_token_seconds: count(10, 86_400).default(900).describe("Lifetime of an access token."),
+  session_seconds: count(60, 31_536_000).default(2_592_000).describe("Lifetime of a session, from login to its end."),
   refresh_token_seconds: count(60, 31_536_000).default(604_800).describe("A session unused for so long ends."),
   refresh_leeway_seconds: count(0, 300)
     .default(10)
-    .describe("A refresh token that was exchanged still gets the same successor for so long."),
+    .describe("How long an exchanged refresh token still gets the same successor."),
   max_sessions: count(1, 1000).default(50).describe("Sessions of one user; one more ends the oldest."),
-  login_reuse_seconds: count(0, 3600).default(10).describe("A repeated login inside this time gets the same token."),
-  max_hashes: count(1, 2).default(2).describe("argon2 runs at once; more would hold up the journal's syncs."),
+  login_reuse_seconds: count(0, 3600).default(10).describe("A repeated login within this time gets the same token."),
+  max_hashes: count(1, 2).default(2).describe("Concurrent argon2 runs; more would delay the journal's syncs."),
   max_waiting_logins: count(1, 10_000)
     .default(50)
     .describe(
-      "Logins that may wait for their turn; more get 429. Those from known addresses have a line of their own, as long; those of unknown names one of a fifth.",
+      "Logins that may wait for their turn; more get 429. Those from known addresses have a separate queue of the same length; those with unknown names one of a fifth.",
     ),
 });
 
@@ -90,7 +96,7 @@ const modelsSection = z.strictObject({
     .record(modelGlob, plainModel)
     .default({})
     .describe(
-      'Names that clients send -> names that providers know. Globs such as "claude-*" may stand on the left: a name wins over a glob, a glob with more letters over one with fewer.',
+      'Names that clients send -> names that providers know. Globs such as "claude-*" may be on the left: a name wins over a glob, a glob with more letters over one with fewer.',
     ),
   prices: pricesSchema,
   weights: weightsSchema,
@@ -101,15 +107,15 @@ const perSecond = z.number().positive().max(1e6);
 const rateLimitSection = z.strictObject({
   requests_per_second: perSecond
     .default(100)
-    .describe("Requests a second that are sent to providers, for all users together; bursts of twice as many pass."),
-  per_user: perSecond.optional().describe("The same for each user; absent: no such limit."),
-  per_key: perSecond.optional().describe("The same for each API key; absent: no such limit."),
+    .describe("Requests per second to providers, for all users together; bursts of twice as many are allowed."),
+  per_user: perSecond.optional().describe("The same per user; absent: no limit."),
+  per_key: perSecond.optional().describe("The same per API key; absent: no limit."),
 });
 
 const concurrencySection = z.strictObject({
-  max_parallel: count(1, 10_000).default(1).describe("Chats of one user at once; a user file may say otherwise."),
-  max_wait_ms: count(0, 600_000).default(5000).describe("How long one more may wait for its turn before 429."),
-  max_waiting: count(0, 10_000).default(8).describe("How many of one user may wait."),
+  max_parallel: count(1, 10_000).default(1).describe("Concurrent chats per user; user files can override it."),
+  max_wait_ms: count(0, 600_000).default(5000).describe("How long a further one may wait for its turn before 429."),
+  max_waiting: count(0, 10_000).default(8).describe("How many may wait per user."),
 });
 
 const logsSection = z.strictObject({
@@ -118,12 +124,14 @@ const logsSection = z.strictObject({
     .default("info")
     .describe("The proxy's own log, on stdout."),
   flush_ms: count(10, 60_000).default(500).describe("How long a line of the behaviour log may wait in memory."),
-  max_queued: count(100, 10_000_000).default(50_000).describe("Lines that may wait; more are dropped and counted."),
+  max_queued: count(100, 10_000_000)
+    .default(50_000)
+    .describe("Maximum number of waiting lines; more are dropped and counted."),
   max_file_bytes: count(1024, 1 << 30)
     .default(64 << 20)
-    .describe("Size at which a day's behaviour log goes on in a new file."),
+    .describe("Size at which a day's behaviour log continues in a new file."),
   keep_days: count(1, 3650).default(30).describe("Behaviour logs older than this are removed."),
-  audit_keep_days: count(1, 36_500).default(400).describe("The same for the log of what administrators did."),
+  audit_keep_days: count(1, 36_500).default(400).describe("The same for the audit log of administrators' changes."),
 });
 
 const metricsSection = z.strictObject({
@@ -132,7 +140,7 @@ const metricsSection = z.strictObject({
     .string()
     .min(1)
     .default("METRICS_TOKEN")
-    .describe("Environment variable of a bearer token that may too."),
+    .describe("Environment variable of a bearer token that allows the same."),
 });
 
 const abortSection = z.strictObject({
@@ -140,16 +148,16 @@ const abortSection = z.strictObject({
     .enum(["auto", "drain", "cancel"])
     .default("auto")
     .describe(
-      "What becomes of an answer whose client has left: `drain` reads on to the reported usage, `cancel` stops at once and estimates, `auto` drains where the user has limits of tokens or cost.",
+      "What happens to a response whose client has disconnected: `drain` reads on to the reported usage, `cancel` stops at once and estimates, `auto` drains if the user has limits of tokens or cost.",
     ),
-  drain_seconds: z.number().min(0).max(600).default(5).describe("How long an answer is drained at the most."),
+  drain_seconds: z.number().min(0).max(600).default(5).describe("Maximum time to drain a response."),
   drain_tokens: count(0, 1_000_000)
     .default(2000)
-    .describe("How many tokens of output, as their text suggests, are drained at the most."),
+    .describe("Maximum number of output tokens to drain, estimated from their text."),
   free_disconnects_per_hour: count(0, 1000)
     .default(10)
     .describe(
-      "How often a user may cause, in an hour, that a provider works for nothing: by leaving before the first event, or with an answer in one JSON that is cut for want of budget. Each one more is charged the request and its prompt.",
+      "How many requests per hour a user may waste for free: by disconnecting before the first event, or with a response in one JSON that is cut off because the budget ran out. For each further one, the request and its prompt are charged.",
     ),
 });
 
@@ -158,18 +166,18 @@ const chatSection = z.strictObject({
     .boolean()
     .default(true)
     .describe(
-      "Whether /chat/completions streams where a request doesn't say `stream`, and its Accept takes more than JSON.",
+      "Whether /chat/completions streams if a request doesn't contain `stream`, and its Accept allows more than JSON.",
     ),
   json_heartbeat: z
     .boolean()
     .default(false)
     .describe(
-      "Whether clients that wait for one JSON get blank lines before it while the provider is silent, every `heartbeat_seconds`, as DeepSeek sends them. They come behind a 200 without Content-Length: what fails later is told by an error body under that 200.",
+      "Whether clients that wait for one JSON get blank lines before it while the provider is silent, every `heartbeat_seconds`, as DeepSeek sends them. They follow a 200 without Content-Length: a later failure is reported in an error body under that 200.",
     ),
   collect_limit_bytes: count(1024, 256 << 20)
     .default(64 << 20)
     .describe(
-      "Largest answer that becomes one JSON, in bytes of the provider's events; at more, the provider is stopped and the client gets 502.",
+      "Largest response that is collected into one JSON, in bytes of the provider's events; beyond it, the provider is stopped and the client gets 502.",
     ),
 });
 
@@ -178,10 +186,10 @@ const usageSection = z.strictObject({
 });
 
 const adminSection = z.strictObject({
-  allow: addresses.default(loopback).describe("Addresses from which /admin answers."),
+  allow: addresses.default(loopback).describe("Addresses that may use /admin."),
 });
 
-/** config.toml, every key of it. Unknown keys are refused. */
+/** config.toml with all keys. Unknown keys are refused. */
 export const configSchema = z
   .strictObject({
     server: serverSection.prefault({}),
@@ -213,7 +221,7 @@ export const configSchema = z
       const message = `expected another name than providers.${first} has`;
       ctx.addIssue({ code: "custom", path: ["providers", index, "name"], message });
     });
-    // A price for a provider that does not exist would never apply, and requests would be free.
+    // A price for a nonexistent provider would never apply, and requests would be free.
     config.models.prices.forEach(({ provider = "simulator" }, index) => {
       if (provider === "simulator" || names.length === 0 || names.includes(provider)) return;
       const message = `expected the name of a provider: ${names.join(", ")}`;

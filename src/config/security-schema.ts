@@ -6,12 +6,12 @@ const count = (min: number, max: number) => z.int().min(min).max(max);
 const addresses = z.array(network);
 const hour = 3600;
 
-/** [security]: what slows down who guesses passwords. */
+/** [security]: slows down password guessing. */
 export const securitySection = z.strictObject({
   login_free_failures: count(1, 1_000_000)
     .default(5)
     .describe(
-      "Failed logins of an account, or from an address, before waits begin. IPv6 counts by /64, by /56 twice and by /48 four times as many.",
+      "Failed logins of an account, or from an address, before waits begin. IPv6 counts by /64, by /56 at twice the number and by /48 at four times.",
     ),
   login_first_wait_seconds: seconds(0.001, 86_400)
     .default(1)
@@ -19,16 +19,18 @@ export const securitySection = z.strictObject({
   login_max_wait_seconds: seconds(0.001, 86_400).default(900).describe("The longest wait."),
   login_forget_seconds: seconds(1, 30 * 24 * hour)
     .default(hour)
-    .describe("Failures are forgotten after so long without another."),
+    .describe("Failures are forgotten after so long without a further one."),
   login_known_address_days: count(1, 365)
     .default(30)
-    .describe("An address from which a user has logged in counts as the user's own for so long."),
+    .describe("How long an address from which a user has logged in stays known."),
   login_exempt_addresses: addresses
     .default(["127.0.0.0/8", "::1/128"])
-    .describe("Addresses that many share, such as a reverse proxy not in trust_proxy: only the account counts there."),
+    .describe(
+      "Addresses shared by many users, such as a reverse proxy not in trust_proxy: failures from there count only against the account.",
+    ),
   login_max_tracked: count(100, 10_000_000)
     .default(50_000)
-    .describe("Addresses whose failures are remembered at once; beyond it the oldest are forgotten."),
+    .describe("Maximum number of addresses whose failures are remembered; beyond it the oldest are forgotten."),
 });
 
 /** [alerts]: events that are sent to a webhook. */
@@ -37,7 +39,7 @@ export const alertsSection = z
     webhook_url: z
       .url({ protocol: /^https?$/ })
       .optional()
-      .describe("Where alerts are POSTed to as JSON; https, unless allow_private."),
+      .describe("URL to which alerts are POSTed as JSON; https, unless allow_private."),
     secret_env: z
       .string()
       .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the secret")
@@ -63,10 +65,14 @@ export const alertsSection = z
     allow_private: z
       .boolean()
       .default(false)
-      .describe("Whether the webhook may be in a private network or on this machine, and plain http."),
-    timeout_seconds: seconds(0.1, 300).default(10).describe("How long one attempt may take."),
-    max_attempts: count(1, 20).default(6).describe("Attempts for an alert, ever further apart, before it is given up."),
-    max_queued: count(1, 100_000).default(1000).describe("Alerts that may wait; more are dropped and counted."),
+      .describe("Whether the webhook may be in a private network or on this machine, and use plain http."),
+    timeout_seconds: seconds(0.1, 300).default(10).describe("Timeout of one attempt."),
+    max_attempts: count(1, 20)
+      .default(6)
+      .describe("Attempts for an alert, at growing intervals, before it is dropped."),
+    max_queued: count(1, 100_000)
+      .default(1000)
+      .describe("Maximum number of waiting alerts; more are dropped and counted."),
   })
   .superRefine(({ webhook_url: webhookUrl, allow_private: allowPrivate }, ctx) => {
     if (webhookUrl === undefined || !URL.canParse(webhookUrl)) return;

@@ -7,31 +7,31 @@ import { parseNano } from "../lib/money.ts";
 
 const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"));
 
-/** What providers and tiers may be called: names end up in logs, metrics and records. */
+/** Names of providers and tiers: these appear in logs, metrics and records. */
 export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _");
 
-/** An address or a network in CIDR notation; what this lets pass, an IpList takes. */
+/** An address or a network in CIDR notation, as IpList accepts it. */
 export const network = z
   .string()
   .max(64)
   .refine(isNetwork, "expected an IP address, or a network such as 10.0.0.0/8 or 2001:db8::/32");
 
-/** Half of a surrogate pair can come in by JSON's escapes, and UTF-8 cannot hold it. */
+/** JSON escapes can contain half of a surrogate pair, which UTF-8 cannot represent. */
 const wholeText = z.string().regex(/^\P{Cs}*$/u, "expected whole characters");
 
-/** A remark of a person's. */
+/** A person's remark. */
 export const note = wholeText.max(500);
 
-/** A model's name, as clients or providers say it. */
+/** A model's name, as clients or providers use it. */
 const modelName = wholeText.min(1).max(maxNameLength);
 
 /** A glob of such names; `*` stands for any run of characters. */
 export const modelGlob = modelName.refine((glob) => starsOf(glob) <= maxStars, `expected at most ${maxStars} stars`);
 
-/** The name of one model, where a glob would mean nothing. */
+/** The name of one model, where a glob would be meaningless. */
 export const plainModel = modelName.refine((name) => starsOf(name) === 0, "expected the name of a model, without *");
 
-/** A currency of ISO 4217. */
+/** A currency code of ISO 4217. */
 export const currencyCode = z
   .string()
   .refine((code) => currencies.has(code), "expected a currency code of ISO 4217 such as CNY");
@@ -39,7 +39,7 @@ export const currencyCode = z
 /** An IANA time zone. */
 export const timezone = z.string().refine(isTimezone, "expected an IANA time zone such as Asia/Shanghai");
 
-/** A date and time with an offset as JSON has it; one that a TOML file can hold. */
+/** A date and time with an offset, as in JSON; restricted to times that a TOML file can represent. */
 export const isoInstant = z.iso
   .datetime({ offset: true })
   .refine((text) => isTomlTime(Date.parse(text)), "expected a time between the years 1 and 9999 in UTC");
@@ -52,7 +52,7 @@ export const moment = z
     "expected a date such as 2026-09-10 or 2026-09-10T00:00:00+08:00",
   );
 
-/** A day of the calendar, without a time. */
+/** A calendar day, without a time. */
 export const day = z
   .date()
   .refine((date) => date instanceof TomlDate && date.isDate(), "expected a date without a time, such as 2026-10-01");
@@ -66,7 +66,7 @@ export function nanoDecimal(max: number) {
     .refine((amount) => amount < 0 || amount > max || isNano(amount), "expected at most 9 decimal places");
 }
 
-/** Whether an amount of money is a whole number of nano-units that fits. */
+/** Whether an amount of money is a whole number of nano-units within range. */
 export function isNano(amount: number): boolean {
   try {
     parseNano(amount);

@@ -2,24 +2,24 @@ import type { Clock } from "../lib/clock.ts";
 import { createGenerationMap } from "../lib/generation-map.ts";
 import type { Sink } from "./bus.ts";
 
-/** What a user has done since becoming active. Times in ms since the epoch. */
+/** A user's activity since becoming active. Times in ms since the epoch. */
 interface ActiveUser {
   readonly user: string;
-  /** The first event after a silence as long as the window. */
+  /** The first event after a pause as long as the window. */
   readonly since: number;
   readonly lastSeenAt: number;
-  /** Chats that have ended, well or not. */
+  /** Chats that have ended, successful or not. */
   readonly chats: number;
-  /** Those of them whose code was not ok. */
+  /** Chats whose code was not ok. */
   readonly failed: number;
   readonly logins: number;
 }
 
 export interface ActiveUsers {
   readonly sink: Sink;
-  /** After so many ms without a sign somebody is no longer active. */
+  /** A user without events for so many ms is no longer active. */
   readonly windowMs: number;
-  /** Who was active within the window, the latest first. */
+  /** Users active within the window, most recent first. */
   list(): readonly ActiveUser[];
 }
 
@@ -31,10 +31,10 @@ interface Counts extends ActiveUser {
 }
 
 /**
- * Keeps who has been active lately, with counts since each of them became so. A failed login is no activity: anyone
- * could bring it about. Chats that still run are not seen here before they end.
+ * Tracks recently active users, with counts since each became active. A failed login is no activity: anyone could cause
+ * it. A chat counts once it has ended.
  *
- * @param options `maxUsers`: users remembered; beyond it those silent for longest are forgotten
+ * @param options `maxUsers`: users remembered; beyond it the longest inactive are forgotten
  */
 export function createActiveUsers(options: {
   readonly clock: Clock;

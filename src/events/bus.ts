@@ -2,11 +2,14 @@ import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Emit, ProxyEvent } from "./types.ts";
 
-/** Takes every event, synchronously and quickly: it runs inside the request. What is slow belongs in a queue of its own. */
+/**
+ * Handles every event, synchronously and quickly: it runs inside the request. Slow work belongs in the sink's own
+ * queue.
+ */
 export type Sink = (event: ProxyEvent) => void;
 
 export interface Bus {
-  /** Hands the event to each sink in the order of subscription. Never throws. */
+  /** Passes the event to each sink in the order of subscription. Never throws. */
   readonly emit: Emit;
   /** Adds a sink. `name` is for logs and metrics, so it comes from the code, never from outside. */
   subscribe(name: string, sink: Sink): void;
@@ -22,10 +25,10 @@ interface Subscription {
   loggedAt: number;
 }
 
-/** A broken sink may fail on every request; the log needs to hear of it only this often. */
+/** A broken sink may fail on every request; its errors are logged only this often. */
 const logEveryMs = 10_000;
 
-/** Carries events from the requests to those who record them. A sink that fails hurts neither requests nor other sinks. */
+/** Carries events from requests to sinks. A failing sink affects neither requests nor other sinks. */
 export function createBus(options: { readonly log: Log; readonly clock: Clock }): Bus {
   const { log, clock } = options;
   const subscriptions: Subscription[] = [];

@@ -1,14 +1,14 @@
 import type { ProxyEvent } from "./types.ts";
 
-/** A client chooses the model name, and any length of it. */
+/** Clients choose the model name, at any length. */
 const maxTextLength = 128;
 
 /**
- * What may be written down about an event: an allow-list, so a field that somebody adds to an event stays out of every
- * log until it is named here. Snake case; times in ms, `cost_nano` in nano-units of `currency`.
+ * The loggable fields of an event: an allow-list, so a field added to an event stays out of every log until it is named
+ * here. Snake case; times in ms, `cost_nano` in nano-units of `currency`.
  */
 export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>> {
-  // A chat's facts are one literal: spreading a common part into so large a one costs 40 µs.
+  // A chat's facts are a single literal: spreading a common part into such a large one costs 40 µs.
   switch (event.type) {
     case "chat.finished":
       return {
@@ -93,8 +93,8 @@ function tenths(ms: number | null): number | null {
 }
 
 /**
- * Makes a function that gives what may be written down about an event as JSON, an object. It remembers the last one:
- * the bus hands each event to one sink after the other, and two of them write it down.
+ * Creates a function that renders an event's loggable fields as a JSON object. It caches the latest one: the bus passes
+ * each event to one sink after the other, and two of them write it.
  */
 export function createEventText(): (event: ProxyEvent) => string {
   let last: ProxyEvent | null = null;

@@ -1,27 +1,27 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 
-/** Where the figures of other parts are read, at the time of a scrape; so they cost nothing while requests run. */
+/** Functions that read other components' state at the time of a scrape; so gauges cost nothing while requests run. */
 export interface Gauges {
-  /** Chats that run now. */
+  /** Running chats. */
   readonly inFlight: () => number;
   /** Chats that wait for a permit. */
   readonly permitsWaiting: () => number;
   /** Journal records that are written but not yet synced to disk. */
   readonly journalUnsynced: () => number;
   readonly behaviourLog: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> };
-  /** Alerts for the webhook; none where there is no webhook. */
+  /** Alerts for the webhook; undefined if there is no webhook. */
   readonly alerts: () => { readonly queued: number; readonly dropped: Readonly<Record<string, number>> } | undefined;
   /** Events that a sink failed on, by the sink's name. */
   readonly sinkErrors: () => ReadonlyMap<string, number>;
   /** The providers in use. */
   readonly providers: () => readonly ProviderGauges[];
-  /** Lines of the proxy's own log that were lost. */
+  /** Lost lines of the proxy's own log. */
   readonly logLinesDropped: () => number;
 }
 
 type CircuitState = "closed" | "open" | "half_open";
 
-/** How a provider is doing, over all of its keys. Counts are since the start. */
+/** The state of a provider, over all of its keys. Counts are since the start. */
 interface ProviderGauges {
   readonly name: string;
   readonly inFlight: number;
@@ -34,13 +34,13 @@ interface ProviderGauges {
   }[];
 }
 
-/** A count and the labels it goes by. */
+/** A count and its labels. */
 export interface Tally {
   readonly labels: Readonly<Record<string, string>>;
   readonly count: number;
 }
 
-/** Adds a metric to the registry for each figure. */
+/** Adds a metric to the registry for each gauge. */
 export function registerGauges(registry: Registry, gauges: Gauges): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     new Gauge({
@@ -73,7 +73,7 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
   ]);
 }
 
-/** Adds the providers' metrics. A label holds the provider's name, never which key it was. */
+/** Adds the providers' metrics. A label contains the provider's name, never which key it was. */
 function registerProviderGauges(registry: Registry, read: Gauges["providers"]): void {
   const gauge = (name: string, help: string, valueOf: (provider: ProviderGauges) => number): void => {
     new Gauge({
@@ -106,8 +106,8 @@ function registerProviderGauges(registry: Registry, read: Gauges["providers"]): 
 }
 
 /**
- * Adds a counter that is counted elsewhere, in plain numbers, and handed over at each scrape: counting through
- * prom-client's labels would take several µs a chat.
+ * Adds a counter that is counted elsewhere, in plain numbers, and copied at each scrape: counting through prom-client's
+ * labels would take several µs per chat.
  */
 export function registerCounter(
   registry: Registry,

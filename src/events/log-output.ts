@@ -1,43 +1,43 @@
 import { fileErrorCode } from "../lib/files/file-ops.ts";
 import { createLineBatch, type LogDestination } from "./logger.ts";
 
-/** Where log lines go to at last. */
+/** The final destination of log lines. */
 export interface LogOutput extends LogDestination {
-  /** Writes out what still waits, blocking, for a second at the most; the rest is dropped. For the end of the process. */
+  /** Writes the waiting lines, blocking for at most a second; the rest is dropped. For the end of the process. */
   flush(): void;
-  /** Lines that were lost because nobody took them. */
+  /** Lines lost because the reader was too slow. */
   dropped(): number;
 }
 
 export interface LogOutputOptions {
   /**
-   * Writes bytes without waiting, and returns how many were taken. Throws EAGAIN where there is no room now; any other
-   * error loses what waits.
+   * Writes bytes without blocking, and returns how many were accepted. Throws EAGAIN if there is no room now; any other
+   * error drops the waiting lines.
    */
   readonly write: (bytes: Uint8Array) => number;
-  /** Bytes that may wait for a reader that is slow; lines beyond are lost rather than memory. */
+  /** Bytes that may wait for a slow reader; lines beyond are dropped to bound memory. */
   readonly maxBytes?: number;
-  /** How long `flush` may take, in ms. */
+  /** Maximum duration of `flush`, in ms. */
   readonly flushMs?: number;
 }
 
-/** Lines are written together: a system call for each would cost as much as a tenth of a request. */
+/** Lines are written together: a system call per line would cost as much as a tenth of a request. */
 const batch = { length: 32 << 10, ms: 100 };
-/** How long to wait for a reader before it is tried again, in ms; longer while it takes nothing. */
+/** How long to wait before retrying a slow reader, in ms; increases while it accepts nothing. */
 const firstRetryMs = 5;
 const maxRetryMs = 200;
 const lineFeed = 0x0a;
 
 /**
- * Writes lines to a pipe, a socket, a terminal or a file, from this thread and without ever waiting for whoever reads
- * it. Not through the thread pool, as Node's asynchronous writes go: one that hangs there holds up the end of the
+ * Writes lines to a pipe, a socket, a terminal or a file, from this thread and without ever blocking on its reader. It
+ * does not use the thread pool, as Node's asynchronous writes do: a write that hangs there blocks the end of the
  * process, even process.exit.
  */
 export function createLogOutput({ write, maxBytes = 16 << 20, flushMs = 1000 }: LogOutputOptions): LogOutput {
   const waiting: Buffer[] = [];
   let waitingBytes = 0;
   let dropped = 0;
-  /** Whether the last byte that was taken is in the middle of a line; what follows may be dropped. */
+  /** Whether the last accepted byte is in the middle of a line; the lines after it may be dropped. */
   let isTorn = false;
   let retryMs = firstRetryMs;
   let timer: NodeJS.Timeout | undefined;
@@ -63,7 +63,7 @@ export function createLogOutput({ write, maxBytes = 16 << 20, flushMs = 1000 }: 
     }, retryMs).unref();
   }
 
-  /** Writes what is taken now. Returns whether anything was. */
+  /** Writes as much as is accepted now. Returns whether anything was. */
   function writeWaiting(): boolean {
     let hasMoved = false;
     for (let first = waiting[0]; first !== undefined; first = waiting[0]) {
@@ -110,7 +110,7 @@ function countLines(text: string): number {
   return text.split("\n").length - 1;
 }
 
-/** At the end of the process nothing else may run any more, so there is no loop to wait in. */
+/** At the end of the process no other code may run any more, so there is no event loop to wait in. */
 function pauseBlocking(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

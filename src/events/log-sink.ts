@@ -3,9 +3,9 @@ import { createEventText, eventFacts } from "./event-facts.ts";
 import type { Logger } from "./logger.ts";
 
 /**
- * One line in the proxy's own log for each chat and each login. Other refusals are logged where they are answered.
+ * One line in the proxy's own log for each chat and each login. Other refusals are logged where their response is sent.
  *
- * @param textOf as createEventText makes it
+ * @param textOf from createEventText
  */
 export function createLogSink(log: Logger, textOf = createEventText()): Sink {
   return (event) => {
@@ -23,7 +23,7 @@ export function createLogSink(log: Logger, textOf = createEventText()): Sink {
         log.warn(eventFacts(event), "too many failed logins: the next one has to wait");
         return;
       case "login.unlocked":
-        log.info(eventFacts(event), "failed logins forgiven");
+        log.info(eventFacts(event), "failed logins cleared");
         return;
       case "session.reuse_detected":
         log.warn(eventFacts(event), "a refresh token was used twice: its session has been ended");
@@ -38,7 +38,7 @@ export function createLogSink(log: Logger, textOf = createEventText()): Sink {
         log.error(eventFacts(event), "a provider needs its operator");
         return;
       case "admin.changed":
-        log.info(eventFacts(event), "an administrator has changed something");
+        log.info(eventFacts(event), "change by an administrator");
         return;
       case "quota.exceeded":
       case "rate_limit.rejected":

@@ -3,10 +3,10 @@ import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";
 import { createRedaction } from "./redaction.ts";
 
-/** Where lines go to. */
+/** The destination of log lines. */
 export interface LogDestination {
   write(line: string): void;
-  /** Writes out what is still in memory, in bounded time. */
+  /** Writes what is still in memory, in bounded time. */
   flush?(): void;
   /** Lines that were lost. */
   dropped?(): number;
@@ -14,27 +14,24 @@ export interface LogDestination {
 
 export interface Logger extends Log {
   /**
-   * As info(), for facts that are JSON already, an object with at least one member. They pass no redaction, so they
+   * As info(), for facts that are already JSON: an object with at least one member. They are not redacted, so they must
    * come from an allow-list: eventFacts.
    */
   infoJson(facts: string, message: string): void;
-  /** Writes out, synchronously and in bounded time, what is still in memory. For the end of the process. */
+  /** Writes, synchronously and in bounded time, what is still in memory. For the end of the process. */
   flush(): void;
-  /** Lines lost because nobody took them. */
+  /** Lines lost because the reader was too slow. */
   dropped(): number;
 }
 
-/**
- * The proxy's own log: JSON lines.
- * Facts go through redaction, so a secret that somebody logs by mistake does not get out.
- */
+/** The proxy's own log: JSON lines. Facts are redacted, so a secret that is logged by mistake does not leak. */
 export function createLogger(options: {
   readonly level: "debug" | "info" | "warn" | "error" | "silent";
   readonly destination: LogDestination;
 }): Logger {
   const { level, destination } = options;
   const isoTime = createIsoTime();
-  // Stacks name paths of the machine: for debugging only.
+  // Stacks contain paths of the machine: for debugging only.
   const redact = createRedaction({ stacks: level === "debug" });
   const hasInfo = level === "debug" || level === "info";
   const time = (): string => `,"time":"${isoTime(Date.now())}"`;
@@ -43,7 +40,8 @@ export function createLogger(options: {
       level,
       base: null,
       timestamp: time,
-      // Redaction has described errors already; pino's own serializer would take that for an error and do it again.
+      // Redaction has serialized errors already; pino's own serializer would take the result for an error and serialize
+      // it again.
       serializers: { err: (described: unknown) => described },
       formatters: { level: (label) => ({ level: label }), log: redact },
     },
@@ -75,22 +73,22 @@ export function createLogger(options: {
   };
 }
 
-/** Lines on their way to a slow writer, which gets them many at a time. */
+/** Lines for a slow writer, which gets many at a time. */
 export interface LineBatch {
   write(line: string): void;
-  /** Hands on what waits, now. */
+  /** Passes on the waiting lines now. */
   flush(): void;
 }
 
 /**
- * Gathers lines until there are `length` characters of them, or until the first has waited `ms`.
- * @param write takes whole lines, and is called from a timer as well: it must not throw
+ * Collects lines until there are `length` characters of them, or until the first has waited `ms`.
+ * @param write takes whole lines, and is also called from a timer: it must not throw
  */
 export function createLineBatch(
   write: (lines: string) => void,
   { length, ms }: { readonly length: number; readonly ms: number },
 ): LineBatch {
-  // A rope, which V8 makes flat once, when it is written.
+  // A rope, which V8 flattens once, when it is written.
   let lines = "";
   let timer: NodeJS.Timeout | undefined;
 

@@ -5,13 +5,13 @@ import { type Gauges, registerCounter, registerGauges, type Tally } from "./gaug
 import { routeGroups, type ChatFinished, type RouteGroup } from "./types.ts";
 
 export interface MetricsOptions {
-  /** Names of the configured providers: no other gets a label of its own. */
+  /** Names of the configured providers: others get no label of their own. */
   readonly providers: readonly string[];
-  /** Names of the configured models: no other gets a label of its own, since clients choose the names. */
+  /** Names of the configured models: others get no label of their own, since clients choose the names. */
   readonly models: readonly string[];
   readonly gauges: Gauges;
   /**
-   * Whether to add CPU, memory, garbage collection and event loop delay of the process. Once in a process: their
+   * Whether to add CPU, memory, garbage collection and event loop delay of the process. At most once per process: their
    * monitors cannot be stopped.
    */
   readonly processMetrics: boolean;
@@ -19,7 +19,7 @@ export interface MetricsOptions {
 
 export interface Metrics {
   readonly sink: Sink;
-  /** The Prometheus text. */
+  /** The metrics in Prometheus text format. */
   text(): Promise<string>;
   /** Content type of the text. */
   readonly contentType: string;
@@ -29,18 +29,18 @@ const firstEventBuckets = [
   0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600,
 ];
 const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
-/** Endings without an error for anybody to read. A shutdown has one: it counts as shutting_down. */
+/** Outcomes where no client is left to receive an error. A shutdown sends one: it counts as shutting_down. */
 const disconnects = ["client_gone", "reader_stalled"];
 const limitRules = ["global", "per_user", "per_key", "concurrency"];
-/** Takes the place of a label value that is not in its fixed set, so that nothing from outside can add series. */
+/** Replaces label values outside their fixed set, so that nothing from outside can add series. */
 const other = "other";
 const maxCurrencies = 16;
-/** Models with a label of their own; each has up to four series a provider. */
+/** Maximum number of models with their own label; each has up to four series per provider. */
 const maxModels = 200;
 
 /**
- * Counts events for Prometheus, in a registry of its own. Label values come from fixed sets: error codes, route groups,
- * configured providers and models, rules. Users, addresses and what clients call a model never become labels.
+ * Counts events for Prometheus, in its own registry. Label values come from fixed sets: error codes, route groups,
+ * configured providers and models, rules. Users, addresses and clients' model names never become labels.
  */
 export function createMetrics({ providers, models, gauges, processMetrics }: MetricsOptions): Metrics {
   const registry = new Registry();
@@ -54,12 +54,14 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
       tallies(
         codes,
         (code) => ({
-          // A client that disconnects is no failure of the proxy; one that is cut off hasn't got its response.
+          // A client that disconnects is no failure of the proxy; one that was cut off for reading too slowly did not
+          // get its response.
           status: code === "ok" || code === "client_gone" ? "ok" : "error",
           code,
           route,
         }),
-        // Some hundred series that stay at 0 say nothing; those of `ok` show a rise from the first request on.
+        // Several hundred series that stay at 0 are useless; the `ok` series exist from the start, so that the first
+        // request shows as a rise.
         ["ok"],
       ),
     ]),
@@ -71,7 +73,7 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
   const knownProviders = new Set(providers);
   const knownModels = new Set(models.slice(0, maxModels));
   const tokens = new Map<string, Tally & { count: number }>();
-  // Money is summed up in whole nano-units; only the text is in units.
+  // Money is summed in whole nano-units; only the text is in units.
   const nanoSpent = new Map<string, Tally & { count: number }>();
   const currencies = new Set<string>();
   const firstEvent = histogram("upstream_latency_seconds", "Time to the first data event.", firstEventBuckets);
@@ -105,7 +107,7 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
     const provider = knownProviders.has(chat.provider) ? chat.provider : other;
     const model = knownModels.has(chat.model) ? chat.model : other;
     if (chat.firstEventMs !== null) firstEvent.observe({ provider }, chat.firstEventMs / 1000);
-    // The first token marks the start of the generation, so it is not among those that took its time.
+    // The first token marks the start of the generation, so it is not counted as generated during it.
     if (chat.generationMs !== null && chat.outputTokens > 1 && !chat.estimated) {
       perToken.observe({ provider }, chat.generationMs / 1000 / (chat.outputTokens - 1));
     }
@@ -120,7 +122,7 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
     requests.get(route)?.add(code, 1);
   }
 
-  /** Counts under a name, a provider and a model; all three are of bounded sets by now. */
+  /** Counts by name, provider and model; all three come from bounded sets here. */
   function addTo(
     counts: typeof tokens,
     name: string,
@@ -182,12 +184,12 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
 
 /** Counts by a label value. */
 interface Tallies {
-  /** Counts for a value; for "other" where it is not in the set. */
+  /** Counts for a value; for "other" if it is not in the set. */
   readonly add: (value: string, amount: number) => void;
   readonly all: () => readonly Tally[];
 }
 
-/** @param shown the values whose series are there from the start, at 0, so that the first one shows as a rise */
+/** @param shown the values whose series exist from the start, at 0, so that the first one shows as a rise */
 function tallies(
   values: readonly string[],
   labelsOf: (value: string) => Record<string, string>,
@@ -208,7 +210,7 @@ function tallies(
   };
 }
 
-/** Default metrics of the process, without those whose `_total` is a gauge: `_total` is for counters only. */
+/** Default metrics of the process, without gauges named `_total`: `_total` is for counters only. */
 function addProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry });
   for (const what of ["handles", "requests", "resources"]) registry.removeSingleMetric(`nodejs_active_${what}_total`);

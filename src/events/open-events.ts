@@ -11,7 +11,7 @@ import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
 import { openWebhook, type Webhook } from "./webhook/webhook.ts";
 
-/** What is told, and those who write it down. */
+/** The event bus and its sinks. */
 export interface Events {
   readonly bus: Bus;
   readonly behaviourLog: BehaviourLog;
@@ -19,7 +19,7 @@ export interface Events {
   readonly activeUsers: ActiveUsers;
   readonly auditLog: AuditLog;
   readonly auditReader: AuditReader;
-  /** null where none is configured. */
+  /** null if none is configured. */
   readonly webhook: Webhook | null;
 }
 
@@ -32,16 +32,16 @@ export interface EventsOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly newId: () => string;
-  /** Told of what must be closed, in the order in which it was opened. */
+  /** Called for each resource to close, in the order of opening. */
   readonly onOpen: (close: Closer) => void;
 }
 
-/** How long somebody counts as active after the last sign of them, in ms. */
+/** How long a user counts as active after the last event, in ms. */
 const activeMs = 300_000;
-/** How long alerts may still be tried when the proxy stops, in ms. */
+/** How long to retry alerts when the proxy stops, in ms. */
 const lastAlertsMs = 5000;
 
-/** Makes the bus and puts its sinks on it; the metrics subscribe later. Throws where the webhook lacks its secret. */
+/** Creates the bus and subscribes its sinks; the metrics subscribe later. Throws if the webhook has no secret. */
 export function openEvents(options: EventsOptions): Events {
   const { config, env, logsDir, dayOf, clock, log, newId, onOpen } = options;
   const { logs, alerts } = config;

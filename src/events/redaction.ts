@@ -8,13 +8,13 @@ const maxKnownKeys = 1000;
 type Facts = Record<string, unknown>;
 
 /**
- * Makes a function that makes facts fit for a log: values under secret keys, and what looks like a secret inside a text,
- * are replaced at any depth; errors are cut down to type, code, message, causes and, with `stacks`, the stack. Where
- * there is nothing to hide it returns the same object. This is the second line: callers name the facts they log, and no
- * secret should be among them.
+ * Creates a function that redacts facts for a log: values under secret keys, and text that looks like a secret, are
+ * replaced at any depth; errors are reduced to type, code, message, causes and, with `stacks`, the stack. If there is
+ * nothing to hide it returns the same object. This is the second line of defence: callers choose the facts they log,
+ * and no secret should be among them.
  */
 export function createRedaction({ stacks }: { readonly stacks: boolean }): (facts: Facts) => Facts {
-  /** The same few names come with every line, and looking one up is cheaper than two patterns. */
+  /** The same few keys recur in every line, and looking one up is cheaper than matching two patterns. */
   const knownKeys = new Map<string, boolean>();
 
   function isSecret(key: string): boolean {
@@ -39,7 +39,7 @@ export function createRedaction({ stacks }: { readonly stacks: boolean }): (fact
   }
 
   function redactValue(value: unknown, depth: number): unknown {
-    // A provider may quote a key, and its words are among the facts.
+    // A provider may quote a key in its message, which is among the facts.
     if (typeof value === "string") return scrubSecrets(value);
     if (typeof value !== "object" || value === null) return value;
     if (depth >= maxDepth) return "[too deep]";

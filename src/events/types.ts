@@ -1,4 +1,4 @@
-/** Everything that happens and that somebody outside the request may want to know. Facts only: no prompts, no secrets. */
+/** Events that may matter outside the request. Facts only: no prompts, no secrets. */
 export type ProxyEvent =
   | ChatFinished
   | LoginSucceeded
@@ -21,23 +21,23 @@ interface EventBase {
   readonly ip: string;
 }
 
-/** A chat request that got past authentication has ended, well or not. Emitted exactly once for each. */
+/** A chat request that passed authentication has ended, successfully or not. Emitted exactly once for each. */
 export interface ChatFinished extends EventBase {
   readonly type: "chat.finished";
   readonly user: string;
-  /** The id of the API key that it came with; "" for an access token. */
+  /** The id of the request's API key; "" for an access token. */
   readonly keyId: string;
-  /** chat, beta_chat, completions, messages or embeddings; "" where the request was refused as invalid. */
+  /** chat, beta_chat, completions, messages or embeddings; "" if the request was refused as invalid. */
   readonly api: string;
   readonly model: string;
-  /** "" where the request was refused before a provider was chosen. */
+  /** "" if the request was refused before a provider was chosen. */
   readonly provider: string;
   readonly stream: boolean;
   /** The ledger's outcome. */
   readonly outcome: string;
   /** "ok", or the error code that the client got. */
   readonly code: string;
-  /** HTTP status that the client got; 0 where it left before one was sent. */
+  /** HTTP status that the client got; 0 if it disconnected before one was sent. */
   readonly status: number;
   readonly requests: number;
   readonly inputTokens: number;
@@ -48,9 +48,9 @@ export interface ChatFinished extends EventBase {
   readonly cost: number;
   readonly currency: string;
   readonly estimated: boolean;
-  /** ms from dispatch to the first data event; null where none came. */
+  /** ms from the first attempt to the first data event; null if none came. */
   readonly firstEventMs: number | null;
-  /** ms from the first data event to the end of the provider's answer; null where none came. */
+  /** ms from the first data event to the end of the provider's response; null if none came. */
   readonly generationMs: number | null;
   /** ms from the arrival of the request to its end. */
   readonly durationMs: number;
@@ -65,22 +65,25 @@ interface LoginSucceeded extends EventBase {
 
 export interface LoginFailed extends EventBase {
   readonly type: "login.failed";
-  /** The account that was tried, only if it has a valid name; it may not exist. */
+  /** The attempted account, only if it has a valid name; it may not exist. */
   readonly user: string;
-  /** Whether an account of that name exists; keeps log folders from being made for invented names. */
+  /** Whether an account of that name exists; prevents log folders for made-up names. */
   readonly known: boolean;
   readonly result: "failure" | "blocked";
   readonly reason: string;
 }
 
-/** An account or an address has to wait for its next login. Said when the waits begin, and when they are the longest. */
+/**
+ * An account or an address has to wait for its next login. Emitted when the waits begin, and when they reach their
+ * maximum.
+ */
 export interface LoginLocked extends EventBase {
   readonly type: "login.locked";
-  /** The account that was tried last; it may not exist. */
+  /** The account of the latest attempt; it may not exist. */
   readonly user: string;
   /** Whether an account of that name exists. */
   readonly known: boolean;
-  /** What waits: the account wherever it is tried from, the address whatever it tries, or both together. */
+  /** What has to wait: the account from any address, the address for any account, or the pair. */
   readonly scope: "account" | "address" | "known_address";
   /** Failed logins so far. */
   readonly failures: number;
@@ -89,7 +92,7 @@ export interface LoginLocked extends EventBase {
   readonly waitMs: number;
 }
 
-/** An operator has forgiven an account its failed logins. */
+/** An operator has cleared an account's failed logins. */
 export interface LoginUnlocked extends EventBase {
   readonly type: "login.unlocked";
   readonly user: string;
@@ -113,11 +116,11 @@ interface RateLimited extends EventBase {
   readonly rule: string;
 }
 
-/** What a route is for. A closed set, safe as a metric label; `other` is what no route answers. */
+/** The group of a route. A closed set, safe as a metric label; `other` is for paths without a route. */
 export const routeGroups = ["api", "models", "auth", "admin", "ops", "other"] as const;
 export type RouteGroup = (typeof routeGroups)[number];
 
-/** A request that emits no event of its own (all but chats) was answered, well or with an error. */
+/** A request that emits no event of its own (all but chats) got its response, an error or not. */
 interface RequestFinished extends EventBase {
   readonly type: "request.finished";
   readonly route: RouteGroup;
@@ -126,7 +129,7 @@ interface RequestFinished extends EventBase {
   readonly status: number;
 }
 
-/** Something about the ways in of a user has changed, or was found to be in strange hands. */
+/** A user's credentials have changed, or were found to be stolen. */
 interface CredentialChanged extends EventBase {
   readonly type:
     "session.reuse_detected" | "session.ended" | "api_key.created" | "api_key.revoked" | "password.changed";
@@ -135,16 +138,18 @@ interface CredentialChanged extends EventBase {
   readonly subject: string;
 }
 
-/** A provider needs its operator: it refuses the proxy's key, or its account is empty. At most one a minute and kind. */
+/**
+ * A provider needs its operator: it rejects the proxy's key, or its account is empty. At most one a minute and kind.
+ */
 export interface ProviderAlert extends EventBase {
   readonly type: "provider.alert";
   readonly provider: string;
-  /** Which of its keys, from 0. */
+  /** The index of the key, from 0. */
   readonly key: number;
   readonly kind: "key_refused" | "no_balance";
 }
 
-/** What an administrator can do, as it stands in the audit log. */
+/** The possible actions of administrators, as named in the audit log. */
 export type AdminAction =
   | "user.created"
   | "user.changed"
@@ -160,23 +165,23 @@ export type AdminAction =
   | "provider.drained"
   | "provider.restored";
 
-/** Somebody has changed something for others, by the admin API or on the command line. */
+/** An administrator has changed something, by the admin API or on the command line. */
 export interface AdminChanged extends EventBase {
   readonly type: "admin.changed";
   readonly action: AdminAction;
-  /** Who did it: a user name, or `cli:NAME` for the system's user who ran the command. */
+  /** Who made the change: a user name, or `cli:NAME` for the system user who ran the command. */
   readonly by: string;
-  /** The user whom it concerns; null where it concerns none. */
+  /** The affected user; null if there is none. */
   readonly user: string | null;
-  /** What was changed, where it is not the user alone: a session, a key, a provider, a limit; else "". */
+  /** What was changed, unless it is the user itself: a session, a key, a provider, a limit; else "". */
   readonly subject: string;
-  /** What was changed, as it was; null for what is new. Hashes and other secrets are left out by whoever makes it. */
+  /** The previous state; null for something new. Must not contain hashes or other secrets. */
   readonly before: Readonly<Record<string, unknown>> | null;
-  /** The same, as it is now; null for what is gone. */
+  /** The new state; null for something removed. */
   readonly after: Readonly<Record<string, unknown>> | null;
-  /** Why, where somebody said so; else "". */
+  /** The reason, if one was given; else "". */
   readonly reason: string;
 }
 
-/** Takes events; never throws, never waits. */
+/** Emits an event; never throws, never waits. */
 export type Emit = (event: ProxyEvent) => void;

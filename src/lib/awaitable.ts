@@ -1,2 +1,5 @@
-/** A value now, or later. Memory-backed ports answer at once and cost no promise; Redis-backed ones answer later. */
+/**
+ * A value or a promise of it. Memory-backed ports return at once, without the cost of a promise; Redis-backed ones
+ * return promises.
+ */
 export type Awaitable<T> = T | Promise<T>;

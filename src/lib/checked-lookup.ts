@@ -9,7 +9,7 @@ export type Resolve = (
   callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
 ) => void;
 
-/** A name, or an address in a URL, leads to where it may not. */
+/** A host name or an address in a URL leads to a forbidden address. */
 export class AddressRefusedError extends Error {
   override readonly name = "AddressRefusedError";
 
@@ -20,9 +20,9 @@ export class AddressRefusedError extends Error {
 
 /**
  * A lookup for a socket that refuses a name if any of its addresses is not allowed. The socket connects to the very
- * addresses that were checked, so a name that changes between check and use (DNS rebinding) gains nothing.
+ * addresses that were checked, so a name that changes between check and use (DNS rebinding) is harmless.
  *
- * A socket does not look up what is an address already: check those before.
+ * A socket does not look up literal addresses: check those beforehand.
  */
 export function createCheckedLookup(
   isAllowed: (address: string) => boolean,
@@ -59,13 +59,13 @@ const specialIpv4 = createIpList([
 ]);
 const anyIpv4 = createIpList(["0.0.0.0/0"]);
 const globalIpv6 = createIpList(["2000::/3"]);
-/** Inside 2000::/3: protocol assignments with Teredo, documentation, and 6to4, which carries any IPv4 address. */
+/** Inside 2000::/3: protocol assignments with Teredo, documentation, and 6to4, which embeds any IPv4 address. */
 const specialIpv6 = createIpList(["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"]);
 
 /**
- * Whether an address is one of the public internet: not this machine, not a private, link-local, shared, multicast,
- * documentation or reserved network, nor an IPv6 address that leads to one by translation. IPv4 written as IPv6
- * (::ffff:10.0.0.1) is judged as IPv4. What is no address is not public.
+ * Whether an address is on the public internet: not this machine, not a private, link-local, shared, multicast,
+ * documentation or reserved network, nor an IPv6 address that translates to one. IPv4 written as IPv6 (::ffff:10.0.0.1)
+ * is treated as IPv4. Anything that is not an address is not public.
  */
 export function isPublicAddress(ip: string): boolean {
   if (anyIpv4.has(ip)) return !specialIpv4.has(ip);

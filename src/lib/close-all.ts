@@ -1,8 +1,8 @@
-/** Closes one thing. */
+/** Closes one resource. */
 export type Closer = () => unknown;
 
 /**
- * Closes things in the reverse order of their making, and empties the list. What fails is told at the end, as an
+ * Closes resources in reverse order of creation, and empties the list. Errors are thrown at the end, as an
  * AggregateError, after the rest has been closed too.
  */
 export async function closeAll(closers: Closer[]): Promise<void> {

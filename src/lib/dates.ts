@@ -1,22 +1,22 @@
 const dayMs = 86_400_000;
 
 /**
- * The date some days later, or earlier where `days` is negative.
+ * The date `days` days later, or earlier if negative.
  *
- * @param date YYYY-MM-DD, of any calendar that has no time zone
+ * @param date YYYY-MM-DD, of a calendar without a time zone
  */
 export function shiftDate(date: string, days: number): string {
   return new Date(Date.parse(date) + days * dayMs).toISOString().slice(0, 10);
 }
 
-/** How many days there are from one date to another, both YYYY-MM-DD; 0 where they are the same. */
+/** The number of days from one date to another, both YYYY-MM-DD; 0 if they are equal. */
 export function daysBetween(from: string, to: string): number {
   return (Date.parse(to) - Date.parse(from)) / dayMs;
 }
 
 /**
- * Makes a function that turns ms since the epoch into ISO 8601 (UTC, with ms), as Date.toISOString does. It keeps the
- * text of the last second, since log lines come in order: a tenth of the time of toISOString.
+ * Creates a function that formats ms since the epoch as ISO 8601 (UTC, with ms), like Date.toISOString. It caches the
+ * text of the latest second, since log lines come in order: a tenth of the time of toISOString.
  */
 export function createIsoTime(): (ms: number) => string {
   let second = NaN;

@@ -1,7 +1,7 @@
-/** A map that holds what was set last, without looking for what is oldest. */
+/** A bounded map that keeps the latest entries without searching for the oldest. */
 export interface GenerationMap<V> {
   get(key: string): V | undefined;
-  /** Sets a key, which makes it the youngest. */
+  /** Sets a key, which makes it the newest. */
   set(key: string, value: V): void;
   delete(key: string): void;
   /** Roughly the oldest first. */
@@ -10,10 +10,10 @@ export interface GenerationMap<V> {
 }
 
 /**
- * Keeps two generations: what is set goes into the younger one, and when that holds half of `max`, or has been begun
- * `lifeMs` ago, the older one is dropped as a whole and the younger one takes its place. So the last max / 2 keys are
- * always there, never more than `max`, and a key is there for `lifeMs` unless others push it out. Each step takes the
- * same time, which deleting the oldest key of a Map does not: finding it walks past all that were deleted before.
+ * Keeps two generations: new entries go into the younger one, and when that holds half of `max`, or was started
+ * `lifeMs` ago, the older one is dropped as a whole and the younger one takes its place. So the latest max / 2 keys are
+ * always present, never more than `max`, and a key is kept for `lifeMs` unless others evict it. Each step takes
+ * constant time, unlike deleting the oldest key of a Map: finding it skips all keys deleted before.
  *
  * @param max an even number, or Infinity
  * @param now ms; only differences matter
@@ -33,7 +33,7 @@ export function createGenerationMap<V>(max: number, lifeMs: number, now: () => n
         begunAt = now();
       }
       old.delete(key);
-      // Deleted first, so that it is the last of its generation too.
+      // Deleted first, so that it becomes the last of its generation too.
       young.delete(key);
       young.set(key, value);
     },
@@ -52,8 +52,8 @@ export function createGenerationMap<V>(max: number, lifeMs: number, now: () => n
 }
 
 /**
- * Remembers what `compute` has made for up to `max` keys; past that the oldest is forgotten and made anew when asked
- * for again. For keys that come from outside, of which there may be any number.
+ * Caches the results of `compute` for up to `max` keys; beyond that the oldest is evicted and recomputed if needed
+ * again. For keys that come from outside, in any number.
  */
 export function boundedMemo<V extends object | number>(max: number, compute: (key: string) => V): (key: string) => V {
   const known = new Map<string, V>();

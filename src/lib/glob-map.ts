@@ -1,11 +1,11 @@
 import { globMatcher, moreLiteralFirst } from "./globs.ts";
 
-/** Finds what a table says of a name; undefined where it says nothing. */
+/** Looks up a name in a table; undefined if nothing matches. */
 export type GlobMap<V> = (name: string) => V | undefined;
 
 /**
- * A table whose keys are names or globs. Of several that match, the name itself wins over a glob, then the glob with
- * more literal characters, then the one that comes first.
+ * A table whose keys are names or globs. If several match, the name itself wins over a glob, then the glob with more
+ * literal characters, then the first one.
  */
 export function createGlobMap<V>(table: Readonly<Record<string, V>>): GlobMap<V> {
   const entries = Object.entries(table);

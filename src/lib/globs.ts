@@ -1,12 +1,12 @@
-/** Longest name that a glob can match, in UTF-16 units. Whoever takes globs from users bounds them by it as well. */
+/** Longest name that a glob can match, in UTF-16 units. Globs from users are limited to this length as well. */
 export const maxNameLength = 200;
-/** Most stars that such a glob may have. */
+/** Maximum number of stars in such a glob. */
 export const maxStars = 10;
 
 /**
- * Makes a test of a glob in which `*` stands for any run of characters and everything else for itself. Names longer
- * than maxNameLength match nothing. What lies between two stars is searched from left to right and never again, so the
- * work of a test is bounded, however glob and name are made: both come from users.
+ * Creates a test for a glob in which `*` stands for any run of characters and everything else for itself. Names longer
+ * than maxNameLength never match. The text between two stars is searched once from left to right, so the work of a test
+ * is bounded, whatever the glob and the name: both come from users.
  */
 export function globMatcher(glob: string): (name: string) => boolean {
   const [head = "", ...rest] = glob.split("*");
@@ -18,7 +18,7 @@ export function globMatcher(glob: string): (name: string) => boolean {
     if (name.length > maxNameLength || end < head.length || !name.startsWith(head) || !name.endsWith(tail)) {
       return false;
     }
-    // The first place of a piece leaves the most room for those behind it, so no other place need be tried.
+    // The first match of a piece leaves the most room for the following ones, so no other need be tried.
     let from = head.length;
     for (const piece of inner) {
       const at = name.indexOf(piece, from);
@@ -30,8 +30,8 @@ export function globMatcher(glob: string): (name: string) => boolean {
 }
 
 /**
- * Orders globs by how much they say, for sorting: a name without `*` first, then the one with more literal characters.
- * 0 where neither says more.
+ * Orders globs by specificity, for sorting: a name without `*` first, then the one with more literal characters. 0 if
+ * neither is more specific.
  */
 export function moreLiteralFirst(a: string, b: string): number {
   return Number(a.includes("*")) - Number(b.includes("*")) || literalLength(b) - literalLength(a);
@@ -41,7 +41,7 @@ function literalLength(glob: string): number {
   return glob.length - starsOf(glob);
 }
 
-/** How many stars a glob has. */
+/** The number of stars in a glob. */
 export function starsOf(glob: string): number {
   return glob.split("*").length - 1;
 }

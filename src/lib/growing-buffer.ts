@@ -1,11 +1,11 @@
-/** Smallest buffer that is made, in bytes, where nobody knows how much will come. */
+/** Smallest initial buffer, in bytes, if the length is unknown. */
 const smallest = 1024;
-/** Bytes that are set aside at once on somebody's word that they will come. */
+/** Maximum bytes to allocate at once for an announced length. */
 const trusted = 64 << 10;
 
 /**
- * Collects bytes that arrive in pieces in a single buffer. A list of the pieces would take a hundred times the memory
- * where each is of one byte: every piece is an object, and keeps the whole read alive that it came with.
+ * Collects bytes that arrive in pieces in a single buffer. A list of pieces would take a hundred times the memory if
+ * each is a single byte: every piece is an object, and keeps alive the whole read that it came with.
  */
 export class GrowingBuffer {
   readonly #max: number;
@@ -13,15 +13,15 @@ export class GrowingBuffer {
   #length = 0;
 
   /**
-   * @param max bytes that it takes
-   * @param expected bytes that are said to come; 0 where that is not known
+   * @param max maximum number of bytes
+   * @param expected announced number of bytes; 0 if unknown
    */
   constructor(max: number, expected = 0) {
     this.#max = expected > 0 ? Math.min(max, expected) : max;
     this.#bytes = Buffer.allocUnsafe(Math.min(expected, max, trusted));
   }
 
-  /** Adds a copy of a piece; false, with nothing added, where it would be too much. */
+  /** Appends a copy of a piece; returns false, with nothing appended, if it would exceed the maximum. */
   push(piece: Buffer): boolean {
     const length = this.#length + piece.length;
     if (length > this.#max) return false;
@@ -31,12 +31,12 @@ export class GrowingBuffer {
     return true;
   }
 
-  /** Bytes that have come so far. */
+  /** Bytes received so far. */
   get length(): number {
     return this.#length;
   }
 
-  /** All that has come so far. What is added afterwards changes nothing of it. */
+  /** All bytes so far. Later pieces don't change the result. */
   take(): Buffer {
     return this.#length === this.#bytes.length ? this.#bytes : this.#bytes.subarray(0, this.#length);
   }

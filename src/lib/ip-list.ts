@@ -4,17 +4,17 @@ type Family = "ipv4" | "ipv6";
 
 /** A set of addresses and networks. */
 export interface IpList {
-  /** Whether an address is in one of the networks. Anything that is not an address is in none. */
+  /** Whether an address is in the list. Anything that is not an address is not. */
   has(ip: string): boolean;
 }
 
 /**
- * Makes a list of IPv4 and IPv6 addresses and networks in CIDR notation. An IPv4 address that is written as IPv6
- * (::ffff:127.0.0.1, as a dual-stack socket reports it) is the IPv4 address, in entries as in look-ups.
+ * Creates a list of IPv4 and IPv6 addresses and networks in CIDR notation. An IPv4 address written as IPv6
+ * (::ffff:127.0.0.1, as a dual-stack socket reports it) is treated as IPv4, in entries and lookups.
  * @throws Error that names an entry which is neither.
  */
 export function createIpList(entries: readonly string[]): IpList {
-  // One each: a BlockList takes IPv4 addresses for mapped ones and finds them in IPv6 networks such as ::/0.
+  // One per family: a BlockList treats IPv4 addresses as mapped ones and finds them in IPv6 networks such as ::/0.
   const lists = { ipv4: new BlockList(), ipv6: new BlockList() };
   for (const entry of entries) {
     const { address, prefix, family } = readEntry(entry);
@@ -30,7 +30,7 @@ export function createIpList(entries: readonly string[]): IpList {
   };
 }
 
-/** Whether createIpList takes an entry. */
+/** Whether createIpList accepts an entry. */
 export function isNetwork(entry: string): boolean {
   try {
     readEntry(entry);
@@ -46,14 +46,14 @@ function readEntry(entry: string): { address: string; prefix: number; family: Fa
   if (address === undefined) throw new Error(`not an address or a network: ${entry}`);
   const family = familyOf(address);
   const bits = family === "ipv4" ? 32 : 128;
-  // The 96 bits in front of a mapped address are no longer there.
+  // The 96 bits before a mapped address are removed.
   const dropped = isIPv4(written) ? 0 : 128 - bits;
   const prefix = digits === undefined ? bits : Number(digits) - dropped;
   if (prefix < 0 || prefix > bits) throw new Error(`not an address or a network: ${entry}`);
   return { address, prefix, family };
 }
 
-/** The address in one spelling, without a zone, as IPv4 where it is one; undefined where it is no address. */
+/** The address in canonical form, without a zone, as IPv4 if it is one; undefined if it is not an address. */
 function unmapped(ip: string): string | undefined {
   const version = isIP(ip);
   if (version === 0) return undefined;
@@ -70,13 +70,13 @@ function familyOf(address: string): Family {
 
 const maxTextLength = 64;
 
-/** Sizes of the IPv6 networks that one party may have to itself: a device, a home, a site. */
+/** Sizes of IPv6 networks that typically belong to one party: a device, a home, a site. */
 export type NetworkBits = 64 | 56 | 48;
 
 /**
- * The part of an address that stands for one party: an IPv4 address as it is, of an IPv6 address the first 64 bits
- * (`2001:db8:0:1::/64`), since whoever has one of those has them all. IPv4 written as IPv6 is IPv4. What is no address
- * stands for itself, cut at 64 characters.
+ * The part of an address that identifies one party: the whole IPv4 address, or the first 64 bits of an IPv6 address
+ * (`2001:db8:0:1::/64`), since one party has all addresses of such a network. IPv4 written as IPv6 is treated as IPv4.
+ * Anything that is not an address is returned as it is, truncated to 64 characters.
  *
  * @param bits of an IPv6 address; default 64
  */
@@ -97,7 +97,7 @@ export function ipPrefix(ip: string, bits: NetworkBits = 64): string {
 
 /** The eight groups of 16 bits of an IPv6 address. */
 function groupsOf(address: string): number[] {
-  // URL writes the dotted end of an address in hexadecimal too, so there is one notation left to read.
+  // URL also converts the dotted end of an address to hexadecimal, so only one notation is left to parse.
   const plain = new URL(`http://[${address}]`).hostname.slice(1, -1);
   const [head = [], tail = []] = plain.split("::").map((side) => (side === "" ? [] : side.split(":")));
   const zeros = Array<string>(8 - head.length - tail.length).fill("0");

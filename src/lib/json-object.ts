@@ -6,15 +6,15 @@ const COMMA = 0x2c;
 const COLON = 0x3a;
 const UNDERSCORE = 0x5f;
 const CLOSE_BRACE = 0x7d;
-/** Bytes of a string that are looked at one by one before it is searched for its end. */
+/** Bytes of a string to check one by one before searching for its end. */
 const NEAR = 24;
 /** `__proto__` with each of its 9 letters written as a \u escape of 6 bytes. */
 const LONGEST_PROTO = 54;
-/** Bytes of a refused key that are shown. */
+/** Bytes of a refused key to show. */
 const SHOWN_KEY = 100;
-/** So many keys may all be different without being looked at. */
+/** So many keys may all be different without being checked. */
 const UNWATCHED_KEYS = 2000;
-/** The table that tells different keys apart has so many bits, a power of two. */
+/** Size in bits of the table that detects different keys, a power of two. */
 const SEEN_BITS = 1 << 16;
 
 const messages = {
@@ -32,11 +32,11 @@ const messages = {
 /** Why a body was refused. */
 type JsonRefusalReason = keyof typeof messages;
 
-/** A body that is not taken. The message is a sentence for its sender and quotes nothing of the body. */
+/** A refused body. The message is a sentence for the client and quotes nothing of the body. */
 export class JsonRefusal extends Error {
   override readonly name = "JsonRefusal";
   readonly reason: JsonRefusalReason;
-  /** The key at fault, cut to 100 characters; undefined where it isn't about one. */
+  /** The invalid key, truncated to 100 characters; undefined if the problem isn't a key. */
   readonly key: string | undefined;
 
   constructor(reason: JsonRefusalReason, key?: string) {
@@ -46,53 +46,54 @@ export class JsonRefusal extends Error {
   }
 }
 
-/** What of a body is parsed. Beyond it the event loop would stand still: JSON.parse takes microseconds for a new key. */
+/** Limits on parsing. Beyond them the event loop would block: JSON.parse takes microseconds for a new key. */
 export interface JsonLimits {
-  /** Objects and arrays that may stand inside one another, the outermost one counted. */
+  /** Maximum nesting of objects and arrays, including the outermost one. */
   readonly maxDepth: number;
-  /** Keys of all objects together, equal ones counted each time. */
+  /** Keys of all objects together, including repeated ones. */
   readonly maxKeys: number;
-  /** Different keys, counted from the 2,000th key on, and a little too low. */
+  /** Different keys, counted from the 2,000th key on, and slightly underestimated. */
   readonly maxNewKeys: number;
-  /** Members and elements of all objects and arrays together; each object and array counts once more. */
+  /** Members and elements of all objects and arrays together; each object and array counts as one more. */
   readonly maxValues: number;
 }
 
-/** A JSON object as it was sent, and what it says. */
+/** A JSON object with its original text and its parsed value. */
 export interface JsonObject {
   readonly value: Readonly<Record<string, unknown>>;
-  /** The text, in UTF-8, byte for byte as it came. */
+  /** The text, in UTF-8, byte for byte as received. */
   readonly bytes: Buffer;
   /** Offsets in `bytes` of the opening quotes of the top-level keys, in the order of the text. */
   readonly keys: readonly number[];
 }
 
 /**
- * Parses the body of a request, which may be hostile. JSON.parse alone takes the last of two equal keys, any depth,
- * and replaces invalid UTF-8; another parser further up may decide otherwise, and then two programs have read
- * different requests. A byte order mark is refused, which RFC 8259 (8.1) permits, because the bytes are passed on and
- * the next parser may refuse it. Numbers that overflow (1e999) become Infinity: the caller checks the ones it reads.
+ * Parses the body of a request, which may be hostile. JSON.parse alone accepts the last of two equal keys, any depth,
+ * and replaces invalid UTF-8; a parser in front of or behind the proxy may decide otherwise, and then two programs have
+ * read different requests. A byte order mark is refused, which RFC 8259 (8.1) permits, because the bytes are passed on
+ * and the next parser may refuse it. Numbers that overflow (1e999) become Infinity: the caller checks the ones it
+ * reads.
  *
  * @throws JsonRefusal
  */
 export function parseJsonObject(bytes: Buffer, limits: JsonLimits): JsonObject {
   if (!isUtf8(bytes)) throw new JsonRefusal("invalid_utf8");
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) throw new JsonRefusal("byte_order_mark");
-  // Before JSON.parse: what is too deep or too much must not be built. The scan gives no verdict on the grammar.
+  // Before JSON.parse: too deep or too large a value must not be built. The scan does not check the grammar.
   const { keys, total } = scan(bytes, limits);
   const value = parse(decode(bytes));
   if (!isRecord(value)) throw new JsonRefusal("not_object");
-  // JSON.parse keeps one of two equal keys, wherever they stand: then fewer are left than were written.
+  // JSON.parse keeps one of two equal keys, at any level: then there are fewer keys than in the text.
   if (countKeys(value) !== total) throw new JsonRefusal("duplicate_key", firstDuplicate(bytes));
   return { value, bytes, keys };
 }
 
 /**
- * The object's text with the values of top-level members replaced, or added before the closing brace where they are
+ * The object's text with the values of top-level members replaced, or added before the closing brace if they are
  * missing. Every other byte stays: unknown fields, the spelling of numbers, white space.
  *
  * @param values Name to JSON text, such as `{stream: "true", model: '"x"'}`; not checked.
- * @returns `object.bytes` itself where nothing changes.
+ * @returns `object.bytes` itself if nothing changes.
  */
 export function replaceMembers(object: JsonObject, values: Readonly<Record<string, string>>): Buffer {
   let present = false;
@@ -105,13 +106,13 @@ export function replaceMembers(object: JsonObject, values: Readonly<Record<strin
   return added === "" ? base : appendMembers(base, object.keys.length > 0 ? `,${added}` : added);
 }
 
-/** The object without a top-level member; the object itself where it has none of that name. Every other byte stays. */
+/** The object without a top-level member; the object itself if it has no such member. Every other byte stays. */
 export function withoutMember(object: JsonObject, name: string): JsonObject {
   const { bytes, keys } = object;
   const index = keys.findIndex((open) => decodeKey(bytes, open + 1, stringEnd(bytes, open + 1)) === name);
   const open = keys[index];
   if (open === undefined) return object;
-  // With the comma behind it; the last one with the comma before it.
+  // Includes the comma after it; for the last member, the comma before it.
   const next = keys[index + 1];
   const start = next === undefined && index > 0 ? valueEnd(bytes, open) : open;
   const end = next ?? valueEnd(bytes, undefined);
@@ -123,8 +124,8 @@ export function withoutMember(object: JsonObject, name: string): JsonObject {
 }
 
 /**
- * The object with one text in place of another wherever it is the value of `key` in the objects of a top-level list: a
- * role in its messages, for instance. Every other byte stays, and `value` stays as it was.
+ * The object with one text replaced by another wherever it is the value of `key` in the objects of a top-level list: a
+ * role in its messages, for instance. Every other byte stays, and `value` is unchanged.
  */
 export function replaceInList(object: JsonObject, list: string, key: string, from: string, to: string): JsonObject {
   const { bytes, keys } = object;
@@ -191,9 +192,9 @@ function replacePresent({ bytes, keys }: JsonObject, values: Readonly<Record<str
 }
 
 /**
- * Finds the top-level keys, counts all keys, and refuses what JSON.parse would take. A string is a key if a colon
- * follows: that holds in all valid JSON, and the rest is refused afterwards. Runs in a loop, so no depth can overflow
- * the stack.
+ * Finds the top-level keys, counts all keys, and refuses some input that JSON.parse would accept. A string is a key if
+ * a colon follows: that is true in all valid JSON, and invalid JSON is refused afterwards. Runs in a loop, so no depth
+ * can overflow the stack.
  */
 function scan(bytes: Buffer, limits: JsonLimits): { readonly keys: number[]; readonly total: number } {
   const keys: number[] = [];
@@ -261,7 +262,7 @@ function isNew(seen: Uint8Array, hash: number): boolean {
   return true;
 }
 
-/** The keys of a value and of all that is in it. Its depth is bounded already. */
+/** The number of keys in a value and everything inside it. Its depth is bounded already. */
 function countKeys(value: unknown): number {
   if (typeof value !== "object" || value === null) return 0;
   let count = 0;
@@ -282,7 +283,7 @@ function countKeys(value: unknown): number {
 function stringEnd(bytes: Buffer, from: number): number {
   let pos = from;
   for (;;) {
-    // Keys, and text with many quotes in it, end before a call of indexOf would have begun.
+    // Keys, and text with many quotes, end before an indexOf call would pay off.
     const near = Math.min(pos + NEAR, bytes.length);
     while (pos < near) {
       if (bytes[pos] === QUOTE) return pos;
@@ -303,7 +304,7 @@ function skipSpace(bytes: Buffer, from: number): number {
   return pos;
 }
 
-/** The offset after a top-level value, found from behind: `nextKey` is the key after it, undefined for the last one. */
+/** The offset after a top-level value, found backwards: `nextKey` is the key after it, undefined for the last one. */
 function valueEnd(bytes: Buffer, nextKey: number | undefined): number {
   if (nextKey === undefined) return trimSpace(bytes, bytes.lastIndexOf(CLOSE_BRACE));
   const comma = trimSpace(bytes, nextKey) - 1;
@@ -320,20 +321,20 @@ function isSpace(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 }
 
-/** Written in a merge, `__proto__` changes other objects. It can be spelled with escapes as well. */
+/** When merged into another object, `__proto__` changes prototypes. It can also be spelled with escapes. */
 function refuseProto(bytes: Buffer, start: number, end: number): void {
   const first = bytes[start];
   if ((first !== UNDERSCORE && first !== BACKSLASH) || end - start > LONGEST_PROTO) return;
   if (decodeKey(bytes, start, end) === "__proto__") throw new JsonRefusal("forbidden_key", "__proto__");
 }
 
-/** A key as JSON.parse reads it. */
+/** A key as JSON.parse decodes it. */
 function decodeKey(bytes: Buffer, start: number, end: number): string {
   const text = bytes.toString("utf8", start, end);
   return text.includes("\\") ? String(parse(`"${text}"`)) : text;
 }
 
-/** The first key that its object has twice; of valid JSON. */
+/** The first duplicate key within an object; for valid JSON. */
 function firstDuplicate(bytes: Buffer): string | undefined {
   const open: Set<string>[] = [];
   for (let pos = 0; pos < bytes.length;) {
@@ -357,7 +358,7 @@ function firstDuplicate(bytes: Buffer): string | undefined {
   return undefined;
 }
 
-/** What `toString()` gives for valid UTF-8, several times faster for text that is not ASCII. */
+/** The same as `toString()` for valid UTF-8, several times faster for text that is not ASCII. */
 function decode(bytes: Buffer): string {
   return isAscii(bytes) ? bytes.toString("latin1") : transcode(bytes, "utf8", "utf16le").toString("utf16le");
 }

@@ -7,13 +7,13 @@ const openBrace = 0x7b;
 const closeBrace = 0x7d;
 const openBracket = 0x5b;
 const closeBracket = 0x5d;
-/** Lists and objects in one another; text that lies deeper doesn't count. */
+/** Maximum nesting of lists and objects; deeper text doesn't count. */
 const maxDepth = 16;
 const nothing = Buffer.alloc(0);
 
-/** Where text stands in a JSON value. Lists are looked through: their elements are of the list's own shape. */
+/** The location of text in a JSON value. Lists are searched: their elements have the list's own shape. */
 export interface TextShape {
-  /** Whether a string in this place is text. */
+  /** Whether a string at this place is text. */
   readonly isText: boolean;
   readonly members: readonly TextMember[];
 }
@@ -21,7 +21,7 @@ export interface TextShape {
 interface TextMember {
   readonly name: Buffer;
   readonly shape: TextShape;
-  /** Whether it says the same as its likes in the object: of those only the longest counts. */
+  /** Whether it repeats similar members of the object: only the longest of those counts. */
   readonly repeats: boolean;
 }
 
@@ -33,10 +33,10 @@ export const textString: TextShape = { isText: true, members: [] };
 /**
  * Text under some keys of an object.
  * @param keys each of which counts
- * @param likes keys that say the same in different words: only the longest of them counts
+ * @param alternatives keys with the same content in different words: only the longest of them counts
  */
-export function textUnder(keys: Shapes, likes: Shapes = {}): TextShape {
-  return { isText: false, members: [...membersOf(keys, false), ...membersOf(likes, true)] };
+export function textUnder(keys: Shapes, alternatives: Shapes = {}): TextShape {
+  return { isText: false, members: [...membersOf(keys, false), ...membersOf(alternatives, true)] };
 }
 
 /** A string, or else objects with text under some keys. */
@@ -49,8 +49,8 @@ function membersOf(keys: Shapes, repeats: boolean): TextMember[] {
 }
 
 /**
- * Measures the text in JSON without parsing it: one pass over its bytes that allocates nothing. Of what is no JSON it
- * counts as much as can be made out; it always ends, and never throws.
+ * Measures the text in JSON without parsing it: one pass over its bytes that allocates nothing. In invalid JSON it
+ * counts as much as can be recognized; it always terminates, and never throws.
  */
 export class JsonText {
   readonly #shape: TextShape;
@@ -62,19 +62,19 @@ export class JsonText {
     this.#shape = shape;
   }
 
-  /** Bytes that the text in bytes[start, end) has as UTF-8, without the JSON's escapes. */
+  /** Bytes of the text in bytes[start, end) as UTF-8, without the JSON's escapes. */
   bytesIn(bytes: Buffer, start: number, end: number): number {
     this.#bytes = bytes;
     this.#pos = start;
     this.#end = end;
     this.#skipSpace();
     const count = this.#measure(this.#shape, 0);
-    // The network's buffer isn't kept.
+    // Doesn't keep the network's buffer alive.
     this.#bytes = nothing;
     return count;
   }
 
-  /** Measures the value that begins here, and goes behind it. */
+  /** Measures the value that begins here, and moves past it. */
   #measure(shape: TextShape, depth: number): number {
     switch (this.#bytes[this.#pos] ?? 0) {
       case quote:
@@ -122,7 +122,7 @@ export class JsonText {
     return sum;
   }
 
-  /** Goes to the next member or element; behind the object or list, and false, where there is none. */
+  /** Moves to the next member or element; if there is none, past the object or list, and returns false. */
   #toNext(close: number): boolean {
     this.#skipSpace();
     if (this.#bytes[this.#pos] === comma) {
@@ -168,7 +168,7 @@ export class JsonText {
     this.#pos = Math.min(pos, end);
   }
 
-  /** Goes behind a value that holds nothing to be counted: 0. Stands still where none begins. */
+  /** Moves past a value without counted text: 0. Stays if none begins here. */
   #skipValue(): 0 {
     let depth = 0;
     while (this.#pos < this.#end) {
@@ -219,7 +219,7 @@ function isAt(bytes: Buffer, at: number, wanted: Buffer): boolean {
   return true;
 }
 
-/** Bytes of a character that is written as four hex digits; a pair of surrogates has four, two for each. */
+/** UTF-8 bytes of a character written as four hex digits; a surrogate pair has four, two for each. */
 function utf8Bytes(bytes: Buffer, at: number): number {
   const code =
     (hexAt(bytes, at) << 12) | (hexAt(bytes, at + 1) << 8) | (hexAt(bytes, at + 2) << 4) | hexAt(bytes, at + 3);

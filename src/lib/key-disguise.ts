@@ -1,16 +1,16 @@
-/** No name that the proxy reads has more characters. */
+/** No name that the proxy reads is longer. */
 const longestName = 32;
 
 /**
- * A key as parsers see it that ignore case, Go's among them: to those the long s and the Kelvin sign are an s and a k.
+ * A key as seen by parsers that ignore case, such as Go's: to those the long s and the Kelvin sign are an s and a k.
  */
 export function foldCase(key: string): string {
   return key.toUpperCase().toLowerCase();
 }
 
 /**
- * The first key of an object that is none of the names, and that a parser may take for one: by its case, or where it
- * stops at a NUL.
+ * The first key of an object that is none of the names, but that a parser may confuse with one: because of its case, or
+ * because the parser stops at a NUL.
  */
 export function findDisguised(
   object: Readonly<Record<string, unknown>>,

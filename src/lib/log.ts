@@ -1,7 +1,7 @@
 /**
- * The logger as this code sees it: facts first, then a fixed message. Pino's loggers have this shape.
+ * The logger interface: facts first, then a fixed message. Pino's loggers have this interface.
  *
- * Facts are what a reader filters by; values never go into the message, so equal events have equal messages.
+ * Readers filter by facts; values never go into the message, so equal events have equal messages.
  */
 export interface Log {
   debug(facts: object, message: string): void;

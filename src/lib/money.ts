@@ -5,8 +5,8 @@
 const digitsOfNano = 9;
 
 /**
- * A decimal amount, as a config file has it, in nano-units. Goes through the decimal digits: 0.1 is exactly 100000000.
- * Throws RangeError for anything but a plain non-negative decimal with at most 9 places that fits a safe integer.
+ * A decimal amount, as in a config file, in nano-units. Uses the decimal digits: 0.1 is exactly 100000000. Throws
+ * RangeError for anything but a plain non-negative decimal with at most 9 places that fits a safe integer.
  */
 export function parseNano(amount: number | string): number {
   const match = /^(\d+)(?:\.(\d+))?(?:e([+-]?\d{1,3}))?$/i.exec(String(amount));
@@ -21,7 +21,7 @@ export function parseNano(amount: number | string): number {
   return Number(nano);
 }
 
-/** As parseNano; with a minus sign before it, an amount below 0. */
+/** As parseNano; with a minus sign in front, a negative amount. */
 export function parseSignedNano(amount: number | string): number {
   const text = String(amount);
   return text.startsWith("-") ? 0 - parseNano(text.slice(1)) : parseNano(text);
@@ -35,12 +35,12 @@ export function formatNano(nano: number): string {
   return `${nano < 0 ? "-" : ""}${digits.slice(0, -digitsOfNano)}${fraction === "" ? "" : `.${fraction}`}`;
 }
 
-/** Whether a value can be an amount of anything counted here: a safe integer >= 0. */
+/** Whether a value is a valid amount: a safe integer >= 0. */
 export function isAmount(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
 }
 
-/** The sum of two amounts, at most Number.MAX_SAFE_INTEGER: a counter that is full stays full and never wraps. */
+/** The sum of two amounts, at most Number.MAX_SAFE_INTEGER: a counter saturates and never wraps. */
 export function addAmounts(a: number, b: number): number {
   return Math.min(a + b, Number.MAX_SAFE_INTEGER);
 }
@@ -48,8 +48,8 @@ export function addAmounts(a: number, b: number): number {
 const nanoPerUnit = 1_000_000_000n;
 
 /**
- * An amount in nano-units times a decimal factor with at most 9 places; undefined where the product is not a whole
- * number of nano-units, or no safe integer. Throws RangeError where the factor is none.
+ * An amount in nano-units times a decimal factor with at most 9 places; undefined if the product is not a whole number
+ * of nano-units, or not a safe integer. Throws RangeError for an invalid factor.
  */
 export function scaleNano(nano: number, factor: number): number | undefined {
   const product = BigInt(nano) * BigInt(parseNano(factor));

@@ -1,8 +1,8 @@
 /**
- * The path of a request as the router sees it: without its query, decoded but for `%2F`, without repeated slashes and
- * without one at its end. What can't be decoded stays as it is.
+ * The path of a request as the router sees it: without its query, decoded except for `%2F`, without repeated slashes
+ * and without a trailing one. A path that can't be decoded stays as it is.
  *
- * @param target what stands in the request line
+ * @param target the target in the request line
  */
 export function routedPath(target: string): string {
   const end = target.search(/[?#]/);
@@ -10,7 +10,7 @@ export function routedPath(target: string): string {
   try {
     path = decodeURIComponent(path.replace(/%2f/gi, "%252F"));
   } catch {
-    // Nothing is found at such a path; it is only looked at to answer in the right shape.
+    // Such a path never matches a route; it is only used to choose the format of the error.
   }
   return withoutExtraSlashes(path);
 }
@@ -25,8 +25,8 @@ export function plainTarget(target: string): string {
 const modelPaths = ["/models/", "/v1/models/", "/anthropic/v1/models/"];
 
 /**
- * The target of a request for one model with its name in one step of the path: a name may have slashes, and clients write
- * them as they are. Other targets stay as they are.
+ * The target of a request for one model with its name as a single path segment: a name may contain slashes, and clients
+ * write them unescaped. Other targets stay as they are.
  */
 export function withModelInOneStep(target: string): string {
   if (!target.includes("/models/")) return target;

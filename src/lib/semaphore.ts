@@ -1,34 +1,34 @@
 /**
- * Places that can be held at the same time, and a line for those who wait for one: first come, first served.
- * A class because one is made for most requests. Synchronous throughout; who waits how long is the caller's business.
+ * A number of permits, and a queue of waiting callers: first come, first served. A class because one is created for
+ * most requests. Synchronous throughout; timeouts are the caller's responsibility.
  */
 export class Semaphore {
   #max: number;
   #held = 0;
-  /** Insertion order is the line; a Set so that one in the middle can leave it cheaply. */
+  /** Insertion order is the queue order; a Set so that removing one from the middle is cheap. */
   readonly #line = new Set<() => void>();
 
   constructor(max: number) {
     this.#max = max;
   }
 
-  /** Places taken now. */
+  /** Permits in use. */
   get held(): number {
     return this.#held;
   }
 
-  /** How many stand in line. */
+  /** Number of waiting callers. */
   get waiting(): number {
     return this.#line.size;
   }
 
-  /** Changes the number of places. Nobody is turned out: with fewer places, those held above it run out by release. */
+  /** Changes the number of permits. None is revoked: with fewer permits, the excess ends by release. */
   resize(max: number): void {
     this.#max = max;
     this.#serve();
   }
 
-  /** Takes a place if one is free. Whoever stands in line goes first. */
+  /** Takes a permit if one is free. Waiting callers come first. */
   tryTake(): boolean {
     if (this.#line.size > 0 || this.#held >= this.#max) return false;
     this.#held += 1;
@@ -36,19 +36,19 @@ export class Semaphore {
   }
 
   /**
-   * Joins the line. `grant` is called once the place is the caller's, from inside another's release or resize;
-   * it must not throw. Each call needs a function of its own: it is also the name by which `leave` finds it.
+   * Joins the queue. `grant` is called once the caller has a permit, from inside another's release or resize; it must
+   * not throw. Each call needs its own function: it also identifies the caller for `leave`.
    */
   join(grant: () => void): void {
     this.#line.add(grant);
   }
 
-  /** Leaves the line. Does nothing where `grant` was called already. */
+  /** Leaves the queue. Does nothing if `grant` was called already. */
   leave(grant: () => void): void {
     this.#line.delete(grant);
   }
 
-  /** Gives a place back, exactly once for each that was taken, and hands it to the first in line. */
+  /** Returns a permit, exactly once for each one taken, and passes it to the first in the queue. */
   release(): void {
     this.#held -= 1;
     this.#serve();

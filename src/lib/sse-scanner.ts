@@ -7,22 +7,22 @@ const EVENT = Buffer.from("event");
 const ID = Buffer.from("id");
 const BYTE_ORDER_MARK = Buffer.from("\uFEFF");
 const NONE = Buffer.alloc(0);
-/** Smallest buffer, in bytes, for an event that is cut by the end of a chunk. */
+/** Smallest buffer, in bytes, for an event split by the end of a chunk. */
 const SMALLEST_TAIL = 1024;
 
-/** What has been seen of the current line: nothing, a carriage return and no more, or anything else. */
+/** The content of the current line so far: nothing, only a carriage return, or anything else. */
 type LineSeen = "nothing" | "return" | "text";
 
 /**
- * Takes what the scanner finds, in the order of the stream: all ranges together are the input, byte for byte.
- * Only the bytes inside the ranges mean anything. They are never changed afterwards, so they may be kept and written
- * to a socket without a copy. What a sink throws comes out of `push`.
+ * Receives the scanner's results in the order of the stream: all ranges together are the input, byte for byte. Only the
+ * bytes inside the ranges are meaningful. They are never changed afterwards, so they may be kept and written to a
+ * socket without a copy. Errors of a sink are thrown by `push`.
  */
 export interface SseSink {
   /**
-   * A complete event that has data. `event.subarray(start, end)` are its raw bytes with the blank line,
+   * A complete event with data. `event.subarray(start, end)` are its raw bytes including the blank line,
    * `data.subarray(dataStart, dataEnd)` its payload: `data === event` unless the payload spans several `data:` lines,
-   * then it is a fresh buffer with the lines joined. `name` is the `event:` field, or "".
+   * then it is a new buffer with the lines joined. `name` is the `event:` field, or "".
    */
   onEvent(
     event: Buffer,
@@ -33,14 +33,14 @@ export interface SseSink {
     dataEnd: number,
     name: string,
   ): void;
-  /** A block without data: comments, lone fields, stray blank lines. */
+  /** A block without data: comments, fields without data, stray blank lines. */
   onComment(event: Buffer, start: number, end: number): void;
 }
 
-/** An event is larger than the scanner was told to take. The scanner is of no use after it. */
+/** An event exceeds the scanner's limit. The scanner can't be used afterwards. */
 export class SseEventTooLargeError extends Error {
   override readonly name = "SseEventTooLargeError";
-  /** The limit that was passed. */
+  /** The configured limit. */
   readonly maxEventBytes: number;
 
   constructor(maxEventBytes: number) {
@@ -50,11 +50,11 @@ export class SseEventTooLargeError extends Error {
 }
 
 /**
- * Cuts a byte stream into server-sent events, wherever the network has cut it. Lines end in LF or CRLF, also mixed;
- * a lone CR, which the standard allows and no provider sends, does not end a line.
+ * Splits a byte stream into server-sent events, independent of the network's chunks. Lines end in LF or CRLF, also
+ * mixed; a lone CR, which the standard allows and no provider sends, does not end a line.
  *
- * Whole events are handed on as ranges of the chunk itself. Only an event that a chunk's end cuts is copied, each of
- * its bytes once, and no byte is searched twice, so that slices of one byte cost linear time.
+ * Complete events are passed on as ranges of the chunk itself. Only an event split by a chunk's end is copied, each of
+ * its bytes once, and no byte is searched twice, so chunks of one byte cost linear time.
  */
 export class SseScanner {
   /** Whether an event with data had an `id` field. */
@@ -72,14 +72,14 @@ export class SseScanner {
     this.#maxEventBytes = maxEventBytes;
   }
 
-  /** Bytes of an event whose end has not come yet; more than 0 at the end of a stream means that it was cut. */
+  /** Bytes of an incomplete event; more than 0 at the end of a stream means that it was cut off. */
   get pendingBytes(): number {
     return this.#tailBytes;
   }
 
   /**
-   * Takes the next bytes and calls the sink for every block that they complete.
-   * @throws SseEventTooLargeError wherever the cuts are, and only after the events before it were handed on.
+   * Processes the next bytes and calls the sink for every block that they complete.
+   * @throws SseEventTooLargeError regardless of chunk boundaries, and only after the preceding events were passed on.
    */
   push(chunk: Buffer): void {
     let start = 0;
@@ -96,7 +96,7 @@ export class SseScanner {
         this.#keep(chunk, start, end);
         const event = this.#tail;
         const length = this.#tailBytes;
-        // Let go of before it is handed on: the sink may hold it for long.
+        // Released before it is passed on: the sink may keep it for long.
         this.#tail = NONE;
         this.#tailBytes = 0;
         this.#emit(event, 0, length);
@@ -105,11 +105,11 @@ export class SseScanner {
     }
   }
 
-  /** The position after the next blank line, or -1. Goes on where the chunk before it stopped. */
+  /** The position after the next blank line, or -1. Continues where the previous chunk stopped. */
   #findBlockEnd(chunk: Buffer, from: number): number {
     let pos = from;
     while (pos < chunk.length) {
-      // The blank line after an event is nearly always here: looking costs less than a call of indexOf.
+      // The blank line after an event is almost always here: checking costs less than an indexOf call.
       const lf = chunk[pos] === LF ? pos : chunk.indexOf(LF, pos);
       if (lf === -1) {
         const onlyReturn = this.#seen === "nothing" && pos === chunk.length - 1 && chunk[pos] === CR;
@@ -128,7 +128,7 @@ export class SseScanner {
     return -1;
   }
 
-  /** Copies a piece of a cut event to those before it. */
+  /** Appends a piece of a split event to the previous ones. */
   #keep(chunk: Buffer, start: number, end: number): void {
     const length = this.#tailBytes + end - start;
     if (length > this.#maxEventBytes) throw new SseEventTooLargeError(this.#maxEventBytes);
@@ -179,7 +179,7 @@ export class SseScanner {
         dataStart = valueAt;
         dataEnd = lineEnd;
       } else {
-        // Lines are joined in one buffer, for an event may have millions of them.
+        // Lines are joined in one buffer, since an event may have millions of them.
         if (joined === null) {
           joined = Buffer.allocUnsafe(end - start);
           dataEnd = event.copy(joined, 0, dataStart, dataEnd);
@@ -199,7 +199,7 @@ export class SseScanner {
   }
 }
 
-/** Where the value of a line begins if its field is `field`, else -1. A field without a colon has an empty value. */
+/** The start of a line's value if its field is `field`, else -1. A field without a colon has an empty value. */
 function valueStart(event: Buffer, pos: number, lineEnd: number, field: Buffer): number {
   const colon = pos + field.length;
   if (colon > lineEnd || !startsWith(event, pos, field)) return -1;

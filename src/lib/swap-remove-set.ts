@@ -1,14 +1,14 @@
-/** Something that knows its place in a SlotSet. */
+/** An item that knows its index in a SwapRemoveSet. */
 export interface Slotted {
-  /** Its index; -1 while it is in none. For the set alone. */
+  /** Its index; -1 while it is in no set. Only for use by the set. */
   slot: number;
 }
 
 /**
- * A set of objects that come and go by the thousand. As fast as a Set, and without what a Set leaves behind: V8 makes
- * a new table for it every few dozen changes, and each old table, once it has outlived a collection, keeps the next one
- * alive, and with it all that was ever in them, until the next full collection. Then every request outlives the cheap
- * collections, which doubles what collecting costs.
+ * A set of objects that are added and removed by the thousand. As fast as a Set, but without its garbage: V8 creates a
+ * new table for a Set every few dozen changes, and each old table, once it has survived a collection, keeps the next
+ * one alive, and with it everything that was ever in them, until the next full collection. Then every request survives
+ * the cheap collections, which doubles the cost of collecting.
  */
 export class SwapRemoveSet<Item extends Slotted> {
   readonly #items: Item[] = [];
@@ -17,18 +17,18 @@ export class SwapRemoveSet<Item extends Slotted> {
     return this.#items.length;
   }
 
-  /** The items as they are now, in no order. */
+  /** The current items, in no particular order. */
   items(): readonly Item[] {
     return [...this.#items];
   }
 
-  /** Puts in an item that is in no set. */
+  /** Adds an item that is in no set. */
   add(item: Item): void {
     item.slot = this.#items.length;
     this.#items.push(item);
   }
 
-  /** Takes an item out; does nothing where it is not in. */
+  /** Removes an item; does nothing if it is not in the set. */
   delete(item: Item): void {
     const { slot } = item;
     if (this.#items[slot] !== item) return;

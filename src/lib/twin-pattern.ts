@@ -1,22 +1,22 @@
 const quote = 0x22;
 const backslash = 0x5c;
-/** No text of an answer; where one has it, no pattern is found, and nothing else. */
+/** Never occurs in a response; if it does, no pattern is found, and nothing else happens. */
 const marker = "\u0001 the text that differs \u0001";
-/** Looking for a pattern costs as much as a few objects: not again and again. */
+/** Searching for a pattern costs as much as parsing a few objects: not again and again. */
 const maxAttempts = 8;
 const needsParsing = /["\\\u0000-\u001f]/;
-/** What may follow a backslash and is over with it: all but `u`. */
+/** What may follow a backslash as a complete escape: all but `u`. */
 const shortEscapes = Buffer.from('"\\/bfnrt');
 
 export type Path = readonly (string | number)[];
 
-/** What JSON objects have in common that differ in one text alone. */
+/** The common parts of JSON objects that differ in a single text. */
 export class TwinPattern {
-  /** With a marker for the text. */
+  /** With a marker in place of the text. */
   readonly object: unknown;
-  /** Where in the object the text is. */
+  /** The path of the text in the object. */
   readonly path: Path;
-  /** With the opening quote; as latin1, a character for each byte. */
+  /** Up to and including the opening quote; as latin1, one character per byte. */
   readonly #prefix: string;
   /** From the closing quote on. */
   readonly #suffix: string;
@@ -29,8 +29,8 @@ export class TwinPattern {
   }
 
   /**
-   * Bytes of the text that differs, in UTF-8, where bytes[start, end) are JSON that differs in it alone; -1 where they
-   * are not, and perhaps where the text has escapes.
+   * UTF-8 bytes of the differing text, if bytes[start, end) are JSON that differs only in it; -1 otherwise, and
+   * possibly if the text has escapes.
    */
   textBytesIn(bytes: Buffer, start: number, end: number): number {
     const from = start + this.#prefix.length;
@@ -38,12 +38,12 @@ export class TwinPattern {
     return from <= to && this.#surrounds(bytes, start, from, to, end) ? plainTextBytes(bytes, from, to) : -1;
   }
 
-  /** The JSON with this as the text, which must need no escapes. */
+  /** The JSON with this text, which must need no escapes. */
   jsonWith(text: string): Buffer {
     return Buffer.from(this.#prefix + text + this.#suffix, "latin1");
   }
 
-  /** The text that differs; undefined where something else does. */
+  /** The differing text; undefined if anything else differs. */
   textIn(bytes: Buffer, start: number, end: number): string | undefined {
     const from = start + this.#prefix.length;
     const to = end - this.#suffix.length;
@@ -57,27 +57,27 @@ export class TwinPattern {
     }
   }
 
-  /** As text of bytes, which takes half as long as Buffer.compare. */
+  /** Compares as text of bytes, which takes half as long as Buffer.compare. */
   #surrounds(bytes: Buffer, start: number, from: number, to: number, end: number): boolean {
     return bytes.toString("latin1", start, from) === this.#prefix && bytes.toString("latin1", to, end) === this.#suffix;
   }
 }
 
-/** Finds the pattern of the objects that it is shown. */
+/** Searches for the pattern of the given objects. */
 export class TwinSearch {
-  /** The last one that was found. */
+  /** The latest pattern found. */
   pattern: TwinPattern | null = null;
   readonly #skipped: number;
-  /** As latin1, which lets go of the network's buffer. */
+  /** As latin1, which releases the network's buffer. */
   #last: string | null = null;
   #shown = 0;
 
-  /** @param skipped objects that are shown before it begins to look: in a short answer it would not pay */
+  /** @param skipped objects to skip before searching: for a short response it would not pay off */
   constructor(skipped: number) {
     this.#skipped = skipped;
   }
 
-  /** Takes an object, bytes[start, end), that the pattern so far does not fit. */
+  /** Adds an object, bytes[start, end), that the current pattern does not match. */
   show(bytes: Buffer, start: number, end: number): void {
     const attempt = this.#shown - this.#skipped;
     if (attempt > maxAttempts) return;
@@ -90,7 +90,7 @@ export class TwinSearch {
 }
 
 /**
- * Guesses from two objects where the text is that differs, puts a marker there, and looks where JSON.parse finds the
+ * Guesses from two objects where the differing text is, puts a marker there, and checks where JSON.parse finds the
  * marker: so the guess is proved before it is used. Both are UTF-8 as latin1.
  */
 function findPattern(last: string, json: string): TwinPattern | null {
@@ -118,7 +118,7 @@ function utf8(latin1: string): string {
   return Buffer.from(latin1, "latin1").toString();
 }
 
-/** Where the marker is a value; null where it is nowhere. */
+/** The path at which the marker is a value; null if there is none. */
 function pathOfMarker(value: unknown): Path | null {
   if (value === marker) return [];
   if (typeof value !== "object" || value === null) return null;
@@ -131,7 +131,10 @@ function pathOfMarker(value: unknown): Path | null {
   return null;
 }
 
-/** Bytes of the text that bytes[from, to) say between the quotes of a JSON string; -1 where they can't, or have a `\u`. */
+/**
+ * Bytes of the text that bytes[from, to) encode between the quotes of a JSON string; -1 if they are invalid, or contain
+ * a `\u`.
+ */
 function plainTextBytes(bytes: Buffer, from: number, to: number): number {
   let escapes = 0;
   for (let pos = from; pos < to; pos++) {
@@ -145,14 +148,14 @@ function plainTextBytes(bytes: Buffer, from: number, to: number): number {
   return to - from - escapes;
 }
 
-/** Objects that are parsed whole before it pays to look for what they have in common. */
+/** Number of fully parsed objects before searching for a pattern pays off. */
 const skipped = 15;
 
 /**
- * Parses JSON objects that come one after the other and differ, as the tokens of an answer do, in one text alone: four
+ * Parses JSON objects that come one after another and differ, as the tokens of a response do, in a single text: four
  * times as fast as JSON.parse, with the same results.
  *
- * Objects that it returns share parts with one another: they are for reading.
+ * The returned objects share parts with one another: they must not be modified.
  */
 export class TwinParser {
   readonly #search = new TwinSearch(skipped);
@@ -170,7 +173,7 @@ export class TwinParser {
   }
 }
 
-/** The object with another text at the path; what is not on the way is shared. */
+/** The object with another text at the path; everything off the path is shared. */
 function withText(value: unknown, path: Path, depth: number, text: string): unknown {
   const key = path[depth];
   if (key === undefined) return text;

@@ -5,25 +5,25 @@ import { createWallClock, instantOfToml } from "../lib/wall-clock.ts";
 import type { QuotaLimit } from "./ledger.ts";
 import { toLimit, type Tiers } from "./tiers.ts";
 
-/** As much of an account as says what it may use. Accounts are replaced, never changed in place. */
+/** The fields of an account that determine what it may use. Accounts are replaced, never mutated. */
 export interface AllowanceAccount {
   readonly quota_tier: string;
-  /** Each takes the place of the tier's limit of the same metric, period and currency, or is one more. */
+  /** Each replaces the tier's limit of the same metric, period and currency, or is added to the tier's limits. */
   readonly limits?: readonly LimitConfig[] | undefined;
-  /** Each is added to the limit of the same metric, period and currency; means nothing where there is none. */
+  /** Each is added to the limit of the same metric, period and currency; ignored if there is none. */
   readonly grants?: readonly GrantConfig[] | undefined;
 }
 
-/** As much of an API key as says what may be used through it. Keys are replaced, never changed in place. */
+/** The fields of an API key that determine what may be used through it. Keys are replaced, never mutated. */
 interface AllowanceKey {
   readonly id: string;
   readonly limits: readonly LimitConfig[];
 }
 
-/** What each user may use: the limits of the tier, the user's own, and grants while they last. */
+/** What each user may use: the limits of the tier, the user's own limits, and grants in force. */
 export interface Allowances {
   /**
-   * The user's limits now, and after them those of the API key that is used; the same array while nothing changes. An
+   * The user's current limits, followed by those of the API key in use; the same array while nothing changes. An
    * account of an unknown tier may use nothing.
    */
   readonly limitsOf: (account: AllowanceAccount, apiKey?: AllowanceKey | null) => readonly QuotaLimit[];
@@ -31,14 +31,14 @@ export interface Allowances {
 
 export interface AllowancesOptions {
   readonly tiers: Tiers;
-  /** Currency of limits and grants of cost that name none. */
+  /** Currency of cost limits and grants that name none. */
   readonly currency: string;
-  /** quota.timezone, in which dates without an offset are meant. */
+  /** quota.timezone, for dates without an offset. */
   readonly timezone: string;
   readonly clock: Clock;
 }
 
-/** Limits that hold from `since` until just before `until`, in ms since the epoch. */
+/** Limits that apply from `since` until just before `until`, in ms since the epoch. */
 interface Allowance {
   readonly limits: readonly QuotaLimit[];
   readonly since: number;
@@ -49,16 +49,16 @@ interface Grant extends QuotaLimit {
   readonly until: number;
 }
 
-/** The limits of a key behind those of its user. */
+/** The limits of a key, after those of its user. */
 interface KeyAllowance {
   readonly ofUser: readonly QuotaLimit[];
   readonly limits: readonly QuotaLimit[];
 }
 
-/** A tier that is gone from the config must not make its users unlimited. */
+/** Removing a tier from the config must not make its users unlimited. */
 const nothing: readonly QuotaLimit[] = [{ metric: "requests", per: "total", max: 0 }];
 
-/** Makes the allowances. They remember as many accounts as the accounts' store does: a replaced one is forgotten. */
+/** Creates the allowances. They cache as many accounts as the account store has: a replaced account is forgotten. */
 export function createAllowances({ tiers, currency, timezone, clock }: AllowancesOptions): Allowances {
   const local = createWallClock(timezone);
   const known = new WeakMap<AllowanceAccount, Allowance>();

@@ -1,11 +1,11 @@
 import { addAmounts } from "../lib/money.ts";
 import type { Charge, Metric } from "./ledger.ts";
 
-/** Requests, tokens and cost per currency that have been added up. Never below 0. */
+/** Sums of requests, tokens and cost per currency. Never below 0. */
 export class Amounts {
   requests = 0;
   tokens = 0;
-  /** Nano-units by currency; holds only what is or was above 0. */
+  /** Nano-units by currency; contains only currencies that are or were above 0. */
   readonly costs = new Map<string, number>();
 
   /** One of the amounts; cost in nano-units of `currency`. */
@@ -29,7 +29,7 @@ export class Amounts {
   }
 }
 
-/** What of a hold is left once `charge` has been taken out of it. */
+/** The rest of a hold after `charge` has been taken from it. */
 export function restOf(held: Charge, charge: Charge): Charge {
   const cost = held.currency === charge.currency ? Math.max(0, held.cost - charge.cost) : held.cost;
   return {

@@ -2,7 +2,7 @@ import { AppError } from "../errors.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { ClientDisconnectedError } from "../lib/disconnect-signal.ts";
 
-/** Calls the ledger, the limiter or the permits. Rejects with what backendError() makes of a failure. */
+/** Calls the ledger, the rate limiter or the concurrency limiter. Rejects with the result of backendError(). */
 export async function fromBackend<T>(call: () => Awaitable<T>): Promise<T> {
   try {
     return await call();
@@ -12,8 +12,8 @@ export async function fromBackend<T>(call: () => Awaitable<T>): Promise<T> {
 }
 
 /**
- * What a failed call of a backend means for the request: a refusal is what it says, a mistake of our own (RangeError)
- * stays one, and everything else, such as a lost connection, is storage_unavailable.
+ * Converts an error of a backend for the request: an AppError stays, a bug (RangeError) stays, and everything else,
+ * such as a lost connection, becomes storage_unavailable.
  */
 export function backendError(error: unknown): Error {
   if (error instanceof AppError || error instanceof ClientDisconnectedError || error instanceof RangeError)

@@ -5,17 +5,17 @@ import type { Per } from "./ledger.ts";
 
 dayjs.extend(utc);
 
-/** When periods begin. */
+/** The rules for the start of periods. */
 export interface PeriodRules {
-  /** IANA name; periods begin with a day there. */
+  /** IANA name; periods begin at the start of a day there. */
   readonly timezone: string;
-  /** 1 to 31; past the end of a month its last day. */
+  /** 1 to 31; in shorter months the last day. */
   readonly monthlyResetDay: number;
 }
 
-/** From `start` to just before `end`, in ms since the epoch. `end` is null where it never ends. */
+/** From `start` to just before `end`, in ms since the epoch. `end` is null if it never ends. */
 interface Period {
-  /** The local date of its first day, YYYY-MM-DD; "" where it has none. */
+  /** The local date of its first day, YYYY-MM-DD; "" if it has none. */
   readonly date: string;
   readonly start: number;
   readonly end: number | null;
@@ -24,7 +24,7 @@ interface Period {
 /** The period around an instant, in ms since the epoch. */
 export type PeriodAt = (per: Per, nowMs: number) => Period;
 
-/** Answers from memory while the period lasts, so that midnight costs one calculation and not one for each user. */
+/** Caches the current period, so that midnight costs one calculation instead of one per user. */
 export function createPeriods(rules: PeriodRules): PeriodAt {
   const zone = createZone(rules.timezone);
   const latest = new Map<Per, Period>();
@@ -37,7 +37,7 @@ export function createPeriods(rules: PeriodRules): PeriodAt {
   };
 }
 
-/** Weeks begin on Monday. A day that the zone left out altogether belongs to the one that follows it. */
+/** Weeks begin on Monday. A day that the zone skips entirely belongs to the following one. */
 function periodAt(per: Per, nowMs: number, zone: Zone, resetDay: number): Period {
   if (per === "total") return { date: "", start: 0, end: null };
   const today = dayjs.utc(zone.dateAt(nowMs));
@@ -46,7 +46,7 @@ function periodAt(per: Per, nowMs: number, zone: Zone, resetDay: number): Period
   return { date, start: zone.startOf(first.valueOf()), end: zone.startOf(next.valueOf()) };
 }
 
-/** The dates, as midnights in UTC, on which the period around `today` and the one after it begin. */
+/** The dates, as midnights in UTC, on which the period around `today` and the next one begin. */
 function dates(per: "day" | "week" | "month", today: dayjs.Dayjs, resetDay: number): [dayjs.Dayjs, dayjs.Dayjs] {
   switch (per) {
     case "day":

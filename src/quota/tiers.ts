@@ -6,7 +6,7 @@ type QuotaConfig = Config["quota"];
 type TierConfig = QuotaConfig["tiers"][string];
 type LimitConfig = TierConfig["limits"][number];
 
-/** What the users of each tier may use, worked out once. */
+/** What the users of each tier may use, computed once. */
 export interface Tiers {
   /** The limits of a tier, the same array each time; undefined for a tier that the config doesn't have. */
   limitsOf(tier: string): readonly QuotaLimit[] | undefined;
@@ -26,7 +26,7 @@ function limitsIn(tier: TierConfig, defaultCurrency: string): readonly QuotaLimi
   return [...monthly, ...tier.limits.map((limit) => toLimit(limit, defaultCurrency))];
 }
 
-/** A limit as the ledger wants it: cost in nano-units, and always with its currency. Throws as above. */
+/** A limit in the ledger's format: cost in nano-units, and always with its currency. Throws as above. */
 export function toLimit({ metric, per, max, currency }: LimitConfig, defaultCurrency: string): QuotaLimit {
   if (metric !== "cost") return { metric, per, max };
   return { metric, per, max: parseNano(max), currency: currency ?? defaultCurrency };

@@ -3,7 +3,7 @@ import { createWallClock } from "../lib/wall-clock.ts";
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 
-/** The calendar of a time zone. A date is written as the midnight in UTC with which it begins there, in ms. */
+/** The calendar of a time zone. A date is represented by its midnight in UTC, in ms. */
 export interface Zone {
   /** The local date at an instant. */
   dateAt(instantMs: number): number;
@@ -12,9 +12,8 @@ export interface Zone {
 }
 
 /**
- * Works from Intl alone. dayjs's timezone plugin goes through the machine's own zone, so it is an hour off where that
- * changes its clocks, and it does not know that a day may begin at 01:00, or twice.
- * Throws RangeError for an unknown zone.
+ * Uses only Intl. dayjs's timezone plugin uses the machine's own zone, so it is an hour off when that changes its
+ * clocks, and it does not know that a day may begin at 01:00, or twice. Throws RangeError for an unknown zone.
  */
 export function createZone(timezone: string): Zone {
   const clock = createWallClock(timezone);
@@ -26,8 +25,8 @@ export function createZone(timezone: string): Zone {
   return {
     dateAt,
     startOf(date) {
-      // Midnight by the offset before and after any change of clocks nearby: one of the two is the beginning, save
-      // where clocks go back over midnight more than once a day, which has never happened.
+      // Midnight by the offset before and after any clock change nearby: one of the two is the start, unless clocks go
+      // back over midnight more than once a day, which has never happened.
       const candidates = [date - 36 * hourMs, date + 36 * hourMs]
         .map((near) => date - (clock.readAt(near) - near))
         .sort((a, b) => a - b);
@@ -37,7 +36,7 @@ export function createZone(timezone: string): Zone {
   };
 }
 
-/** For what no candidate fits: halves the time in which the date must begin. */
+/** If no candidate fits: a binary search for the start of the date. */
 function searchStart(dateAt: (instantMs: number) => number, date: number): number {
   let before = date - 2 * dayMs;
   let after = date + 2 * dayMs;

@@ -9,11 +9,11 @@ import { giveToFolderOwner } from "../../lib/files/atomic-file.ts";
 import { type LogPage, type PageQuery, readLogPage } from "./log-pages.ts";
 import type { AdminChanged } from "../types.ts";
 
-/** Who has changed what for others: LOGS/audit/YYYY-MM-DD.jsonl, in the form of the behaviour logs. */
+/** Changes made by administrators: LOGS/audit/YYYY-MM-DD.jsonl, in the format of the behaviour logs. */
 export interface AuditLog {
   /** Appends one line; it is on disk when this resolves. Rejects with Node's error. */
   append(event: AdminChanged): Promise<void>;
-  /** Code of the failure of the last append; null where it went well. For /healthz. */
+  /** Error code of the last append; null if it succeeded. For /healthz. */
   health(): { readonly lastError: string | null };
 }
 
@@ -36,7 +36,7 @@ export function createAuditLog(options: {
     const name = path.join(folder, behaviourFileName(dayOf(event.at), 0));
     const file = await openAppendFile(name);
     try {
-      // A command may have been run by root: the server must be able to go on in the file.
+      // A command may have been run by root: the server must be able to append to the file.
       await giveToFolderOwner(folder);
       await giveToFolderOwner(name);
       const line = behaviourLine(JSON.stringify(eventFacts(event)), new Date(event.at).toISOString());
@@ -62,26 +62,26 @@ export function createAuditLog(options: {
 }
 
 interface AuditQuery extends Omit<PageQuery, "type" | "matches"> {
-  /** The user whom a change concerned. */
+  /** The user affected by a change. */
   readonly user?: string | undefined;
-  /** Who made it. */
+  /** The user who made it. */
   readonly by?: string | undefined;
   readonly action?: string | undefined;
 }
 
 export interface AuditReader {
   /**
-   * Reads a page of what administrators changed.
+   * Reads a page of administrators' changes.
    *
-   * @throws AppError `invalid_request` for a cursor that is none of this log
+   * @throws AppError `invalid_request` for a cursor that isn't of this log
    */
   page(query: AuditQuery): Promise<LogPage>;
 }
 
-/** The owner of the log in cursors. No user can have this name. */
+/** The log's owner in cursors. No user can have this name. */
 const owner = "_audit";
 
-/** Reads what the audit log writes. */
+/** Reads the files of the audit log. */
 export function createAuditReader({ logsDir }: { readonly logsDir: string }): AuditReader {
   return {
     page: ({ user, by, action, ...query }) => {

@@ -6,17 +6,17 @@ import type { ProxyEvent } from "../types.ts";
 
 const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl$/;
 
-/** Where the files of the audit log are. */
+/** The folder of the audit log's files. */
 export function auditFolder(logsDir: string): string {
   return path.join(logsDir, "audit");
 }
 
-/** `2026-11-22.jsonl`, and when that is full `2026-11-22.1.jsonl` and so on. */
+/** `2026-11-22.jsonl`, and once that is full `2026-11-22.1.jsonl` and so on. */
 export function behaviourFileName(day: string, part: number): string {
   return part === 0 ? `${day}.jsonl` : `${day}.${part}.jsonl`;
 }
 
-/** The part of a day's log that was written last; 0 where there is none yet. The folder must be there. */
+/** The newest part of a day's log; 0 if there is none yet. The folder must exist. */
 export async function lastPart(folder: string, day: string): Promise<number> {
   let last = 0;
   for (const name of await readdir(folder)) {
@@ -26,7 +26,7 @@ export async function lastPart(folder: string, day: string): Promise<number> {
   return last;
 }
 
-/** The newest day that any user's log or the audit log has a file of; undefined where there is none. */
+/** The newest day for which any user's log or the audit log has a file; undefined if there is none. */
 export async function newestDay(logsDir: string): Promise<string | undefined> {
   const usersDir = path.join(logsDir, "users");
   const users = (await entriesOf(usersDir)).filter((entry) => entry.isDirectory() && isBehaviourFolder(entry.name));
@@ -41,8 +41,8 @@ export async function newestDay(logsDir: string): Promise<string | undefined> {
 }
 
 /**
- * Removes the files of days before `firstDay` from the folders under `usersDir`. Touches nothing whose name is not
- * ours, and follows no symlinks. Returns how many files went; throws the first error after trying them all.
+ * Removes the files of days before `firstDay` from the folders under `usersDir`. Leaves files with other names alone,
+ * and follows no symlinks. Returns how many files were removed; throws the first error after trying them all.
  */
 export async function removeOldFiles(usersDir: string, firstDay: string): Promise<number> {
   let removed = 0;
@@ -59,12 +59,12 @@ export async function removeOldFiles(usersDir: string, firstDay: string): Promis
   return removed;
 }
 
-/** The same for one folder, which need not be there. */
+/** The same for one folder, which need not exist. */
 export async function removeOldFilesFrom(folder: string, firstDay: string): Promise<number> {
   let removed = 0;
   for (const entry of await entriesOf(folder)) {
     const file = entry.isFile() ? parseFileName(entry.name) : null;
-    // ISO days sort as text.
+    // ISO dates sort as strings.
     if (file === null || file.day >= firstDay) continue;
     await unlink(path.join(folder, entry.name));
     removed += 1;
@@ -72,7 +72,7 @@ export async function removeOldFilesFrom(folder: string, firstDay: string): Prom
   return removed;
 }
 
-/** What is in a folder, which need not be there. */
+/** The entries of a folder, which need not exist. */
 async function entriesOf(folder: string): Promise<readonly Dirent[]> {
   return readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
     if (fileErrorCode(error) === "ENOENT") return [];
@@ -86,19 +86,19 @@ function parseFileName(name: string): { readonly day: string; readonly part: num
   return day === undefined ? null : { day, part: Number(match?.[2] ?? 0) };
 }
 
-/** Holds what was tried with names that no account has. No user name can begin with an underscore. */
+/** Contains login attempts with nonexistent names. No user name can begin with an underscore. */
 const unknownFolder = "_unknown";
 
 const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 
-/** Whether a folder under logs/users/ is one of ours. */
+/** Whether a folder under logs/users/ is a behaviour log. */
 export function isBehaviourFolder(name: string): boolean {
   return name === unknownFolder || userName.test(name);
 }
 
 /**
- * The folder whose log an event goes to, or null where it is about no user. Folders are made from names, so only
- * those of known accounts get one: else anyone could fill the disk with folders by failing to log in.
+ * The folder whose log an event goes to, or null if it concerns no user. Folders are named after users, so only
+ * existing accounts get one: otherwise anyone could fill the disk with folders by failing to log in.
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
   if (event.type === "request.finished" || event.type === "provider.alert") return null;
@@ -110,7 +110,7 @@ export function behaviourFolder(event: ProxyEvent): string | null {
 /**
  * An event as a line of JSON with its line feed: `ts`, then the facts.
  *
- * @param facts as createEventText gives them
+ * @param facts from createEventText
  * @param time ISO 8601, UTC
  */
 export function behaviourLine(facts: string, time: string): string {

@@ -20,20 +20,20 @@ import { createEventText } from "../event-facts.ts";
 import type { ProxyEvent } from "../types.ts";
 
 export interface BehaviourLogOptions {
-  /** The log folder; lines go to `users/NAME/YYYY-MM-DD.jsonl` under it. */
+  /** The log folder; lines go to `users/NAME/YYYY-MM-DD.jsonl` in it. */
   readonly logsDir: string;
   /** How long a line may wait in memory, in ms. */
   readonly flushMs: number;
-  /** Lines that may wait; more are dropped and counted. */
+  /** Maximum number of waiting lines; more are dropped and counted. */
   readonly maxQueued: number;
-  /** Size in bytes at which a day goes on in a new file. */
+  /** Size in bytes at which a day continues in a new file. */
   readonly maxFileBytes: number;
   readonly keepDays: number;
-  /** The same for the audit log, whose old files go when these do. */
+  /** The same for the audit log, whose old files are removed together with these. */
   readonly auditKeepDays: number;
-  /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called once a minute of event time at the most. */
+  /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called at most once per minute of event time. */
   readonly dayOf: (at: number) => string;
-  /** As createEventText makes it; the other sinks that write events down share it. */
+  /** From createEventText; shared with the other sinks that write events. */
   readonly textOf?: (event: ProxyEvent) => string;
   readonly clock: Clock;
   readonly log: Log;
@@ -41,11 +41,11 @@ export interface BehaviourLogOptions {
   readonly openFile?: (path: string) => Promise<AppendFile>;
 }
 
-/** How the behaviour log fares, for /healthz and metrics. */
+/** State of the behaviour log, for /healthz and metrics. */
 interface BehaviourLogHealth {
-  /** False once closed, or where one round of writing has been going on for half a minute. */
+  /** False once closed, or if one round of writing has taken half a minute. */
   readonly alive: boolean;
-  /** Code or message of the last failure; null since all files are written again. */
+  /** Code or message of the latest failure; null once all files can be written again. */
   readonly lastError: string | null;
   readonly queued: number;
   readonly dropped: Readonly<Record<DropReason, number>>;
@@ -53,10 +53,10 @@ interface BehaviourLogHealth {
 
 export interface BehaviourLog {
   readonly sink: Sink;
-  /** Writes what waits, but for files that failed a moment ago. Never rejects. */
+  /** Writes the waiting lines, except to files that failed a moment ago. Never rejects. */
   flush(): Promise<void>;
   health(): BehaviourLogHealth;
-  /** Writes everything, gives up on what cannot be written, closes the files. Later events are dropped. */
+  /** Writes everything, gives up on failing files, and closes all files. Later events are dropped. */
   close(): Promise<void>;
 }
 
@@ -70,8 +70,8 @@ const maxRetryMs = 60_000;
 
 /**
  * Records what each user did. Lines wait in memory and one loop writes them, file by file, so requests never wait for
- * the disk. A file that fails keeps its lines and is tried again, ever more rarely, while the others go on; an error in
- * the middle of a write may repeat a line, never lose one. Lost are only the lines that `dropped` counts.
+ * the disk. A failing file keeps its lines and is retried at growing intervals, while the others continue; an error in
+ * the middle of a write may repeat a line, but never lose one. Only the lines counted in `dropped` are lost.
  */
 export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   const { clock, log, flushMs, keepDays, auditKeepDays, textOf = createEventText() } = options;
@@ -206,7 +206,7 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   };
 }
 
-/** Turning a time into a day of a time zone is slow, and every zone changes its day on a whole minute. */
+/** Converting a time to a day of a time zone is slow, and every zone changes its day on a whole minute. */
 function cachedByMinute(dayOf: (at: number) => string): (at: number) => string {
   let minute = NaN;
   let day = "";

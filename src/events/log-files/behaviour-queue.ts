@@ -1,32 +1,32 @@
-/** Why a line was dropped: the queue was full; its file could not be written; it came after the close. */
+/** Why a line was dropped: the queue was full; its file could not be written; or the log was closed. */
 export type DropReason = "queue_full" | "io_error" | "closed";
 
-/** Lines on their way to one folder's log of one day. */
+/** Waiting lines for one folder's log of one day. */
 export interface Batch {
   readonly folder: string;
   readonly day: string;
   lines: string[];
-  /** UTF-16 units, near enough to bytes. */
+  /** UTF-16 units, close enough to bytes. */
   length: number;
-  /** Failures in a row; 0 while all is well. */
+  /** Consecutive failures; 0 after a success. */
   failures: number;
-  /** Monotonic ms before which a failed batch is left alone. */
+  /** Monotonic ms until which a failed batch is not retried. */
   retryAt: number;
 }
 
-/** Lines that wait to be written, grouped by the file they go to, and a count of those that did not fit. */
+/** Lines waiting to be written, grouped by their file, and a count of those that did not fit. */
 export interface BehaviourQueue {
-  /** Adds a line; returns its batch, or null where it was dropped. */
+  /** Adds a line; returns its batch, or null if it was dropped. */
   push(folder: string, day: string, line: string): Batch | null;
-  /** Lines that wait, including those that are being written. */
+  /** Waiting lines, including those that are being written. */
   readonly size: number;
   /** All batches, the oldest first. */
   batches(): readonly Batch[];
-  /** Takes the lines out of a batch, for writing. Follow it with `done`. */
+  /** Takes the lines out of a batch for writing. Call `done` afterwards. */
   take(batch: Batch): string[];
-  /** Says how many of the lines taken were written; `rest` goes back to the head of the batch. */
+  /** Reports how many of the lines taken were written; `rest` goes back to the head of the batch. */
   done(batch: Batch, written: number, rest: readonly string[]): void;
-  /** Drops a line that never came in, or everything that waits. */
+  /** Drops a line that was never added, or all waiting lines. */
   drop(reason: DropReason, lines?: number): void;
   dropEverything(reason: DropReason): void;
   /** Lines dropped so far, by reason. */
@@ -34,8 +34,8 @@ export interface BehaviourQueue {
 }
 
 /**
- * At most `max` lines wait. Of those, a file that fails to be written may hold a quarter: one user's broken folder
- * must not use up the room of all the others.
+ * At most `max` lines wait. A failing file may hold a quarter of them: one user's broken folder must not use up the
+ * room of all the others.
  */
 export function createBehaviourQueue(max: number): BehaviourQueue {
   const batches = new Map<string, Batch>();

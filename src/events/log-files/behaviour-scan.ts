@@ -1,41 +1,41 @@
 import type { LineBlock } from "../../lib/journal/line-blocks.ts";
 
-/** A line of the behaviour log, as it was written: `ts` (ISO, UTC), `event`, and the facts of that event. */
+/** A line of the behaviour log, as written: `ts` (ISO, UTC), `event`, and the fields of that event. */
 export type BehaviourEvent = Readonly<Record<string, unknown>> & { readonly ts: string; readonly event: string };
 
-/** What is looked for. Times in ms since the epoch. */
+/** A filter for events. Times in ms since the epoch. */
 export interface BehaviourFilter {
   /** The event's type. */
   readonly type?: string | undefined;
-  /** The first moment. */
+  /** The first instant included. */
   readonly from?: number | undefined;
-  /** The first moment that is too late. */
+  /** The first instant excluded. */
   readonly to?: number | undefined;
-  /** What else must hold of an event. */
+  /** A further condition on the event. */
   readonly matches?: ((event: BehaviourEvent) => boolean) | undefined;
 }
 
 /**
- * ms by which a line may stand before one that is older: lines are written in the order in which events were emitted,
- * but a failed login bears the time of its arrival.
+ * ms by which a line may precede an older one: lines are written in the order in which events were emitted, but a
+ * failed login has the time of its arrival.
  */
 export const disorderMs = 60_000;
 
-/** Every line begins `{"ts":"2026-11-22T10:00:00.000Z","event":"`; so most lines are passed over without a parse. */
+/** Every line begins `{"ts":"2026-11-22T10:00:00.000Z","event":"`; so most lines are skipped without parsing. */
 const prefix = '{"ts":"';
 const timeEnd = prefix.length + "2026-11-22T10:00:00.000Z".length;
 const typeStart = timeEnd + '",'.length;
 
-/** When a line was written, in ms since the epoch; NaN for a line that is not ours. */
+/** The time of a line, in ms since the epoch; NaN if it isn't an event. */
 export function timeOfLine(line: string): number {
   return timeAt(line, 0);
 }
 
 /**
- * Adds the events of a block that match to `events`, the newest first, until there are `limit`.
+ * Adds a block's matching events to `events`, newest first, until there are `limit`.
  *
- * @returns "older" where the block reaches back before `from`; the offset in the file of the line at which `limit` was
- *   reached; null where there is more to look for before the block
+ * @returns "older" if the block reaches back before `from`; the offset in the file of the line at which `limit` was
+ * reached; null if the search must continue before the block
  */
 export function collectEvents(
   block: LineBlock,
@@ -43,7 +43,7 @@ export function collectEvents(
   events: BehaviourEvent[],
   limit: number,
 ): number | "older" | null {
-  // One character for each byte, so that positions are the same in both.
+  // One character per byte, so that positions are the same in both.
   const text = block.bytes.toString("latin1");
   const wanted = type === undefined ? "" : `"event":${JSON.stringify(type)}`;
   const isTimed = from !== -Infinity || to !== Infinity;

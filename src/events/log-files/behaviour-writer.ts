@@ -4,11 +4,11 @@ import { type AppendFile, openAppendFile } from "../../lib/files/append-file.ts"
 import type { Clock } from "../../lib/clock.ts";
 import { behaviourFileName, lastPart } from "./behaviour-files.ts";
 
-/** Writes lines into the right file. One call at a time: it keeps handles without locks. */
+/** Writes lines to the right file. One call at a time: it keeps handles without locks. */
 export interface BehaviourWriter {
   /**
-   * Appends lines to a folder's log of a day, and goes on in a new file where one is full. Lines that are on disk are
-   * removed from `lines`, so after an error what is left in it is what is left to do.
+   * Appends lines to a folder's log of a day, and continues in a new file once one is full. Written lines are removed
+   * from `lines`, so after an error the unwritten ones remain.
    */
   write(folder: string, day: string, lines: string[]): Promise<void>;
   /** Closes all files. */
@@ -20,28 +20,28 @@ interface OpenLog {
   readonly day: string;
   part: number;
   file: AppendFile;
-  /** Monotonic ms at which its path was last known to name it. */
+  /** Monotonic ms at which the file was last known to be at its path. */
   seenAt: number;
 }
 
-/** Bytes in one write, unless a single line is longer. */
+/** Bytes per write, unless a single line is longer. */
 const maxWriteBytes = 64 << 10;
-/** A file that is open here may be deleted or renamed, as by logrotate: how often to look, in ms. */
+/** An open file may be deleted or renamed, as by logrotate: how often to check, in ms. */
 const lookEveryMs = 1000;
 
 export function createBehaviourWriter(options: {
-  /** Folder of the users' folders. */
+  /** The parent of the users' folders. */
   readonly usersDir: string;
-  /** Size in bytes at which a new file is begun. */
+  /** Size in bytes at which a new file is started. */
   readonly maxFileBytes: number;
   readonly clock: Clock;
-  /** Files kept open. */
+  /** Maximum number of open files. */
   readonly maxOpen?: number;
   /** For tests of a failing disk. */
   readonly openFile?: (path: string) => Promise<AppendFile>;
 }): BehaviourWriter {
   const { usersDir, maxFileBytes, clock, maxOpen = 64, openFile = openAppendFile } = options;
-  /** The least recently used first. */
+  /** Least recently used first. */
   const open = new Map<string, OpenLog>();
 
   async function openPart(folder: string, day: string, part: number): Promise<OpenLog> {
@@ -57,7 +57,7 @@ export function createBehaviourWriter(options: {
 
   async function forget(key: string, log: OpenLog): Promise<void> {
     open.delete(key);
-    // The lines are written or still held by the caller: nothing depends on how closing goes.
+    // The lines are written or still held by the caller: nothing depends on whether closing succeeds.
     await log.file.close().catch(() => undefined);
   }
 
@@ -116,7 +116,7 @@ function firstBytes(lines: readonly string[]): number {
   return Buffer.byteLength(lines[0] ?? "");
 }
 
-/** At least one, even if it does not fit: a line is never cut. */
+/** At least one, even if it does not fit: a line is never split. */
 function countThatFit(lines: readonly string[], room: number): number {
   let count = 0;
   let bytes = 0;

@@ -7,20 +7,20 @@ import { AppError } from "../../errors.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { findEndOfLinesUpTo, readLinesBefore } from "../../lib/journal/line-blocks.ts";
 
-/** Which part of a log is asked for. */
+/** The filter, position and size of a page. */
 export interface PageQuery extends BehaviourFilter {
-  /** `nextCursor` of the page before; give the same filters with it. */
+  /** `nextCursor` of the previous page; use it with the same filters. */
   readonly cursor?: string | undefined;
-  /** Events on a page, 1 to 1000. */
+  /** Events per page, 1 to 1000. */
   readonly limit: number;
 }
 
 export interface LogPage {
-  /** The newest first. */
+  /** Newest first. */
   readonly events: readonly BehaviourEvent[];
   /**
-   * Where to go on; null at the end. A page may have fewer events than its limit, even none, and yet a cursor: there
-   * is a bound on what is read for one page.
+   * Where to continue; null at the end. A page may have fewer events than its limit, even none, and still have a
+   * cursor: the amount read for one page is bounded.
    */
   readonly nextCursor: string | null;
 }
@@ -34,13 +34,12 @@ const maxLimit = 1000;
 const hourMs = 3_600_000;
 
 /**
- * Reads a page of the logs in a folder, which another part writes, from their ends backwards: so the newest events cost
- * the same however long a log is. Where `to` is given it is searched for by halving: times in a file rise, but for
- * `disorderMs`.
+ * Reads a page of the logs in a folder, written elsewhere, backwards from their ends: so the newest events cost the
+ * same however long a log is. `to` is found by binary search: times in a file increase, except within `disorderMs`.
  *
- * @param owner whose log it is: its cursors are good for no other's
- * @param maxScanBytes bytes that are read for the page at the most, and a block more
- * @throws AppError `invalid_request` for a cursor that is none of this log
+ * @param owner the log's owner: cursors are valid only for the same owner
+ * @param maxScanBytes maximum bytes to read for the page, plus one block
+ * @throws AppError `invalid_request` for a cursor that isn't of this log
  */
 export async function readLogPage(
   folder: string,
@@ -61,7 +60,7 @@ export async function readLogPage(
   return { events: scan.events, nextCursor: null };
 }
 
-/** What one page has come to, file by file. */
+/** Collects one page, file by file. */
 function createScan(filter: BehaviourFilter, limit: number, maxBytes: number) {
   const events: BehaviourEvent[] = [];
   let bytesLeft = maxBytes;
@@ -69,8 +68,8 @@ function createScan(filter: BehaviourFilter, limit: number, maxBytes: number) {
   return {
     events,
     /**
-     * Reads a file backwards, from an offset or from where the filter's times end. Returns the offset at which the
-     * page is over, "older" where no older file can have anything, null at the beginning of the file.
+     * Reads a file backwards, from an offset or from the end of the filter's times. Returns the offset at which the
+     * page is complete, "older" if no older file can match, null at the beginning of the file.
      */
     async read(file: FileHandle, offset: number | null): Promise<number | "older" | null> {
       const { size } = await file.stat();
@@ -91,7 +90,7 @@ function createScan(filter: BehaviourFilter, limit: number, maxBytes: number) {
   };
 }
 
-/** The files that may hold what is asked for, the newest first. */
+/** The files that may contain matches, newest first. */
 async function listFiles(
   folder: string,
   { from = -Infinity, to = Infinity }: BehaviourFilter,
@@ -124,7 +123,7 @@ function newestFirst(a: LogFile, b: LogFile): number {
   return a.day === b.day ? b.part - a.part : a.day < b.day ? 1 : -1;
 }
 
-/** Opens a file for the work and closes it; null where it has gone, or is a symlink. */
+/** Opens a file, runs the work and closes it; null if it is gone, or is a symlink. */
 async function withFile<T>(file: string, work: (handle: FileHandle) => Promise<T>): Promise<T | null> {
   let handle: FileHandle;
   try {
@@ -141,24 +140,24 @@ async function withFile<T>(file: string, work: (handle: FileHandle) => Promise<T
   }
 }
 
-/** Where a page of a user's behaviour log ended. */
+/** The position where a page of a user's behaviour log ended. */
 interface BehaviourPosition {
   /** YYYY-MM-DD of the file. */
   readonly day: string;
   /** Part of the day's log. */
   readonly part: number;
-  /** Byte at which the last line that was read begins; files only grow, so it stays valid. */
+  /** Byte offset of the last line that was read; files only grow, so it stays valid. */
   readonly offset: number;
 }
 
 const pattern = /^([a-z0-9_-]{1,32}) (\d{4}-\d{2}-\d{2}) (\d{1,9}) (\d{1,15})$/;
 
-/** The position as text for a client, which may not rely on what is in it. */
+/** The position as an opaque text for clients. */
 function encodeCursor(user: string, { day, part, offset }: BehaviourPosition): string {
   return Buffer.from(`${user} ${day} ${part} ${offset}`).toString("base64url");
 }
 
-/** @throws AppError `invalid_request` (param "cursor") for what is no cursor, or one of another user's log */
+/** @throws AppError `invalid_request` (param "cursor") for an invalid cursor, or one of another user's log */
 function decodeCursor(user: string, cursor: string): BehaviourPosition {
   const [, owner, day, part, offset] = pattern.exec(Buffer.from(cursor, "base64url").toString("latin1")) ?? [];
   if (owner !== user || day === undefined) {
@@ -168,23 +167,23 @@ function decodeCursor(user: string, cursor: string): BehaviourPosition {
 }
 
 export interface BehaviourQuery extends PageQuery {
-  /** A user name, or `_unknown` for what was tried with names that no account has. */
+  /** A user name, or `_unknown` for attempts with nonexistent names. */
   readonly user: string;
 }
 
 export interface BehaviourReader {
   /**
-   * Reads a page of what a user did, from the files alone: lines that the log still holds in memory are not seen.
+   * Reads a page of a user's events, from the files alone: lines still in memory are not included.
    *
-   * @throws AppError `invalid_request` for a user that can have no log, or a cursor that is none of this user's
+   * @throws AppError `invalid_request` for a user that can have no log, or a cursor that isn't of this user's log
    */
   page(query: BehaviourQuery): Promise<LogPage>;
 }
 
-/** Reads the logs that the behaviour log writes. */
+/** Reads the files of the behaviour log. */
 export function createBehaviourReader(options: {
   readonly logsDir: string;
-  /** Bytes that are read for one page at the most, and a block more. */
+  /** Maximum bytes to read for one page, plus one block. */
   readonly maxScanBytes?: number;
 }): BehaviourReader {
   return {

@@ -6,9 +6,9 @@ import { AddressRefusedError, createCheckedLookup, isPublicAddress, type Resolve
 /** Sends bodies to one URL. */
 export interface WebhookPost {
   /**
-   * Sends once and returns the status. Follows no redirects, and reads no more of the answer than it must.
+   * Sends once and returns the status. Follows no redirects, and reads no more of the response than necessary.
    *
-   * @throws AddressRefusedError where the URL leads into a private network; whatever undici throws; the signal's reason
+   * @throws AddressRefusedError if the URL leads into a private network; any error of undici; the signal's reason
    */
   send(body: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<number>;
   close(): Promise<void>;
@@ -16,25 +16,25 @@ export interface WebhookPost {
 
 export interface WebhookPostOptions {
   readonly url: string;
-  /** Whether private addresses and this machine may be reached, and plain http used. */
+  /** Whether private addresses, this machine and plain http are allowed. */
   readonly allowPrivate: boolean;
-  /** For tests of names. */
+  /** For tests of DNS. */
   readonly resolve?: Resolve | undefined;
 }
 
-/** Bytes of an answer that are read to end it properly; the connection of a longer one is cut. */
+/** Bytes of a response to read so that it ends properly; the connection of a longer one is cut. */
 const maxResponseBytes = 16 << 10;
 
-/** @throws Error for a URL that is not https where `allowPrivate` is false */
+/** @throws Error for a URL that is not https if `allowPrivate` is false */
 export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookPostOptions): WebhookPost {
   const url = new URL(text);
   if (url.protocol !== "https:" && !allowPrivate) throw new Error("a webhook has to be https");
   const isAllowed = (address: string): boolean => allowPrivate || isPublicAddress(address);
-  // URL has turned other notations of an address (2130706433, 0x7f.1) into the usual one.
+  // URL has normalized other notations of an address (2130706433, 0x7f.1).
   const host = url.hostname.replace(/^\[|\]$/g, "");
   const agent = new Agent({
     connect: { lookup: createCheckedLookup(isAllowed, resolve), timeout: 0 },
-    // The caller's signal keeps the time.
+    // The caller's signal is the timeout.
     headersTimeout: 0,
     bodyTimeout: 0,
   });
@@ -42,7 +42,7 @@ export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookP
   return {
     async send(body, headers, signal) {
       if (isIP(host) !== 0 && !isAllowed(host)) throw new AddressRefusedError(host);
-      // With a connection of its own, so that the address is looked up and checked each time.
+      // Uses a new connection, so that the address is resolved and checked each time.
       const response = await request(url, { dispatcher: agent, method: "POST", body, headers, signal, reset: true });
       await response.body.dump({ limit: maxResponseBytes, signal }).catch(() => undefined);
       return response.statusCode;
@@ -53,7 +53,7 @@ export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookP
 
 /**
  * The value of X-Signature: `t=UNIX,v1=HEX`, where HEX is the HMAC-SHA256 of `UNIX.BODY`. The time is signed too, so
- * that a receiver can refuse what is old and nobody can send it again later.
+ * that a receiver can refuse old messages and prevent replays.
  *
  * @param atMs ms since the epoch
  */

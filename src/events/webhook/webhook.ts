@@ -11,10 +11,10 @@ export interface WebhookOptions extends WebhookPostOptions {
   readonly secret: string;
   /** Types of the events that are sent. */
   readonly events: readonly string[];
-  /** How long one attempt may take, in ms. */
+  /** Timeout of one attempt, in ms. */
   readonly timeoutMs: number;
   readonly maxAttempts: number;
-  /** Alerts that may wait, with the one that is being sent. */
+  /** Maximum number of waiting alerts, including the one being sent. */
   readonly maxQueued: number;
   /** ms before the second attempt; doubles up to a minute. */
   readonly firstRetryMs?: number;
@@ -25,7 +25,7 @@ export interface WebhookOptions extends WebhookPostOptions {
   readonly random: () => number;
 }
 
-/** Why an alert was dropped: the queue was full; the receiver did not take it; the proxy ended. */
+/** Why an alert was dropped: the queue was full; the receiver did not accept it; the proxy stopped. */
 type AlertDropReason = "queue_full" | "undelivered" | "closed";
 
 /** Sends alerts to a webhook. */
@@ -37,26 +37,26 @@ export interface Webhook {
     readonly delivered: number;
     readonly dropped: Readonly<Record<AlertDropReason, number>>;
   };
-  /** Tries once more what waits, until the deadline in ms, and gives up on the rest. Later events are dropped. */
+  /** Retries the waiting alerts once, until the deadline in ms, and gives up on the rest. Later events are dropped. */
   close(deadlineMs: number): Promise<void>;
 }
 
-/** What came of one attempt: an HTTP status, or a short reason where there was none. */
+/** The outcome of one attempt: an HTTP status, or a short reason if there was none. */
 interface Attempt {
   readonly result: number | string;
   readonly delivered: boolean;
-  /** Whether another attempt may go better. */
+  /** Whether another attempt may succeed. */
   readonly retry: boolean;
 }
 
 const maxRetryMs = 60_000;
-/** Receivers that want the same again later. */
+/** Statuses with which a receiver asks for a retry. */
 const retryStatuses = new Set([408, 425, 429]);
 
 /**
- * POSTs events of the chosen types as JSON, one after the other: `{id, at, event, ...facts}`. An alert that is sent
- * again has the same `id`, and a signature of its own. The answers 2xx take an alert, 408, 425, 429 and 5xx ask for
- * another attempt, all others refuse it for good, redirects among them: they could lead anywhere.
+ * POSTs events of the chosen types as JSON, one after another: `{id, at, event, ...facts}`. A retried alert has the
+ * same `id`, but a new signature. A 2xx response accepts an alert; 408, 425, 429 and 5xx lead to a retry; all others
+ * reject it for good, including redirects: they could lead anywhere.
  */
 export function createWebhook(options: WebhookOptions): Webhook {
   const { secret, timeoutMs, maxAttempts, maxQueued, firstRetryMs = 1000, clock, log, newId, random } = options;
@@ -70,7 +70,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
   let running: Promise<void> | undefined;
   let closing = false;
   let expired = false;
-  /** Ends the attempt, or the pause, that is going on. */
+  /** Ends the current attempt or pause. */
   let interrupt: () => void = () => undefined;
 
   async function sendAll(): Promise<void> {
@@ -93,7 +93,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
       const attempt = await tryOnce(body);
       if (!attempt.retry || count >= maxAttempts || closing) return attempt;
       const waitMs = Math.min(firstRetryMs * 2 ** (count - 1), maxRetryMs);
-      // Half of it at random, so that many senders don't come back at the same time.
+      // Half of it is random, so that many senders don't retry at the same time.
       await pause(waitMs * (0.5 + random() / 2));
     }
   }
@@ -158,7 +158,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
   };
 }
 
-/** Short, and without anything that came from the receiver. */
+/** Short, and without anything from the receiver. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return "unknown";
   return "code" in error && typeof error.code === "string" ? error.code : error.message;
@@ -167,9 +167,10 @@ function reasonOf(error: unknown): string {
 const minSecretLength = 16;
 
 /**
- * The webhook of [alerts]; null where none is configured.
+ * The webhook of [alerts]; null if none is configured.
  *
- * @throws Error where there is one, but no secret to sign with: better no start than alerts that nobody can trust
+ * @throws Error if there is one without a secret to sign with: failing the start is better than alerts that can't be
+ * trusted
  */
 export function openWebhook(
   alerts: Config["alerts"],

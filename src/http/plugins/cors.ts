@@ -49,7 +49,7 @@ export function allowPage(cors: Cors, { url = "", headers }: IncomingMessage, re
 }
 
 /**
- * Lets pages read the responses, and answers preflights: without a token, which browsers don't send, and for any path,
+ * Lets pages read the responses, and responds to preflights: without a token, which browsers don't send, and for any path,
  * so that the page sees a 404 as well.
  */
 export function registerCors(app: FastifyInstance, cors: Cors): void {

@@ -34,7 +34,7 @@ const costs = z.array(z.object({ cost: z.string().describe("A decimal, exact."),
 const usageRow = z.object({
   user: z.string().optional(),
   day: z.iso.date().optional(),
-  model: z.string().optional().describe('"adjust" for changes by hand, whose figures are in `adjusted`.'),
+  model: z.string().optional().describe('"adjust" for manual changes, which are in `adjusted`.'),
   api_key: z.string().optional().describe('Id of the API key, with by=key; "" for access tokens.'),
   requests: amount.describe("As charged: times the model's weight."),
   tokens: amount.describe("As charged."),

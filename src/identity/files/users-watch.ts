@@ -39,7 +39,7 @@ export function watchUsers(options: UsersWatchOptions): { close(): void } {
 
   function startWatching(listener: (fileName: string | null) => void) {
     const giveUp = (error: unknown) => {
-      log.warn({ folder, err: error }, "changes of user files are noticed only by looking now and then");
+      log.warn({ folder, err: error }, "cannot watch the users folder: changes are noticed only by periodic scans");
     };
     try {
       const started = watch(folder, { persistent: false }, (_event, fileName) => {

@@ -17,7 +17,7 @@ export const apiKeyTerms = {
     .min(1)
     .max(100)
     .optional()
-    .describe('Models that may be asked for, as the client names them; globs such as "deepseek-*". Absent: all.'),
+    .describe('Models that may be used, by the names that clients send; globs such as "deepseek-*". Absent: all.'),
   addresses: z
     .array(network)
     .min(1)

@@ -2,15 +2,15 @@ import { type BigIntStats, constants } from "node:fs";
 import { type FileHandle, lstat, open } from "node:fs/promises";
 import { fileErrorCode } from "./file-ops.ts";
 
-/** A file that only grows. One caller at a time. */
+/** An append-only file. One caller at a time. */
 export interface AppendFile {
   /** Size in bytes. */
   readonly size: number;
-  /** Appends all of the bytes, or throws and cuts the file back to where it was, as far as that is still possible. */
+  /** Appends all of the bytes, or throws and truncates the file to its previous size, if that is still possible. */
   append(bytes: Buffer): Promise<void>;
-  /** Resolves when what was appended is on disk. */
+  /** Resolves when everything appended is on disk. */
   sync(): Promise<void>;
-  /** Whether its path names no file or another one, so that readers would not find what is appended. */
+  /** Whether its path no longer names this file, so that readers would not find appended data. */
   isDeleted(): Promise<boolean>;
   close(): Promise<void>;
 }
@@ -19,8 +19,8 @@ const { O_APPEND, O_CREAT, O_RDWR, O_NOFOLLOW } = constants;
 const lineFeed = 0x0a;
 
 /**
- * Opens a text file for appending, made with mode 0600 where it is missing. A crash may have left half a line at its
- * end: then that line is ended, so that the next one stands alone. A symlink is refused (ELOOP).
+ * Opens a text file for appending, created with mode 0600 if it is missing. If a crash left half a line at its end,
+ * that line is terminated, so that the next one stands alone. A symlink is refused (ELOOP).
  */
 export async function openAppendFile(path: string): Promise<AppendFile> {
   const handle = await open(path, O_APPEND | O_CREAT | O_RDWR | O_NOFOLLOW, 0o600);
@@ -43,7 +43,7 @@ function toAppendFile(path: string, handle: FileHandle, sizeAtOpen: number): App
         await handle.appendFile(bytes);
         size += bytes.length;
       } catch (error) {
-        // A full disk may have taken a part. What fails here too is found as a torn line at the next opening.
+        // A full disk may have accepted a part. If truncating fails too, the next opening finds a torn line.
         await handle.truncate(size).catch(() => undefined);
         throw error;
       }

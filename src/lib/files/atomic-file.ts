@@ -6,7 +6,6 @@ import { diskOps, fileErrorCode, type FileOps } from "./file-ops.ts";
 
 const temporaryName = /^\..+\.[0-9a-f]{16}\.tmp$/;
 
-/** How a file is replaced. */
 export interface AtomicWriteOptions {
   /** Permissions of the new file; default 0600. */
   readonly mode?: number;
@@ -16,9 +15,9 @@ export interface AtomicWriteOptions {
 }
 
 /**
- * Replaces a file so that, whatever happens, either the old or the new text is there in full: a temporary file with a
- * name of its own in the same folder, fsync, rename, fsync of the folder. A symlink at `path` is replaced, its target
- * left alone. Rejects with Node's error and removes the temporary file where a step fails.
+ * Replaces a file so that, whatever happens, it has either the full old or the full new text: a uniquely named
+ * temporary file in the same folder, fsync, rename, fsync of the folder. A symlink at `path` is replaced; its target
+ * stays unchanged. If a step fails, removes the temporary file and rejects with Node's error.
  */
 export async function writeFileAtomic(path: string, text: string, options: AtomicWriteOptions = {}): Promise<void> {
   const ops = options.ops ?? diskOps;
@@ -34,7 +33,7 @@ export async function writeFileAtomic(path: string, text: string, options: Atomi
   if (options.syncFolder !== false) await syncFolder(folder, ops);
 }
 
-/** Makes renames, new files and removals in a folder last. Does nothing where the platform cannot sync folders. */
+/** Makes renames, new files and removals in a folder durable. Does nothing if the platform cannot sync folders. */
 export async function syncFolder(folder: string, ops: FileOps = diskOps): Promise<void> {
   let fd: number;
   try {
@@ -47,7 +46,7 @@ export async function syncFolder(folder: string, ops: FileOps = diskOps): Promis
   try {
     await ops.fsync(fd);
   } catch (error) {
-    // Some network file systems have no fsync for folders; a real I/O error is another matter.
+    // Some network file systems have no fsync for folders; a real I/O error must be thrown.
     if (!["EINVAL", "ENOTSUP"].includes(fileErrorCode(error) ?? "")) throw error;
   } finally {
     await ops.close(fd);
@@ -55,8 +54,8 @@ export async function syncFolder(folder: string, ops: FileOps = diskOps): Promis
 }
 
 /**
- * Reads a UTF-8 file that must be a plain one. Rejects with ELOOP for a symlink, and with an error that names the path
- * for a folder, a pipe or a device, and for bytes that are not UTF-8.
+ * Reads a UTF-8 file that must be a regular file. Rejects with ELOOP for a symlink, and with an error that names the
+ * path for a folder, a pipe or a device, and for bytes that are not UTF-8.
  */
 export async function readPlainFile(path: string): Promise<string> {
   // O_NONBLOCK: opening a pipe must not wait for its writer.
@@ -75,8 +74,8 @@ export async function readPlainFile(path: string): Promise<string> {
 }
 
 /**
- * Removes what a killed process left of writeFileAtomic: temporary files whose target's name ends with `ending`.
- * Only safe while no other process writes there. Returns how many were removed.
+ * Removes the temporary files that a killed process left during writeFileAtomic, for targets whose name ends with
+ * `ending`. Only safe while no other process writes there. Returns how many were removed.
  */
 export async function removeTemporaries(folder: string, ending: string): Promise<number> {
   const names = (await promises.readdir(folder)).filter(
@@ -102,14 +101,14 @@ async function writeNew(ops: FileOps, path: string, bytes: Uint8Array, mode: num
 }
 
 /**
- * Gives a file or folder to the owner of the folder that it is in: after a command that was run with sudo the server,
+ * Changes a file's or folder's owner to that of its parent folder: after a command that was run with sudo, the server,
  * which is not root, must still be able to use it.
  */
 export async function giveToFolderOwner(path: string): Promise<void> {
   const [file, folder] = await Promise.all([lstat(path), lstat(dirname(path))]);
   if (file.uid === folder.uid) return;
   await lchown(path, folder.uid, folder.gid).catch((error: unknown) => {
-    // Only root may give files away; anyone else wrote a file of their own in a folder that they share.
+    // Only root may give files away; other users wrote their own file in a shared folder.
     if (fileErrorCode(error) !== "EPERM") throw error;
   });
 }

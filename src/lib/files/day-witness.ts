@@ -3,35 +3,35 @@ import { daysBetween } from "../dates.ts";
 import type { Log } from "../log.ts";
 import { writeFileAtomic } from "./atomic-file.ts";
 
-/** Remembers what day it was, so that a clock that is ahead for a while deletes nothing. */
+/** Remembers the latest trusted date, so that a clock that is ahead for a while deletes nothing. */
 export interface DayWitness {
   /**
-   * Whether files may be removed by this date: it follows on the days that were seen before. Notes it where that can
-   * be written: on a full disk old files should go all the more.
+   * Whether files may be removed by this date: it plausibly follows the dates seen before. Records it if possible: on a
+   * full disk, removing old files is all the more important.
    * @param today YYYY-MM-DD, by the clock
    */
   believes(today: string): Promise<boolean>;
 }
 
 export interface DayWitnessOptions {
-  /** Where the days are kept: in the folder that is pruned. */
+  /** The file for the dates: in the folder that is pruned. */
   readonly file: string;
-  /** The newest date among the files that would be pruned, for the first time; undefined where there are none. */
+  /** The newest date among the files to prune, for the first call; undefined if there are none. */
   readonly newestDay: () => Promise<string | undefined>;
-  /** Days after that date for which it still counts as agreeing with the clock. */
+  /** Maximum days after that date for the clock to count as plausible. */
   readonly firstGapDays: number;
   readonly log: Log;
 }
 
-/** Days that may pass without a look: a long weekend, or a holiday of the machine's. */
+/** Days that may pass without a call: a long weekend, or a machine that is switched off for a while. */
 const gapDays = 7;
-/** On so many days a date beyond that has to come up before it is believed. */
+/** A date beyond that is trusted after it has come up on so many days. */
 const neededDays = 7;
 
 interface Seen {
-  /** The last day that was believed. */
+  /** The latest trusted day. */
   readonly day: string;
-  /** Days far after it, which may be a clock that is wrong. */
+  /** Days far after it, perhaps from a wrong clock. */
   readonly doubted: readonly string[];
 }
 
@@ -54,14 +54,14 @@ export function createDayWitness({ file, newestDay, firstGapDays, log }: DayWitn
       await save({ day: last, doubted });
       log.warn(
         { event: "date_doubted", file, last_seen: last, today },
-        "the date is far after the last one: old files are kept until it has come up on some more days",
+        "the date is far ahead of the last one: old files are kept until it is confirmed on further days",
       );
       return false;
     },
   };
 }
 
-/** undefined where there is nothing that can be used. */
+/** undefined if the text can't be used. */
 function parseSeen(text: string): Seen | undefined {
   try {
     const { day, doubted } = JSON.parse(text) as Partial<Seen>;

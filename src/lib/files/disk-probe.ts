@@ -4,19 +4,19 @@ import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import { fileErrorCode } from "./file-ops.ts";
 
-/** Tells whether a folder can be written to. */
+/** Checks whether a folder can be written to. */
 export interface DiskProbe {
-  /** Rejects with Node's error where it can't. Anybody may ask: the disk is touched now and then only. */
+  /** Rejects with Node's error if it can't. Can be called by anyone: the disk is accessed only now and then. */
   check(): Promise<void>;
 }
 
 const name = ".probe";
-/** What earlier versions left behind, a file for each call on a full disk. */
+/** Leftovers of earlier versions, one file for each call on a full disk. */
 const former = /^\.probe-[0-9a-f-]{36}$/;
-/** How long an outcome holds, in ms. */
+/** How long a result is cached, in ms. */
 const freshMs = 5_000;
 
-/** Removes what a killed process left of its probes. Only one process may probe a folder. */
+/** Removes the leftover probes of a killed process. Only one process may probe a folder. */
 export async function openDiskProbe(folder: string, clock: Clock): Promise<DiskProbe> {
   const path = join(folder, name);
   const leftovers = (await readdir(folder)).filter((file) => file === name || former.test(file));
@@ -28,12 +28,12 @@ export async function openDiskProbe(folder: string, clock: Clock): Promise<DiskP
     check() {
       const now = clock.monotonic();
       if (last === undefined || now >= freshUntil) {
-        // While one is under way, it is everybody's, however long it takes.
+        // While one is running, all callers share it, however long it takes.
         freshUntil = Infinity;
         last = probe(path).finally(() => {
           freshUntil = clock.monotonic() + freshMs;
         });
-        // Whoever asked hears of a failure; where nobody waits any more it is no error.
+        // Callers get the failure; without callers it is no unhandled rejection.
         last.catch(() => undefined);
       }
       return last;
@@ -41,7 +41,7 @@ export async function openDiskProbe(folder: string, clock: Clock): Promise<DiskP
   };
 }
 
-/** Writes a byte and removes it again. A full disk lets files be made and only then refuses. */
+/** Writes a byte and removes it again. A full disk allows creating files and only then refuses. */
 async function probe(path: string): Promise<void> {
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   const file = await open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);

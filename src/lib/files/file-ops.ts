@@ -1,12 +1,14 @@
 import * as fs from "node:fs";
 
 /**
- * The file operations on which durability rests, and no others, so that a test can make the n-th of them fail.
- * `fd` is a file descriptor; every operation fails with Node's own errors (`code: "ENOSPC"`, ...).
+ * The file operations on which durability depends, and no others, so that a test can make the n-th of them fail. `fd`
+ * is a file descriptor; every operation fails with Node's own errors (`code: "ENOSPC"`, ...).
  */
 export interface FileOps {
   openSync(path: string, flags: number, mode: number): number;
-  /** Writes at the file's position (its end with O_APPEND); may write less than asked. Returns the bytes written. */
+  /**
+   * Writes at the file's position (its end with O_APPEND); may write less than requested. Returns the bytes written.
+   */
   writeSync(fd: number, bytes: Uint8Array, offset: number, length: number): number;
   ftruncateSync(fd: number, length: number): void;
   fdatasyncSync(fd: number): void;
@@ -23,7 +25,7 @@ export interface FileOps {
   unlink(path: string): Promise<void>;
 }
 
-/** The machine's own disk. */
+/** The real disk. */
 export const diskOps: FileOps = {
   openSync: (path, flags, mode) => fs.openSync(path, flags, mode),
   writeSync: (fd, bytes, offset, length) => fs.writeSync(fd, bytes, offset, length),
@@ -68,7 +70,7 @@ export function fileErrorCode(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
-/** A callback operation as a promise. */
+/** Converts a callback operation to a promise. */
 function later<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     start((error, value) => {

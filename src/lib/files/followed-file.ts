@@ -2,20 +2,20 @@ import { readFileSync, statSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import type { Log } from "../log.ts";
 
-/** A small text file that somebody may replace while the process runs. */
+/** A small text file that may be replaced while the process runs. */
 export interface FollowedFile {
-  /** Looks at once, blocking for one small read. For whoever has reason to believe that the file has changed. */
+  /** Checks at once, blocking for one small read. For callers that expect a change. */
   check(): void;
   close(): void;
 }
 
 export interface FollowOptions {
   readonly path: string;
-  /** ms between two looks. Default: a second. */
+  /** Interval between two checks, in ms. Default: a second. */
   readonly everyMs?: number;
   /**
-   * Takes the text that the first look finds, and each that differs from the one before. Throws where it can't be used;
-   * then the one before stays in force.
+   * Receives the text of the first check, and each text that differs from the previous one. Throws if it can't be used;
+   * then the previous one stays in force.
    */
   readonly onText: (text: string) => void;
   readonly log: Log;
@@ -25,9 +25,9 @@ export interface FollowOptions {
 const maxBytes = 1 << 20;
 
 /**
- * Reads a file again and again, for secrets that are rotated while the process runs. It is read by its name each time:
- * so a file that was renamed into place and a link that was swapped (as Kubernetes does with `..data`) are found on
- * every file system, network ones too, which tell a watcher nothing. Keeps no process alive.
+ * Polls a file, for secrets that are rotated while the process runs. It is opened by name each time: so a file that was
+ * renamed into place and a swapped link (as Kubernetes does with `..data`) are noticed on every file system, including
+ * network file systems without change events. Doesn't keep the process alive.
  *
  * A file that is missing or can't be used changes nothing and is logged once, by its name and without its text.
  */
@@ -54,7 +54,7 @@ export function followFile({ path, everyMs = 1000, onText, log }: FollowOptions)
     if (text !== known) {
       onText(text);
       if (known !== undefined)
-        log.info({ event: "key_file_changed", file: path }, "a key file has new keys, now in force");
+        log.info({ event: "key_file_changed", file: path }, "new keys from a key file are in force");
       known = text;
     }
     problem = "";
@@ -82,7 +82,7 @@ export function followFile({ path, everyMs = 1000, onText, log }: FollowOptions)
   };
 }
 
-/** A pipe or a device could be read once, and to read it again could wait for ever. */
+/** A pipe or a device could be read only once, and reading it again could block forever. */
 function mustBeSmallFile(path: string, stats: { isFile(): boolean; readonly size: number }): void {
   if (!stats.isFile()) throw new Error(`${path} is not a plain file`);
   if (stats.size > maxBytes) throw new Error(`${path} is longer than ${maxBytes} bytes`);

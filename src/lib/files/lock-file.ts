@@ -8,10 +8,10 @@ import { fileErrorCode } from "./file-ops.ts";
 import { parseOwner, type LockOwner, type ProcessTable } from "./lock-owner.ts";
 
 const heartbeatMs = 5_000;
-/** A lock that has not changed for so long of our own time is nobody's: three heartbeats. */
+/** A lock that has not changed for so long of our own time is abandoned: three heartbeats. */
 const staleMs = 15_000;
 const lookEveryMs = 500;
-/** Where others are at work on the same lock they are done in no time. */
+/** Other processes that are taking the same lock finish quickly. */
 const retryMs = 10;
 /** No lock is longer, in bytes. */
 const maxBytes = 4096;
@@ -27,41 +27,40 @@ export class LockedError extends Error {
   }
 }
 
-/** Why a lock that was held is held no longer. */
+/** Why a lock was lost. */
 export type LockLoss =
   /** Another instance has it. */
   | "taken"
-  /** Somebody has removed the file; another instance may have come and gone meanwhile. */
+  /** The file was removed; another instance may have come and gone meanwhile. */
   | "removed"
-  /** The folder is no longer where it was. */
+  /** The folder is no longer at its path. */
   | "moved";
 
-/** A lock that is held. */
+/** A lock held by this process. */
 export interface Lock {
   /** Stops the heartbeat and removes the lock file if it is still ours. */
   release(): Promise<void>;
 }
 
-/** How a lock is taken. */
 export interface LockOptions {
   readonly path: string;
   readonly processes: ProcessTable;
   readonly clock: Clock;
-  /** Told once if the lock is no longer ours: this process must stop writing. */
+  /** Called once if the lock is no longer ours: this process must stop writing. */
   readonly onLost: (loss: LockLoss) => void;
-  /** Told once where the owner can't be seen from here, and signs of life have to be waited for, `ms` at the most. */
+  /** Called once if the owner can't be seen from here and we have to wait for signs of life, at most `ms`. */
   readonly onWait?: (owner: string, ms: number) => void;
-  /** Ends the wait: the promise rejects with its reason. */
+  /** Aborts the wait: the promise rejects with its reason. */
   readonly signal?: AbortSignal;
   /** For tests of the wait. */
   readonly sleep?: (ms: number) => Promise<unknown>;
 }
 
 /**
- * Takes a lock file, or rejects with LockedError. The owner is judged by its process where that can be seen from here,
- * so that a restart after a crash need not wait. Elsewhere (another container or machine) the file is watched: a living
- * owner changes it with every heartbeat, and one that has not changed for 15 s of our own monotonic time is taken. No
- * two clocks are compared, for those of two machines need not agree.
+ * Acquires a lock file, or rejects with LockedError. If the owner's process can be seen from here, it decides, so that
+ * a restart after a crash need not wait. Otherwise (another container or machine) the file is watched: a live owner
+ * changes it with every heartbeat, and a lock that has not changed for 15 s of our own monotonic time is taken over.
+ * Clocks are never compared, since those of two machines need not agree.
  */
 export async function acquireLock(options: LockOptions): Promise<Lock> {
   const { path, processes, clock, onWait, signal } = options;
@@ -99,12 +98,12 @@ interface FileState {
   readonly mtimeMs: number;
 }
 
-/** What stands between a starter and the lock. */
+/** What prevents a process from getting the lock. */
 interface Obstacle {
   readonly lock: FileState;
-  /** Another starter's, see takeOver. */
+  /** Another process's guard, see takeOver. */
   readonly guard: FileState | undefined;
-  /** Whether that has not changed for so long that nobody can be behind it. */
+  /** Whether the guard has not changed for so long that it must be abandoned. */
   readonly isGuardStale: boolean;
 }
 
@@ -112,7 +111,7 @@ function isSame(a: FileState | undefined, b: FileState | undefined): boolean {
   return a?.text === b?.text && a?.mtimeMs === b?.mtimeMs;
 }
 
-/** Tells for how long what it is shown has been the same, in ms of our own monotonic time. */
+/** Measures how long a value has been the same, in ms of our own monotonic time. */
 function createWatch(clock: Clock) {
   let seen: FileState | undefined;
   let since = clock.monotonic();
@@ -130,7 +129,7 @@ function guardOf(path: string): string {
   return `${path}.takeover`;
 }
 
-/** O_EXCL: of any number of starters one makes the file. Where it can't be written it is not left behind either. */
+/** O_EXCL: of any number of processes only one creates the file. If it can't be written, it is removed. */
 async function create(path: string, text: string): Promise<boolean> {
   const { O_WRONLY, O_CREAT, O_EXCL } = constants;
   let isMade = false;
@@ -151,9 +150,9 @@ async function create(path: string, text: string): Promise<boolean> {
 }
 
 /**
- * Puts our lock in the place of a stale one. To remove the old one first would let a slower starter remove the next:
- * so there is a second file, the guard, which only one starter can make, and which becomes the lock by a rename. While
- * it is there nobody else touches a stale lock, so that the look at it right before the rename decides.
+ * Replaces a stale lock with ours. Removing the old one first would allow a slower process to remove its successor: so
+ * there is a second file, the guard, which only one process can create, and which becomes the lock by a rename. While
+ * it exists nobody else touches a stale lock, so the check right before the rename decides.
  *
  * @returns whether the lock is ours now
  */
@@ -162,7 +161,7 @@ async function takeOver(path: string, obstacle: Obstacle, mine: string, processe
   if (obstacle.guard !== undefined) {
     const owner = parseOwner(obstacle.guard.text);
     const isDead = owner !== undefined && processes.fate(owner) === "dead";
-    // Its maker died between two system calls; else another starter is at work.
+    // Its creator died between two system calls; otherwise another process is taking the lock.
     if ((isDead || obstacle.isGuardStale) && isSame(await look(guard), obstacle.guard)) await removeIfThere(guard);
     return false;
   }
@@ -176,7 +175,7 @@ async function takeOver(path: string, obstacle: Obstacle, mine: string, processe
   } catch (error) {
     if (fileErrorCode(error) !== "ENOENT") throw named(path, "cannot be taken over", error);
   }
-  // A starter that took our guard for stale may have put its own there.
+  // A process that considered our guard stale may have put its own there.
   return (await look(path))?.text === mine;
 }
 
@@ -207,7 +206,7 @@ async function hold({ path, clock, onLost }: LockOptions, mine: string): Promise
   };
 }
 
-/** Looks whether a lock is still ours, and gives it a new mtime. One that can't be read now is not lost. */
+/** Checks whether a lock is still ours, and updates its mtime. A temporarily unreadable lock is not lost. */
 async function renew(path: string, mine: string, mtimeMs: number | null): Promise<"mine" | "taken" | "gone"> {
   try {
     const text = await withFile(path, async (file) => {
@@ -221,7 +220,7 @@ async function renew(path: string, mine: string, mtimeMs: number | null): Promis
   }
 }
 
-/** undefined where there is no such file. */
+/** undefined if the file doesn't exist. */
 async function look(path: string): Promise<FileState | undefined> {
   try {
     return await withFile(path, async (file) => {
@@ -234,7 +233,7 @@ async function look(path: string): Promise<FileState | undefined> {
   }
 }
 
-/** Opens a file that is no link, and does not wait for the writer of a pipe. */
+/** Opens a file that is not a symlink, without waiting for the writer of a pipe. */
 async function withFile<T>(path: string, work: (file: FileHandle) => Promise<T>): Promise<T | undefined> {
   let file: FileHandle;
   try {
@@ -250,13 +249,13 @@ async function withFile<T>(path: string, work: (file: FileHandle) => Promise<T>)
   }
 }
 
-/** Whatever a torn lock holds, it is text of some kind: whose it is, is for parseOwner to say. */
+/** A torn lock is still some text; parseOwner decides whose it is. */
 async function textOf(file: FileHandle): Promise<string> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(maxBytes), 0, maxBytes, 0);
   return buffer.toString("utf8", 0, bytesRead);
 }
 
-/** null where the folder is gone. */
+/** null if the folder is gone. */
 async function inodeOf(folder: string): Promise<number | null> {
   return stat(folder).then(
     ({ ino }) => ino,
@@ -270,7 +269,7 @@ async function removeIfThere(path: string): Promise<void> {
   });
 }
 
-/** Not all of Node's errors say which file they are about. */
+/** Not all of Node's errors name the file. */
 function named(path: string, what: string, cause: unknown): Error {
   return new Error(`the lock ${path} ${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
 }

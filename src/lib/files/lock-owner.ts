@@ -1,35 +1,34 @@
 import { readFileSync, readlinkSync } from "node:fs";
 
-/** What a lock file says about the process that made it. */
+/** What a lock file says about its owner process. */
 export interface LockOwner {
   readonly pid: number;
   readonly host: string;
-  /** Names the boot and the pid namespace in which `pid` means something; "" where the platform tells neither. */
+  /** Identifies the boot and the pid namespace in which `pid` is valid; "" if the platform reveals neither. */
   readonly place: string;
-  /** When the process started, in the platform's own terms; tells it from a later one with the same pid. */
+  /** The process's start time in the platform's own format; distinguishes it from a later one with the same pid. */
   readonly startedAt: string;
-  /** Differs for each time a lock is taken. */
+  /** Unique for each acquisition. */
   readonly token: string;
 }
 
-/** What can be found out about processes. */
+/** Information about processes. */
 export interface ProcessTable {
   readonly self: Omit<LockOwner, "token">;
-  /** "unknown" where the process lives (or lived) in a place that cannot be seen from here. */
+  /** "unknown" if the process runs (or ran) in a place that cannot be seen from here. */
   fate(owner: LockOwner): "alive" | "dead" | "unknown";
 }
 
-/** How this process sees itself and others. */
 export interface ProcessTableOptions {
   readonly pid: number;
   readonly host: string;
-  /** Whether a process has this pid, as `process.kill(pid, 0)` tells. */
+  /** Whether a process has this pid, as determined by `process.kill(pid, 0)`. */
   readonly exists: (pid: number) => boolean;
   /** Default /proc; only Linux has one. */
   readonly procDir?: string;
 }
 
-/** Asks /proc where there is one; elsewhere a pid that exists counts as alive. */
+/** Uses /proc if it exists; elsewhere a pid that exists counts as alive. */
 export function createProcessTable({ pid, host, exists, procDir = "/proc" }: ProcessTableOptions): ProcessTable {
   const place = placeOf(procDir);
   return {
@@ -39,13 +38,13 @@ export function createProcessTable({ pid, host, exists, procDir = "/proc" }: Pro
       if (!exists(owner.pid)) return "dead";
       const now = lookUp(procDir, owner.pid);
       if (now === undefined || owner.startedAt === "") return "alive";
-      // A killed process stays a zombie until its parent asks for it.
+      // A killed process stays a zombie until its parent reaps it.
       return now.startedAt === owner.startedAt && !["Z", "X"].includes(now.state) ? "alive" : "dead";
     },
   };
 }
 
-/** The owner that a lock file names; undefined where it is empty or torn, its maker having died while making it. */
+/** The owner in a lock file; undefined if it is empty or torn because its creator died. */
 export function parseOwner(text: string): LockOwner | undefined {
   try {
     const value = JSON.parse(text) as Partial<LockOwner> | null;
@@ -59,7 +58,7 @@ export function parseOwner(text: string): LockOwner | undefined {
   }
 }
 
-/** Containers that share a host name have pid namespaces of their own, in which the same pid is another process. */
+/** Containers that share a host name have their own pid namespaces, in which the same pid is another process. */
 function placeOf(procDir: string): string {
   try {
     const boot = readFileSync(`${procDir}/sys/kernel/random/boot_id`, "utf8").trim();
@@ -72,7 +71,7 @@ function placeOf(procDir: string): string {
 function lookUp(procDir: string, pid: number): { readonly state: string; readonly startedAt: string } | undefined {
   try {
     const text = readFileSync(`${procDir}/${pid}/stat`, "utf8");
-    // The name in field 2 may hold spaces and parentheses; the state is field 3, the start time field 22.
+    // The name in field 2 may contain spaces and parentheses; the state is field 3, the start time field 22.
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
     const [state, startedAt] = [fields[0], fields[19]];
     return state === undefined || startedAt === undefined ? undefined : { state, startedAt };

@@ -4,10 +4,10 @@ import { readFileSync } from "node:fs";
 const ownFiles = 64;
 
 /**
- * How many connections may be accepted at once so that each of them can have one to a provider, under the limit of open
- * files of this process (RLIMIT_NOFILE, getrlimit(2)). undefined where the limit is not known: it is read on Linux only.
+ * How many connections may be accepted at once so that each can have one to a provider, under this process's limit of
+ * open files (RLIMIT_NOFILE, getrlimit(2)). undefined if the limit is unknown: it is read on Linux only.
  *
- * @param readLimits reads the text of /proc/self/limits
+ * @param readLimits returns the text of /proc/self/limits
  */
 export function connectionsUnderFileLimit(
   readLimits = (): string => readFileSync("/proc/self/limits", "utf8"),

@@ -4,46 +4,46 @@ import { JournalDamage, readSegment, type OnRecord } from "./journal-reader.ts";
 
 const segmentName = /^(\d{16})\.journal$/;
 
-/** A journal file that holds the records `first` to `last`. */
+/** A journal file with the records `first` to `last`. */
 export interface Segment {
   readonly path: string;
   readonly first: number;
   readonly last: number;
 }
 
-/** What an interrupted write left at the end of the newest file. */
+/** The remains of an interrupted write at the end of the newest file. */
 interface TornTail {
   readonly file: string;
-  /** Bytes up to which the file is whole; 0 where not even its header is. */
+  /** Bytes up to which the file is intact; 0 if not even its header is. */
   readonly offset: number;
   readonly bytes: number;
 }
 
-/** A journal as it was found on disk. */
+/** A journal as found on disk. */
 export interface JournalContent {
-  /** Oldest first; files without a record are left out. */
+  /** Oldest first; files without a record are omitted. */
   readonly segments: readonly Segment[];
-  /** The newest file where it has no record yet; it says nothing and may go. */
+  /** The newest file if it has no record yet; it can be removed. */
   readonly blank: string | undefined;
   readonly torn: TornTail | undefined;
   readonly records: number;
-  /** The lowest sequence number that was never given to a record. */
+  /** The lowest sequence number never assigned to a record. */
   readonly nextSeq: number;
 }
 
-/** Told before each file is read, for progress: it is number `index` (from 0) of `count`, after `records` records. */
+/** Called before each file is read, for progress: it is number `index` (from 0) of `count`, after `records` records. */
 export type OnFile = (progress: { file: string; index: number; count: number; records: number }) => void;
 
-/** The path of the file that begins with record `first`. Names sort as their numbers do. */
+/** The path of the file whose first record is `first`. Names sort in numeric order. */
 export function segmentPath(folder: string, first: number): string {
   return join(folder, `${String(first).padStart(16, "0")}.journal`);
 }
 
 /**
- * Reads a whole journal, oldest record first, and changes nothing.
- * Throws JournalDamage where a file is damaged, or one is missing that is not covered; only the newest may be torn.
- * @param coveredSeq records up to this number are counted elsewhere, so the files that held them may be gone; 0 where
- *   none are. Default: what came before the oldest file is not asked for.
+ * Reads a whole journal, oldest record first, and changes nothing. Throws JournalDamage if a file is damaged, or a file
+ * that is not covered is missing; only the newest may be torn.
+ * @param coveredSeq records up to this number are stored elsewhere, so their files may be missing; 0 if none are.
+ * Default: records before the oldest file are not required.
  */
 export function readJournal(
   folder: string,

@@ -12,7 +12,7 @@ import { crc32 } from "node:zlib";
  */
 const formatVersion = 1;
 
-/** Longest record in bytes, its line end included. */
+/** Longest record in bytes, including its line end. */
 export const maxRecordBytes = 64 * 1024;
 
 const crcDigits = 8;
@@ -34,7 +34,7 @@ export function encodeHeader({ first, previous }: SegmentHeader): string {
   return `${body} ${hex(crc32(body))}\n`;
 }
 
-/** Reads a header without its line end. Returns why it is none where it isn't. */
+/** Parses a header without its line end. Returns an error text if it is invalid. */
 export function decodeHeader(line: string): SegmentHeader | string {
   const version = /^journal (\d+) /.exec(line)?.[1];
   if (version !== undefined && Number(version) !== formatVersion) {
@@ -49,12 +49,12 @@ export function decodeHeader(line: string): SegmentHeader | string {
 
 /**
  * Writes a record with its line end to the start of `target`, which holds at least maxRecordBytes. Returns its length
- * in bytes. Throws RangeError where the payload holds a line end or is too long.
+ * in bytes. Throws RangeError if the payload contains a line end or is too long.
  */
 export function encodeRecord(target: Buffer, seq: number, payload: string): number {
   const body = `${seq} ${payload}\n`;
   if (payload.includes("\n")) throw new RangeError("a journal record cannot hold a line end");
-  // A UTF-16 unit takes at most 3 bytes, so short records need no counting.
+  // A UTF-16 unit takes at most 3 bytes, so short records need no exact count.
   if (body.length * 3 > maxRecordBytes - bodyStart && Buffer.byteLength(body) > maxRecordBytes - bodyStart) {
     throw new RangeError(`a journal record cannot be longer than ${maxRecordBytes} bytes`);
   }
@@ -69,14 +69,14 @@ export function encodeRecord(target: Buffer, seq: number, payload: string): numb
   return end;
 }
 
-/** Reads records one after another, without making an object for each. */
+/** Parses records one after another, without creating an object for each. */
 export class RecordCursor {
-  /** The sequence number of the record read last. */
+  /** The sequence number of the latest record. */
   seq = 0;
-  /** Where its payload begins. */
+  /** The start of its payload. */
   payloadStart = 0;
 
-  /** Reads the record in bytes[start, end), which leaves out its line end. Returns why it is none where it isn't. */
+  /** Parses the record in bytes[start, end), without its line end. Returns an error text if it is invalid. */
   read(bytes: Buffer, start: number, end: number): string | undefined {
     const body = start + bodyStart;
     if (end - start < bodyStart + 2 || bytes[body - 1] !== space) return "the line is not a record";
@@ -96,9 +96,9 @@ export class RecordCursor {
 }
 
 /**
- * Whether the bytes after a file's last line end can be what is left of an interrupted write: the beginning of a line,
- * perhaps followed by NULs, which some file systems leave at power loss. A whole record is not: its line end must have
- * been damaged, for a record is only acknowledged with its line end.
+ * Whether the bytes after a file's last line end can be the remains of an interrupted write: the beginning of a line,
+ * perhaps followed by NULs, which some file systems leave at power loss. A whole record can't be: its line end must
+ * have been damaged, since a record is only acknowledged with its line end.
  */
 export function isTornTail(tail: Buffer): boolean {
   let end = tail.length;
@@ -111,7 +111,7 @@ function hex(sum: number): string {
   return sum.toString(16).padStart(crcDigits, "0");
 }
 
-/** 8 lower-case hex digits as a number; NaN where they are none. */
+/** 8 lower-case hex digits as a number; NaN if invalid. */
 function hexAt(bytes: Buffer, start: number): number {
   let value = 0;
   for (let at = start; at < start + crcDigits; at++) {

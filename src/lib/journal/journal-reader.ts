@@ -4,11 +4,11 @@ import { decodeHeader, isTornTail, RecordCursor, type SegmentHeader } from "./jo
 const chunkBytes = 1 << 20;
 const newline = 10;
 
-/** A journal file holds what no interrupted write can explain. Nothing has been changed. */
+/** A journal file has content that no interrupted write can explain. Nothing has been changed. */
 export class JournalDamage extends Error {
   override readonly name = "JournalDamage";
   readonly file: string;
-  /** Where the first bad line begins, in bytes from the start of the file. */
+  /** Byte offset of the first bad line in the file. */
   readonly offset: number;
   readonly reason: string;
 
@@ -24,28 +24,28 @@ export class JournalDamage extends Error {
   }
 }
 
-/** What is in one journal file. */
+/** The content of one journal file. */
 export interface SegmentContent {
-  /** undefined where the file ends inside its header. */
+  /** undefined if the file ends inside its header. */
   readonly header: SegmentHeader | undefined;
-  /** Number of the last record; the header's `previous` where there is no record. */
+  /** Number of the last record; the header's `previous` if there is no record. */
   readonly last: number;
   readonly records: number;
-  /** Bytes up to the end of the last whole line. */
+  /** Bytes up to the end of the last complete line. */
   readonly wholeBytes: number;
-  /** Bytes after it: what is left of an interrupted write. */
+  /** Bytes after it: the remains of an interrupted write. */
   readonly tornBytes: number;
 }
 
-/** What to do with a record; throws where the payload makes no sense, which counts as damage. */
+/** Handles a record; throws if the payload is invalid, which counts as damage. */
 export type OnRecord = (seq: number, payload: string) => void;
 
 /**
- * Reads one journal file from beginning to end in chunks, blocking, and hands each record to `onRecord`.
- * Throws JournalDamage for anything but whole lines and a torn tail, and Node's errors where the file can't be read.
+ * Reads one journal file from beginning to end in chunks, blocking, and passes each record to `onRecord`. Throws
+ * JournalDamage for anything but complete lines and a torn tail, and Node's errors if the file can't be read.
  */
 export function readSegment(path: string, onRecord: OnRecord): SegmentContent {
-  // A symlink could point a later truncation at a file that is none of ours.
+  // A symlink could make a later truncation hit a foreign file.
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const reader = new SegmentReader(path, onRecord);
@@ -82,7 +82,7 @@ class SegmentReader {
     return new JournalDamage(this.#path, this.#offset, reason);
   }
 
-  /** Takes all whole lines; returns how many bytes they are. */
+  /** Handles all complete lines; returns their number of bytes. */
   lines(bytes: Buffer): number {
     let start = 0;
     for (;;) {
@@ -95,7 +95,7 @@ class SegmentReader {
     }
   }
 
-  /** Takes what is left when the file is at its end. */
+  /** Handles the rest at the end of the file. */
   end(tail: Buffer): SegmentContent {
     if (!isTornTail(tail)) throw this.damage("the last line has no end, and is not what an interrupted write leaves");
     return {

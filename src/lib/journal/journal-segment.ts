@@ -2,10 +2,10 @@ import { constants } from "node:fs";
 import type { FileOps } from "../files/file-ops.ts";
 import { encodeHeader, type SegmentHeader } from "./journal-format.ts";
 
-/** The journal took nothing: the record is not in it. */
+/** The journal refused a record: it is not in the journal. */
 export class JournalError extends Error {
   override readonly name = "JournalError";
-  /** True where nothing can be appended any more to the files there are. */
+  /** True if nothing can be appended to the existing files any more. */
   readonly final: boolean;
 
   constructor(what: string, cause?: unknown, final = false) {
@@ -19,21 +19,21 @@ export interface SegmentFile {
   readonly path: string;
   readonly fd: number;
   readonly first: number;
-  /** Bytes of whole lines. */
+  /** Bytes of complete lines. */
   size(): number;
   /**
-   * Appends bytes[0, length) in one write. Throws JournalError, with the file as it was before; a final one where it
-   * could not be put back.
+   * Appends bytes[0, length) in one write. Throws JournalError, with the file unchanged; it is final if the file could
+   * not be restored.
    */
   append(bytes: Uint8Array, length: number): void;
 }
 
-/** Begins a new journal file. Throws JournalError, with nothing left that recovery could stumble over. */
+/** Starts a new journal file. Throws JournalError, leaving nothing that would disturb recovery. */
 export function createSegmentFile(ops: FileOps, path: string, header: SegmentHeader): SegmentFile {
   const bytes = Buffer.from(encodeHeader(header));
   let fd: number;
   try {
-    // No record has this number yet, so a file of this name is left of an attempt that failed, hence O_TRUNC.
+    // No record has this number yet, so an existing file of this name is from a failed attempt, hence O_TRUNC.
     const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND, O_NOFOLLOW } = constants;
     fd = ops.openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW, 0o600);
   } catch (cause) {
@@ -70,6 +70,6 @@ function discard(ops: FileOps, fd: number, path: string): void {
     ops.closeSync(fd);
     ops.unlinkSync(path);
   } catch {
-    // The next attempt overwrites the file, and recovery knows one that ends inside its header.
+    // The next attempt overwrites the file, and recovery accepts one that ends inside its header.
   }
 }

@@ -1,24 +1,23 @@
-/** Makes appended records last, many at a time. */
+/** Makes appended records durable, many at a time. */
 export interface GroupSync {
-  /** A record has been appended. Starts the timer where none runs. Costs two additions otherwise. */
+  /** Registers an appended record. Starts the timer if none is running; otherwise costs two additions. */
   appended(seq: number, bytes: number): void;
   /** Everything appended so far has been synced by other means. */
   syncedAll(): void;
-  /** Resolves when a sync that began after record `seq` was appended is done; rejects where that sync fails. */
+  /** Resolves when a sync that started after record `seq` was appended is done; rejects if that sync fails. */
   synced(seq: number): Promise<void>;
-  /** What a power loss would take now. */
+  /** What a power loss would lose now. */
   lag(): { readonly records: number; readonly bytes: number };
   /** Stops the timer and waits for a running sync. */
   stop(): Promise<void>;
 }
 
-/** What a group sync needs. */
 export interface GroupSyncOptions {
-  /** Syncs the files; called by one at a time, and never again once it has failed. */
+  /** Syncs the files; never called concurrently, and never again once it has failed. */
   readonly sync: () => Promise<void>;
   /** How long a record may wait for its sync, in ms. */
   readonly intervalMs: number;
-  /** Number of the last record that is on disk already. */
+  /** Number of the last record already on disk. */
   readonly syncedSeq: number;
   readonly onFailure: (error: Error) => void;
 }
@@ -29,8 +28,8 @@ interface Waiter {
 }
 
 /**
- * One sync at a time: those who ask while one runs share the next. There is a timer only while something is unsynced,
- * and it keeps no process alive. After a failure nothing is synced again: the kernel has dropped the pages that it
+ * One sync at a time: callers during a sync share the next one. There is a timer only while something is unsynced, and
+ * it doesn't keep the process alive. After a failure nothing is synced again: the kernel has dropped the pages that it
  * could not write, so a second sync would succeed without them.
  */
 export function createGroupSync({ sync, intervalMs, syncedSeq, onFailure }: GroupSyncOptions): GroupSync {
@@ -38,7 +37,9 @@ export function createGroupSync({ sync, intervalMs, syncedSeq, onFailure }: Grou
   let unsyncedBytes = 0;
   let timer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
-  /** Who waits for the running sync, which covers records up to `runningUpTo`, and who for the next. */
+  /**
+   * Callers that wait for the running sync, which covers records up to `runningUpTo`, and those that wait for the next.
+   */
   let served: Waiter[] = [];
   let waiting: Waiter[] = [];
   let runningUpTo = syncedSeq;

@@ -11,51 +11,51 @@ import { createGroupSync, type GroupSync } from "./journal-sync.ts";
 /** An append-only file of numbered records, in segments. */
 export interface Journal {
   /**
-   * Writes one record and returns its number. The kernel has it when this returns, so it outlives the process, but not
-   * a power loss. Throws JournalError, and then the record is not there: a half-written one has been cut away.
+   * Writes one record and returns its number. The kernel has it when this returns, so it survives a crash of the
+   * process, but not a power loss. Throws JournalError, and then the record is not there: a partly written one has been
+   * cut off.
    */
   append(payload: string): number;
-  /** Resolves when record `seq` is on disk; rejects when that can't be told. Many callers share one sync. */
+  /** Resolves when record `seq` is on disk; rejects if that is unknown. Many callers share one sync. */
   synced(seq: number): Promise<void>;
-  /** Number of the last record; one less than the first to come where there is none. */
+  /** Number of the last record; if there is none, one less than the first to come. */
   lastSeq(): number;
-  /** Retires the files that hold nothing newer than record `seq`, oldest first; never the one being written. */
+  /** Retires the files that contain nothing newer than record `seq`, oldest first; never the one being written. */
   dropThrough(seq: number): Promise<void>;
-  /** What a power loss would take now. */
+  /** What a power loss would lose now. */
   lag(): { readonly records: number; readonly bytes: number };
-  /** Why nothing can be appended until `beginAnew`; undefined while all is well. */
+  /** Why nothing can be appended until `beginAnew`; undefined if there is no failure. */
   failure(): Error | undefined;
   /**
-   * Ends a failure: retires all files, the one that failed included, so that the next record begins a new one. The
-   * caller has made sure that everything appended so far is on disk elsewhere. Rejects where that can't be done now, and
-   * then the failure stands.
+   * Recovers from a failure: retires all files, including the failed one, so that the next record starts a new one. The
+   * caller has ensured that everything appended so far is on disk elsewhere. Rejects if that can't be done now, and
+   * then the failure persists.
    */
   beginAnew(): Promise<void>;
-  /** Syncs and closes. Rejects where the last records could not be synced. */
+  /** Syncs and closes. Rejects if the last records could not be synced. */
   close(): Promise<void>;
 }
 
-/** How a journal is opened for writing. */
 export interface JournalOptions {
   readonly folder: string;
-  /** What recoverJournal found there. */
+  /** The result of recoverJournal. */
   readonly content: JournalContent;
   /** The first record gets at least this number. */
   readonly minimumSeq?: number;
-  /** Bytes at which a new file is begun. */
+  /** File size in bytes at which a new file is started. */
   readonly segmentBytes: number;
   /** How long a record may wait for its sync, in ms. */
   readonly syncIntervalMs: number;
-  /** Told when a failure makes the journal useless until `beginAnew`. */
+  /** Called when a failure makes the journal unusable until `beginAnew`. */
   readonly onFailure?: (error: Error) => void;
-  /** Takes a file out of the journal, which nobody needs any more. Default: removes it. */
+  /** Removes a file that is no longer needed from the journal. Default: deletes it. */
   readonly retire?: (path: string) => Promise<void>;
   readonly ops?: FileOps;
 }
 
 /**
  * Opens a recovered journal for appending, by one process only. Old files are never written again: the first record
- * begins a new one, and until then nothing is touched.
+ * starts a new one, and until then nothing is changed.
  */
 export function openJournal(options: JournalOptions): Journal {
   const { folder, content, minimumSeq = 1, segmentBytes, syncIntervalMs, onFailure, ops = diskOps } = options;
@@ -64,7 +64,7 @@ export function openJournal(options: JournalOptions): Journal {
   let seq = Math.max(content.nextSeq, minimumSeq) - 1;
   let complete: readonly Segment[] = content.segments;
   let current: SegmentFile | undefined;
-  /** Descriptors of complete files; a sync that runs may still use one, so they are closed after the next. */
+  /** Descriptors of complete files; a running sync may still use one, so they are closed after the next. */
   const outgoing: number[] = [];
   let folderChanged = false;
   let failure: Error | undefined;
@@ -98,7 +98,7 @@ export function openJournal(options: JournalOptions): Journal {
     return error;
   }
 
-  /** The file that takes the next record. */
+  /** The file for the next record. */
   function segment(): SegmentFile {
     if (current !== undefined && current.size() < segmentBytes) return current;
     const previous = current === undefined ? (complete.at(-1)?.last ?? 0) : seq;
@@ -114,8 +114,8 @@ export function openJournal(options: JournalOptions): Journal {
   }
 
   /**
-   * Only the newest file may be torn: were a power loss to keep the next file and not the end of this one, that would
-   * look like damage. So the loop waits for the disk, once in `segmentBytes`.
+   * Only the newest file may be torn: if a power loss kept the next file and not the end of this one, that would look
+   * like damage. So the event loop blocks for the disk, once every `segmentBytes`.
    */
   function syncBlocking(file: SegmentFile): void {
     try {
@@ -156,7 +156,8 @@ export function openJournal(options: JournalOptions): Journal {
       await group.stop();
       await dropThrough(seq);
       if (current !== undefined) {
-        // It may end in half a record, which recovery takes for damage once a newer file follows: it goes first.
+        // It may end in half a record, which recovery considers damage once a newer file follows: so it is retired
+        // first.
         await retire(current.path);
         outgoing.push(current.fd);
         current = undefined;
@@ -184,8 +185,9 @@ export function openJournal(options: JournalOptions): Journal {
 }
 
 /**
- * Reads the journal in `folder` (made where there is none), hands every record to `onRecord`, then cuts off what an
- * interrupted write left at its end. Throws JournalDamage, with nothing changed, where the files cannot be trusted.
+ * Reads the journal in `folder` (created if it doesn't exist), passes every record to `onRecord`, then cuts off the
+ * remains of an interrupted write at its end. Throws JournalDamage, with nothing changed, if the files cannot be
+ * trusted.
  */
 export async function recoverJournal(
   folder: string,
@@ -204,7 +206,7 @@ export async function recoverJournal(
   return content;
 }
 
-/** The cut is synced before a newer file can be made: only the newest may be torn. */
+/** The cut is synced before a newer file can be created: only the newest may be torn. */
 async function cut(ops: FileOps, file: string, length: number): Promise<void> {
   const fd = await ops.open(file, constants.O_WRONLY | constants.O_NOFOLLOW, 0);
   try {

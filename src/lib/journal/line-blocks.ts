@@ -1,8 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
 
-/** Whole lines of a file, as they stand in it, each with its line feed. */
+/** Complete lines of a file, as they are in it, each with its line feed. */
 export interface LineBlock {
-  /** Where the block begins in the file. */
+  /** Offset of the block in the file. */
   readonly start: number;
   readonly bytes: Buffer;
 }
@@ -12,8 +12,8 @@ const probeBytes = 4 << 10;
 const lineFeed = 0x0a;
 
 /**
- * Reads the lines that end at or before the offset `end`, as many as fit into 128 KB. A piece without any line feed is
- * a block without bytes: no line is that long, so it is skipped. Begin with the file's size and go on from `start`.
+ * Reads the lines that end at or before the offset `end`, as many as fit into 128 KB. A piece without any line feed
+ * yields an empty block: no line is that long, so it is skipped. Start with the file's size and continue from `start`.
  */
 export async function readLinesBefore(file: FileHandle, end: number): Promise<LineBlock> {
   const from = Math.max(0, end - blockBytes);
@@ -28,11 +28,10 @@ export async function readLinesBefore(file: FileHandle, end: number): Promise<Li
 }
 
 /**
- * Finds, by halving, an offset behind all lines whose value is at most `limit`, with few others before it. It may be in
- * the middle of a line. Lines have to be in the order of their values; where they are only roughly, add to `limit` how
- * far one may be out of order.
+ * Finds, by binary search, an offset after all lines whose value is at most `limit`, with few others before it. It may
+ * be in the middle of a line. Lines must be ordered by value; if only roughly, add the maximum disorder to `limit`.
  *
- * @param valueOf of a line without its line feed; NaN for a broken one, which is passed over
+ * @param valueOf the value of a line without its line feed; NaN for a broken one, which is skipped
  */
 export async function findEndOfLinesUpTo(
   file: FileHandle,
@@ -48,11 +47,11 @@ export async function findEndOfLinesUpTo(
     if (firstValue(probe, valueOf) > limit) high = middle;
     else low = middle;
   }
-  // At `high` a line that is above was found, by looking ahead for where it begins.
+  // At `high` a line above the limit was found, by looking ahead for its start.
   return Math.min(size, high + probeBytes);
 }
 
-/** The value of the first whole line after the piece's first line feed; -Infinity where there is none. */
+/** The value of the first complete line after the piece's first line feed; -Infinity if there is none. */
 function firstValue(piece: Buffer, valueOf: (line: string) => number): number {
   let start = piece.indexOf(lineFeed) + 1;
   while (start > 0) {

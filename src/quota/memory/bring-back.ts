@@ -5,18 +5,18 @@ import { totalsPath, usageDir } from "./snapshot-format.ts";
 import { totalsName } from "../usage/usage-totals.ts";
 
 /**
- * Brings periods back that begin in the future, as MemoryLedger.bringBack does, and adds the totals of usage up anew,
- * for days have moved in them. Interrupted at any point, it can be run again.
+ * Resets periods that begin in the future, as MemoryLedger.bringBack does, and recomputes the usage totals, since days
+ * have moved in them. If interrupted at any point, it can be run again.
  *
- * @param user absent: everybody
- * @returns whom it concerned
+ * @param user absent: all users
+ * @returns the affected users
  */
 export async function bringBackQuotas(options: MemoryLedgerOptions, user?: string): Promise<readonly string[]> {
   const moved = await withLedger(options, (ledger) => ledger.bringBack(user));
   if (moved.length === 0) return moved;
   await rm(totalsPath(options.usersDir), { force: true });
   await rm(join(usageDir(options.usersDir), `${totalsName}.jsonl`), { force: true });
-  // A start that finds no totals makes them, and its end writes them.
+  // A start without totals computes them, and closing writes them.
   await withLedger(options, () => Promise.resolve());
   return moved;
 }

@@ -4,17 +4,17 @@ import type { Charge, ChangeNote, Outcome, Per, TokenUsage } from "../ledger.ts"
 /** The first charge of a request, at its first data event. */
 interface ChargeRecord {
   readonly kind: "charge";
-  /** When it was made, in ms since the epoch; decides the periods in which it counts. */
+  /** Time of the charge, in ms since the epoch; determines the periods in which it counts. */
   readonly at: number;
   readonly user: string;
   readonly requestId: string;
   readonly model: string;
-  /** The id of the API key that it came through; undefined for an access token. */
+  /** The id of the API key of the request; undefined for an access token. */
   readonly apiKey?: string | undefined;
   readonly charge: Charge;
 }
 
-/** The end of a request that had been charged. Tells all that later readers may want to know about it. */
+/** The end of a charged request. Contains everything that later readers may need about it. */
 export interface SettleRecord {
   readonly kind: "settle";
   /** `at` of its charge record. */
@@ -25,17 +25,17 @@ export interface SettleRecord {
   readonly model: string;
   /** As in its charge record. */
   readonly apiKey?: string | undefined;
-  /** What had been charged, so that a reader need not remember it. */
+  /** The first charge, so that a reader need not remember it. */
   readonly first: Charge;
   readonly final: Charge;
   readonly usage: TokenUsage;
   readonly outcome: Outcome;
   readonly estimated: boolean;
-  /** Names the price; "" where there is none. */
+  /** Identifies the price; "" if there is none. */
   readonly price: string;
 }
 
-/** A change of what counts as used, by hand. */
+/** A manual change of what counts as used. */
 interface AdjustRecord extends ChangeNote {
   readonly kind: "adjust";
   /** As in a charge record. */
@@ -45,7 +45,7 @@ interface AdjustRecord extends ChangeNote {
   readonly taken: Charge;
 }
 
-/** A period that was begun anew, by hand. */
+/** A manual restart of a period. */
 interface ResetRecord extends ChangeNote {
   readonly kind: "reset";
   /** ms since the epoch. */
@@ -54,12 +54,12 @@ interface ResetRecord extends ChangeNote {
   readonly per: Per;
 }
 
-/** Written to find out whether the journal takes records again. Means nothing. */
+/** Written to find out whether the journal accepts records again. Has no meaning. */
 export const probeRecord = '["probe"]';
 
 export type LedgerRecord = ChargeRecord | SettleRecord | AdjustRecord | ResetRecord;
 
-/** What names of users, and so of their files, look like. */
+/** The format of user names, and so of their files. */
 export const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 
 const pers: ReadonlySet<string> = new Set<Per>(["day", "week", "month", "total"]);
@@ -87,7 +87,7 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
  * The API key is left out for access tokens. Until 0.1 it was also left out for keys without limits of their own.
  */
 
-/** A record as one line of JSON, put together by hand: JSON.stringify takes four times as long. */
+/** A record as one line of JSON, concatenated by hand: JSON.stringify takes four times as long. */
 export function encodeLedgerRecord(record: LedgerRecord): string {
   const { kind, at, user } = record;
   const head = `["${kind}",${at},"${user}"`;
@@ -107,7 +107,7 @@ export function encodeLedgerRecord(record: LedgerRecord): string {
   }
 }
 
-/** Reads a record; undefined for a probe. Throws where it is none: its checksum was right, so this is not bit rot. */
+/** Reads a record; undefined for a probe. Throws if it is invalid: its checksum was right, so this is not bit rot. */
 export function decodeLedgerRecord(payload: string): LedgerRecord | undefined {
   if (payload === probeRecord) return undefined;
   const columns = new ListReader(payload);
@@ -188,7 +188,7 @@ function noteOf({ reason, by }: ChangeNote): string {
 
 const plainText = /^[ !#-[\]-~]*$/;
 
-/** A text as JSON: nearly always nothing in it needs an escape, and JSON.stringify costs more than to look. */
+/** A text as JSON: it almost never needs an escape, and JSON.stringify costs more than the check. */
 function quote(text: string): string {
   return plainText.test(text) ? `"${text}"` : JSON.stringify(text);
 }

@@ -5,14 +5,14 @@ import { createDayWitness } from "../../lib/files/day-witness.ts";
 import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 
-/** Keeps journal files that snapshots cover, so that bills can be reworked. */
+/** Keeps journal files that snapshots cover, so that bills can be recomputed. */
 export interface JournalArchive {
   /**
-   * Moves a file here. Rejects with Node's error, and then the file is where it was: on a full disk too, the journal
-   * goes on and holds it.
+   * Moves a file to the archive. Rejects with Node's error, and then the file stays where it was: even on a full disk,
+   * the journal continues and keeps it.
    */
   readonly retire: (path: string) => Promise<void>;
-  /** Ends the daily look for files that are too old. */
+  /** Stops the daily removal of files that are too old. */
   readonly close: () => void;
 }
 
@@ -30,12 +30,12 @@ export interface JournalArchiveOptions {
 const dayMs = 86_400_000;
 const fileName = /^\d{16}\.journal$/;
 
-/** Where the files are: below the journal, because a file can only be moved within one file system. */
+/** The archive's folder: below the journal, because a file can only be moved within one file system. */
 function journalArchiveDir(journalDir: string): string {
   return join(journalDir, "archive");
 }
 
-/** The paths of the files in an archive, oldest first; none where there is no archive. */
+/** The paths of the files in an archive, oldest first; none if there is no archive. */
 export async function archivedJournalFiles(journalDir: string): Promise<readonly string[]> {
   const folder = journalArchiveDir(journalDir);
   const names = await readdir(folder).catch((error: unknown) => {
@@ -48,7 +48,7 @@ export async function archivedJournalFiles(journalDir: string): Promise<readonly
     .map((name) => join(folder, name));
 }
 
-/** Removes what is too old, now and once a day. Never rejects: what can't be done is logged and tried again. */
+/** Removes files that are too old, now and once a day. Never rejects: failures are logged and retried. */
 export async function openJournalArchive(options: JournalArchiveOptions): Promise<JournalArchive> {
   const { journalDir, keepDays, clock, dayOf, log, ops } = options;
   const folder = journalArchiveDir(journalDir);
@@ -77,7 +77,7 @@ export async function openJournalArchive(options: JournalArchiveOptions): Promis
       for (const { file, at } of await lastWrites()) {
         // A clock was ahead.
         if (at > now) continue;
-        // Files follow one another: one that is dated before the last one was written while a clock was behind.
+        // Files are in order: one dated before its predecessor was written while a clock was behind.
         written = Math.max(written, at);
         if (written < now - keepDays * dayMs) await ops.unlink(file);
       }

@@ -4,23 +4,23 @@ import type { Journal } from "../../lib/journal/journal.ts";
 import { JournalError } from "../../lib/journal/journal-segment.ts";
 import { probeRecord } from "./charge-record.ts";
 
-/** How often a journal that refused a record is asked whether it takes one again. */
+/** How often to probe a journal that refused a record. */
 const probeIntervalMs = 1000;
 
-/** The journal as the ledger uses it: it lets nothing billable begin that could not be charged. */
+/** The journal as the ledger uses it: nothing billable may start that could not be charged. */
 export interface JournalGate {
   /** Throws AppError storage_unavailable while records are refused. */
   check(): void;
-  /** Appends a record. Throws AppError storage_unavailable, and then it is not there. */
+  /** Appends a record. Throws AppError storage_unavailable, and then the record is not in the journal. */
   record(payload: string): number;
-  /** Resolves when a record is on disk, rejects with AppError storage_unavailable where it can't be told. */
+  /** Resolves when a record is on disk; rejects with AppError storage_unavailable if that is unknown. */
   synced(seq: number): Promise<void>;
   health(): { readonly ok: boolean; readonly reason?: string };
 }
 
 /**
- * After a refused record (a full disk, most likely) no new work begins until a probe has been written, tried at most
- * once a second; work that has begun may go on trying. After a failed sync it waits until the journal is brought back.
+ * After a refused record (most likely a full disk) no new work starts until a probe has been written, tried at most
+ * once a second; work already started may continue trying. After a failed sync it waits until the journal is repaired.
  */
 export function createJournalGate(journal: Journal, clock: Clock): JournalGate {
   let refusal: JournalError | undefined;
@@ -32,9 +32,9 @@ export function createJournalGate(journal: Journal, clock: Clock): JournalGate {
       refusal = undefined;
       return seq;
     } catch (cause) {
-      // Anything else is about this record and says nothing about the journal.
+      // Any other error concerns this record and says nothing about the journal.
       if (!(cause instanceof JournalError)) throw cause;
-      // What is final ends with the failure of the journal; a probe would tell nothing.
+      // A final error ends with the repair of the journal; a probe would be useless.
       refusal = cause.final ? undefined : cause;
       probeAt = clock.monotonic() + probeIntervalMs;
       throw unavailable(cause);

@@ -3,28 +3,28 @@ import type { Log } from "../../lib/log.ts";
 import type { LateSettlements } from "./late-settlements.ts";
 import type { Snapshots } from "./snapshots.ts";
 
-/** Brings the journal back after a failure of the disk, without a restart. */
+/** Repairs the journal after a disk failure, without a restart. */
 export interface JournalRepair {
-  /** There is something to bring back: tries until it is done. */
+  /** Starts a repair: retries until it succeeds. */
   begin(): void;
-  /** Tries once more, if there is anything to do, and no more after that. */
+  /** Tries once more, if a repair is pending, and then stops. */
   stop(): Promise<void>;
 }
 
-/** What a repair works on. */
 export interface JournalRepairOptions {
   readonly journal: Journal;
   readonly snapshots: Pick<Snapshots, "coverAll">;
   readonly late: Pick<LateSettlements, "flush" | "count">;
-  /** Between two attempts, in ms. */
+  /** Interval between two attempts, in ms. */
   readonly intervalMs: number;
   readonly log: Log;
 }
 
 /**
  * A failed sync must not be repeated: the kernel has dropped the pages that it could not write, and the next sync would
- * succeed without them. But everything that was appended is in memory too. So snapshots are written that cover all of it,
- * the files of the journal go, and the next record begins a new one. Then the final charges that had to wait are written.
+ * succeed without them. But everything that was appended is in memory too. So snapshots are written that cover all of
+ * it, the journal's files are removed, and the next record starts a new one. Then the postponed final charges are
+ * written.
  */
 export function createJournalRepair({
   journal,
@@ -41,7 +41,7 @@ export function createJournalRepair({
     if (journal.failure() !== undefined) {
       if (!(await snapshots.coverAll())) return false;
       await journal.beginAnew();
-      log.warn({ event: "journal_repaired" }, "the journal takes records again: snapshots have all that was in it");
+      log.warn({ event: "journal_repaired" }, "the journal accepts records again: snapshots cover everything in it");
     }
     return late.flush();
   }
@@ -50,7 +50,7 @@ export function createJournalRepair({
     try {
       return await attempt();
     } catch (error) {
-      log.warn({ err: error }, "the journal could not be brought back; trying again");
+      log.warn({ err: error }, "the journal could not be repaired; retrying");
       return false;
     }
   }

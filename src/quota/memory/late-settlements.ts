@@ -1,27 +1,27 @@
 import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
 import type { UserQuota } from "./user-quota.ts";
 
-/** Settlements kept while the journal takes none; about 1 KB each. */
+/** Settlements kept while the journal accepts none; about 1 KB each. */
 const maxKept = 10_000;
 
-/** A final charge that the journal has not taken. Until it does, the first charge stands, in memory as on disk. */
+/** A final charge that the journal has not accepted yet. Until then the first charge stands, in memory as on disk. */
 interface LateSettlement {
   readonly user: UserQuota;
   readonly record: SettleRecord;
 }
 
-/** Final charges that wait for the journal to take records again. */
+/** Final charges that wait until the journal accepts records again. */
 export interface LateSettlements {
-  /** Returns false where there are too many, and then it is not kept. */
+  /** Returns false if there are too many; then it is not kept. */
   keep(settlement: LateSettlement): boolean;
-  /** Writes them, oldest first, as far as the journal takes them. Returns whether none is left. */
+  /** Writes them, oldest first, until the journal refuses one. Returns whether none is left. */
   flush(): boolean;
-  /** Takes out those that are left, for whoever reports them lost. */
+  /** Removes and returns the remaining ones, to be reported as lost. */
   takeAll(): readonly LateSettlement[];
   count(): number;
 }
 
-/** @param write appends a record to the journal and counts it; throws where the journal refuses it */
+/** @param write appends a record to the journal and counts it; throws if the journal refuses it */
 export function createLateSettlements(write: (user: UserQuota, record: LedgerRecord) => void): LateSettlements {
   let kept: LateSettlement[] = [];
   return {
@@ -38,7 +38,7 @@ export function createLateSettlements(write: (user: UserQuota, record: LedgerRec
           written++;
         }
       } catch {
-        // The journal has refused one more; what it has taken is done with.
+        // The journal has refused another one; those it accepted are done.
       }
       if (written > 0) kept = kept.slice(written);
       return kept.length === 0;

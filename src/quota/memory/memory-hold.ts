@@ -5,39 +5,39 @@ import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
 import type { UserQuota } from "./user-quota.ts";
 
-/** What a hold needs of its ledger. */
+/** The ledger's operations that a hold needs. */
 export interface Book {
   /** ms since the epoch. */
   now(): number;
   /**
    * Appends a record to the journal, then counts it; returns its number. Throws AppError storage_unavailable, and then
-   * it is neither there nor counted.
+   * it is neither in the journal nor counted.
    */
   write(user: UserQuota, record: LedgerRecord): number;
-  /** Resolves when a record is as safe as an acknowledged charge has to be; undefined where it is already. */
+  /** Resolves when a record is as durable as an acknowledged charge must be; undefined if it already is. */
   safe(seq: number): Promise<void> | undefined;
   /**
-   * Appends and counts a final charge; where the journal refuses it, later, and until then the first one stands. Never
-   * throws.
+   * Appends and counts a final charge; if the journal refuses it, it is retried later, and until then the first charge
+   * stands. Never throws.
    */
   settle(user: UserQuota, record: SettleRecord): void;
 }
 
-/** A reservation in memory. One object a request, without closures; every step is synchronous. */
+/** A reservation in memory. One object per request, without closures; every step is synchronous. */
 export class MemoryHold implements Hold {
   readonly #book: Book;
   readonly #user: UserQuota;
   readonly #request: ReserveRequest;
-  /** What is still held. */
+  /** The amount still reserved. */
   #held: Charge;
-  /** What is held in another currency: that of the provider that answers, where it is not the one expected. */
+  /** The amount reserved in another currency: that of the actual provider, if it differs from the expected one. */
   #alsoHeld: Charge | undefined;
-  /** When the first charge was made, and what it was; undefined before. */
+  /** Time and amount of the first charge; undefined before. */
   #committedAt: number | undefined;
   #first: Charge | undefined;
   #settled = false;
 
-  /** Takes the reservation; the caller has made sure that there is room. */
+  /** Makes the reservation; the caller has checked that there is room. */
   constructor(book: Book, user: UserQuota, request: ReserveRequest) {
     this.#book = book;
     this.#user = user;
@@ -99,7 +99,7 @@ export class MemoryHold implements Hold {
   #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
     const { user, requestId, model, apiKey } = this.#request;
     const settledAt = Math.max(at, this.#book.now());
-    // Spelled out: objects made by spreading others cost microseconds here.
+    // Written out in full: spreading objects costs microseconds here.
     this.#book.settle(this.#user, {
       kind: "settle",
       at,

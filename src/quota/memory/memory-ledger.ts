@@ -23,7 +23,7 @@ import { UsageDay } from "../usage/usage-day.ts";
 import { createUsageQueries } from "../usage/usage-queries.ts";
 import { UserQuota } from "./user-quota.ts";
 
-/** Where the ledger lives and by which rules. */
+/** Location and rules of the ledger. */
 export interface MemoryLedgerOptions {
   /** The users folder; must exist, and its lock must be held. */
   readonly usersDir: string;
@@ -38,30 +38,30 @@ export interface MemoryLedgerOptions {
     Partial<Pick<Config["storage"], "journal_archive_days">>;
   /** Default: 90 days are kept. */
   readonly usage: Config["usage"];
-  /** Whether a user has an API key of this id. Of those that are gone a few are remembered. Default: all are kept. */
+  /** Whether a user has an API key with this id. Only some deleted keys are remembered. Default: all are kept. */
   readonly hasKey?: (user: string, id: string) => boolean;
-  /** How often a journal that has failed is tried again, in ms. Default: 1000. */
+  /** How often to try to repair a failed journal, in ms. Default: 1000. */
   readonly repairIntervalMs?: number;
   readonly ops?: FileOps;
 }
 
-/** Counts of API keys that a user may gather before those of keys that are gone are forgotten. */
+/** A user's API keys with counts beyond which those of deleted keys are forgotten. */
 const maxKeys = 200;
-/** How far ahead of the clock a period may have begun, in ms, before it is worth a word. */
+/** How far ahead of the clock a period may have begun, in ms, without a warning. */
 const aheadToleranceMs = 60_000;
 
-/** A ledger in this process's memory: it answers at once, and the journal makes it last. */
+/** A ledger in this process's memory: it responds synchronously, and the journal makes it durable. */
 export interface MemoryLedger extends Ledger {
   reserve(request: ReserveRequest): Hold;
   buckets(user: string, limits: readonly QuotaLimit[]): readonly BucketState[];
   /**
-   * Gives periods that begin in the future the bounds of the present, and keeps what was used in them. For when a clock
-   * was wrong for a while; while this clock is behind, it would give used quota back later.
-   * @param user absent: all of them
-   * @returns whom it concerned
+   * Gives periods that begin in the future the current bounds, and keeps what was used in them. For when a clock was
+   * wrong for a while; if this clock is behind, it would give back used quota later.
+   * @param user absent: all users
+   * @returns the affected users
    */
   bringBack(user?: string): Promise<readonly string[]>;
-  /** For metrics: what a power loss would take now, snapshots that are behind, and users known. */
+  /** For metrics: what a power loss would lose now, outdated snapshots, and the number of users. */
   stats(): {
     readonly lagRecords: number;
     readonly lagBytes: number;
@@ -71,8 +71,8 @@ export interface MemoryLedger extends Ledger {
 }
 
 /**
- * Recovers what was counted before and begins to count. Rejects where the journal cannot be trusted, with a message for
- * the operator that names the file. A user whose snapshot cannot be used gets `storage_unavailable` for everything.
+ * Recovers all earlier counts and starts counting. Rejects if the journal cannot be trusted, with a message for the
+ * operator that names the file. A user whose snapshot cannot be used gets `storage_unavailable` for everything.
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
   const { usersDir, clock, log, quota, storage, hasKey = () => true, repairIntervalMs = 1000, ops = diskOps } = options;
@@ -95,7 +95,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
     ...{ segmentBytes: storage.segment_bytes, syncIntervalMs: storage.sync_interval_ms },
     onFailure: (error) => {
-      log.error({ err: error }, "the journal has failed; nothing billable is served until it is brought back");
+      log.error({ err: error }, "the journal has failed; nothing billable is served until it is repaired");
       repair.begin();
     },
     ...(journalArchive === undefined ? {} : { retire: journalArchive.retire }),
@@ -105,7 +105,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const today = (): string => dayOf(clock.now());
   const snapshots = createSnapshots({
     ...{ usersDir, archive, journal, totals, totalsCoverSeq, intervalMs, today, log, ops },
-    // What a file that cannot be used lacks is nowhere else.
+    // What is missing in an unusable file exists nowhere else.
     keepJournal: unusable.size > 0,
   });
   const late = createLateSettlements((user, record) => write(user, record));
@@ -147,8 +147,8 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   }
 
   /**
-   * After a change of the time zone or the reset day, running periods get their new bounds. They are written at once:
-   * a second recovery from the old bounds would come to other sums.
+   * After a change of the time zone or the reset day, running periods get their new bounds. These are written at once:
+   * a second recovery from the old bounds would lead to different sums.
    */
   async function realignAll(): Promise<void> {
     const now = clock.now();
@@ -158,7 +158,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     await snapshots.round();
   }
 
-  /** Those for whom something was counted at a time that is still to come. */
+  /** Users with something counted at a time in the future. */
   function ahead(): readonly UserQuota[] {
     const latest = clock.now() + aheadToleranceMs;
     return [...users.values()].filter(({ counts }) => counts.begunAt > latest);
@@ -173,7 +173,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     );
   }
 
-  /** The user's quota with nothing in it that is over. */
+  /** The user's quota, with expired periods cleared. */
   function current(name: string): UserQuota {
     if (unusable.has(name)) {
       const message = "What you have used cannot be read at the moment. The operator has to mend a file.";
@@ -221,7 +221,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       for (const user of ahead()) {
         if (only !== undefined && user.name !== only) continue;
         const date = today();
-        // What a clock that was ahead has moved to the archive before the day was over.
+        // Usage that a clock that was ahead has moved to the archive before the day was over.
         const archived = await archive.read(user.name, { from: date, to: date });
         if (!user.bringBack(now, new UsageDay(date, archived))) continue;
         moved.push(user.name);
@@ -246,7 +246,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   };
 }
 
-/** What a delta adds, or takes away, as amounts. */
+/** The positive or negative part of a delta, as amounts. */
 function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Charge {
   const part = (amount: number): number => Math.max(0, sign * amount);
   const charge = { requests: part(requests), tokens: part(tokens), cost: part(cost), currency };
@@ -255,10 +255,9 @@ function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Char
 }
 
 /**
- * The 402 for a limit without room. Its details are `{metric, per, used, reserved, limit, requested, reset_at}`,
- * with `api_key`, its id, where it is a limit of that key:
- * whole numbers of requests or tokens; for cost decimal strings in units of `currency`, which is then there too.
- * `reset_at` is ISO 8601 in UTC, or null where the limit never resets.
+ * The 402 for a limit without room. Its details are `{metric, per, used, reserved, limit, requested, reset_at}`, plus
+ * `api_key`, its id, if it is a limit of that key: integers for requests or tokens; for cost decimal strings in units
+ * of `currency`, which is then included. `reset_at` is ISO 8601 in UTC, or null if the limit never resets.
  */
 function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
   const say = (amount: number) => (limit.metric === "cost" ? formatNano(amount) : amount);
@@ -282,7 +281,7 @@ function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request:
       requested: say(request[limit.metric]),
       reset_at: resetAtIso,
     },
-    // A client's automatic retry cannot help before the reset.
+    // A client's automatic retry cannot succeed before the reset.
     shouldRetry: false,
   });
 }

@@ -2,7 +2,7 @@ import { Amounts } from "../amounts.ts";
 import type { BucketState, Charge, QuotaLimit, Per } from "../ledger.ts";
 import type { PeriodAt } from "../period.ts";
 
-/** The periods over which everything is counted, whatever the limits are now. */
+/** The periods over which everything is counted, independent of the current limits. */
 const pers = ["day", "week", "month", "total"] as const satisfies readonly Per[];
 
 /** What was used in one period. */
@@ -10,30 +10,30 @@ export interface Window {
   readonly per: Per;
   /** ms since the epoch. */
   readonly start: number;
-  /** ms since the epoch; Infinity where it never ends. */
+  /** ms since the epoch; Infinity if it never ends. */
   readonly end: number;
   readonly used: Amounts;
 }
 
 /**
- * What was used in the running day, week, month and in total, and what requests on their way hold: of a user, or of one
- * API key. Every charge counts in all windows, so a limit that is set later finds the true use.
+ * What was used in the running day, week, month and in total, and what running requests have reserved: of a user, or of
+ * one API key. Every charge counts in all windows, so a limit that is set later applies to the true usage.
  */
 export class PeriodCounts {
-  /** What requests on their way may still be charged, in whichever period that happens. */
+  /** What running requests may still be charged, in whichever period that happens. */
   readonly reserved = new Amounts();
   readonly #periodAt: PeriodAt;
-  /** The windows in which something was counted last; only counting moves them. */
+  /** The windows in which something was counted last; only counting advances them. */
   #windows: readonly Window[];
-  /** The windows at the time of the last look: those that were over by then are empty ones of their own period. */
+  /** The windows as of the latest lookAt(): expired ones are replaced by empty windows of the current period. */
   #shown: readonly Window[];
-  /** While the time is in [shownFrom, shownUntil), `shown` is right. */
+  /** `shown` is valid while the time is in [shownFrom, shownUntil). */
   #shownFrom = 0;
   #shownUntil = 0;
   /** The start of the newest of `windows`. */
   #begunAt = 0;
 
-  /** @param windows what is known of the past; those left out have not begun */
+  /** @param windows the known past; missing windows have not begun */
   constructor(periodAt: PeriodAt, windows: readonly Window[] = []) {
     this.#periodAt = periodAt;
     this.#windows = pers.map((per) => windows.find((window) => window.per === per) ?? notBegun(per));
@@ -51,16 +51,16 @@ export class PeriodCounts {
     return this.#windows.some(({ per, end }) => per !== "total" && end > 0);
   }
 
-  /** When the newest window began, in ms since the epoch; 0 where none has. Above the present where a clock was wrong. */
+  /** When the newest window began, in ms since the epoch; 0 if none has. In the future if a clock was wrong. */
   get begunAt(): number {
     return this.#begunAt;
   }
 
   /**
-   * Goes by this time from now on: windows that are over look empty. Must come before every look at them: who is out of
-   * quota makes no charges that could do it. It is a look and no more, and goes into no file: a clock that was wrong for
-   * a while then leaves no trace. Returns the time that counts here: a clock that has stepped back is held at the start
-   * of the newest window in which something was counted, so that no period comes twice.
+   * Sets the time for reading: expired windows then look empty. Must come before every read: a user without quota makes
+   * no charges that could advance the time. It only affects reading and is never written to a file: so a clock that was
+   * wrong for a while leaves no trace. Returns the effective time: if a clock has stepped back, the start of the newest
+   * window in which something was counted, so that no period occurs twice.
    */
   lookAt(nowMs: number): number {
     const now = Math.max(nowMs, this.#begunAt);
@@ -68,14 +68,14 @@ export class PeriodCounts {
     return now;
   }
 
-  /** As lookAt, and lets the windows of that time begin: for what is counted next. */
+  /** As lookAt, and starts the windows of that time: for what is counted next. */
   advance(atMs: number): number {
     const at = this.lookAt(atMs);
     if (this.#shown !== this.#windows) this.#adopt(this.#shown);
     return at;
   }
 
-  /** Whether a limit has room for `ask`. Call lookAt() first. A limit in another currency always has. */
+  /** Whether a limit has room for `request`. Call lookAt() first. A limit in another currency always has. */
   hasRoom(limit: QuotaLimit, request: Charge): boolean {
     if (limit.metric === "cost" && limit.currency !== request.currency) return true;
     const taken = this.#used(limit) + this.reserved.of(limit.metric, limit.currency);
@@ -105,7 +105,7 @@ export class PeriodCounts {
     for (const { used } of this.#windows) used.subtract(charge);
   }
 
-  /** Replaces a charge made at `atMs` by another, where that period is still running. */
+  /** Replaces a charge made at `atMs` with another, if that period is still running. */
   replace(atMs: number, first: Charge, final: Charge): void {
     for (const { start, end, used } of this.#windows) {
       if (atMs < start || atMs >= end) continue;
@@ -115,8 +115,8 @@ export class PeriodCounts {
   }
 
   /**
-   * Begins a window anew, one ms later than all charges made so far: so their settles pass it by, and no later charge is
-   * that early.
+   * Restarts a window one ms later than all charges made so far: so their settlements don't count in it, and no later
+   * charge is that early.
    */
   restart(per: Per, atMs: number): void {
     this.#adopt(
@@ -128,8 +128,8 @@ export class PeriodCounts {
   }
 
   /**
-   * Gives running windows the bounds that the rules in force now give them, and keeps what was used in them: for when
-   * the time zone or the reset day have changed since they began. Returns whether any bound has changed.
+   * Gives running windows the bounds of the current rules, and keeps what was used in them: for when the time zone or
+   * the reset day have changed since they began. Returns whether any bound has changed.
    */
   realign(nowMs: number): boolean {
     const now = Math.max(nowMs, this.#begunAt);
@@ -137,8 +137,8 @@ export class PeriodCounts {
   }
 
   /**
-   * Gives windows that have not begun at this time, because a clock was wrong when something was counted in them, the
-   * bounds of this time, and keeps what was used in them. Returns whether there were any.
+   * Gives windows that begin after this time, because a clock was wrong when something was counted in them, the bounds
+   * of this time, and keeps what was used in them. Returns whether there were any.
    */
   bringBack(nowMs: number): boolean {
     return this.#rebound(nowMs, ({ start }) => start > nowMs);
@@ -186,7 +186,7 @@ export class PeriodCounts {
     this.#bound();
   }
 
-  /** At an earlier time some window that was over may not have been. */
+  /** At an earlier time some expired window may not have been expired. */
   #bound(): void {
     const overBefore = this.#windows.filter((window, index) => window !== this.#shown[index]).map(({ end }) => end);
     this.#shownFrom = Math.max(...this.#shown.map(({ start }) => start), ...overBefore);
@@ -194,7 +194,7 @@ export class PeriodCounts {
   }
 }
 
-/** It ended before all times, so that any look finds it over. */
+/** It ended before all times, so that it always looks expired. */
 function notBegun(per: Per): Window {
   return { per, start: 0, end: per === "total" ? Infinity : 0, used: new Amounts() };
 }

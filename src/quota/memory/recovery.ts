@@ -23,27 +23,27 @@ import { totalsName, UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
 const snapshotName = /^(.*)\.quota\.toml$/;
-/** Files read at once: enough to keep the disk busy. */
+/** Files read concurrently: enough to keep the disk busy. */
 const readsAtOnce = 32;
 const allDays: UsageSpan = { from: "0000-01-01", to: "9999-12-31" };
 
-/** Everything that was counted before the process began. */
+/** Everything that was counted before the process started. */
 export interface Recovered {
   readonly users: Map<string, UserQuota>;
-  /** By user: files that cannot be used. What these users have used is not known. */
+  /** By user: files that cannot be used. These users' usage is unknown. */
   readonly unusable: ReadonlyMap<string, QuotaProblem>;
   readonly totals: UsageTotals;
-  /** Those whose snapshot on disk is behind. */
+  /** Those whose snapshot on disk is outdated. */
   readonly changed: readonly (UserQuota | UsageTotals)[];
   readonly content: JournalContent;
-  /** Journal records up to this number are in some snapshot, even where the journal has lost them. */
+  /** Journal records up to this number are in some snapshot, even if the journal has lost them. */
   readonly coveredSeq: number;
-  /** The last record that is in the totals' file; 0 where that is missing or can't be used. */
+  /** The last record included in the totals' file; 0 if the file is missing or can't be used. */
   readonly totalsCoverSeq: number;
 }
 
 interface Entry extends Snapshot {
-  /** Whether the journal has something newer than the snapshot. */
+  /** Whether the journal has newer records than the snapshot. */
   changed: boolean;
 }
 
@@ -54,23 +54,22 @@ interface TotalsEntry {
   changed: boolean;
 }
 
-/** Where to recover from. */
 export interface RecoveryOptions {
   readonly usersDir: string;
   readonly journalDir: string;
   readonly periodAt: PeriodAt;
   readonly archive: UsageArchive;
-  /** Days of totals that are kept. */
+  /** Days of totals to keep. */
   readonly keepDays: number;
   readonly log: Log;
   readonly ops: FileOps;
 }
 
 /**
- * Reads the snapshots, then the journal, and counts each record that the user's snapshot doesn't cover.
- * A snapshot that cannot be used is the problem of its user alone.
+ * Reads the snapshots, then the journal, and counts each record that the user's snapshot doesn't cover. An unusable
+ * snapshot affects only its user.
  *
- * @throws Error where the journal cannot be trusted: to go on without it would give used quota back
+ * @throws Error if the journal cannot be trusted: continuing without it would give back used quota
  */
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const { usersDir, journalDir, periodAt, log, ops } = options;
@@ -79,8 +78,8 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   let totals = known?.totals;
   let coveredSeq = known?.coversSeq ?? 0;
   for (const { coversSeq } of entries.values()) coveredSeq = Math.max(coveredSeq, coversSeq);
-  // The totals are written last: what their file covers, all files together do. Without it that is known less well, and
-  // not at all where another file can't be used.
+  // The totals are written last: what their file covers, all files together cover. Without it that is known less
+  // precisely, and not at all if another file can't be used.
   const coveredByAll = known?.coversSeq ?? (unusable.size > 0 ? Infinity : coveredSeq);
 
   const content = await recoverJournal(
@@ -113,7 +112,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   if (content.torn !== undefined) {
     log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
   }
-  // What the journal has of them is a part of what they have used, and must not take the place of their files.
+  // The journal has only part of their usage, which must not replace their files.
   for (const name of unusable.keys()) entries.delete(name);
   const users = new Map([...entries].map(([name, { user }]) => [name, user]));
   totals ??= await addUp(users, options);
@@ -127,8 +126,8 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 }
 
 /**
- * The last journal record that the snapshots of a folder cover, as a start would see it; for commands that look at the
- * journal alone.
+ * The last journal record covered by the snapshots of a folder, as a start would see it; for commands that read only
+ * the journal.
  */
 export async function readCoveredSeq(usersDir: string): Promise<number> {
   try {
@@ -140,7 +139,7 @@ export async function readCoveredSeq(usersDir: string): Promise<number> {
   }
 }
 
-/** Totals are only for reading: where their file is missing or cannot be used, they are added up anew from all users. */
+/** Totals are only for reading: if their file is missing or cannot be used, they are recomputed from all users. */
 async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undefined> {
   const { usersDir, archive, keepDays, log } = options;
   const path = totalsPath(usersDir);
@@ -148,7 +147,7 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
     const { days, coversSeq } = decodeTotals(await readPlainFile(path));
     const open = new Set(days.map(({ date }) => date));
     const archived = new Map<string, UsageRow[]>();
-    // What was archived after this snapshot will be counted again from the journal.
+    // Rows archived after this snapshot will be counted again from the journal.
     for (const row of await archive.read(totalsName, allDays, coversSeq)) {
       if (!open.has(row.day)) archived.set(row.day, [...(archived.get(row.day) ?? []), row]);
     }
@@ -194,7 +193,7 @@ async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log) {
       const snapshot = decodeSnapshot(await readPlainFile(path), name, periodAt);
       entries.set(name, { ...snapshot, changed: false });
     } catch (error) {
-      // Of TOML's message the first line; the others show the file.
+      // The first line of TOML's message; the others show the file.
       const [reason = ""] = (error instanceof Error ? error.message : String(error)).split("\n", 1);
       const problem = { file: basename(path), reason };
       unusable.set(name, problem);

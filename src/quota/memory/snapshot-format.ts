@@ -39,23 +39,23 @@ const snapshotSchema = z.strictObject({
 
 const totalsSchema = z.strictObject({ ...head, history: z.array(z.strictObject(day)) });
 
-/** A user's quota as it was when record `coversSeq` was the last in the journal. */
+/** A user's quota as of journal record `coversSeq`. */
 export interface Snapshot {
   readonly user: UserQuota;
   readonly coversSeq: number;
 }
 
-/** Where the archive of usage is, and the totals. */
+/** The folder of the usage archive and the totals. */
 export function usageDir(usersDir: string): string {
   return join(usersDir, "usage");
 }
 
-/** The path of the file that holds a user's quota. `name` has been checked. */
+/** The path of the file with a user's quota. `name` has been validated. */
 export function snapshotPath(usersDir: string, name: string): string {
   return join(usersDir, `${name}.quota.toml`);
 }
 
-/** The path of the file that holds the totals of usage. */
+/** The path of the file with the usage totals. */
 export function totalsPath(usersDir: string): string {
   return join(usageDir(usersDir), `${totalsName}.toml`);
 }
@@ -84,7 +84,7 @@ export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
   );
 }
 
-/** Reads the file of user `name`. Throws an error that says which key is wrong, or on which line the syntax is. */
+/** Reads the file of user `name`. Throws an error that names the invalid key, or the line of the syntax error. */
 export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): Snapshot {
   const result = snapshotSchema.safeParse(parse(text));
   if (!result.success) throw new Error(reasonsOf(result.error));
@@ -100,7 +100,7 @@ export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): 
   return { user: new UserQuota(name, periodAt, { windows, keys, days }), coversSeq };
 }
 
-/** The last journal record that a user's file covers; 0 where it can't be read. */
+/** The last journal record covered by a user's file; 0 if it can't be read. */
 export function coversSeqOf(text: string): number {
   return Number(/^covers_seq = (\d{1,16})$/m.exec(text)?.[1] ?? 0);
 }
@@ -116,7 +116,7 @@ export function encodeTotals(totals: UsageTotals, coversSeq: number): string {
   );
 }
 
-/** Reads the file of totals: what it has, and the last journal record that is in it. Throws as decodeSnapshot. */
+/** Reads the file of totals: its days, and the last journal record it covers. Throws as decodeSnapshot. */
 export function decodeTotals(text: string): { readonly days: readonly UsageDay[]; readonly coversSeq: number } {
   const result = totalsSchema.safeParse(parse(text));
   if (!result.success) throw new Error(reasonsOf(result.error));

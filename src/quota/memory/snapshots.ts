@@ -7,40 +7,39 @@ import type { UsageArchive } from "../usage/usage-archive.ts";
 import { UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
-/** Files written at once: few, because the journal's syncs and password hashes use the same four threads. */
+/** Files written concurrently: few, because the journal's syncs and password hashes use the same four threads. */
 const writesAtOnce = 2;
 
-/** Writes the quotas that have changed to users/NAME.quota.toml, and the totals of usage to a file of their own. */
+/** Writes changed quotas to users/NAME.quota.toml, and the usage totals to their own file. */
 export interface Snapshots {
-  /** Notes that something differs from its file. */
+  /** Marks a user or the totals as different from the file. */
   changed(counted: UserQuota | UsageTotals): void;
   /**
-   * Writes all that have changed, then drops the part of the journal that is covered. Never rejects: what could not be
-   * written is tried again in the next round, and the journal is kept until then. A call during a round waits for it
-   * and then makes another.
+   * Writes everything that has changed, then drops the covered part of the journal. Never rejects: failed writes are
+   * retried in the next round, and the journal is kept until then. A call during a round waits for it and then starts
+   * another.
    */
   round(): Promise<void>;
   /**
-   * Makes a round, and returns whether the files on disk now hold every record of the journal. For when the journal can
-   * take no more: nothing may be appended meanwhile.
+   * Runs a round, and returns whether the files on disk now cover every record of the journal. For when the journal
+   * accepts no more: nothing may be appended meanwhile.
    */
   coverAll(): Promise<boolean>;
-  /** Stops the rounds and makes a last one. */
+  /** Stops the rounds and runs a last one. */
   close(): Promise<void>;
-  /** How many files wait to be written. */
+  /** The number of files to write. */
   pending(): number;
 }
 
-/** What the snapshots are made of. */
 export interface SnapshotsOptions {
   readonly usersDir: string;
   readonly archive: UsageArchive;
   readonly journal: Journal;
   readonly totals: UsageTotals;
-  /** The last record that is in the totals' file as it was found; 0 where there is none. */
+  /** The last record covered by the totals' file found at the start; 0 if there is none. */
   readonly totalsCoverSeq: number;
   readonly intervalMs: number;
-  /** The local date now, YYYY-MM-DD. */
+  /** Today's local date, YYYY-MM-DD. */
   readonly today: () => string;
   readonly log: Log;
   readonly ops: FileOps;
@@ -48,12 +47,12 @@ export interface SnapshotsOptions {
   readonly keepJournal: boolean;
 }
 
-/** Begins the rounds, one every `intervalMs`; a slow disk makes them fewer, never two at a time. */
+/** Starts the rounds, one every `intervalMs`; a slow disk makes them fewer, never concurrent. */
 export function createSnapshots(options: SnapshotsOptions): Snapshots {
   const { usersDir, archive, journal, totals, intervalMs, log, ops } = options;
   const changed = new Set<UserQuota | UsageTotals>();
   let totalsCoverSeq = options.totalsCoverSeq;
-  /** The last record that all files hold for certain, power loss included. */
+  /** The last record that all files certainly contain, even after a power loss. */
   let coveredSeq = 0;
   let running: Promise<void> | undefined;
   const timer = setInterval(() => {
@@ -80,12 +79,12 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     });
     await Promise.all(workers);
     if (failures > 0) return;
-    // The totals come last, so that their number says what all files together cover: a start goes by it to see whether
-    // a journal file that is missing may be missing.
+    // The totals come last, so that their number says what all files together cover: a start uses it to decide whether
+    // a missing journal file is allowed to be missing.
     if (changed.has(totals) && !(await write(totals))) return;
     if (options.keepJournal) return;
     try {
-      // The new files must last before the records that they replace go.
+      // The new files must be durable before the records that they replace are removed.
       await syncFolder(usersDir, ops);
       coveredSeq = Math.min(upTo, totalsCoverSeq);
       await journal.dropThrough(coveredSeq);
@@ -113,7 +112,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     }
   }
 
-  /** Days that are over go to the archive, and last there, before the snapshot leaves them out. */
+  /** Past days go to the archive, and are durable there, before the snapshot omits them. */
   async function archiveClosed(name: string, history: Pick<UsageTotals, "closed" | "archived">): Promise<void> {
     const days = history.closed(options.today());
     if (days.length === 0) return;
@@ -142,7 +141,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
   };
 }
 
-/** Removes what a killed process left of its snapshots. */
+/** Removes the temporary snapshot files of a killed process. */
 export async function removeSnapshotLeftovers(usersDir: string): Promise<void> {
   await removeTemporaries(usersDir, ".quota.toml");
   await removeTemporaries(usageDir(usersDir), "");

@@ -5,7 +5,7 @@ import type { PeriodAt } from "../period.ts";
 import type { UsageDay } from "../usage/usage-day.ts";
 import { UsageHistory, type OpenDay } from "../usage/usage-history.ts";
 
-/** What is known of a user's past; what is left out begins empty. */
+/** A user's recovered past; missing parts start empty. */
 interface Past {
   readonly windows?: readonly Window[];
   /** By the id of the API key. */
@@ -13,7 +13,7 @@ interface Past {
   readonly days?: readonly OpenDay[];
 }
 
-/** All that is counted for one user: in all, through each API key that has limits of its own, and on which model. */
+/** All counts of one user: in total, for each API key with its own limits, and per model. */
 export class UserQuota {
   readonly name: string;
   readonly history: UsageHistory;
@@ -21,7 +21,7 @@ export class UserQuota {
   readonly #periodAt: PeriodAt;
   readonly #keys = new Map<string, PeriodCounts>();
   #now = 0;
-  /** When the latest charge that may still be settled was made; above the present after the clock has stepped back. */
+  /** Time of the latest charge that may still be settled; in the future after the clock has stepped back. */
   #latestChargeAt = 0;
 
   constructor(name: string, periodAt: PeriodAt, { windows, keys = new Map(), days }: Past = {}) {
@@ -32,22 +32,22 @@ export class UserQuota {
     for (const [id, past] of keys) this.#keys.set(id, new PeriodCounts(periodAt, past));
   }
 
-  /** What was used through API keys with limits of their own, by their ids. */
+  /** Counts for API keys with their own limits, by id. */
   get keys(): ReadonlyMap<string, PeriodCounts> {
     return this.#keys;
   }
 
-  /** As PeriodCounts.lookAt: must come before every look at the counts. Returns the time that counts for this user. */
+  /** As PeriodCounts.lookAt: must come before every read of the counts. Returns the effective time for this user. */
   lookAt(nowMs: number): number {
     return (this.#now = this.counts.lookAt(nowMs));
   }
 
-  /** As lookAt, for a reset: no charge that has been made is later than the time that it returns. */
+  /** As lookAt, for a reset: no charge made so far is later than the returned time. */
   resetAt(nowMs: number): number {
     return Math.max(this.lookAt(nowMs), this.#latestChargeAt);
   }
 
-  /** The first limit that has no room for `ask`. Call lookAt() first. Limits in another currency don't count. */
+  /** The first limit without room for `request`. Call lookAt() first. Limits in another currency don't count. */
   blocking(limits: readonly QuotaLimit[], request: Charge): QuotaLimit | undefined {
     for (const limit of limits) if (!this.#countsOf(limit).hasRoom(limit, request)) return limit;
     return undefined;
@@ -58,19 +58,19 @@ export class UserQuota {
     return this.#countsOf(limit).bucket(limit);
   }
 
-  /** @param apiKey the key through which it is asked for; undefined for an access token */
+  /** @param apiKey the id of the request's API key; undefined for an access token */
   hold(charge: Charge, apiKey: string | undefined): void {
     this.counts.reserved.add(charge);
     if (apiKey !== undefined) this.#key(apiKey).reserved.add(charge);
   }
 
-  /** Gives back what was held. */
+  /** Releases a reservation. */
   release(charge: Charge, apiKey: string | undefined): void {
     this.counts.reserved.subtract(charge);
     if (apiKey !== undefined) this.#key(apiKey).reserved.subtract(charge);
   }
 
-  /** Counts what a record of the journal says: at once, and again at recovery. */
+  /** Counts a record of the journal: at once, and again at recovery. */
   count(record: LedgerRecord): void {
     const { at } = record;
     this.#now = this.counts.advance(at);
@@ -102,7 +102,7 @@ export class UserQuota {
     return moved.includes(true);
   }
 
-  /** As PeriodCounts.bringBack, for all counts and for the days that are still open. */
+  /** As PeriodCounts.bringBack, for all counts and for the open days. */
   bringBack(nowMs: number, today: UsageDay): boolean {
     this.#latestChargeAt = 0;
     const moved = [this.counts, ...this.#keys.values()].map((counts) => counts.bringBack(nowMs));
@@ -110,7 +110,7 @@ export class UserQuota {
     return hasMoved || moved.includes(true);
   }
 
-  /** Forgets the API keys that are gone. */
+  /** Forgets deleted API keys. */
   keepKeys(exists: (id: string) => boolean): void {
     for (const id of this.#keys.keys()) if (!exists(id)) this.#keys.delete(id);
   }

@@ -1,12 +1,13 @@
 import type { TokenUsage } from "../ledger.ts";
 
-/** What tokens cost: nano-units of `currency` per million tokens, each a safe integer >= 0. Frozen; never changes. */
+/**
+ * The price of tokens: nano-units of `currency` per million tokens, each a safe integer >= 0. Frozen; never changes.
+ */
 export interface Price {
   /**
-   * Names the price and says what it is, fit to be recorded with a charge: glob, beginning, "peak" where it is, and the
-   * prices in units for cache hit, cache miss, output and reasoning, such as
-   * "deepseek-flash@2026-09-09T16:00:00Z peak 0.04/2/8/8". Holds no quotes, backslashes or line breaks. "" where no
-   * price is known.
+   * Identifies and describes the price, for the record of a charge: glob, start, "peak" if it applies, and the prices
+   * in units for cache hit, cache miss, output and reasoning, such as "deepseek-flash@2026-09-09T16:00:00Z peak
+   * 0.04/2/8/8". Contains no quotes, backslashes or line breaks. "" if no price is known.
    */
   readonly id: string;
   readonly currency: string;
@@ -19,9 +20,9 @@ export interface Price {
 const perMillion = 1_000_000;
 
 /**
- * What an answer costs, in nano-units of the price's currency. Exact, and rounded once, half up, after the sum: n
- * charges for parts of an answer differ by at most n / 2 nano-units from one charge for the whole. Never throws; an
- * amount that fits no safe integer is Number.MAX_SAFE_INTEGER.
+ * The cost of a response, in nano-units of the price's currency. Exact, and rounded once, half up, after the sum: n
+ * charges for parts of a response differ by at most n / 2 nano-units from one charge for the whole. Never throws; an
+ * amount that is no safe integer becomes Number.MAX_SAFE_INTEGER.
  *
  * @param usage safe integers >= 0. A part counts at most as much as its whole: cached in input, reasoning in output
  */
@@ -32,7 +33,7 @@ export function costOf(price: Price, usage: TokenUsage): number {
   const said = usage.output - thought;
   const rounded =
     hits * price.cacheHit + misses * price.cacheMiss + said * price.output + thought * price.reasoning + perMillion / 2;
-  // None of the terms is negative: where the sum is a safe integer, so was all that went into it, and it is exact.
+  // No term is negative: if the sum is a safe integer, so are all terms, and the result is exact.
   if (Number.isSafeInteger(rounded)) return (rounded - (rounded % perMillion)) / perMillion;
   const exact =
     BigInt(hits) * BigInt(price.cacheHit) +
@@ -43,8 +44,8 @@ export function costOf(price: Price, usage: TokenUsage): number {
 }
 
 /**
- * The most that so many tokens can cost, whatever of the prompt comes from the cache and whatever of the output is
- * reasoning. For holding it before the request is sent.
+ * The maximum cost of so many tokens, whatever part of the prompt comes from the cache and whatever part of the output
+ * is reasoning. For reserving it before the request is sent.
  */
 export function highestCostOf(price: Price, input: number, output: number): number {
   const cached = price.cacheHit > price.cacheMiss ? input : 0;

@@ -9,12 +9,12 @@ type PriceConfig = Config["models"]["prices"][number];
 /** A configured price for one of its globs. */
 export interface PriceRow {
   readonly glob: string;
-  /** The only provider that it is for. */
+  /** The only provider it applies to. */
   readonly provider: string | undefined;
   readonly matches: (model: string) => boolean;
-  /** In force from then, in ms since the epoch. */
+  /** Valid from then, in ms since the epoch. */
   readonly from: number;
-  /** In force until just before then. */
+  /** Valid until just before then. */
   readonly until: number;
   readonly normal: Price;
   readonly peak: Price;
@@ -24,7 +24,7 @@ export interface PriceRow {
 /**
  * The rows of an entry of [[models.prices]], one for each of its globs.
  *
- * @param local the clock that dates without an offset go by
+ * @param local the wall clock for dates without an offset
  * @throws RangeError for prices that the config's schema refuses
  */
 export function rowsOfPrice(config: PriceConfig, local: WallClock): PriceRow[] {
@@ -70,10 +70,10 @@ const dayMs = 86_400_000;
 const weekdays = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"] as const;
 
 /**
- * Makes the test of whether an instant, in ms since the epoch, is in peak time. The wall clock decides, as it does for
- * whoever wrote the windows: an hour that a change of clocks repeats counts both times, one that it leaves out never
- * comes. Windows begin and end on whole minutes and so do changes of clocks, so one answer holds for a whole minute,
- * and the boundaries are exact to the millisecond.
+ * Creates a test of whether an instant, in ms since the epoch, is in peak time. The wall clock decides, as intended by
+ * the author of the windows: an hour repeated by a clock change counts both times, a skipped one never occurs. Windows
+ * and clock changes are on whole minutes, so one result is valid for a whole minute, and the boundaries are exact to
+ * the millisecond.
  */
 function createPeakTest({ timezone, windows, except }: PeakConfig): (atMs: number) => boolean {
   const clock = createWallClock(timezone);

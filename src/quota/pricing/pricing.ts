@@ -6,35 +6,35 @@ import { createWallClock } from "../../lib/wall-clock.ts";
 import type { Price } from "./cost.ts";
 import { rowsOfPrice, type PriceRow } from "./price-row.ts";
 
-/** What requests and tokens cost. */
+/** The prices of requests and tokens. */
 export interface Pricing {
   /**
-   * The price in force at an instant, the same object each time. Of several that match, one for this provider wins over
-   * one for all, then a name over a glob, then the glob with more literal characters, then the one that comes first in
-   * the config. A price that is not in force yet, or no more, leaves the place to the next. Where none is left,
-   * it is one whose id is "" and whose amounts are 0: not free, but unknown.
+   * The price in force at an instant, the same object each time. If several match, one for this provider wins over one
+   * for all, then a name over a glob, then the glob with more literal characters, then the first in the config. A price
+   * that is not valid at that time is skipped. If none is left, the result has the id "" and amounts of 0: not free,
+   * but unknown.
    *
-   * @param model as the provider calls it
+   * @param model the provider's name for it
    * @param atMs ms since the epoch
    */
   priceAt(provider: string, model: string, atMs: number): Price;
-  /** How many requests one request counts for: 1 to 1000. Of several globs the same one wins as for prices. */
+  /** How many requests one request counts as: 1 to 1000. Of several globs the same one wins as for prices. */
   weightOf(model: string): number;
 }
 
 export interface PricingOptions {
   /** [models] */
   readonly models: Pick<Config["models"], "prices" | "weights">;
-  /** quota.timezone, in which dates without an offset are meant. */
+  /** quota.timezone, for dates without an offset. */
   readonly timezone: string;
   /** Currency of requests that cost nothing. */
   readonly currency: string;
 }
 
-/** Names of models come from clients: so many are remembered for each provider. */
+/** Model names come from clients: the size of the cache per provider. */
 const rememberedModels = 1000;
 
-/** Makes the pricing. Throws RangeError for prices that the config's schema refuses. */
+/** Creates the pricing. Throws RangeError for prices that the config's schema refuses. */
 export function createPricing({ models, timezone, currency }: PricingOptions): Pricing {
   const local = createWallClock(timezone);
   const rows = models.prices
@@ -60,7 +60,7 @@ export function createPricing({ models, timezone, currency }: PricingOptions): P
   };
 }
 
-/** One for a single provider comes before one for all. */
+/** A row for a single provider comes before one for all. */
 function moreSpecificFirst(a: string | undefined, b: string | undefined): number {
   return Number(a === undefined) - Number(b === undefined);
 }

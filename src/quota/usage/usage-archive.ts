@@ -18,33 +18,33 @@ const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 
 interface Line {
   readonly row: UsageRow;
-  /** The last journal record that may be counted in it. */
+  /** The last journal record that may be included. */
   readonly seq: number;
 }
 
 /**
- * The days that are over: users/usage/NAME.jsonl, a line for each day, model and API key. A day may come twice, where a crash
- * came between the archive and the snapshot; the last one counts.
+ * Past days: users/usage/NAME.jsonl, a line for each day, model and API key. A day may occur twice, if a crash came
+ * between the archive and the snapshot; the last one counts.
  */
 export interface UsageArchive {
   /**
-   * The rows of some days, in the order of days, models and keys. `name` has been checked.
-   * @param upToSeq lines that were written after this journal record are passed over
+   * The rows of some days, ordered by day, model and key. `name` has been validated.
+   * @param upToSeq lines written after this journal record are skipped
    */
   read(name: string, span: UsageSpan, upToSeq?: number): Promise<readonly UsageRow[]>;
   /**
-   * Adds days, oldest first. When it resolves they are on disk. One call at a time for each name.
-   * @param seq the last journal record that may be counted in them
+   * Appends days, oldest first. When it resolves they are on disk. One call at a time for each name.
+   * @param seq the last journal record that may be included
    */
   append(name: string, days: readonly UsageDay[], seq: number): Promise<void>;
-  /** All who have a file. */
+  /** The names of all files. */
   names(): Promise<readonly string[]>;
 }
 
 export interface UsageArchiveOptions {
   /** Must exist. */
   readonly folder: string;
-  /** Days that are kept, from the last one that is added; more where there are gaps between them. */
+  /** Days to keep, counted back from the newest one; more if there are gaps between them. */
   readonly keepDays: number;
   readonly log: Log;
   readonly ops: FileOps;
@@ -52,7 +52,7 @@ export interface UsageArchiveOptions {
 
 export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveOptions): UsageArchive {
   const pathOf = (name: string): string => join(folder, `${name}.jsonl`);
-  /** Old lines stay for a while, so that a file is not written anew every day. */
+  /** Old lines stay for a while, so that a file is not rewritten every day. */
   const slackDays = Math.ceil(keepDays / 10);
 
   async function linesOf(name: string, { from, to }: UsageSpan, upToSeq = Infinity): Promise<readonly Line[]> {
@@ -66,13 +66,13 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
       if (decoded === undefined) torn.push(index + 1);
       else if (decoded.seq <= upToSeq) rows.set(`${decoded.row.day} ${decoded.row.key} ${decoded.row.model}`, decoded);
     }
-    if (torn.length > 0) log.warn({ file: pathOf(name), lines: torn }, "passed over lines of usage that are not whole");
+    if (torn.length > 0) log.warn({ file: pathOf(name), lines: torn }, "skipped incomplete lines of usage");
     return [...rows.values()].sort((a, b) => byDayAndModel(a.row, b.row));
   }
 
   /**
-   * Leaves out days before `oldest`, but for the newest `keepDays` that there are: were the clock ahead for a while, it
-   * would otherwise take everything with it.
+   * Omits days before `oldest`, but keeps the newest `keepDays` that exist: otherwise, a clock that was ahead for a
+   * while would remove everything.
    */
   async function rewrite(name: string, oldest: string, text: string): Promise<void> {
     const lines = await linesOf(name, { from: "0000-01-01", to: "9999-12-31" });
@@ -103,7 +103,7 @@ export function createUsageArchive({ folder, keepDays, log, ops }: UsageArchiveO
       const oldest = shiftDate(days.at(-1)?.date ?? "", -keepDays);
       const { size, day, ended } = await look(pathOf(name));
       if (size > 0 && (day === undefined || day < shiftDate(oldest, -slackDays))) return rewrite(name, oldest, text);
-      // What an interrupted write left of a line is to stand alone.
+      // A partial line of an interrupted write is to stand alone.
       await append(pathOf(name), ended ? text : `\n${text}`);
       if (size === 0) await syncFolder(folder, ops);
     },
@@ -135,7 +135,7 @@ async function textOf(path: string): Promise<string> {
   }
 }
 
-/** The size of a file in bytes, the day of its first line where it has one, and whether its last line is whole. */
+/** The size of a file in bytes, the day of its first line if it has one, and whether its last line is complete. */
 async function look(
   path: string,
 ): Promise<{ readonly size: number; readonly day?: string | undefined; readonly ended: boolean }> {

@@ -2,16 +2,16 @@ import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { UsageRow } from "../ledger.ts";
 import { addRow, copyRow, countInRow, emptyRow, type UsageTally } from "./usage-row.ts";
 
-/** Names of models come from clients; beyond so many rows on a day, the rest is counted together. */
+/** Model names come from clients; beyond so many rows a day, the rest is counted together. */
 const maxRows = 200;
 
 /** What was used on one day, by model and API key. */
 export class UsageDay {
   /** YYYY-MM-DD. */
   readonly date: string;
-  /** Requests of this process that are charged here and will be settled. */
+  /** Requests of this process that are charged on this day and will be settled. */
   inFlight = 0;
-  /** Whether the archive has it, as it is now; `closing` while it is being written there. */
+  /** Whether the archive has its current state; `closing` while it is being written there. */
   state: "open" | "closing" | "archived" = "open";
   readonly #rows = new Map<string, UsageTally>();
 
@@ -20,26 +20,26 @@ export class UsageDay {
     for (const row of rows) this.#rows.set(rowName(row.model, row.key), copyRow(row));
   }
 
-  /** By model and key, in their order; they go on being counted in. */
+  /** By model and key, in their order; counting continues to change them. */
   get rows(): readonly UsageRow[] {
     return [...this.#rows.values()].sort(byDayAndModel);
   }
 
   /**
    * Counts a record of the journal.
-   * @param byKey false where all users are added up: no two of them share a key
+   * @param byKey false for sums over all users: no two of them share a key
    */
   count(record: LedgerRecord, byKey = true): void {
     this.state = "open";
     if (record.kind === "charge") this.inFlight++;
-    // At recovery, the charge of a settle may be in the snapshot.
+    // During recovery, the charge of a settlement may be in the snapshot.
     if (record.kind === "settle" && this.inFlight > 0) this.inFlight--;
     const model = record.kind === "charge" || record.kind === "settle" ? record.model : "adjust";
     const key = byKey && "apiKey" in record ? (record.apiKey ?? "") : "";
     countInRow(this.#row(model, key), record);
   }
 
-  /** Adds what was used on another day, or by somebody else: then whatever the key. */
+  /** Adds the usage of another day or user: then under a single key. */
   add(row: UsageRow, key = ""): void {
     this.state = "open";
     addRow(this.#row(row.model, key), row);
@@ -56,7 +56,7 @@ export class UsageDay {
   }
 }
 
-/** Ids of keys have no line feed in them. */
+/** Ids of keys contain no line feed. */
 function rowName(model: string, key: string): string {
   return `${key}\n${model}`;
 }
@@ -69,8 +69,8 @@ export function byDayAndModel(a: UsageRow, b: UsageRow): number {
 }
 
 /**
- * Of days, oldest first, those in which nothing will be counted any more, once all is settled: all before `today` but
- * the newest. Where a clock was ahead for a while, the newest is not today, and goes on being counted in.
+ * Those days, oldest first, in which nothing will be counted any more once everything is settled: all before `today`
+ * except the newest. If a clock was ahead for a while, the newest is not today, and is still counted in.
  */
 export function closedAmong(days: readonly UsageDay[], today: string): readonly UsageDay[] {
   return days

@@ -2,7 +2,7 @@ import type { UsageRow } from "../ledger.ts";
 import type { PeriodAt } from "../period.ts";
 import { closedAmong, UsageDay } from "./usage-day.ts";
 
-/** A day and when it was: the bounds are kept, so that a change of the time zone moves nothing that has been counted. */
+/** A day and its bounds: these are kept, so that a change of the time zone moves nothing that has been counted. */
 export interface OpenDay {
   readonly day: UsageDay;
   /** ms since the epoch; `end` is just after it. */
@@ -11,8 +11,8 @@ export interface OpenDay {
 }
 
 /**
- * What one user has used on the newest day, and on those before it that a request in flight may still change. Older
- * days are in the archive.
+ * One user's usage on the newest day, and on earlier days that a running request may still change. Older days are in
+ * the archive.
  */
 export class UsageHistory {
   readonly #periodAt: PeriodAt;
@@ -28,7 +28,7 @@ export class UsageHistory {
     return this.#days;
   }
 
-  /** The day in which something that was charged at `atMs` is counted; begins it where it is new. */
+  /** The day in which a charge made at `atMs` is counted; created if it is new. */
   dayAt(atMs: number): UsageDay {
     const known = this.#find(atMs);
     if (known !== undefined) return known.day;
@@ -45,7 +45,7 @@ export class UsageHistory {
     return day;
   }
 
-  /** The date of a charge that may be long archived. */
+  /** The date of a charge, which may already be archived. */
   dateAt(atMs: number): string {
     return this.#find(atMs)?.day.date ?? this.#periodAt("day", atMs).date;
   }
@@ -55,7 +55,7 @@ export class UsageHistory {
     return this.#days.flatMap(({ day }) => day.rows);
   }
 
-  /** Days that may be archived: all before `today`, but the newest. */
+  /** Days that may be archived: all before `today` except the newest. */
   closed(today: string): readonly UsageDay[] {
     const closed = closedAmong(
       this.#days.map(({ day }) => day),
@@ -65,20 +65,20 @@ export class UsageHistory {
     return closed;
   }
 
-  /** Forgets what the archive has now. */
+  /** Forgets days that are now in the archive. */
   archived(days: readonly UsageDay[]): void {
     this.#days = this.#days.filter(({ day }) => !(days.includes(day) && day.state === "closing"));
   }
 
-  /** At the end of recovery: whatever is unsettled will stay so, for the process that could settle it is gone. */
+  /** At the end of recovery: unsettled requests stay unsettled, since the process that could settle them is gone. */
   forgetInFlight(): void {
     for (const { day } of this.#days) day.inFlight = 0;
   }
 
   /**
-   * Moves what was counted on days after this time, because a clock was wrong, to the day of this time. Returns whether
-   * there was any.
-   * @param today that day as the archive has it; taken where it is not open
+   * Moves the counts of days after this time, made because a clock was wrong, to the day of this time. Returns whether
+   * there were any.
+   * @param today that day from the archive; used if it is not open
    */
   bringBack(nowMs: number, today: UsageDay): boolean {
     const { start, end } = this.#periodAt("day", nowMs);
@@ -92,7 +92,7 @@ export class UsageHistory {
   }
 
   #find(atMs: number): OpenDay | undefined {
-    // Nearly always the newest.
+    // Almost always the newest.
     for (let index = this.#days.length - 1; index >= 0; index--) {
       const one = this.#days[index];
       if (one !== undefined && atMs >= one.start && atMs < one.end) return one;

@@ -12,18 +12,18 @@ export interface UsageQueriesOptions {
   readonly archive: UsageArchive;
 }
 
-/** Answers what was used: from memory for open days and totals, from the archive for the rest. */
+/** Queries usage: from memory for open days and totals, from the archive for the rest. */
 export function createUsageQueries(options: UsageQueriesOptions): Required<Pick<Ledger, "usage" | "usageOfAll">> {
   const { users, totals, archive } = options;
 
   async function usageOf(name: string, span: UsageSpan): Promise<readonly UsageRow[]> {
     if (!userName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
-    // Memory first, as it is now: a day that moves to the archive meanwhile is then seen at least once.
+    // Memory first, in its current state: a day that moves to the archive meanwhile is then seen at least once.
     const days = users.get(name)?.history.days.map(({ day }) => day.date) ?? [];
     const open = users.get(name)?.history.rows().map(copyRow) ?? [];
     const newest = days.at(-1);
     const archived = newest !== undefined && span.from >= newest ? [] : await archive.read(name, span);
-    // What is in memory is newer than what a crash may have left in the archive.
+    // Memory is newer than what a crash may have left in the archive.
     const rows = [...archived.filter(({ day }) => !days.includes(day)), ...open];
     return rows.filter(({ day }) => day >= span.from && day <= span.to).sort(byDayAndModel);
   }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { Adjusted, Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
 
-/** Amounts that charges, and changes by hand, are added to. */
+/** Sums of charges and manual changes. */
 interface Amounts {
   requests: number;
   tokens: number;
@@ -16,7 +16,7 @@ export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & 
   readonly outcomes: Partial<Record<UsageOutcome, number>>;
 };
 
-/** All of them, in the order in which exports have them. */
+/** All of them, in the order of exports. */
 export const usageOutcomes = [
   "completed",
   "client_gone",
@@ -29,7 +29,7 @@ export const usageOutcomes = [
   "reset",
 ] as const satisfies readonly UsageOutcome[];
 
-/** Those that are no ends of chats. */
+/** Those that are not outcomes of chats. */
 const byHand: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "reset"]);
 
 const counter = z.int().default(0);
@@ -39,7 +39,7 @@ const amounts = {
   cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
 };
 
-/** A row as it is kept, in archives and in snapshots: what is 0 or empty is left out. */
+/** A row as stored in archives and snapshots: 0 and empty values are omitted. */
 export const keptRowSchema = z.strictObject({
   day: z.iso.date(),
   model: z.string(),
@@ -55,7 +55,7 @@ export const keptRowSchema = z.strictObject({
   unsettled: counter,
 });
 
-/** As keptRowSchema reads it; `day` comes first. */
+/** In the format of keptRowSchema; `day` comes first. */
 export function toKeptRow({ day, model, ...rest }: UsageRow): Readonly<Record<string, unknown>> {
   const kept = Object.entries(rest).filter(([, value]) =>
     typeof value === "object" ? value !== null && Object.keys(value).length > 0 : value !== 0 && value !== "",
@@ -63,7 +63,7 @@ export function toKeptRow({ day, model, ...rest }: UsageRow): Readonly<Record<st
   return { day, model, ...Object.fromEntries(kept) };
 }
 
-/** A row as it was kept; before there was `adjusted`, a row of changes by hand had them in the figures of chats. */
+/** A row from storage; before `adjusted` existed, a row of manual changes had them in the fields of chats. */
 export function fromKeptRow({ adjusted: kept, ...row }: z.infer<typeof keptRowSchema>): UsageRow {
   const adjusted = kept ?? null;
   const { requests, tokens, cost, outcomes, unsettled } = row;
@@ -72,7 +72,7 @@ export function fromKeptRow({ adjusted: kept, ...row }: z.infer<typeof keptRowSc
   return { ...row, requests: 0, tokens: 0, cost: {}, adjusted: { requests, tokens, cost } };
 }
 
-/** A row in which nothing has been counted. */
+/** A row without counts. */
 export function emptyRow(day: string, model: string, key = ""): UsageTally {
   const counters = { requests: 0, tokens: 0, input: 0, cached: 0, output: 0, reasoning: 0 };
   return { day, model, key, ...counters, cost: {}, adjusted: null, outcomes: {}, estimated: 0, unsettled: 0 };
@@ -84,11 +84,11 @@ export function copyRow(row: UsageRow): UsageTally {
   return { ...row, cost: { ...row.cost }, adjusted, outcomes: { ...row.outcomes } };
 }
 
-/** Counts what a record of the journal says. */
+/** Counts a record of the journal. */
 export function countInRow(row: UsageTally, record: LedgerRecord): void {
   switch (record.kind) {
     case "charge":
-      // Until it is settled the prompt, as estimated, is all that is known.
+      // Until it is settled, only the estimated prompt is known.
       addCharge(row, record.charge, 1);
       row.input = sum(row.input, record.charge.tokens);
       row.estimated++;
@@ -156,12 +156,12 @@ function countOutcome(row: UsageTally, outcome: Outcome | UsageOutcome, count = 
   row.outcomes[outcome] = (row.outcomes[outcome] ?? 0) + count;
 }
 
-/** Rolled back: what the provider said was used is no part of the bill. */
+/** Rolled back: the usage reported by the provider is not billed. */
 function isNothing({ requests, tokens, cost }: Charge): boolean {
   return requests === 0 && tokens === 0 && cost === 0;
 }
 
-/** As the counters of periods: what is full stays full. */
+/** Saturates, as the counters of periods do. */
 function sum(a: number, b: number): number {
   return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(a + b, Number.MAX_SAFE_INTEGER));
 }

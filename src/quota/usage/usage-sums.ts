@@ -1,7 +1,7 @@
 import type { UsageRow } from "../ledger.ts";
 import { addRow, emptyRow, type UsageTally } from "./usage-row.ts";
 
-/** By what usage can be added up; `all` is by user, day and model. */
+/** How usage can be grouped; `all` is by user, day and model. */
 export type UsageBy = "day" | "model" | "key" | "both" | "user" | "all";
 
 /** A row, or the sum of several: then its day, model or key may be "". `user` is undefined for all users together. */
@@ -10,7 +10,7 @@ export interface UsageLine {
   readonly row: UsageRow;
 }
 
-/** What lines are told apart by. */
+/** The fields of each grouping. */
 export const usageKeys: Readonly<Record<UsageBy, readonly ("user" | "day" | "model" | "key")[]>> = {
   day: ["day"],
   model: ["model"],
@@ -21,9 +21,9 @@ export const usageKeys: Readonly<Record<UsageBy, readonly ("user" | "day" | "mod
 };
 
 /**
- * Adds up lines that come one for each user, day, model and API key, in this order. By user, day and model only the
- * keys have to be added up, and the lines are handed on as they come; other sums come after the last line, in the order
- * of what they are told apart by.
+ * Sums lines that come one for each user, day, model and API key, in this order. By user, day and model only the keys
+ * have to be summed, and the lines are passed on as they come; other sums come after the last line, ordered by their
+ * grouping.
  */
 export async function* sumUsage(
   lines: AsyncIterable<UsageLine> | Iterable<UsageLine>,
@@ -46,7 +46,7 @@ export async function* sumUsage(
   yield* [...sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => sum);
 }
 
-/** Lines of the same user, day and model follow one another. */
+/** Lines of the same user, day and model are adjacent. */
 async function* withoutKeys(lines: AsyncIterable<UsageLine> | Iterable<UsageLine>): AsyncGenerator<UsageLine> {
   let sum: { readonly user: string | undefined; readonly row: UsageTally } | undefined;
   for await (const { user, row } of lines) {

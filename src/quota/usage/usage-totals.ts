@@ -2,10 +2,10 @@ import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
 import { closedAmong, UsageDay } from "./usage-day.ts";
 
-/** Names the totals' files. No user's name begins with _. */
+/** The name of the totals' files. No user's name begins with _. */
 export const totalsName = "_totals";
 
-/** What all users together have used, by day and model: all kept days, so that nobody's file has to be read for it. */
+/** The usage of all users together, by day and model: all kept days, so that no user's file has to be read for it. */
 export class UsageTotals {
   readonly name = totalsName;
   readonly #days = new Map<string, UsageDay>();
@@ -21,12 +21,12 @@ export class UsageTotals {
     return [...this.#days.values()].sort((a, b) => (a.date < b.date ? -1 : 1));
   }
 
-  /** Counts a record of the journal. `date` is the day in which its user's history has it. */
+  /** Counts a record of the journal. `date` is its day in the user's history. */
   count(date: string, record: LedgerRecord): void {
     this.#day(date).count(record, false);
   }
 
-  /** Adds what one user has used. */
+  /** Adds a user's usage. */
   add(row: UsageRow): void {
     this.#day(row.day).add(row);
   }
@@ -35,23 +35,26 @@ export class UsageTotals {
     return this.days.filter(({ date }) => date >= from && date <= to).flatMap(({ rows }) => rows);
   }
 
-  /** Days before `today` that the archive does not have as they are. */
+  /** Days before `today` whose current state the archive does not have. */
   closed(today: string): readonly UsageDay[] {
     const closed = closedAmong(this.days, today);
     for (const day of closed) day.state = "closing";
     return closed;
   }
 
-  /** Notes what the archive has now, and forgets what is too old. One that has changed meanwhile is written again. */
+  /**
+   * Records which days the archive has now, and forgets those that are too old. A day that has changed meanwhile is
+   * written again.
+   */
   archived(days: readonly UsageDay[]): void {
     for (const day of days) if (day.state === "closing") day.state = "archived";
-    // By their number and not by their dates, of which a clock that was wrong may have made some.
+    // By their number and not by their dates, some of which may come from a wrong clock.
     for (const { date, state } of this.days.slice(0, -1 - this.#keepDays)) {
       if (state === "archived") this.#days.delete(date);
     }
   }
 
-  /** As for a user's history. */
+  /** As UsageHistory.forgetInFlight. */
   forgetInFlight(): void {
     for (const day of this.#days.values()) day.inFlight = 0;
   }
