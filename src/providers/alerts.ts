@@ -3,16 +3,17 @@ import type { Clock } from "../lib/clock.ts";
 import type { UpstreamErrorKind } from "./upstream-error.ts";
 import type { Provider } from "./provider.ts";
 
-/** Calls the operator. */
+/** Alerts the operator. */
 export interface Alerts {
   /**
-   * Emits a `provider.alert`, at most one a minute for a key and a kind: while an account is empty every request fails.
-   * @param traceId of the request that met it; "" where it was a probe
+   * Emits a `provider.alert`, at most one a minute for each key and kind: while an account is empty every request
+   * fails.
+   * @param traceId of the request that failed; "" for a probe
    */
   raise(provider: Provider, kind: UpstreamErrorKind, traceId: string): void;
 }
 
-/** ms in which an alert is not repeated. */
+/** ms before an alert is repeated. */
 const quietMs = 60_000;
 
 export function createAlerts({ emit, clock }: { readonly emit: Emit; readonly clock: Clock }): Alerts {

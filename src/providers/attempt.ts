@@ -8,29 +8,31 @@ import type { Pass } from "./provider-health.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./stream/response-reader.ts";
 import { ResponseBody, type BodyListener } from "./stream/response-body.ts";
 
-/** How long an error's body may take: its status is known, and whoever waits for the words waits in vain. */
+/** How long to wait for the body of an error, in ms: the status is known already, and the text may never come. */
 const errorBodyMs = 5000;
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;
 
-/** What becomes of an answer that cannot be sent. An error that the provider tells of is its own. */
+/**
+ * Errors that a client that is slow to read may have caused. An error that the provider reports is never one of them.
+ */
 const interruptions: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>(["timeout", "network", "truncated"]);
 
 type Controller = Dispatcher.DispatchController;
 type Headers = Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>[2];
 
 /**
- * One request to one provider, over one connection. `open()` ends with the first data event in hand, or with a
- * fault: until then nothing is owed and another provider may be asked. Afterwards `pipe()` hands the events to a sink,
- * which may pause, resume and cancel. Whatever happens, the connection is freed and the sink's onEnd called once.
+ * One request to one provider, over one connection. `open()` resolves with the first data event, or rejects with an
+ * error: until then nothing is charged and another provider may be tried. Afterwards `pipe()` passes the events to a
+ * sink, which may pause, resume and cancel. In every case the connection is released and the sink's onEnd called once.
  */
 export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   readonly provider: Provider;
   /** ms from open() to the first data event; null until then. */
   firstEventMs: number | null = null;
-  /** Whether the answer broke off while, or because, its reader was behind. */
+  /** Whether the response broke off while, or because, its reader was behind. */
   brokenByReader = false;
-  /** By which the provider's circuits know us. */
+  /** The permit from the provider's circuits. */
   readonly #pass: Pass;
   readonly #request: UpstreamRequest;
   /** The key that was sent. */
@@ -40,30 +42,30 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   readonly #body: ResponseBody;
   #controller: Controller | null = null;
   #sink: ResponseSink | null = null;
-  /** Events that came before the sink did; a handful, for upstream is paused meanwhile. */
+  /** Events that arrived while there was no sink; only a few, because reading is paused then. */
   #held: Parameters<ResponseSink["onEvent"]>[] = [];
-  /** The sink that was piped to last. */
+  /** The sink of the last pipe() call. */
   #reader: ResponseSink | null = null;
-  /** Whether it has called pause(), and not resume(). */
+  /** Whether the reader has called pause() and not yet resume(). */
   #readerBehind = false;
-  /** Whether nothing is read from the provider, because nobody takes it now. */
+  /** Whether reading from the provider is paused. */
   #isPaused = false;
   readonly #backpressure = new Backpressure();
   #resolve: (() => void) | null = null;
   #reject: ((reason: Error) => void) | null = null;
-  /** As the provider knows it. */
+  /** The provider's name for the model. */
   #model = "";
   #status = 0;
   #sawEvent = false;
-  /** As the reader said last. */
+  /** The reader's last value. */
   #graceMs: number | null = null;
   #linger: NodeJS.Timeout | undefined;
-  /** The provider has nothing more to send. */
+  /** Whether the provider's response has ended. */
   #closed = false;
-  /** Set once the attempt is over for everybody; null inside means a complete answer. */
+  /** Set once the attempt is over; the error is null if the response is complete. */
   #ended: { readonly error: UpstreamError | null } | null = null;
 
-  /** Made once the provider's health has let it in with `pass`; must be opened or cancelled. */
+  /** @param pass from the provider's health; the attempt must be opened or cancelled, so that it is given back */
   constructor(provider: Provider, pass: Pass, request: UpstreamRequest, clock: Clock) {
     this.provider = provider;
     this.#pass = pass;
@@ -74,12 +76,12 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     provider.health.sent();
   }
 
-  /** What has been read of the answer. */
+  /** The reader of the response, with its state so far. */
   get reader(): ResponseReader {
     return this.#body.reader;
   }
 
-  /** "connect" only where nothing was sent, for want of a connection: what breaks later may be due to the request. */
+  /** "connect" only if nothing was sent because there was no connection: a later error may be due to the request. */
   get stage(): UpstreamStage {
     if (this.#controller === null) return "connect";
     if (this.#status === 0) return "first_byte";
@@ -87,9 +89,9 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   }
 
   /**
-   * Asks. Resolves when the first data event that is not an error has arrived.
-   * Rejects with an UpstreamError, or with what cancel() was given.
-   * @param model as the provider knows it
+   * Sends the request. Resolves when the first data event that is not an error has arrived.
+   * Rejects with an UpstreamError, or with the reason passed to cancel().
+   * @param model the provider's name for it
    * @param since monotonic ms from which the total time counts
    * @param streamOptions whether `stream_options` may be sent
    */
@@ -109,19 +111,19 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     return opened;
   }
 
-  /** Whether the provider has been sent the request, and has not refused it. */
+  /** Whether the request was sent and the provider has not rejected it. */
   get isSent(): boolean {
     return this.#controller !== null && this.#status < 300;
   }
 
-  /** ms from the first data event to now, or null where none came. Ask when the answer is over. */
+  /** ms from the first data event to now, or null if none came. Call it when the response is over. */
   generationMs(): number | null {
     return this.firstEventMs === null ? null : this.#clock.monotonic() - this.#deadlines.startedAt - this.firstEventMs;
   }
 
-  /** Hands all events, from the first or from where unpipe() was called on, to `sink`. */
+  /** Passes all events to `sink`, from the first one, or from the call of unpipe() on. */
   pipe(sink: ResponseSink): void {
-    // Another reader is not behind.
+    // A new reader is not behind yet.
     if (sink !== this.#reader) this.#catchUp();
     this.#sink = this.#reader = sink;
     const held = this.#held;
@@ -137,13 +139,13 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     else if (!this.#readerBehind) this.#resumeReading();
   }
 
-  /** Keeps what comes from now on until pipe() is called again, and reads no more from the provider. */
+  /** Stops reading from the provider and buffers further events until pipe() is called again. */
   unpipe(): void {
     this.#sink = null;
     this.#pauseReading();
   }
 
-  /** Stops reading from the provider, because who reads the answer is behind; its times stand still. */
+  /** Stops reading from the provider because the reader is behind. The provider's deadlines pause meanwhile. */
   pause(): void {
     this.#readerBehind = true;
     this.#backpressure.hold(this.#clock.monotonic());
@@ -156,13 +158,13 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   }
 
   /**
-   * Ends it from our side and closes the connection; does nothing where it has ended.
-   * @param cancelReason what a pending open() rejects with; absent where none is
+   * Ends the attempt from our side and closes the connection. Does nothing if it has ended.
+   * @param cancelReason what a pending open() rejects with
    */
   cancel(cancelReason?: Error): void {
     if (this.#ended !== null) return;
-    // Not before it is needed: an error with its stack costs as much as a JSON.parse.
-    const reason = cancelReason ?? new Error("the chat is over");
+    // Created only when needed: an error with its stack costs as much as a JSON.parse.
+    const reason = cancelReason ?? new Error("the request is over");
     this.#ended = { error: null };
     this.provider.health.abandoned(this.#pass);
     this.#releaseResources();
@@ -184,7 +186,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     try {
       const cut = new UpstreamError({ kind: "timeout", stage: this.stage });
       const error = this.reader.end(cut);
-      // What looked like the end of a JSON was none.
+      // What looked like the end of a JSON was not.
       if (error === cut) this.#graceMs = null;
       else this.onBodyEnd(error);
     } catch (cause) {
@@ -192,7 +194,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     }
   }
 
-  // From here on undici calls, out of callbacks of the socket: what one of these threw would end the process.
+  // undici calls the following methods from callbacks of the socket: an exception in one would end the process.
 
   onRequestStart(controller: Controller): void {
     this.#controller = controller;
@@ -209,7 +211,8 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
 
   onResponseData(_controller: Controller, chunk: Buffer): void {
     try {
-      // The parser hands nothing on where it goes on behind a pause. To pause then is to be paused at the end.
+      // After a pause the parser may pass on an empty chunk. Pausing on it would leave the connection paused at its
+      // end.
       if (chunk.length > 0) this.#take(chunk);
     } catch (cause) {
       this.onException(cause);
@@ -253,7 +256,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
 
   onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
     this.#sawEvent = true;
-    // Some servers put a finish_reason into every event: where there is more text, that was not the end.
+    // Some servers put a finish_reason into every event: if more text follows, that was not the end.
     if (textBytes > 0) this.#graceMs = null;
     if (this.#sink !== null) {
       this.#sink.onEvent(event, start, end, textBytes, role, parsed);
@@ -287,7 +290,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   }
 
   onEnd(): void {
-    // The reader never calls it: where an answer ends is decided here.
+    // The reader never calls this: the attempt decides where a response ends.
   }
 
   #endBody(): void {
@@ -300,7 +303,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#body.end(new UpstreamError({ kind, stage: this.stage, cause }));
   }
 
-  /** The answer is over, complete or not. */
+  /** The response is over, complete or not. */
   onBodyEnd(error: UpstreamError | null): void {
     if (this.#ended !== null) return;
     if (error !== null) {
@@ -314,11 +317,11 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#sink?.onEnd(null);
     if (this.#closed) return;
     if (!this.reader.done) {
-      this.#controller?.abort(new Error("the provider did not close after a complete answer"));
+      this.#controller?.abort(new Error("the provider did not close after a complete response"));
       return;
     }
-    // After [DONE] only the end of the body is due, and nearly always it came in the same read, whose rest is looked at
-    // before any microtask runs. A provider that keeps the connection open must not keep ours.
+    // After [DONE] only the end of the body is missing. It nearly always came in the same read, which is processed
+    // before any microtask runs. A provider that doesn't close must not hold the connection for ever.
     queueMicrotask(() => {
       if (!this.#closed) this.#linger = setTimeout(abort, lingerMs, this.#controller).unref();
     });
@@ -343,14 +346,14 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     if (!this.#isPaused && !this.#closed && this.#ended === null) this.#controller?.resume();
   }
 
-  /** An exception ends this answer and nothing else. */
+  /** An exception ends only this response. */
   onException(cause: unknown): void {
     const stage = this.firstEventMs === null ? "first_event" : "streaming";
     const error = new UpstreamError({ kind: "invalid_response", stage, cause });
     try {
       this.#fail(error);
     } catch {
-      // The sink threw once more. It has been told, and its client's connection is bounded by times of its own.
+      // The sink threw again. It has been notified, and its client's connection has timeouts of its own.
       this.#settleOpen(error);
     }
   }
@@ -380,7 +383,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     }
   }
 
-  /** Frees what it holds beside the connection. */
+  /** Releases everything but the connection. */
   #releaseResources(): void {
     this.#deadlines.stop();
     this.#body.destroy();

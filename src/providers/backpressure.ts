@@ -1,23 +1,23 @@
-/** A provider that could not send for less than this, in ms, has not given up because of it. */
+/** Shortest hold, in ms, that can make a provider give up. */
 const briefMs = 50;
-/** Bounds of a silence, in ms, after which what comes was not on its way before. */
+/** Bounds of the silence, in ms, after which new data was sent after the hold. */
 const leastSilenceMs = 50;
 const longestSilenceMs = 5000;
-/** After reading without a pause for so long, in ms, nothing is on its way from before; longer after a longer hold. */
+/** After reading for at least this long, in ms, no data from before is still in transit; longer after a longer hold. */
 const leastFreeMs = 1000;
 
 /**
- * Whether an answer is held back because its reader is behind, or was until so recently that its end may come of that:
- * a provider that cannot send may give up, and what it had sent before is still on its way then. Times are monotonic ms.
+ * Tracks whether a response is held back because its reader is behind, or was so recently that this may cause its end:
+ * a provider that can't send may give up, while data it sent earlier is still in transit. Times are monotonic ms.
  */
 export class Backpressure {
   #heldSince: number | null = null;
-  /** How long the answer was held back, of late; 0 once that is over and done with. */
+  /** How long the response was held back recently; 0 once that can no longer have an effect. */
   #heldMs = 0;
   #releasedAt = 0;
   #receivedAt = 0;
 
-  /** Whether heard() has anything to do. */
+  /** Whether dataReceived() must be called. */
   get isSettling(): boolean {
     return this.#heldMs > 0 && this.#heldSince === null;
   }
@@ -33,7 +33,9 @@ export class Backpressure {
     this.#releasedAt = this.#receivedAt = now;
   }
 
-  /** Something has come from the provider. What comes after a silence, or after a while, shows that it is still there. */
+  /**
+   * Data arrived from the provider. After a silence, or after a while, this proves that the provider is still there.
+   */
   dataReceived(now: number): void {
     const silenceMs = Math.min(Math.max(leastSilenceMs, this.#heldMs / 10), longestSilenceMs);
     const freeMs = Math.max(leastFreeMs, this.#heldMs);
@@ -41,7 +43,7 @@ export class Backpressure {
     this.#receivedAt = now;
   }
 
-  /** Whether an answer that breaks off now may do so because it was held back. */
+  /** Whether a response that breaks off now may do so because it was held back. */
   mayHaveBrokenResponse(now: number): boolean {
     return this.#heldMs + (this.#heldSince === null ? 0 : now - this.#heldSince) >= briefMs;
   }

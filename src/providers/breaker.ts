@@ -2,47 +2,46 @@ import { OutcomeWindow } from "./outcome-window.ts";
 
 /** When a breaker opens and for how long. */
 export interface BreakerRule {
-  /** Failures that open it, if they are at least half of the answers in the window. */
+  /** Failures that open it, if they are at least half of the requests in the window. */
   readonly failures: number;
-  /** ms in which failures and successes count together. */
+  /** Length of the window in which failures and successes are counted, in ms. */
   readonly windowMs: number;
-  /** ms for which nobody is let through but trials. */
+  /** ms for which only trials pass. */
   readonly openMs: number;
   /**
-   * Users who must have met failures, default 1. From 2 on, one user counts for half of `failures` at the most: whoever
-   * knows what makes a server fail must not be able to take it from the others.
+   * Number of users who must have had failures, default 1. From 2 on, one user counts for at most half of `failures`: a
+   * user who knows how to make a server fail must not be able to disable it for the others.
    */
   readonly users?: number;
 }
 
 export type BreakerState = "closed" | "open" | "half_open";
 
-/** What `enter` answers to whoever must not ask. */
+/** The result of `enter` for a request that must not be sent. */
 export const refused = -1;
 
-/** Share of requests that pass as trials right after the breaker has opened; it grows to all of them within openMs. */
+/** Share of requests that pass as trials right after the breaker opens; it grows to all of them within openMs. */
 const firstShare = 0.1;
-/** By how much a trial that goes well raises that share. */
+/** By how much a successful trial raises that share. */
 const shareOfSuccess = 0.3;
 
 /**
- * Keeps requests from a provider that fails. Closed, all pass; open, none; half-open, exactly one at a time, the probe,
- * whose answer decides. Where there is nobody else to ask, a growing share passes as trials instead. Each request enters
- * with a permit and shows it again with what came of it, so that a late word of a request from before cannot decide for
- * a probe.
+ * A circuit breaker. Closed: all requests pass; open: none; half-open: one at a time, the probe, whose result decides.
+ * If no other provider is left, a growing share passes as trials instead. Each request gets a permit and reports its
+ * result with it, so that the late result of an older request can't be taken for that of a probe.
  *
- * Pure: times are handed in, in ms of a monotonic clock.
+ * Pure: times are parameters, in ms of a monotonic clock.
  */
 export class Breaker {
   readonly #rule: BreakerRule;
   #open = false;
   #openedAt = 0;
-  /** The permit of the probe under way; 0 where there is none. */
+  /** The permit of the current probe; 0 if there is none. */
   #probe = 0;
   #lastPermit = 0;
-  /** Permits up to this one are of requests from before the breaker opened. */
+  /** Permits up to this one belong to requests from before the breaker opened. */
   #oldPermit = 0;
-  /** What successful trials have added to their share, and how much of a trial is due. */
+  /** How much successful trials have added to the share, and the part of the next trial that has accumulated. */
   #earnedShare = 0;
   #due = 0;
   readonly #outcomes: OutcomeWindow;
@@ -57,20 +56,20 @@ export class Breaker {
     return now < this.#openedAt + this.#rule.openMs ? "open" : "half_open";
   }
 
-  /** ms until somebody may enter, as far as is known; 0 where one may now. */
+  /** ms until a request may enter, as far as is known; 0 if one may now. */
   waitMs(now: number): number {
     if (!this.#open) return 0;
     const openUntil = this.#openedAt + this.#rule.openMs;
-    // A probe under way may take any time; a second is a guess like any other.
+    // A probe may take any time; a second is a guess.
     return now < openUntil ? openUntil - now : this.#probe === 0 ? 0 : 1000;
   }
 
-  /** Whether nothing is remembered that a new breaker would not know. */
+  /** Whether it is in the same state as a new breaker. */
   isFresh(now: number): boolean {
     return !this.#open && this.#outcomes.isEmpty(now);
   }
 
-  /** Lets a request through or not. Returns its permit, or `refused`. */
+  /** Admits a request. Returns its permit, or `refused`. */
   enter(now: number): number {
     if (!this.#open) return 0;
     if (now < this.#openedAt + this.#rule.openMs || this.#probe !== 0) return refused;
@@ -78,7 +77,7 @@ export class Breaker {
     return this.#probe;
   }
 
-  /** The same where nobody else can be asked: of an open breaker, a share passes that grows with time and success. */
+  /** Like enter(), if no other provider is left: an open breaker admits a share that grows with time and success. */
   enterAsTrial(now: number): number {
     if (!this.#open) return 0;
     this.#due += this.#share(now);
@@ -87,7 +86,7 @@ export class Breaker {
     return ++this.#lastPermit;
   }
 
-  /** The provider has begun to answer. */
+  /** The provider has begun to respond. */
   succeeded(permit: number, now = 0): void {
     if (!this.#open) {
       this.#outcomes.succeeded(now);
@@ -99,9 +98,9 @@ export class Breaker {
   }
 
   /**
-   * The provider is to blame for a failure, before its answer or in the middle of it.
+   * A failure that counts against the provider, before its response or in the middle of it.
    * @param user whose request it was
-   * @param succeededBefore whether `succeeded` was told of the same request
+   * @param succeededBefore whether `succeeded` was called for the same request
    */
   failed(permit: number, now: number, user = "", succeededBefore = false): void {
     if (this.#open) {
@@ -112,16 +111,16 @@ export class Breaker {
     this.#outcomes.failed(user, now, succeededBefore);
     if (!this.#outcomes.isFailing(failures, users, now)) return;
     this.#trip(now);
-    // The first trial may come at once: the provider may be well again already.
+    // The first trial may come at once: the provider may have recovered already.
     this.#due = 1 - firstShare;
   }
 
-  /** The request ended without a verdict: its client left, or it was at fault itself. The next one may probe. */
+  /** The request ended without a result: its client disconnected, or it was itself invalid. The next one may probe. */
   abandoned(permit: number): void {
     if (this.#open && permit !== 0 && permit === this.#probe) this.#probe = 0;
   }
 
-  /** Forgets what has been: a probe went well, or the operator says so. */
+  /** Closes and resets it, after a successful probe or by the operator. */
   close(): void {
     this.#open = false;
     this.#reset();

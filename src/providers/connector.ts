@@ -10,7 +10,7 @@ export function createConnector(timeout: number): buildConnector.connector {
   const connect = buildConnector({ timeout });
   return (options, callback) => {
     connect(options, (...result) => {
-      // Where no connection came about undici hands over the error alone, whatever its types say.
+      // If the connection fails undici passes only the error, whatever its types say.
       if (result[0] === null) keepEndBack(result[1]);
       callback(...result);
     });
@@ -18,9 +18,9 @@ export function createConnector(timeout: number): buildConnector.connector {
 }
 
 /**
- * Makes a socket tell its end only to a reader that asks for more than there is, as undici's parser does unless it is
- * paused; and makes it tell a reset as an error like any other, for undici takes ECONNRESET as a clean end of such a
- * body, whether it is paused or not.
+ * Makes a socket report its end only to a reader that reads past its data, as undici's parser does unless it is paused.
+ * Also makes it report a reset as an ordinary error, because undici takes ECONNRESET as a clean end of such a body,
+ * whether it is paused or not.
  */
 function keepEndBack(socket: Socket): void {
   const push = socket.push.bind(socket);
@@ -30,7 +30,7 @@ function keepEndBack(socket: Socket): void {
   socket.push = (chunk: unknown, encoding?: BufferEncoding) => {
     if (chunk !== null) return push(chunk, encoding);
     ended = true;
-    // As Node does at an end. A parser that is not paused reads on then.
+    // As Node does at an end. A parser that is not paused then reads on.
     socket.emit("readable");
     return false;
   };

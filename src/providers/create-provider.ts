@@ -12,7 +12,7 @@ export interface ProviderOptions {
   readonly kind: ProviderKind["kind"];
   /** Absent: the kind's own. */
   readonly baseUrl?: string | undefined;
-  /** "" where the provider needs none. */
+  /** "" if the provider needs none. */
   readonly apiKey: string;
   readonly models: readonly string[];
   readonly modelMap: Readonly<Record<string, string>>;
@@ -22,11 +22,11 @@ export interface ProviderOptions {
   readonly weight: number;
   readonly timeouts: UpstreamTimeouts;
   readonly breaker: BreakerRule;
-  /** Looks whether the key has another value by now, and tells `useKey` where it has. Default: it never has. */
+  /** Rereads the key and passes a new value to `useKey`. Default: the key never changes. */
   readonly rereadKey?: () => void;
 }
 
-/** Models that are remembered for having been refused with `stream_options`; a provider has fewer. */
+/** Most models remembered for rejecting `stream_options`; a provider has fewer. */
 const maxRefused = 1000;
 
 /** One provider with its connections. Close `dispatcher` when done. */
@@ -36,7 +36,7 @@ export function createProvider(options: ProviderOptions): Provider {
   const dispatcher = new Pool(url.origin, {
     pipelining: 1,
     connect: createConnector(options.timeouts.connect),
-    // The attempt keeps its own time: undici's timers know nothing of comments, events or a paused reader.
+    // The attempt has its own deadlines: undici's timers know nothing about comments, events or a paused reader.
     headersTimeout: 0,
     bodyTimeout: 0,
     keepAliveTimeout: 30_000,
@@ -51,7 +51,7 @@ export function createProvider(options: ProviderOptions): Provider {
     if (key === sent.secret) return;
     formerSecret = sent.secret;
     sent = sentWith(key, kind, url);
-    // Whatever was held against the old key says nothing about this one.
+    // Failures of the old key say nothing about the new one.
     health.forgetFailures();
   }
 
@@ -97,7 +97,7 @@ function basePathOf({ pathname }: URL): string {
   return pathname.replace(/(?<!\/)\/+$/, "");
 }
 
-/** All that is sent with a key, made once for many requests. */
+/** Everything that is sent with a key, built once for many requests. */
 function sentWith(secret: string, kind: ProviderKind, base: URL): Pick<Provider, "headers" | "endpoints" | "secret"> {
   const headers = {
     "content-type": "application/json",
@@ -119,7 +119,7 @@ function sentWith(secret: string, kind: ProviderKind, base: URL): Pick<Provider,
       completions: endpoint("completions"),
       messages: endpoint("messages", {
         "anthropic-version": "2023-06-01",
-        // Anthropic's own way; some servers in its shape know only one of the two.
+        // Anthropic's own header; some compatible servers accept only one of the two.
         ...(secret === "" ? {} : { "x-api-key": secret }),
       }),
       embeddings: endpoint("embeddings", { accept: "application/json" }),

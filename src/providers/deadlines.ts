@@ -2,19 +2,19 @@ import type { Clock } from "../lib/clock.ts";
 import type { UpstreamStage } from "./upstream-error.ts";
 import type { UpstreamTimeouts } from "./provider.ts";
 
-/** Who is told. */
+/** Notified when a deadline passes. */
 export interface DeadlineListener {
   onDeadline(stage: UpstreamStage): void;
-  /** What was still to come has had its time. */
+  /** The grace period for the rest of the response is over. */
   onGraceOver(): void;
 }
 
 type Stage = "first_byte" | "first_event" | "streaming";
 
 /**
- * All deadlines of one answer on a single timer. The timer is set to the shortest of the times and only looks whether
- * a deadline has passed, so that an event costs one assignment instead of a timer moved: a stage that begins between
- * two looks cannot end before the next one.
+ * All deadlines of one response on a single timer. The timer runs at the shortest timeout and only checks whether a
+ * deadline has passed, so that an event costs one assignment instead of a new timer: a stage that begins between two
+ * checks cannot end before the next one.
  */
 export class Deadlines {
   /** Monotonic ms. */
@@ -29,11 +29,11 @@ export class Deadlines {
   #stage: Stage = "first_byte";
   #lastEventAt = 0;
   #heldSince: number | null = null;
-  /** How long reading had paused before, in ms. */
+  /** Total length of earlier pauses, in ms. */
   #heldMs = 0;
-  /** Monotonic ms at which it ends in any case. */
+  /** Monotonic ms at which the response is cut in any case. */
   #cutAt = Infinity;
-  /** Monotonic ms until which the rest is waited for of an answer of which nothing is missing. */
+  /** Monotonic ms until which to wait for the rest of a response that may already be complete. */
   #graceUntil = Infinity;
 
   constructor(timeouts: UpstreamTimeouts, clock: Clock, listener: DeadlineListener) {
@@ -43,7 +43,7 @@ export class Deadlines {
     this.#step = Math.min(timeouts.firstByte, timeouts.firstEvent, timeouts.idle, timeouts.total);
   }
 
-  /** @param since monotonic ms from which the total time counts: other providers may have been asked before */
+  /** @param since monotonic ms from which the total time counts: other providers may have been tried before */
   start(since: number): void {
     this.startedAt = this.#clock.monotonic();
     this.#since = since;
@@ -59,13 +59,13 @@ export class Deadlines {
     this.#stage = stage;
   }
 
-  /** What is still to come must come within `ms`. */
+  /** The rest of the response must arrive within `ms`. */
   endWithin(ms: number): void {
     this.#cutAt = this.#clock.monotonic() + ms;
     this.#lookSoon();
   }
 
-  /** The rest of the answer is waited for so long, while it is read; null where the answer is not at its end after all. */
+  /** Waits this long for the rest, not counting pauses; null if the response is not at its end after all. */
   setGrace(ms: number | null): void {
     this.#graceUntil = ms === null ? Infinity : this.#clock.monotonic() + ms;
     if (ms !== null) this.#lookSoon();
@@ -76,7 +76,7 @@ export class Deadlines {
     this.#lastEventAt = this.#clock.monotonic();
   }
 
-  /** The reader has paused: time that passes is our doing now, not the provider's. */
+  /** Reading is paused: from now on the time doesn't count against the provider. */
   hold(): void {
     this.#heldSince ??= this.#clock.monotonic();
   }
@@ -121,7 +121,7 @@ export class Deadlines {
     if (this.#heldSince !== null) return now + this.#step;
     if (this.#stage === "streaming") return this.#lastEventAt + this.#timeouts.idle;
     const { firstByte, firstEvent } = this.#timeouts;
-    // The time to the first event runs from the start as well, whether or not there are headers yet.
+    // The time to the first event also runs from the start, whether or not there are headers yet.
     return this.startedAt + (this.#stage === "first_byte" ? Math.min(firstByte, firstEvent) : firstEvent);
   }
 }

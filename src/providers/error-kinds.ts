@@ -1,24 +1,24 @@
 import type { UpstreamErrorKind } from "./upstream-error.ts";
 import type { ProviderKind, ReportedError } from "./provider.ts";
 
-/** An error that a provider has answered with. */
+/** A response that reports an error. */
 export interface FailedResponse {
-  /** HTTP status; 200 where the error came in an answer that had begun well. */
+  /** HTTP status; 200 if the error came inside a response with a good status. */
   readonly status: number;
   readonly error: ReportedError;
-  /** As the provider knows it. */
+  /** The provider's name for it. */
   readonly model: string;
 }
 
-/** What is known of the key that was used. */
+/** The key that was used. */
 export interface KeyFacts {
-  /** The key itself, which an error may quote. "" where there is none. */
+  /** The key itself, which an error may quote. "" if there is none. */
   readonly secret: string;
-  /** Whether the provider has answered with it since the start. */
+  /** Whether a request with it has succeeded since the start. */
   readonly keyWorked: boolean;
 }
 
-/** What a status says by itself. Above 499 it is a failure of the server, below one of the request. */
+/** What a status means by itself. Other statuses are server errors from 500 on, and request errors below. */
 const statusKinds: ReadonlyMap<number, UpstreamErrorKind> = new Map<number, UpstreamErrorKind>([
   [401, "key_refused"],
   [402, "no_balance"],
@@ -44,7 +44,7 @@ const statusKinds: ReadonlyMap<number, UpstreamErrorKind> = new Map<number, Upst
   [529, "overloaded"],
 ]);
 
-/** What codes and types say, in snake case; the first that fits. */
+/** What codes and types mean, in snake case; the first match counts. */
 const wordKinds: readonly (readonly [RegExp, UpstreamErrorKind])[] = [
   [
     /insufficient_(?:account_)?(?:balance|quota|credit|fund)|exceeded_current_quota|billing|arrear|overdue/,
@@ -79,10 +79,10 @@ const refined: readonly UpstreamErrorKind[] = [
   "rate_limited",
   "overloaded",
 ];
-/** A server that fails, and says that the request was wrong. A number inside the error is believed before its type. */
+/** For a 5xx whose error says that the request was wrong. A status inside the error takes precedence over its type. */
 const serverRefined: readonly UpstreamErrorKind[] = [...refined, "bad_request", "forbidden", "timeout"];
 
-/** What words may make of a status; where it has no row, the status is right whatever they say. */
+/** The kinds by which code or type may override a status; without an entry the status always decides. */
 const wordsOverStatus: ReadonlyMap<number, readonly UpstreamErrorKind[]> = new Map<
   number,
   readonly UpstreamErrorKind[]
@@ -100,9 +100,9 @@ const wordsOverStatus: ReadonlyMap<number, readonly UpstreamErrorKind[]> = new M
 ]);
 
 /**
- * What an error means, for whom it counts and who may be asked next. A number in 400..599 inside an error that came
- * under 200 is taken for the status; then its code decides, then its type. Under another status they are heard where
- * they say more than it does, or contradict it.
+ * Classifies an error, which decides what it counts against and where to retry. In an error that came with status 200,
+ * a number in 400..599 is taken for the status; after that its code decides, then its type. With another status, code
+ * and type decide only where they are more specific than the status or contradict it.
  */
 export function kindOfError(kind: ProviderKind, response: FailedResponse, key: KeyFacts): UpstreamErrorKind {
   const { error } = response;
@@ -114,14 +114,14 @@ function byStatusAndWords(status: number, response: FailedResponse): UpstreamErr
   const { code, type } = response.error;
   const byWords = wordKind(code) ?? wordKind(type);
   if (status < 300) return byWords ?? "server_error";
-  // A redirect is no answer, whatever it says.
+  // A redirect is never a valid response.
   if (status < 400) return "invalid_response";
   const forServerError = status === response.status ? serverRefined : refined;
   const overriding = wordsOverStatus.get(status) ?? (status >= 500 ? forServerError : []);
   return byWords !== null && overriding.includes(byWords) ? byWords : statusKind(status);
 }
 
-/** The HTTP status, or the one inside the error where that says more. */
+/** The HTTP status, or the one inside the error if that is more specific. */
 function statusOf({ status, error }: FailedResponse): number {
   if (error.status === null || status === error.status) return status;
   if (status < 300) return error.status;
@@ -142,27 +142,27 @@ function wordKind(name: string): UpstreamErrorKind | null {
   return wordKinds.find(([pattern]) => pattern.test(words))?.[1] ?? null;
 }
 
-/** Looks at the message where codes and status leave it open what was refused. */
+/** Uses the message where code and status leave open what was rejected. */
 function byMessage(kind: UpstreamErrorKind, { error, model }: FailedResponse, key: KeyFacts): UpstreamErrorKind {
   if (kind === "unsupported") {
     if (concernsModel(error, model)) return "model_unknown";
     return error.param === "" ? kind : "bad_request";
   }
   if (kind === "forbidden") return !key.keyWorked || namesKey(error, key.secret) ? "key_refused" : kind;
-  // Only at the beginning: further on a message may quote the client.
+  // Only at the start: further on a message may quote the client.
   if (kind === "bad_request" && /^api key (?:not valid|invalid|expired)/i.test(error.message)) return "key_refused";
-  // No pause helps a request that is larger than what the account may send in a minute.
+  // Waiting doesn't help a request that is larger than the account's limit for a minute.
   if (kind === "rate_limited" && /^request too large/i.test(error.message)) return "bad_request";
   return kind;
 }
 
-/** Whether it is the model that was not found, and not the path. A model in a path, such as /v1/models, doesn't count. */
+/** Whether the model was not found, rather than the path. A model in a path, such as /v1/models, doesn't count. */
 function concernsModel({ code, type, param, message }: ReportedError, model: string): boolean {
   if (param === "model" || /model|deployment/i.test(`${code} ${type}`)) return true;
   return /(?<![/\w-])(?:models?|deployment)(?![\w-])|模型/i.test(message) || names(message, model);
 }
 
-/** Whether a text holds a name as a word of its own, and not as a step of a path. */
+/** Whether a text has a name as a separate word, not as a path segment. */
 function names(text: string, name: string): boolean {
   if (name === "") return false;
   for (let at = text.indexOf(name); at !== -1; at = text.indexOf(name, at + name.length)) {
@@ -175,7 +175,7 @@ function names(text: string, name: string): boolean {
 const keyNames =
   /(?:api|access|secret|auth\w{0,20})[\s_-]{0,3}(?:key|token)|\b(?:your|this|the|provided|invalid|expired|disabled|revoked) key\b|\bkey (?:is|has|was|not|limit)\b|\b(?:invalid|expired|disabled|revoked) token\b|密钥|令牌/i;
 
-/** Whether a refusal is about the key that the proxy sent: it is quoted, or named as providers do. */
+/** Whether an error is about the proxy's key: it quotes the key, or mentions it the way providers do. */
 function namesKey({ code, type, message }: ReportedError, secret: string): boolean {
   return (secret !== "" && message.includes(secret)) || keyNames.test(`${code} ${type} ${message}`);
 }

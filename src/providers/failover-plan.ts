@@ -2,7 +2,7 @@ import { UpstreamError } from "./upstream-error.ts";
 import type { Provider } from "./provider.ts";
 import type { Pass, Target } from "./provider-health.ts";
 
-/** A provider to ask now, with the pass by which its circuits let us in. */
+/** A provider to try now, with the pass from its circuits. */
 export interface Candidate {
   readonly provider: Provider;
   readonly pass: Pass;
@@ -11,16 +11,16 @@ export interface Candidate {
 /** A provider to wait for. */
 interface Wait {
   readonly provider: Provider;
-  /** ms until it may be asked, as far as is known; 0 where only a pause for decency is due. */
+  /** ms until its rate limit ends, as far as is known; 0 if only the normal backoff applies. */
   readonly limitedMs: number;
 }
 
 /**
- * What one request has asked so far, and who is next: first, in the route's order, whoever has not been asked, at once;
- * then, after a pause, those who may do better the second time.
+ * The attempts of one request so far, and its next candidate: first, at once and in the route's order, the providers
+ * not yet tried; then, after a pause, those for which a retry may succeed.
  */
 export class FailoverPlan {
-  /** Requests asked. */
+  /** Attempts so far. */
   count = 0;
   readonly #candidates: readonly Provider[];
   readonly #since: number;
@@ -29,7 +29,7 @@ export class FailoverPlan {
 
   /**
    * @param since monotonic ms at which the request's total time began
-   * @param target what a provider is asked for, in its own words, and for whom
+   * @param target the model by the provider's own name, and the user
    */
   constructor(candidates: readonly Provider[], since: number, target: (provider: Provider) => Target) {
     this.#candidates = candidates;
@@ -42,8 +42,8 @@ export class FailoverPlan {
   }
 
   /**
-   * Someone who has not been asked and can be at once; null where there is nobody. Where all circuits are open, some
-   * requests pass as trials all the same: a request that is refused finds out nothing.
+   * A provider that has not been tried and is available at once; null if there is none. If all circuits are open, some
+   * requests still pass as trials: rejecting them all would never show that a provider has recovered.
    */
   nextUntried(now: number): Candidate | null {
     for (const provider of this.#candidates) {
@@ -59,15 +59,15 @@ export class FailoverPlan {
     return null;
   }
 
-  /** Asks a provider's circuits to be let in; null where they refuse. */
+  /** Enters a provider's circuits; null if they refuse. */
   enter(provider: Provider, now: number): Candidate | null {
     const pass = provider.health.enter(this.#target(provider), now);
     return pass === null ? null : { provider, pass };
   }
 
   /**
-   * Who is worth waiting for, the soonest first; null where nobody is.
-   * @param longestMs what a provider may ask to be left alone for and still be waited for
+   * The provider to wait for, the one available soonest; null if there is none.
+   * @param longestMs longest Retry-After that is waited for
    */
   nextToWaitFor(now: number, longestMs: number): Wait | null {
     let best: Wait | null = null;
@@ -83,14 +83,15 @@ export class FailoverPlan {
     return best;
   }
 
-  /** Whether asking the provider now is to ask it again. */
+  /** Whether the next attempt at this provider is a retry. */
   isRetry(provider: Provider): boolean {
     return this.#lastErrorOf(provider) !== undefined;
   }
 
   /**
-   * What to say where nobody can be asked: the last fault, or, where nobody was, that all are limited or out. That a
-   * provider doesn't know the model is said only where none has failed otherwise: the one that knows it may be back soon.
+   * The error to report when no provider is left: the last error, or, without any attempt, that all are rate limited or
+   * unavailable. An unknown model is reported only if no provider failed in another way: the one that knows the model
+   * may soon be back.
    */
   finalError(now: number): UpstreamError {
     const known = this.#failures.findLast(({ error }) => error.facts.kind !== "model_unknown");
@@ -102,7 +103,7 @@ export class FailoverPlan {
       const { health } = provider;
       if (health.drained) continue;
       const { model } = this.#target(provider);
-      // Behind an open circuit a share of requests passes all the time: it pays to try again soon.
+      // An open circuit always lets a share of requests through, so a client may retry soon.
       const circuitMs = Math.min(1000, health.circuitMs(model, now));
       const waitMs = Math.max(circuitMs, health.limitedMs(model, now));
       if (waitMs >= soonestMs) continue;
@@ -120,7 +121,7 @@ export class FailoverPlan {
     return now - this.#since >= provider.timeouts.total;
   }
 
-  /** The last fault that speaks against asking this one: its own, or one of the whole provider behind it. */
+  /** The last error that concerns this key: its own, or one of the whole provider. */
   #lastErrorOf(provider: Provider): UpstreamError | undefined {
     return this.#failures.findLast(
       (failure) =>

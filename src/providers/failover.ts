@@ -8,26 +8,26 @@ import type { Alerts } from "./alerts.ts";
 import type { Provider, ReaderTimes, UpstreamRequest } from "./provider.ts";
 import type { Route } from "./router.ts";
 
-/** Who waits for an answer. */
+/** The client side of a request, as far as failover needs it. */
 export interface Caller extends DisconnectSignal {
-  /** Told whose times hold from now on: those of the provider that is asked; null while nobody is. */
+  /** Sets the timeouts from now on: those of the provider that has the request; null while none has. */
   useTimes(times: ReaderTimes | null): void;
 }
 
-/** Whose request it is. */
+/** Identifies the request and its user. */
 interface Requester {
   readonly traceId: string;
   readonly user: string;
 }
 
-/** An answer whose first data event has arrived. */
+/** A response whose first data event has arrived. */
 export interface UpstreamResponse {
   readonly attempt: Attempt;
-  /** Requests asked in vain before this one. */
+  /** Failed attempts before this one. */
   readonly retries: number;
 }
 
-/** Thrown where the client has left before the first data event, and a provider was at work for it. */
+/** The client disconnected before the first data event, while a provider was processing its request. */
 export class AbandonedError extends ClientDisconnectedError {
   readonly provider: Provider;
 
@@ -37,18 +37,18 @@ export class AbandonedError extends ClientDisconnectedError {
   }
 }
 
-/** How often, and when, to ask again. */
+/** How often, and when, to retry. */
 interface RetryRule {
-  /** Requests for one answer, over all providers. */
+  /** Attempts for one request, over all providers. */
   readonly attempts: number;
-  /** Longest first pause before the same provider is asked again, in ms; it doubles up to `maxMs`. */
+  /** Longest pause before the first retry of a provider, in ms; it doubles up to `maxMs`. */
   readonly baseMs: number;
   readonly maxMs: number;
-  /** The longest that a provider's Retry-After is waited for, in ms. */
+  /** Longest Retry-After that is waited for, in ms. */
   readonly maxRetryAfterMs: number;
 }
 
-/** Longest of a provider's words in the log, in characters. */
+/** Longest message of a provider in the log, in characters. */
 const maxLoggedMessage = 500;
 
 export interface FailoverOptions {
@@ -61,9 +61,10 @@ export interface FailoverOptions {
 }
 
 /**
- * Asks the route's providers until one has sent its first data event. Up to there nothing is owed, so asking again
- * can't charge twice; after it nobody else is asked. All of it shares the total time of the provider asked.
- * Rejects with the UpstreamError of the last one asked, or with ClientDisconnectedError: AbandonedError where it was being asked.
+ * Tries the route's providers until one has sent its first data event. Until then nothing is charged, so a retry can't
+ * charge twice; after it no other provider is tried. All attempts share the total time of the current provider.
+ * Rejects with the UpstreamError of the last attempt, or with ClientDisconnectedError: AbandonedError if a provider was
+ * processing the request.
  */
 export type Failover = (
   route: Route,
@@ -72,13 +73,13 @@ export type Failover = (
   requester: Requester,
 ) => Promise<UpstreamResponse>;
 
-/** Sends requests to providers, and again to others where it makes sense. */
+/** Sends requests to providers, and retries with the same or another one if that may help. */
 export function createFailover(options: FailoverOptions): Failover {
   const { retry, clock, random, alerts, log } = options;
 
   /**
-   * Waits for a provider that may do better later, and enters it. Null where there is none, where it would take longer
-   * than the request has, or where it refuses after all.
+   * Waits until a provider may be tried again and enters its circuits. Null if there is none, if the wait would exceed
+   * the request's total time, or if the circuits refuse after all.
    * @param since monotonic ms at which the request's total time began
    */
   async function waitForCandidate(
@@ -106,8 +107,8 @@ export function createFailover(options: FailoverOptions): Failover {
     let outdated = 0;
 
     /**
-     * Asks a provider. One that refuses a request for its `stream_options`, which the proxy adds, is asked once more
-     * without them. That is no further attempt, and says nothing about the provider's health.
+     * Sends the request to a provider. If it rejects `stream_options`, which the proxy adds, the request is sent again
+     * without them. That does not count as an attempt, nor against the provider.
      */
     async function sendOnce(candidate: Candidate): Promise<Attempt> {
       const { provider, pass } = candidate;
@@ -119,11 +120,11 @@ export function createFailover(options: FailoverOptions): Failover {
         const again = caller.gone ? null : plan.enter(provider, clock.monotonic());
         if (again === null) throw error;
         const attempt = await send(again, request, caller, clock, since, false);
-        // Only of the proxy's own: a client may write others that are wrong.
+        // Only if the proxy added them all: other options, from the client, may be wrong.
         if (request.canDropStreamOptions) {
           provider.disableStreamOptions(pass.model);
           const line = { trace_id: traceId, provider: provider.name, model: pass.model };
-          log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
+          log.info(line, "the provider does not accept stream_options for the model: they are no longer sent");
         }
         return attempt;
       }
@@ -143,7 +144,7 @@ export function createFailover(options: FailoverOptions): Failover {
         return { attempt, retries: plan.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamError)) throw error;
-        // The key was replaced in the meantime: with the new one this was no attempt. Bounded, as files may change often.
+        // The key was replaced in the meantime, so this attempt does not count. Bounded, as key files may change often.
         if (error.isOutdated && outdated++ < route.candidates.length) {
           plan.count--;
           continue;
@@ -179,7 +180,7 @@ async function send(
     return attempt;
   } catch (error) {
     caller.useTimes(null);
-    // Does nothing where the attempt has failed; where it could not even begin, gives its pass back.
+    // Does nothing if the attempt has failed. If it could not even start, this gives its pass back.
     attempt.cancel(error instanceof Error ? error : new Error(String(error)));
     throw error;
   } finally {
@@ -187,7 +188,7 @@ async function send(
   }
 }
 
-/** Logs what a provider said or did, each at the level of whoever has to act: the operator, or only the client. */
+/** Logs an upstream error, at the level for whoever must act: the operator, or only the client. */
 function logUpstreamError(
   log: Log,
   route: Route,
@@ -225,8 +226,9 @@ function logUpstreamError(
 }
 
 /**
- * Waits for `ms`, never less: Node's timers count from the last full ms and drop fractions, so one could end before a
- * limit that it was to outlast, and the provider would refuse. Rejects with ClientDisconnectedError as soon as the client leaves.
+ * Waits for `ms`, never less: Node's timers count from the last full ms and drop fractions, so one could end before the
+ * provider's limit does, and the provider would refuse again. Rejects with ClientDisconnectedError as soon as the
+ * client disconnects.
  */
 function pause(ms: number, signal: DisconnectSignal): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -250,8 +252,8 @@ function pause(ms: number, signal: DisconnectSignal): Promise<void> {
 }
 
 /**
- * A random part of a pause that doubles with each failure ("full jitter"): requests that failed together must not come
- * back together.
+ * A random part of a pause that doubles with each failure ("full jitter"): requests that failed together must not be
+ * retried together.
  * @param failures so far, at least 1
  */
 function backoffMs(

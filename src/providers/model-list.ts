@@ -5,25 +5,25 @@ import type { Provider } from "./provider.ts";
 import type { BreakerState } from "./breaker.ts";
 import { timeoutReason, readText, failureReason } from "./read-text.ts";
 
-/** A model that clients may ask for. */
+/** A model that clients may request. */
 interface ListedModel {
   readonly id: string;
-  /** The provider that is asked first for it. */
+  /** The first provider for it. */
   readonly ownedBy: string;
 }
 
-/** Whether a provider can be reached: it tells its models, or chats show that it works. */
+/** Whether a provider can be reached: it lists its models, or requests show that it works. */
 interface Reachability {
   readonly provider: string;
   readonly ok: boolean;
-  /** Why it doesn't tell its models; words, a code or a status, nothing secret. */
+  /** Why it doesn't list its models: text, a code or a status, nothing secret. */
   readonly reason?: string;
-  /** Circuits that are not closed, where there are any. */
+  /** Circuits that are not closed; absent if there are none. */
   readonly circuits?: readonly OpenCircuit[];
 }
 
 interface OpenCircuit {
-  /** Place of the key among the provider's. */
+  /** Index of the key among the provider's keys. */
   readonly key: number;
   /** `*`: all models. */
   readonly model: string;
@@ -31,37 +31,39 @@ interface OpenCircuit {
 }
 
 export interface ModelList {
-  /** What the router can serve, sorted by name. Never rejects: a provider that is down is listed from memory. */
+  /**
+   * The models that the router can serve, sorted by name. Never rejects: if a provider is down, its last list counts.
+   */
   list(): Promise<readonly ListedModel[]>;
-  /** One entry a provider, within half a second: while a provider takes longer, what it last told counts. */
+  /** One entry for each provider, within half a second: if a provider takes longer, its last result counts. */
   reachability(): Promise<readonly Reachability[]>;
-  /** What the providers listed when they last did, as far as they serve it; another array after each change. */
+  /** The models of the providers' last lists that the config allows; a new array after each change. */
   served(): readonly string[];
-  /** Asks a provider again where its list is old. Never throws. */
+  /** Fetches a provider's list again if it is old. Never throws. */
   refresh(provider: Provider): void;
 }
 
 interface Listing {
   readonly models: readonly string[];
-  /** Whether the provider has said so; else they are those that its kind is known to have. */
+  /** Whether the provider reported them; if not, they are the known models of its kind. */
   readonly reported: boolean;
-  /** Why the provider counts as not reached; null where it answered. */
+  /** Why the provider could not be reached; null if it responded. */
   readonly failure: string | null;
 }
 
-/** How long an answer holds, and how long one may take, in ms. */
+/** How long a list is valid, and how long a request may take, in ms. */
 const freshMs = 60_000;
 const timeoutMs = 3_000;
-/** How long `reachability` waits for an answer, in ms: it is asked by /healthz, which answers within a second. */
+/** How long `reachability` waits for a response, in ms: it serves /healthz, which responds within a second. */
 const reachableMs = 500;
-/** Circuits that are shown of one provider. */
+/** Most circuits listed for one provider. */
 const maxCircuits = 100;
-/** A list of models is no longer, in bytes; OpenRouter's has about one MiB. */
+/** Largest list of models, in bytes; OpenRouter's has about one MiB. */
 const maxBytes = 8 << 20;
-/** So many names of a list are read. */
+/** Most names read from a list. */
 const maxListed = 10_000;
 
-/** Asks providers which models they have, now and then, and keeps those that the config lets through. */
+/** Fetches the providers' model lists from time to time and keeps the models that the config allows. */
 export function createModelList(options: {
   readonly providers: readonly Provider[];
   readonly aliases: Readonly<Record<string, string>>;
@@ -69,7 +71,7 @@ export function createModelList(options: {
 }): ModelList {
   const { providers, aliases, clock } = options;
   const cache = new Map<string, { readonly at: number; readonly listing: Promise<Listing> }>();
-  /** What providers told last, and monotonic ms at which they were last asked and did tell. */
+  /** The last result of each provider, and the monotonic ms of the last request that succeeded. */
   const lastResults = new Map<string, { readonly failure: string | null; readonly workedAt: number }>();
 
   const servedBy = new Map(providers.map((provider) => [provider.name, servedOf(provider, provider.kind.knownModels)]));
@@ -88,7 +90,7 @@ export function createModelList(options: {
     const cached = cache.get(provider.name);
     if (cached !== undefined && now - cached.at < freshMs) return cached.listing;
     const listing = fetchListing(provider).then((result) => {
-      // A failure is not worth remembering for long, but a flood of requests must not become a flood upstream.
+      // A failure is cached only briefly, but long enough that a flood of requests doesn't become a flood upstream.
       if (result.failure !== null) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
       const workedAt = result.failure === null ? now : (lastResults.get(provider.name)?.workedAt ?? -Infinity);
       lastResults.set(provider.name, { failure: result.failure, workedAt });
@@ -124,7 +126,7 @@ export function createModelList(options: {
         for (const id of [...plain, ...servedOf(provider, models)]) {
           if (!owners.has(id)) owners.set(id, provider.name);
         }
-        // A glob is no name that could be asked for.
+        // A glob is not a name that clients could request.
         for (const [alias, target] of Object.entries(aliases).filter(([name]) => !name.includes("*"))) {
           if (!owners.has(alias) && servedOf(provider, [target]).length > 0) owners.set(alias, provider.name);
         }
@@ -134,7 +136,7 @@ export function createModelList(options: {
     served: () => served,
     refresh: (provider) => void listingOf(provider),
     reachability() {
-      // Each key of a provider's is one of them.
+      // There is one entry for each key, so only the first of each name counts.
       const first = providers.filter(({ name }, at) => providers.findIndex((other) => other.name === name) === at);
       return Promise.all(first.map(reachabilityOf));
     },
@@ -147,7 +149,7 @@ function openCircuits({ keyIndex: key, health }: Provider, now: number): readonl
   return [account, ...models].filter(({ state }) => state !== "closed");
 }
 
-/** Resolves when the promise, which does not reject, is settled, or after so many ms. */
+/** Resolves when the promise, which must not reject, is settled, or after `ms`. */
 async function settledWithin(promise: Promise<unknown>, ms: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
@@ -157,7 +159,7 @@ async function settledWithin(promise: Promise<unknown>, ms: number): Promise<voi
   clearTimeout(timer);
 }
 
-/** Those of the models that the config lets through to the provider. */
+/** The models that the config allows for the provider. */
 function servedOf(provider: Provider, models: readonly string[]): readonly string[] {
   const matchers = provider.models.map(globMatcher);
   return models.filter((name) => matchers.some((matches) => matches(name)));
@@ -178,7 +180,7 @@ async function fetchListing(provider: Provider): Promise<Listing> {
     const { statusCode: status } = response;
     if (status !== 200) {
       await response.body.dump();
-      // An answer is an answer: Zhipu may have no such route. Only a refused key means that nothing will work.
+      // Other statuses are fine: Zhipu may have no such route. Only a rejected key means that nothing will work.
       return unreported(status < 500 && status !== 401 && status !== 403 ? null : `status ${status}`);
     }
     const models = readModels(JSON.parse(await readText(response, maxBytes)));

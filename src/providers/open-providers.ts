@@ -2,14 +2,14 @@ import type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "../config/sc
 import { createProvider } from "./create-provider.ts";
 import type { Provider, UpstreamTimeouts } from "./provider.ts";
 
-/** A provider of the config that can be used, for it has a key. */
+/** A provider of the config that has a key. */
 export interface KeyedProvider {
   readonly config: ProviderConfig;
-  /** At least one; "" where it needs none. */
+  /** At least one; "" if it needs none. */
   readonly apiKeys: readonly string[];
 }
 
-/** What serves where no provider has a key. */
+/** Used if no provider has a key. */
 const simulated: ProviderConfig = {
   name: "simulator",
   kind: "simulator",
@@ -22,7 +22,7 @@ const simulated: ProviderConfig = {
   timeouts: {},
 };
 
-/** The providers of the config whose key was found; the embedded simulator alone where there is none. */
+/** The providers of the config whose key was found; only the embedded simulator if there are none. */
 export function chooseProviders(
   providers: readonly ProviderConfig[],
   findKeys: (provider: ProviderConfig) => readonly string[],
@@ -35,9 +35,9 @@ export function chooseProviders(
 }
 
 /**
- * Opens the connections' pools, for each key its own; nothing is sent yet.
- * @param simulatorUrl where the embedded simulator listens; null where none runs
- * @param rereadKey called where a provider has refused its key, before that counts
+ * Creates the connection pools, one for each key; nothing is sent yet.
+ * @param simulatorUrl where the embedded simulator listens; null if it isn't running
+ * @param rereadKey called when a provider has rejected its key, before that counts against it
  */
 export function openProviders(
   keyed: readonly KeyedProvider[],
@@ -58,7 +58,7 @@ export function openProviders(
         modelMap: config.model_map,
         streamOptions: config.stream_options,
         priority: config.priority,
-        // The share is the provider's, however many keys it has.
+        // The weight is that of the provider, however many keys it has.
         weight: config.weight / apiKeys.length,
         timeouts: upstreamTimeouts(shared.timeouts, config.timeouts),
         breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000, users: 2 },
@@ -70,7 +70,7 @@ export function openProviders(
   );
 }
 
-/** The config's times in ms; a provider's own come before the shared ones. */
+/** The config's timeouts in ms; a provider's own override the shared ones. */
 export function upstreamTimeouts(shared: TimeoutsConfig, own: ProviderConfig["timeouts"] = {}): UpstreamTimeouts {
   const ms = (key: keyof TimeoutsConfig): number => (own[key] ?? shared[key]) * 1000;
   return {

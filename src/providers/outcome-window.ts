@@ -1,9 +1,9 @@
-/** The window moves on by this part of it at a time. */
+/** Number of slices; the window moves by one slice at a time. */
 const slices = 8;
-/** Users whose failures are told apart in a slice; with more, there is no doubt. */
+/** Most users counted separately in a slice; with more, the provider is clearly failing. */
 const maxUsers = 64;
 
-/** Answers that a provider has given lately, and failures by user. Times are in ms of a monotonic clock. */
+/** Recent results of a provider: successes, and failures by user. Times are in ms of a monotonic clock. */
 export class OutcomeWindow {
   readonly #sliceMs: number;
   readonly #successes = new Int32Array(slices);
@@ -11,7 +11,7 @@ export class OutcomeWindow {
   /** Slices of time since the clock's zero. */
   #slice = 0;
 
-  /** @param windowMs in which answers count together */
+  /** @param windowMs length of the window */
   constructor(windowMs: number) {
     this.#sliceMs = windowMs / slices;
   }
@@ -28,8 +28,8 @@ export class OutcomeWindow {
   }
 
   /**
-   * Whether so many failures have come, being at least half of the answers, that their cause must be the provider.
-   * @param users who must have met some; from 2 on, those of one user are half of what is needed at the most
+   * Whether there were so many failures, at least half of the requests, that the provider must be the cause.
+   * @param users how many must have had failures; from 2 on, one user counts for at most half of `failures`
    */
   isFailing(failures: number, users: number, now: number): boolean {
     this.#moveTo(now);
@@ -44,7 +44,7 @@ export class OutcomeWindow {
     return byUser.size >= users && counted >= failures && counted >= successes;
   }
 
-  /** Whether it holds nothing any more. */
+  /** Whether it has no results. */
   isEmpty(now: number): boolean {
     this.#moveTo(now);
     return this.#failures.every((users) => users === null) && this.#successes.every((count) => count === 0);

@@ -4,33 +4,33 @@ import { type Latencies, latenciesOf, type ModelCircuit, type ProviderHealth } f
 import type { ProbeResult, ProviderProbes } from "./provider-probes.ts";
 import type { Provider } from "./provider.ts";
 
-/** One account of a provider. The key itself is never shown, only its place among the provider's keys. */
+/** One account of a provider. The key itself is never shown, only its index among the provider's keys. */
 interface KeyView {
   readonly key: number;
-  /** The circuit of the account: connections that fail, and a key that is refused. */
+  /** The circuit of the account: failed connections, and a rejected key. */
   readonly breaker: BreakerState;
-  /** ms for which the provider takes no requests for any model; 0 where it does. */
+  /** ms until the rate limit of the whole account ends; 0 if there is none. */
   readonly limitedForMs: number;
-  /** The models that are not asked as usual. */
+  /** The models whose circuit is not closed, or that are rate limited. */
   readonly circuits: readonly ModelCircuit[];
   readonly inFlight: number;
   readonly probe: ProbeResult | null;
 }
 
-/** How a provider is doing, over all of its keys. */
+/** State and statistics of a provider, over all of its keys. */
 export interface ProviderView {
   readonly name: string;
   readonly kind: string;
-  /** "up" where at least one key can be asked now. */
+  /** "up" if at least one key can be sent requests now. */
   readonly state: "up" | "down" | "drained";
   readonly inFlight: number;
-  /** Since the start: requests, of these the failed ones, and of these the second or later ones of a request. */
+  /** Since the start: attempts, of these the failed ones, and the retries. */
   readonly asked: number;
   readonly failed: number;
   readonly retries: number;
-  /** Share of failures among the last answers, 0 to 1; null where there are none. */
+  /** Share of failures among the last requests, 0 to 1; null if there are none. */
   readonly errorRate: number | null;
-  /** Of the last answers, in ms; null where there are none. */
+  /** Of the last responses, in ms; null if there are none. */
   readonly firstEventMs: Latencies | null;
   readonly keys: readonly KeyView[];
 }
@@ -38,13 +38,13 @@ export interface ProviderView {
 export interface ProviderAdmin {
   /** All providers in use, in the order of the config. */
   list(): readonly ProviderView[];
-  /** Takes a provider out of service: what runs goes on, nothing new comes. False where there is none of that name. */
+  /** Takes a provider out of rotation; running requests continue. False if there is none of that name. */
   drain(name: string): boolean;
-  /** Puts it back, with its breaker closed and its limits forgotten. False where there is none of that name. */
+  /** Puts it back, with circuits and rate limits reset. False if there is none of that name. */
   restore(name: string): boolean;
 }
 
-/** The operator's view of the providers, and the hand on them. */
+/** Lets the operator list, drain and restore providers. */
 export function createProviderAdmin(options: {
   readonly providers: readonly Provider[];
   readonly probes: ProviderProbes;

@@ -1,66 +1,66 @@
 import { Breaker, type BreakerRule, type BreakerState, refused } from "./breaker.ts";
 import type { UpstreamError } from "./upstream-error.ts";
 
-/** How long a model is spared that limits us and doesn't say for how long, in ms. */
+/** How long to wait after a rate limit without Retry-After, in ms. */
 const defaultLimitMs = 1000;
-/** The longest that a Retry-After can keep us away, in ms: a wrong header must not cost a provider for ever. */
+/** Longest Retry-After that is respected, in ms: a wrong header must not disable a provider for ever. */
 const longestLimitMs = 600_000;
-/** Models that are remembered at once. Clients choose the names where a provider serves globs. */
+/** Most models remembered at once. Clients choose the names if a provider serves globs. */
 const maxModels = 1000;
 /** Models with an open circuit or a limit that are passed over to forget another. */
 const maxKeptAtOnce = 20;
-/** Models that must be limited at the same time, by requests of several users, before the whole account is. */
+/** Models that must be rate limited at the same time, for several users, before the whole account is. */
 const modelsOfAnAccount = 2;
 
-/** For so long an answer shows that the account works, whichever circuits are open; ms. */
+/** How long a response proves that the account works, whichever circuits are open; in ms. */
 const recentMs = 60_000;
 
-/** Which model of the account is asked, and for whom. */
+/** The model of a request, and its user. */
 export interface Target {
-  /** As the provider knows it. */
+  /** The provider's name for it. */
   readonly model: string;
   readonly user: string;
 }
 
-/** The right to send one request; to be handed to `answered`, and to one of `failed`, `completed` and `left`. */
+/** A permit to send one request; to be passed to `responded`, and to one of `failed`, `completed` and `abandoned`. */
 export interface Pass extends Target {
   readonly accountPermit: number;
   readonly modelPermit: number;
 }
 
-/** A model that is not asked as usual. */
+/** A model whose circuit is not closed, or that is rate limited. */
 export interface ModelCircuit {
   readonly model: string;
   readonly breaker: BreakerState;
-  /** ms for which the provider has asked for no more requests; 0 where it hasn't. */
+  /** ms until the provider's rate limit ends; 0 if there is none. */
   readonly limitedForMs: number;
 }
 
 interface ModelHealth {
   readonly breaker: Breaker;
-  /** The provider has asked for no more requests until then. */
+  /** End of the provider's rate limit. */
   limitedUntil: number;
-  /** Whose request was told so. */
+  /** The user whose request was rate limited. */
   limitedBy: string;
 }
 
 /**
- * Whether one account of a provider may be asked for a model, and how it has been doing. Connections that fail and a key
- * that is refused concern the account; all other failures and Retry-After windows concern the model that was asked. All
- * that is remembered between requests stands here. Times are in ms of a monotonic clock.
+ * Whether an account of a provider may be sent requests for a model, and its recent results. Failed connections and a
+ * rejected key concern the account; all other failures, and Retry-After, concern the model of the request. Everything
+ * that is remembered between requests is here. Times are in ms of a monotonic clock.
  */
 export class ProviderHealth {
   readonly stats = new ProviderStats();
   readonly retryBudget = new RetryBudget();
-  /** The operator has taken it out of service: what runs goes on, nothing new comes. */
+  /** The operator has taken it out of rotation: running requests continue, new ones are not sent. */
   drained = false;
-  /** Whether the provider has answered with this key since the start. */
+  /** Whether a request with this key has succeeded since the start. */
   keyWorked = false;
-  /** Monotonic ms of the last answer; -Infinity before the first. */
+  /** Monotonic ms of the last response; -Infinity before the first. */
   lastResponseAt = -Infinity;
   readonly #rule: BreakerRule;
   readonly #account: Breaker;
-  /** Several models were limited at once: no model is asked until then. */
+  /** Several models were rate limited at once: nothing is sent until then. */
   #limitedUntil = 0;
   /** By the name of the model, the least recently added first. */
   readonly #models = new Map<string, ModelHealth>();
@@ -70,24 +70,24 @@ export class ProviderHealth {
     this.#account = new Breaker(rule);
   }
 
-  /** Lets a request through or not; null where it must not be sent. */
+  /** Admits a request; null if it must not be sent. */
   enter(target: Target, now: number): Pass | null {
     if (this.drained || this.limitedMs(target.model, now) > 0) return null;
     return this.#enter(target, (breaker) => breaker.enter(now));
   }
 
-  /** The same where nobody else can be asked: of what an open circuit keeps away, a growing share passes as trials. */
+  /** Like enter(), for when no other provider is left: open circuits admit a growing share of requests as trials. */
   enterAsTrial(target: Target, now: number): Pass | null {
     if (this.drained || this.limitedMs(target.model, now) > 0) return null;
     return this.#enter(target, (breaker) => breaker.enterAsTrial(now));
   }
 
-  /** ms until the circuits let a request for the model through, as far as is known; 0 where they do now. */
+  /** ms until the circuits admit a request for the model, as far as is known; 0 if they do now. */
   circuitMs(model: string, now: number): number {
     return Math.max(this.#account.waitMs(now), this.#models.get(model)?.breaker.waitMs(now) ?? 0);
   }
 
-  /** ms for which the provider has asked for no more requests for the model; 0 where it hasn't. */
+  /** ms until the provider's rate limit for the model ends; 0 if there is none. */
   limitedMs(model: string, now: number): number {
     return Math.max(0, this.#limitedUntil - now, (this.#models.get(model)?.limitedUntil ?? 0) - now);
   }
@@ -97,12 +97,12 @@ export class ProviderHealth {
     return this.#account.state(now);
   }
 
-  /** ms for which no model is asked; 0 where only single models are limited. */
+  /** ms until the rate limit of the account ends; 0 if only single models are limited. */
   accountLimitedMs(now: number): number {
     return Math.max(0, this.#limitedUntil - now);
   }
 
-  /** The models whose circuit is not closed, or that are limited; 100 at the most. */
+  /** The models whose circuit is not closed, or that are rate limited; at most 100. */
   circuits(now: number): readonly ModelCircuit[] {
     const found: ModelCircuit[] = [];
     for (const [model, { breaker, limitedUntil }] of this.#models) {
@@ -113,32 +113,32 @@ export class ProviderHealth {
     return found;
   }
 
-  /** Whether chats show that it works: one was answered after `since`, and no circuit tells otherwise. */
+  /** Whether requests show that it works: one succeeded after `since`, and no open circuit contradicts. */
   isServing(since: number, now: number): boolean {
     if (this.lastResponseAt <= since || this.#account.state(now) !== "closed") return false;
     return now - this.lastResponseAt < recentMs || this.circuits(now).every(({ breaker }) => breaker === "closed");
   }
 
-  /** The operator says that it is well again: whatever kept requests away is forgotten. */
+  /** The operator puts it back into rotation: circuits and rate limits are reset. */
   restore(): void {
     this.drained = false;
     this.forgetFailures();
   }
 
-  /** Forgets what was held against the account, but not the operator's word. */
+  /** Resets circuits and rate limits, but not the operator's drain. */
   forgetFailures(): void {
     this.#limitedUntil = 0;
     this.#account.close();
     this.#models.clear();
   }
 
-  /** A request goes out. */
+  /** A request is sent. */
   sent(): void {
     this.stats.inFlight++;
     this.stats.asked++;
   }
 
-  /** Its first data event is here, which may not be the last word: `failed` may still follow. */
+  /** Its first data event has arrived; `failed` may still follow. */
   responded({ model, accountPermit, modelPermit }: Pass, firstEventMs: number, now: number): void {
     this.keyWorked = true;
     this.lastResponseAt = now;
@@ -147,13 +147,13 @@ export class ProviderHealth {
     this.stats.recordFirstEvent(firstEventMs);
   }
 
-  /** Its answer is complete. */
+  /** Its response is complete. */
   completed(): void {
     this.stats.inFlight--;
     this.stats.recordOutcome(false);
   }
 
-  /** It came to nothing, or broke off. */
+  /** It failed, or its response broke off. */
   failed(pass: Pass, error: UpstreamError, now: number): void {
     const { kind, stage, retryAfterMs } = error.facts;
     const { model, user, accountPermit, modelPermit } = pass;
@@ -163,11 +163,11 @@ export class ProviderHealth {
     if (countsAgainstProvider && (retryAfterMs !== undefined || kind === "rate_limited")) {
       this.#limit(pass, now + Math.min(retryAfterMs ?? defaultLimitMs, longestLimitMs), now);
     }
-    // A provider that limits us works, and when to come back needs no probe. And the whole time may have run out
-    // because of others, or of a long answer.
+    // A provider that rate limits us works, and its Retry-After needs no probe. The total time may have run out because
+    // of other providers or a long response.
     const counts = countsAgainstProvider && kind !== "rate_limited" && stage !== "total";
     const ofAccount = stage === "connect" || kind === "key_refused" || kind === "no_balance";
-    // An answer that breaks off was taken for a success at its first event.
+    // A response that breaks off was counted as a success at its first event.
     const succeededBefore = stage === "streaming";
     if (counts && ofAccount) this.#account.failed(accountPermit, now, user, succeededBefore);
     else this.#account.abandoned(accountPermit);
@@ -175,7 +175,7 @@ export class ProviderHealth {
     else this.#models.get(model)?.breaker.abandoned(modelPermit);
   }
 
-  /** We gave it up ourselves: the client has left. */
+  /** The proxy gave it up: the client has disconnected. */
   abandoned({ model, accountPermit, modelPermit }: Pass): void {
     this.stats.inFlight--;
     this.#account.abandoned(accountPermit);
@@ -192,7 +192,7 @@ export class ProviderHealth {
     return null;
   }
 
-  /** The later end holds: an answer that says nothing must not shorten what another has said. */
+  /** The later end counts: a response without Retry-After must not shorten the wait that another one set. */
   #limit({ model, user }: Target, until: number, now: number): void {
     const health = this.#modelOf(model, now);
     if (until > health.limitedUntil) {
@@ -200,7 +200,7 @@ export class ProviderHealth {
       health.limitedBy = user;
     }
     const limited = [...this.#models.values()].filter(({ limitedUntil }) => limitedUntil > now);
-    // One user may go through all the models that have a limit of their own.
+    // A single user may exhaust several models with separate limits.
     const users = new Set(limited.map(({ limitedBy }) => limitedBy));
     if (limited.length < modelsOfAnAccount || users.size < 2) return;
     this.#limitedUntil = Math.max(this.#limitedUntil, Math.min(...limited.map(({ limitedUntil }) => limitedUntil)));
@@ -233,24 +233,24 @@ export class ProviderHealth {
   }
 }
 
-/** Part of a retry that each first request earns: retries come to a fifth of them at the most. */
+/** Part of a retry that each first attempt earns: there is at most one retry for every five. */
 const share = 0.2;
-/** What may be saved up, and what there is at the start, so that little traffic can retry at all. */
+/** Most retries that can be saved up, and the number at the start, so that requests can be retried at low traffic. */
 const reserve = 10;
 
 /**
- * How often a provider may be asked again by requests that it has failed already. Without a bound, every request to a
- * dead provider would become several, at the worst of times.
+ * Limits how often requests are retried at the same provider. Without a limit every request to a dead provider would
+ * become several, at the worst time.
  */
 export class RetryBudget {
   #saved = reserve;
 
-  /** A request asks for the first time. */
+  /** A request makes its first attempt. */
   earn(): void {
     if (this.#saved < reserve) this.#saved = Math.min(reserve, this.#saved + share);
   }
 
-  /** Takes a retry, if there is one. */
+  /** Takes a retry if one is left. */
   tryTake(): boolean {
     if (this.#saved < 1) return false;
     this.#saved--;
@@ -258,7 +258,7 @@ export class RetryBudget {
   }
 }
 
-/** How many of the last answers are remembered. */
+/** How many of the last responses are remembered. */
 const remembered = 256;
 
 /** Times to the first data event, in ms. */
@@ -268,15 +268,15 @@ export interface Latencies {
   readonly p99: number;
 }
 
-/** What came of asking a provider lately: two rings and a few counts, so that an answer costs a few assignments. */
+/** Recent results of a provider: two ring buffers and a few counts, so that a response costs a few assignments. */
 export class ProviderStats {
-  /** Requests under way. */
+  /** Requests in progress. */
   inFlight = 0;
-  /** Requests ever asked. */
+  /** Requests ever sent. */
   asked = 0;
-  /** Of these, how many were second or later attempts for the same request. */
+  /** Of these, second or later attempts for the same request. */
   retries = 0;
-  /** Requests that the provider ever failed. */
+  /** Failed requests that counted against the provider. */
   failed = 0;
   readonly #firstEventMs = new Float64Array(remembered);
   #responses = 0;
@@ -288,13 +288,13 @@ export class ProviderStats {
     this.#firstEventMs[this.#responses++ % remembered] = firstEventMs;
   }
 
-  /** One more answer is over, well or not. */
+  /** One more request is over. */
   recordOutcome(failed: boolean): void {
     if (failed) this.failed++;
     this.#outcomes[this.#outcomeCount++ % remembered] = failed ? 1 : 0;
   }
 
-  /** The last answers: how many there were, and how many of them failed. */
+  /** The last requests: how many there were, and how many of them failed. */
   outcomes(): { readonly total: number; readonly failed: number } {
     const total = Math.min(this.#outcomeCount, remembered);
     let failed = 0;
@@ -308,7 +308,7 @@ export class ProviderStats {
   }
 }
 
-/** Percentiles by nearest rank; null where there are no times. */
+/** Percentiles by nearest rank; null if there are no times. */
 export function latenciesOf(times: Float64Array): Latencies | null {
   if (times.length === 0) return null;
   const sorted = times.slice().sort();

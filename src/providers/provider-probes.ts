@@ -4,21 +4,21 @@ import type { Clock } from "../lib/clock.ts";
 import type { Provider } from "./provider.ts";
 import { readText, failureReason } from "./read-text.ts";
 
-/** What the last probe of an account found. */
+/** The result of the last probe of an account. */
 export interface ProbeResult {
   /** ms since the epoch. */
   readonly at: number;
-  /** Whether the provider answered, and knew the key. */
+  /** Whether the provider responded and accepted the key. */
   readonly ok: boolean;
-  /** Why not: words, a code or a status, nothing secret. */
+  /** Why not: text, a code or a status, nothing secret. */
   readonly reason: string | null;
-  /** null where the provider doesn't tell it. */
+  /** null if the provider doesn't report it. */
   readonly balance: Balance | null;
 }
 
-/** Asks every account now and then whether it is there. What requests meet decides over routing; this is for people. */
+/** Probes every account from time to time. Only for people to see: routing depends on the results of requests. */
 export interface ProviderProbes {
-  /** null until the first probe is back. */
+  /** null until the first probe has finished. */
   lastOf(provider: Provider): ProbeResult | null;
   close(): void;
 }
@@ -31,11 +31,11 @@ export interface ProbesOptions {
   /** A number in [0, 1): proxies that started together must not probe together. */
   readonly random: () => number;
   readonly alerts: Alerts;
-  /** Told after each probe of a provider, whatever it found. */
+  /** Called after each probe of a provider, whatever its result. */
   readonly onProbed?: (provider: Provider) => void;
 }
 
-/** How long a probe may take, in ms, and its answer be, in bytes. */
+/** Longest time of a probe, in ms, and largest response, in bytes. */
 const timeoutMs = 3_000;
 const maxBytes = 1 << 20;
 
@@ -80,7 +80,7 @@ export function createProviderProbes({
 
 async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
   const { kind, origin, basePath, query } = provider;
-  // The balance stands beside the versions of the API, not under them.
+  // The balance is next to the versions of the API, not below them.
   const path = kind.probe === "models" ? `${basePath}/models` : `${basePath.replace(/\/(v1|beta)$/, "")}/user/balance`;
   try {
     const response = await request(origin + path + query, {
@@ -89,7 +89,7 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
       signal: AbortSignal.timeout(timeoutMs),
     });
     const body = await readText(response, maxBytes);
-    // An answer is an answer: not every provider has such a route. Only a refused key means that nothing will work.
+    // Other statuses are fine: not every provider has such a route. Only a rejected key means that nothing will work.
     const { statusCode: status } = response;
     if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);
     const balance = kind.probe === "balance" && status === 200 ? readBalance(JSON.parse(body)) : null;
@@ -103,18 +103,18 @@ function failure(reason: string): Omit<ProbeResult, "at"> {
   return { ok: false, reason, balance: null };
 }
 
-/** What an account has left, as its provider tells it. */
+/** The balance of an account, as its provider reports it. */
 interface Balance {
   /** Whether it suffices for requests. */
   readonly available: boolean;
-  /** Decimal texts, as they came: nothing is reckoned with them. */
+  /** Decimal texts, unchanged: nothing is calculated with them. */
   readonly amounts: readonly { readonly currency: string; readonly total: string }[];
 }
 
-/** Longest text that is taken over, in characters. */
+/** Longest text that is kept, in characters. */
 const maxText = 32;
 
-/** Reads DeepSeek's answer to GET /user/balance; null where it is none. */
+/** Reads DeepSeek's response to GET /user/balance; null if it is not one. */
 function readBalance(body: unknown): Balance | null {
   if (!isRecord(body) || typeof body.is_available !== "boolean") return null;
   const infos: readonly unknown[] = Array.isArray(body.balance_infos) ? body.balance_infos : [];

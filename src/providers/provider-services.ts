@@ -16,7 +16,9 @@ export interface ProviderServicesOptions {
   readonly config: Pick<Config, "timeouts" | "breaker" | "retry" | "health" | "models">;
   /** Where the embedded simulator listens; null where none runs. */
   readonly simulatorUrl: string | null;
-  /** Called where a provider has refused its key: whoever knows another by now tells `useKeys` before it returns. */
+  /**
+   * Called when a provider has rejected its key. If there is a new one by now, it calls `useKeys` before it returns.
+   */
   readonly rereadKey: (provider: string) => void;
   readonly clock: Clock;
   /** A number in [0, 1). */
@@ -25,20 +27,20 @@ export interface ProviderServicesOptions {
   readonly log: Log;
 }
 
-/** All that is known of the providers. */
+/** The services around the providers. */
 export interface ProviderServices {
   readonly router: Router;
   readonly failover: Failover;
   readonly models: ModelList;
   readonly knownModels: KnownModels;
   readonly admin: ProviderAdmin;
-  /** Gives a provider other keys, in their order, from the next request on; it has as many as it began with. */
+  /** Replaces a provider's keys, in order, from the next request on; their number can't change. */
   useKeys(provider: string, keys: readonly string[]): void;
   /** Ends the probes and cuts all connections. */
   close(): Promise<void>;
 }
 
-/** Builds the providers' side; nothing is sent yet. */
+/** Creates the services; nothing is sent yet. */
 export function openProviderServices(options: ProviderServicesOptions): ProviderServices {
   const { config, clock, random, emit, log } = options;
   const { aliases } = config.models;
@@ -74,7 +76,7 @@ export function openProviderServices(options: ProviderServicesOptions): Provider
   };
 }
 
-/** Every name of a model that stands in the config, globs included. */
+/** Every model name in the config, including globs. */
 export function configuredModels({ keyed, config }: Pick<ProviderServicesOptions, "keyed" | "config">): string[] {
   const { aliases, prices, weights } = config.models;
   return [

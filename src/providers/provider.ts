@@ -10,12 +10,12 @@ export interface ReportedUsage {
   readonly reasoning: number;
 }
 
-/** The part of it that some APIs report before the answer. */
+/** The part that some APIs report before the output. */
 export type PromptUsage = Pick<ReportedUsage, "input" | "cached">;
 
-/** An error as a provider reports it. Texts are "" where it says nothing. */
+/** An error as a provider reports it. Missing texts are "". */
 export interface ReportedError {
-  /** A number in 400..599 among its fields, which stands for an HTTP status; null where there is none. */
+  /** A number in 400..599 among its fields, taken for an HTTP status; null if there is none. */
   readonly status: number | null;
   /** Its `code`, as text. */
   readonly code: string;
@@ -28,12 +28,12 @@ export interface ReportedError {
 }
 
 /**
- * What providers can be asked, in the shapes of their APIs: OpenAI's chats, those for which DeepSeek has a beta root,
- * OpenAI's text completions, Anthropic's messages, and OpenAI's embeddings.
+ * The APIs of providers: OpenAI's chat completions, those that need DeepSeek's beta URL, OpenAI's text completions,
+ * Anthropic's messages, and OpenAI's embeddings.
  */
 export type ApiName = "chat" | "beta_chat" | "completions" | "messages" | "embeddings";
 
-/** Where one of a provider's APIs is. */
+/** The address of one of a provider's APIs. */
 export interface Endpoint {
   readonly path: string;
   /** Sent with every request: authorization, content-type, accept. */
@@ -46,99 +46,99 @@ export interface UpstreamTimeouts {
   readonly firstByte: number;
   readonly firstEvent: number;
   readonly idle: number;
-  /** From the first request of a request on, whoever was asked then. */
+  /** From the first attempt of a request on, at whichever provider. */
   readonly total: number;
   /** How long a client may stop reading. */
   readonly stalledReader: number;
-  /** Silence after which a client gets a sign of life. */
+  /** Silence after which a client gets a heartbeat. */
   readonly heartbeat: number;
 }
 
-/** The times of it that concern the client. */
+/** The timeouts that concern the client. */
 export type ReaderTimes = Pick<UpstreamTimeouts, "stalledReader" | "heartbeat">;
 
-/** What differs between providers, whichever of their APIs is asked. */
+/** The differences between providers, for all of their APIs. */
 export interface ProviderKind {
   readonly kind: "deepseek" | "zhipu" | "openai" | "simulator";
   readonly defaultBaseUrl: string;
   readonly defaultKeyEnv: string;
-  /** What a probe asks for: the balance, where the provider tells it, else the models. */
+  /** What a probe requests: the balance if the provider reports it, else the models. */
   readonly probe: "balance" | "models";
-  /** Whether it takes messages with the role `developer`. */
+  /** Whether it accepts messages with the role `developer`. */
   readonly developerRole: boolean;
-  /** Models to list where the provider can't be asked. */
+  /** Models to list while the provider can't be reached. */
   readonly knownModels: readonly string[];
   /**
-   * The path of an API; null where the provider doesn't have it.
+   * The path of an API; null if the provider doesn't have it.
    * @param base path of its base URL, without a slash at its end
    */
   pathOf(api: ApiName, base: string): string | null;
   /**
-   * What an error means by this provider's own codes and words; null where they are those of everybody.
-   * @param status HTTP status, or the one that the error names; 200 where there is none but that of a good beginning
+   * Classifies an error by this provider's own codes and messages; null if the general rules apply.
+   * @param status HTTP status, or the one in the error; 200 if the error came inside a response with a good status
    */
   classify(status: number, error: ReportedError): UpstreamErrorKind | null;
 }
 
-/** One LLM account, ready to be asked. A provider with several keys is several of these, with one name. */
+/** One LLM account, ready for requests. A provider with several keys is several of these, with one name. */
 export interface Provider {
   readonly name: string;
-  /** Which of the provider's keys it uses, from 0; all that may ever be said of a key. */
+  /** Index of its key among the provider's keys, from 0; the only thing ever shown of a key. */
   readonly keyIndex: number;
   readonly kind: ProviderKind;
-  /** Connections to it; pipelining 1, so that one answer never waits behind another. */
+  /** Connections to it; pipelining 1, so that no response waits behind another. */
   readonly dispatcher: Dispatcher;
   /** Scheme, host and port. */
   readonly origin: string;
   /** Path of its base URL, without a slash at its end. */
   readonly basePath: string;
-  /** Query of its base URL with the question mark, sent with every request; "" where it has none. */
+  /** Query of its base URL with the question mark, sent with every request; "" if it has none. */
   readonly query: string;
-  /** Sent with every request: authorization, content-type, accept. Others after `useKey`. */
+  /** Sent with every request: authorization, content-type, accept. Change with `useKey`. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The APIs that it has; null for the others. Others after `useKey`. */
+  /** The APIs that it has; null for the others. Change with `useKey`. */
   readonly endpoints: Readonly<Record<ApiName, Endpoint | null>>;
-  /** The key in force, kept only to strike it out of whatever the provider says. "" where it needs none. */
+  /** The current key, kept only to remove it from the provider's messages. "" if it needs none. */
   readonly secret: string;
-  /** The key before: answers to what was sent with it may still come. "" where there was none. */
+  /** The previous key, since responses to requests sent with it may still come. "" if there was none. */
   readonly formerSecret: string;
   readonly timeouts: UpstreamTimeouts;
   /** Names and globs of the models it serves. */
   readonly models: readonly string[];
   /** The provider's own name for a model. */
   ownName(model: string): string;
-  /** Whether it takes `stream_options` for a model, by its own name, as far as is known. */
+  /** Whether it accepts `stream_options` for a model (by its own name), as far as is known. */
   supportsStreamOptions(model: string): boolean;
-  /** It has answered well without `stream_options` after it had refused them. Remembered while the process runs. */
+  /** Called when a request succeeded without `stream_options` after a rejection. Remembered until the process ends. */
   disableStreamOptions(model: string): void;
   readonly priority: number;
   readonly weight: number;
   readonly health: ProviderHealth;
-  /** Sends another key from the next request on. Connections live on, and so does what is under way. */
+  /** Uses another key from the next request on. Connections and requests in progress continue. */
   useKey(key: string): void;
   /**
-   * Whether a key that the provider has refused is no longer the one in force, or its file has another by now: then
-   * the refusal means nothing, and the request may be sent again.
+   * Whether a key that the provider rejected is no longer current, or its file has another by now: then the rejection
+   * means nothing, and the request may be sent again.
    */
   hasReplaced(key: string): boolean;
 }
 
-/** What a provider takes of what clients may send. */
+/** Optional features of a request that a provider supports. */
 export interface ProviderFeatures {
   readonly streamOptions: boolean;
   /** OpenAI's name for the role of a system message; elsewhere it is `system`. */
   readonly developerRole: boolean;
 }
 
-/** What to ask, in the words of each provider. */
+/** A request as it can be sent to any provider. */
 export interface UpstreamRequest {
   readonly api: ApiName;
-  /** Whether the answer becomes one JSON; else its events are passed on. */
+  /** Whether the response is collected into one JSON; if not, its events are passed on. */
   readonly collects: boolean;
-  /** Number of answers asked for, of which so many choices may come. */
+  /** Number of completions requested, which is the most choices that may come. */
   readonly choices: number;
-  /** Whether `stream_options` is only there because usage is wanted, so that it can be left out. */
+  /** Whether `stream_options` only requests usage, so that it can be left out. */
   readonly canDropStreamOptions: boolean;
-  /** The body for a provider that knows the model under this name, and takes no more than this. */
+  /** The body for a provider with this name for the model and these features. */
   bodyFor(upstreamModel: string, features: ProviderFeatures): Buffer;
 }

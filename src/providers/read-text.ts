@@ -7,8 +7,8 @@ interface Response {
 }
 
 /**
- * Reads a body as text, also one in a coding that nobody asked for. A longer one than `maxBytes` is cut there, and its
- * connection is closed.
+ * Reads a body as text, also one in a content coding that was not requested. If it is longer than `maxBytes` it is cut
+ * there, and its connection is closed.
  */
 export async function readText({ headers, body }: Response, maxBytes: number): Promise<string> {
   const bytes = new GrowingBuffer(maxBytes);
@@ -18,15 +18,15 @@ export async function readText({ headers, body }: Response, maxBytes: number): P
   const codings = codingsOf(String(headers["content-encoding"] ?? ""));
   const [coding] = codings;
   if (coding === undefined || !isDecodable(codings)) return read.toString("utf8");
-  // What can't be decoded is what it is: whoever looks for JSON in it finds none.
+  // If it can't be decoded the raw bytes are returned: a JSON parser will reject them.
   return (await decodeWhole(read, coding, maxBytes).catch(() => read)).toString("utf8");
 }
 
-/** In words, or by Node's code, why a request of our own came to nothing; nothing secret. */
+/** Why one of our own requests failed: text or Node's error code, nothing secret. */
 export function failureReason(error: unknown, timeoutMs: number): string {
   if (error instanceof SyntaxError) return "no JSON";
   if (!(error instanceof Error)) return "no answer";
-  // Its code is a number, as those of all that the web's interfaces throw.
+  // Its code is a number, as in all DOMExceptions.
   if (error.name === "TimeoutError") return timeoutReason(timeoutMs);
   return "code" in error && typeof error.code === "string" ? error.code : "no answer";
 }

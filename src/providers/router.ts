@@ -4,23 +4,23 @@ import { globMatcher } from "../lib/globs.ts";
 import type { KnownModels } from "./known-models.ts";
 import type { ApiName, Provider } from "./provider.ts";
 
-/** Who can answer for a model. */
+/** The providers that serve a model. */
 export interface Route {
-  /** The name that the client asked for. */
+  /** The name in the client's request. */
   readonly model: string;
-  /** The name that the providers know. */
+  /** The name after resolving aliases. */
   readonly upstreamModel: string;
-  /** In the order in which they are to be asked; never empty. */
+  /** In the order in which they are tried; never empty. */
   readonly candidates: readonly Provider[];
 }
 
 export interface Router {
   /**
-   * Throws AppError model_not_found (404): nobody serves the model, or nobody who does has the API, or the name is a
-   * known one's, misspelled.
+   * Throws AppError model_not_found (404) if no provider serves the model, if none that does has the API, or if the
+   * name is a misspelling of a known one.
    */
   resolve(model: string, api: ApiName): Route;
-  /** The known name that a misspelled one stands for; undefined where it is known itself, or like none. */
+  /** The known name that a misspelled one stands for; undefined if the name is known or resembles none. */
   nearest(model: string): string | undefined;
 }
 
@@ -41,12 +41,12 @@ const apiTitles: Readonly<Record<ApiName, string>> = {
   embeddings: "embeddings",
 };
 
-/** Clients choose the names, so what is remembered of them is bounded. */
+/** Most routes cached for each API: clients choose the names. */
 const rememberedModels = 1000;
 
 /** Finds the providers of a model: by priority, then by weight at random. */
 export function createRouter({ providers, aliases, knownModels, random }: RouterOptions): Router {
-  // A name that a provider lists stands for itself, whatever globs there are among the aliases.
+  // A name that a provider lists is never replaced by a glob among the aliases.
   const listed = providers.flatMap(({ models }) => models).filter((name) => !name.includes("*"));
   const targetOf = createGlobMap({ ...Object.fromEntries(listed.map((name) => [name, name])), ...aliases });
   const matchers = providers.map((provider) => ({ provider, patterns: provider.models.map(globMatcher) }));
@@ -90,7 +90,7 @@ export function createRouter({ providers, aliases, knownModels, random }: Router
   };
 }
 
-/** The 404 for a name that is a known one's but for case or white space. */
+/** The 404 for a name that differs from a known one only in case or white space. */
 export function misspelled(model: string, meant: string): AppError {
   const [name, known] = [JSON.stringify(model), JSON.stringify(meant)];
   const message = `There is no model ${name}. Did you mean ${known}? Case and white space count in names.`;

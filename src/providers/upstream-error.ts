@@ -1,6 +1,6 @@
 import { AppError, type ErrorCode, type ErrorExtras } from "../errors.ts";
 
-/** What went wrong with a provider, in the words that metrics, logs and the retry rule use. A closed set. */
+/** The kinds of upstream errors, as metrics, logs and the retry rule name them. A closed set. */
 export type UpstreamErrorKind =
   | "rate_limited"
   | "overloaded"
@@ -19,19 +19,19 @@ export type UpstreamErrorKind =
   | "proxy_overloaded"
   | "unavailable";
 
-/** Whose health a fault speaks against: one model of an account, the account with its connections, or nobody's. */
+/** The circuit that an error counts for: one model of an account, the whole account, or none. */
 export type ErrorSubject = "model" | "account" | "nobody";
 
 interface UpstreamErrorRule {
-  /** What the client is told. */
+  /** The error code for the client. */
   readonly code: ErrorCode;
-  /** Who may be asked next: nobody, only others, or after a pause the same account as well. */
+  /** Where to retry: nowhere, only elsewhere, or after a pause at the same account as well. */
   readonly retry: "never" | "elsewhere" | "again";
-  /** Whom the fault concerns: this key, and another of the same provider may do better, or the whole provider. */
+  /** Whether the error concerns only this key, so that another key of the provider may work, or the whole provider. */
   readonly scope: "key" | "provider";
-  /** Whether the provider is to blame; the client's own mistakes and our own troubles never count against it. */
+  /** Whether it counts against the provider; client errors and errors of this machine never do. */
   readonly countsAgainstProvider: boolean;
-  /** Whether the fault is the client's, who then gets the provider's words. */
+  /** Whether it is a client error; the client then gets the provider's message. */
   readonly isClientError: boolean;
   /** Whether the operator has to do something. */
   readonly alert: boolean;
@@ -44,31 +44,31 @@ const localError = { countsAgainstProvider: false, isClientError: false, alert: 
 const rules: Readonly<Record<UpstreamErrorKind, UpstreamErrorRule>> = {
   rate_limited: { code: "upstream_rate_limited", retry: "again", scope: "key", ...providerError },
   overloaded: { code: "upstream_overloaded", retry: "again", scope: "provider", ...providerError },
-  // A client has waited long enough then; to ask the same provider again would double it.
+  // The client has waited long enough; a retry at the same provider could double the time.
   timeout: { code: "upstream_timeout", retry: "elsewhere", scope: "provider", ...providerError },
   network: { code: "upstream_error", retry: "again", scope: "provider", ...providerError },
   server_error: { code: "upstream_error", retry: "again", scope: "provider", ...providerError },
   invalid_response: { code: "upstream_invalid_response", retry: "again", scope: "provider", ...providerError },
   truncated: { code: "upstream_truncated", retry: "again", scope: "provider", ...providerError },
-  // A wrong path in base_url, or an API that the provider doesn't have: it will say the same next time.
+  // A wrong path in base_url, or an API that the provider doesn't have: a retry would get the same.
   unsupported: { code: "upstream_error", retry: "elsewhere", scope: "provider", ...providerError },
   content_refused: { code: "content_refused", retry: "never", scope: "provider", ...clientError },
   bad_request: { code: "upstream_rejected", retry: "never", scope: "provider", ...clientError },
   forbidden: { code: "upstream_forbidden", retry: "never", scope: "provider", ...clientError },
   model_unknown: { code: "model_not_found", retry: "elsewhere", scope: "provider", ...clientError },
-  // The client's own key and balance are fine; ours are not. So it is told 503, never 401 or 402.
+  // Our key or balance is the problem, not the client's. So the client gets 503, never 401 or 402.
   key_refused: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providerError, alert: true },
   no_balance: { code: "upstream_unavailable", retry: "elsewhere", scope: "key", ...providerError, alert: true },
-  // This machine has no descriptors, ports or memory left; with another provider it would have no more of them.
+  // This machine has no descriptors, ports or memory left; another provider can't change that.
   proxy_overloaded: { code: "proxy_overloaded", retry: "again", scope: "provider", ...localError },
-  // Nobody was asked: all that could be are out of service.
+  // No attempt was made: all candidates are unavailable.
   unavailable: { code: "upstream_unavailable", retry: "never", scope: "provider", ...localError },
 };
 
-/** Statuses of the provider's that a client gets as they are: its SDK knows what to do about them. */
+/** Statuses that are passed on to the client unchanged, because SDKs handle them specifically. */
 const keptStatuses: ReadonlySet<number> = new Set([404, 413, 422]);
 
-/** Errors that say when to come back. */
+/** Error codes that come with a Retry-After. */
 const codesWithRetryAfter: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "upstream_rate_limited",
   "upstream_overloaded",
@@ -76,18 +76,18 @@ const codesWithRetryAfter: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   "proxy_overloaded",
 ]);
 
-/** Where an answer stood when it failed; "connect" only where no connection could be made. */
+/** How far a response had come when it failed; "connect" only if no connection could be made. */
 export type UpstreamStage = "connect" | "first_byte" | "first_event" | "streaming" | "total";
 
-/** What a provider says of an error beside its message, fit to be shown: without secrets, and cut to a length. */
+/** The other fields of a provider's error, safe to show: without secrets and limited in length. */
 interface UpstreamFields {
-  /** "" where it says none. */
+  /** "" if it has none. */
   readonly code: string;
   readonly param: string;
   readonly others: Readonly<Record<string, unknown>>;
 }
 
-/** How an answer began that came to nothing, for the log. */
+/** Status and headers of a failed response, for the log. */
 export interface ResponseHead {
   /** HTTP status. */
   readonly status: number;
@@ -99,32 +99,32 @@ export interface ResponseHead {
 export interface UpstreamErrorFacts {
   readonly kind: UpstreamErrorKind;
   readonly stage: UpstreamStage;
-  /** The provider's HTTP status, or the one that its error event named; absent where there was none. */
+  /** The provider's HTTP status, or the one in its error event; absent if there was none. */
   readonly status?: number;
-  /** The provider's own words, or ours about its answer. For the log; shown to the client where the fault is its own. */
+  /** The provider's message, or ours about its response. For the log; the client gets it if the error is its own. */
   readonly upstreamMessage?: string;
   readonly upstream?: UpstreamFields;
-  /** How long the provider asked to be left alone, in ms. */
+  /** The provider's Retry-After, in ms. */
   readonly retryAfterMs?: number;
-  /** Whether the same provider could only answer the same again. */
+  /** Whether a retry at the same provider could only fail again. */
   readonly isPermanent?: boolean;
-  /** Whether it refuses the request for its `stream_options`. */
+  /** Whether the provider rejected the request because of its `stream_options`. */
   readonly namesStreamOptions?: boolean;
   readonly cause?: unknown;
 }
 
-/** A provider failed to answer, or broke off. */
+/** A provider failed to respond, or its response broke off. */
 export class UpstreamError extends Error {
   override readonly name = "UpstreamError";
   readonly facts: UpstreamErrorFacts;
   readonly rule: UpstreamErrorRule;
-  /** How often providers had been asked when the proxy gave up; set by dispatch. */
+  /** Attempts made when the proxy gave up. Set by failover. */
   attempts = 0;
-  /** The provider that failed, by name; "" where none was asked. Set by dispatch. */
+  /** Name of the provider that failed; "" without any attempt. Set by failover. */
   provider = "";
-  /** Whether it is about a key that has been replaced since it was sent. Set by the attempt. */
+  /** Whether it concerns a key that has been replaced since the request was sent. Set by the attempt. */
   isOutdated = false;
-  /** How the answer began; null where none did. Set by the attempt. */
+  /** Status and headers of the response; null if there was none. Set by the attempt. */
   head: ResponseHead | null = null;
 
   constructor(facts: UpstreamErrorFacts) {
@@ -134,34 +134,34 @@ export class UpstreamError extends Error {
     this.rule = facts.isPermanent === true && rule.retry === "again" ? { ...rule, retry: "elsewhere" } : rule;
   }
 
-  /** Whose circuit it counts for. */
+  /** The circuit that it counts for. */
   get subject(): ErrorSubject {
     const { kind, stage } = this.facts;
     if (!this.rule.countsAgainstProvider) return "nobody";
     if (kind === "key_refused" || kind === "no_balance" || stage === "connect") return "account";
-    // A provider that limits us works, and when to come back needs no circuit. And the whole time may have run out
-    // because of others, or of a long answer.
+    // A provider that rate limits us works, and its Retry-After needs no circuit. The total time may have run out
+    // because of other providers or a long response.
     return kind === "rate_limited" || stage === "total" ? "nobody" : "model";
   }
 
-  /** What the client is told. The provider's words are passed on only where they are about the client's request. */
+  /** The error for the client. The provider's message is passed on only if it is about the client's request. */
   toAppError(): AppError {
     const { kind, retryAfterMs } = this.facts;
     return new AppError(this.rule.code, {
       ...(this.rule.isClientError ? this.#clientErrorExtras() : {}),
       ...(codesWithRetryAfter.has(this.rule.code) ? { retryAfterSeconds: (retryAfterMs ?? 1000) / 1000 } : {}),
       ...(kind === "model_unknown" ? { param: "model" } : {}),
-      // An SDK that tried again would multiply what has been tried already.
+      // Retries by the SDK would multiply the attempts already made.
       ...(this.attempts > 1 ? { shouldRetry: false } : {}),
       cause: this,
     });
   }
 
-  /** Code, param and message where SDKs read them, for programs act on them; the rest under `details.upstream`. */
+  /** Code, param and message where SDKs read them, since programs act on them; the rest under `details.upstream`. */
   #clientErrorExtras(): ErrorExtras {
     const { kind, status, upstreamMessage: message = "", upstream } = this.facts;
     const { code, param, others } = upstream ?? { code: "", param: "", others: {} };
-    // Clients know this one by our code.
+    // For this kind clients rely on our own code.
     const own = kind === "model_unknown";
     const details = own && code !== "" ? { code, ...others } : others;
     return {
@@ -175,19 +175,19 @@ export class UpstreamError extends Error {
 }
 
 /**
- * This machine has no descriptors, ports, memory or buffers left (errno(3)), doesn't let us out, or the proxy is closing
- * its connections: no provider can help that.
+ * This machine has no descriptors, ports, memory or buffers left (errno(3)) or blocks outgoing connections, or the
+ * proxy is closing its connections: not the provider's doing.
  */
 const localCodes: ReadonlySet<string> = new Set([
   ...["EMFILE", "ENFILE", "EADDRNOTAVAIL", "EADDRINUSE", "ENOMEM", "ENOBUFS", "EAI_MEMORY"],
   ...["EACCES", "EPERM", "ENETDOWN", "UND_ERR_DESTROYED", "UND_ERR_CLOSED"],
 ]);
-/** The same, but where it is so for one of a provider's addresses alone: there may be no IPv6 here. */
+/** Local only if all of a provider's addresses fail with it: this machine may have no IPv6. */
 const unreachable = "ENETUNREACH";
 
 /**
- * What an error of a connection means. The code may stand on the error, on its cause, or, where several addresses were
- * tried, on any of its errors.
+ * Classifies a connection error. The code may be on the error, on its cause, or, if several addresses were tried, on
+ * any of its errors.
  */
 export function kindOfConnectionError(error: Error): "timeout" | "network" | "proxy_overloaded" {
   const tried: readonly unknown[] = error instanceof AggregateError ? error.errors.slice(0, 10) : [error];

@@ -1,7 +1,7 @@
 import type { UpstreamErrorKind } from "../upstream-error.ts";
 import type { ApiName, ProviderKind } from "../provider.ts";
 
-/** Below a base URL, as OpenAI has them. */
+/** OpenAI's paths, below the base URL. */
 const openaiPaths: Readonly<Record<ApiName, string | null>> = {
   chat: "/chat/completions",
   beta_chat: "/chat/completions",
@@ -10,7 +10,7 @@ const openaiPaths: Readonly<Record<ApiName, string | null>> = {
   embeddings: "/embeddings",
 };
 
-/** Below `https://api.deepseek.com`; only chats are under other base URLs as well, such as /v1. */
+/** Below `https://api.deepseek.com`; only chats also work under other base URLs, such as /v1. */
 const deepseekPaths: Readonly<Record<Exclude<ApiName, "chat">, string | null>> = {
   beta_chat: "/beta/chat/completions",
   completions: "/beta/completions",
@@ -33,7 +33,7 @@ const openai: ProviderKind = {
   classify: () => null,
 };
 
-/** DeepSeek: OpenAI's shapes; a 401 may be plain text, usage comes on the finish chunk. */
+/** DeepSeek: OpenAI's formats; a 401 may be plain text, usage comes with the finish chunk. */
 const deepseek: ProviderKind = {
   kind: "deepseek",
   defaultBaseUrl: "https://api.deepseek.com",
@@ -47,14 +47,14 @@ const deepseek: ProviderKind = {
     return path === null ? null : base.replace(/\/(v1|beta)$/, "") + path;
   },
   classify(status, { message }) {
-    // Both come as 400 with the code of any other bad request: only the words tell them apart.
+    // Both come as 400 with the code of any other bad request: only the message distinguishes them.
     if (status !== 400 && status !== 200) return null;
     if (message.startsWith("Model Not Exist")) return "model_unknown";
     return message.startsWith("Content Exists Risk") ? "content_refused" : null;
   },
 };
 
-/** Zhipu's numeric codes say more than its statuses: 1113 comes as 429 and means that the account is empty. */
+/** Zhipu's numeric codes are more specific than its statuses: 1113 comes as 429 and means that the account is empty. */
 const zhipuCodes: ReadonlyMap<string, UpstreamErrorKind> = new Map<string, UpstreamErrorKind>([
   ["1000", "key_refused"],
   ["1001", "key_refused"],
@@ -103,14 +103,14 @@ const zhipu: ProviderKind = {
   knownModels: ["glm-4.6", "glm-4.5-flash"],
   pathOf(api, base) {
     if (api === "completions") return null;
-    // Beside the versions of its own API, and one for all plans.
+    // Next to the versions of its own API, and the same for all plans.
     if (api === "messages") return `${base.replace(/(\/coding)?\/paas\/v4$/, "")}/anthropic/v1/messages`;
     return openai.pathOf(api, base);
   },
   classify: (_status, { code }) => zhipuCodes.get(code) ?? null,
 };
 
-/** The built-in simulator: shaped like DeepSeek, with embeddings besides, so that a demo can show everything. */
+/** The built-in simulator: like DeepSeek, plus embeddings, so that a demo can show everything. */
 const simulator: ProviderKind = {
   ...deepseek,
   kind: "simulator",
