@@ -1,27 +1,27 @@
 import type { Awaitable } from "../lib/awaitable.ts";
 
-/** Who asks for what. */
+/** The facts of a request that rate limits depend on. */
 export interface RateLimitRequest {
   readonly user: string;
   /** The client's address. */
   readonly ip: string;
   readonly model: string;
-  /** The id of the API key that it comes through; null where there is none. */
+  /** The id of the request's API key; null if it has none. */
   readonly apiKey: string | null;
 }
 
-/** Why a request may not go on now. */
+/** Why a request is rejected. */
 export interface RateLimitRefusal {
-  /** Name of the rule that has to be waited for the longest. From a fixed set, safe as a metric label. */
+  /** Name of the rule with the longest wait. From a fixed set, safe as a metric label. */
   readonly rule: string;
-  /** ms until that rule lets one through; above 0. */
+  /** ms until that rule allows a request; above 0. */
   readonly retryAfterMs: number;
 }
 
-/** How many requests may come in a time. */
+/** Limits the rate of requests. */
 export interface RateLimiter {
-  /** Takes a token from every rule that applies, or from none. Null where the request may go on. */
+  /** Takes a token from every rule that applies, or from none. Null if the request may proceed. */
   take(request: RateLimitRequest): Awaitable<RateLimitRefusal | null>;
-  /** Gives back what was taken for a request of which nothing was sent in the end. */
+  /** Gives back the tokens of a request that was not sent after all. */
   giveBack(request: RateLimitRequest): Awaitable<void>;
 }

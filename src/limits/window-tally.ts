@@ -1,14 +1,14 @@
 import type { Clock } from "../lib/clock.ts";
 
-/** Counts, for each user, what may happen so many times in a span of time. */
+/** Counts, for each user, something that may happen only so often within a time window. */
 export interface WindowTally {
-  /** Counts one more of a user's. False, and then it is not counted, where there have been too many. */
+  /** Counts one more for a user. False, without counting it, if there have been too many. */
   take(user: string): boolean;
 }
 
 /**
- * A tally in this process's memory, over a window that slides: in no span of `windowMs` are there more than `max`.
- * Remembers `maxUsers` users; the one that was counted least recently is forgotten, which gives it a fresh start.
+ * A tally in this process's memory, over a sliding window: in no span of `windowMs` are there more than `max`.
+ * Remembers `maxUsers` users; the one counted least recently is forgotten, so that it starts again from zero.
  */
 export function createWindowTally(options: {
   readonly max: number;
@@ -17,7 +17,7 @@ export function createWindowTally(options: {
   readonly maxUsers?: number;
 }): WindowTally {
   const { max, windowMs, clock, maxUsers = 10_000 } = options;
-  /** When each user's were counted, in monotonic ms, the oldest first; the user counted least recently first. */
+  /** The times of each user's counts, in monotonic ms, the oldest first; the user counted least recently first. */
   const times = new Map<string, readonly number[]>();
 
   return {
@@ -25,7 +25,7 @@ export function createWindowTally(options: {
       const now = clock.monotonic();
       const recent = (times.get(user) ?? []).filter((at) => now - at < windowMs);
       if (recent.length >= max) return false;
-      // Out and in again moves the user to the young end.
+      // Deleting and setting moves the user to the end of the map.
       times.delete(user);
       times.set(user, [...recent, now]);
       if (times.size > maxUsers) {

@@ -124,7 +124,7 @@ export function createFailover(options: FailoverOptions): Failover {
         if (request.canDropStreamOptions) {
           provider.disableStreamOptions(pass.model);
           const line = { trace_id: traceId, provider: provider.name, model: pass.model };
-          log.info(line, "the provider does not accept stream_options for the model: they are no longer sent");
+          log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
         }
         return attempt;
       }

@@ -3,9 +3,9 @@ import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/discon
 import { Semaphore } from "../../lib/semaphore.ts";
 import type { Permit, ConcurrencyLimiter } from "../concurrency.ts";
 
-/** Permits in this process's memory. Users who hold and wait for nothing take no space. */
+/** Keeps the permits in this process's memory. Users without held permits and waiting requests take no space. */
 export function createMemoryConcurrency(options: {
-  /** How long a request may wait for its turn, in ms; 0: not at all. */
+  /** How long a request may wait for a permit, in ms; 0: not at all. */
   readonly maxWaitMs: number;
   /** How many requests of one user may wait. */
   readonly maxWaiting: number;

@@ -2,17 +2,17 @@ import type { Config } from "../../config/schema.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { RateLimiter, RateLimitRefusal, RateLimitRequest } from "../rate-limiter.ts";
 
-/** A token bucket for each key. */
+/** A rule with one token bucket for each key. */
 export interface LimitRule {
-  /** Name in refusals and metrics. */
+  /** Name in rejections and metrics. */
   readonly name: string;
-  /** Tokens that come back each second. Twice as many may come in a burst (at least one). */
+  /** Tokens added each second. A burst may take twice as many (at least one). */
   readonly requestsPerSecond: number;
-  /** Whose bucket a request takes from, null: from none. Absent: one bucket for all. */
+  /** The key of the bucket that a request takes from; null: no bucket. Absent: one bucket for all. */
   readonly keyOf?: (request: RateLimitRequest) => string | null;
 }
 
-/** The rules of a config, by the names under which refusals and metrics know them. */
+/** The rules of a config, with the names that rejections and metrics use. */
 export function limitRules(rates: Config["rate_limit"]): readonly LimitRule[] {
   const { requests_per_second: global, per_user: perUser, per_key: perKey } = rates;
   const rules: LimitRule[] = [{ name: "global", requestsPerSecond: global }];
@@ -30,8 +30,8 @@ interface Bucketed {
 }
 
 /**
- * A limiter in this process's memory: no timers, no locks, since one synchronous call is one decision.
- * Each rule remembers `maxKeys` keys; the one unused for the longest is forgotten, which gives it a full bucket.
+ * A rate limiter in this process's memory: no timers and no locks, since each decision is one synchronous call.
+ * Each rule remembers `maxKeys` keys; the one unused for the longest is forgotten, so that its bucket is full again.
  */
 export function createMemoryRateLimiter(options: {
   readonly rules: readonly LimitRule[];
@@ -81,7 +81,7 @@ function longestWait(rules: readonly Bucketed[], request: RateLimitRequest, now:
 }
 
 function remember(tats: Map<string, number>, key: string, tat: number, maxKeys: number): void {
-  // Out and in again moves the key to the young end. A rule without keys has one, which needs no moving.
+  // Deleting and setting moves the key to the end of the map. A rule without keys has a single one, which stays.
   if (tats.size > 1) tats.delete(key);
   tats.set(key, tat);
   if (tats.size <= maxKeys) return;
@@ -89,9 +89,9 @@ function remember(tats: Map<string, number>, key: string, tat: number, maxKeys: 
   if (oldest !== undefined) tats.delete(oldest);
 }
 
-/** A rate with a burst, worked out once. Build it with `gcraRate`. */
+/** A rate with a burst, precomputed by `gcraRate`. */
 export interface GcraRate {
-  /** ms in which one token comes back. */
+  /** ms in which one token is added. */
   readonly intervalMs: number;
   /** ms in which an empty bucket fills up. */
   readonly fullMs: number;
@@ -102,31 +102,31 @@ export interface GcraRate {
  * which is when the bucket will be full again, in ms of a monotonic clock. No timer refills it and no lock guards it.
  * A bucket nobody has used yet has the TAT -Infinity.
  *
- * `perSecond` tokens come back each second, up to `burst`; both > 0, `burst` >= 1.
+ * `perSecond` tokens are added each second, up to `burst`; both > 0, `burst` >= 1.
  */
 export function gcraRate(perSecond: number, burst: number): GcraRate {
   const intervalMs = 1000 / perSecond;
   return { intervalMs, fullMs: burst * intervalMs };
 }
 
-/** How long until a token is there, in ms; 0 where one may be taken now. Changes nothing. */
+/** ms until a token is available; 0 if one may be taken now. Changes nothing. */
 export function gcraWaitMs(rate: GcraRate, tat: number, nowMs: number): number {
   const waitMs = owedMs(rate, tat, nowMs) + rate.intervalMs - rate.fullMs;
-  // Sums of intervals are not exact in floating point: the last token of a burst must not fall to a rounding error.
+  // Sums of intervals are not exact in floating point: a rounding error must not cost the last token of a burst.
   return waitMs <= rate.intervalMs * 1e-3 ? 0 : waitMs;
 }
 
-/** The TAT after a token is taken. Ask gcraWaitMs first. */
+/** The TAT after a token is taken. Call gcraWaitMs first. */
 export function gcraTake(rate: GcraRate, tat: number, nowMs: number): number {
   return nowMs + owedMs(rate, tat, nowMs) + rate.intervalMs;
 }
 
-/** The TAT after a token that was taken is given back. Never fills a bucket beyond its burst. */
+/** The TAT after a token is given back. Never fills a bucket beyond its burst. */
 function gcraGiveBack(rate: GcraRate, tat: number): number {
   return tat - rate.intervalMs;
 }
 
-/** ms until the bucket is full. Never more than an empty bucket owes, so a clock that jumps back locks nobody out. */
+/** ms until the bucket is full. Never more than for an empty bucket, so a clock that jumps back locks nobody out. */
 function owedMs(rate: GcraRate, tat: number, nowMs: number): number {
   return Math.min(Math.max(tat - nowMs, 0), rate.fullMs);
 }

@@ -2,34 +2,34 @@ import type { Transform } from "node:stream";
 import { constants, createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from "node:zlib";
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 
-/** Told what comes out of a decoder. None of these may throw. */
+/** Receives the output of a decoder. None of these may throw. */
 export interface DecodedListener {
   onDecoded(bytes: Buffer): void;
   /** More may be written. */
   onDecoderDrain(): void;
-  /** All that was written has been told. */
+  /** Everything that was written has been decoded. */
   onDecoderEnd(): void;
   /** The bytes are not in the coding. Nothing comes after this. */
   onDecoderError(cause: Error): void;
 }
 
-/** What is written is given out at once: an event must not wait for the next one. And no end is too early for it. */
+/** Flushes after every write: an event must not wait for the next one. A truncated end is not an error. */
 const zlibOptions = { flush: constants.Z_SYNC_FLUSH, finishFlush: constants.Z_SYNC_FLUSH };
 const brotliOptions = {
   flush: constants.BROTLI_OPERATION_FLUSH,
   finishFlush: constants.BROTLI_OPERATION_FLUSH,
 };
 
-/** By their names in RFC 9110 (8.4.1), what makes a stream of each; `first` is the body's first byte. */
+/** Creates the decoder for each coding, by its name in RFC 9110 (8.4.1); `first` is the body's first byte. */
 const decoders: ReadonlyMap<string, (first: number) => Transform> = new Map<string, (first: number) => Transform>([
   ["gzip", () => createGunzip(zlibOptions)],
   ["x-gzip", () => createGunzip(zlibOptions)],
-  // The RFC's deflate has a zlib header, which begins with method 8. Some programs leave it out, as the RFC says.
+  // The RFC's deflate has a zlib header, which begins with method 8. As the RFC notes, some programs leave it out.
   ["deflate", (first) => ((first & 0x0f) === 8 ? createInflate(zlibOptions) : createInflateRaw(zlibOptions))],
   ["br", () => createBrotliDecompress(brotliOptions)],
 ]);
 
-/** The codings in a Content-Encoding header, in lower case; identity is none. */
+/** The codings in a Content-Encoding header, in lower case and without identity. */
 export function codingsOf(contentEncoding: string): readonly string[] {
   return contentEncoding
     .split(",", 20)
@@ -43,8 +43,8 @@ export function isDecodable(codings: readonly string[]): boolean {
 }
 
 /**
- * Decodes a body that is in a coding although none was asked for, off the main thread. No more is held than a stream of
- * Node's holds, however much would come out: while it is paused, `write` soon returns false.
+ * Decodes a body that is in a coding although none was requested, off the main thread. Buffers no more than a Node
+ * stream does, however large the output: while it is paused, `write` soon returns false.
  */
 export class BodyDecoder {
   readonly #create: (first: number) => Transform;
@@ -52,7 +52,7 @@ export class BodyDecoder {
   #stream: Transform | null = null;
   #isPaused = false;
 
-  /** @param coding that isDecodable() has taken; throws RangeError for others */
+  /** @param coding one that isDecodable() accepts; throws RangeError for others */
   constructor(coding: string, listener: DecodedListener) {
     const create = decoders.get(coding);
     if (create === undefined) throw new RangeError(`no decoder for ${coding}`);
@@ -60,12 +60,12 @@ export class BodyDecoder {
     this.#listener = listener;
   }
 
-  /** Takes bytes, at least one. False where onDecoderDrain should be waited for. */
+  /** Takes bytes, at least one. False if the caller must wait for onDecoderDrain. */
   write(bytes: Buffer): boolean {
     return (this.#stream ??= this.#open(bytes[0] ?? 0)).write(bytes);
   }
 
-  /** Nothing more comes; the body may be cut off. */
+  /** Nothing more comes; the body may be truncated. */
   end(): void {
     if (this.#stream === null) this.#listener.onDecoderEnd();
     else this.#stream.end();
@@ -81,7 +81,7 @@ export class BodyDecoder {
     this.#stream?.resume();
   }
 
-  /** Nothing is told after this. */
+  /** The listener is not called after this. */
   destroy(): void {
     this.#stream?.removeAllListeners().on("error", ignore).destroy();
   }
@@ -107,9 +107,9 @@ export class BodyDecoder {
 }
 
 /**
- * Decodes a body that is there as a whole.
- * @param coding that isDecodable() has taken; throws RangeError for others
- * @param maxBytes that may come out; rejects where it is more, or where the bytes are not in the coding
+ * Decodes a complete body.
+ * @param coding one that isDecodable() accepts; throws RangeError for others
+ * @param maxBytes largest output; rejects if it is larger, or if the bytes are not in the coding
  */
 export function decodeWhole(bytes: Buffer, coding: string, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {

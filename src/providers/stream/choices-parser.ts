@@ -6,14 +6,14 @@ import { findError } from "./reported-error.ts";
 import { readUsage, sumOfChoices } from "./usage.ts";
 import type { ReportedError, ReportedUsage } from "../provider.ts";
 
-/** Of more choices than this an answer can't be complete: they are no longer told apart. */
+/** Most choices that are tracked; a response with more can't be complete. */
 const maxChoices = 10_000;
-/** What OpenAI's usage chunk holds beside the usage, and others in its place: nothing that says more. */
+/** Fields in the usage chunks of OpenAI and others that carry nothing but framing and usage. */
 const framing = new Set(
   "id object created model choices usage system_fingerprint service_tier provider obfuscation p".split(" "),
 );
 
-/** Text as such, or as a list of typed parts. */
+/** Plain text, or a list of typed parts. */
 const textOrParts = textOrUnder({ text: textString, thinking: textOrUnder({ text: textString }) });
 const toolCall = textUnder({
   function: textUnder({ arguments: textString }),
@@ -38,9 +38,9 @@ const delta = textUnder(
 const chunkText = textUnder({ choices: textUnder({}, { delta, message: delta, text: textString }) });
 
 /**
- * The facts of OpenAI's chunks, of chats and of text completions alike: both have `choices`, `usage` and `error`. Each
- * choice needs a finish_reason of its own, and the last one that it was given counts. [DONE] is no ending without them:
- * OpenAI's SDK throws on it.
+ * Parses OpenAI's chunks, of chats and text completions alike: both have `choices`, `usage` and `error`. Each choice
+ * needs its own finish_reason, of which the last one counts. [DONE] without them does not complete a response: OpenAI's
+ * SDK throws on it.
  */
 export class ChoicesParser implements EventParser {
   readonly text = chunkText;
@@ -48,11 +48,11 @@ export class ChoicesParser implements EventParser {
   readonly prompt = null;
   error: ReportedError | null = null;
   finishing = false;
-  /** Of each choice that was seen, by its index. */
+  /** For each choice so far, by its index. */
   readonly #standings = new Map<number, Standing>();
   #unfinished = 0;
   #givenUp = 0;
-  /** Where usage comes with the choices: the last one of each. */
+  /** The last usage of each choice, if usage comes with the choices. */
   #choiceUsages: Map<number, ReportedUsage> | null = null;
 
   get choices(): number {
@@ -65,8 +65,8 @@ export class ChoicesParser implements EventParser {
   }
 
   /**
-   * Most events have `"usage":null` and `"finish_reason":null`. What has no choices may be an error as a whole. A
-   * choice that is new is a fact as well; without an index it may be one.
+   * Most events have `"usage":null` and `"finish_reason":null`. An event without choices may be an error as a whole. A
+   * new choice is a fact as well, and one without an index may be new.
    */
   mayHold(json: string): boolean {
     return (
@@ -112,7 +112,7 @@ export class ChoicesParser implements EventParser {
     else this.#unfinished = Infinity;
   }
 
-  /** In its own place, inside another object, such as `x_groq`, or with the choices. */
+  /** Usage may be in its own field, in another object such as `x_groq`, or with the choices. */
   #readUsage(event: Fields): void {
     let usage = readUsage(event.usage);
     if (usage === null) for (const key in event) usage ??= readUsage(usageIn(event[key]));
@@ -133,7 +133,7 @@ export class ChoicesParser implements EventParser {
   }
 }
 
-/** The number behind a key's closing quote, where it is a whole one in plain digits and a value of its own. */
+/** The number after a key's closing quote; null unless the whole value is plain digits. */
 function wholeNumberAt(json: string, from: number): number | null {
   const colon = skipSpace(json, from);
   const start = skipSpace(json, colon + 1);
@@ -148,7 +148,7 @@ function usageIn(value: unknown): unknown {
   return isFields(value) ? value.usage : undefined;
 }
 
-/** Whether a chunk with usage and no choices says nothing besides: it is there because the proxy asked for it. */
+/** Whether a chunk with usage and no choices has nothing else: it came because the proxy requested it. */
 function isBare(event: Fields): boolean {
   return Object.entries(event).every(([key, value]) => framing.has(key) || value === null);
 }

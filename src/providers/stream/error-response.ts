@@ -6,10 +6,10 @@ import { isSecretKey, scrubSecrets } from "../../lib/secret-text.ts";
 import type { Provider, ReportedError } from "../provider.ts";
 import { readErrorBody } from "./reported-error.ts";
 
-/** An error answer longer than this, in bytes, tells nothing more. */
+/** Most bytes that are read of an error's body. */
 const maxBytes = 64 << 10;
 
-/** Longest text among an error's other fields, in characters; their number and depth; and all of them, as JSON. */
+/** Limits of an error's other fields: characters of a text, number of fields, depth, and characters of all as JSON. */
 const maxText = 4000;
 const maxFields = 20;
 const maxDepth = 4;
@@ -17,7 +17,7 @@ const maxOthers = 16 << 10;
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** An answer that is an error, while it arrives. */
+/** A response that is an error, while it arrives. */
 export class ErrorResponse {
   readonly #provider: Provider;
   readonly #model: string;
@@ -26,7 +26,7 @@ export class ErrorResponse {
   readonly #body = new GrowingBuffer(maxBytes);
 
   /**
-   * @param model as the provider knows it
+   * @param model the provider's name for it
    * @param status HTTP status
    */
   constructor(provider: Provider, model: string, status: number, headers: Headers) {
@@ -36,13 +36,13 @@ export class ErrorResponse {
     this.#headers = headers;
   }
 
-  /** Takes a piece of the body. False where enough of it has been seen. */
+  /** Takes a piece of the body. False if enough of it has been read. */
   push(piece: Buffer): boolean {
     return this.#body.push(piece);
   }
 
   /**
-   * What it comes to. The body need not be JSON: DeepSeek's 401 is plain text, a gateway's 502 is HTML.
+   * The error as an UpstreamError. The body need not be JSON: DeepSeek's 401 is plain text, a gateway's 502 is HTML.
    * @param now wall-clock ms
    */
   toUpstreamError(now: number): UpstreamError {
@@ -55,7 +55,7 @@ export class ErrorResponse {
   }
 }
 
-/** How an answer began, fit for a log. */
+/** Status and headers of a response, safe to log. */
 export function headOf(provider: Provider, status: number, headers: Headers): ResponseHead {
   const text = (name: string): string | undefined => {
     const value = headers[name];
@@ -70,9 +70,9 @@ export function headOf(provider: Provider, status: number, headers: Headers): Re
 }
 
 /**
- * Makes a fault of an error that a provider has reported.
- * @param model as the provider knows it
- * @param status HTTP status; 200 where the error is in an answer that had begun well
+ * Converts an error that a provider has reported.
+ * @param model the provider's name for it
+ * @param status HTTP status; 200 if the error came inside a response with a good status
  */
 export function toUpstreamError(
   provider: Provider,
@@ -100,12 +100,14 @@ export function toUpstreamError(
   });
 }
 
-/** Whether an error is about the request's `stream_options`. Its other fields may quote the client, so they don't count. */
+/**
+ * Whether an error is about the request's `stream_options`. Its other fields may quote the client, so they don't count.
+ */
 function namesStreamOptions({ param, code, message }: ReportedError): boolean {
   return [param, code, message].some((text) => /stream_options|include_usage/.test(text));
 }
 
-/** A provider may quote the key that it refused, or other secrets; nobody is to read them here. */
+/** A provider may quote the key that it rejected, or other secrets; they are removed here. */
 function withoutSecret(text: string, keys: Pick<Provider, "secret" | "formerSecret">, longest = maxText): string {
   let known = text;
   for (const key of [keys.secret, keys.formerSecret]) if (key !== "") known = known.replaceAll(key, "[key]");
@@ -113,7 +115,7 @@ function withoutSecret(text: string, keys: Pick<Provider, "secret" | "formerSecr
   return safe.length > longest ? `${safe.slice(0, longest)}…` : safe;
 }
 
-/** An error's other fields, without secrets; what would be too large is left out. */
+/** An error's other fields, without secrets; fields beyond the size limit are left out. */
 function cleanFields(fields: Fields, clean: (text: string) => string): Fields {
   let left = maxOthers;
   const result: Record<string, unknown> = {};
@@ -139,9 +141,9 @@ function cleanValue(value: unknown, clean: (text: string) => string, depth: numb
 }
 
 /**
- * How long a provider asks to be left alone, in ms; undefined where it doesn't say. OpenAI's `retry-after-ms` is more
- * exact than Retry-After, which is seconds or one of three forms of a date (RFC 9110, 10.2.3 and 5.6.7). Of several
- * values the longest holds.
+ * How long a provider asks to wait before a retry, in ms; undefined if it doesn't say. OpenAI's `retry-after-ms` is
+ * more precise than Retry-After, which is seconds or one of three forms of a date (RFC 9110, 10.2.3 and 5.6.7). Of
+ * several values the longest counts.
  * @param now wall-clock ms, for dates
  */
 export function readRetryAfter(headers: Headers, now: number): number | undefined {
@@ -160,15 +162,15 @@ function longest(values: string | string[] | undefined, read: (text: string) => 
   return found.length === 0 ? undefined : Math.max(...found);
 }
 
-/** Of fractions programs write up to 20 digits and more: 1/997 is 0.0010030090270812437. */
+/** Programs write fractions with 20 digits and more: 1/997 is 0.0010030090270812437. */
 function readNumber(text: string): number | undefined {
   return /^\d{1,12}(?:\.\d{1,40})?$/.test(text) ? Number(text) : undefined;
 }
 
-/** ms from now on; undefined where it is no date, or one that has passed. */
+/** ms from now until the date; undefined if it is not a date, or in the past. */
 function readDate(text: string, now: number): number | undefined {
   if (!/^[a-z]{3,9},? /i.test(text)) return undefined;
-  // The third form, asctime, names no zone: it is GMT as well.
+  // The third form, asctime, has no zone: it is GMT as well.
   const ms = Date.parse(/GMT|UTC|[+-]\d{4}$/i.test(text) ? text : `${text} GMT`) - now;
   return ms >= 0 ? ms : undefined;
 }

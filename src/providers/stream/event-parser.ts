@@ -3,42 +3,44 @@ import type { Standing } from "./response-rules.ts";
 import type { PromptUsage, ReportedError, ReportedUsage } from "../provider.ts";
 
 /**
- * What an event of an answer is: part of it; a report of usage alone, which the proxy asked for; an aside that is no
- * part of the answer, such as a ping; the answer's own end; or an error, which is then in `error`.
+ * What an event is: part of the response; a usage report alone, which the proxy requested; an aside that is not part of
+ * the response, such as a ping; the end of the response; or an error, which is then in `error`.
  */
 export type EventKind = "content" | "usage" | "aside" | "end" | "error";
 
-/** What the events of one answer have said beyond their text, as far as it has come. One API's way of saying it. */
+/**
+ * Collects the facts in the events of one response, which is everything but the text. One implementation for each API.
+ */
 export interface EventParser {
-  /** Where in an event the text is that the model has written: what an estimate of the output counts. */
+  /** The places of model-generated text in an event, which the output estimate counts. */
   readonly text: TextShape;
   /** As last reported; null until then. */
   readonly usage: ReportedUsage | null;
-  /** The prompt, where a provider reports it before the rest; null until then. */
+  /** The prompt's tokens, if a provider reports them before the rest; null until then. */
   readonly prompt: PromptUsage | null;
   readonly error: ReportedError | null;
   readonly standing: Standing;
-  /** Choices that were seen; of an answer without choices, 1. */
+  /** Number of choices so far; 1 for an API without choices. */
   readonly choices: number;
-  /** Whether the event that was read last says why the answer, or one of its choices, is over. */
+  /** Whether the last event read has the finish reason of the response or of one of its choices. */
   readonly finishing: boolean;
   /**
-   * Whether the event may hold facts and is worth parsing. Most are one token of text, and cost a few native searches
-   * instead of a JSON.parse. Inside a JSON string quotes would be escaped, so a quoted word in the bytes can only be a
-   * key or a string of its own.
-   * @param json bytes of the event's JSON as latin1: only ASCII is looked for
+   * Whether the event may hold facts and must be parsed. Most are one token of text, and cost a few native searches
+   * instead of a JSON.parse. Quotes inside a JSON string are escaped, so a quoted word can only be a key or a complete
+   * string.
+   * @param json bytes of the event's JSON as latin1: only ASCII is searched for
    */
   mayHold(json: string): boolean;
-  /** Takes in an event. */
+  /** Reads the facts of an event. */
   read(event: Fields): EventKind;
 }
 
 export type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * Whether a key stands in the JSON with a value other than null and "". The key comes in two parts, with its quotes: what is
- * looked for is the second one. V8 looks for the first character before all others, and quotes are everywhere: from a
- * letter on, the search takes a third of the time.
+ * Whether the JSON has a key with a value other than null and "". The key is given in two parts, with its quotes, and
+ * the second one is searched for: V8 searches for the first character first, and quotes are everywhere, so that a
+ * search that starts with a letter takes a third of the time.
  */
 export function hasValue(json: string, head: string, tail: string): boolean {
   for (let at = json.indexOf(tail); at !== -1; at = json.indexOf(tail, at)) {
@@ -59,7 +61,7 @@ export function skipSpace(json: string, from: number): number {
 
 const keepAliveName = /^(?:ping|keep[-_]?alive|heart[-_]?beat)$/i;
 
-/** Whether an event says nothing but that the line is alive. */
+/** Whether an event only keeps the connection alive. */
 export function isKeepAlive(event: Fields): boolean {
   const name = event.type ?? event.event ?? event.object;
   if (typeof name === "string") return keepAliveName.test(name.slice(0, 20));

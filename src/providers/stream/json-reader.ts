@@ -11,7 +11,7 @@ import { findError } from "./reported-error.ts";
 import type { UnfoldedEvent } from "./unfold.ts";
 import { readPromptUsage } from "./usage.ts";
 
-/** Of an API whose answers are streamed: how one that came whole is read. */
+/** How a response of a streaming API is read if it comes as one JSON. */
 export interface WholeResponseFormat {
   readonly parser: EventParser;
   readonly unfold: (response: Fields) => Iterable<UnfoldedEvent>;
@@ -19,15 +19,15 @@ export interface WholeResponseFormat {
 
 /** Two thousand vectors of 3,072 numbers, in base64. */
 const maxVectorBytes = 64 << 20;
-/** As large as a single event may be. */
+/** The same as for a single event. */
 const maxCompletionBytes = 16 << 20;
 const closeBrace = 0x7d;
 const byteOrderMark = Buffer.from("\uFEFF");
 
 /**
- * Reads an answer that is one JSON: embeddings, or what was asked for as a stream and came whole all the same. Its
- * events are there once all of it is: until then another provider may be asked. The same one would say the same again,
- * so a whole JSON that is of no use is a lasting fault.
+ * Reads a response that is one JSON: embeddings, or a response that came whole though a stream was requested. Its
+ * events are passed on once it is complete: until then another provider may be tried. A retry would get the same again,
+ * so a complete JSON that is unusable is a permanent error.
  */
 export class JsonReader implements ResponseReader {
   readonly done = false;
@@ -39,12 +39,12 @@ export class JsonReader implements ResponseReader {
   whole: Buffer | null = null;
   readonly #provider: Provider;
   readonly #sink: ResponseSink;
-  /** null: of vectors, which are handed on in one piece. */
+  /** null for embeddings, which are passed on in one piece. */
   readonly #format: WholeResponseFormat | null;
   readonly #body: GrowingBuffer;
-  /** The last byte that is no white space. */
+  /** The last byte that is not white space. */
   #lastByte = 0;
-  /** How much had come when it was last tried whether that is all. */
+  /** Length of the body when it was last parsed. */
   #parsedBytes = 0;
 
   constructor(provider: Provider, sink: ResponseSink, format: WholeResponseFormat | null) {
@@ -54,7 +54,7 @@ export class JsonReader implements ResponseReader {
     this.#body = new GrowingBuffer(format === null ? maxVectorBytes : maxCompletionBytes);
   }
 
-  /** What ends in a brace may be all of it. Where it was not, it is looked at again only once it is twice as long. */
+  /** A body that ends in a brace may be complete. If it was not, it is parsed again only once it is twice as long. */
   get graceMs(): number | null {
     const mayBeOver = this.#lastByte === closeBrace && this.#body.length >= 2 * this.#parsedBytes;
     return mayBeOver ? graceMs("finished", true) : null;
@@ -76,7 +76,7 @@ export class JsonReader implements ResponseReader {
     const body = withoutMark(this.#body.take());
     const response = parse(body);
     this.#parsedBytes = this.#body.length;
-    // Perhaps cut off where HTTP couldn't tell.
+    // Perhaps truncated in a way that HTTP can't detect.
     if (response === undefined) return cut ?? newError("invalid_response", "the answer is not JSON");
     if (!isFields(response)) return this.#invalid("the answer is not a JSON object");
     const error = findError(response);

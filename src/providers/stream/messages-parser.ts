@@ -14,9 +14,9 @@ const eventText = textUnder({
 });
 
 /**
- * The facts of Anthropic's events. The prompt's tokens come with `message_start`, those of the output with
- * `message_delta`, which may say the prompt's once more; of each count the last one holds. Some servers begin with
- * zeros and tell the truth in the end.
+ * Parses Anthropic's events. The prompt's tokens come with `message_start`, those of the output with `message_delta`,
+ * which may repeat the prompt's; the last value of each counts. Some servers begin with zeros and report the real
+ * counts at the end.
  */
 export class MessagesParser implements EventParser {
   readonly text = eventText;
@@ -26,7 +26,7 @@ export class MessagesParser implements EventParser {
   finishing = false;
   standing: Standing = "unfinished";
   readonly choices = 1;
-  /** Tokens of the prompt that no cache had, that a cache took in, and that a cache had. */
+  /** Prompt tokens that were not cached, that were written to a cache, and that were read from one. */
   #fresh = 0;
   #stored = 0;
   #cached = 0;
@@ -66,7 +66,7 @@ export class MessagesParser implements EventParser {
     if (isCount(usage.cache_creation_input_tokens)) this.#stored = usage.cache_creation_input_tokens;
     if (isCount(usage.cache_read_input_tokens)) this.#cached = usage.cache_read_input_tokens;
     const input = this.#fresh + this.#stored + this.#cached;
-    // No prompt is empty: a zero here only says that nobody has counted yet.
+    // No prompt is empty: a zero here only means that nothing was counted yet.
     if (input > 0) this.prompt = { input, cached: this.#cached };
   }
 

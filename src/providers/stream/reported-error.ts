@@ -1,31 +1,31 @@
 import type { ReportedError } from "../provider.ts";
 import { isFields, type Fields } from "./event-parser.ts";
 
-/** Longest text that is taken over of a body that is no JSON, in characters. */
+/** Longest text that is kept of a body that is not JSON, in characters. */
 const maxText = 500;
-/** Longest message, and longest name of a code, a type or a param. */
+/** Longest message, and longest code, type or param. */
 const maxMessage = 2000;
 const maxName = 200;
-/** How deep, and over how many entries, an error's words are looked for. */
+/** How deep, and in how many entries, to look for an error's message. */
 const maxDepth = 4;
 const maxEntries = 10;
 
-/** An error that says nothing of itself. */
+/** An error without any information. */
 export const emptyError: ReportedError = { status: null, code: "", type: "", message: "", param: "", other: {} };
 
-/** What is written first is believed first. */
+/** In order of precedence. */
 const messageKeys = [
   ...["message", "detail", "msg", "error_description", "error_message", "error_msg", "status_msg"],
   ...["description", "title", "reason"],
 ] as const;
 const codeKeys = ["code", "error_code", "status_code"] as const;
 const statusKeys = ["code", "status_code", "status", "statusCode", "http_status", "http_code"] as const;
-/** Told elsewhere, so not among the other fields. */
+/** Read into fields of their own, so not among the other fields. */
 const readKeys: ReadonlySet<string> = new Set(["code", "message", "param", "error", "detail"]);
 
-/** Reads the value of an `error` key: an object, or sometimes bare text; null where it stands for no error. */
+/** Reads the value of an `error` key: an object, or sometimes bare text; null if it means no error. */
 function readError(error: unknown): ReportedError | null {
-  // As the SDKs have it: whatever is not falsy is an error.
+  // As in the SDKs: any truthy value is an error.
   if (error === undefined || error === null || error === false || error === 0 || error === "") return null;
   if (typeof error === "string") return { ...emptyError, message: cutText(error) };
   if (Array.isArray(error)) return readError(error[0]) ?? emptyError;
@@ -33,8 +33,8 @@ function readError(error: unknown): ReportedError | null {
 }
 
 /**
- * Finds an error in an event or in an answer that began well: under `error`, in one of the choices, or where the whole
- * is one. Null where there is none.
+ * Finds an error in an event or in a response with a good status: under `error`, in one of the choices, or the whole
+ * object. Null if there is none.
  */
 export function findError(event: Fields): ReportedError | null {
   const { choices } = event;
@@ -50,7 +50,7 @@ export function findError(event: Fields): ReportedError | null {
   return isErrorItself(event) ? readFields(event, event) : null;
 }
 
-/** What a body says that is an error as a whole, as JSON of any form or as bare text. HTML says nothing. */
+/** Reads a body that is an error as a whole, as JSON of any form or as bare text. HTML is ignored. */
 export function readErrorBody(body: string): ReportedError {
   let parsed: unknown;
   try {
@@ -64,7 +64,7 @@ export function readErrorBody(body: string): ReportedError {
   const own = readError(parsed.error) ?? readFirst(parsed.errors) ?? readInside(parsed.detail);
   const error = own === null ? readFields(parsed, parsed) : withSiblings(own, parsed);
   if (error.message !== "" || error.code !== "" || error.type !== "" || Object.keys(parsed).length === 0) return error;
-  // An object of an unknown form still tells a person something.
+  // An object of an unknown form is still useful to a person.
   return { ...error, message: cutText(body) };
 }
 
@@ -72,23 +72,25 @@ function readFirst(errors: unknown): ReportedError | null {
   return Array.isArray(errors) ? readError(errors[0]) : null;
 }
 
-/** FastAPI puts whatever it was given under `detail`. */
+/** FastAPI puts any error under `detail`. */
 function readInside(detail: unknown): ReportedError | null {
   return isFields(detail) ? readError(detail.error ?? detail) : null;
 }
 
-/** An object that has no `error` but is one: `{"object":"error",...}`, or a message with a code and no answer. */
+/**
+ * Whether an object without `error` is itself one: `{"object":"error",...}`, or a message with a code and no output.
+ */
 function isErrorItself(event: Fields): boolean {
   if (event.object === "error" || event.type === "error") return true;
   if ("data" in event || "type" in event || "usage" in event) return false;
   if (textOf(event, maxDepth) === "") return false;
   if (statusOf(event) !== null || "detail" in event) return true;
   const code = firstName(event, codeKeys);
-  // Some servers wrap answers of any kind, and call success by a number or by its name.
+  // Some servers wrap every response, with a code for success that is a number or a word.
   return code !== "" && !/^(?:\d{1,3}|ok|success)$/i.test(code);
 }
 
-/** Fills the gaps of `{"error": …}` from what stands beside it: `{"error":"Bad Request","message":"too long"}`. */
+/** Fills gaps of `{"error": …}` from the fields next to it: `{"error":"Bad Request","message":"too long"}`. */
 function withSiblings(error: ReportedError, body: Fields): ReportedError {
   const beside = readFields(body, {});
   const named = typeof body.error === "string" && beside.message !== "";
@@ -102,13 +104,13 @@ function withSiblings(error: ReportedError, body: Fields): ReportedError {
   };
 }
 
-/** @param other of which fields the rest is kept */
+/** @param other the object whose remaining fields are kept */
 function readFields(error: Fields, other: Fields): ReportedError {
   const type = nameOf(error.type);
   return {
     status: statusOf(error),
     code: firstName(error, codeKeys),
-    // Google's name of an error is its `status`.
+    // Google's errors have their type in `status`.
     type: type !== "" && type !== "error" ? type : typeof error.status === "string" ? nameOf(error.status) : "",
     message: messageOf(error),
     param: nameOf(error.param) || locationOf(error.detail) || (isFields(error.message) ? paramIn(error.message) : ""),
@@ -147,7 +149,7 @@ function messageOf(error: Fields): string {
   return "";
 }
 
-/** The words in a text, a list of them, or objects that have some; "" where there are none. */
+/** The message in a text, or in a list or an object that has one; "" if there is none. */
 function textOf(value: unknown, depth: number): string {
   if (typeof value === "string") return value.trim();
   if (depth === 0) return "";
@@ -164,7 +166,7 @@ function textOf(value: unknown, depth: number): string {
   return "";
 }
 
-/** Where the first of FastAPI's complaints is: `[{"loc": ["body", "messages", 0], "msg": …}]`. */
+/** The location of FastAPI's first complaint: `[{"loc": ["body", "messages", 0], "msg": …}]`. */
 function locationOf(detail: unknown): string {
   const first: unknown = Array.isArray(detail) ? detail[0] : detail;
   return isFields(first) ? placeOf(first.loc) : "";
@@ -183,9 +185,9 @@ function placeOf(loc: unknown): string {
     .slice(0, maxName);
 }
 
-/** Words of a text that is no JSON. */
+/** The message in a text that is not JSON. */
 function cutText(text: string): string {
-  // What was compressed or is in another charset is no text.
+  // Compressed data, or another charset, is not readable text.
   if (isHtml(text) || text.includes("\ufffd")) return "";
   return text.trim().slice(0, maxText);
 }

@@ -15,26 +15,26 @@ type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Who receives a response. */
 export interface BodyListener extends ResponseSink {
-  /** How far the answer has come. */
+  /** How far the response has come. */
   readonly stage: UpstreamStage;
-  /** Nothing more is read: `fault` is null where the answer is complete. */
+  /** Nothing more is read; `error` is null if the response is complete. */
   onBodyEnd(error: UpstreamError | null): void;
-  /** More may be pushed, after push() has said that it may not. */
+  /** More may be pushed, after push() has returned false. */
   onReadable(): void;
-  /** Something threw that nothing should have made throw. */
+  /** An unexpected exception. */
   onException(cause: unknown): void;
 }
 
 const nothing: Buffer = Buffer.alloc(0);
-/** What can't be told by so many bytes is told by the media type alone. */
+/** If this many bytes don't reveal the form, the media type alone decides. */
 const maxSniffedBytes = 64;
 
 /**
- * The body of a response while it arrives: decodes it, finds out what it is, and gives it to whoever reads that. What
- * it is called and how it begins decide together, for neither can be relied on.
+ * The body of a response while it arrives: decodes it, detects its form, and passes it to the reader for that. Media
+ * type and first bytes decide together, because neither is reliable.
  */
 export class ResponseBody implements DecodedListener {
-  /** Of the answer; once its first event is there, it is the one that stays. */
+  /** Reads the response; it is not replaced after the first event. */
   reader: ResponseReader;
   readonly #request: UpstreamRequest;
   readonly #provider: Provider;
@@ -43,16 +43,16 @@ export class ResponseBody implements DecodedListener {
   readonly #now: () => number;
   #status = 0;
   #headers: Headers = {};
-  /** Where the answer is an error by its status. */
+  /** Set if the status says that the response is an error. */
   #error: ErrorResponse | null = null;
   #decoder: BodyDecoder | null = null;
-  /** Whether the decoder takes no more for now. */
+  /** Whether the decoder accepts no more for now. */
   #isFull = false;
-  /** What the body is said to be; null once it is known to be an answer, and of which form. */
+  /** The class of the media type; null once the form of the body is known. */
   #media: MediaClass | null = "unsaid";
-  /** The beginning, while that can't be told by it. */
+  /** The first bytes, while they don't reveal the form. */
   #head = nothing;
-  /** What has ended it before its own end, for once the decoder is through. */
+  /** The error that cut the body, kept until the decoder has finished. */
   #cut: UpstreamError | null = null;
 
   /** @param now wall-clock ms */
@@ -64,19 +64,19 @@ export class ResponseBody implements DecodedListener {
     this.reader = createReader(request.api, request.collects, provider, listener, request.choices);
   }
 
-  /** How it began; null before it has. */
+  /** Status and headers; null before they have arrived. */
   get head(): ResponseHead | null {
     return this.#status === 0 ? null : headOf(this.#provider, this.#status, this.#headers);
   }
 
-  /** False where onReadable should be waited for before more is pushed. */
+  /** False if the caller must wait for onReadable before it pushes more. */
   get isReadable(): boolean {
     return !this.#isFull;
   }
 
   /**
-   * The response has begun. Returns a fault where its body need not be seen.
-   * @param model as the provider knows it
+   * The response has begun. Returns an error if the body need not be read.
+   * @param model the provider's name for it
    * @param status HTTP status
    */
   start(model: string, status: number, headers: Headers): UpstreamError | null {
@@ -97,10 +97,10 @@ export class ResponseBody implements DecodedListener {
     return null;
   }
 
-  /** Takes bytes as they came, at least one. False where onReadable should be waited for. */
+  /** Takes received bytes, at least one. False if the caller must wait for onReadable. */
   push(bytes: Buffer): boolean {
     if (this.#decoder === null) {
-      // Nearly always: the events of an answer.
+      // The usual case: events.
       if (this.#media === null) this.reader.push(bytes);
       else this.#take(bytes);
       return true;
@@ -110,8 +110,8 @@ export class ResponseBody implements DecodedListener {
   }
 
   /**
-   * Nothing more comes. The verdict is told once all that has come is read.
-   * @param cut what has ended it, unless it is complete as HTTP has it
+   * Nothing more comes. onBodyEnd is called once everything received has been read.
+   * @param cut the error that ended it; null if it ended cleanly
    */
   end(cut: UpstreamError | null): void {
     this.#cut = cut;
@@ -119,7 +119,7 @@ export class ResponseBody implements DecodedListener {
     else this.#decoder.end();
   }
 
-  /** It is not waited for any longer, whatever may still come out of a decoder. The verdict is told at once. */
+  /** Stops waiting, even for a decoder. onBodyEnd is called at once. */
   stop(cut: UpstreamError): void {
     this.#finish(cut);
   }
@@ -132,12 +132,12 @@ export class ResponseBody implements DecodedListener {
     this.#decoder?.resume();
   }
 
-  /** Nothing of it is told any more. */
+  /** Reports nothing from now on. */
   destroy(): void {
     this.#decoder?.destroy();
   }
 
-  // From here on zlib calls, out of callbacks of its own: what one of these threw would end the process.
+  // zlib calls the following methods from its own callbacks: an exception in one would end the process.
 
   onDecoded(bytes: Buffer): void {
     this.#guard(() => {
@@ -179,7 +179,7 @@ export class ResponseBody implements DecodedListener {
   }
 
   #detectShape(media: MediaClass, bytes: Buffer): void {
-    // Blank lines mean nothing to either reader. Some providers send them while a request queues.
+    // Both readers ignore blank lines. Some providers send them while a request queues.
     this.#head = this.#head.length === 0 ? withoutBlanks(bytes) : Buffer.concat([this.#head, bytes]);
     const shape = shapeOf(media, this.#head, this.#head.length > maxSniffedBytes);
     if (shape !== null) this.#readAs(shape);
@@ -210,14 +210,14 @@ export class ResponseBody implements DecodedListener {
     this.#listener.onBodyEnd(this.reader.end(cut));
   }
 
-  /** The same provider would answer in the same form again. Nothing of the body belongs into a log. */
+  /** A retry would get a response of the same form. Nothing of the body may be logged. */
   #invalidResponse(upstreamMessage: string): UpstreamError {
     const { stage } = this.#listener;
     return new UpstreamError({ kind: "invalid_response", stage, isPermanent: true, upstreamMessage });
   }
 }
 
-/** Of a header that came several times, the first. */
+/** The first value of a header. */
 function firstOf(value: string | string[] | undefined): string {
   return (typeof value === "string" ? value : value?.[0]) ?? "";
 }
@@ -231,9 +231,9 @@ function withoutBlanks(bytes: Buffer): Buffer {
 type StreamedApi = Exclude<ApiName, "embeddings">;
 
 /**
- * What reads the answers of an API.
- * @param collects whether the answer becomes one JSON, so that the sink needs each event parsed
- * @param choices that were asked for
+ * Creates the reader for responses of an API.
+ * @param collects whether the response becomes one JSON, so that the sink needs each event parsed
+ * @param choices number of choices requested
  */
 export function createReader(
   api: ApiName,
@@ -246,7 +246,7 @@ export function createReader(
   return new StreamReader(provider, sink, parserOf(api), collects, choices);
 }
 
-/** What reads an API's answer that is one JSON, whether or not a stream was asked for. */
+/** Creates the reader for a response that is one JSON, whether or not a stream was requested. */
 function createWholeReader(api: ApiName, provider: Provider, sink: ResponseSink): ResponseReader {
   if (api === "embeddings") return new JsonReader(provider, sink, null);
   const unfold = api === "messages" ? unfoldMessage : unfoldChoices;

@@ -2,55 +2,55 @@ import type { UpstreamError } from "../upstream-error.ts";
 import type { PromptUsage, ReportedUsage } from "../provider.ts";
 
 /**
- * What an event is to the answer: a part of it; its finish, or that of one of its choices; or OpenAI's extra chunk with
- * the usage, which comes because the proxy asked for it.
+ * The role of an event: a part of the response; its finish, or that of one of its choices; or OpenAI's extra usage
+ * chunk, which comes because the proxy requested it.
  */
 export type EventRole = "part" | "finish" | "usage";
 
-/** Where the events of an answer go. Buffers handed over are never written to again. */
+/** Receives the events of a response. Buffers passed to it are never modified. */
 export interface ResponseSink {
   /**
-   * One event, whole: `event.subarray(start, end)` are its raw bytes, with the blank line behind it.
-   * @param textBytes of the text in it that the model has written, in UTF-8
-   * @param parsed its JSON; always there where the answer is collected, else perhaps undefined
+   * One complete event: `event.subarray(start, end)` are its raw bytes, including the blank line.
+   * @param textBytes bytes of its model-generated text, in UTF-8
+   * @param parsed its JSON; always given if the response is collected, otherwise it may be undefined
    */
   onEvent(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void;
-  /** All events of one network read have been handed over. */
+  /** All events of one network read have been passed on. */
   onBatch(): void;
-  /** The answer has ended; null where it is complete. Nothing comes after this. */
+  /** The response has ended; the error is null if it is complete. Nothing comes after this. */
   onEnd(error: UpstreamError | null): void;
 }
 
-/** What the answer has come to so far, for its bill. */
+/** The usage of a response so far, for its charge. */
 export interface ResponseReport {
   /** As last reported; null until then. */
   readonly usage: ReportedUsage | null;
-  /** The prompt, where it is reported before the rest. */
+  /** The prompt's tokens, if they are reported before the rest. */
   readonly prompt: PromptUsage | null;
-  /** Tokens of output as the text of the events suggests. */
+  /** Output tokens as estimated from the text of the events. */
   readonly outputTokens: number;
 }
 
-/** Reads one answer from the bytes that the network brings. */
+/** Reads one response from the bytes as they arrive. */
 export interface ResponseReader extends ResponseReport {
-  /** The first thing that went wrong; nothing is read after it. */
+  /** The first error; nothing is read after it. */
   readonly error: UpstreamError | null;
-  /** Whether the answer has said itself that it is over. */
+  /** Whether the response itself has signalled its end. */
   readonly done: boolean;
   /**
-   * How long what may still come is waited for, in ms, where nothing that must come is missing; null where something is.
-   * Then end() says whether the answer is over.
+   * If nothing required is missing: how long to wait for optional data, in ms, before end() decides whether the
+   * response is over. null if something is missing.
    */
   readonly graceMs: number | null;
-  /** Whether an event with an `id` was handed on. */
+  /** Whether an event with an `id` was passed on. */
   readonly passesIds: boolean;
-  /** The answer in the provider's bytes, where it is one JSON and complete. */
+  /** The provider's bytes, if the response is one complete JSON. */
   readonly whole: Buffer | null;
-  /** Takes bytes as the network cut them. */
+  /** Takes bytes as they arrive from the network. */
   push(chunk: Buffer): void;
   /**
-   * Nothing more comes. Returns what the answer is worth: null where it is complete.
-   * @param cut what has ended it, unless the provider closed cleanly
+   * Nothing more comes. Returns null if the response is complete, else its error.
+   * @param cut the error that ended it, unless the provider closed cleanly
    */
   end(cut?: UpstreamError | null): UpstreamError | null;
 }

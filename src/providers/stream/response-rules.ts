@@ -1,28 +1,29 @@
 /*
- * When an answer is complete, and what a body is that was not sent as it was asked for. Nothing else decides either.
+ * Decides when a response is complete, and which form a body has that was not sent as requested. Nothing else decides
+ * either.
  */
 
 /**
- * How far an answer has come by its own account.
- * - unfinished: a choice that was seen has no finish_reason (or stop_reason) that is a text with something in it
- * - finished: each of them has
+ * How far a response has come, by its finish reasons.
+ * - unfinished: at least one choice has no finish_reason (or stop_reason) that is a non-empty text
+ * - finished: each choice has one
  * - given_up: one of them says that the provider could not finish
  */
 export type Standing = "unfinished" | "finished" | "given_up";
 
 /**
- * What was the last of an answer.
- * - done: its own end, such as [DONE] or message_stop, or whatever a provider says where nothing is missing any more
- * - end: a clean end of the body without one
- * - break: a reset, a deadline, an end in the middle of HTTP's own framing
+ * How a response ended.
+ * - done: with its own end, such as [DONE] or message_stop, or with any data after which nothing was missing
+ * - end: with a clean end of the body, without the above
+ * - break: with a reset, a deadline, or an end in the middle of HTTP's framing
  */
 export type StreamEnding = "done" | "end" | "break";
 
 /**
  * - complete: it is charged, and the client gets its ending
- * - unfinished, truncated: a broken answer; the first one the provider believes to be whole, so that to ask again could
- *   only bring the same
- * - broken: what broke it decides
+ * - unfinished, truncated: a broken response; the provider takes an unfinished one for complete, so that a retry could
+ *   only get the same
+ * - broken: the error that broke it decides
  * - given_up: the provider is overloaded
  */
 type Verdict = "complete" | "unfinished" | "truncated" | "broken" | "given_up";
@@ -33,12 +34,12 @@ const verdicts: Readonly<Record<Standing, Readonly<Record<StreamEnding, Verdict>
   given_up: { done: "given_up", end: "given_up", break: "given_up" },
 };
 
-/** What an answer has come to once nothing more is read of it. */
+/** The verdict on a response of which nothing more is read. */
 export function verdictOf(standing: Standing, ending: StreamEnding): Verdict {
   return verdicts[standing][ending];
 }
 
-/** Finish reasons by which providers say that they could not finish. */
+/** Finish reasons of providers that could not finish. */
 const brokenFinishes: ReadonlySet<string> = new Set([
   // DeepSeek
   "insufficient_system_resource",
@@ -50,32 +51,32 @@ const brokenFinishes: ReadonlySet<string> = new Set([
   "abort",
 ]);
 
-/** What one choice says by a finish_reason: nothing, unless it is a text with something in it. */
+/** The standing of one choice by its finish_reason, which only counts if it is a non-empty text. */
 export function standingOf(finishReason: unknown): Standing {
   if (typeof finishReason !== "string" || finishReason === "") return "unfinished";
   return brokenFinishes.has(finishReason) ? "given_up" : "finished";
 }
 
-/** How long a report of usage is waited for behind the last finish_reason, and what may follow a report, in ms. */
+/** How long to wait for a usage report after the last finish_reason, and for more data after a report, in ms. */
 const usageGraceMs = 2000;
 const endGraceMs = 250;
 
 /**
- * How long what may still come of an answer is waited for, in ms; null where something is missing that must come.
- * @param reported whether usage was
+ * How long to wait for optional data, in ms; null if something required is missing.
+ * @param reported whether usage has been reported
  */
 export function graceMs(standing: Standing, reported: boolean): number | null {
   if (standing === "unfinished") return null;
   return reported ? endGraceMs : usageGraceMs;
 }
 
-/** What a body under 200 is: events, one JSON, or nothing that could be read. */
+/** The form of a body with status 200: events, one JSON, or unreadable. */
 export type BodyShape = "events" | "json" | "unreadable";
 
 export type MediaClass = "events" | "json" | "unsaid" | "vague";
 type Beginning = "brace" | "field" | "other";
 
-/** JSON where a stream was asked for is an answer all the same, and so is a stream under a vague name. */
+/** JSON is valid even if a stream was requested, and so is a stream with a vague media type. */
 const shapes: Readonly<Record<MediaClass, Readonly<Record<Beginning, BodyShape>>>> = {
   events: { brace: "json", field: "events", other: "events" },
   json: { brace: "json", field: "events", other: "json" },
@@ -85,7 +86,7 @@ const shapes: Readonly<Record<MediaClass, Readonly<Record<Beginning, BodyShape>>
 
 const vagueTypes: ReadonlySet<string> = new Set(["text/plain", "application/octet-stream", "binary/octet-stream"]);
 
-/** The class of a Content-Type (RFC 9110, 8.3.1: case and parameters don't matter); null where nothing of it is read. */
+/** The class of a Content-Type (RFC 9110, 8.3.1: case and parameters don't matter); null if such a body is not read. */
 export function mediaClassOf(contentType: string): MediaClass | null {
   const type = (contentType.split(";", 1)[0] ?? "").trim().toLowerCase();
   if (type === "") return "unsaid";
@@ -101,7 +102,7 @@ const fields = ["data:", "event:", "id:", "retry:"].map((field) => Buffer.from(f
 const longestField = 6;
 
 /**
- * What a body is by its first bytes; null where they are too few to tell.
+ * The form of a body by its first bytes; null if there are too few.
  * @param whole whether no more bytes will come
  */
 export function shapeOf(media: MediaClass, head: Buffer, whole: boolean): BodyShape | null {

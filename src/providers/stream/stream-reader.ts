@@ -10,31 +10,32 @@ import { estimatedTokens } from "./output-tokens.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
 import { readErrorBody, emptyError } from "./reported-error.ts";
 
-/** A single event may be as large as tool arguments get; more is not an answer. */
+/** Largest event: room for the largest tool arguments. */
 const maxEventBytes = 16 << 20;
 const unfinished = "the answer ended without a finish_reason for each of its choices";
 const doneMarker = Buffer.from("[DONE]");
-/** What some servers send as data to keep a line alive, where others send comments. */
+/** Data that some servers send to keep the connection alive, where others send comments. */
 const keepAlive = /^[\s":.[\]]*(?:(?:null|ping|pong|keep[-_ ]?alive|heart[-_ ]?beat)[\s":.[\]]*)?$/i;
 const longestKeepAlive = 40;
-/** How nearly all events are framed; there are others, which the scanner knows. */
+/** The framing of nearly all events; the scanner handles the others. */
 const field = Buffer.from("data: ");
 const blankLine = Buffer.from("\n\n");
-/** Events that are looked into before it pays to look for what they have in common. */
+/** Number of events to parse before it pays to look for what they have in common. */
 const skipped = 3;
-/** Put where events differ, to see whether it counts as text; longer than what may stand there twice. */
+/** Inserted where events differ, to see whether that counts as text; longer than what may occur there twice. */
 const probe = "x".repeat(1000);
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
 /**
- * Reads a provider's event stream: finds usage, finish reason, errors and the end, whatever the framing, and hands
- * the events on. `[DONE]`, its likes and comments stay here: how an answer ends is for the proxy to say, once it knows.
+ * Reads a provider's event stream: finds usage, finish reasons, errors and the end in any framing, and passes the
+ * events on. `[DONE]`, its equivalents and comments are not forwarded: the proxy writes its own ending once the outcome
+ * is known.
  */
 export class StreamReader implements ResponseReader, SseSink {
   readonly whole = null;
   done = false;
-  /** Events handed on. */
+  /** Events passed on. */
   events = 0;
   outputTokens = 0;
   error: UpstreamError | null = null;
@@ -43,23 +44,23 @@ export class StreamReader implements ResponseReader, SseSink {
   readonly #sink: ResponseSink;
   readonly #parser: EventParser;
   readonly #choices: number;
-  /** Where the sink needs each event parsed; else only those are that may hold facts. */
+  /** Set if the sink needs each event parsed; if not, only events that may hold facts are. */
   readonly #twins: TwinParser | null;
   readonly #text: JsonText;
-  /** What events without facts have in common. */
+  /** The pattern that events without facts have in common. */
   readonly #factless = new TwinSearch(skipped);
   /** The pattern whose text has been measured. */
   #measured: TwinPattern | null = null;
-  /** Bytes of text in all of its events. */
+  /** Bytes of text that all of its events share. */
   #sameText = 0;
-  /** Whether what differs is text; null where that depends on its length. */
+  /** Whether the part that differs is text; null if that depends on its length. */
   #differsInText: boolean | null = null;
   readonly #scanner = new SseScanner(this, maxEventBytes);
   #atEnd = false;
 
   /**
-   * @param parsesAll whether the sink needs each event parsed; else only those are that may hold facts
-   * @param choices that were asked for
+   * @param parsesAll whether the sink needs each event parsed, not only those that may hold facts
+   * @param choices number of choices requested
    */
   constructor(provider: Provider, sink: ResponseSink, parser: EventParser, parsesAll: boolean, choices: number) {
     this.#choices = choices;
@@ -82,7 +83,7 @@ export class StreamReader implements ResponseReader, SseSink {
     return this.#parser.prompt;
   }
 
-  /** Stops at the first fault, which is then in `fault`. */
+  /** Stops at the first error and sets `error`. */
   push(chunk: Buffer): void {
     const text = this.#textOfFactlessEvent(chunk);
     if (text !== -1) {
@@ -99,7 +100,7 @@ export class StreamReader implements ResponseReader, SseSink {
   }
 
   end(cut: UpstreamError | null = null): UpstreamError | null {
-    // A last event without its blank line still counts; half an event doesn't.
+    // A last event without its blank line still counts; a partial event doesn't.
     if (this.error === null && this.#scanner.pendingBytes > 0) {
       this.#atEnd = true;
       this.push(blankLine);
@@ -129,7 +130,7 @@ export class StreamReader implements ResponseReader, SseSink {
     name: string,
   ): void {
     if (this.done || this.error !== null) return;
-    // SDKs raise it whatever its data looks like.
+    // SDKs throw on this event whatever its data is.
     if (name === "error") {
       this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
       return;
@@ -161,7 +162,7 @@ export class StreamReader implements ResponseReader, SseSink {
   }
 
   onComment(): void {
-    // `: keep-alive` says that a request is queued or generation has stalled: nothing that a client could use.
+    // `: keep-alive` means that a request is queued or generation has stalled: of no use to a client.
   }
 
   #handOn(event: Buffer, start: number, end: number, textBytes: number, role: EventRole, parsed: unknown): void {
@@ -171,8 +172,8 @@ export class StreamReader implements ResponseReader, SseSink {
   }
 
   /**
-   * Bytes of the text where the chunk is one whole event, as most reads of a stream are, without facts; else -1. The
-   * scanner would find the same: the text that differs has no line end in it.
+   * Bytes of text if the chunk is exactly one event without facts, as most reads of a stream are; else -1. The scanner
+   * would give the same result: the text that differs contains no line end.
    */
   #textOfFactlessEvent(chunk: Buffer): number {
     if (this.#factless.pattern === null || this.done || this.error !== null || this.#scanner.pendingBytes > 0)
@@ -182,8 +183,8 @@ export class StreamReader implements ResponseReader, SseSink {
   }
 
   /**
-   * Bytes of the text in an event that differs in one text alone from events without facts, and so has none either; -1
-   * where it is none of those.
+   * Bytes of text in an event that differs from events without facts in a single text, and so has no facts either; -1
+   * for any other event.
    */
   #textOfTwin(data: Buffer, start: number, end: number): number {
     const { pattern } = this.#factless;
@@ -206,23 +207,23 @@ export class StreamReader implements ResponseReader, SseSink {
     this.#differsInText = more === 0 || more === probe.length ? more > 0 : null;
   }
 
-  /** A JSON.parse for each token costs too much: most are known to hold no facts by their look. */
+  /** A JSON.parse for each token costs too much: most events can be seen to hold no facts. */
   #needsParsing(data: Buffer, start: number, end: number): boolean {
     if (this.#twins !== null || this.events === 0 || this.#atEnd) return true;
-    // Perhaps text where an object must be.
+    // Perhaps not an object.
     if (data[start] !== openBrace || data[end - 1] !== closeBrace) return true;
     if (this.#parser.mayHold(data.toString("latin1", start, end))) return true;
     this.#factless.show(data, start, end);
     return false;
   }
 
-  /** Undefined, and the end of the answer, where it is no JSON object. */
+  /** Undefined, after ending the response, if it is not a JSON object. */
   #parse(data: Buffer, start: number, end: number): Fields | undefined {
     let parsed: unknown;
     try {
       parsed = this.#twins?.parse(data, start, end) ?? JSON.parse(data.toString("utf8", start, end));
     } catch {
-      // Without the cause: its message quotes the text, which may be an answer, a prompt or a key.
+      // Without the cause: its message quotes the text, which may be a response, a prompt or a key.
       this.#stopAt("an event is not JSON");
       return undefined;
     }
@@ -231,13 +232,13 @@ export class StreamReader implements ResponseReader, SseSink {
     return undefined;
   }
 
-  /** What can't be read breaks the answer. Where nothing is missing of it any more it is a farewell like another. */
+  /** An unreadable event breaks the response, or ends it if nothing is missing any more. */
   #stopAt(message: string, cause?: unknown): void {
     if (this.#parser.standing !== "unfinished") this.done = true;
     else if (!this.#atEnd) this.error ??= this.#newError("invalid_response", message, cause);
   }
 
-  /** Behind an answer of which nothing is missing, an error is about the connection. */
+  /** After a response with nothing missing, an error is about the connection. */
   #failWith(error: ReportedError | null): void {
     if (this.#isWhole()) {
       this.done = true;
@@ -259,7 +260,7 @@ export class StreamReader implements ResponseReader, SseSink {
   }
 }
 
-/** Whether an event has no data to speak of: to whoever reads it, it is a comment. */
+/** Whether an event's data only keeps the connection alive; it is treated like a comment. */
 function isKeepAlive(data: Buffer, start: number, end: number): boolean {
   return end - start <= longestKeepAlive && keepAlive.test(data.toString("latin1", start, end));
 }

@@ -3,15 +3,15 @@ import { isFields, type Fields } from "./event-parser.ts";
 /** An event as a provider would have streamed it. */
 export interface UnfoldedEvent {
   readonly parsed: Fields;
-  /** What it is to the answer; "usage": OpenAI's extra chunk. */
+  /** Its role in the response; "usage" is OpenAI's extra chunk. */
   readonly role: "part" | "finish" | "usage";
-  /** Of the SSE event, where it has one. */
+  /** Name of the SSE event, if it has one. */
   readonly name?: string;
 }
 
 /**
- * The chunks of a chat or text completion that came whole: for each choice one with all of it and one with its
- * finish_reason, then the usage in a chunk of its own.
+ * The chunks of a chat or text completion that came whole: for each choice one with its content and one with its
+ * finish_reason, then a chunk with the usage.
  */
 export function* unfoldChoices(response: Fields): Generator<UnfoldedEvent> {
   const { choices, usage, object, ...rest } = response;
@@ -29,7 +29,7 @@ export function* unfoldChoices(response: Fields): Generator<UnfoldedEvent> {
   if (isFields(usage)) yield { parsed: { ...top, choices: [], usage }, role: "usage" };
 }
 
-/** Tool calls are told apart by an index where they are streamed. */
+/** Streamed tool calls are identified by an index. */
 function withIndexes(message: Fields): Fields {
   const { tool_calls: calls } = message;
   if (!Array.isArray(calls)) return message;
@@ -37,7 +37,7 @@ function withIndexes(message: Fields): Fields {
   return { ...message, tool_calls: indexed };
 }
 
-/** The events of a message in Anthropic's shape that came whole, up to the one before `message_stop`. */
+/** The events of a message in Anthropic's format that came whole, without `message_stop`. */
 export function* unfoldMessage(response: Fields): Generator<UnfoldedEvent> {
   const { content, stop_reason, stop_sequence = null, usage, ...rest } = response;
   if (!Array.isArray(content)) return;
@@ -58,7 +58,7 @@ function named(parsed: Fields & { readonly type: string }): UnfoldedEvent {
   return { parsed, role: "part", name: parsed.type };
 }
 
-/** A block as it begins, and the deltas that make it whole. Clients show nothing but deltas. */
+/** The start of a block, and the deltas with its content. Clients show nothing but deltas. */
 function unfoldBlock(block: Fields): { readonly begun: Fields; readonly deltas: readonly Fields[] } {
   switch (block.type) {
     case "text":

@@ -2,8 +2,8 @@ import type { ReportedUsage } from "../provider.ts";
 import { isCount, isFields, type Fields } from "./event-parser.ts";
 
 /**
- * Reads a `usage` object in OpenAI's shape. Zero is zero; null only where a count is missing that nothing else tells, or
- * is no whole number. Of prompt, completion and total, two tell the third. Cache hits are told in many ways: DeepSeek's
+ * Reads a `usage` object in OpenAI's format. Zero is a valid count; null if a count is missing and can't be derived, or
+ * is not a whole number. Of prompt, completion and total, two give the third. Cache hits have many names: DeepSeek's
  * `prompt_cache_hit_tokens`, OpenAI's `prompt_tokens_details.cached_tokens`, Moonshot's `cached_tokens`.
  */
 export function readUsage(usage: unknown): ReportedUsage | null {
@@ -16,7 +16,7 @@ export function readUsage(usage: unknown): ReportedUsage | null {
   return input === null || output === null ? null : withParts(usage, input, output, total);
 }
 
-/** The same for an answer that has no output but vectors: what is counted is the prompt, alone or in total. */
+/** Reads the usage of embeddings, which have no output tokens: only the prompt is counted, alone or as the total. */
 export function readPromptUsage(usage: unknown): ReportedUsage | null {
   if (!isFields(usage)) return null;
   const output = count(usage.completion_tokens) ?? 0;
@@ -32,13 +32,13 @@ function withParts(usage: Fields, input: number, output: number, total: number |
     count(usage.cached_tokens) ??
     0;
   const reasoning = reasoningTokens(usage);
-  // Some count the reasoning beside the completion; their total shows it.
+  // Some count reasoning separately from the completion; their total shows it.
   const all = total === input + output + reasoning ? output + reasoning : output;
-  // A part can't be more than its whole, whatever the provider says.
+  // A part can't be more than the whole, whatever the provider reports.
   return { input, output: all, cached: Math.min(cached, input), reasoning: Math.min(reasoning, all) };
 }
 
-/** The part of `usage.output_tokens` that is reasoning, in Anthropic's shape. */
+/** The part of `usage.output_tokens` that is reasoning, in Anthropic's format. */
 export function reasoningIn(usage: Fields): number {
   return Math.min(reasoningTokens(usage), count(usage.output_tokens) ?? 0);
 }
@@ -53,7 +53,7 @@ function reasoningTokens(usage: Fields): number {
   );
 }
 
-/** Usage that is reported for each choice by itself: the prompt is the same one, the outputs add up. */
+/** Adds up usage that is reported for each choice: the prompt is the same for all, the outputs are summed. */
 export function sumOfChoices(usages: Iterable<ReportedUsage>): ReportedUsage {
   let [input, cached, output, reasoning] = [0, 0, 0, 0];
   for (const usage of usages) {
