@@ -13,9 +13,7 @@ const errorBodyMs = 5000;
 /** How long a connection may take to close properly after [DONE] before it is cut, in ms. */
 const lingerMs = 1000;
 
-/**
- * Errors that a client that is slow to read may have caused. An error that the provider reports is never one of them.
- */
+/** Errors that a slow client may have caused; errors that the provider reports are never among them. */
 const interruptions: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>(["timeout", "network", "truncated"]);
 
 type Controller = Dispatcher.DispatchController;

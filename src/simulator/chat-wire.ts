@@ -1,9 +1,9 @@
-import type { Completion, Usage } from "./answer.ts";
+import type { Completion, Usage } from "./completion.ts";
 
-/** Whose way of streaming chats: where the role, the usage and the finish reason stand. */
+/** The provider whose streams are imitated: they differ in the places of role, usage and finish reason. */
 export type Dialect = "deepseek" | "openai" | "zhipu";
 
-/** How usage is reported, where a scenario bends it. */
+/** How a scenario reports usage. */
 export type UsageMode = "normal" | "none" | "zero" | "cumulative";
 
 /** Everything a response's chunks have in common. */
@@ -14,11 +14,11 @@ export interface Envelope {
   readonly model: string;
   readonly dialect: Dialect;
   readonly usageMode: UsageMode;
-  /** OpenAI's dialect sends usage only where it was asked for. */
+  /** OpenAI's dialect sends usage only on request. */
   readonly includeUsage: boolean;
 }
 
-/** The last event of an answer. */
+/** The last event of a stream. */
 export const doneEvent = "data: [DONE]\n\n";
 
 /** The SSE events of a chat, each complete with its blank line, [DONE] included. */
@@ -57,7 +57,7 @@ export function chatBody(completion: Completion, usage: Usage, envelope: Envelop
 
 type Delta = Readonly<Record<string, unknown>>;
 
-/** Of the honest model; the same in all answers. */
+/** Of the normal model; the same in all responses. */
 export const fingerprint = "fp_5a1c9e24b7_sim0001_fp8_kvcache";
 
 function chunkWriter(envelope: Envelope) {
@@ -68,12 +68,12 @@ function chunkWriter(envelope: Envelope) {
   return (delta: Delta, finishReason: string | null, usage: object | null): string => {
     const json = JSON.stringify(delta);
     if (dialect === "zhipu") {
-      // Zhipu leaves finish_reason and usage out rather than say null.
+      // Zhipu omits finish_reason and usage instead of sending null.
       const finish = finishReason === null ? "" : `"finish_reason":${JSON.stringify(finishReason)},`;
       const tail = usage === null ? "" : `,"usage":${JSON.stringify(usage)}`;
       return `${zhipuHead}${finish}"delta":${json}}]${tail}}\n\n`;
     }
-    // OpenAI has the usage key in ordinary chunks only where include_usage was asked for.
+    // OpenAI has the usage key in ordinary chunks only if include_usage was set.
     const withUsage = dialect === "deepseek" || includeUsage || usage !== null;
     const tail = withUsage ? `,"usage":${JSON.stringify(usage)}` : "";
     return `${head}${json},"logprobs":null,"finish_reason":${JSON.stringify(finishReason)}}]${tail}}\n\n`;

@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import { composeCompletion, usageOf, type Completion } from "./answer.ts";
+import { composeCompletion, usageOf, type Completion } from "./completion.ts";
 import { Playback, planWrites, playBytewise, type StreamPlan } from "./playback.ts";
 import { refuse, RefusedError } from "./refusals.ts";
 import type { Script } from "./quirks.ts";
@@ -10,7 +10,7 @@ import type { Envelope } from "./chat-wire.ts";
 import { embeddingBody, type EmbeddingRequest } from "./embeddings.ts";
 import { wires } from "./wire.ts";
 
-/** The honest models. */
+/** The models that behave normally. */
 export const models = ["deepseek-flash", "deepseek-v4-pro"] as const;
 
 export interface ChatOptions {
@@ -24,15 +24,15 @@ export interface ChatOptions {
   readonly ticker: Ticker;
 }
 
-/** Answers parsed requests. */
+/** Responds to parsed requests. */
 export interface Chat {
-  /** Starts the answer and returns; the ticker sends the rest. Throws RefusedError before anything is sent. */
+  /** Starts the response and returns; the ticker sends the rest. Throws RefusedError before anything is sent. */
   respond(request: SimRequest, response: ServerResponse): void;
-  /** The same for embeddings, which are not streamed. */
+  /** Responds to a request for embeddings, which are not streamed. */
   embed(request: EmbeddingRequest, response: ServerResponse): void;
 }
 
-/** An answer in all its forms; what depends on the reader is made when it is sent. */
+/** Everything that a response is made of, whether streamed or not. */
 interface Prepared {
   readonly completion: Completion;
   readonly usage: ReturnType<typeof usageOf>;
@@ -42,16 +42,16 @@ interface Prepared {
 const eventStream = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-cache",
-  // Said outright, because Node would give an answer that fits one write a content-length, which no provider does.
+  // Set explicitly, because Node would add a content-length to a response of a single write, which no provider does.
   "transfer-encoding": "chunked",
 };
 const honest: Scenario = {};
 const maxCachedPlans = 64;
 const cacheBlock = 64;
-/** What comes late comes a fifth of a second later. */
+/** The late part of a script follows after a fifth of a second. */
 const scriptPace: Pace = { queueMs: 0, firstTokenMs: 0, tokensPerSecond: 5 };
 
-/** Makes the part of the simulator that answers. */
+/** Creates the part of the simulator that generates responses. */
 export function createChat(options: ChatOptions): Chat {
   const { ticker, keepAliveMs, monotonic } = options;
   const cachedPlans = new Map<string, StreamPlan>();
@@ -74,7 +74,7 @@ export function createChat(options: ChatOptions): Chat {
     start(new Playback(plan, response, keepAliveMs, monotonic()), response);
   }
 
-  /** Blank lines while it queues, then one JSON body: only what comes before an answer can go wrong here. */
+  /** Sends blank lines while the request queues, then one JSON body. Scenarios that alter a stream don't apply here. */
   function collect(request: SimRequest, scenario: Scenario, response: ServerResponse): void {
     response.writeHead(200, { "content-type": "application/json" });
     const { completion, usage, envelope } = prepare(request, scenario);
@@ -109,7 +109,7 @@ export function createChat(options: ChatOptions): Chat {
     });
   }
 
-  /** Canned answers owe nothing to the prompt's text, so their bytes are made once. */
+  /** Canned completions don't depend on the prompt's text, so their bytes are cached. */
   function planFor(request: SimRequest, scenario: Scenario): StreamPlan {
     if (scenario.completion === undefined || request.tools.length > 0) return makePlan(request, scenario);
     const key = [request.api, request.model, request.maxTokens, request.promptBytes, request.includeUsage].join("|");
@@ -171,13 +171,13 @@ export function createChat(options: ChatOptions): Chat {
   };
 }
 
-/** Whether nothing is answered. */
+/** Whether there is no response; resets the connection if the scenario says so. */
 function breaks({ connection }: Scenario, response: ServerResponse): boolean {
   if (connection === "reset") response.socket?.resetAndDestroy();
   return connection !== undefined;
 }
 
-/** Thinking is on by default for the honest models; the scripted ones think only when told to, to keep tests short. */
+/** Thinking is on by default for the normal models; scenario models think only on request, to keep tests short. */
 function thinks({ name, thinking }: SimRequest): boolean {
   return thinking === undefined ? !scenarios.has(name) : thinking === "enabled";
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { asRecord, invalidType, parseJson, readModel } from "./request.ts";
 
-/** Numbers in a vector where the request doesn't say; few, for nobody looks for meaning in them. */
+/** Default length of a vector; short, because the numbers have no meaning. */
 const defaultDimensions = 8;
 const maxDimensions = 4096;
 
@@ -26,7 +26,7 @@ export function parseEmbeddingRequest(body: string): EmbeddingRequest {
   };
 }
 
-/** The body of the answer: vectors of length 1 that depend on nothing but the text. */
+/** The body of the response: vectors of length 1 that depend on nothing but the text. */
 export function embeddingBody({ model, texts, dimensions, base64 }: EmbeddingRequest): string {
   const data = texts.map((text, index) => {
     const vector = vectorOf(text, dimensions);

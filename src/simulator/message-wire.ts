@@ -1,7 +1,7 @@
-import type { Completion, Usage } from "./answer.ts";
+import type { Completion, Usage } from "./completion.ts";
 import type { Envelope } from "./chat-wire.ts";
 
-/** Anthropic's names of the reasons why an answer ends; others stay as they are. */
+/** Anthropic's names for finish reasons; others are unchanged. */
 const stopReasons: ReadonlyMap<string, string> = new Map([
   ["stop", "end_turn"],
   ["length", "max_tokens"],
@@ -78,7 +78,7 @@ function blocksOf({ reasoning, content, toolCall }: Completion): readonly Block[
   return blocks;
 }
 
-/** Arguments that max_tokens has cut are no JSON. */
+/** Arguments that max_tokens has cut are not valid JSON. */
 function inputOf(json: string): unknown {
   try {
     return JSON.parse(json);
@@ -91,7 +91,7 @@ function messageOf({ id, model, ...envelope }: Envelope, usage: Usage, output: n
   return { id, type: "message", role: "assistant", model, ...usageOf(envelope, usage, output) };
 }
 
-/** The prompt's tokens without those that came from the cache, unlike OpenAI's. */
+/** The prompt's tokens without the cached ones, unlike OpenAI's. */
 function usageOf({ usageMode }: Pick<Envelope, "usageMode">, usage: Usage, output: number): object | undefined {
   if (usageMode === "none") return undefined;
   const { prompt, cached } = usage;

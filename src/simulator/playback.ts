@@ -2,9 +2,9 @@ import type { ServerResponse } from "node:http";
 import type { Pace } from "./scenarios.ts";
 import type { Ticking } from "./ticker.ts";
 
-/** An answer ready to be sent. Immutable, so that one plan serves any number of streams. */
+/** A response ready to be sent. Immutable, so that one plan serves any number of streams. */
 export interface StreamPlan {
-  /** Each is one write: an event where the stream is paced, up to 64 KiB of events where it is not. */
+  /** Each is one write: an event if the stream is paced, otherwise up to 64 KiB of events. */
   readonly writes: readonly Buffer[];
   readonly pace: Pace;
   readonly ending: "end" | "reset" | "stall";
@@ -13,7 +13,7 @@ export interface StreamPlan {
 const maxWriteBytes = 65_536;
 const comment = Buffer.from(": keep-alive\n\n");
 
-/** Cuts events into the writes that their pace means. */
+/** Groups events into writes, according to the pace. */
 export function planWrites(events: readonly string[], pace: Pace): readonly Buffer[] {
   const buffers = events.map((event) => Buffer.from(event));
   if (pace.tokensPerSecond > 0) return buffers;
@@ -32,7 +32,7 @@ export function planWrites(events: readonly string[], pace: Pace): readonly Buff
   return size > 0 ? [...writes, Buffer.concat(group)] : writes;
 }
 
-/** Sends one plan to one client: queue, first token, tokens, ending. Waits for a reader that is slow. */
+/** Sends one plan to one client: queue, first token, tokens, ending. Waits for a slow reader. */
 export class Playback implements Ticking {
   readonly #plan: StreamPlan;
   readonly #response: ServerResponse;
@@ -42,7 +42,7 @@ export class Playback implements Ticking {
   #nextEventAt: number;
   #nextCommentAt: number;
   #index = 0;
-  /** Between a full socket and its drain nothing is written, comments neither. */
+  /** While the socket is full nothing is written, not even comments. */
   #blocked = false;
 
   /** `now` is the monotonic time in ms; the headers have been set on `response`. */
@@ -67,7 +67,7 @@ export class Playback implements Ticking {
       if (pace.tokensPerSecond > 0) this.#nextEventAt += 1000 / pace.tokensPerSecond;
       this.#nextCommentAt = now + this.#keepAliveMs;
       const bytes = writes[this.#index++];
-      // The last bytes and the end make one write: this is what a benchmark's upstream spends its time on.
+      // The last bytes and the end are one write, since writes take most of the time of a benchmark's upstream.
       if (ending === "end" && this.#index === writes.length) return this.#end(bytes);
       if (bytes !== undefined) this.#blocked = !this.#response.write(bytes);
     }
@@ -89,7 +89,7 @@ export class Playback implements Ticking {
     return false;
   }
 
-  /** A reset throws away what is still in this process, so it waits until the events have left. */
+  /** A reset discards data still in this process, so it waits until the events have been sent. */
   #reset(): boolean {
     if (this.#response.writableLength > 0) return true;
     this.#response.socket?.resetAndDestroy();
@@ -97,7 +97,7 @@ export class Playback implements Ticking {
   }
 }
 
-/** Sends every byte in a write, and so in a packet, of its own. */
+/** Sends every byte in a separate write, and so in a separate packet. */
 export function playBytewise(bytes: Buffer, response: ServerResponse): void {
   let index = 0;
   function next(): void {

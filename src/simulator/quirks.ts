@@ -1,30 +1,30 @@
 import { gzipSync } from "node:zlib";
 
-/** A response of which every byte is given. */
+/** A response that is given byte for byte. */
 export interface Script {
   /** HTTP status; default 200. */
   readonly status?: number;
   /** Default: an event stream. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: string | Buffer;
-  /** Comes a moment after the body. */
+  /** Sent a moment after the body. */
   readonly late?: string;
-  /** What follows the body; a stall goes on with comments for ever. */
+  /** What follows the body; a stall sends comments for ever. */
   readonly ending?: "end" | "reset" | "stall";
 }
 
-/** What a script may depend on. */
+/** The parts of a request that a script may depend on. */
 export interface ScriptRequest {
   readonly model: string;
-  /** Whether `stream_options` stood in the request. */
+  /** Whether the request had `stream_options`. */
   readonly hasStreamOptions: boolean;
 }
 
 type Quirk = (request: ScriptRequest) => Script;
 
 /**
- * Models that answer as real providers have been seen to, where these differ from DeepSeek: each says "Hello there."
- * to a prompt of 10 tokens in 4 tokens, or fails in its provider's way.
+ * Models that reproduce observed differences between other providers and DeepSeek: each says "Hello there." in 4 tokens
+ * to a prompt of 10 tokens, or fails like its provider.
  *
  * | model | what happens |
  * |---|---|
@@ -183,7 +183,7 @@ function delta(model: string, fields: object, finishReason: string | null = null
   return chunk(model, [{ index: 0, delta: fields, finish_reason: finishReason }], rest);
 }
 
-/** The answer's text in two chunks. */
+/** The text in two chunks. */
 function halves(model: string, finishReason: string | null = null): readonly string[] {
   return texts.map((each) => delta(model, each, finishReason));
 }
@@ -221,7 +221,7 @@ function zipped({ body }: Script): Script {
   return { headers: { "content-encoding": "gzip" }, body: gzipSync(body) };
 }
 
-/** A line with its blank line before, between and after the events. */
+/** Adds a line with a blank line before, between and after the events. */
 function commented(line: string, { body }: Script): Script {
   const events = body.toString().split("\n\n");
   return { body: [line, ...events.flatMap((each) => (each === "" ? [] : [each, line])), ""].join("\n\n") };
@@ -269,7 +269,7 @@ function messageHead(model: string): object {
   return { id: "msg_quirk", type: "message", role: "assistant", model, stop_reason: null, stop_sequence: null };
 }
 
-/** Anthropic's events but the last one. */
+/** Anthropic's events without the last one. */
 function message(model: string, rest: object = {}): readonly string[] {
   const named = (type: string, fields: object) => `event: ${type}\n${event({ type, ...fields })}`;
   const start = { ...messageHead(model), content: [], usage: { input_tokens: 10, output_tokens: 1 } };

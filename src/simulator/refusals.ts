@@ -1,4 +1,4 @@
-/** A whole response that is not an answer. */
+/** A complete error response. */
 export interface Refusal {
   /** HTTP status. */
   readonly status: number;
@@ -7,7 +7,7 @@ export interface Refusal {
   readonly body: string;
 }
 
-/** Thrown where a request cannot be served; carries what to answer. */
+/** Thrown if a request can't be served; has the response to send. */
 export class RefusedError extends Error {
   override readonly name = "RefusedError";
   readonly refusal: Refusal;
@@ -33,7 +33,7 @@ export function refuse(
   return { status, contentType: "application/json", headers, body: errorJson(message, type) };
 }
 
-/** DeepSeek's gateway answers a missing key in plain text, not JSON. */
+/** DeepSeek's gateway responds to a missing key in plain text, not JSON. */
 export const missingKey: Refusal = {
   status: 401,
   contentType: "text/plain; charset=utf-8",
@@ -41,7 +41,7 @@ export const missingKey: Refusal = {
   body: "Authentication Fails (governor)",
 };
 
-/** What nginx in front of a dead upstream says. */
+/** The page of an nginx in front of a dead upstream. */
 export const badGatewayPage: Refusal = {
   status: 502,
   contentType: "text/html",

@@ -1,9 +1,9 @@
 import { refuse, RefusedError } from "./refusals.ts";
 
-/** The APIs that answer with text. */
+/** The APIs that generate text. */
 export type TextApi = "chat" | "completions" | "messages";
 
-/** What the simulator understands of a request; every other field is accepted and ignored. */
+/** The fields of a request that the simulator uses; every other field is accepted and ignored. */
 export interface SimRequest {
   readonly api: TextApi;
   /** As the client sent it, argument included. */
@@ -41,7 +41,7 @@ const modelPattern = /^([^:]+)(?::(\d{1,9}))?$/;
 
 /**
  * Reads a request. Throws RefusedError with DeepSeek's 400 (syntax, values) or 422 (types).
- * @param beta whether it came to the beta root, where alone some things work
+ * @param beta whether it came to the beta URL, which some features need
  */
 export function parseRequest(api: TextApi, body: string, beta: boolean): SimRequest {
   const fields = parseJson(body);
@@ -85,7 +85,7 @@ function messagesOf({ messages, system }: Readonly<Record<string, unknown>>): re
   return system === undefined ? messages : [{ role: "system", content: system }, ...(messages as unknown[])];
 }
 
-/** What is to be filled in stands behind the prompt, so the prompt is the last message. */
+/** The suffix comes before the prompt, so that the prompt is the last message. */
 function promptOf({ prompt, suffix }: Readonly<Record<string, unknown>>, beta: boolean): readonly unknown[] {
   if (!beta) throw invalidValue(betaOnly("completions api"));
   if (typeof prompt !== "string") throw invalidType("missing field `prompt`");
@@ -127,7 +127,7 @@ function maxTokensOf(value: unknown): number | undefined {
 function toolsOf(value: unknown): readonly ToolSpec[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((tool: unknown) => {
-    // OpenAI's tools have their function and its parameters; Anthropic's are what they describe, with an input_schema.
+    // OpenAI's tools have a `function` with parameters; Anthropic's have name and input_schema directly.
     const spec = asRecord(asRecord(tool).function ?? tool);
     const name = spec.name;
     if (typeof name !== "string") return [];
@@ -142,7 +142,7 @@ function toolChoiceOf(value: unknown): "auto" | "none" | "forced" {
   return value === "required" || typeof value === "object" ? "forced" : "auto";
 }
 
-/** Content is a string, or a list of parts of which only the text ones count. */
+/** Content is a string, or a list of parts of which only those with text count. */
 function textOf(content: unknown): string {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
@@ -158,7 +158,7 @@ function bytesOf(value: unknown): number {
   return Buffer.byteLength(typeof content === "string" ? content : JSON.stringify(value));
 }
 
-/** The value's fields, or none where it is no object. */
+/** The value's fields; none if it is not an object. */
 export function asRecord(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }

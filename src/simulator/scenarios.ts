@@ -1,10 +1,10 @@
-import { cannedCompletion, toolCallCompletion, type Completion } from "./answer.ts";
+import { cannedCompletion, toolCallCompletion, type Completion } from "./completion.ts";
 import { badGatewayPage, missingKey, refuse, refuseLikeZhipu, type Refusal } from "./refusals.ts";
 import type { SimRequest } from "./request.ts";
 import type { Dialect, UsageMode } from "./chat-wire.ts";
 import { quirks, type Script, type ScriptRequest } from "./quirks.ts";
 
-/** When the events of an answer go out. */
+/** When the events of a response are sent. */
 export interface Pace {
   /** ms with `: keep-alive` comments only; Infinity never ends. */
   readonly queueMs: number;
@@ -14,11 +14,11 @@ export interface Pace {
   readonly tokensPerSecond: number;
 }
 
-/** What a model name does differently. A field left out means: as an honest DeepSeek would. */
+/** What a model does differently. An absent field means normal behaviour, as DeepSeek's. */
 export interface Scenario {
-  /** Answers with this instead of an answer. */
+  /** Sends this error instead of a completion. */
   readonly refusal?: (argument: number | undefined) => Refusal;
-  /** Answers nothing: resets the connection, or keeps it open in silence. */
+  /** Sends no response: resets the connection, or keeps it open in silence. */
   readonly connection?: "reset" | "silent";
   /** Sends this, streamed or not. */
   readonly script?: (request: ScriptRequest) => Script;
@@ -28,17 +28,17 @@ export interface Scenario {
   /** Share of the prompt that comes from the cache, in whole blocks of 64 tokens. */
   readonly cachedShare?: number;
   readonly pace?: (argument: number | undefined) => Partial<Pace>;
-  /** Bends the finished events. Each is a complete SSE event with its blank line; `error` is one that tells of an error. */
+  /** Alters the finished events. Each is a complete SSE event with its blank line; `error` is an error event. */
   readonly alter?: (events: readonly string[], argument: number | undefined, error: string) => readonly string[];
-  /** What follows the last event; a stall goes on with comments for ever. */
+  /** What follows the last event; a stall sends comments for ever. */
   readonly ending?: "end" | "reset" | "stall";
-  /** Sends every byte in a write of its own. */
+  /** Sends every byte in a separate write. */
   readonly bytewise?: true;
 }
 
 /**
- * The models that do on purpose what real providers do by accident. `:N` may follow the name; what N means stands last.
- * What single providers do otherwise than the rest is among the quirks.
+ * The models that reproduce failures of real providers. `:N` may follow the name; the meaning of N is given last, with
+ * its default. Differences of single providers are among the quirks.
  *
  * | model | what happens |
  * |---|---|

@@ -18,7 +18,7 @@ export interface SimulatorOptions {
   readonly apiKey?: string;
   /** ms until the first token; default 200. */
   readonly firstTokenMs?: number;
-  /** Default 80; 0 sends whole answers at once. */
+  /** Default 80; 0 sends whole responses at once. */
   readonly tokensPerSecond?: number;
   /** Peak load: ms that every request queues with `: keep-alive` comments before its first token; default 0. */
   readonly queueMs?: number;
@@ -27,20 +27,20 @@ export interface SimulatorOptions {
   readonly clock?: Clock;
 }
 
-/** What has happened since the start, in requests for answers. */
+/** Counts of model requests since the start. */
 interface SimulatorStats {
   readonly requests: number;
-  /** Being answered now. */
+  /** In progress. */
   readonly open: number;
-  /** Answered to the end, refusals included. */
+  /** Responded to completely, including refusals. */
   readonly completed: number;
-  /** Left by the client, or reset on purpose, before the end. */
+  /** Ended early, by a disconnect of the client or a deliberate reset. */
   readonly aborted: number;
 }
 
 /** A running simulator. */
 export interface Simulator {
-  /** `http://127.0.0.1:PORT`; the API is there and under /v1, with DeepSeek's /beta and /anthropic beside. */
+  /** `http://127.0.0.1:PORT`; the API is there and under /v1, DeepSeek's others under /beta and /anthropic. */
   readonly url: string;
   stats(): SimulatorStats;
   /** Cuts all connections and resolves when the port is free. */
@@ -53,9 +53,9 @@ const maxBodyBytes = 64 << 20;
 const keepAliveTimeoutMs = 120_000;
 
 /**
- * Starts a DeepSeek-shaped upstream: real HTTP and SSE, answers that are a fixed function of the request, one token per
- * chunk, and faults chosen by model name (see `scenarios`). Serves the demo, the tests and the benchmark.
- * Rejects where the port cannot be had.
+ * Starts an upstream like DeepSeek: real HTTP and SSE, responses that are a fixed function of the request, one token
+ * per chunk, and errors chosen by model name (see `scenarios`). Used by the demo, the tests and the benchmark. Rejects
+ * if it can't listen on the port.
  */
 export async function createSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
   const clock = options.clock ?? systemClock;
@@ -106,7 +106,7 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
         if (api === "embeddings") chat.embed(parseEmbeddingRequest(body), response);
         else chat.respond(parseRequest(api, body, beta), response);
       } catch (error) {
-        // The simulator may run inside the proxy, so whatever a hostile body brings about must end here.
+        // The simulator may run inside the proxy, so any error from a hostile body must be caught here.
         sendRefusal(response, error instanceof RefusedError ? error.refusal : serverError, api);
       }
     });
@@ -152,7 +152,7 @@ function apiOf(path: string): SimApi | undefined {
   return path.endsWith("/embeddings") ? "embeddings" : undefined;
 }
 
-/** A key comes as OpenAI's clients send it, or as Anthropic's do. */
+/** Checks the key, in the header of OpenAI's clients or of Anthropic's. */
 function checkKey({ headers }: IncomingMessage, apiKey: string | undefined): Refusal | undefined {
   const bearer = /^Bearer (\S+)$/i.exec(headers.authorization ?? "")?.[1];
   const key = bearer ?? headers["x-api-key"]?.toString();

@@ -1,4 +1,4 @@
-/** Something that wants to be looked at regularly. Returns false when it is done and must not be called again. */
+/** A task that is called regularly. Returns false when it is done and must not be called again. */
 export interface Ticking {
   /** `now` is monotonic, in ms. */
   tick(now: number): boolean;

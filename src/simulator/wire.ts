@@ -1,12 +1,12 @@
-import type { Completion, Usage } from "./answer.ts";
+import type { Completion, Usage } from "./completion.ts";
 import { chatBody, chatEvents, doneEvent, type Envelope, fingerprint, usageJson } from "./chat-wire.ts";
 import { messageBody, messageError, messageEvents } from "./message-wire.ts";
 import { errorJson } from "./refusals.ts";
 import type { TextApi } from "./request.ts";
 
-/** How an API writes its answers. */
+/** How an API writes its responses. */
 interface Wire {
-  /** As SSE events, each complete with its blank line; the last one says that the answer is over. */
+  /** As SSE events, each complete with its blank line; the last one ends the stream. */
   events(completion: Completion, usage: Usage, envelope: Envelope): readonly string[];
   /** As one JSON. */
   body(completion: Completion, usage: Usage, envelope: Envelope): string;

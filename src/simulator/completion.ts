@@ -1,6 +1,6 @@
 import { asRecord, type SimRequest, type ToolSpec } from "./request.ts";
 
-/** An answer before it takes a wire format. One array element is one token and becomes one chunk. */
+/** A completion before it is written in a wire format. One array element is one token and becomes one chunk. */
 export interface Completion {
   readonly reasoning: readonly string[];
   readonly content: readonly string[];
@@ -23,11 +23,11 @@ export interface Usage {
   readonly reasoning: number;
 }
 
-/** A model name cannot ask for all the memory. */
+/** Most tokens, so that a model name can't use up all memory. */
 const maxCannedTokens = 1_000_000;
 const maxToolBytes = 16 << 20;
 
-/** The answer to a request: a fixed function of it, so that a test can know it beforehand. */
+/** The completion for a request: a fixed function of it, so that tests can predict it. */
 export function composeCompletion(request: SimRequest, thinks: boolean): Completion {
   const reasoning = thinks ? splitTokens(reasoningText(request)) : [];
   const tool = toolToCall(request);
@@ -36,7 +36,7 @@ export function composeCompletion(request: SimRequest, thinks: boolean): Complet
   return limit({ reasoning, content, toolCall: undefined, finishReason: "stop" }, request);
 }
 
-/** An answer of exactly `tokens` tokens that owes nothing to the prompt but max_tokens. */
+/** A completion of exactly `tokens` tokens that depends on nothing in the request but max_tokens. */
 export function cannedCompletion(tokens: number, request: SimRequest): Completion {
   const content = Array.from(
     { length: Math.min(tokens, maxCannedTokens) },
@@ -45,7 +45,7 @@ export function cannedCompletion(tokens: number, request: SimRequest): Completio
   return limit({ reasoning: [], content, toolCall: undefined, finishReason: "stop" }, request);
 }
 
-/** A call of the client's first tool, or of a `get_weather` where it has offered none, with `bytes` more of arguments. */
+/** A call of the client's first tool, or of `get_weather` if it offers none, with `bytes` more of arguments. */
 export function toolCallCompletion(request: SimRequest, bytes = 0): Completion {
   const tool = request.tools[0] ?? weatherTool;
   const args =
@@ -84,7 +84,7 @@ function isChinese(text: string): boolean {
   return /\p{Script=Han}/u.test(text);
 }
 
-/** One or two Han characters, or a space and up to six others, make a token; joined they are the text again. */
+/** A token is one or two Han characters, or a space and up to six others; joined they give the text again. */
 function splitTokens(text: string): readonly string[] {
   return text.match(/\s?\p{Script=Han}{1,2}|\s?[^\s\p{Script=Han}]{1,6}|\s/gu) ?? [];
 }
@@ -108,7 +108,7 @@ function limit(completion: Completion, { maxTokens }: SimRequest): Completion {
   };
 }
 
-/** Tools are called when forced, or when the user asks about the weather: enough for a demo to show both ways. */
+/** Tools are called when forced, or when the user asks about the weather: enough for a demo to show both cases. */
 function toolToCall(request: SimRequest): ToolSpec | undefined {
   if (request.toolChoice === "none" || request.lastRole === "tool") return undefined;
   const asked = request.toolChoice === "forced" || /weather|天气/i.test(request.lastText);
