@@ -131,7 +131,7 @@ async function start(options: ServicesOptions): Promise<Running> {
   try {
     signal?.throwIfAborted();
     const server = await buildServer(services);
-    await greet(services);
+    await printWelcome(services);
     signal?.throwIfAborted();
     const url = await server.listen();
     log.info({ event: "listening", url, version, config: loaded.file, pid: process.pid }, "listening");
@@ -172,7 +172,7 @@ async function shutDown({ services, server }: Running, signal: NodeJS.Signals, l
 }
 
 /** Prints once what a newcomer needs: the first password, and that a simulator responds. */
-async function greet(services: Services): Promise<void> {
+async function printWelcome(services: Services): Promise<void> {
   const admin = await createFirstAdmin(services.accounts, Object.keys(services.config.quota.tiers));
   if (admin !== undefined) {
     print(`\n  First start: made the user "${admin.username}" with the password ${admin.password}\n`);

@@ -27,7 +27,7 @@ interface OpenLog {
 /** Bytes per write, unless a single line is longer. */
 const maxWriteBytes = 64 << 10;
 /** An open file may be deleted or renamed, as by logrotate: how often to check, in ms. */
-const lookEveryMs = 1000;
+const checkEveryMs = 1000;
 
 export function createBehaviourWriter(options: {
   /** The parent of the users' folders. */
@@ -71,7 +71,7 @@ export function createBehaviourWriter(options: {
   async function find(key: string, folder: string, day: string): Promise<OpenLog> {
     const known = open.get(key);
     if (known !== undefined) {
-      if (clock.monotonic() - known.seenAt < lookEveryMs) return known;
+      if (clock.monotonic() - known.seenAt < checkEveryMs) return known;
       if (!(await known.file.isDeleted())) {
         known.seenAt = clock.monotonic();
         return known;

@@ -126,7 +126,7 @@ function parse(bytes: Buffer, { routeOptions: { config } }: FastifyRequest): unk
   try {
     if (config.keepBytes === true) return parseJsonObject(bytes, apiLimits);
     const { value } = parseJsonObject(bytes, formLimits);
-    refuseTwins(value);
+    refuseCaseDuplicates(value);
     return value;
   } catch (error) {
     if (!(error instanceof JsonRefusal)) throw error;
@@ -139,7 +139,7 @@ function parse(bytes: Buffer, { routeOptions: { config } }: FastifyRequest): unk
 }
 
 /** Many parsers treat keys that differ only in case as one, perhaps including a parser in front of the proxy. */
-function refuseTwins(value: JsonObject["value"]): void {
+function refuseCaseDuplicates(value: JsonObject["value"]): void {
   const seen = new Set<string>();
   for (const key in value) {
     const folded = foldCase(key);

@@ -51,8 +51,8 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
 
 /** The errors that every route has in addition to its own: 401 unless public, and any other. */
 function errorsOf(url: string, config: FastifyContextConfig = {}): Readonly<Record<string, z.ZodType>> {
-  const asksProvider = config.keepBytes === true;
-  const body = speaksAnthropic(url, {}) ? anthropicErrorSchema : asksProvider ? chatErrorSchema : errorSchema;
+  const callsProvider = config.keepBytes === true;
+  const body = speaksAnthropic(url, {}) ? anthropicErrorSchema : callsProvider ? chatErrorSchema : errorSchema;
   return config.access === "public" ? { "4xx": body, "5xx": body } : { 401: body, "4xx": body, "5xx": body };
 }
 

@@ -18,7 +18,7 @@ const disconnects: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_IN
 /** How long a refused connection may continue to send, in ms. The data is discarded. */
 const lingerMs = 1000;
 /** How much of an unparsable request to examine, in bytes: the maximum size of headers. */
-const glimpseBytes = 16 << 10;
+const examinedBytes = 16 << 10;
 
 /**
  * Creates the response to requests that Node's HTTP parser refuses. The connection is closed: nothing after the error
@@ -79,7 +79,7 @@ function requestOf({ req: { url = "", headers } }: ServerResponse): RequestHead 
 
 /** The same for a request that failed before its headers were parsed: whatever its first bytes contain. */
 function parseHead(packet: unknown): RequestHead {
-  const text = Buffer.isBuffer(packet) ? packet.toString("latin1", 0, glimpseBytes) : "";
+  const text = Buffer.isBuffer(packet) ? packet.toString("latin1", 0, examinedBytes) : "";
   const [first = "", ...lines] = text.split("\r\n");
   const valueOf = (name: string): string | undefined => {
     const line = lines.find((one) => one.slice(0, name.length + 1).toLowerCase() === `${name}:`);

@@ -31,7 +31,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
   const tags = ["auth"];
   const empty = z.null().describe("Done.");
 
-  const tellEnded = (request: FastifyRequest, user: string, subject: string): void => {
+  const emitEnded = (request: FastifyRequest, user: string, subject: string): void => {
     const { ip, id: traceId } = request;
     options.emit({ type: "session.ended", at: clock.now(), traceId, ip, user, subject });
   };
@@ -63,7 +63,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     async (request, reply) => {
       // An unknown or used token belongs to no session any more, which is what the caller wants.
       const found = sessions.find(request.body.refresh_token);
-      if (found !== undefined && (await sessions.end(found.user, found.id))) tellEnded(request, found.user, found.id);
+      if (found !== undefined && (await sessions.end(found.user, found.id))) emitEnded(request, found.user, found.id);
       return reply.code(204).send(null);
     },
   );
@@ -77,7 +77,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     async (request, reply) => {
       const { username } = accountOfRequest(request);
       await sessions.endAll(username);
-      tellEnded(request, username, "*");
+      emitEnded(request, username, "*");
       return reply.code(204).send(null);
     },
   );
@@ -107,7 +107,7 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
       const { id } = request.params;
       if (!(await sessions.end(username, id)))
         throw new AppError("not_found", { message: "You have no such session." });
-      tellEnded(request, username, id);
+      emitEnded(request, username, id);
       return reply.code(204).send(null);
     },
   );

@@ -64,11 +64,11 @@ export function createAccountRecords(log: Log): AccountRecords {
     files: () => [...new Set([...[...records.keys()].map((name) => `${name}.toml`), ...problems.keys()])],
     put: (record) => {
       const name = record.account.username;
-      const isNews = records.get(name)?.text !== record.text || problems.has(`${name}.toml`);
+      const isNew = records.get(name)?.text !== record.text || problems.has(`${name}.toml`);
       problems.delete(`${name}.toml`);
       if (!records.has(name)) names = undefined;
       records.set(name, record);
-      if (isNews) notify(name, record.account);
+      if (isNew) notify(name, record.account);
     },
     drop: (name) => {
       problems.delete(`${name}.toml`);
@@ -80,10 +80,9 @@ export function createAccountRecords(log: Log): AccountRecords {
     report: (file, error, stamp) => {
       const reason = error instanceof Error ? error.message : String(error);
       const line = error instanceof AccountTextError ? error.line : undefined;
-      const isNews = problems.get(file)?.problem.reason !== reason;
+      const isNew = problems.get(file)?.problem.reason !== reason;
       problems.set(file, { problem: { file, reason, line }, stamp });
-      if (isNews)
-        log.error({ file, reason, line }, "user file not in force; an account loaded earlier stays as it was");
+      if (isNew) log.error({ file, reason, line }, "user file not in force; an account loaded earlier stays as it was");
     },
     onChange: (listener) => {
       listeners.add(listener);

@@ -108,7 +108,7 @@ export function createOwnedFiles<Row, T>(options: OwnedFilesOptions<Row, T>): Ow
   }
 
   /** A copied file would give one user the keys of another. The first user in name order keeps them. */
-  function withoutTwins(found: ReadonlyMap<string, readonly ReadRow<T>[]>): ReadonlyMap<string, readonly T[]> {
+  function withoutDuplicates(found: ReadonlyMap<string, readonly ReadRow<T>[]>): ReadonlyMap<string, readonly T[]> {
     const taken = new Set<string>();
     const unique = [...found].map(([user, rows]) => {
       const entries = rows.flatMap(({ index, row, entry }) => {
@@ -138,7 +138,7 @@ export function createOwnedFiles<Row, T>(options: OwnedFilesOptions<Row, T>): Ow
         for (const user of queue) found.set(user, await load(user));
       };
       await Promise.all(Array.from({ length: parallelReads }, worker));
-      return withoutTwins(found);
+      return withoutDuplicates(found);
     },
     problems: () => [...problems.values()].flat(),
     isBroken: (user) => broken.has(user),

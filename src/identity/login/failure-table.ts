@@ -81,7 +81,7 @@ export interface BackoffRule {
 type Escalation = "begun" | "longest";
 
 /** Retry-After, in ms, if the outcome of another attempt is pending. */
-const askAgainMs = 1000;
+const retryAfterMs = 1000;
 
 /** The failed attempts of one account or address. Times are monotonic ms. A class because there may be 100,000. */
 class FailureTally {
@@ -106,7 +106,7 @@ class FailureTally {
     if (nowMs < this.#openAt) return this.#openAt - nowMs;
     if (this.#pending === 0) return 0;
     const counted = strict ? this.failures + this.#pending : this.failures;
-    return counted >= rule.freeFailures ? askAgainMs : 0;
+    return counted >= rule.freeFailures ? retryAfterMs : 0;
   }
 
   begin(): void {

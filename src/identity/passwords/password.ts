@@ -74,12 +74,12 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
     try {
       return await work();
     } finally {
-      leave();
+      passOn();
     }
   }
 
   /** Passes the slot to the first of the next queue. The queues take turns, so a long one delays no other. */
-  function leave(): void {
+  function passOn(): void {
     const next = order.find(({ waiting }) => waiting.length > 0);
     if (next === undefined) {
       running -= 1;

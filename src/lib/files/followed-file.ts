@@ -34,19 +34,19 @@ const maxBytes = 1 << 20;
 export function followFile({ path, everyMs = 1000, onText, log }: FollowOptions): FollowedFile {
   let known: string | undefined;
   let problem = "";
-  let isLooking = false;
+  let isChecking = false;
   const timer = setInterval(() => void look(), everyMs).unref();
 
   async function look(): Promise<void> {
-    if (isLooking) return;
-    isLooking = true;
+    if (isChecking) return;
+    isChecking = true;
     try {
       mustBeSmallFile(path, await stat(path));
       take(await readFile(path, "utf8"));
     } catch (error) {
       complain(error);
     } finally {
-      isLooking = false;
+      isChecking = false;
     }
   }
 

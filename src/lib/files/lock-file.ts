@@ -10,7 +10,7 @@ import { parseOwner, type LockOwner, type ProcessTable } from "./lock-owner.ts";
 const heartbeatMs = 5_000;
 /** A lock that has not changed for so long of our own time is abandoned: three heartbeats. */
 const staleMs = 15_000;
-const lookEveryMs = 500;
+const pollEveryMs = 500;
 /** Other processes that are taking the same lock finish quickly. */
 const retryMs = 10;
 /** No lock is longer, in bytes. */
@@ -86,7 +86,7 @@ export async function acquireLock(options: LockOptions): Promise<Lock> {
         watchedLock = lock;
         onWait?.(nameOf(owner), staleMs);
       }
-      if (fate === "unknown") pauseMs = lookEveryMs;
+      if (fate === "unknown") pauseMs = pollEveryMs;
     }
     await sleep(pauseMs).catch(() => undefined);
   }

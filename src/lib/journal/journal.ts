@@ -24,14 +24,14 @@ export interface Journal {
   dropThrough(seq: number): Promise<void>;
   /** What a power loss would lose now. */
   lag(): { readonly records: number; readonly bytes: number };
-  /** Why nothing can be appended until `beginAnew`; undefined if there is no failure. */
+  /** Why nothing can be appended until `startOver`; undefined if there is no failure. */
   failure(): Error | undefined;
   /**
    * Recovers from a failure: retires all files, including the failed one, so that the next record starts a new one. The
    * caller has ensured that everything appended so far is on disk elsewhere. Rejects if that can't be done now, and
    * then the failure persists.
    */
-  beginAnew(): Promise<void>;
+  startOver(): Promise<void>;
   /** Syncs and closes. Rejects if the last records could not be synced. */
   close(): Promise<void>;
 }
@@ -46,7 +46,7 @@ export interface JournalOptions {
   readonly segmentBytes: number;
   /** How long a record may wait for its sync, in ms. */
   readonly syncIntervalMs: number;
-  /** Called when a failure makes the journal unusable until `beginAnew`. */
+  /** Called when a failure makes the journal unusable until `startOver`. */
   readonly onFailure?: (error: Error) => void;
   /** Removes a file that is no longer needed from the journal. Default: deletes it. */
   readonly retire?: (path: string) => Promise<void>;
@@ -151,7 +151,7 @@ export function openJournal(options: JournalOptions): Journal {
     dropThrough,
     lag: () => group.lag(),
     failure: () => failure,
-    async beginAnew() {
+    async startOver() {
       if (failure === undefined || closed) return;
       await group.stop();
       await dropThrough(seq);

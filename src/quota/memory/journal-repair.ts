@@ -40,7 +40,7 @@ export function createJournalRepair({
   async function attempt(): Promise<boolean> {
     if (journal.failure() !== undefined) {
       if (!(await snapshots.coverAll())) return false;
-      await journal.beginAnew();
+      await journal.startOver();
       log.warn({ event: "journal_repaired" }, "the journal accepts records again: snapshots cover everything in it");
     }
     return late.flush();

@@ -6,7 +6,7 @@ import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement,
 import type { UserQuota } from "./user-quota.ts";
 
 /** The ledger's operations that a hold needs. */
-export interface Book {
+export interface HoldBackend {
   /** ms since the epoch. */
   now(): number;
   /**
@@ -25,24 +25,24 @@ export interface Book {
 
 /** A reservation in memory. One object per request, without closures; every step is synchronous. */
 export class MemoryHold implements Hold {
-  readonly #book: Book;
+  readonly #backend: HoldBackend;
   readonly #user: UserQuota;
   readonly #request: ReserveRequest;
   /** The amount still reserved. */
-  #held: Charge;
+  #reserved: Charge;
   /** The amount reserved in another currency: that of the actual provider, if it differs from the expected one. */
-  #alsoHeld: Charge | undefined;
+  #alsoReserved: Charge | undefined;
   /** Time and amount of the first charge; undefined before. */
   #committedAt: number | undefined;
   #first: Charge | undefined;
   #settled = false;
 
   /** Makes the reservation; the caller has checked that there is room. */
-  constructor(book: Book, user: UserQuota, request: ReserveRequest) {
-    this.#book = book;
+  constructor(backend: HoldBackend, user: UserQuota, request: ReserveRequest) {
+    this.#backend = backend;
     this.#user = user;
     this.#request = request;
-    this.#held = request.upperBound;
+    this.#reserved = request.upperBound;
     user.hold(request.upperBound, request.apiKey);
   }
 
@@ -54,29 +54,29 @@ export class MemoryHold implements Hold {
     if (this.#committedAt !== undefined || this.#settled) return undefined;
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
     const { user, requestId, model, apiKey } = this.#request;
-    const at = this.#user.lookAt(this.#book.now());
-    const seq = this.#book.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
+    const at = this.#user.lookAt(this.#backend.now());
+    const seq = this.#backend.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
     this.#committedAt = at;
     this.#first = charge;
-    const rest = restOf(this.#held, charge);
-    this.#user.release(this.#held, apiKey);
+    const rest = restOf(this.#reserved, charge);
+    this.#user.release(this.#reserved, apiKey);
     this.#user.hold(rest, apiKey);
-    this.#held = rest;
-    return this.#book.safe(seq);
+    this.#reserved = rest;
+    return this.#backend.safe(seq);
   }
 
   grow(extra: Charge): QuotaLimit | null {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
-    this.#user.lookAt(this.#book.now());
+    this.#user.lookAt(this.#backend.now());
     const blocking = this.#user.blocking(this.#request.limits, extra);
     if (blocking !== undefined) return blocking;
-    if (extra.currency === this.#held.currency) {
-      this.#held = sumOf(this.#held, extra);
+    if (extra.currency === this.#reserved.currency) {
+      this.#reserved = sumOf(this.#reserved, extra);
     } else {
-      const also = this.#alsoHeld ?? { requests: 0, tokens: 0, cost: 0, currency: extra.currency };
+      const also = this.#alsoReserved ?? { requests: 0, tokens: 0, cost: 0, currency: extra.currency };
       if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
-      this.#alsoHeld = sumOf(also, extra);
+      this.#alsoReserved = sumOf(also, extra);
     }
     this.#user.hold(extra, this.#request.apiKey);
     return null;
@@ -85,22 +85,22 @@ export class MemoryHold implements Hold {
   settle(settlement: Settlement): void {
     if (this.#settled) return;
     this.#settled = true;
-    this.#user.release(this.#held, this.#request.apiKey);
-    if (this.#alsoHeld !== undefined) this.#user.release(this.#alsoHeld, this.#request.apiKey);
+    this.#user.release(this.#reserved, this.#request.apiKey);
+    if (this.#alsoReserved !== undefined) this.#user.release(this.#alsoReserved, this.#request.apiKey);
     if (this.#committedAt === undefined || this.#first === undefined) return;
     this.#replaceCharge(this.#committedAt, this.#first, settlement);
   }
 
   buckets(): readonly BucketState[] {
-    this.#user.lookAt(this.#book.now());
+    this.#user.lookAt(this.#backend.now());
     return this.#request.limits.map((limit) => this.#user.bucket(limit));
   }
 
   #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
     const { user, requestId, model, apiKey } = this.#request;
-    const settledAt = Math.max(at, this.#book.now());
+    const settledAt = Math.max(at, this.#backend.now());
     // Written out in full: spreading objects costs microseconds here.
-    this.#book.settle(this.#user, {
+    this.#backend.settle(this.#user, {
       kind: "settle",
       at,
       settledAt,

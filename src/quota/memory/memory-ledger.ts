@@ -13,7 +13,7 @@ import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
 import { formatNano } from "../../lib/money.ts";
-import { type Book, isCharge, isUsage, MemoryHold } from "./memory-hold.ts";
+import { type HoldBackend, isCharge, isUsage, MemoryHold } from "./memory-hold.ts";
 import { createPeriods } from "../period.ts";
 import { recover } from "./recovery.ts";
 import { usageDir } from "./snapshot-format.ts";
@@ -114,7 +114,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   await realignAll();
   warnAhead();
 
-  const book: Book = {
+  const holdBackend: HoldBackend = {
     now: () => clock.now(),
     write,
     safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
@@ -198,7 +198,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       if (user.keys.size > maxKeys) user.keepKeys((id) => id === request.apiKey || hasKey(user.name, id));
       const blocking = user.blocking(limits, upperBound);
       if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
-      return new MemoryHold(book, user, request);
+      return new MemoryHold(holdBackend, user, request);
     },
     buckets(name, limits) {
       const user = current(name);
@@ -208,12 +208,12 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       const user = current(name);
       const at = user.lookAt(clock.now());
       const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
-      return book.safe(book.write(user, { kind: "adjust", at, user: name, added, taken, ...note }));
+      return holdBackend.safe(holdBackend.write(user, { kind: "adjust", at, user: name, added, taken, ...note }));
     },
     reset(name, per, note) {
       const user = current(name);
       const at = user.resetAt(clock.now());
-      return book.safe(book.write(user, { kind: "reset", at, user: name, per, ...note }));
+      return holdBackend.safe(holdBackend.write(user, { kind: "reset", at, user: name, per, ...note }));
     },
     async bringBack(only) {
       const now = clock.now();
@@ -260,25 +260,25 @@ function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Char
  * of `currency`, which is then included. `reset_at` is ISO 8601 in UTC, or null if the limit never resets.
  */
 function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
-  const say = (amount: number) => (limit.metric === "cost" ? formatNano(amount) : amount);
+  const format = (amount: number) => (limit.metric === "cost" ? formatNano(amount) : amount);
   const resetAtIso = resetAt === null ? null : new Date(resetAt).toISOString();
   const unit = limit.metric === "cost" ? (limit.currency ?? "") : limit.metric;
-  const held = reserved > 0 ? `, ${say(reserved)} more held by requests that are running` : "";
+  const held = reserved > 0 ? `, ${format(reserved)} more held by requests that are running` : "";
   const through = limit.apiKey === undefined ? "" : " through this API key";
-  const short = used < limit.max ? ` This one may need ${say(request[limit.metric])}.` : "";
+  const short = used < limit.max ? ` This one may need ${format(request[limit.metric])}.` : "";
   return new AppError("quota_exceeded", {
     message:
-      `${say(used)} of ${say(limit.max)} ${unit}${spans[limit.per]} are used${through}${held}.${short} ` +
+      `${format(used)} of ${format(limit.max)} ${unit}${spans[limit.per]} are used${through}${held}.${short} ` +
       (resetAtIso === null ? "This limit does not reset." : `The quota resets at ${resetAtIso}.`),
     details: {
       metric: limit.metric,
       per: limit.per,
       ...(limit.apiKey === undefined ? {} : { api_key: limit.apiKey }),
       ...(limit.currency === undefined ? {} : { currency: limit.currency }),
-      used: say(used),
-      reserved: say(reserved),
-      limit: say(limit.max),
-      requested: say(request[limit.metric]),
+      used: format(used),
+      reserved: format(reserved),
+      limit: format(limit.max),
+      requested: format(request[limit.metric]),
       reset_at: resetAtIso,
     },
     // A client's automatic retry cannot succeed before the reset.

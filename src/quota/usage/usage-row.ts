@@ -30,7 +30,7 @@ export const usageOutcomes = [
 ] as const satisfies readonly UsageOutcome[];
 
 /** Those that are not outcomes of chats. */
-const byHand: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "reset"]);
+const manualOutcomes: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "reset"]);
 
 const counter = z.int().default(0);
 const amounts = {
@@ -67,7 +67,7 @@ export function toKeptRow({ day, model, ...rest }: UsageRow): Readonly<Record<st
 export function fromKeptRow({ adjusted: kept, ...row }: z.infer<typeof keptRowSchema>): UsageRow {
   const adjusted = kept ?? null;
   const { requests, tokens, cost, outcomes, unsettled } = row;
-  const hasChats = unsettled > 0 || Object.keys(outcomes).some((outcome) => !byHand.has(outcome));
+  const hasChats = unsettled > 0 || Object.keys(outcomes).some((outcome) => !manualOutcomes.has(outcome));
   if (adjusted !== null || hasChats || outcomes.adjust === undefined) return { ...row, adjusted };
   return { ...row, requests: 0, tokens: 0, cost: {}, adjusted: { requests, tokens, cost } };
 }
