@@ -4,57 +4,57 @@ import { estimatedTokens, leastTokens } from "../providers/stream/output-tokens.
 import type { ResponseReport, EventRole } from "../providers/stream/response-reader.ts";
 import type { RequestCost } from "./request-cost.ts";
 
-/** Tokens of output by which a hold grows at a time. */
+/** Output tokens by which a hold grows at a time. */
 const stepTokens = 256;
 
 /**
- * Watches that an answer stays inside what the user may use. While it is within its hold this costs a few comparisons an
- * event; beyond, the hold is made to grow step by step, and where there is no room the answer is to be cut.
+ * Keeps a response within the user's budget. Within its hold this costs a few comparisons for each event. Beyond it the
+ * hold grows step by step, and if there is no room the response is cut.
  *
- * Where the request names a max_tokens it is the provider's to count them. A long text is no proof that it has not: the
- * hold need not grow until the answer is certainly longer.
+ * If the request sets max_tokens, the provider enforces it. A long text doesn't prove that it failed to, since the
+ * tokens are only estimated: the hold need not grow until the response is certainly longer than max_tokens.
  */
 export class BudgetGuard {
-  /** Tokens of output, as estimated, of the events that were let through. */
+  /** Estimated output tokens of the events that were let through. */
   shown = 0;
-  /** The limit that has no room left; null while there is room. */
+  /** The limit that is exhausted; null while there is room. */
   blocked: QuotaLimit | null = null;
   readonly #hold: Hold;
   readonly #cost: RequestCost;
-  /** Tokens of output for which there is room. */
-  #held: number;
-  /** Tokens of output that the events have at the least. */
+  /** Output tokens that are reserved. */
+  #reserved: number;
+  /** The fewest output tokens that the events can have. */
   #least = 0;
-  /** Events that end a choice and may still pass where there is no room: some providers say of each that it does. */
+  /** Events ending a choice that may still pass without room. Limited, as some providers mark every event as an end. */
   #endsLeft: number;
-  /** Whether the hold has been asked for a whole step that it had no room for. */
+  /** Whether the hold could not grow by a whole step. */
   #scarce = false;
 
-  /** @param limited whether the user has limits at which answers are cut */
+  /** @param limited whether the user has limits that cut responses */
   constructor(hold: Hold, cost: RequestCost, limited: boolean) {
     this.#hold = hold;
     this.#cost = cost;
     this.#endsLeft = cost.choices;
-    this.#held = limited ? cost.heldOutput : Infinity;
+    this.#reserved = limited ? cost.reservedOutput : Infinity;
   }
 
   /**
-   * Counts the next event's text as shown. False where there is no room for it: nothing more may be shown. An answer is
-   * never cut where a choice ends, once for each. Counts events itself, because the reader is ahead by whatever the network brought at once.
-   * Where the ledger answers later, so does this: no other event may be asked for until then. Throws, or rejects, with
-   * whatever the ledger does.
+   * Counts the next event's text as shown. False if there is no room for it: nothing more may be sent. The end of a
+   * choice always passes, once for each choice. Counts the events itself, because the reader is ahead by everything
+   * that arrived in one network read. If the ledger is asynchronous the result is a promise: wait for it before the
+   * next call. Throws or rejects with the errors of the ledger.
    */
   letThrough(textBytes: number, role: EventRole): Awaitable<boolean> {
     if (textBytes === 0) return true;
     const shown = this.shown + estimatedTokens(textBytes);
     this.#least += leastTokens(textBytes);
-    const fits = shown <= this.#held || (this.#cost.promised && this.#least <= this.#cost.heldOutput);
-    const room = fits || this.#isEnd(role) || this.#makeRoom(shown - this.#held);
+    const fits = shown <= this.#reserved || (this.#cost.hasMaxTokens && this.#least <= this.#cost.reservedOutput);
+    const room = fits || this.#isEnd(role) || this.#makeRoom(shown - this.#reserved);
     if (room instanceof Promise) return room.then((later) => this.#show(shown, later));
     return this.#show(shown, room);
   }
 
-  /** What was shown, which is all that is owed of an answer that was cut: for more there was no room. */
+  /** The part that was shown, which is all that is charged of a response that was cut: there was no room for more. */
   report(): ResponseReport {
     return { usage: null, prompt: null, outputTokens: this.shown };
   }
@@ -68,7 +68,7 @@ export class BudgetGuard {
     return fits;
   }
 
-  /** Makes the hold grow: by a whole step, or, where there is no room for that, by what is missing. */
+  /** Makes the hold grow by a whole step or, if there is no room for that, by what is missing. */
   #makeRoom(missing: number): Awaitable<boolean> {
     if (this.blocked !== null) return false;
     const step = this.#scarce ? missing : Math.ceil(missing / stepTokens) * stepTokens;
@@ -80,7 +80,7 @@ export class BudgetGuard {
   /** @param limit that has no room for the step */
   #grown(limit: QuotaLimit | null, step: number, missing: number): Awaitable<boolean> {
     if (limit === null) {
-      this.#held += step;
+      this.#reserved += step;
       return true;
     }
     if (step > missing) {

@@ -50,7 +50,7 @@ class CollectingConsumer implements EventConsumer {
 
   take(event: Buffer, start: number, end: number, _role: EventRole, parsed: unknown): void {
     this.#bytesLeft -= end - start;
-    if (this.#bytesLeft < 0) throw unusable("the answer is too large to be one JSON");
+    if (this.#bytesLeft < 0) throw unusable("the response is too large to be one JSON");
     try {
       this.#collector.add(parsed, event, start, end);
     } catch (cause) {

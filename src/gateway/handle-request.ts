@@ -177,7 +177,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
       const facts = { trace_id: client.traceId, provider: attempt.provider.name, upstream_message: upstreamMessage };
       // The message names fields, never their values.
       const problem = cause instanceof Error ? cause.message : undefined;
-      deps.log.warn({ ...facts, problem }, "a response could not be collected into one JSON");
+      deps.log.warn({ ...facts, problem }, "a response could not be made one JSON");
     }
     return wantsPartial ? withPartial(end, collector) : end;
   }
@@ -233,9 +233,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
     if (abandoned !== null) return cost.promptOnly(outcome);
     if (response === null) return nothingOwed(outcome, deps.currency);
     if (outcome !== "quota_cut" || guard === null) return cost.settlement(outcome, response.attempt.reader);
-    // Of an answer that was cut, what was shown is owed: for more there was no room, whatever has arrived by then. And
-    // who was to get one JSON, and gets an error without the part that there is, was shown nothing: that is free, but
-    // not for ever.
+    // Of a response that was cut, only the part that was shown is charged, since there was no room for more, even if
+    // more had arrived. A client that expected one JSON and gets an error without the partial response was shown
+    // nothing: that is free, but only a few times.
     if (request?.stream === true || hasPartial(error)) return cost.settlement(outcome, guard.report());
     const isFree = deps.freeDisconnects.take(context.incoming.account.username);
     return isFree ? cost.settlement(outcome, guard.report(), false) : cost.promptOnly(outcome);

@@ -12,16 +12,16 @@ const noUsage: TokenUsage = { input: 0, cached: 0, output: 0, reasoning: 0 };
 /** What one request costs, at each of its stages. The prices are those in force when it arrived. */
 export class RequestCost {
   /** Output tokens that the upper bound allows for. */
-  readonly heldOutput: number;
+  readonly reservedOutput: number;
   /** Choices that were asked for. */
   readonly choices: number;
-  /** Whether the provider was told to keep the output within it. */
-  readonly promised: boolean;
+  /** Whether the request sets max_tokens, so that the provider keeps the output within the upper bound. */
+  readonly hasMaxTokens: boolean;
   readonly #pricingPolicy: PricingPolicy;
   readonly #route: Route;
   readonly #at: number;
   readonly #bytes: number;
-  readonly #heldInput: number;
+  readonly #reservedInput: number;
   readonly #weight: number;
   /** The highest price in each currency other than that of the first provider. */
   readonly #otherPrices: readonly Price[];
@@ -33,11 +33,11 @@ export class RequestCost {
     this.#route = route;
     this.#at = at;
     this.#bytes = request.bytes;
-    this.promised = request.maxTokens !== null;
+    this.hasMaxTokens = request.maxTokens !== null;
     this.choices = request.choices;
-    this.heldOutput = (request.maxTokens ?? pricingPolicy.maxOutputTokens) * request.choices;
+    this.reservedOutput = (request.maxTokens ?? pricingPolicy.maxOutputTokens) * request.choices;
     this.#weight = pricingPolicy.pricing.weightOf(route.upstreamModel);
-    this.#heldInput = Math.ceil(request.bytes / pricingPolicy.reserveBytesPerToken);
+    this.#reservedInput = Math.ceil(request.bytes / pricingPolicy.reserveBytesPerToken);
     const [price, ...others] = this.#dearestPrices();
     if (price === undefined) throw new Error(`the route of model ${route.model} names no provider`);
     this.#price = price;
@@ -46,7 +46,7 @@ export class RequestCost {
 
   /** The most that the request can cost with any provider, in the currency of the first. */
   upperBound(): Charge {
-    return this.#charge(this.#weight, this.#heldInput + this.heldOutput, this.#highestCost(this.#price));
+    return this.#charge(this.#weight, this.#reservedInput + this.reservedOutput, this.#highestCost(this.#price));
   }
 
   /** Whether some candidates charge in other currencies than the first. */
@@ -133,7 +133,7 @@ export class RequestCost {
   }
 
   #highestCost(price: Price): number {
-    return highestCostOf(price, this.#heldInput, this.heldOutput);
+    return highestCostOf(price, this.#reservedInput, this.reservedOutput);
   }
 }
 

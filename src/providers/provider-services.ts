@@ -14,7 +14,7 @@ import { createRouter, type Router } from "./router.ts";
 export interface ProviderServicesOptions {
   readonly keyed: readonly KeyedProvider[];
   readonly config: Pick<Config, "timeouts" | "breaker" | "retry" | "health" | "models">;
-  /** Where the embedded simulator listens; null where none runs. */
+  /** Where the embedded simulator listens; null if it isn't running. */
   readonly simulatorUrl: string | null;
   /**
    * Called when a provider has rejected its key. If there is a new one by now, it calls `useKeys` before it returns.

@@ -45,7 +45,7 @@ const eventStream = {
   // Set explicitly, because Node would add a content-length to a response of a single write, which no provider does.
   "transfer-encoding": "chunked",
 };
-const honest: Scenario = {};
+const normal: Scenario = {};
 const maxCachedPlans = 64;
 const cacheBlock = 64;
 /** The late part of a script follows after a fifth of a second. */
@@ -186,6 +186,6 @@ function scenarioFor(request: Pick<SimRequest, "model" | "name" | "argument">): 
   const scenario = scenarios.get(request.name);
   if (scenario?.refusal !== undefined) throw new RefusedError(scenario.refusal(request.argument));
   if (scenario !== undefined) return scenario;
-  if (models.some((model) => model === request.model)) return honest;
+  if (models.some((model) => model === request.model)) return normal;
   throw new RefusedError(refuse(400, "invalid_request_error", "Model Not Exist"));
 }

@@ -66,7 +66,7 @@ type Quirk = (request: ScriptRequest) => Script;
  */
 export const quirks: ReadonlyMap<string, Quirk> = new Map<string, Quirk>([
   ["sim-mistral-parts", ({ model }) => stream(model, mistralParts, usage)],
-  ["sim-mistral-options", (request) => (request.hasStreamOptions ? extraForbidden : honest(request))],
+  ["sim-mistral-options", (request) => (request.hasStreamOptions ? extraForbidden : normal(request))],
   ["sim-empty-finish", ({ model }) => sse([...halves(model, ""), end(model), done])],
   ["sim-empty-finish-cut", ({ model }) => sse(halves(model, ""))],
   ["sim-ollama-tools", ({ model }) => stream(model, ollamaTools, usage, "tool_calls")],
@@ -92,15 +92,15 @@ export const quirks: ReadonlyMap<string, Quirk> = new Map<string, Quirk>([
   ["sim-groq-tool-late", ({ model }) => ({ body: opening(model), late: failedTool })],
   ["sim-fastapi-list", () => json(422, { detail: [{ type: "less_than", loc: ["body", "top_p"], msg: "too large" }] })],
   ["sim-fastapi-text", () => json(400, { detail: "prompt of 70k tokens" })],
-  ["sim-empty-data", (request) => commented("data:", honest(request))],
-  ["sim-comments", (request) => commented(": ping", honest(request))],
+  ["sim-empty-data", (request) => commented("data:", normal(request))],
+  ["sim-comments", (request) => commented(": ping", normal(request))],
   ["sim-whole-json", ({ model }) => json(200, wholeChat(model))],
   ["sim-whole-message", ({ model }) => json(200, wholeMessage(model))],
-  ["sim-ids", (request) => numbered(honest(request))],
-  ["sim-loud-type", (request) => typed("Text/Event-Stream; Charset=UTF-8", honest(request))],
-  ["sim-text-type", (request) => typed("text/plain; charset=utf-8", honest(request))],
-  ["sim-binary-type", (request) => typed("application/octet-stream", honest(request))],
-  ["sim-gzip", (request) => zipped(honest(request))],
+  ["sim-ids", (request) => numbered(normal(request))],
+  ["sim-loud-type", (request) => typed("Text/Event-Stream; Charset=UTF-8", normal(request))],
+  ["sim-text-type", (request) => typed("text/plain; charset=utf-8", normal(request))],
+  ["sim-binary-type", (request) => typed("application/octet-stream", normal(request))],
+  ["sim-gzip", (request) => zipped(normal(request))],
   ["sim-done-space", ({ model }) => sse([...halves(model), end(model), "data: [DONE] \n\n"])],
   ["sim-bye", ({ model }) => sse([...halves(model), end(model), "data: bye\n\n"])],
   ["sim-finish-stall", ({ model }) => sse([...halves(model), end(model)], "stall")],
@@ -205,7 +205,7 @@ function stream(model: string, deltas: readonly object[], reported: object, fini
   return sse([...events, delta(model, {}, finishReason, { usage: reported }), done]);
 }
 
-function honest({ model }: ScriptRequest): Script {
+function normal({ model }: ScriptRequest): Script {
   return stream(model, texts, usage);
 }
 

@@ -9,7 +9,7 @@ import type { EventRole } from "../../src/providers/stream/response-reader.ts";
 import type { ApiName, Provider } from "../../src/providers/provider.ts";
 import { priced, startBilledProxy } from "../support/billed-proxy.ts";
 
-const provider = { secret: "", dialect: { classify: () => "server_error" } } as unknown as Provider;
+const provider = { secret: "", kind: { classify: () => "server_error" } } as unknown as Provider;
 
 /** What an event is made of: what the model has written, and all the rest. */
 interface Piece {
@@ -143,8 +143,8 @@ it("M4: an estimate is no more than the text has bytes, one for a token, and the
   }
 });
 
-/** A meter of an answer for which `output` tokens are held, and that may grow by `room` more. */
-function meterOf(output: number, room: number, promised = true) {
+/** A guard for a response with `output` reserved tokens, whose hold may grow by `room` more. */
+function guardOf(output: number, room: number, hasMaxTokens = true) {
   const blocking: QuotaLimit = { metric: "tokens", per: "total", max: 0 };
   let left = room;
   const hold = {
@@ -154,13 +154,13 @@ function meterOf(output: number, room: number, promised = true) {
       return null;
     },
   } as unknown as Hold;
-  const bill = {
-    heldOutput: output,
+  const cost = {
+    reservedOutput: output,
     choices: 2,
-    promised,
+    hasMaxTokens,
     more: (tokens: number): Charge => ({ requests: 0, tokens, cost: 0, currency: "CNY" }),
   } as unknown as RequestCost;
-  return { meter: new BudgetGuard(hold, bill, true), left: () => left };
+  return { guard: new BudgetGuard(hold, cost, true), left: () => left };
 }
 
 describe("M5: with no room beyond what is held", () => {
@@ -171,8 +171,8 @@ describe("M5: with no room beyond what is held", () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 40 }), (events) => {
         const output = events.flat().length;
-        const { meter, left } = meterOf(output, 0);
-        for (const tokens of events) expect(meter.letThrough(Buffer.byteLength(tokens.join("")), "part")).toBe(true);
+        const { guard, left } = guardOf(output, 0);
+        for (const tokens of events) expect(guard.letThrough(Buffer.byteLength(tokens.join("")), "part")).toBe(true);
         expect(left()).toBe(0);
       }),
     );
@@ -184,34 +184,34 @@ describe("M5: with no room beyond what is held", () => {
     [0, "usage", true],
     [5, "part", false],
   ])("an event with %i bytes of text that is a %s passes behind a full answer: %s", (bytes, role, passes) => {
-    const { meter } = meterOf(3, 0);
-    for (let sent = 0; sent < 3; sent++) expect(meter.letThrough(5, "part")).toBe(true);
-    expect(meter.letThrough(bytes, role)).toBe(passes);
-    if (!passes) expect(meter.report()).toMatchObject({ outputTokens: 3 });
+    const { guard } = guardOf(3, 0);
+    for (let sent = 0; sent < 3; sent++) expect(guard.letThrough(5, "part")).toBe(true);
+    expect(guard.letThrough(bytes, role)).toBe(passes);
+    if (!passes) expect(guard.report()).toMatchObject({ outputTokens: 3 });
   });
 
   it("each choice may end, and no more pass of a provider that says so in every event", () => {
-    const { meter } = meterOf(3, 0, false);
-    for (let sent = 0; sent < 3; sent++) expect(meter.letThrough(5, "finish")).toBe(true);
-    expect([1, 2, 3].map(() => meter.letThrough(5, "finish"))).toEqual([true, true, false]);
+    const { guard } = guardOf(3, 0, false);
+    for (let sent = 0; sent < 3; sent++) expect(guard.letThrough(5, "finish")).toBe(true);
+    expect([1, 2, 3].map(() => guard.letThrough(5, "finish"))).toEqual([true, true, false]);
   });
 
   it("a long piece of text counts by its length once it can't be inside max_tokens any more", () => {
-    expect(meterOf(100, 1000).meter.letThrough(20_000, "part")).toBe(false);
-    expect(meterOf(100, 10_000).meter.letThrough(20_000, "part")).toBe(true);
+    expect(guardOf(100, 1000).guard.letThrough(20_000, "part")).toBe(false);
+    expect(guardOf(100, 10_000).guard.letThrough(20_000, "part")).toBe(true);
   });
 
   it("an answer of any length counts by its length where nobody has named a max_tokens", () => {
-    const { meter } = meterOf(100, 0, false);
-    expect(meter.letThrough(400, "part")).toBe(true);
-    expect(meter.letThrough(400, "part")).toBe(false);
+    const { guard } = guardOf(100, 0, false);
+    expect(guard.letThrough(400, "part")).toBe(true);
+    expect(guard.letThrough(400, "part")).toBe(false);
   });
 });
 
 it.each([0, 1, 20, 255, 256, 300])("M5: of a room of %i tokens all is used, however large a step is", (room) => {
-  const { meter, left } = meterOf(10, room);
+  const { guard, left } = guardOf(10, room);
   let shown = 0;
-  while (meter.letThrough(3, "part")) shown++;
+  while (guard.letThrough(3, "part")) shown++;
   expect(shown).toBe(10 + room);
   expect(left()).toBe(0);
 });

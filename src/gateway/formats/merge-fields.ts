@@ -31,7 +31,7 @@ export class Merge {
   /** Counts the values kept besides text. @throws UnmergeableError if there are more than any response has */
   count(values: number): void {
     this.#values += values;
-    if (this.#values > maxValues) throw new UnmergeableError("the answer has more than a million values");
+    if (this.#values > maxValues) throw new UnmergeableError("the response has more than a million values");
   }
 
   /** @throws UnmergeableError */
@@ -288,7 +288,7 @@ function cannotJoin(key: string, known: unknown, value: unknown): UnmergeableErr
 }
 
 function tooDeep(): UnmergeableError {
-  return new UnmergeableError("the answer is nested too deeply");
+  return new UnmergeableError("the response is nested too deeply");
 }
 
 function kindOf(value: unknown): string {

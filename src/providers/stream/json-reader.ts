@@ -61,7 +61,7 @@ export class JsonReader implements ResponseReader {
   }
 
   push(chunk: Buffer): void {
-    if (this.error === null && !this.#body.push(chunk)) this.error = this.#invalid("the answer is too large");
+    if (this.error === null && !this.#body.push(chunk)) this.error = this.#invalid("the response is too large");
     for (let at = chunk.length - 1; at >= 0; at--) {
       const byte = chunk[at] ?? 0;
       if (byte <= 0x20) continue;
@@ -77,8 +77,8 @@ export class JsonReader implements ResponseReader {
     const response = parse(body);
     this.#parsedBytes = this.#body.length;
     // Perhaps truncated in a way that HTTP can't detect.
-    if (response === undefined) return cut ?? newError("invalid_response", "the answer is not JSON");
-    if (!isFields(response)) return this.#invalid("the answer is not a JSON object");
+    if (response === undefined) return cut ?? newError("invalid_response", "the response is not JSON");
+    if (!isFields(response)) return this.#invalid("the response is not a JSON object");
     const error = findError(response);
     if (error !== null) return toUpstreamError(this.#provider, "", error, 200, { stage: "first_event" });
     return this.#format === null
@@ -87,7 +87,7 @@ export class JsonReader implements ResponseReader {
   }
 
   #readVectors(response: Fields, body: Buffer): UpstreamError | null {
-    if (!Array.isArray(response.data)) return this.#invalid("the answer has no list under data");
+    if (!Array.isArray(response.data)) return this.#invalid("the response has no list under data");
     this.usage = readPromptUsage(response.usage);
     this.whole = body;
     this.#sink.onEvent(body, 0, body.length, 0, "finish", response);
@@ -106,12 +106,12 @@ export class JsonReader implements ResponseReader {
       const bytes = Buffer.from(`${head}${JSON.stringify(parsed)}\n\n`);
       return { bytes, parsed, role, textBytes: text.bytesIn(bytes, head.length, bytes.length - 2) };
     });
-    if (events.length === 0) return this.#invalid("the answer is a JSON of another kind");
+    if (events.length === 0) return this.#invalid("the response is a JSON of another kind");
     this.usage = facts.usage;
     this.prompt = facts.prompt;
     const verdict = verdictOf(facts.standing, "done");
-    if (verdict === "given_up") return newError("overloaded", "the provider could not finish the answer", true);
-    if (verdict !== "complete") return newError("truncated", "a choice of the answer has no finish_reason", true);
+    if (verdict === "given_up") return newError("overloaded", "the provider could not finish the response", true);
+    if (verdict !== "complete") return newError("truncated", "a choice of the response has no finish_reason", true);
     this.whole = body;
     for (const { bytes, textBytes, role, parsed } of events) this.#handOn(bytes, textBytes, role, parsed);
     return null;

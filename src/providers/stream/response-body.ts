@@ -83,14 +83,14 @@ export class ResponseBody implements DecodedListener {
     this.#status = status;
     this.#headers = headers;
     if (status >= 400) this.#error = new ErrorResponse(this.#provider, model, status, headers);
-    else if (status !== 200) return this.#invalidResponse("the answer has a status that is none of an answer's");
+    else if (status !== 200) return this.#invalidResponse("the response has an unexpected status");
     const codings = codingsOf(String(headers["content-encoding"] ?? ""));
     if (!isDecodable(codings)) {
       const error = this.#error?.toUpstreamError(this.#now());
-      return error ?? this.#invalidResponse("the answer is in a coding that was not asked for and can't be read");
+      return error ?? this.#invalidResponse("the response is in a coding that was not requested and can't be read");
     }
     const media = mediaClassOf(firstOf(headers["content-type"]));
-    if (this.#error === null && media === null) return this.#invalidResponse("the answer is of another media type");
+    if (this.#error === null && media === null) return this.#invalidResponse("the response is of another media type");
     this.#media = media ?? "vague";
     const [coding] = codings;
     if (coding !== undefined) this.#decoder = new BodyDecoder(coding, this);
@@ -160,7 +160,7 @@ export class ResponseBody implements DecodedListener {
 
   onDecoderError(): void {
     this.#guard(() => {
-      this.#finish(this.#invalidResponse("the answer is not in the coding that it names"));
+      this.#finish(this.#invalidResponse("the response is not in the coding that it names"));
     });
   }
 
@@ -191,7 +191,7 @@ export class ResponseBody implements DecodedListener {
     this.#media = null;
     const { api } = this.#request;
     if (shape === "unreadable" || (shape === "events" && api === "embeddings")) {
-      this.#listener.onBodyEnd(this.#invalidResponse("the answer is neither what was asked for nor JSON"));
+      this.#listener.onBodyEnd(this.#invalidResponse("the response is neither in the requested form nor JSON"));
       return;
     }
     if (shape === "json") this.reader = createWholeReader(api, this.#provider, this.#listener);

@@ -12,7 +12,7 @@ import { readErrorBody, emptyError } from "./reported-error.ts";
 
 /** Largest event: room for the largest tool arguments. */
 const maxEventBytes = 16 << 20;
-const unfinished = "the answer ended without a finish_reason for each of its choices";
+const unfinished = "the response ended without a finish_reason for each of its choices";
 const doneMarker = Buffer.from("[DONE]");
 /** Data that some servers send to keep the connection alive, where others send comments. */
 const keepAlive = /^[\s":.[\]]*(?:(?:null|ping|pong|keep[-_ ]?alive|heart[-_ ]?beat)[\s":.[\]]*)?$/i;
@@ -112,7 +112,7 @@ export class StreamReader implements ResponseReader, SseSink {
       case "broken":
         return cut;
       case "given_up":
-        return this.#newError("overloaded", "the provider could not finish the answer");
+        return this.#newError("overloaded", "the provider could not finish the response");
       case "unfinished":
         return this.#newError("truncated", unfinished, undefined, true);
       case "truncated":
