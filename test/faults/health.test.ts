@@ -6,7 +6,7 @@ import { kindOfConnectionError, UpstreamError, type UpstreamErrorFacts } from ".
 import { systemClock } from "../../src/lib/clock.ts";
 import { Breaker, refused } from "../../src/providers/breaker.ts";
 import { ProviderHealth } from "../../src/providers/provider-health.ts";
-import { closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
+import { closeAll, upstreamErrorOf, open, serve, setUp } from "../support/dispatch.ts";
 import { testProvider } from "../support/provider.ts";
 
 afterEach(closeAll);
@@ -123,7 +123,7 @@ describe("P1: one sick model does not take its provider down", () => {
     const provider = open("a", { baseUrl: url, breaker: { ...rule, failures: 2 } });
     const { ask } = setUp({ attempts: 1 });
     for (const user of ["alice", "bob"]) {
-      const fault = await faultOf(ask([provider], user, "sick"));
+      const fault = await upstreamErrorOf(ask([provider], user, "sick"));
       expect(fault.facts).toMatchObject({ kind: "network", stage: "first_byte" });
     }
     const now = systemClock.monotonic();
@@ -135,7 +135,7 @@ describe("P1: one sick model does not take its provider down", () => {
     const provider = open("a", { baseUrl: "http://127.0.0.1:9", breaker: { ...rule, failures: 2 } });
     const { ask } = setUp({ attempts: 1 });
     for (const user of ["alice", "bob"]) {
-      expect((await faultOf(ask([provider], user))).facts).toMatchObject({ kind: "network", stage: "connect" });
+      expect((await upstreamErrorOf(ask([provider], user))).facts).toMatchObject({ kind: "network", stage: "connect" });
     }
     expect(isOpen(provider.health, "another model", systemClock.monotonic())).toBe(true);
   });
@@ -263,7 +263,7 @@ describe("P9: the time to the first event runs from the start, whatever the stag
 
   test("before there are headers", async () => {
     const { url } = await serve(() => undefined);
-    const fault = await faultOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
+    const fault = await upstreamErrorOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
     expect(fault.facts).toMatchObject({ kind: "timeout" });
   });
 
@@ -294,7 +294,7 @@ describe("P9: the time to the first event runs from the start, whatever the stag
         clearInterval(beat);
       });
     });
-    const fault = await faultOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
+    const fault = await upstreamErrorOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
     expect(fault.facts).toMatchObject({ kind: "timeout", stage: "first_event" });
   });
 });

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vites
 import { Deadlines } from "../../src/providers/deadlines.ts";
 import { messageDelta, messageStart, messageStop, messageText } from "../support/message-events.ts";
 import { testProvider } from "../support/provider.ts";
-import { closeRawProviders, readFrom, startRawProvider, type RawAnswer } from "../support/raw-provider.ts";
+import { closeRawProviders, readFrom, startRawProvider, type RawResponse } from "../support/raw-provider.ts";
 import { event } from "../support/read-answer.ts";
 
 const usage = { prompt_tokens: 5, completion_tokens: 1 };
@@ -12,7 +12,7 @@ const chat = [delta("a"), delta("", "stop", { usage })];
 const message = [messageStart, ...messageText.filter((each) => !each.includes("ping")), messageDelta()];
 
 /** What a provider does behind the last thing that matters. */
-const ends: Readonly<Record<string, (answer: RawAnswer) => void>> = {
+const ends: Readonly<Record<string, (answer: RawResponse) => void>> = {
   "nothing more": () => undefined,
   "comments for ever": (answer) => {
     const beat = setInterval(() => {

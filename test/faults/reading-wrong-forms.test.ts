@@ -1,5 +1,5 @@
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { answer as answerWell, closeAll, faultOf, open, serve, setUp } from "../support/dispatch.ts";
+import { answer as answerWell, closeAll, upstreamErrorOf, open, serve, setUp } from "../support/dispatch.ts";
 import { closeRawProviders, outcomeOf, sending } from "../support/raw-provider.ts";
 import { event } from "../support/read-answer.ts";
 
@@ -74,7 +74,7 @@ describe("P8: a provider that answers in a wrong form", () => {
     });
     const good = await serve(answerWell);
     const alone = setUp();
-    const fault = await faultOf(alone.ask([open("bad", { baseUrl: bad.url })]));
+    const fault = await upstreamErrorOf(alone.ask([open("bad", { baseUrl: bad.url })]));
     expect(fault.facts.kind).toBe("invalid_response");
     expect(bad.asked).toHaveLength(1);
     expect(alone.log.lines).toMatchObject([

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { event, readAnswer } from "../support/read-answer.ts";
+import { event, readResponse } from "../support/read-answer.ts";
 import { messageDelta, messageEvent, messageStart, messageStop, messageText } from "../support/message-events.ts";
 
 const apis = ["chat", "completions"] as const;
@@ -26,17 +26,17 @@ describe.each(modes)("A1: of $api, collected: $collects, a finish_reason", ({ ap
   it.each(values)("%j ends nothing, wherever it stands", (value) => {
     const said = chunk([choice(api, 0, "a", value)]);
     for (const end of [[], [done]]) {
-      expect(readAnswer(api, [...words(api), said, said, ...end], { collects }).fault).toBe("truncated");
+      expect(readResponse(api, [...words(api), said, said, ...end], { collects }).fault).toBe("truncated");
     }
     const whole = [said, ...words(api), said, finish(api), done];
-    expect(readAnswer(api, whole, { collects })).toMatchObject({ fault: null, seen: { length: 11 } });
+    expect(readResponse(api, whole, { collects })).toMatchObject({ fault: null, seen: { length: 11 } });
     // It takes nothing back either.
-    expect(readAnswer(api, [...words(api), finish(api), said], { collects }).fault).toBeNull();
+    expect(readResponse(api, [...words(api), finish(api), said], { collects }).fault).toBeNull();
   });
 
   it("counts as it was given last", () => {
     const reasons = (...given: readonly unknown[]) =>
-      readAnswer(api, [text(api, "a"), ...given.map((reason) => finish(api, 0, reason)), done], { collects }).fault;
+      readResponse(api, [text(api, "a"), ...given.map((reason) => finish(api, 0, reason)), done], { collects }).fault;
     expect(reasons("stop", "network_error")).toBe("overloaded");
     expect(reasons("network_error", "stop")).toBeNull();
     expect(reasons("network_error", "")).toBe("overloaded");
@@ -46,20 +46,20 @@ describe.each(modes)("A1: of $api, collected: $collects, a finish_reason", ({ ap
 describe.each(modes)("A2: of $api, collected: $collects, an answer of several choices", ({ api, collects }) => {
   it("is complete once each choice that was seen has its own finish_reason", () => {
     const half = [text(api, "a"), text(api, "b", 1), ...words(api), finish(api)];
-    expect(readAnswer(api, half, { collects, choices: 2 }).fault).toBe("truncated");
-    expect(readAnswer(api, [...half, done], { collects, choices: 2 }).fault).toBe("truncated");
-    expect(readAnswer(api, [...half, finish(api, 1)], { collects, choices: 2 }).fault).toBeNull();
+    expect(readResponse(api, half, { collects, choices: 2 }).fault).toBe("truncated");
+    expect(readResponse(api, [...half, done], { collects, choices: 2 }).fault).toBe("truncated");
+    expect(readResponse(api, [...half, finish(api, 1)], { collects, choices: 2 }).fault).toBeNull();
   });
 
   it.each(["insufficient_system_resource", "network_error", "error", "abort"])("is broken by one %s", (reason) => {
     const whole = [text(api, "a"), text(api, "b", 1), finish(api, 1, reason), finish(api), done];
-    expect(readAnswer(api, whole, { collects, choices: 2 }).fault).toBe("overloaded");
+    expect(readResponse(api, whole, { collects, choices: 2 }).fault).toBe("overloaded");
   });
 
   it("waits in silence for the choices that were asked for", () => {
     const first = [text(api, "a"), finish(api)];
-    expect(readAnswer(api, first, { collects, choices: 2 })).toMatchObject({ graceMs: null, fault: null });
-    expect(readAnswer(api, [...first, finish(api, 1)], { collects, choices: 2 }).graceMs).toBe(2000);
+    expect(readResponse(api, first, { collects, choices: 2 })).toMatchObject({ graceMs: null, fault: null });
+    expect(readResponse(api, [...first, finish(api, 1)], { collects, choices: 2 }).graceMs).toBe(2000);
   });
 
   it("is judged by every choice, whatever their number, order and framing", () => {
@@ -85,7 +85,7 @@ describe.each(modes)("A2: of $api, collected: $collects, an answer of several ch
         const reasons = [...known.values()];
         const broken = reasons.includes("network_error") ? "overloaded" : null;
         const expected = broken ?? (reasons.includes("") ? "truncated" : null);
-        expect(readAnswer(api, [...reads, ...(saysDone ? [done] : [])], { collects }).fault).toBe(expected);
+        expect(readResponse(api, [...reads, ...(saysDone ? [done] : [])], { collects }).fault).toBe(expected);
       }),
       { numRuns: 150 },
     );
@@ -93,8 +93,8 @@ describe.each(modes)("A2: of $api, collected: $collects, an answer of several ch
 
   it("is never complete with more choices than can be told apart", () => {
     const many = Array.from({ length: 10_001 }, (_, index) => choice(api, index, "", "stop"));
-    expect(readAnswer(api, [chunk(many), done], { collects }).fault).toBe("truncated");
-    expect(readAnswer(api, [chunk(many.slice(1)), done], { collects }).fault).toBeNull();
+    expect(readResponse(api, [chunk(many), done], { collects }).fault).toBe("truncated");
+    expect(readResponse(api, [chunk(many.slice(1)), done], { collects }).fault).toBeNull();
   });
 });
 
@@ -109,11 +109,11 @@ describe.each(modes)("A3 and A4: of $api, collected: $collects,", ({ api, collec
 
   it.each(asides)("the event %j is a comment, before, between and behind the others", (aside) => {
     const events = [text(api, "a"), ...words(api), finish(api), chunk([], { usage })];
-    const plain = readAnswer(api, [...events, done], { collects });
+    const plain = readResponse(api, [...events, done], { collects });
     expect(plain).toMatchObject({ fault: null, usage: { input: 5, output: 1 } });
     for (let at = 0; at <= events.length; at++) {
       const reads = [...events.slice(0, at), aside, ...events.slice(at), done];
-      expect(readAnswer(api, reads, { collects })).toEqual(plain);
+      expect(readResponse(api, reads, { collects })).toEqual(plain);
     }
   });
 
@@ -132,25 +132,25 @@ describe.each(modes)("A3 and A4: of $api, collected: $collects,", ({ api, collec
 
   it.each(farewells)("the event %j is a farewell behind the end, and breaks an answer before it", (farewell) => {
     const whole = [text(api, "a"), finish(api)];
-    const read = readAnswer(api, [...whole, farewell, chunk([], { usage })], { collects });
+    const read = readResponse(api, [...whole, farewell, chunk([], { usage })], { collects });
     expect(read).toMatchObject({ fault: null, seen: whole, usage: null });
-    expect(readAnswer(api, [text(api, "a"), farewell, finish(api)], { collects }).fault).not.toBeNull();
+    expect(readResponse(api, [text(api, "a"), farewell, finish(api)], { collects }).fault).not.toBeNull();
   });
 
   it("the last event needs no blank line, and half an event is none", () => {
     const last = chunk([choice(api, 0, "", "stop")], { usage });
     for (const cut of ["\n\n", "\n", ""]) {
-      const read = readAnswer(api, [text(api, "a"), last.trimEnd() + cut], { collects });
+      const read = readResponse(api, [text(api, "a"), last.trimEnd() + cut], { collects });
       expect(read).toMatchObject({ fault: null, usage: { output: 1 }, seen: { 1: last } });
     }
     for (let at = 1; at < last.trimEnd().length; at++) {
-      const read = readAnswer(api, [text(api, "a"), last.slice(0, at)], { collects });
+      const read = readResponse(api, [text(api, "a"), last.slice(0, at)], { collects });
       expect(read).toMatchObject({ fault: "truncated", seen: { length: 1 } });
     }
   });
 
   it("silence ends an answer only where nothing is missing, later where usage may come", () => {
-    const graceOf = (...reads: readonly string[]) => readAnswer(api, reads, { collects }).graceMs;
+    const graceOf = (...reads: readonly string[]) => readResponse(api, reads, { collects }).graceMs;
     expect(graceOf(text(api, "a"))).toBeNull();
     expect(graceOf(text(api, "a"), chunk([], { usage }))).toBeNull();
     expect(graceOf(text(api, "a"), finish(api))).toBe(2000);
@@ -160,7 +160,7 @@ describe.each(modes)("A3 and A4: of $api, collected: $collects,", ({ api, collec
 });
 
 describe.each([true, false])("A3: a message, collected: %s,", (collects) => {
-  const read = (...reads: readonly string[]) => readAnswer("messages", reads, { collects });
+  const read = (...reads: readonly string[]) => readResponse("messages", reads, { collects });
   const begun = [messageStart, ...messageText];
 
   it.each([
@@ -198,18 +198,18 @@ describe.each(modes)("M8: of $api, collected: $collects, usage is found", ({ api
     ["in an object of its own", chunk([choice(api, 0, "", "stop")], { x_groq: { id: "r", ...moonshot } })],
     ["under Anthropic's names", chunk([choice(api, 0, "", "stop")], { usage: { input_tokens: 10, output_tokens: 8 } })],
   ])("%s", (_, last) => {
-    expect(readAnswer(api, [...words(api), last, done], { collects }).usage).toMatchObject(found);
+    expect(readResponse(api, [...words(api), last, done], { collects }).usage).toMatchObject(found);
   });
 
   it("of each choice, and adds up", () => {
     const last = (index: number) => chunk([choice(api, index, "", "stop", moonshot)]);
     const reads = [text(api, "a"), text(api, "b", 1), last(0), last(1), done];
-    expect(readAnswer(api, reads, { collects, choices: 2 }).usage).toMatchObject({ input: 10, output: 16 });
+    expect(readResponse(api, reads, { collects, choices: 2 }).usage).toMatchObject({ input: 10, output: 16 });
   });
 
   it("where it is usual before anywhere else", () => {
     const last = chunk([choice(api, 0, "", "stop", moonshot)], { usage });
-    expect(readAnswer(api, [text(api, "a"), last, done], { collects }).usage).toMatchObject({ input: 5, output: 1 });
+    expect(readResponse(api, [text(api, "a"), last, done], { collects }).usage).toMatchObject({ input: 5, output: 1 });
   });
 });
 
@@ -217,7 +217,7 @@ describe("A9: a chunk with usage and no choices", () => {
   const roles = (rest: object): string[] => {
     const events: string[] = [];
     const answer = [text("chat", "a"), finish("chat"), chunk([], { usage, ...rest }), done];
-    readAnswer("chat", answer, {}, (role) => events.push(role));
+    readResponse("chat", answer, {}, (role) => events.push(role));
     return events;
   };
 

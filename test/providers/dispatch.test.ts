@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import { ClientDisconnectedError } from "../../src/lib/disconnect-signal.ts";
-import { answer, closeAll, faultOf, open, refuse, serve, setUp } from "../support/dispatch.ts";
+import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/dispatch.ts";
 import { eventually } from "../support/eventually.ts";
 import { testProvider } from "../support/provider.ts";
 
@@ -11,7 +11,7 @@ describe("asking again", () => {
   it("asks the only provider again, so often as the rule says, and says that it has", async () => {
     const { url, asked } = await serve(refuse(500));
     const provider = open("a", { baseUrl: url, breaker: { failures: 9, windowMs: 1000, openMs: 1000 } });
-    const fault = await faultOf(setUp().ask([provider]));
+    const fault = await upstreamErrorOf(setUp().ask([provider]));
     expect(asked).toHaveLength(3);
     expect(fault).toMatchObject({ attempts: 3, provider: "a", facts: { kind: "server_error", status: 500 } });
     expect(fault.toAppError().extras.shouldRetry).toBe(false);
@@ -35,7 +35,7 @@ describe("asking again", () => {
     const second = await serve(answer);
     const providers = [open("a", { baseUrl: first.url }), open("b", { baseUrl: second.url })];
     const { ask, log } = setUp();
-    const fault = await faultOf(ask(providers));
+    const fault = await upstreamErrorOf(ask(providers));
     expect(fault).toMatchObject({ attempts: 1, facts: { kind: "bad_request" } });
     expect([first.asked.length, second.asked.length]).toEqual([1, 0]);
     expect(providers[0]?.health.stats.failed).toBe(0);
@@ -48,7 +48,7 @@ describe("asking again", () => {
     const silent = await serve(() => undefined);
     const timeouts = { ...testProvider("x").timeouts, firstByte: 40 };
     const alone = open("a", { baseUrl: silent.url, timeouts });
-    expect(await faultOf(setUp().ask([alone]))).toMatchObject({ attempts: 1, facts: { kind: "timeout" } });
+    expect(await upstreamErrorOf(setUp().ask([alone]))).toMatchObject({ attempts: 1, facts: { kind: "timeout" } });
     const { url } = await serve(answer);
     expect((await setUp().ask([alone, open("b", { baseUrl: url })])).attempt.provider.name).toBe("b");
     expect(silent.asked).toHaveLength(2);
@@ -110,8 +110,8 @@ describe("asking again", () => {
     const { url, asked } = await serve(refuse(429, { "retry-after": "30" }));
     const provider = open("a", { baseUrl: url });
     const { ask } = setUp();
-    expect(await faultOf(ask([provider]))).toMatchObject({ attempts: 1, facts: { retryAfterMs: 30_000 } });
-    const second = await faultOf(ask([provider]));
+    expect(await upstreamErrorOf(ask([provider]))).toMatchObject({ attempts: 1, facts: { retryAfterMs: 30_000 } });
+    const second = await upstreamErrorOf(ask([provider]));
     expect(second).toMatchObject({ attempts: 0, facts: { kind: "rate_limited" } });
     expect(second.facts.retryAfterMs).toBeGreaterThan(28_000);
     expect(second.toAppError()).toMatchObject({ status: 429, code: "upstream_rate_limited" });
@@ -122,7 +122,7 @@ describe("asking again", () => {
     const { url, asked } = await serve(refuse(500));
     const provider = open("a", { baseUrl: url, breaker: { failures: 1e6, windowMs: 1000, openMs: 1000 } });
     const { ask } = setUp();
-    for (let i = 0; i < 100; i++) await faultOf(ask([provider]));
+    for (let i = 0; i < 100; i++) await upstreamErrorOf(ask([provider]));
     expect(asked.length).toBeGreaterThanOrEqual(100 + 10);
     expect(asked.length).toBeLessThanOrEqual(100 + 10 + 20);
   });
@@ -148,7 +148,9 @@ describe("asking again", () => {
   it("does not begin a pause that would outlast the request's total time", async () => {
     const { url, asked } = await serve(refuse(500));
     const timeouts = { ...testProvider("x").timeouts, total: 5000 };
-    const fault = await faultOf(setUp({ baseMs: 60_000, maxMs: 60_000 }).ask([open("a", { baseUrl: url, timeouts })]));
+    const fault = await upstreamErrorOf(
+      setUp({ baseMs: 60_000, maxMs: 60_000 }).ask([open("a", { baseUrl: url, timeouts })]),
+    );
     expect(fault.attempts).toBe(1);
     expect(asked).toHaveLength(1);
   });
@@ -159,7 +161,7 @@ describe("asking again", () => {
     const first = open("a", { baseUrl: silent.url, timeouts: slow(100, 10_000) });
     const second = open("b", { baseUrl: silent.url, timeouts: slow(5000, 150) });
     const since = systemClock.monotonic();
-    const fault = await faultOf(setUp().ask([first, second]));
+    const fault = await upstreamErrorOf(setUp().ask([first, second]));
     expect(fault).toMatchObject({ attempts: 2, facts: { kind: "timeout", stage: "total" } });
     expect(systemClock.monotonic() - since).toBeLessThan(4000);
     // The second one had no fair chance.
@@ -169,10 +171,10 @@ describe("asking again", () => {
   it("says how the provider that knows the model has failed, not that another one doesn't know it", async () => {
     const [broken, other] = [await serve(refuse(500)), await serve(refuse(404, {}, "no such model"))];
     const providers = [open("a", { baseUrl: broken.url }), open("b", { baseUrl: other.url })];
-    const fault = await faultOf(setUp({ attempts: 2 }).ask(providers));
+    const fault = await upstreamErrorOf(setUp({ attempts: 2 }).ask(providers));
     expect(fault).toMatchObject({ attempts: 2, provider: "a", facts: { kind: "server_error" } });
     const [unknown] = providers.slice(1);
-    expect(await faultOf(setUp().ask(unknown === undefined ? [] : [unknown]))).toMatchObject({
+    expect(await upstreamErrorOf(setUp().ask(unknown === undefined ? [] : [unknown]))).toMatchObject({
       facts: { kind: "model_unknown" },
     });
   });

@@ -4,7 +4,7 @@ import { createFailover } from "../../src/providers/failover.ts";
 import { UpstreamError } from "../../src/providers/upstream-error.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { passFor } from "../support/provider.ts";
-import { answer, closeAll, faultOf, open, refuse, serve, setUp } from "../support/dispatch.ts";
+import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/dispatch.ts";
 
 afterEach(closeAll);
 
@@ -14,7 +14,7 @@ describe("providers out of service", () => {
     const provider = open("a", { baseUrl: url });
     provider.health.drained = true;
     const { ask } = setUp();
-    const fault = await faultOf(ask([provider]));
+    const fault = await upstreamErrorOf(ask([provider]));
     expect(fault.toAppError()).toMatchObject({ status: 503, code: "upstream_unavailable" });
     expect(fault.toAppError().extras.retryAfterSeconds).toBeGreaterThan(0);
     expect(asked).toEqual([]);
@@ -26,10 +26,10 @@ describe("providers out of service", () => {
     const { url, asked } = await serve(refuse(500));
     const provider = open("a", { baseUrl: url, breaker: { failures: 2, windowMs: 10_000, openMs: 20_000 } });
     const { ask } = setUp();
-    expect((await faultOf(ask([provider]))).attempts).toBe(2);
+    expect((await upstreamErrorOf(ask([provider]))).attempts).toBe(2);
     // The first trial may come at once.
-    expect((await faultOf(ask([provider]))).attempts).toBe(1);
-    const fault = await faultOf(ask([provider]));
+    expect((await upstreamErrorOf(ask([provider]))).attempts).toBe(1);
+    const fault = await upstreamErrorOf(ask([provider]));
     expect(fault).toMatchObject({ attempts: 0, facts: { kind: "unavailable", retryAfterMs: 1000 } });
     expect(asked).toHaveLength(3);
   });

@@ -92,7 +92,7 @@ export function setUp(changes: Partial<FailoverOptions["retry"]> = {}) {
 }
 
 /** The fault that an answer ended in. */
-export async function faultOf(asking: Promise<UpstreamResponse>): Promise<UpstreamError> {
+export async function upstreamErrorOf(asking: Promise<UpstreamResponse>): Promise<UpstreamError> {
   const error: unknown = await asking.then(
     () => undefined,
     (reason: unknown) => reason,

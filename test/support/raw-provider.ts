@@ -8,7 +8,7 @@ import type { ApiName, Provider } from "../../src/providers/provider.ts";
 import { passFor, testProvider } from "./provider.ts";
 
 /** A provider's side of one connection. */
-export interface RawAnswer {
+export interface RawResponse {
   readonly socket: Socket;
   /** Sends status and headers of a body in chunks. */
   head(status?: number, headers?: Readonly<Record<string, string>>): void;
@@ -26,7 +26,7 @@ export async function closeRawProviders(): Promise<void> {
 }
 
 /** Starts a provider that answers by hand; `closeRawProviders` closes it. */
-export async function startRawProvider(answer: (answer: RawAnswer) => void): Promise<Provider> {
+export async function startRawProvider(answer: (answer: RawResponse) => void): Promise<Provider> {
   const server = createServer((socket) => {
     socket.on("error", () => undefined);
     socket.once("data", () => {
@@ -43,7 +43,7 @@ export async function startRawProvider(answer: (answer: RawAnswer) => void): Pro
   return provider;
 }
 
-function answerOn(socket: Socket): RawAnswer {
+function answerOn(socket: Socket): RawResponse {
   return {
     socket,
     head(status = 200, headers = { "Content-Type": "text/event-stream" }) {
@@ -98,7 +98,7 @@ export async function readFrom(provider: Provider, asked: Asked = {}): Promise<R
 }
 
 /** What a provider's answer comes to: its events, or the fault. */
-export async function outcomeOf(play: (answer: RawAnswer) => void, asked: { collects?: boolean } = {}) {
+export async function outcomeOf(play: (answer: RawResponse) => void, asked: { collects?: boolean } = {}) {
   const provider = await startRawProvider(play);
   try {
     const { ended, seen, attempt } = await readFrom(provider, asked);
@@ -114,7 +114,7 @@ export function sending(
   bytes: string | Buffer,
   headers: Readonly<Record<string, string>>,
   status = 200,
-): (answer: RawAnswer) => void {
+): (answer: RawResponse) => void {
   return (answer) => {
     answer.head(status, headers);
     answer.send(bytes);

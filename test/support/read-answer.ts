@@ -4,7 +4,7 @@ import type { ReportedUsage } from "../../src/providers/provider.ts";
 import { testProvider } from "./provider.ts";
 
 /** What a reader makes of an answer. */
-export interface ReadAnswer {
+export interface ReadResponse {
   /** The fault's kind; null where the answer is complete. */
   readonly fault: string | null;
   readonly usage: ReportedUsage | null;
@@ -24,12 +24,12 @@ interface ReadOptions {
 }
 
 /** Reads an answer whose events come each in a read of the network, up to a clean end. */
-export function readAnswer(
+export function readResponse(
   api: "chat" | "completions" | "messages",
   reads: readonly (string | Buffer)[],
   { collects = false, choices = 1 }: ReadOptions = {},
   onRole: (role: EventRole) => unknown = () => undefined,
-): ReadAnswer {
+): ReadResponse {
   const seen: string[] = [];
   const sink = {
     onEvent(event: Buffer, start: number, end: number, _textBytes: number, role: EventRole) {
