@@ -82,6 +82,8 @@ export async function buildServer(services: Services): Promise<Server> {
     rewriteUrl: ({ url = "" }) => withModelInOneStep(url),
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
+  // Their size is bounded; beyond a number Node would drop headers without a word.
+  app.server.maxHeadersCount = 0;
   // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would respond with an empty body.
   // Connections beyond the limit would take the descriptors that running requests need for their providers.
   const maxConnections = config.server.max_connections ?? connectionsUnderFileLimit();

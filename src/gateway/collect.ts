@@ -27,7 +27,10 @@ export async function collectResponse(
   collector: Collector,
   maxBytes: number,
 ): Promise<Collected> {
-  const end = await followResponse(attempt, client, guard, new CollectingConsumer(collector, maxBytes));
+  const consumer = new CollectingConsumer(collector, maxBytes);
+  const end = await followResponse(attempt, client, guard, consumer);
+  // That limit is ours, and the client chose how long the response is: the provider has not failed.
+  if (consumer.isFull) return { end: { ...end, outcome: "quota_cut" }, completion: null };
   if (end.outcome !== "completed") return { end, completion: null };
   try {
     // A response that arrived as one JSON is passed on unchanged.
@@ -48,9 +51,14 @@ class CollectingConsumer implements EventConsumer {
     this.#bytesLeft = maxBytes;
   }
 
+  /** Whether the events were larger than one JSON may be. */
+  get isFull(): boolean {
+    return this.#bytesLeft < 0;
+  }
+
   take(event: Buffer, start: number, end: number, _role: EventRole, parsed: unknown): void {
     this.#bytesLeft -= end - start;
-    if (this.#bytesLeft < 0) throw unusable("the response is too large to be one JSON");
+    if (this.isFull) throw unusable("the response is too large to be one JSON");
     try {
       this.#collector.add(parsed, event, start, end);
     } catch (cause) {

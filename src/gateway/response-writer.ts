@@ -80,10 +80,21 @@ export class ResponseWriter implements Caller {
     this.#ownTimes = times;
     this.#times = times;
     this.#clock = clock;
-    this.#raw.once("close", () => {
+    const onClose = (): void => {
       this.#onClose();
-    });
+    };
+    this.#raw.once("close", onClose);
+    if (this.#raw.socket === null) this.#watchSocket(onClose);
     if (this.#raw.destroyed) this.disconnectReason = "client_gone";
+  }
+
+  /** A response that waits for others on its connection has no socket yet, and does not hear of the connection's end. */
+  #watchSocket(onClose: () => void): void {
+    const { socket } = this.#raw.req;
+    socket.once("close", onClose);
+    this.#raw.once("socket", () => {
+      socket.off("close", onClose);
+    });
   }
 
   get gone(): boolean {

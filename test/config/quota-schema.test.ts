@@ -16,7 +16,7 @@ describe("[quota]", () => {
       cut_midstream: ["tokens", "cost"],
       currency: "CNY",
     });
-    expect(abort).toEqual({ policy: "auto", drain_seconds: 5, drain_tokens: 2000 });
+    expect(abort).toEqual({ policy: "auto", drain_seconds: 5, drain_tokens: 2000, free_disconnects_per_hour: 10 });
     expect(usage).toEqual({ keep_days: 90 });
   });
 

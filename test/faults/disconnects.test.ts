@@ -13,6 +13,7 @@ import {
   type BilledProxy,
 } from "../support/billed-proxy.ts";
 import { eventually } from "../support/eventually.ts";
+import { rawRequest, sendRaw } from "../support/raw-http.ts";
 import { openStream } from "../support/sse-client.ts";
 import { bearer } from "../support/start-proxy.ts";
 
@@ -191,5 +192,21 @@ describe("M10: an answer in one JSON that is cut for want of budget", () => {
       expect(await answer.json()).toMatchObject({ error: { code: "quota_exceeded_midstream" } });
       expect(await billed.used()).toEqual(used);
     }
+  });
+});
+
+describe("a client that sent several requests on one connection", () => {
+  it("is noticed by all of them when it leaves", async () => {
+    const { proxy, upstream } = await startBilledProxy({ config: "[concurrency]\nmax_parallel = 5\n" });
+    const token = await proxy.login();
+    const headers = [`Authorization: Bearer ${token}`, "Content-Type: application/json"];
+    const request = rawRequest(`POST ${path}`, headers, JSON.stringify(chatBody(true)));
+    const { socket } = sendRaw(proxy.url, request.repeat(3));
+    const calls = [await upstream.next(), await upstream.next(), await upstream.next()];
+    socket.destroy();
+    await Promise.all(calls.map(({ closed }) => closed));
+    await eventually(() => {
+      expect(proxy.services.chat.running()).toBe(0);
+    });
   });
 });

@@ -1,6 +1,8 @@
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { AppError } from "../../src/errors.ts";
+import { codingsOf, decodeBody } from "../../src/http/plugins/content-coding.ts";
 import { jsonOf } from "../support/accounts.ts";
 import { rawRequest, sendRaw, type RawAnswer } from "../support/raw-http.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";
@@ -117,6 +119,23 @@ describe("H1: a body in a Content-Encoding", () => {
     const tooLarge = encode(Buffer.concat([goodBytes, Buffer.alloc(limit + 1 - goodBytes.length, " ")]));
     await expectRefused(send(tooLarge, { "content-encoding": coding }), "body_too_large");
     await expectRefused(send(encode(Buffer.alloc(40 << 20)), { "content-encoding": coding }), "body_too_large");
+  });
+
+  it.each<[string, (bytes: Buffer) => Buffer]>([
+    ["gzip", gzipSync],
+    ["deflate", deflateSync],
+    ["deflate", deflateRawSync],
+    ["br", brotliCompressSync],
+  ])("%s is counted while it is decoded, and decoded no further than there is room", async (coding, encode) => {
+    const full = new AppError("concurrency_exceeded");
+    let counted = 0;
+    const count = (bytes: number): void => {
+      counted += bytes;
+      if (counted > 1 << 20) throw full;
+    };
+    const decoding = decodeBody(encode(Buffer.alloc(16 << 20)), codingsOf(coding), { limit: 32 << 20, count });
+    await expect(decoding).rejects.toBe(full);
+    expect(counted).toBeLessThan(2 << 20);
   });
 
   it("is decoded on routes without a token, within their limit", async () => {

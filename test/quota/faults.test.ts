@@ -162,7 +162,7 @@ describe("a full disk", () => {
     await hold.commit(charge(1, 10));
     ops.fail("write", "ENOSPC", 1, 1000);
     await hold.settle(settlement(charge(1, 70)));
-    await ledger.close();
+    await expect(ledger.close()).rejects.toThrow("1 final charges could not be written");
     expect(log.lines.filter(({ level }) => level === "error")).toMatchObject([
       { facts: { user: "alice", requestId: "req-1", charge: { tokens: 70 } } },
     ]);

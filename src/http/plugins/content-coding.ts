@@ -1,35 +1,26 @@
-import { promisify } from "node:util";
+import type { Transform } from "node:stream";
 import * as zlib from "node:zlib";
 import { AppError } from "../../errors.ts";
+import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 
-/** Decodes one coding; rejects if the data is damaged, or would become longer than `maxOutputLength`. */
-type Decoder = (bytes: Buffer, options: { readonly maxOutputLength: number }) => Promise<Buffer>;
-
-/** With `info`, zlib also returns its stream, which knows how much of the input it has used. */
-interface Inflated {
-  readonly buffer: Buffer;
-  readonly engine: { readonly bytesWritten: number };
-}
-
-type Inflate = (bytes: Buffer, options: { readonly maxOutputLength: number; readonly info: true }) => Promise<Inflated>;
+/** The stream that decodes one coding; some codings are told by the first bytes. */
+type Decoder = (bytes: Buffer) => Transform & { readonly bytesWritten: number };
 
 /** No legitimate request has a body with more layers than this. */
 const maxLayers = 3;
 
-const gunzip = decoder(zlib.gunzip);
-const inflate = decoder(zlib.inflate);
-const inflateRaw = decoder(zlib.inflateRaw);
+const gunzip: Decoder = () => zlib.createGunzip();
 /** Available in Node since 22.15. */
-const zstd: unknown = Reflect.get(zlib, "zstdDecompress");
+const zstd: unknown = Reflect.get(zlib, "createZstdDecompress");
 
 /** By their names in RFC 9110 (8.4.1). */
 const decoders: ReadonlyMap<string, Decoder> = new Map<string, Decoder>([
   ["gzip", gunzip],
   ["x-gzip", gunzip],
   // The RFC's deflate has a zlib header. Some programs omit it, as the RFC notes.
-  ["deflate", (bytes, options) => (hasZlibHeader(bytes) ? inflate : inflateRaw)(bytes, options)],
-  ["br", decoder(zlib.brotliDecompress)],
-  ...(typeof zstd === "function" ? [["zstd", decoder(zstd as typeof zlib.gunzip)] as const] : []),
+  ["deflate", (bytes) => (hasZlibHeader(bytes) ? zlib.createInflate() : zlib.createInflateRaw())],
+  ["br", () => zlib.createBrotliDecompress()],
+  ...(typeof zstd === "function" ? [["zstd", zstd as Decoder] as const] : []),
 ]);
 
 const accepted = [...decoders.keys()].filter((name) => !name.startsWith("x-")).join(", ");
@@ -49,31 +40,50 @@ export function codingsOf(header: string): readonly Decoder[] {
   });
 }
 
+/** How a body is bounded while it is decoded. */
+export interface DecodingBounds {
+  /** Maximum size after each coding, in bytes. */
+  readonly limit: number;
+  /** Called with the size of each piece before it is kept; throws if there is no room for it. */
+  readonly count: (bytes: number) => void;
+}
+
 /**
- * Decodes a body, off the main thread.
- * @param limit maximum size after each coding, in bytes
- * @throws AppError `body_too_large` beyond it, `invalid_json` for damaged data
+ * Decodes a body, off the main thread and in pieces: a few compressed bytes can become a great many.
+ * @throws AppError `body_too_large` beyond the limit, `invalid_json` for damaged data, and whatever `count` throws
  */
-export async function decodeBody(bytes: Buffer, codings: readonly Decoder[], limit: number): Promise<Buffer> {
+export async function decodeBody(bytes: Buffer, codings: readonly Decoder[], bounds: DecodingBounds): Promise<Buffer> {
   let decoded = bytes;
   try {
-    for (const decode of codings) decoded = await decode(decoded, { maxOutputLength: limit });
+    for (const coding of codings) decoded = await decode(decoded, coding, bounds);
   } catch (cause) {
-    const tooLarge = cause instanceof Error && "code" in cause && cause.code === "ERR_BUFFER_TOO_LARGE";
-    if (tooLarge) throw new AppError("body_too_large", { message: "The body is too large once it is decoded." });
+    if (cause instanceof AppError) throw cause;
     throw new AppError("invalid_json", { message: "The body is not in the Content-Encoding that it names.", cause });
   }
   return decoded;
 }
 
 /** Also refuses data after the end of the compressed stream: another decoder might read it. */
-function decoder(run: typeof zlib.gunzip): Decoder {
-  const inflated = promisify(run) as unknown as Inflate;
-  return async (bytes, options) => {
-    const { buffer, engine } = await inflated(bytes, { ...options, info: true });
-    if (engine.bytesWritten !== bytes.length) throw new Error("the compressed data ends before the body does");
-    return buffer;
-  };
+function decode(bytes: Buffer, coding: Decoder, { limit, count }: DecodingBounds): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const stream = coding(bytes);
+    const body = new GrowingBuffer(limit, 0);
+    stream.on("data", (piece: Buffer) => {
+      try {
+        count(piece.length);
+        if (body.push(piece)) return;
+        throw new AppError("body_too_large", { message: "The body is too large once it is decoded." });
+      } catch (error) {
+        stream.destroy(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+    stream.on("end", () => {
+      if (stream.bytesWritten === bytes.length) resolve(body.take());
+      else reject(new Error("the compressed data ends before the body does"));
+    });
+    stream.on("error", reject);
+    stream.end(bytes);
+  });
 }
 
 /** RFC 1950, 2.2: the method is 8, and the first two bytes as a number are a multiple of 31. */

@@ -50,11 +50,9 @@ export function registerJsonBody(app: FastifyInstance): void {
         done(null, parse(bytes, request));
         return;
       }
-      decodeBody(bytes, codings, request.routeOptions.bodyLimit)
-        .then((decoded) => {
-          request.bodyHold?.add(decoded.length);
-          return parse(decoded, request);
-        })
+      const count = (size: number): void => request.bodyHold?.add(size);
+      decodeBody(bytes, codings, { limit: request.routeOptions.bodyLimit, count })
+        .then((decoded) => parse(decoded, request))
         .then((value) => {
           done(null, value);
         }, refuse);

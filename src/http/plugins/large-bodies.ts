@@ -34,7 +34,8 @@ export function boundLargeBodies(app: FastifyInstance, largest: number): void {
     let released = false;
     return {
       add(bytes) {
-        if (released) return;
+        // Nobody waits for it any longer, and what came would be counted for ever.
+        if (released) throw new AppError("bad_http");
         const own = (byUser.get(user) ?? 0) + bytes;
         if (own > perUser * largest) {
           const message = "The bodies of your running requests are too large together.";

@@ -140,6 +140,9 @@ function cleanValue(value: unknown, clean: (text: string) => string, depth: numb
   );
 }
 
+/** A provider that asks for more is asked again after this time, in ms: what it says may be wrong. */
+const longestRetryAfterMs = 600_000;
+
 /**
  * How long a provider asks to wait before a retry, in ms; undefined if it doesn't say. OpenAI's `retry-after-ms` is
  * more precise than Retry-After, which is seconds or one of three forms of a date (RFC 9110, 10.2.3 and 5.6.7). Of
@@ -147,13 +150,13 @@ function cleanValue(value: unknown, clean: (text: string) => string, depth: numb
  * @param now wall-clock ms, for dates
  */
 export function readRetryAfter(headers: Headers, now: number): number | undefined {
-  return (
+  const ms =
     longest(headers["retry-after-ms"], readNumber) ??
     longest(headers["retry-after"], (text) => {
       const seconds = readNumber(text);
       return seconds === undefined ? readDate(text, now) : seconds * 1000;
-    })
-  );
+    });
+  return ms === undefined ? undefined : Math.min(ms, longestRetryAfterMs);
 }
 
 function longest(values: string | string[] | undefined, read: (text: string) => number | undefined) {

@@ -238,10 +238,12 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     },
     async close() {
       await repair.stop();
-      for (const { record } of late.takeAll()) lost(record, journal.failure());
+      const missing = late.takeAll();
+      for (const { record } of missing) lost(record, journal.failure());
       await snapshots.close();
       journalArchive?.close();
       await journal.close();
+      if (missing.length > 0) throw new Error(`${missing.length} final charges could not be written`);
     },
   };
 }
