@@ -132,6 +132,22 @@ describe("A7: a provider that doesn't take stream_options", () => {
     expect(upstream.received).toBe(1);
   });
 
+  it("is not remembered where a client's prompt speaks of them, for the error may quote it", async () => {
+    const { upstream, ask } = await startWith("");
+    const prompt = [{ role: "user", content: "Tell me about stream_options." }];
+    const asking = ask({ stream: true, messages: prompt });
+    (await upstream.next()).respond(400, { error: { message: "flagged: Tell me about stream_options." } });
+    await (await upstream.next()).finish();
+    expect((await asking).status).toBe(200);
+    const later = ask({ stream: true });
+    const call = await upstream.next();
+    expect(call.body).toHaveProperty("stream_options");
+    await call.finish();
+    await (
+      await later
+    ).ended;
+  });
+
   it("is helped, but not remembered, where a client has written others of its own", async () => {
     const { upstream, ask } = await startWith("");
     const asking = ask({ stream: true, stream_options: { include_usage: true, odd: 1 } });

@@ -36,7 +36,9 @@ function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_c
     maxTokens: readMaxTokens(value),
     choices: readCount(value, "n", maxChoices) ?? 1,
     bytes: body.bytes.length,
-    canDropStreamOptions: canDropStreamOptions(streamOptions),
+    get canDropStreamOptions() {
+      return canDropStreamOptions(streamOptions, body);
+    },
     bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
   };
 }

@@ -26,7 +26,9 @@ export const completions: ApiFormat = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: generated * prompts,
       bytes: body.bytes.length,
-      canDropStreamOptions: canDropStreamOptions(streamOptions),
+      get canDropStreamOptions() {
+        return canDropStreamOptions(streamOptions, body);
+      },
       bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
     };
   },

@@ -46,7 +46,18 @@ function withSystem(body: JsonObject): JsonObject {
   return replaceInList(body, "messages", "role", "developer", "system");
 }
 
-/** Whether the client's `stream_options` request nothing but usage, if anything. */
-export function canDropStreamOptions(streamOptions: StreamOptions): boolean {
-  return streamOptions === null || Object.keys(streamOptions).every((key) => key === "include_usage");
+/**
+ * Whether the client's `stream_options` request nothing but usage, if anything, and are written nowhere else in its
+ * request: a provider may quote a prompt that speaks of them.
+ */
+export function canDropStreamOptions(streamOptions: StreamOptions, { bytes }: JsonObject): boolean {
+  const isOnlyUsage = streamOptions === null || Object.keys(streamOptions).every((key) => key === "include_usage");
+  const expected = streamOptions === null ? 0 : 1;
+  return isOnlyUsage && ["stream_options", "include_usage"].every((word) => !occursMoreThan(bytes, word, expected));
+}
+
+function occursMoreThan(bytes: Buffer, word: string, times: number): boolean {
+  let at = bytes.indexOf(word);
+  for (let found = 0; at !== -1; at = bytes.indexOf(word, at + 1)) if (++found > times) return true;
+  return false;
 }
