@@ -61,7 +61,6 @@ export type ReaderTimes = Pick<UpstreamTimeouts, "stalledReader" | "heartbeat">;
 export interface ProviderKind {
   readonly kind: "deepseek" | "zhipu" | "openai" | "simulator";
   readonly defaultBaseUrl: string;
-  readonly defaultKeyEnv: string;
   /** What a probe requests: the balance if the provider reports it, else the models. */
   readonly probe: "balance" | "models";
   /** Whether it accepts messages with the role `developer`. */

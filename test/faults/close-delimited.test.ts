@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it, onTestFinished } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import { Attempt } from "../../src/providers/attempt.ts";
 import type { UpstreamError } from "../../src/providers/upstream-error.ts";
-import { closeAll, open } from "../support/dispatch.ts";
+import { closeAll, open } from "../support/failover.ts";
 import { passFor } from "../support/provider.ts";
 
 const event = (content: string, finish: string | null = null): string =>

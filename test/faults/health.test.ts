@@ -6,7 +6,7 @@ import { kindOfConnectionError, UpstreamError, type UpstreamErrorFacts } from ".
 import { systemClock } from "../../src/lib/clock.ts";
 import { Breaker, refused } from "../../src/providers/breaker.ts";
 import { ProviderHealth } from "../../src/providers/provider-health.ts";
-import { closeAll, upstreamErrorOf, open, serve, setUp } from "../support/dispatch.ts";
+import { closeAll, upstreamErrorOf, open, serve, setUp } from "../support/failover.ts";
 import { testProvider } from "../support/provider.ts";
 
 afterEach(closeAll);

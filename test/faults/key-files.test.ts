@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { afterEach, describe, expect, it, onTestFinished } from "vitest";
 import { followFile } from "../../src/lib/files/followed-file.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
-import { answer, closeAll, open, refuse, serve, setUp } from "../support/dispatch.ts";
+import { answer, closeAll, open, refuse, serve, setUp } from "../support/failover.ts";
 import { eventually } from "../support/eventually.ts";
 import { bearer, post, startProxy, type ProxyOptions, type RunningProxy } from "../support/start-proxy.ts";
 import { tempDir } from "../support/temp-dir.ts";

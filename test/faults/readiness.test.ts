@@ -3,7 +3,7 @@ import { UpstreamError } from "../../src/providers/upstream-error.ts";
 import { createModelList } from "../../src/providers/model-list.ts";
 import type { ProviderHealth } from "../../src/providers/provider-health.ts";
 import { failureReason } from "../../src/providers/read-text.ts";
-import { answer, closeAll, open, serve } from "../support/dispatch.ts";
+import { answer, closeAll, open, serve } from "../support/failover.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { bearer, post, startProxy } from "../support/start-proxy.ts";
 

@@ -8,10 +8,10 @@ import { ResponseBody } from "../../src/providers/stream/response-body.ts";
 import { codingsOf, isDecodable } from "../../src/providers/stream/body-decoder.ts";
 import { readRetryAfter } from "../../src/providers/stream/error-response.ts";
 import { createModelList } from "../../src/providers/model-list.ts";
-import { closeAll, open, serve } from "../support/dispatch.ts";
+import { closeAll, open, serve } from "../support/failover.ts";
 import { closeRawProviders, outcomeOf, readFrom, sending, startRawProvider } from "../support/raw-provider.ts";
 import { testProvider } from "../support/provider.ts";
-import { event } from "../support/read-answer.ts";
+import { event } from "../support/read-response.ts";
 
 const usage = { prompt_tokens: 5, completion_tokens: 1 };
 const delta = (content: string, finish_reason: string | null = null, rest: object = {}): string =>

@@ -3,7 +3,7 @@ import { Deadlines } from "../../src/providers/deadlines.ts";
 import { messageDelta, messageStart, messageStop, messageText } from "../support/message-events.ts";
 import { testProvider } from "../support/provider.ts";
 import { closeRawProviders, readFrom, startRawProvider, type RawResponse } from "../support/raw-provider.ts";
-import { event } from "../support/read-answer.ts";
+import { event } from "../support/read-response.ts";
 
 const usage = { prompt_tokens: 5, completion_tokens: 1 };
 const delta = (content: string, finish_reason: string | null = null, rest: object = {}): string =>

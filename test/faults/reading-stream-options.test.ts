@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, onTestFinished } from "vitest";
-import { answer, closeAll, open, refuse, serve, setUp } from "../support/dispatch.ts";
+import { answer, closeAll, open, refuse, serve, setUp } from "../support/failover.ts";
 import { testProvider } from "../support/provider.ts";
 import { startScriptedUpstream } from "../support/scripted-upstream.ts";
 import { openStream } from "../support/sse-client.ts";

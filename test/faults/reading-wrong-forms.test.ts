@@ -1,7 +1,7 @@
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { answer as answerWell, closeAll, upstreamErrorOf, open, serve, setUp } from "../support/dispatch.ts";
+import { answer as answerWell, closeAll, upstreamErrorOf, open, serve, setUp } from "../support/failover.ts";
 import { closeRawProviders, outcomeOf, sending } from "../support/raw-provider.ts";
-import { event } from "../support/read-answer.ts";
+import { event } from "../support/read-response.ts";
 
 const usage = { prompt_tokens: 5, completion_tokens: 1 };
 const delta = (content: string, finish_reason: string | null = null, rest: object = {}): string =>

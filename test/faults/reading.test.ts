@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { event, readResponse } from "../support/read-answer.ts";
+import { event, readResponse } from "../support/read-response.ts";
 import { messageDelta, messageEvent, messageStart, messageStop, messageText } from "../support/message-events.ts";
 
 const apis = ["chat", "completions"] as const;

@@ -5,7 +5,7 @@ import { Attempt } from "../../src/providers/attempt.ts";
 import type { UpstreamError } from "../../src/providers/upstream-error.ts";
 import type { UpstreamTimeouts } from "../../src/providers/provider.ts";
 import { priced, startBilledProxy, weight } from "../support/billed-proxy.ts";
-import { closeAll, open } from "../support/dispatch.ts";
+import { closeAll, open } from "../support/failover.ts";
 import { eventually } from "../support/eventually.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 

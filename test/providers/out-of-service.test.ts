@@ -4,7 +4,7 @@ import { createFailover } from "../../src/providers/failover.ts";
 import { UpstreamError } from "../../src/providers/upstream-error.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { passFor } from "../support/provider.ts";
-import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/dispatch.ts";
+import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/failover.ts";
 
 afterEach(closeAll);
 

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import { ClientDisconnectedError } from "../../src/lib/disconnect-signal.ts";
-import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/dispatch.ts";
+import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/failover.ts";
 import { eventually } from "../support/eventually.ts";
 import { testProvider } from "../support/provider.ts";
 
