@@ -49,7 +49,7 @@ export interface Server {
 
 /** The whole HTTP side, in order: the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
-  const { config, clock, log, emit, ledger, limitsOf, chat } = services;
+  const { config, clock, log, emit, ledger, limitsOf, gateway } = services;
   let shuttingDown = false;
   let stopping = false;
   const proxies = createIpList(config.server.trust_proxy);
@@ -124,7 +124,7 @@ export async function buildServer(services: Services): Promise<Server> {
   registerPasswordRoute(app, { ...loginService, clock });
   registerKeyRoutes(app, { apiKeys, knownModels: services.knownModels, emit, clock });
   const times = upstreamTimeouts(config.timeouts);
-  registerChatRoutes(app, { chat, clock, times, streamDefault: config.chat.stream_default });
+  registerChatRoutes(app, { gateway, clock, times, streamDefault: config.chat.stream_default });
   registerCountTokensRoutes(app, services.countTokens);
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });
@@ -146,7 +146,7 @@ export async function buildServer(services: Services): Promise<Server> {
       stopping = true;
       services.permits.close();
       const closed = app.close();
-      await drain(chat, drainMs);
+      await drain(gateway, drainMs);
       app.server.closeAllConnections();
       await closed;
     },
@@ -154,9 +154,9 @@ export async function buildServer(services: Services): Promise<Server> {
 }
 
 /** Waits for running requests until the deadline, then ends them. Each of them is still settled. */
-async function drain(chat: Gateway, drainMs: number): Promise<void> {
+async function drain(gateway: Gateway, drainMs: number): Promise<void> {
   const deadline = new Promise<"late">((resolve) => setTimeout(resolve, drainMs, "late").unref());
-  if ((await Promise.race([chat.whenIdle(), deadline])) !== "late") return;
-  chat.cutAll();
-  await chat.whenIdle();
+  if ((await Promise.race([gateway.whenIdle(), deadline])) !== "late") return;
+  gateway.cutAll();
+  await gateway.whenIdle();
 }

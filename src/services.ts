@@ -58,7 +58,7 @@ export interface Services extends IdentityServices, Events {
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
   readonly permits: ConcurrencyLimiter;
-  readonly chat: Gateway;
+  readonly gateway: Gateway;
   readonly countTokens: CountTokens;
   readonly models: ModelList;
   readonly knownModels: KnownModels;
@@ -214,7 +214,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   if (unpriced.length > 0) {
     log.warn({ models: unpriced }, "these models have no price: users with a cost limit cannot use them");
   }
-  const chat = createGateway({
+  const gateway = createGateway({
     router: upstream.router,
     rateLimiter: limiter,
     concurrency: permits,
@@ -239,7 +239,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     models: configuredModels({ keyed: chosen.usable, config }).filter((name) => !name.includes("*")),
     gauges: {
       providers: () => upstream.admin.list(),
-      inFlight: () => chat.running(),
+      inFlight: () => gateway.running(),
       permitsWaiting: () => permits.waiting(),
       journalUnsynced: () => memoryLedger.stats().lagRecords,
       behaviourLog: () => behaviourLog.health(),
@@ -271,7 +271,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     limitsOf,
     today: () => dayOf(clock.now()),
     permits,
-    chat,
+    gateway,
     countTokens: createCountTokens(upstream.router, config.quota.estimate_bytes_per_token),
     models: upstream.models,
     knownModels: upstream.knownModels,

@@ -91,7 +91,7 @@ describe("a client that behaves badly while it is answered", () => {
     for (let i = 0; i < 16; i++) await call.delta("x".repeat(1 << 20));
     await call.finish();
     await eventually(() => {
-      expect(proxy.services.chat.running()).toBe(0);
+      expect(proxy.services.gateway.running()).toBe(0);
     });
     await eventually(async () => {
       expect(await connections()).toBeLessThanOrEqual(before);

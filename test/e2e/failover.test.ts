@@ -163,10 +163,10 @@ describe("two providers of which one fails", () => {
     await eventually(() => {
       expect(proxy.services.providerAdmin.list().map(({ failed }) => failed)).toEqual([2, 2]);
     });
-    expect(proxy.services.chat.running()).toBe(1);
+    expect(proxy.services.gateway.running()).toBe(1);
     leave();
     await eventually(() => {
-      expect(proxy.services.chat.running()).toBe(0);
+      expect(proxy.services.gateway.running()).toBe(0);
       expect(proxy.services.permits.inFlight()).toBe(0);
     }, 2000);
     expect(first.received + second.received).toBe(4);

@@ -33,7 +33,7 @@ describe("a streamed chat", () => {
 
   function allFree(): void {
     expect(proxy.services.permits.inFlight()).toBe(0);
-    expect(proxy.services.chat.running()).toBe(0);
+    expect(proxy.services.gateway.running()).toBe(0);
   }
 
   it("hands on the first event before the provider has sent the second", async () => {

@@ -206,7 +206,7 @@ describe("a client that sent several requests on one connection", () => {
     socket.destroy();
     await Promise.all(calls.map(({ closed }) => closed));
     await eventually(() => {
-      expect(proxy.services.chat.running()).toBe(0);
+      expect(proxy.services.gateway.running()).toBe(0);
     });
   });
 });

@@ -14,7 +14,7 @@ import * as schemas from "../schemas/chat.ts";
 import type { ReaderTimes } from "../../providers/provider.ts";
 
 interface ChatRouteOptions {
-  readonly chat: Gateway;
+  readonly gateway: Gateway;
   readonly clock: Clock;
   /** The proxy's own timeouts towards clients; a provider may have others. */
   readonly times: ReaderTimes;
@@ -86,7 +86,7 @@ export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptio
 }
 
 function registerApi(app: FastifyInstance, path: string, api: Api, options: ChatRouteOptions): void {
-  const { chat, clock, times, streamDefault } = options;
+  const { gateway, clock, times, streamDefault } = options;
   const { shape, mayStreamByDefault = false } = api;
   app.post(
     path,
@@ -107,7 +107,7 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
       request.reported = true;
       const client = new ResponseWriter(reply, request.id, shape, times, clock);
       const wantsPartial = asksForPartial(request);
-      return chat.handle({
+      return gateway.handle({
         account,
         apiKey: request.apiKey,
         ip: request.ip,
