@@ -188,7 +188,7 @@ async function send(
   }
 }
 
-/** Logs an upstream error, at the level for whoever must act: the operator, or only the client. */
+/** Logs an upstream error: as an error or a warning if the operator must act, as information if only the client must. */
 function logUpstreamError(
   log: Log,
   route: Route,

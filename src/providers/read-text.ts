@@ -1,5 +1,6 @@
 import { GrowingBuffer } from "../lib/growing-buffer.ts";
-import { codingsOf, decodeWhole, isDecodable } from "./stream/body-decoder.ts";
+import { codingsIn } from "../lib/content-codings.ts";
+import { decodeWhole, isDecodable } from "./stream/body-decoder.ts";
 
 interface Response {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
@@ -15,7 +16,7 @@ export async function readText({ headers, body }: Response, maxBytes: number): P
   // Leaving the loop destroys the body, and with it the connection.
   for await (const piece of body) if (!bytes.push(piece)) break;
   const read = bytes.take();
-  const codings = codingsOf(String(headers["content-encoding"] ?? ""));
+  const codings = codingsIn(String(headers["content-encoding"] ?? ""));
   const [coding] = codings;
   if (coding === undefined || !isDecodable(codings)) return read.toString("utf8");
   // If it can't be decoded the raw bytes are returned: a JSON parser will reject them.

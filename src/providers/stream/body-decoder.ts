@@ -1,5 +1,5 @@
 import type { Transform } from "node:stream";
-import { constants, createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from "node:zlib";
+import { createDecoder, isDecodableCoding } from "../../lib/content-codings.ts";
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 
 /** Receives the output of a decoder. None of these may throw. */
@@ -13,33 +13,9 @@ export interface DecodedListener {
   onDecoderError(cause: Error): void;
 }
 
-/** Flushes after every write: an event must not wait for the next one. A truncated end is not an error. */
-const zlibOptions = { flush: constants.Z_SYNC_FLUSH, finishFlush: constants.Z_SYNC_FLUSH };
-const brotliOptions = {
-  flush: constants.BROTLI_OPERATION_FLUSH,
-  finishFlush: constants.BROTLI_OPERATION_FLUSH,
-};
-
-/** Creates the decoder for each coding, by its name in RFC 9110 (8.4.1); `first` is the body's first byte. */
-const decoders: ReadonlyMap<string, (first: number) => Transform> = new Map<string, (first: number) => Transform>([
-  ["gzip", () => createGunzip(zlibOptions)],
-  ["x-gzip", () => createGunzip(zlibOptions)],
-  // The RFC's deflate has a zlib header, which begins with method 8. As the RFC notes, some programs leave it out.
-  ["deflate", (first) => ((first & 0x0f) === 8 ? createInflate(zlibOptions) : createInflateRaw(zlibOptions))],
-  ["br", () => createBrotliDecompress(brotliOptions)],
-]);
-
-/** The codings in a Content-Encoding header, in lower case and without identity. */
-export function codingsOf(contentEncoding: string): readonly string[] {
-  return contentEncoding
-    .split(",", 20)
-    .map((coding) => coding.trim().toLowerCase())
-    .filter((coding) => coding !== "" && coding !== "identity");
-}
-
 /** Whether a body in these codings can be read. */
 export function isDecodable(codings: readonly string[]): boolean {
-  return codings.length === 0 || (codings.length === 1 && decoders.has(codings[0] ?? ""));
+  return codings.length === 0 || (codings.length === 1 && isDecodableCoding(codings[0] ?? ""));
 }
 
 /**
@@ -47,22 +23,21 @@ export function isDecodable(codings: readonly string[]): boolean {
  * stream does, however large the output: while it is paused, `write` soon returns false.
  */
 export class BodyDecoder {
-  readonly #create: (first: number) => Transform;
+  readonly #coding: string;
   readonly #listener: DecodedListener;
   #stream: Transform | null = null;
   #isPaused = false;
 
   /** @param coding one that isDecodable() accepts; throws RangeError for others */
   constructor(coding: string, listener: DecodedListener) {
-    const create = decoders.get(coding);
-    if (create === undefined) throw new RangeError(`no decoder for ${coding}`);
-    this.#create = create;
+    if (!isDecodableCoding(coding)) throw new RangeError(`no decoder for ${coding}`);
+    this.#coding = coding;
     this.#listener = listener;
   }
 
   /** Takes bytes, at least one. False if the caller must wait for onDecoderDrain. */
   write(bytes: Buffer): boolean {
-    return (this.#stream ??= this.#open(bytes[0] ?? 0)).write(bytes);
+    return (this.#stream ??= this.#open(bytes)).write(bytes);
   }
 
   /** Nothing more comes; the body may be truncated. */
@@ -86,9 +61,9 @@ export class BodyDecoder {
     this.#stream?.removeAllListeners().on("error", ignore).destroy();
   }
 
-  #open(first: number): Transform {
+  #open(first: Buffer): Transform {
     const listener = this.#listener;
-    const stream = this.#create(first)
+    const stream = createDecoder(this.#coding, first, { live: true })
       .on("data", (bytes: Buffer) => {
         listener.onDecoded(bytes);
       })

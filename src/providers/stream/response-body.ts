@@ -1,7 +1,8 @@
 import type { EventParser } from "./event-parser.ts";
 import { StreamReader } from "./stream-reader.ts";
 import { type BodyShape, type MediaClass, mediaClassOf, shapeOf } from "./response-rules.ts";
-import { BodyDecoder, codingsOf, type DecodedListener, isDecodable } from "./body-decoder.ts";
+import { codingsIn } from "../../lib/content-codings.ts";
+import { BodyDecoder, type DecodedListener, isDecodable } from "./body-decoder.ts";
 import { ChoicesParser } from "./choices-parser.ts";
 import { ErrorResponse, headOf } from "./error-response.ts";
 import { type ResponseHead, UpstreamError, type UpstreamStage } from "../upstream-error.ts";
@@ -84,7 +85,7 @@ export class ResponseBody implements DecodedListener {
     this.#headers = headers;
     if (status >= 400) this.#error = new ErrorResponse(this.#provider, model, status, headers);
     else if (status !== 200) return this.#invalidResponse("the response has an unexpected status");
-    const codings = codingsOf(String(headers["content-encoding"] ?? ""));
+    const codings = codingsIn(String(headers["content-encoding"] ?? ""));
     if (!isDecodable(codings)) {
       const error = this.#error?.toUpstreamError(this.#now());
       return error ?? this.#invalidResponse("the response is in a coding that was not requested and can't be read");
