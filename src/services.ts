@@ -11,6 +11,7 @@ import { createCountTokens, type CountTokens } from "./gateway/count-tokens.ts";
 import { createGateway, type Gateway } from "./gateway/handle-request.ts";
 import { createPricingPolicy, unpricedModels } from "./gateway/pricing-policy.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
+import { providerKinds } from "./providers/kinds/kinds.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import type { Config } from "./config/schema.ts";
 import type { Logger } from "./events/logger.ts";
@@ -178,7 +179,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const own: Backends = { ledger: memoryLedger, limiter: memoryLimiter, permits: memoryPermits };
   const { ledger, limiter, permits } = options.backends?.(own) ?? own;
 
-  const chosen = chooseProviders(config.providers, (provider) => findProviderKeys(provider, env, folder));
+  const chosen = chooseProviders(config.providers, (provider) =>
+    findProviderKeys(provider, providerKinds[provider.kind], env, folder),
+  );
   for (const name of chosen.keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
   const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
   const simulator = embeds ? await createSimulator() : null;

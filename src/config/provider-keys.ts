@@ -5,13 +5,13 @@ import type { Log } from "../lib/log.ts";
 import { ConfigError, type Env } from "./load.ts";
 import type { ProviderConfig } from "./schema.ts";
 
-/** The default environment variable for each kind's key. */
-const defaultEnv: Readonly<Record<ProviderConfig["kind"], string>> = {
-  deepseek: "DEEPSEEK_API_KEY",
-  zhipu: "ZHIPU_API_KEY",
-  openai: "OPENAI_API_KEY",
-  simulator: "",
-};
+/** Where a kind of provider has its key, if the config doesn't say. */
+export interface KeyDefaults {
+  /** The environment variable; null if it needs no key. */
+  readonly defaultKeyEnv: string | null;
+  /** Whether it may need no key if the config gives it a base URL. */
+  readonly mayBeKeyless: boolean;
+}
 
 /**
  * Finds a provider's API keys: in its configured file or variables, else in its kind's variable. A variable may contain
@@ -21,17 +21,21 @@ const defaultEnv: Readonly<Record<ProviderConfig["kind"], string>> = {
  * @throws ConfigError if a configured file can't be read or is empty, or if a key contains characters that a header
  * can't
  */
-export function findProviderKeys(provider: ProviderConfig, env: Env, folder: string): readonly string[] {
-  if (provider.kind === "simulator") return ["simulator"];
+export function findProviderKeys(
+  provider: ProviderConfig,
+  { defaultKeyEnv, mayBeKeyless }: KeyDefaults,
+  env: Env,
+  folder: string,
+): readonly string[] {
+  if (defaultKeyEnv === null) return [provider.kind];
   if (provider.api_key_file !== undefined) {
     const file = resolve(folder, provider.api_key_file);
     return [keyIn(readKeyFile(provider, file), provider, file)];
   }
   const named = [provider.api_keys_env ?? provider.api_key_env ?? []].flat();
-  const keys = (named.length > 0 ? named : [defaultEnv[provider.kind]]).flatMap((name) => readVariable(name, env));
+  const keys = (named.length > 0 ? named : [defaultKeyEnv]).flatMap((name) => readVariable(name, env));
   if (keys.length > 0) return [...new Set(keys)];
-  // A self-hosted server (vLLM, Ollama, llama.cpp) often needs no key.
-  const needsNone = provider.kind === "openai" && provider.base_url !== undefined && named.length === 0;
+  const needsNone = mayBeKeyless && provider.base_url !== undefined && named.length === 0;
   return needsNone ? [""] : [];
 }
 

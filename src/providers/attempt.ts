@@ -94,10 +94,9 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
    * @param streamOptions whether `stream_options` may be sent
    */
   open(model: string, since: number, streamOptions = true): Promise<void> {
-    const { origin, endpoints, dispatcher, kind } = this.provider;
-    const endpoint = endpoints[this.#request.api];
-    if (endpoint === null) throw new Error(`${this.provider.name} has no API for ${this.#request.api}`);
-    const body = this.#request.bodyFor(model, { streamOptions, developerRole: kind.developerRole });
+    const { origin, dispatcher, kind } = this.provider;
+    const endpoint = this.provider.endpoint(this.#request.api, model);
+    const body = this.#request.bodyFor(model, { ...kind.features, streamOptions });
     this.#model = model;
     this.#key = this.provider.secret;
     const opened = new Promise<void>((resolve, reject) => {

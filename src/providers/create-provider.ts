@@ -4,12 +4,14 @@ import { createConnector } from "./connector.ts";
 import { providerKinds } from "./kinds/kinds.ts";
 import { ProviderHealth } from "./provider-health.ts";
 import type { BreakerRule } from "./breaker.ts";
-import type { ApiName, ProviderKind, Endpoint, Provider, UpstreamTimeouts } from "./provider.ts";
+import { type ApiName, apiNames, apis } from "./apis.ts";
+import type { ProviderKind } from "./provider-kind.ts";
+import type { Provider, UpstreamTimeouts } from "./provider.ts";
 
 export interface ProviderOptions {
   readonly name: string;
   readonly keyIndex: number;
-  readonly kind: ProviderKind["kind"];
+  readonly kind: keyof typeof providerKinds;
   /** Absent: the kind's own. */
   readonly baseUrl?: string | undefined;
   /** "" if the provider needs none. */
@@ -43,14 +45,16 @@ export function createProvider(options: ProviderOptions): Provider {
   });
   const ownNames = createGlobMap(options.modelMap);
   const health = new ProviderHealth(options.breaker);
-  let sent = sentWith(options.apiKey, kind, url);
+  let sent = sentWith(options.apiKey, kind);
   let formerSecret = "";
   const withoutStreamOptions = new Set<string>();
+  const basePath = basePathOf(url);
+  const offered = new Set(apiNames.filter((api) => kind.pathOf(api, basePath, "") !== null));
 
   function useKey(key: string): void {
     if (key === sent.secret) return;
     formerSecret = sent.secret;
-    sent = sentWith(key, kind, url);
+    sent = sentWith(key, kind);
     // Failures of the old key say nothing about the new one.
     health.forgetFailures();
   }
@@ -61,13 +65,16 @@ export function createProvider(options: ProviderOptions): Provider {
     kind,
     dispatcher,
     origin: url.origin,
-    basePath: basePathOf(url),
+    basePath,
     query: url.search,
     get headers() {
       return sent.headers;
     },
-    get endpoints() {
-      return sent.endpoints;
+    offers: (api) => offered.has(api),
+    endpoint(api, model) {
+      const path = kind.pathOf(api, basePath, model);
+      if (path === null) throw new Error(`${options.name} has no API for ${api}`);
+      return { path: path + url.search, headers: sent.headersOf[api] ?? sent.headers };
     },
     get secret() {
       return sent.secret;
@@ -78,7 +85,8 @@ export function createProvider(options: ProviderOptions): Provider {
     timeouts: options.timeouts,
     models: [...options.models, ...Object.keys(options.modelMap)],
     ownName: (model) => ownNames(model) ?? model,
-    supportsStreamOptions: (model) => options.streamOptions !== false && !withoutStreamOptions.has(model),
+    supportsStreamOptions: (model) =>
+      kind.features.streamOptions && options.streamOptions !== false && !withoutStreamOptions.has(model),
     disableStreamOptions(model) {
       if (withoutStreamOptions.size < maxRefused) withoutStreamOptions.add(model);
     },
@@ -98,31 +106,24 @@ function basePathOf({ pathname }: URL): string {
 }
 
 /** Everything that is sent with a key, built once for many requests. */
-function sentWith(secret: string, kind: ProviderKind, base: URL): Pick<Provider, "headers" | "endpoints" | "secret"> {
+interface SentWithKey {
+  readonly secret: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly headersOf: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
+function sentWith(secret: string, kind: ProviderKind): SentWithKey {
   const headers = {
     "content-type": "application/json",
     accept: "text/event-stream",
     "accept-encoding": "identity",
     "user-agent": "deepseek-proxy",
-    ...(secret === "" ? {} : { authorization: `Bearer ${secret}` }),
+    ...(secret === "" ? {} : kind.authorization(secret)),
   };
-  const endpoint = (api: ApiName, own: Endpoint["headers"] = {}): Endpoint | null => {
-    const path = kind.pathOf(api, basePathOf(base));
-    return path === null ? null : { path: path + base.search, headers: { ...headers, ...own } };
-  };
-  return {
-    secret,
-    headers,
-    endpoints: {
-      chat: endpoint("chat"),
-      beta_chat: endpoint("beta_chat"),
-      completions: endpoint("completions"),
-      messages: endpoint("messages", {
-        "anthropic-version": "2023-06-01",
-        // Anthropic's own header; some compatible servers accept only one of the two.
-        ...(secret === "" ? {} : { "x-api-key": secret }),
-      }),
-      embeddings: endpoint("embeddings", { accept: "application/json" }),
-    },
-  };
+  const headersOf = (api: ApiName) => ({
+    ...headers,
+    ...(apis[api].stream === null ? { accept: "application/json" } : {}),
+    ...kind.headersOf(api, secret),
+  });
+  return { secret, headers, headersOf: Object.fromEntries(apiNames.map((api) => [api, headersOf(api)])) };
 }

@@ -1,5 +1,6 @@
 import type { UpstreamErrorKind } from "./upstream-error.ts";
-import type { ProviderKind, ReportedError } from "./provider.ts";
+import type { ProviderKind } from "./provider-kind.ts";
+import type { ReportedError } from "./stream/reported.ts";
 
 /** A response that reports an error. */
 export interface FailedResponse {

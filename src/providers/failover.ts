@@ -198,12 +198,13 @@ function logUpstreamError(
   traceId: string,
 ): void {
   const { kind, stage, status, upstreamMessage, upstream } = facts;
+  const model = provider.ownName(route.upstreamModel);
   const line = {
     trace_id: traceId,
     provider: provider.name,
     key: provider.keyIndex,
-    model: provider.ownName(route.upstreamModel),
-    path: provider.endpoints[api]?.path,
+    model,
+    path: provider.endpoint(api, model).path,
     kind,
     stage,
     status: status ?? head?.status,

@@ -172,7 +172,7 @@ async function fetchListing(provider: Provider): Promise<Listing> {
     failure,
   });
   try {
-    const response = await request(`${provider.origin}${provider.basePath}/models${provider.query}`, {
+    const response = await request(provider.origin + provider.kind.modelsPath(provider.basePath) + provider.query, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),

@@ -91,7 +91,7 @@ function viewOf(name: string, keys: readonly Provider[], probes: ProviderProbes,
   const isUp = views.some(({ breaker, limitedForMs }) => breaker !== "open" && limitedForMs === 0);
   return {
     name,
-    kind: keys[0]?.kind.kind ?? "",
+    kind: keys[0]?.kind.name ?? "",
     state: keys.some(({ health }) => health.drained) ? "drained" : isUp ? "up" : "down",
     inFlight: sum((one) => one.inFlight),
     asked: sum((one) => one.asked),

@@ -1,6 +1,7 @@
 import { request } from "undici";
 import type { Alerts } from "./alerts.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { Balance } from "./provider-kind.ts";
 import type { Provider } from "./provider.ts";
 import { readText, failureReason } from "./read-text.ts";
 
@@ -80,10 +81,8 @@ export function createProviderProbes({
 
 async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
   const { kind, origin, basePath, query } = provider;
-  // The balance is next to the versions of the API, not below them.
-  const path = kind.probe === "models" ? `${basePath}/models` : `${basePath.replace(/\/(v1|beta)$/, "")}/user/balance`;
   try {
-    const response = await request(origin + path + query, {
+    const response = await request(origin + kind.probe.pathOf(basePath) + query, {
       dispatcher: provider.dispatcher,
       headers: { ...provider.headers, accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
@@ -92,7 +91,7 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
     // Other statuses are fine: not every provider has such a route. Only a rejected key means that nothing will work.
     const { statusCode: status } = response;
     if (status >= 500 || status === 401 || status === 403) return failure(`status ${status}`);
-    const balance = kind.probe === "balance" && status === 200 ? readBalance(JSON.parse(body)) : null;
+    const balance = status === 200 ? kind.probe.readBalance(JSON.parse(body)) : null;
     return { ok: true, reason: null, balance };
   } catch (error) {
     return failure(failureReason(error, timeoutMs));
@@ -101,36 +100,4 @@ async function probe(provider: Provider): Promise<Omit<ProbeResult, "at">> {
 
 function failure(reason: string): Omit<ProbeResult, "at"> {
   return { ok: false, reason, balance: null };
-}
-
-/** The balance of an account, as its provider reports it. */
-interface Balance {
-  /** Whether it suffices for requests. */
-  readonly available: boolean;
-  /** Decimal texts, unchanged: nothing is calculated with them. */
-  readonly amounts: readonly { readonly currency: string; readonly total: string }[];
-}
-
-/** Longest text that is kept, in characters. */
-const maxText = 32;
-
-/** Reads DeepSeek's response to GET /user/balance; null if it is not one. */
-function readBalance(body: unknown): Balance | null {
-  if (!isRecord(body) || typeof body.is_available !== "boolean") return null;
-  const infos: readonly unknown[] = Array.isArray(body.balance_infos) ? body.balance_infos : [];
-  return {
-    available: body.is_available,
-    amounts: infos.filter(isRecord).map(({ currency, total_balance: total }) => ({
-      currency: text(currency),
-      total: text(total),
-    })),
-  };
-}
-
-function text(value: unknown): string {
-  return typeof value === "string" ? value.slice(0, maxText) : "";
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,39 +1,9 @@
 import type { Dispatcher } from "undici";
-import type { UpstreamErrorKind } from "./upstream-error.ts";
+import type { ApiName } from "./apis.ts";
+import type { ProviderFeatures, ProviderKind } from "./provider-kind.ts";
 import type { ProviderHealth } from "./provider-health.ts";
 
-/** Tokens as a provider reported them; `output` includes `reasoning`, `input` includes `cached`. */
-export interface ReportedUsage {
-  readonly input: number;
-  readonly cached: number;
-  readonly output: number;
-  readonly reasoning: number;
-}
-
-/** The part that some APIs report before the output. */
-export type PromptUsage = Pick<ReportedUsage, "input" | "cached">;
-
-/** An error as a provider reports it. Missing texts are "". */
-export interface ReportedError {
-  /** A number in 400..599 among its fields, taken for an HTTP status; null if there is none. */
-  readonly status: number | null;
-  /** Its `code`, as text. */
-  readonly code: string;
-  readonly type: string;
-  readonly message: string;
-  /** The field of the request that it is about. */
-  readonly param: string;
-  /** Its other fields. */
-  readonly other: Readonly<Record<string, unknown>>;
-}
-
-/**
- * The APIs of providers: OpenAI's chat completions, those that need DeepSeek's beta URL, OpenAI's text completions,
- * Anthropic's messages, and OpenAI's embeddings.
- */
-export type ApiName = "chat" | "beta_chat" | "completions" | "messages" | "embeddings";
-
-/** The address of one of a provider's APIs. */
+/** The address of one of a provider's APIs, for one model. */
 export interface Endpoint {
   readonly path: string;
   /** Sent with every request: authorization, content-type, accept. */
@@ -57,28 +27,6 @@ export interface UpstreamTimeouts {
 /** The timeouts that concern the client. */
 export type ReaderTimes = Pick<UpstreamTimeouts, "stalledReader" | "heartbeat">;
 
-/** The differences between providers, for all of their APIs. */
-export interface ProviderKind {
-  readonly kind: "deepseek" | "zhipu" | "openai" | "simulator";
-  readonly defaultBaseUrl: string;
-  /** What a probe requests: the balance if the provider reports it, else the models. */
-  readonly probe: "balance" | "models";
-  /** Whether it accepts messages with the role `developer`. */
-  readonly developerRole: boolean;
-  /** Models to list while the provider can't be reached. */
-  readonly knownModels: readonly string[];
-  /**
-   * The path of an API; null if the provider doesn't have it.
-   * @param base path of its base URL, without a slash at its end
-   */
-  pathOf(api: ApiName, base: string): string | null;
-  /**
-   * Classifies an error by this provider's own codes and messages; null if the general rules apply.
-   * @param status HTTP status, or the one in the error; 200 if the error came inside a response with a good status
-   */
-  classify(status: number, error: ReportedError): UpstreamErrorKind | null;
-}
-
 /** One LLM account, ready for requests. A provider with several keys is several of these, with one name. */
 export interface Provider {
   readonly name: string;
@@ -95,8 +43,14 @@ export interface Provider {
   readonly query: string;
   /** Sent with every request: authorization, content-type, accept. Change with `useKey`. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The APIs that it has; null for the others. Change with `useKey`. */
-  readonly endpoints: Readonly<Record<ApiName, Endpoint | null>>;
+  /** Whether it has an API. */
+  offers(api: ApiName): boolean;
+  /**
+   * Where requests to an API go, with the current key.
+   * @param model its own name for the model
+   * @throws Error if it doesn't have the API
+   */
+  endpoint(api: ApiName, model: string): Endpoint;
   /** The current key, kept only to remove it from the provider's messages. "" if it needs none. */
   readonly secret: string;
   /** The previous key, since responses to requests sent with it may still come. "" if there was none. */
@@ -120,13 +74,6 @@ export interface Provider {
    * means nothing, and the request may be sent again.
    */
   hasReplaced(key: string): boolean;
-}
-
-/** Optional features of a request that a provider supports. */
-export interface ProviderFeatures {
-  readonly streamOptions: boolean;
-  /** OpenAI's name for the role of a system message; elsewhere it is `system`. */
-  readonly developerRole: boolean;
 }
 
 /** A request as it can be sent to any provider. */

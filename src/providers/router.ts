@@ -2,7 +2,8 @@ import { AppError } from "../errors.ts";
 import { createGlobMap } from "../lib/glob-map.ts";
 import { globMatcher } from "../lib/globs.ts";
 import type { KnownModels } from "./known-models.ts";
-import type { ApiName, Provider } from "./provider.ts";
+import { type ApiName, apis } from "./apis.ts";
+import type { Provider } from "./provider.ts";
 
 /** The providers that serve a model. */
 export interface Route {
@@ -33,14 +34,6 @@ export interface RouterOptions {
   readonly random: () => number;
 }
 
-const apiTitles: Readonly<Record<ApiName, string>> = {
-  chat: "chats",
-  beta_chat: "chats",
-  completions: "text completions",
-  messages: "Anthropic's messages",
-  embeddings: "embeddings",
-};
-
 /** Most routes cached for each API: clients choose the names. */
 const rememberedModels = 1000;
 
@@ -50,13 +43,7 @@ export function createRouter({ providers, aliases, knownModels, random }: Router
   const listed = providers.flatMap(({ models }) => models).filter((name) => !name.includes("*"));
   const targetOf = createGlobMap({ ...Object.fromEntries(listed.map((name) => [name, name])), ...aliases });
   const matchers = providers.map((provider) => ({ provider, patterns: provider.models.map(globMatcher) }));
-  const routes: Readonly<Record<ApiName, Map<string, Route>>> = {
-    chat: new Map(),
-    beta_chat: new Map(),
-    completions: new Map(),
-    messages: new Map(),
-    embeddings: new Map(),
-  };
+  const routes = new Map<ApiName, Map<string, Route>>();
 
   function find(model: string, api: ApiName): Route {
     const upstreamModel = targetOf(model) ?? model;
@@ -64,11 +51,11 @@ export function createRouter({ providers, aliases, knownModels, random }: Router
       .filter(({ patterns }) => patterns.some((matches) => matches(upstreamModel)))
       .map(({ provider }) => provider)
       .sort((a, b) => a.priority - b.priority);
-    const candidates = serving.filter(({ endpoints }) => endpoints[api] !== null);
+    const candidates = serving.filter((provider) => provider.offers(api));
     if (candidates.length > 0) return { model, upstreamModel, candidates };
     const message =
       serving.length > 0
-        ? `No provider of the model ${JSON.stringify(model)} offers ${apiTitles[api]}.`
+        ? `No provider of the model ${JSON.stringify(model)} offers ${apis[api].title}.`
         : `No provider serves the model ${JSON.stringify(model)}. GET /v1/models lists those that are served.`;
     throw new AppError("model_not_found", { param: "model", message });
   }
@@ -78,7 +65,8 @@ export function createRouter({ providers, aliases, knownModels, random }: Router
     resolve(model, api) {
       const meant = knownModels.nearest(model);
       if (meant !== undefined) throw misspelled(model, meant);
-      const known = routes[api];
+      let known = routes.get(api);
+      if (known === undefined) routes.set(api, (known = new Map<string, Route>()));
       let route = known.get(model);
       if (route === undefined) {
         route = find(model, api);

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ConfigError, parseConfig, type Env } from "../../src/config/load.ts";
+import { providerKinds } from "../../src/providers/kinds/kinds.ts";
 import { findProviderKeys } from "../../src/config/provider-keys.ts";
 
 let folder = "";
@@ -17,7 +18,7 @@ function keysOf(kind: string, lines = "", env: Env = {}): readonly string[] {
   const toml = `[[providers]]\nname = "main"\nkind = "${kind}"\nmodels = ["*"]\n${lines}`;
   const [provider] = parseConfig(toml, "x").providers;
   if (provider === undefined) throw new Error("no provider");
-  return findProviderKeys(provider, env, folder);
+  return findProviderKeys(provider, providerKinds[provider.kind], env, folder);
 }
 
 describe("a provider's key", () => {

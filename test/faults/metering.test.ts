@@ -6,7 +6,8 @@ import type { Charge, Hold, QuotaLimit } from "../../src/quota/ledger.ts";
 import { createReader } from "../../src/providers/stream/response-body.ts";
 import { estimatedTokens } from "../../src/providers/stream/output-tokens.ts";
 import type { EventRole } from "../../src/providers/stream/response-reader.ts";
-import type { ApiName, Provider } from "../../src/providers/provider.ts";
+import type { ApiName } from "../../src/providers/apis.ts";
+import type { Provider } from "../../src/providers/provider.ts";
 import { priced, startBilledProxy } from "../support/billed-proxy.ts";
 
 const provider = { secret: "", kind: { classify: () => "server_error" } } as unknown as Provider;

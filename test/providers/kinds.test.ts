@@ -27,9 +27,41 @@ describe("where the APIs of a provider are", () => {
     const base = new URL(url).pathname.replace(/\/$/, "");
     const ends = ["/chat/completions", "/chat/completions", "/completions", "/messages", "/embeddings"];
     const paths = (["chat", "beta_chat", "completions", "messages", "embeddings"] as const).map((api) =>
-      providerKinds[kind].pathOf(api, base),
+      providerKinds[kind].pathOf(api, base, "a-model"),
     );
     expect(paths).toEqual(roots.map((root, at) => (root === null ? null : `${root}${ends[at]}`)));
+  });
+});
+
+describe("a kind of provider", () => {
+  it.each(Object.entries(providerKinds))("%s has the name under which it is listed", (name, kind) => {
+    expect(kind.name).toBe(name);
+    expect(new URL(kind.defaultBaseUrl).protocol).toBe("https:");
+  });
+
+  it("sends its key in its own way, and Anthropic's version only where that API is", () => {
+    for (const name of ["deepseek", "zhipu", "simulator", "openai"] as const) {
+      const kind = providerKinds[name];
+      expect(kind.authorization("sk-1")).toEqual({ authorization: "Bearer sk-1" });
+      expect(kind.headersOf("chat", "sk-1")).toEqual({});
+    }
+    expect(providerKinds.deepseek.headersOf("messages", "sk-1")).toEqual({
+      "anthropic-version": "2023-06-01",
+      "x-api-key": "sk-1",
+    });
+    expect(providerKinds.deepseek.headersOf("messages", "")).toEqual({ "anthropic-version": "2023-06-01" });
+  });
+
+  it("knows where to see whether it works, and DeepSeek's how much money is left", () => {
+    const { deepseek, openai } = providerKinds;
+    expect(["/v1", "/beta", ""].map((base) => deepseek.probe.pathOf(base))).toEqual(Array(3).fill("/user/balance"));
+    expect(openai.probe.pathOf("/v1")).toBe("/v1/models");
+    const balance = { is_available: true, balance_infos: [{ currency: "CNY", total_balance: "110.00" }] };
+    expect(deepseek.probe.readBalance(balance)).toEqual({
+      available: true,
+      amounts: [{ currency: "CNY", total: "110.00" }],
+    });
+    expect(openai.probe.readBalance(balance)).toBeNull();
   });
 });
 

@@ -4,7 +4,8 @@ import { systemClock } from "../../src/lib/clock.ts";
 import type { EventRole } from "../../src/providers/stream/response-reader.ts";
 import { Attempt } from "../../src/providers/attempt.ts";
 import { UpstreamError } from "../../src/providers/upstream-error.ts";
-import type { ApiName, Provider } from "../../src/providers/provider.ts";
+import type { ApiName } from "../../src/providers/apis.ts";
+import type { Provider } from "../../src/providers/provider.ts";
 import { passFor, testProvider } from "./provider.ts";
 
 /** A provider's side of one connection. */

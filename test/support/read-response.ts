@@ -1,6 +1,6 @@
 import { createReader } from "../../src/providers/stream/response-body.ts";
 import type { EventRole } from "../../src/providers/stream/response-reader.ts";
-import type { ReportedUsage } from "../../src/providers/provider.ts";
+import type { ReportedUsage } from "../../src/providers/stream/reported.ts";
 import { testProvider } from "./provider.ts";
 
 /** What a reader makes of an answer. */

@@ -1,7 +1,7 @@
 import type { ApiFormat } from "./api-format.ts";
 import { errorBody } from "../../errors.ts";
 import { type JsonObject, replaceInList, replaceMembers, withoutMember } from "../../lib/json-object.ts";
-import type { ProviderFeatures } from "../../providers/provider.ts";
+import type { ProviderFeatures } from "../../providers/provider-kind.ts";
 
 /** What OpenAI's APIs have in common on the wire; their clients ignore SSE comments. */
 export const openaiWire: Pick<ApiFormat, "ending" | "heartbeat" | "heartbeatAfterIds" | "errorBody" | "errorEvent"> = {

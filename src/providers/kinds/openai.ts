@@ -1,24 +1,22 @@
-import type { ApiName, ProviderKind } from "../provider.ts";
+import { apis } from "../apis.ts";
+import type { ProviderKind } from "../provider-kind.ts";
 
-/** OpenAI's paths, below the base URL. */
-const openaiPaths: Readonly<Record<ApiName, string | null>> = {
-  chat: "/chat/completions",
-  beta_chat: "/chat/completions",
-  completions: "/completions",
-  messages: null,
-  embeddings: "/embeddings",
-};
-
-/** Any server that speaks OpenAI's chat format. */
+/** Any server that speaks OpenAI's formats at OpenAI's paths. */
 export const openai: ProviderKind = {
-  kind: "openai",
+  name: "openai",
   defaultBaseUrl: "https://api.openai.com/v1",
-  probe: "models",
-  developerRole: true,
+  defaultKeyEnv: "OPENAI_API_KEY",
+  // vLLM, Ollama and llama.cpp often have none.
+  mayBeKeyless: true,
   knownModels: [],
+  features: { streamOptions: true, developerRole: true },
   pathOf(api, base) {
-    const path = openaiPaths[api];
+    const { path } = apis[api];
     return path === null ? null : base + path;
   },
+  modelsPath: (base) => `${base}/models`,
+  authorization: (secret) => ({ authorization: `Bearer ${secret}` }),
+  headersOf: () => ({}),
   classify: () => null,
+  probe: { pathOf: (base) => `${base}/models`, readBalance: () => null },
 };

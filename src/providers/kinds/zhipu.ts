@@ -1,5 +1,7 @@
 import type { UpstreamErrorKind } from "../upstream-error.ts";
-import type { ProviderKind } from "../provider.ts";
+import type { ApiName } from "../apis.ts";
+import type { ProviderKind } from "../provider-kind.ts";
+import { anthropicHeaders } from "./anthropic-headers.ts";
 import { openai } from "./openai.ts";
 
 /** Zhipu's numeric codes are more specific than its statuses: 1113 comes as 429 and means that the account is empty. */
@@ -41,18 +43,23 @@ const zhipuCodes: ReadonlyMap<string, UpstreamErrorKind> = new Map<string, Upstr
   ["1312", "overloaded"],
 ]);
 
+/** The APIs that it has where OpenAI has them. */
+const likeOpenai: ReadonlySet<ApiName> = new Set<ApiName>(["chat", "beta_chat", "embeddings"]);
+
 /** Zhipu GLM. */
 export const zhipu: ProviderKind = {
-  kind: "zhipu",
+  ...openai,
+  name: "zhipu",
   defaultBaseUrl: "https://open.bigmodel.cn/api/paas/v4",
-  probe: "models",
-  developerRole: false,
+  defaultKeyEnv: "ZHIPU_API_KEY",
+  mayBeKeyless: false,
   knownModels: ["glm-4.6", "glm-4.5-flash"],
-  pathOf(api, base) {
-    if (api === "completions") return null;
+  features: { streamOptions: true, developerRole: false },
+  pathOf(api, base, model) {
     // Next to the versions of its own API, and the same for all plans.
     if (api === "messages") return `${base.replace(/(\/coding)?\/paas\/v4$/, "")}/anthropic/v1/messages`;
-    return openai.pathOf(api, base);
+    return likeOpenai.has(api) ? openai.pathOf(api, base, model) : null;
   },
+  headersOf: anthropicHeaders,
   classify: (_status, { code }) => zhipuCodes.get(code) ?? null,
 };

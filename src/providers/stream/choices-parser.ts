@@ -2,9 +2,9 @@ import { textOrUnder, textString, textUnder } from "../../lib/json-text.ts";
 import { hasValue, isFields, isKeepAlive, skipSpace } from "./event-parser.ts";
 import type { EventParser, EventKind, Fields } from "./event-parser.ts";
 import { standingOf, type Standing } from "./response-rules.ts";
+import type { ReportedError, ReportedUsage } from "./reported.ts";
 import { findError } from "./reported-error.ts";
 import { readUsage, sumOfChoices } from "./usage.ts";
-import type { ReportedError, ReportedUsage } from "../provider.ts";
 
 /** Most choices that are tracked; a response with more can't be complete. */
 const maxChoices = 10_000;

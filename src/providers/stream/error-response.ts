@@ -3,7 +3,8 @@ import { kindOfError } from "../error-kinds.ts";
 import { type ResponseHead, UpstreamError, type UpstreamErrorFacts } from "../upstream-error.ts";
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 import { isSecretKey, scrubSecrets } from "../../lib/secret-text.ts";
-import type { Provider, ReportedError } from "../provider.ts";
+import type { Provider } from "../provider.ts";
+import type { ReportedError } from "./reported.ts";
 import { readErrorBody } from "./reported-error.ts";
 
 /** Most bytes that are read of an error's body. */

@@ -1,6 +1,6 @@
 import type { TextShape } from "../../lib/json-text.ts";
 import type { Standing } from "./response-rules.ts";
-import type { PromptUsage, ReportedError, ReportedUsage } from "../provider.ts";
+import type { PromptUsage, ReportedError, ReportedUsage } from "./reported.ts";
 
 /**
  * What an event is: part of the response; a usage report alone, which the proxy requested; an aside that is not part of

@@ -1,21 +1,16 @@
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
 import { JsonText } from "../../lib/json-text.ts";
 import { UpstreamError, type UpstreamErrorKind } from "../upstream-error.ts";
-import type { PromptUsage, Provider, ReportedUsage } from "../provider.ts";
-import { isFields, type EventParser, type Fields } from "./event-parser.ts";
+import type { Provider } from "../provider.ts";
+import type { StreamReading } from "../apis.ts";
+import { isFields, type Fields } from "./event-parser.ts";
 import { graceMs, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
 import { estimatedTokens } from "./output-tokens.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
 import { findError } from "./reported-error.ts";
-import type { UnfoldedEvent } from "./unfold.ts";
+import type { PromptUsage, ReportedUsage } from "./reported.ts";
 import { readPromptUsage } from "./usage.ts";
-
-/** How a response of a streaming API is read if it comes as one JSON. */
-export interface WholeResponseFormat {
-  readonly parser: EventParser;
-  readonly unfold: (response: Fields) => Iterable<UnfoldedEvent>;
-}
 
 /** Two thousand vectors of 3,072 numbers, in base64. */
 const maxVectorBytes = 64 << 20;
@@ -40,14 +35,14 @@ export class JsonReader implements ResponseReader {
   readonly #provider: Provider;
   readonly #sink: ResponseSink;
   /** null for embeddings, which are passed on in one piece. */
-  readonly #format: WholeResponseFormat | null;
+  readonly #format: StreamReading | null;
   readonly #body: GrowingBuffer;
   /** The last byte that is not white space. */
   #lastByte = 0;
   /** Length of the body when it was last parsed. */
   #parsedBytes = 0;
 
-  constructor(provider: Provider, sink: ResponseSink, format: WholeResponseFormat | null) {
+  constructor(provider: Provider, sink: ResponseSink, format: StreamReading | null) {
     this.#provider = provider;
     this.#sink = sink;
     this.#format = format;
@@ -94,11 +89,8 @@ export class JsonReader implements ResponseReader {
     return null;
   }
 
-  #readCompletion(
-    { parser: facts, unfold }: WholeResponseFormat,
-    response: Fields,
-    body: Buffer,
-  ): UpstreamError | null {
+  #readCompletion({ createParser, unfold }: StreamReading, response: Fields, body: Buffer): UpstreamError | null {
+    const facts = createParser();
     const text = new JsonText(facts.text);
     const events = Array.from(unfold(response), ({ parsed, role, name }) => {
       facts.read(parsed);

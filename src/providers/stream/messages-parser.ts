@@ -2,9 +2,9 @@ import { textString, textUnder } from "../../lib/json-text.ts";
 import { hasValue, isCount, isFields, isKeepAlive } from "./event-parser.ts";
 import type { EventParser, EventKind, Fields } from "./event-parser.ts";
 import { standingOf, type Standing } from "./response-rules.ts";
+import type { PromptUsage, ReportedError, ReportedUsage } from "./reported.ts";
 import { findError } from "./reported-error.ts";
 import { detail, reasoningIn } from "./usage.ts";
-import type { PromptUsage, ReportedError, ReportedUsage } from "../provider.ts";
 
 const blockText = textUnder({ text: textString, thinking: textString });
 const eventText = textUnder({

@@ -1,4 +1,4 @@
-import type { ReportedError } from "../provider.ts";
+import type { ReportedError } from "./reported.ts";
 import { isFields, type Fields } from "./event-parser.ts";
 
 /** Longest text that is kept of a body that is not JSON, in characters. */

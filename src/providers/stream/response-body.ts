@@ -1,16 +1,13 @@
-import type { EventParser } from "./event-parser.ts";
 import { StreamReader } from "./stream-reader.ts";
 import { type BodyShape, type MediaClass, mediaClassOf, shapeOf } from "./response-rules.ts";
 import { codingsIn } from "../../lib/content-codings.ts";
 import { BodyDecoder, type DecodedListener, isDecodable } from "./body-decoder.ts";
-import { ChoicesParser } from "./choices-parser.ts";
 import { ErrorResponse, headOf } from "./error-response.ts";
 import { type ResponseHead, UpstreamError, type UpstreamStage } from "../upstream-error.ts";
 import { JsonReader } from "./json-reader.ts";
-import { MessagesParser } from "./messages-parser.ts";
-import type { ApiName, Provider, UpstreamRequest } from "../provider.ts";
+import { type ApiName, apis } from "../apis.ts";
+import type { Provider, UpstreamRequest } from "../provider.ts";
 import type { ResponseReader, ResponseSink } from "./response-reader.ts";
-import { unfoldChoices, unfoldMessage } from "./unfold.ts";
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -191,7 +188,7 @@ export class ResponseBody implements DecodedListener {
     this.#head = nothing;
     this.#media = null;
     const { api } = this.#request;
-    if (shape === "unreadable" || (shape === "events" && api === "embeddings")) {
+    if (shape === "unreadable" || (shape === "events" && apis[api].stream === null)) {
       this.#listener.onBodyEnd(this.#invalidResponse("the response is neither in the requested form nor JSON"));
       return;
     }
@@ -229,8 +226,6 @@ function withoutBlanks(bytes: Buffer): Buffer {
   return bytes.subarray(at);
 }
 
-type StreamedApi = Exclude<ApiName, "embeddings">;
-
 /**
  * Creates the reader for responses of an API.
  * @param collects whether the response becomes one JSON, so that the sink needs each event parsed
@@ -243,17 +238,12 @@ export function createReader(
   sink: ResponseSink,
   choices = 1,
 ): ResponseReader {
-  if (api === "embeddings") return createWholeReader(api, provider, sink);
-  return new StreamReader(provider, sink, parserOf(api), collects, choices);
+  const { stream } = apis[api];
+  if (stream === null) return createWholeReader(api, provider, sink);
+  return new StreamReader(provider, sink, stream.createParser(), collects, choices);
 }
 
 /** Creates the reader for a response that is one JSON, whether or not a stream was requested. */
 function createWholeReader(api: ApiName, provider: Provider, sink: ResponseSink): ResponseReader {
-  if (api === "embeddings") return new JsonReader(provider, sink, null);
-  const unfold = api === "messages" ? unfoldMessage : unfoldChoices;
-  return new JsonReader(provider, sink, { parser: parserOf(api), unfold });
-}
-
-function parserOf(api: StreamedApi): EventParser {
-  return api === "messages" ? new MessagesParser() : new ChoicesParser();
+  return new JsonReader(provider, sink, apis[api].stream);
 }

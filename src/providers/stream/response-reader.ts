@@ -1,5 +1,5 @@
 import type { UpstreamError } from "../upstream-error.ts";
-import type { PromptUsage, ReportedUsage } from "../provider.ts";
+import type { PromptUsage, ReportedUsage } from "./reported.ts";
 
 /**
  * The role of an event: a part of the response; its finish, or that of one of its choices; or OpenAI's extra usage

@@ -5,9 +5,10 @@ import { isFields, type EventParser, type Fields } from "./event-parser.ts";
 import { UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "../upstream-error.ts";
 import { graceMs, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
-import type { PromptUsage, Provider, ReportedError, ReportedUsage } from "../provider.ts";
+import type { Provider } from "../provider.ts";
 import { estimatedTokens } from "./output-tokens.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
+import type { PromptUsage, ReportedError, ReportedUsage } from "./reported.ts";
 import { readErrorBody, emptyError } from "./reported-error.ts";
 
 /** Largest event: room for the largest tool arguments. */

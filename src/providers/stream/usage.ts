@@ -1,4 +1,4 @@
-import type { ReportedUsage } from "../provider.ts";
+import type { ReportedUsage } from "./reported.ts";
 import { isCount, isFields, type Fields } from "./event-parser.ts";
 
 /**
