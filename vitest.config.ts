@@ -2,6 +2,7 @@ import { defineConfig } from "vitest/config";
 
 const crash = ["test/crash/**/*.test.ts", "test/**/kill.test.ts"];
 const e2e = ["test/e2e/**/*.test.ts", "test/faults/**/*.test.ts", "test/http/**/*.test.ts"];
+const contracts = ["test/contracts/**/*.test.ts"];
 const all = ["test/**/*.test.ts"];
 
 export default defineConfig({
@@ -11,7 +12,8 @@ export default defineConfig({
     hookTimeout: 30_000,
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
-      { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e] } },
+      { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts] } },
+      { extends: true, test: { name: "contracts", include: contracts } },
       { extends: true, test: { name: "e2e", include: e2e } },
       { extends: true, test: { name: "crash", include: crash } },
     ],

@@ -144,7 +144,7 @@ export async function buildServer(services: Services): Promise<Server> {
       shuttingDown = true;
       if (delayMs > 0) await sleep(delayMs);
       stopping = true;
-      services.permits.close();
+      services.concurrency.close();
       const closed = app.close();
       await drain(gateway, drainMs);
       app.server.closeAllConnections();

@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { openIdentity, type IdentityServices } from "./identity/open-identity.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
+import { guardBackends, type Backends } from "./backends.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
@@ -27,11 +28,7 @@ import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryRateLimiter, limitRules } from "./limits/memory/memory-rate-limiter.ts";
-import { createWindowTally } from "./limits/window-tally.ts";
 import { createMemoryConcurrency } from "./limits/memory/memory-concurrency.ts";
-import type { RateLimiter } from "./limits/rate-limiter.ts";
-import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
-import type { Ledger } from "./quota/ledger.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
 import { type Allowances, createAllowances } from "./quota/allowances.ts";
 import { createTiers } from "./quota/tiers.ts";
@@ -43,10 +40,8 @@ import { chooseProviders } from "./providers/open-providers.ts";
 import { configuredModels, openProviderServices } from "./providers/provider-services.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
 
-const hourMs = 3_600_000;
-
 /** Everything that has state, built once and shared. */
-export interface Services extends IdentityServices, Events {
+export interface Services extends IdentityServices, Events, Backends {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Logger;
@@ -54,11 +49,9 @@ export interface Services extends IdentityServices, Events {
   readonly audit: Audit;
   readonly admin: Admin;
   readonly userAdmin: UserAdmin;
-  readonly ledger: Ledger;
   readonly limitsOf: Allowances["limitsOf"];
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
-  readonly permits: ConcurrencyLimiter;
   readonly gateway: Gateway;
   readonly countTokens: CountTokens;
   readonly models: ModelList;
@@ -75,13 +68,6 @@ export interface Services extends IdentityServices, Events {
   rereadKeys(): void;
   /** Closes everything in reverse order. Call it after the last request is settled. */
   close(): Promise<void>;
-}
-
-/** The stores for counting and limiting, behind ports that may respond asynchronously. */
-export interface Backends {
-  readonly ledger: Ledger;
-  readonly limiter: RateLimiter;
-  readonly permits: ConcurrencyLimiter;
 }
 
 export interface ServicesOptions {
@@ -171,13 +157,20 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => memoryLedger.close());
 
-  const memoryLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
-  const memoryPermits = createMemoryConcurrency({
-    maxWaitMs: config.concurrency.max_wait_ms,
-    maxWaiting: config.concurrency.max_waiting,
-  });
-  const own: Backends = { ledger: memoryLedger, limiter: memoryLimiter, permits: memoryPermits };
-  const { ledger, limiter, permits } = options.backends?.(own) ?? own;
+  const own: Backends = {
+    ledger: memoryLedger,
+    rateLimiter: createMemoryRateLimiter({
+      rules: limitRules(config.rate_limit),
+      freeDisconnectsPerHour: config.abort.free_disconnects_per_hour,
+      clock,
+    }),
+    concurrency: createMemoryConcurrency({
+      maxWaitMs: config.concurrency.max_wait_ms,
+      maxWaiting: config.concurrency.max_waiting,
+    }),
+  };
+  const backends = guardBackends(options.backends?.(own) ?? own);
+  const { ledger, concurrency } = backends;
 
   const chosen = chooseProviders(config.providers, (provider) =>
     findProviderKeys(provider, providerKinds[provider.kind], env, folder),
@@ -219,15 +212,12 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   }
   const gateway = createGateway({
     router: upstream.router,
-    rateLimiter: limiter,
-    concurrency: permits,
-    ledger,
+    ...backends,
     failover: upstream.failover,
     limitsOf,
     pricingPolicy: pricingPolicy,
     abortPolicy: config.abort.policy,
     drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
-    freeDisconnects: createWindowTally({ max: config.abort.free_disconnects_per_hour, windowMs: hourMs, clock }),
     collectLimitBytes: config.chat.collect_limit_bytes,
     emit: bus.emit,
     clock,
@@ -243,7 +233,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
-      permitsWaiting: () => permits.waiting(),
+      permitsWaiting: () => concurrency.waiting(),
       journalUnsynced: () => memoryLedger.stats().lagRecords,
       behaviourLog: () => behaviourLog.health(),
       sinkErrors: () => bus.sinkErrors(),
@@ -270,10 +260,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     audit,
     admin: createAdmin({ ...identity, ledger, limitsOf, providers: upstream.admin, config, clock, audit }),
     userAdmin: createUserAdmin({ ...identity, tierNames: tiers.names, clock, audit }),
-    ledger,
+    ...backends,
     limitsOf,
     today: () => dayOf(clock.now()),
-    permits,
     gateway,
     countTokens: createCountTokens(upstream.router, config.quota.estimate_bytes_per_token),
     models: upstream.models,

@@ -4,7 +4,6 @@ import type { ApiKey } from "../identity/keys/api-key.ts";
 import type { ApiKeys } from "../identity/keys/api-keys.ts";
 import { formatNano } from "../lib/money.ts";
 import type { Allowances } from "../quota/allowances.ts";
-import { fromBackend } from "../quota/backend-call.ts";
 import type { BucketState, Ledger, QuotaLimit, Metric, Per } from "../quota/ledger.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
@@ -48,14 +47,14 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
   /** The user's usage as the audit log shows it, whether there are limits on it or not. */
   async function usedOf(name: string, counts: readonly Counted[]) {
     const limits = counts.map((count) => ({ ...count, max: 0 }));
-    const buckets = await fromBackend(() => ledger.buckets(name, limits));
+    const buckets = await ledger.buckets(name, limits);
     const amounts = buckets.map(({ limit, used }) => (limit.metric === "cost" ? formatNano(used) : used));
     return { used: counts.map((count, index) => ({ ...count, amount: amounts[index] ?? 0 })) };
   }
 
   async function viewOfKey(account: Account, key: ApiKey) {
     const own = limitsOf(account, key).filter((limit) => limit.apiKey === key.id);
-    return { id: key.id, name: key.name, buckets: await fromBackend(() => ledger.buckets(account.username, own)) };
+    return { id: key.id, name: key.name, buckets: await ledger.buckets(account.username, own) };
   }
 
   return {
@@ -64,7 +63,7 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
       const limited = apiKeys.list(name).filter(({ limits }) => limits.length > 0);
       return {
         account,
-        buckets: await fromBackend(() => ledger.buckets(name, limitsOf(account))),
+        buckets: await ledger.buckets(name, limitsOf(account)),
         keys: await Promise.all(limited.map((key) => viewOfKey(account, key))),
       };
     },
@@ -74,7 +73,7 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
       const changed = metrics.filter((metric) => delta[metric] !== 0);
       const limits = changed.flatMap((metric) => pers.map((per) => counted(metric, per, own)));
       const before = await usedOf(name, limits);
-      await fromBackend(() => ledger.adjust(name, delta, { reason, by: actor.by }));
+      await ledger.adjust(name, delta, { reason, by: actor.by });
       const after = await usedOf(name, limits);
       const subject = changed.join(" ");
       await audit.record(actor, { action: "quota.adjusted", user: name, subject, before, after, reason });
@@ -88,7 +87,7 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
         ...[...currencies].map((own) => counted("cost", per, own)),
       ];
       const before = await usedOf(name, limits);
-      await fromBackend(() => ledger.reset(name, per, { reason, by: actor.by }));
+      await ledger.reset(name, per, { reason, by: actor.by });
       const after = await usedOf(name, limits);
       await audit.record(actor, { action: "quota.reset", user: name, subject: per, before, after, reason });
     },

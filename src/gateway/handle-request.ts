@@ -6,7 +6,6 @@ import type { Log } from "../lib/log.ts";
 import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
 import type { RateLimitRequest, RateLimitRefusal, RateLimiter } from "../limits/rate-limiter.ts";
 import type { ConcurrencyLimiter } from "../limits/concurrency.ts";
-import type { WindowTally } from "../limits/window-tally.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
 import { AbandonedError, type UpstreamResponse, type Failover } from "../providers/failover.ts";
@@ -15,7 +14,6 @@ import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Route, Router } from "../providers/router.ts";
 import { createAdmission } from "./admission.ts";
-import { fromBackend } from "../quota/backend-call.ts";
 import { RequestCost, nothingOwed } from "./request-cost.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
 import { type IncomingRequest, refusalEvent, RequestContext } from "./request-context.ts";
@@ -48,8 +46,6 @@ export interface GatewayOptions {
   /** What happens to a response after its client has disconnected; auto: drain if the user has token or cost limits. */
   readonly abortPolicy: "auto" | "drain" | "cancel";
   readonly drainBounds: DrainBounds;
-  /** Disconnects that are free of charge, for each user. */
-  readonly freeDisconnects: WindowTally;
   /** Most bytes of events that are collected into one JSON. */
   readonly collectLimitBytes: number;
 }
@@ -104,25 +100,27 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const limits = deps.limitsOf(account, apiKey);
     const route = admission.routeOf(request, body.value, limits, arrivedAt);
 
+    // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
+    const requestId = client.traceId;
     const max = account.max_parallel ?? deps.maxParallel;
-    context.permit = await fromBackend(() => deps.concurrency.acquire({ user, max }, client));
+    context.permit = await deps.concurrency.acquire({ user, max, requestId }, client);
     const cost = (context.cost = new RequestCost(deps.pricingPolicy, request, route, arrivedAt));
     const reservation = {
       user,
       limits,
-      // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
-      requestId: client.traceId,
+      requestId,
       model: request.model,
       apiKey: apiKey?.id,
       upperBound: cost.upperBound(),
     };
-    const hold = (context.hold = await fromBackend(() => deps.ledger.reserve(reservation)));
+    const hold = (context.hold = await deps.ledger.reserve(reservation));
+    context.buckets = hold.buckets;
 
     const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
 
     // The last step before sending: a request that is refused for another reason uses none of the shared rate.
-    const rateRequest = { user, ip, model: request.model, apiKey: apiKey?.id ?? null };
-    const refusal = await fromBackend(() => deps.rateLimiter.take(rateRequest));
+    const rateRequest = { requestId, user, ip, model: request.model, apiKey: apiKey?.id ?? null };
+    const refusal = await deps.rateLimiter.take(rateRequest);
     if (refusal !== null) throw rateLimited(refusal);
 
     if (request.stream || deps.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
@@ -130,7 +128,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
-    await fromBackend(() => hold.commit(cost.first(attempt.provider)));
+    context.buckets = await hold.commit(cost.first(attempt.provider));
     const limited = limits.some(({ metric }) => deps.pricingPolicy.cutMidstream.has(metric));
     const guard = (context.guard = new BudgetGuard(hold, cost, limited));
     const end = request.stream ? await stream(context, attempt, guard) : await collect(context, attempt, guard);
@@ -154,8 +152,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
       });
     } catch (error) {
       // No provider could be sent the request.
-      if (error instanceof UpstreamError && error.attempts === 0)
-        await fromBackend(() => deps.rateLimiter.giveBack(rateRequest));
+      if (error instanceof UpstreamError && error.attempts === 0) await deps.rateLimiter.giveBack(rateRequest);
       throw error;
     }
   }
@@ -197,37 +194,45 @@ export function createGateway(deps: GatewayOptions): Gateway {
   async function chargeDisconnect(context: RequestContext, provider: Provider): Promise<void> {
     const { hold, cost } = context;
     context.abandoned = provider;
-    if (hold === null || cost === null || deps.freeDisconnects.take(context.incoming.account.username)) return;
+    if (hold === null || cost === null) return;
     try {
+      if (await takeFreeDisconnect(context)) return;
       await hold.commit(cost.first(provider));
     } catch (error) {
       deps.log.error({ trace_id: context.incoming.client.traceId, err: error }, "a disconnect could not be charged");
     }
   }
 
+  /** Whether it is free that a user doesn't get what was generated; only a few times an hour are. */
+  async function takeFreeDisconnect({ incoming: { account, client } }: RequestContext): Promise<boolean> {
+    return deps.rateLimiter.takeFreeDisconnect({ user: account.username, requestId: client.traceId });
+  }
+
   /** Settles the charge exactly once, whatever the outcome. */
   async function settle(context: RequestContext, end: RequestEnd): Promise<void> {
-    const { hold, response } = context;
-    const settlement = (context.settlement = settlementOf(context, end));
+    const { hold, permit, response } = context;
+    const traceId = context.incoming.client.traceId;
+    const settlement = (context.settlement = await settlementOf(context, end));
     try {
-      await hold?.settle(settlement);
+      if (hold !== null) context.buckets = await hold.settle(settlement);
     } catch (error) {
       // The first charge stands. Everything else that the request holds is released all the same.
       const { outcome, charge } = settlement;
-      deps.log.error(
-        { trace_id: context.incoming.client.traceId, err: error, outcome, charge },
-        "a charge was not settled",
-      );
+      deps.log.error({ trace_id: traceId, err: error, outcome, charge }, "a charge was not settled");
     }
-    context.permit?.release();
     response?.attempt.cancel();
+    try {
+      await permit?.release();
+    } catch (error) {
+      deps.log.error({ trace_id: traceId, err: error }, "a permit was not released");
+    }
     const refusal =
       end.outcome === "refused" && end.error !== null ? refusalEvent(context, end.error, deps.clock.now()) : null;
     if (refusal !== null) deps.emit(refusal);
     deps.emit(context.finished(end));
   }
 
-  function settlementOf(context: RequestContext, { outcome, error }: RequestEnd): Settlement {
+  async function settlementOf(context: RequestContext, { outcome, error }: RequestEnd): Promise<Settlement> {
     const { hold, cost, response, abandoned, guard, request } = context;
     if (hold?.committed !== true || cost === null) return nothingOwed(outcome, deps.currency);
     if (abandoned !== null) return cost.promptOnly(outcome);
@@ -237,7 +242,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     // more had arrived. A client that expected one JSON and gets an error without the partial response was shown
     // nothing: that is free, but only a few times.
     if (request?.stream === true || hasPartial(error)) return cost.settlement(outcome, guard.report());
-    const isFree = deps.freeDisconnects.take(context.incoming.account.username);
+    const isFree = await takeFreeDisconnect(context).catch(() => true);
     return isFree ? cost.settlement(outcome, guard.report(), false) : cost.promptOnly(outcome);
   }
 

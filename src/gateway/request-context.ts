@@ -48,6 +48,8 @@ export class RequestContext implements HeaderSource, Slotted {
   permit: Permit | null = null;
   cost: RequestCost | null = null;
   hold: Hold | null = null;
+  /** The user's buckets after the last change of the hold. */
+  buckets: readonly BucketState[] = [];
   response: UpstreamResponse | null = null;
   /** The provider that was generating when the client disconnected before the first event. */
   abandoned: Provider | null = null;
@@ -66,10 +68,10 @@ export class RequestContext implements HeaderSource, Slotted {
     this.#startedAt = options.clock.monotonic();
   }
 
-  /** Adds the X-Quota headers in their current state. */
+  /** Adds the X-Quota headers, as of the last change of the hold. */
   addHeaders(to: string[]): void {
     const { warnPercent, isoTime } = this.#options;
-    if (this.hold !== null) addQuotaHeaders(to, this.hold.buckets(), warnPercent, isoTime);
+    addQuotaHeaders(to, this.buckets, warnPercent, isoTime);
   }
 
   /** The one event that reports this request. */

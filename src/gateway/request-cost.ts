@@ -3,7 +3,6 @@ import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/led
 import type { Provider } from "../providers/provider.ts";
 import type { ResponseReport } from "../providers/stream/response-reader.ts";
 import type { Route } from "../providers/router.ts";
-import { fromBackend } from "../quota/backend-call.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
 import type { PricingPolicy } from "./pricing-policy.ts";
 
@@ -63,7 +62,7 @@ export class RequestCost {
       // A hold has at most two currencies.
       if (left.size === 2) break;
       const cost = this.#highestCost(price);
-      const blocking = await fromBackend(() => hold.grow({ requests: 0, tokens: 0, cost, currency: price.currency }));
+      const blocking = await hold.grow({ requests: 0, tokens: 0, cost, currency: price.currency });
       if (blocking === null) left.add(price.currency);
     }
     const candidates = this.#route.candidates.filter((provider) => left.has(this.#priceOf(provider).currency));

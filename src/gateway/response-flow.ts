@@ -2,7 +2,6 @@ import type { Awaitable } from "../lib/awaitable.ts";
 import type { ResponseSink, EventRole } from "../providers/stream/response-reader.ts";
 import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
-import { backendError } from "../quota/backend-call.ts";
 import type { ResponseWriter } from "./response-writer.ts";
 import {
   completed,
@@ -141,7 +140,7 @@ class ResponseFlow implements ResponseSink {
   }
 
   #fail(error: unknown): void {
-    this.#end(endOfError(backendError(error), this.#client.disconnectReason));
+    this.#end(endOfError(error, this.#client.disconnectReason));
   }
 
   #end(end: RequestEnd): void {

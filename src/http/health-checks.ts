@@ -31,8 +31,8 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
   return [
     {
       name: "journal",
-      check() {
-        const { ok, reason } = ledger.health();
+      async check() {
+        const { ok, reason } = await ledger.health();
         return { ok, ...(reason === undefined ? {} : { facts: { reason } }) };
       },
     },
@@ -60,8 +60,9 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       // A broken user file is for the operator to fix. All other users are served, so the proxy still counts as
       // healthy.
       name: "accounts",
-      check() {
-        const problems = [accounts, parts.sessions, parts.apiKeys, ledger].flatMap((one) => one.problems());
+      async check() {
+        const stores = [accounts, parts.sessions, parts.apiKeys];
+        const problems = [...stores.flatMap((one) => one.problems()), ...(await ledger.problems())];
         return { ok: true, facts: { accounts: accounts.list().length, problems } };
       },
     },

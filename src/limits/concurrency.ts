@@ -4,11 +4,13 @@ import type { DisconnectSignal } from "../lib/disconnect-signal.ts";
 /** Permission to run one request. */
 export interface Permit {
   /** Releases it and wakes the next request in the queue. Later calls do nothing. */
-  release(): void;
+  release(): Awaitable<void>;
 }
 
 interface PermitRequest {
   readonly user: string;
+  /** Identifies the permit, so that a permit whose result was lost can be recognized. */
+  readonly requestId: string;
   /** Most permits the user may hold. May differ between requests; the latest value counts for all that wait. */
   readonly max: number;
 }
@@ -20,10 +22,10 @@ export interface ConcurrencyLimiter {
    * Throws or rejects with AppError concurrency_exceeded (429) or shutting_down (503), or with ClientDisconnectedError.
    */
   acquire(request: PermitRequest, signal: DisconnectSignal): Awaitable<Permit>;
-  /** Permits held now, by all users. */
+  /** Permits that requests of this process hold now. */
   inFlight(): number;
-  /** Requests waiting for a permit now, of all users. */
+  /** Requests of this process that wait for a permit now. */
   waiting(): number;
-  /** Rejects all waiting and later requests with shutting_down. Permits already held stay valid. */
+  /** Rejects all waiting and later requests of this process with shutting_down. Permits already held stay valid. */
   close(): void;
 }

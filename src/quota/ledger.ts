@@ -145,28 +145,39 @@ export interface Settlement {
 export interface Hold {
   /** Whether commit() has been called. */
   readonly committed: boolean;
+  /** The user's buckets right after the reservation, in the order of its limits. */
+  readonly buckets: readonly BucketState[];
   /**
    * Makes the first charge, which stands if the process crashes before settle: the request, and the estimated prompt.
    * It is in the journal when this returns, and on disk if durability is `strict`. Calling it again does nothing.
-   * Throws storage_unavailable if the journal refuses the record.
+   * Throws storage_unavailable if the journal refuses the record. Returns the buckets as they are then.
    */
-  commit(first: Charge): Awaitable<void>;
-  /** Reserves more, in all buckets or in none. Returns the limit without room for it, or null if it was reserved. */
+  commit(first: Charge): Awaitable<readonly BucketState[]>;
+  /**
+   * Reserves more, in all buckets or in none. Returns the limit without room for it, or null if it was reserved. One
+   * call at a time: the caller waits for the result.
+   */
   grow(extra: Charge): Awaitable<QuotaLimit | null>;
   /**
-   * Replaces the first charge with the final one and releases the rest. Exactly once: later calls do nothing. Never
-   * throws.
+   * Replaces the first charge with the final one and releases the rest. Exactly once: later calls do nothing. A ledger
+   * in memory never throws here. Where the result of commit() was lost, this still has the last word. Returns the
+   * buckets as they are then.
    */
-  settle(settlement: Settlement): Awaitable<void>;
-  /** The user's current buckets, for the X-Quota headers. */
-  buckets(): readonly BucketState[];
+  settle(settlement: Settlement): Awaitable<readonly BucketState[]>;
+}
+
+/** Whether charges can be recorded; the reason if they can't. */
+export interface LedgerHealth {
+  readonly ok: boolean;
+  readonly reason?: string;
 }
 
 /** Each user's usage. The only place where charges are made. */
 export interface Ledger {
   /**
    * Reserves the upper bound in all of the user's buckets, or in none. Throws AppError quota_exceeded (402, with
-   * details) or storage_unavailable (503).
+   * details) or storage_unavailable (503). The request id identifies the reservation: where a result may have been lost,
+   * an implementation may repeat its call with it, and a reservation that nobody knows of must lapse by itself.
    */
   reserve(request: ReserveRequest): Awaitable<Hold>;
   /** The user's current buckets, in the order of `limits`. */
@@ -190,9 +201,9 @@ export interface Ledger {
   /** Each user's usage, ordered by name. Reads one user's file at a time, during iteration. */
   usageOfAll(span: UsageSpan): AsyncIterable<{ readonly user: string; readonly row: UsageRow }>;
   /** Users' files that cannot be used: these users get nothing billable. For /healthz. */
-  problems(): readonly QuotaProblem[];
+  problems(): Awaitable<readonly QuotaProblem[]>;
   /** Whether charges can be recorded; the reason if they can't. For /healthz. */
-  health(): { readonly ok: boolean; readonly reason?: string };
+  health(): Awaitable<LedgerHealth>;
   /** Writes all snapshots, syncs and closes the journal. Call it after the last settle. */
   close(): Promise<void>;
 }

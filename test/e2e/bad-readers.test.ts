@@ -52,7 +52,7 @@ describe("a client that behaves badly while it is answered", () => {
     expect(connection.received().match(/HTTP\/1.1/g)).toHaveLength(1);
     expect(connection.received()).toMatch(/^HTTP\/1.1 200 /);
     expect(await usedRequests(proxy, token)).toBe(1);
-    expect(proxy.services.permits.inFlight()).toBe(0);
+    expect(proxy.services.concurrency.inFlight()).toBe(0);
   });
 
   it("gets its 400, and no chat, for nonsense behind a request that nobody has answered yet", async () => {
@@ -64,7 +64,7 @@ describe("a client that behaves badly while it is answered", () => {
     await call.closed;
     expect(call.left).toBe(true);
     expect(await usedRequests(proxy, token)).toBe(0);
-    expect(proxy.services.permits.inFlight()).toBe(0);
+    expect(proxy.services.concurrency.inFlight()).toBe(0);
   });
 
   it("gets pipelined answers in the order of its requests", async () => {

@@ -93,7 +93,7 @@ describe("two providers of which one fails", () => {
     // What fails is soon taken out of rotation: its circuit opens, or its Retry-After is kept, for both keys.
     expect(first.stats().requests).toBeLessThan(60);
     await eventually(() => {
-      expect(proxy.services.permits.inFlight()).toBe(0);
+      expect(proxy.services.concurrency.inFlight()).toBe(0);
       for (const { inFlight } of proxy.services.providerAdmin.list()) expect(inFlight).toBe(0);
     });
   });
@@ -167,7 +167,7 @@ describe("two providers of which one fails", () => {
     leave();
     await eventually(() => {
       expect(proxy.services.gateway.running()).toBe(0);
-      expect(proxy.services.permits.inFlight()).toBe(0);
+      expect(proxy.services.concurrency.inFlight()).toBe(0);
     }, 2000);
     expect(first.received + second.received).toBe(4);
     expect(await usedRequests(proxy, token)).toBe(0);

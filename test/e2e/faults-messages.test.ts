@@ -80,7 +80,7 @@ failures = 10000
   afterEach(async () => {
     proxy.services.providerAdmin.restore("upstream");
     await eventually(() => {
-      expect(proxy.services.permits.inFlight()).toBe(0);
+      expect(proxy.services.concurrency.inFlight()).toBe(0);
       expect(simulator.stats().open).toBe(0);
     });
   });

@@ -99,7 +99,7 @@ describe("every fault of a provider", () => {
     // A limited account would refuse the next test's request without asking.
     proxy.services.providerAdmin.restore("upstream");
     await eventually(() => {
-      expect(proxy.services.permits.inFlight()).toBe(0);
+      expect(proxy.services.concurrency.inFlight()).toBe(0);
       expect(proxy.services.providerAdmin.list()[0]?.inFlight).toBe(0);
       expect(simulator.stats().open).toBe(0);
     });

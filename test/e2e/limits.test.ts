@@ -53,7 +53,7 @@ describe("the limits on chats", () => {
 
   const waiting = (count: number): Promise<void> =>
     eventually(() => {
-      expect(proxy.services.permits.waiting()).toBe(count);
+      expect(proxy.services.concurrency.waiting()).toBe(count);
     });
 
   it("refuse what comes past the rate of all users, and say when to come again", async () => {
@@ -69,7 +69,7 @@ describe("the limits on chats", () => {
     expect(await rejections("global")).toBe(1);
     expect(upstream.received).toBe(1);
     expect(await usedRequests(proxy, token)).toBe(1);
-    expect(proxy.services.permits.inFlight()).toBe(0);
+    expect(proxy.services.concurrency.inFlight()).toBe(0);
   });
 
   it("let a burst of twice the rate pass, then one at a time", async () => {
@@ -100,7 +100,7 @@ describe("the limits on chats", () => {
     expect((await (await second).rest()).at(-1)?.data).toBe("[DONE]");
     await first.client.rest();
     expect(await usedRequests(proxy, token)).toBe(2);
-    expect(proxy.services.permits.inFlight()).toBe(0);
+    expect(proxy.services.concurrency.inFlight()).toBe(0);
   });
 
   it("refuse the second chat once it has waited long enough", async () => {
@@ -145,7 +145,7 @@ describe("the limits on chats", () => {
     expect((await (await third).rest()).at(-1)?.data).toBe("[DONE]");
     expect(upstream.received).toBe(2);
     expect(await usedRequests(proxy, token)).toBe(2);
-    expect(proxy.services.permits.inFlight()).toBe(0);
+    expect(proxy.services.concurrency.inFlight()).toBe(0);
   });
 
   it("follow a user file that is changed while chats run", async () => {

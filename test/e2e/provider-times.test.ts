@@ -73,7 +73,7 @@ describe("the time for which a client may stop reading", () => {
       await new Promise(setImmediate);
     }
     await eventually(() => {
-      expect(proxy.services.permits.inFlight()).toBe(0);
+      expect(proxy.services.concurrency.inFlight()).toBe(0);
     });
   });
 });

@@ -62,7 +62,7 @@ it("300 streams whose provider stalls all end by the idle timer and leave nothin
   await Promise.all(calls.map((call) => call.closed));
   clearInterval(comments);
   await eventually(async () => {
-    const { permits, gateway: chat, providerAdmin } = proxy.services;
+    const { concurrency: permits, gateway: chat, providerAdmin } = proxy.services;
     expect([permits.inFlight(), permits.waiting(), chat.running()]).toEqual([0, 0, 0]);
     expect(providerAdmin.list()[0]?.inFlight).toBe(0);
     expect([upstream.open, await upstream.connections(), await connections()]).toEqual([0, 0, atRest]);

@@ -32,7 +32,7 @@ describe("a streamed chat", () => {
   }
 
   function allFree(): void {
-    expect(proxy.services.permits.inFlight()).toBe(0);
+    expect(proxy.services.concurrency.inFlight()).toBe(0);
     expect(proxy.services.gateway.running()).toBe(0);
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { delayedBackends, failingBackends, slowBackends, type BackendCall } from "../support/backends.ts";
+import { delayedBackends, failingBackends, slowBackends } from "../support/backends.ts";
 import { chatBody, nothing, priced, startBilledProxy } from "../support/billed-proxy.ts";
 import { eventually } from "../support/eventually.ts";
 import { bearer } from "../support/start-proxy.ts";
@@ -100,7 +100,7 @@ describe("M11: with a ledger that answers 3 ms later", () => {
 });
 
 describe("M11: a backend that fails is storage_unavailable for this request, and nothing more", () => {
-  it.each<BackendCall>(["take", "acquire", "reserve", "commit"])("at %s: 503", async (failing) => {
+  it.each<string>(["take", "acquire", "reserve", "commit"])("at %s: 503", async (failing) => {
     const billed = await startBilledProxy({ backends: (own) => failingBackends(own, failing) });
     const asking = billed.collect();
     if (failing === "commit") await (await billed.upstream.next()).delta("one");
@@ -140,7 +140,7 @@ describe("M11: a backend that fails is storage_unavailable for this request, and
       await call.finish();
       expect((await asking).status).toBe(200);
     }
-    expect(billed.proxy.services.permits.inFlight()).toBe(0);
+    expect(billed.proxy.services.concurrency.inFlight()).toBe(0);
     expect(billed.proxy.logLines.join("")).toContain("a charge was not settled");
   });
 

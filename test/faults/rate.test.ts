@@ -105,7 +105,7 @@ describe("P7: what is refused takes nothing from the rate that all share", () =>
 });
 
 it("P7: what is given back to the limiter can be taken again, once", () => {
-  const ask = { user: "a", ip: "192.0.2.1", model: "m", apiKey: null };
+  const ask = { requestId: "r", user: "a", ip: "192.0.2.1", model: "m", apiKey: null };
   const rules = [
     { name: "global", requestsPerSecond: 1 },
     { name: "none", requestsPerSecond: 0.001, keyOf: () => null },

@@ -84,7 +84,7 @@ test("whatever is acquired, released, left and waited out in whatever order, no 
         const got = (permit: Permit) => held.set(request, permit);
         const not = (error: Error) => failed.set(request, error.name);
         try {
-          const answer = permits.acquire({ user, max }, signal);
+          const answer = permits.acquire({ user, max, requestId: "r" }, signal);
           if (answer instanceof Promise) answer.then(got, not);
           else got(answer);
         } catch (error) {
@@ -102,8 +102,8 @@ test("whatever is acquired, released, left and waited out in whatever order, no 
           const request = pick(model.requests, "held", next.which);
           if (request === undefined) return;
           model.end(request, "released");
-          held.get(request)?.release();
-          held.get(request)?.release();
+          void held.get(request)?.release();
+          void held.get(request)?.release();
         }
         if (next.do === "signal") {
           const request = pick(model.requests, "waiting", next.which);
@@ -132,7 +132,7 @@ test("whatever is acquired, released, left and waited out in whatever order, no 
         await compare();
       }
       for (let request; (request = pick(model.requests, "held", 0));) {
-        held.get(request)?.release();
+        void held.get(request)?.release();
         model.end(request, "released");
         await compare();
       }

@@ -8,7 +8,7 @@ interface Client extends DisconnectSignal {
 }
 
 const client = (): Client => ({ gone: false, onGone: undefined });
-const alice = { user: "alice", max: 1 };
+const alice = { user: "alice", max: 1, requestId: "r" };
 
 function leave(who: Client): void {
   who.gone = true;
@@ -29,15 +29,15 @@ describe("memory permits", () => {
     const permit = permits.acquire(alice, client());
     expect(permit).not.toBeInstanceOf(Promise);
     expect(permits.inFlight()).toBe(1);
-    (permit as Permit).release();
-    (permit as Permit).release();
+    void (permit as Permit).release();
+    void (permit as Permit).release();
     expect(permits.inFlight()).toBe(0);
   });
 
   test("one user's permits are no business of another's", () => {
     const permits = createMemoryConcurrency({ maxWaitMs: 0, maxWaiting: 8 });
     void permits.acquire(alice, client());
-    expect(permits.acquire({ user: "bob", max: 1 }, client())).toHaveProperty("release");
+    expect(permits.acquire({ ...alice, user: "bob" }, client())).toHaveProperty("release");
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
   });
 
@@ -47,9 +47,9 @@ describe("memory permits", () => {
     const second = permits.acquire(alice, client());
     const third = permits.acquire(alice, client());
     expect(permits.waiting()).toBe(2);
-    first.release();
-    (await second).release();
-    (await third).release();
+    void first.release();
+    void (await second).release();
+    void (await third).release();
     expect([permits.inFlight(), permits.waiting(), vi.getTimerCount()]).toEqual([0, 0, 0]);
   });
 
@@ -85,7 +85,7 @@ describe("memory permits", () => {
     leave(leaver);
     expect(permits.waiting()).toBe(1);
     await expect(left).rejects.toBeInstanceOf(ClientDisconnectedError);
-    first.release();
+    void first.release();
     expect(await next).toHaveProperty("release");
     expect(() => permits.acquire(alice, leaver)).toThrow(ClientDisconnectedError);
     expect(permits.inFlight()).toBe(1);
@@ -96,10 +96,10 @@ describe("memory permits", () => {
     const first = await permits.acquire(alice, client());
     const leaver = client();
     const granted = permits.acquire(alice, leaver);
-    first.release();
+    void first.release();
     leave(leaver);
     expect(permits.inFlight()).toBe(1);
-    (await granted).release();
+    void (await granted).release();
     expect(permits.inFlight()).toBe(0);
   });
 
@@ -107,13 +107,13 @@ describe("memory permits", () => {
     const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const second = permits.acquire(alice, client());
-    const third = permits.acquire({ user: "alice", max: 3 }, client());
+    const third = permits.acquire({ ...alice, max: 3 }, client());
     expect(permits.inFlight()).toBe(3);
     const fourth = permits.acquire(alice, client());
-    first.release();
-    (await second).release();
+    void first.release();
+    void (await second).release();
     expect(permits.waiting()).toBe(1);
-    (await third).release();
+    void (await third).release();
     expect(await fourth).toHaveProperty("release");
     expect(permits.inFlight()).toBe(1);
   });
@@ -125,7 +125,7 @@ describe("memory permits", () => {
     permits.close();
     await refused;
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "shutting_down" }));
-    held.release();
+    void held.release();
     expect([permits.inFlight(), permits.waiting(), vi.getTimerCount()]).toEqual([0, 0, 0]);
   });
 });

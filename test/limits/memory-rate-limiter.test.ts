@@ -3,7 +3,7 @@ import { createMemoryRateLimiter } from "../../src/limits/memory/memory-rate-lim
 import type { RateLimitRequest } from "../../src/limits/rate-limiter.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
-const ask = (user = "alice"): RateLimitRequest => ({ user, ip: "192.0.2.1", model: "m", apiKey: null });
+const ask = (user = "alice"): RateLimitRequest => ({ requestId: "r", user, ip: "192.0.2.1", model: "m", apiKey: null });
 const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: RateLimitRequest) => user };
 
 describe("memory limiter", () => {

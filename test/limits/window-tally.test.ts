@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createWindowTally } from "../../src/limits/window-tally.ts";
+import { createWindowTally } from "../../src/limits/memory/window-tally.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
 describe("a tally over a window", () => {

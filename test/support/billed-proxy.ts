@@ -159,7 +159,7 @@ ${config}`,
     async used() {
       const limits = await quotaOf(proxy, token);
       const held = limits.filter(({ reserved }) => reserved !== 0);
-      if (held.length > 0 || proxy.services.permits.inFlight() > 0) throw new Error("a chat is still running");
+      if (held.length > 0 || proxy.services.concurrency.inFlight() > 0) throw new Error("a chat is still running");
       return limits.map(({ metric, used }) => Math.round(metric === "cost" ? used * 1e9 : used));
     },
     logged,

@@ -1,6 +1,7 @@
 import type { Clock } from "../../src/lib/clock.ts";
 import type { FileOps } from "../../src/lib/files/file-ops.ts";
-import type { Charge, QuotaLimit, ReserveRequest, Settlement } from "../../src/quota/ledger.ts";
+import type { Awaitable } from "../../src/lib/awaitable.ts";
+import type { BucketState, Charge, Ledger, QuotaLimit, ReserveRequest, Settlement } from "../../src/quota/ledger.ts";
 import { openMemoryLedger, type MemoryLedger, type MemoryLedgerOptions } from "../../src/quota/memory/memory-ledger.ts";
 import { createCapturedLog } from "./captured-log.ts";
 
@@ -54,8 +55,16 @@ export function settlement(final: Charge, outcome: Settlement["outcome"] = "comp
 }
 
 /** What is used of each limit now. */
-export function usedOf(ledger: MemoryLedger, limits: readonly QuotaLimit[] = [monthly(500)], user = "alice"): number[] {
-  return ledger.buckets(user, limits).map(({ used }) => used);
+export function usedOf(ledger: MemoryLedger, limits?: readonly QuotaLimit[], user?: string): number[];
+export function usedOf(ledger: Ledger, limits?: readonly QuotaLimit[], user?: string): Awaitable<number[]>;
+export function usedOf(
+  ledger: Ledger,
+  limits: readonly QuotaLimit[] = [monthly(500)],
+  user = "alice",
+): Awaitable<number[]> {
+  const used = (buckets: readonly BucketState[]) => buckets.map((bucket) => bucket.used);
+  const buckets = ledger.buckets(user, limits);
+  return buckets instanceof Promise ? buckets.then(used) : used(buckets);
 }
 
 /** One limit of each kind, all far away. */

@@ -50,7 +50,7 @@ export function expectRefusal(
 export async function expectNoTraces(proxy: RunningProxy, upstream: ScriptedUpstream, token: string): Promise<void> {
   expect(upstream.received, "calls upstream").toBe(0);
   expect(await quotaOf(proxy, token)).toMatchObject([{ used: 0, reserved: 0 }]);
-  const { permits, gateway: chat } = proxy.services;
+  const { concurrency: permits, gateway: chat } = proxy.services;
   expect([permits.inFlight(), permits.waiting(), chat.running()]).toEqual([0, 0, 0]);
   const log = proxy.logLines.join("");
   for (const secret of [alicePassword, upstreamKey, token]) expect(log).not.toContain(secret);

@@ -3,7 +3,6 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Allowances } from "../../quota/allowances.ts";
 import { formatNano } from "../../lib/money.ts";
-import { fromBackend } from "../../quota/backend-call.ts";
 import type { BucketState, Ledger } from "../../quota/ledger.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
@@ -40,7 +39,7 @@ export function registerAccountRoutes(
     async (request) => {
       const account = accountOfRequest(request);
       const { username, quota_tier: tier } = account;
-      const buckets = await fromBackend(() => ledger.buckets(username, limitsOf(account, request.apiKey)));
+      const buckets = await ledger.buckets(username, limitsOf(account, request.apiKey));
       return { username, tier, limits: buckets.map(toLimitResponse) };
     },
   );
@@ -57,7 +56,7 @@ export function registerAccountRoutes(
     },
     async (request) => {
       const account = accountOfRequest(request);
-      const buckets = await fromBackend(() => ledger.buckets(account.username, limitsOf(account, request.apiKey)));
+      const buckets = await ledger.buckets(account.username, limitsOf(account, request.apiKey));
       return { is_available: buckets.every(({ remaining }) => remaining > 0), balance_infos: toBalances(buckets) };
     },
   );

@@ -4,7 +4,6 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { z } from "zod";
 import { AppError } from "../../errors.ts";
 import { daysBetween, shiftDate } from "../../lib/dates.ts";
-import { fromBackend } from "../../quota/backend-call.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
 import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
@@ -41,7 +40,7 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
       const { by, ...query } = request.query;
       const span = spanOf(query, today(), keepDays);
       const { username } = accountOfRequest(request);
-      const lines = (await fromBackend(() => ledger.usage({ user: username, ...span }))).map((row) => ({
+      const lines = (await ledger.usage({ user: username, ...span })).map((row) => ({
         user: undefined,
         row,
       }));
@@ -92,7 +91,7 @@ async function* linesOf(
   { user, by }: z.output<typeof usageQuery>,
 ): AsyncGenerator<UsageLine> {
   if (user === undefined && (by === "user" || by === "key" || by === "all")) yield* ledger.usageOfAll(span);
-  else for (const row of await fromBackend(() => ledger.usage({ user, ...span }))) yield { user, row };
+  else for (const row of await ledger.usage({ user, ...span })) yield { user, row };
 }
 
 async function* csvOf(lines: AsyncIterable<UsageLine>, by: UsageBy): AsyncGenerator<string> {

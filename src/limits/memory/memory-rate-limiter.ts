@@ -1,6 +1,9 @@
 import type { Config } from "../../config/schema.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { createWindowTally } from "./window-tally.ts";
 import type { RateLimiter, RateLimitRefusal, RateLimitRequest } from "../rate-limiter.ts";
+
+const hourMs = 3_600_000;
 
 /** A rule with one token bucket for each key. */
 export interface LimitRule {
@@ -37,9 +40,12 @@ export function createMemoryRateLimiter(options: {
   readonly rules: readonly LimitRule[];
   readonly clock: Clock;
   readonly maxKeys?: number;
+  /** Default: none. */
+  readonly freeDisconnectsPerHour?: number;
 }): RateLimiter {
-  const { clock, maxKeys = 10_000 } = options;
+  const { clock, maxKeys = 10_000, freeDisconnectsPerHour = 0 } = options;
   const rules = options.rules.map(toBucketed);
+  const freeDisconnects = createWindowTally({ max: freeDisconnectsPerHour, windowMs: hourMs, clock });
 
   return {
     take(request) {
@@ -61,6 +67,7 @@ export function createMemoryRateLimiter(options: {
         if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
       }
     },
+    takeFreeDisconnect: ({ user }) => freeDisconnects.take(user),
   };
 }
 

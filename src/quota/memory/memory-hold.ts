@@ -36,6 +36,7 @@ export class MemoryHold implements Hold {
   #committedAt: number | undefined;
   #first: Charge | undefined;
   #settled = false;
+  readonly buckets: readonly BucketState[];
 
   /** Makes the reservation; the caller has checked that there is room. */
   constructor(backend: HoldBackend, user: UserQuota, request: ReserveRequest) {
@@ -44,14 +45,15 @@ export class MemoryHold implements Hold {
     this.#request = request;
     this.#reserved = request.upperBound;
     user.hold(request.upperBound, request.apiKey);
+    this.buckets = this.#currentBuckets();
   }
 
   get committed(): boolean {
     return this.#committedAt !== undefined;
   }
 
-  commit(charge: Charge): Awaitable<void> {
-    if (this.#committedAt !== undefined || this.#settled) return undefined;
+  commit(charge: Charge): Awaitable<readonly BucketState[]> {
+    if (this.#committedAt !== undefined || this.#settled) return this.#currentBuckets();
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
     const { user, requestId, model, apiKey } = this.#request;
     const at = this.#user.lookAt(this.#backend.now());
@@ -62,7 +64,8 @@ export class MemoryHold implements Hold {
     this.#user.release(this.#reserved, apiKey);
     this.#user.hold(rest, apiKey);
     this.#reserved = rest;
-    return this.#backend.safe(seq);
+    const buckets = this.#currentBuckets();
+    return this.#backend.safe(seq)?.then(() => buckets) ?? buckets;
   }
 
   grow(extra: Charge): QuotaLimit | null {
@@ -82,16 +85,17 @@ export class MemoryHold implements Hold {
     return null;
   }
 
-  settle(settlement: Settlement): void {
-    if (this.#settled) return;
+  settle(settlement: Settlement): readonly BucketState[] {
+    if (this.#settled) return this.#currentBuckets();
     this.#settled = true;
     this.#user.release(this.#reserved, this.#request.apiKey);
     if (this.#alsoReserved !== undefined) this.#user.release(this.#alsoReserved, this.#request.apiKey);
-    if (this.#committedAt === undefined || this.#first === undefined) return;
-    this.#replaceCharge(this.#committedAt, this.#first, settlement);
+    if (this.#committedAt !== undefined && this.#first !== undefined)
+      this.#replaceCharge(this.#committedAt, this.#first, settlement);
+    return this.#currentBuckets();
   }
 
-  buckets(): readonly BucketState[] {
+  #currentBuckets(): readonly BucketState[] {
     this.#user.lookAt(this.#backend.now());
     return this.#request.limits.map((limit) => this.#user.bucket(limit));
   }

@@ -7,7 +7,17 @@ import { openJournalArchive } from "./journal-archive.ts";
 import { createJournalGate } from "./journal-gate.ts";
 import { createJournalRepair } from "./journal-repair.ts";
 import { createLateSettlements } from "./late-settlements.ts";
-import type { BucketState, Charge, Delta, Hold, Ledger, QuotaLimit, ReserveRequest } from "../ledger.ts";
+import type {
+  BucketState,
+  Charge,
+  Delta,
+  Hold,
+  Ledger,
+  LedgerHealth,
+  QuotaLimit,
+  QuotaProblem,
+  ReserveRequest,
+} from "../ledger.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
@@ -52,6 +62,8 @@ const aheadToleranceMs = 60_000;
 
 /** A ledger in this process's memory: it responds synchronously, and the journal makes it durable. */
 export interface MemoryLedger extends Ledger {
+  problems(): readonly QuotaProblem[];
+  health(): LedgerHealth;
   reserve(request: ReserveRequest): Hold;
   buckets(user: string, limits: readonly QuotaLimit[]): readonly BucketState[];
   /**

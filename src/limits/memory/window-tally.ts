@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.ts";
+import type { Clock } from "../../lib/clock.ts";
 
 /** Counts, for each user, something that may happen only so often within a time window. */
 export interface WindowTally {

@@ -1,0 +1,112 @@
+import { AppError } from "./errors.ts";
+import type { Awaitable } from "./lib/awaitable.ts";
+import { ClientDisconnectedError } from "./lib/disconnect-signal.ts";
+import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
+import type { RateLimiter } from "./limits/rate-limiter.ts";
+import type { BucketState, Charge, Hold, Ledger, QuotaLimit, Settlement } from "./quota/ledger.ts";
+
+/**
+ * The ports: everything that the proxy keeps between requests. Each may answer at once or with a promise. A call that
+ * fails is one request's failure; see guardBackends.
+ */
+export interface Backends {
+  readonly ledger: Ledger;
+  readonly rateLimiter: RateLimiter;
+  readonly concurrency: ConcurrencyLimiter;
+}
+
+/** Makes every failure of a backend an AppError; see guard. */
+export function guardBackends({ ledger, ...others }: Backends): Backends {
+  const guarded = guard(ledger);
+  return {
+    rateLimiter: guard(others.rateLimiter),
+    concurrency: guard(others.concurrency),
+    ledger: {
+      ...guarded,
+      reserve(request) {
+        const hold = guarded.reserve(request);
+        return hold instanceof Promise ? hold.then((later) => new GuardedHold(later)) : new GuardedHold(hold);
+      },
+      async *usageOfAll(span) {
+        try {
+          yield* ledger.usageOfAll(span);
+        } catch (error) {
+          throw storageError(error);
+        }
+      },
+    },
+  };
+}
+
+/** A port whose verbs throw or reject with the result of storageError. They answer at once where the port does. */
+function guard<Port extends object>(port: Port): Port {
+  const verbs = verbsOf(port).map(
+    ([name, verb]) => [name, (...given: unknown[]) => calling(() => verb.apply(port, given))] as const,
+  );
+  return { ...port, ...Object.fromEntries(verbs) };
+}
+
+type Verb = (...given: unknown[]) => unknown;
+
+/** The functions of a port; those of an object made by a class are not its own. */
+function verbsOf(port: object): readonly (readonly [string, Verb])[] {
+  const names = new Set<string>();
+  for (let at: unknown = port; at instanceof Object && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const name of Object.getOwnPropertyNames(at)) if (name !== "constructor") names.add(name);
+  }
+  return [...names].flatMap((name) => {
+    const verb: unknown = Reflect.get(port, name);
+    return typeof verb === "function" ? [[name, verb as Verb] as const] : [];
+  });
+}
+
+/** As guard, for the object that a ledger makes for each request. */
+class GuardedHold implements Hold {
+  readonly #hold: Hold;
+
+  constructor(hold: Hold) {
+    this.#hold = hold;
+  }
+
+  get committed(): boolean {
+    return this.#hold.committed;
+  }
+
+  get buckets(): readonly BucketState[] {
+    return this.#hold.buckets;
+  }
+
+  commit(first: Charge): Awaitable<readonly BucketState[]> {
+    return calling(() => this.#hold.commit(first));
+  }
+
+  grow(extra: Charge): Awaitable<QuotaLimit | null> {
+    return calling(() => this.#hold.grow(extra));
+  }
+
+  settle(settlement: Settlement): Awaitable<readonly BucketState[]> {
+    return calling(() => this.#hold.settle(settlement));
+  }
+}
+
+function calling<T>(call: () => Awaitable<T>): Awaitable<T> {
+  try {
+    const result = call();
+    if (!(result instanceof Promise)) return result;
+    return result.catch((error: unknown) => {
+      throw storageError(error);
+    });
+  } catch (error) {
+    throw storageError(error);
+  }
+}
+
+/**
+ * The error of a backend as one of the request: an AppError stays, a bug (RangeError) stays, and everything else, such
+ * as a lost connection, becomes storage_unavailable.
+ */
+function storageError(error: unknown): Error {
+  if (error instanceof AppError || error instanceof ClientDisconnectedError || error instanceof RangeError)
+    return error;
+  return new AppError("storage_unavailable", { cause: error, retryAfterSeconds: 1 });
+}

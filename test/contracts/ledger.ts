@@ -1,0 +1,209 @@
+import { describe, expect, it } from "vitest";
+import { AppError } from "../../src/errors.ts";
+import type { Clock } from "../../src/lib/clock.ts";
+import type { Ledger, QuotaLimit } from "../../src/quota/ledger.ts";
+import { attempt, refusalOf } from "../support/attempt.ts";
+import { ask, charge, monthly, settlement, usedOf } from "../support/ledger.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+
+const now = Date.parse("2026-11-22T04:00:00Z");
+
+/**
+ * What every ledger does.
+ *
+ * @param open a new one in the time zone of Shanghai, by this clock
+ */
+export function describeLedger(name: string, open: (clock: Clock) => Promise<Ledger>): void {
+  describe(name, () => {
+    describe("reserve, commit, settle", () => {
+      it("charge nothing before the first event, and hold the place until then", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask());
+        expect(hold.buckets).toMatchObject([{ used: 0, reserved: 1, remaining: 499 }]);
+        const committed = await hold.commit(charge(1));
+        expect(hold.committed).toBe(true);
+        expect(committed).toMatchObject([{ used: 1, reserved: 0, remaining: 499 }]);
+        await hold.settle(settlement(charge(1)));
+        expect(await usedOf(ledger)).toEqual([1]);
+      });
+
+      it("give everything back where there was no first event", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask());
+        expect(await hold.settle(settlement(charge(1), "upstream_failed"))).toMatchObject([
+          { used: 0, reserved: 0, remaining: 500 },
+        ]);
+        await hold.commit(charge(1));
+        expect(hold.committed).toBe(false);
+        expect(await usedOf(ledger)).toEqual([0]);
+      });
+
+      it("roll back where the upstream failed after the first event", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask());
+        await hold.commit(charge(1));
+        expect(await hold.settle(settlement(charge(0), "upstream_failed"))).toMatchObject([{ used: 0, reserved: 0 }]);
+      });
+
+      it("count once however often they are called", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask({ upperBound: charge(1, 100) }));
+        for (let i = 0; i < 3; i++) await hold.commit(charge(1, 10));
+        for (let i = 0; i < 3; i++) await hold.settle(settlement(charge(1, 50)));
+        const tokens: QuotaLimit = { metric: "tokens", per: "day", max: 1000 };
+        expect(await ledger.buckets("alice", [monthly(500), tokens])).toMatchObject([
+          { used: 1, reserved: 0 },
+          { used: 50, reserved: 0 },
+        ]);
+      });
+
+      it("keep holding what the first charge left of the upper bound", async () => {
+        const limits: QuotaLimit[] = [{ metric: "tokens", per: "day", max: 1000 }];
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask({ limits, upperBound: charge(1, 600) }));
+        await hold.commit(charge(1, 100));
+        expect(await ledger.buckets("alice", limits)).toMatchObject([{ used: 100, reserved: 500, remaining: 400 }]);
+        await expect(attempt(() => ledger.reserve(ask({ limits, upperBound: charge(1, 401) })))).rejects.toThrow(
+          "tokens",
+        );
+        expect(await hold.settle(settlement(charge(1, 1200)))).toMatchObject([
+          { used: 1200, reserved: 0, remaining: 0 },
+        ]);
+      });
+
+      it("hold more while an answer grows, from all limits or from none, and give it back at the end", async () => {
+        const limits: QuotaLimit[] = [
+          { metric: "tokens", per: "day", max: 1000 },
+          { metric: "cost", per: "day", max: 500, currency: "USD" },
+        ];
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask({ limits, upperBound: charge(1, 600) }));
+        await hold.commit(charge(1, 100));
+        expect(await hold.grow(charge(0, 300, 400, "USD"))).toBeNull();
+        expect(await ledger.buckets("alice", limits)).toMatchObject([{ used: 100, reserved: 800 }, { reserved: 400 }]);
+        expect(await hold.grow(charge(0, 100, 101, "USD"))).toBe(limits[1]);
+        expect(await hold.grow(charge(0, 101))).toBe(limits[0]);
+        expect(await ledger.buckets("alice", limits)).toMatchObject([{ used: 100, reserved: 800 }, { reserved: 400 }]);
+        expect(await hold.settle(settlement(charge(1, 900, 400, "USD")))).toMatchObject([
+          { used: 900, reserved: 0 },
+          { used: 400, reserved: 0 },
+        ]);
+        expect(await hold.grow(charge(0, 1))).toBeNull();
+        expect(await ledger.buckets("alice", limits)).toMatchObject([{ reserved: 0 }, { reserved: 0 }]);
+      });
+
+      it("keep the first charge where the final one makes no sense", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask({ upperBound: charge(1, 100) }));
+        await hold.commit(charge(1, 10));
+        expect(await hold.settle(settlement(charge(1, NaN)))).toMatchObject([{ used: 1, reserved: 0 }]);
+        expect(await ledger.health()).toEqual({ ok: true });
+      });
+
+      it("refuse amounts that are none, and names that could be paths", async () => {
+        const ledger = await open(createManualClock(now));
+        await expect(attempt(() => ledger.reserve(ask({ upperBound: charge(-1) })))).rejects.toThrow(RangeError);
+        await expect(attempt(async () => (await ledger.reserve(ask())).commit(charge(0.5)))).rejects.toThrow(
+          RangeError,
+        );
+        await expect(attempt(() => ledger.reserve(ask({ user: "../x" })))).rejects.toThrow(RangeError);
+        await expect(attempt(() => ledger.buckets("Admin", []))).rejects.toThrow(RangeError);
+      });
+    });
+
+    describe("limits", () => {
+      it("let exactly one of 100 at once have the last unit", async () => {
+        const ledger = await open(createManualClock(now));
+        const limits = [monthly(1)];
+        const results = await Promise.allSettled(
+          Array.from({ length: 100 }, async () => {
+            const hold = await ledger.reserve(ask({ limits }));
+            await new Promise(setImmediate);
+            await hold.commit(charge(1));
+            await hold.settle(settlement(charge(1)));
+          }),
+        );
+        expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+        expect(await usedOf(ledger, limits)).toEqual([1]);
+      });
+
+      it("count exactly when a new user's first 50 requests come at once", async () => {
+        const ledger = await open(createManualClock(now));
+        await Promise.all(
+          Array.from({ length: 50 }, async () => {
+            const hold = await ledger.reserve(ask({ user: "new" }));
+            await new Promise(setImmediate);
+            await hold.commit(charge(1));
+          }),
+        );
+        expect(await usedOf(ledger, [monthly(500)], "new")).toEqual([50]);
+      });
+
+      it("take from all buckets or from none", async () => {
+        const limits: QuotaLimit[] = [monthly(10), { metric: "tokens", per: "day", max: 100 }];
+        const ledger = await open(createManualClock(now));
+        const { extras, code } = await refusalOf(() => ledger.reserve(ask({ limits, upperBound: charge(1, 101) })));
+        expect(code).toBe("quota_exceeded");
+        expect(extras.details).toMatchObject({ metric: "tokens", per: "day", used: 0, limit: 100, requested: 101 });
+        expect(await ledger.buckets("alice", limits)).toMatchObject([
+          { used: 0, reserved: 0 },
+          { used: 0, reserved: 0 },
+        ]);
+      });
+
+      it("say with 402 what is used up and when it comes back", async () => {
+        const ledger = await open(createManualClock(now));
+        const limits = [monthly(1)];
+        await (await ledger.reserve(ask({ limits }))).commit(charge(1));
+        const error = await refusalOf(() => ledger.reserve(ask({ limits })));
+        expect(error.status).toBe(402);
+        expect(error.message).toBe(
+          "1 of 1 requests this month are used. The quota resets at 2026-11-30T16:00:00.000Z.",
+        );
+        expect(error.extras.details).toEqual({
+          ...{ metric: "requests", per: "month", used: 1, reserved: 0, limit: 1, requested: 1 },
+          reset_at: "2026-11-30T16:00:00.000Z",
+        });
+      });
+
+      it("say that the last unit is held by a request that is running", async () => {
+        const ledger = await open(createManualClock(now));
+        const limits = [monthly(1)];
+        await ledger.reserve(ask({ limits }));
+        expect((await refusalOf(() => ledger.reserve(ask({ limits })))).message).toContain(
+          "1 more held by requests that are running",
+        );
+      });
+
+      it("speak of money in units of its currency, and keep currencies apart", async () => {
+        const limits: QuotaLimit[] = [{ metric: "cost", per: "total", max: 1_500_000_000, currency: "CNY" }];
+        const ledger = await open(createManualClock(now));
+        const bound = charge(1, 0, 1_400_000_000);
+        const hold = await ledger.reserve(ask({ limits, upperBound: bound }));
+        await hold.commit(bound);
+        const refusal = await refusalOf(() => ledger.reserve(ask({ limits, upperBound: bound })));
+        expect(refusal.extras.details).toMatchObject({ used: "1.4", limit: "1.5", currency: "CNY", reset_at: null });
+        expect(refusal.message).toBe("1.4 of 1.5 CNY are used. This one may need 1.4. This limit does not reset.");
+        await ledger.reserve(ask({ limits, upperBound: charge(1, 0, 9e12, "USD") }));
+        expect(await ledger.buckets("alice", limits)).toMatchObject([
+          { used: 1_400_000_000, reserved: 0, resetAt: null },
+        ]);
+      });
+
+      it("that a tier gains later find what was used before", async () => {
+        const ledger = await open(createManualClock(now));
+        await (await ledger.reserve(ask({ limits: [], upperBound: charge(1, 70) }))).commit(charge(1, 70));
+        expect(await usedOf(ledger, [{ metric: "tokens", per: "week", max: 1 }, monthly(2)])).toEqual([70, 1]);
+      });
+
+      it("of one user are not those of another", async () => {
+        const ledger = await open(createManualClock(now));
+        await (await ledger.reserve(ask({ limits: [monthly(1)] }))).commit(charge(1));
+        await (await ledger.reserve(ask({ limits: [monthly(1)], user: "bob" }))).commit(charge(1));
+        await expect(attempt(() => ledger.reserve(ask({ limits: [monthly(1)], user: "bob" })))).rejects.toThrow(
+          AppError,
+        );
+      });
+    });
+  });
+}
