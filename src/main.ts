@@ -146,7 +146,7 @@ async function start(options: ServicesOptions): Promise<Running> {
 
 /** Lets streams finish and closes everything. Returns the exit code; never rejects. */
 async function shutDown({ services, server }: Running, signal: NodeJS.Signals, log: Logger): Promise<number> {
-  const { shutdown_delay_seconds: delay, shutdown_seconds: seconds } = services.config.server;
+  const { shutdown_delay_seconds: delay, shutdown_seconds: seconds } = services.policy().config.server;
   log.info(
     { event: "stopping", signal, shutdown_delay_seconds: delay, shutdown_seconds: seconds },
     delay > 0 ? "stopping soon: not ready any more" : "stopping: no new requests, streams may end",
@@ -173,12 +173,12 @@ async function shutDown({ services, server }: Running, signal: NodeJS.Signals, l
 
 /** Prints once what a newcomer needs: the first password, and that a simulator responds. */
 async function printWelcome(services: Services): Promise<void> {
-  const admin = await createFirstAdmin(services.accounts, Object.keys(services.config.quota.tiers));
+  const admin = await createFirstAdmin(services.accounts, Object.keys(services.policy().config.quota.tiers));
   if (admin !== undefined) {
     print(`\n  First start: made the user "${admin.username}" with the password ${admin.password}\n`);
     print(`  It is shown only now. Change it with: npm run user -- passwd ${admin.username} --password-stdin\n\n`);
   }
-  if (services.simulated) {
+  if (services.policy().simulated) {
     print("\n  NO PROVIDER HAS AN API KEY: answers come from the built-in SIMULATOR, not from a language model.\n");
     print("  Set DEEPSEEK_API_KEY and start again to get real ones.\n\n");
     services.log.warn({ event: "simulator" }, "no provider has an API key: the built-in simulator responds");

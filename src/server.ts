@@ -5,7 +5,7 @@ import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAuthentication } from "./http/plugins/authenticate.ts";
-import { createCors, registerCors } from "./http/plugins/cors.ts";
+import { registerCors } from "./http/plugins/cors.ts";
 import {
   createBadUrlHandler,
   createReportRefusal,
@@ -28,10 +28,9 @@ import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { connectionsUnderFileLimit } from "./lib/files/open-file-limit.ts";
-import { createIpList } from "./lib/ip-list.ts";
 import { withModelInOneStep } from "./lib/request-target.ts";
+import type { Policy } from "./policy.ts";
 import type { Services } from "./services.ts";
-import { upstreamTimeouts } from "./providers/open-providers.ts";
 import { version } from "./version.ts";
 
 export interface Server {
@@ -49,19 +48,18 @@ export interface Server {
 
 /** The whole HTTP side, in order: the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
-  const { config, clock, log, emit, ledger, limitsOf, gateway } = services;
+  const { boot, policy, clock, log, emit, ledger, limitsOf, gateway } = services;
   let shuttingDown = false;
   let stopping = false;
-  const proxies = createIpList(config.server.trust_proxy);
-  const requestMs = config.server.request_seconds * 1000;
+  const requestMs = boot.server.request_seconds * 1000;
   const reportRefusal = createReportRefusal({ log, emit, clock });
-  const cors = createCors(config.server.cors_origins);
+  const cors = () => policy().cors;
   const refuseConnection = createParserErrors({ reportRefusal, cors });
   const app = Fastify({
     logger: false,
     genReqId: requestIdOf,
     requestIdHeader: false,
-    bodyLimit: config.server.body_limit_bytes,
+    bodyLimit: boot.server.body_limit_bytes,
     // Uploads are bounded by their speed instead, in watchUploads.
     requestTimeout: 0,
     keepAliveTimeout: 72_000,
@@ -74,7 +72,7 @@ export async function buildServer(services: Services): Promise<Server> {
       requireHostHeader: false,
     },
     // Uses our own IP list: fastify's treats some networks differently.
-    trustProxy: config.server.trust_proxy.length === 0 ? false : (address: string) => proxies.has(address),
+    trustProxy: (address: string) => policy().trustedProxies.has(address),
     forceCloseConnections: "idle",
     return503OnClosing: false,
     clientErrorHandler: refuseConnection,
@@ -86,8 +84,11 @@ export async function buildServer(services: Services): Promise<Server> {
   app.server.maxHeadersCount = 0;
   // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would respond with an empty body.
   // Connections beyond the limit would take the descriptors that running requests need for their providers.
-  const maxConnections = config.server.max_connections ?? connectionsUnderFileLimit();
-  if (maxConnections !== undefined) app.server.maxConnections = maxConnections;
+  const limitConnections = ({ config }: Policy): void => {
+    app.server.maxConnections = config.server.max_connections ?? connectionsUnderFileLimit() ?? Infinity;
+  };
+  limitConnections(policy());
+  services.onPolicy(limitConnections);
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
 
   registerRequestContext(app);
@@ -103,43 +104,40 @@ export async function buildServer(services: Services): Promise<Server> {
   registerErrors(app, { log, reportRefusal, cors });
   registerRequestCount(app, { emit, clock });
   watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
-  boundLargeBodies(app, config.server.body_limit_bytes);
+  boundLargeBodies(app, boot.server.body_limit_bytes);
   registerJsonBody(app);
   await registerOpenapi(app, version);
 
   const { sessions, apiKeys, loginService } = services;
-  registerAuthentication(app, services.authenticate, createIpList(config.admin.allow));
+  registerAuthentication(app, services.authenticate, () => policy().adminAddresses);
   registerSignatures(app, { secretOf: (key) => apiKeys.signingSecret(key), clock });
 
-  const allow = createIpList(config.metrics.allow);
   registerOpsRoutes(app, {
     checks: [...services.checks, { name: "shutdown", immediate: true, check: () => ({ ok: !shuttingDown }) }],
     metrics: services.metrics,
-    allow,
-    metricsToken: services.metricsToken,
+    access: policy,
     clock,
   });
   registerLoginRoute(app, { ...loginService, clock });
   registerSessionRoutes(app, { ...loginService, sessions, emit, clock });
   registerPasswordRoute(app, { ...loginService, clock });
-  registerKeyRoutes(app, { apiKeys, knownModels: services.knownModels, emit, clock });
-  const times = upstreamTimeouts(config.timeouts);
-  registerChatRoutes(app, { gateway, clock, times, streamDefault: config.chat.stream_default });
-  registerCountTokensRoutes(app, services.countTokens);
+  registerKeyRoutes(app, { apiKeys, knownModels: () => policy().upstream.knownModels, emit, clock });
+  registerChatRoutes(app, { gateway, clock, policy });
+  registerCountTokensRoutes(app, () => policy().countTokens);
   registerModelRoutes(app, services.models);
   registerAccountRoutes(app, { ledger, limitsOf });
   registerUsageRoutes(app, {
     ledger,
-    timezone: config.quota.timezone,
+    timezone: boot.quota.timezone,
     today: services.today,
-    keepDays: config.usage.keep_days,
+    keepDays: boot.usage.keep_days,
   });
   registerAdminRoutes(app, services);
   registerUserRoutes(app, services);
 
   return {
     app,
-    listen: () => app.listen({ host: config.server.host, port: config.server.port }),
+    listen: () => app.listen({ host: boot.server.host, port: boot.server.port }),
     async stop(drainMs, delayMs = 0) {
       shuttingDown = true;
       if (delayMs > 0) await sleep(delayMs);

@@ -8,13 +8,9 @@ import { guardBackends, type Backends } from "./backends.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
-import { createCountTokens, type CountTokens } from "./gateway/count-tokens.ts";
 import { createGateway, type Gateway } from "./gateway/handle-request.ts";
-import { createPricingPolicy, unpricedModels } from "./gateway/pricing-policy.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
-import { providerKinds } from "./providers/kinds/kinds.ts";
-import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
-import type { Config } from "./config/schema.ts";
+import type { BootConfig } from "./config/boot.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
 import type { Emit } from "./events/types.ts";
@@ -28,21 +24,24 @@ import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createMemoryRateLimiter, limitRules } from "./limits/memory/memory-rate-limiter.ts";
-import { createMemoryConcurrency } from "./limits/memory/memory-concurrency.ts";
+import { createMemoryConcurrency, queueRule } from "./limits/memory/memory-concurrency.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
-import { type Allowances, createAllowances } from "./quota/allowances.ts";
-import { createTiers } from "./quota/tiers.ts";
+import type { Allowances } from "./quota/allowances.ts";
 import { createZone } from "./quota/zone.ts";
-import { createSimulator } from "./simulator/server.ts";
-import type { KnownModels } from "./providers/known-models.ts";
 import type { ModelList } from "./providers/model-list.ts";
-import { chooseProviders } from "./providers/open-providers.ts";
-import { configuredModels, openProviderServices } from "./providers/provider-services.ts";
+import { createProviderServices } from "./providers/provider-services.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
+import { createLivePolicy } from "./live-policy.ts";
+import type { Policy } from "./policy.ts";
 
 /** Everything that has state, built once and shared. */
 export interface Services extends IdentityServices, Events, Backends {
-  readonly config: Config;
+  /** What stays as it is until a restart. */
+  readonly boot: BootConfig;
+  /** The policy in force. A request reads it once, at its start. */
+  readonly policy: () => Policy;
+  /** Calls the listener with each new policy. */
+  onPolicy(listener: (policy: Policy) => void): void;
   readonly clock: Clock;
   readonly log: Logger;
   readonly emit: Emit;
@@ -53,17 +52,12 @@ export interface Services extends IdentityServices, Events, Backends {
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
   readonly gateway: Gateway;
-  readonly countTokens: CountTokens;
   readonly models: ModelList;
-  readonly knownModels: KnownModels;
   readonly providerAdmin: ProviderAdmin;
   readonly metrics: Metrics;
-  readonly metricsToken: string | undefined;
   readonly checks: readonly HealthCheck[];
   /** The absolute path of users/. */
   readonly usersDir: string;
-  /** Whether the embedded simulator responds, because no provider has a key. */
-  readonly simulated: boolean;
   /** Reads all files with secrets again at once. They are also watched while the proxy runs. */
   rereadKeys(): void;
   /** Closes everything in reverse order. Call it after the last request is settled. */
@@ -125,19 +119,30 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   closers.push(() => {
     tokenKeys.close();
   });
-  const tiers = createTiers(config.quota);
-  const { timezone, currency } = config.quota;
-  const { limitsOf } = createAllowances({ tiers, currency, timezone, clock });
-  const zone = createZone(timezone);
+  const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen: (close) => closers.push(close) });
   const { bus, behaviourLog, webhook } = events;
+  const upstream = createProviderServices({
+    ...{ clock, log, emit: bus.emit, random: Math.random },
+    rereadKey: (provider) => {
+      live.rereadKeys(provider);
+    },
+  });
+  closers.push(() => upstream.close());
+  const live = await createLivePolicy({
+    ...{ config, folder, env, upstream, clock, log },
+    whenRunningEnd: () => gateway.whenRunningEnd(),
+    onOpen: (close) => closers.push(close),
+  });
+  const policy = (): Policy => live.current();
+  const limitsOf: Allowances["limitsOf"] = (account, apiKey) => policy().limitsOf(account, apiKey);
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
   const identity = await openIdentity({
     usersDir,
     auth: config.auth,
     security: config.security,
-    tierNames: tiers.names,
+    tierNames: () => policy().tiers.names,
     tokenKeys,
     clock,
     log,
@@ -157,79 +162,24 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => memoryLedger.close());
 
-  const own: Backends = {
-    ledger: memoryLedger,
-    rateLimiter: createMemoryRateLimiter({
-      rules: limitRules(config.rate_limit),
-      freeDisconnectsPerHour: config.abort.free_disconnects_per_hour,
-      clock,
-    }),
-    concurrency: createMemoryConcurrency({
-      maxWaitMs: config.concurrency.max_wait_ms,
-      maxWaiting: config.concurrency.max_waiting,
-    }),
-  };
+  const rateLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
+  const concurrencyLimiter = createMemoryConcurrency(queueRule(config.concurrency));
+  const own: Backends = { ledger: memoryLedger, rateLimiter, concurrency: concurrencyLimiter };
   const backends = guardBackends(options.backends?.(own) ?? own);
   const { ledger, concurrency } = backends;
 
-  const chosen = chooseProviders(config.providers, (provider) =>
-    findProviderKeys(provider, providerKinds[provider.kind], env, folder),
-  );
-  for (const name of chosen.keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
-  const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
-  const simulator = embeds ? await createSimulator() : null;
-  if (simulator !== null) closers.push(() => simulator.close());
-  const upstream = openProviderServices({
-    keyed: chosen.usable,
-    config,
-    simulatorUrl: simulator?.url ?? null,
-    clock,
-    random: Math.random,
-    rereadKey: (provider) => {
-      keyFiles.check(provider);
-    },
-    emit: bus.emit,
-    log,
-  });
-  closers.push(() => upstream.close());
-  const providers = chosen.usable.map((one) => one.config);
-  const keyFiles = followKeyFiles({
-    providers,
-    folder,
-    use: (name, keys) => {
-      upstream.useKeys(name, keys);
-    },
-    log,
-  });
-  closers.push(() => {
-    keyFiles.close();
+  live.onChange(({ config: { rate_limit, concurrency: queue } }) => {
+    rateLimiter.configure(limitRules(rate_limit));
+    concurrencyLimiter.configure(queueRule(queue));
   });
 
-  const pricingPolicy = createPricingPolicy(config);
-  const unpriced = unpricedModels(config, pricingPolicy.pricing, clock.now());
-  if (unpriced.length > 0) {
-    log.warn({ models: unpriced }, "these models have no price: users with a cost limit cannot use them");
-  }
   const gateway = createGateway({
-    router: upstream.router,
     ...backends,
     failover: upstream.failover,
-    limitsOf,
-    pricingPolicy: pricingPolicy,
-    abortPolicy: config.abort.policy,
-    drainBounds: { ms: config.abort.drain_seconds * 1000, tokens: config.abort.drain_tokens },
-    collectLimitBytes: config.chat.collect_limit_bytes,
-    emit: bus.emit,
-    clock,
-    log,
-    maxParallel: config.concurrency.max_parallel,
-    jsonHeartbeat: config.chat.json_heartbeat,
-    warnPercent: config.quota.warn_percent,
-    currency,
+    ...{ emit: bus.emit, clock, log },
   });
   const metrics = createMetrics({
-    providers: upstream.admin.list().map(({ name }) => name),
-    models: configuredModels({ keyed: chosen.usable, config }).filter((name) => !name.includes("*")),
+    ...policy().upstream.names,
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
@@ -251,7 +201,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
 
   return {
-    config,
+    boot: config,
+    policy,
+    onPolicy: (listener) => {
+      live.onChange(listener);
+    },
     clock,
     log,
     emit: bus.emit,
@@ -259,17 +213,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...events,
     audit,
     admin: createAdmin({ ...identity, ledger, limitsOf, providers: upstream.admin, config, clock, audit }),
-    userAdmin: createUserAdmin({ ...identity, tierNames: tiers.names, clock, audit }),
+    userAdmin: createUserAdmin({ ...identity, tierNames: () => policy().tiers.names, clock, audit }),
     ...backends,
     limitsOf,
     today: () => dayOf(clock.now()),
     gateway,
-    countTokens: createCountTokens(upstream.router, config.quota.estimate_bytes_per_token),
     models: upstream.models,
-    knownModels: upstream.knownModels,
     providerAdmin: upstream.admin,
     metrics,
-    metricsToken: env[config.metrics.token_env],
     checks: createHealthChecks({
       ...events,
       ...identity,
@@ -279,10 +230,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       disk,
     }),
     usersDir,
-    simulated: chosen.simulated,
     rereadKeys() {
       tokenKeys.check();
-      keyFiles.check();
+      live.rereadKeys();
     },
     close: () => closeAll(closers),
   };

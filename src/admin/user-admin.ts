@@ -66,8 +66,8 @@ export interface UserAdminOptions {
   readonly sessions: Pick<Sessions, "endAll">;
   readonly apiKeys: Pick<ApiKeys, "list" | "revoke">;
   readonly audit: Audit;
-  /** The tiers of config.toml. */
-  readonly tierNames: readonly string[];
+  /** The tiers of config.toml now. */
+  readonly tierNames: () => readonly string[];
   readonly clock: Clock;
 }
 
@@ -113,7 +113,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
   return {
     list: (query) => listUsers(accounts, query, clock.now()),
     get: (name) => findUser(accounts, name),
-    async create(actor, { password, quota_tier = tierNames[0] ?? "", ...user }) {
+    async create(actor, { password, quota_tier = tierNames()[0] ?? "", ...user }) {
       const username = checkUserName(user.username);
       if (password !== undefined) checkNewPassword(password, username, "password");
       const made = password === undefined ? generatePassword() : undefined;

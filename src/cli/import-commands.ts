@@ -101,7 +101,7 @@ async function apply(from: string, target: Target, io: CommandIo): Promise<numbe
   const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
   const store = await createAccountStore({
     usersDir,
-    tierNames: tiers.names,
+    tierNames: () => tiers.names,
     hashPassword: (password) => passwords.hash(password),
     clock: systemClock,
     log,

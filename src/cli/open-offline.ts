@@ -37,7 +37,7 @@ export async function openOffline(configFile: string | undefined, io: CommandIo,
   const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
   const accounts = await createAccountStore({
     usersDir,
-    tierNames: Object.keys(quota.tiers),
+    tierNames: () => Object.keys(quota.tiers),
     hashPassword: (password) => passwords.hash(password),
     clock,
     log: silent,

@@ -44,7 +44,7 @@ async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): 
   const offline = await openOffline(configFile, io, closers);
   const { accounts, audit, actor, usersDir } = offline;
   const { auth, quota } = offline.config;
-  const tierNames = Object.keys(quota.tiers);
+  const tierNames = () => Object.keys(quota.tiers);
   if (route !== undefined) await lock(offline, route);
   const { sessions, apiKeys } = route === undefined ? untouched : await openAccess();
   const parts = { accounts, sessions, apiKeys, audit };

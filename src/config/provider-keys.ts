@@ -43,35 +43,50 @@ export function findProviderKeys(
 export interface KeyFiles {
   /** Reads a provider's key file now, if it has one; absent: all providers' files. */
   check(provider?: string): void;
+  /** Watches the files of these providers from now on, instead of those before. */
+  follow(providers: readonly ProviderConfig[]): void;
   close(): void;
 }
 
 /**
- * Reads api_key_file again whenever it changes.
+ * Reads api_key_file again whenever it changes, once `follow` has named the providers.
  * @param options `use`: called with the keys in force from now on
  */
 export function followKeyFiles(options: {
-  readonly providers: readonly ProviderConfig[];
   /** The folder for a relative api_key_file. */
   readonly folder: string;
   readonly use: (provider: string, keys: readonly string[]) => void;
   readonly log: Log;
 }): KeyFiles {
-  const files = new Map<string, FollowedFile>();
-  for (const provider of options.providers) {
-    if (provider.api_key_file === undefined) continue;
-    const path = resolve(options.folder, provider.api_key_file);
+  const files = new Map<string, { readonly path: string; readonly file: FollowedFile }>();
+
+  function start(provider: ProviderConfig, path: string): void {
     const onText = (text: string): void => {
       options.use(provider.name, [keyIn(text, provider, path)]);
     };
-    files.set(provider.name, followFile({ path, onText, log: options.log }));
+    files.set(provider.name, { path, file: followFile({ path, onText, log: options.log }) });
   }
+
+  function stop(name: string): void {
+    files.get(name)?.file.close();
+    files.delete(name);
+  }
+
   return {
     check(provider) {
-      for (const [name, file] of files) if (provider === undefined || provider === name) file.check();
+      for (const [name, { file }] of files) if (provider === undefined || provider === name) file.check();
+    },
+    follow(providers) {
+      const pathOf = ({ api_key_file: path }: ProviderConfig) => path && resolve(options.folder, path);
+      const wanted = new Map(providers.map((provider) => [provider.name, pathOf(provider)]));
+      for (const [name, { path }] of files) if (wanted.get(name) !== path) stop(name);
+      for (const provider of providers) {
+        const path = pathOf(provider);
+        if (path !== undefined && !files.has(provider.name)) start(provider, path);
+      }
     },
     close() {
-      for (const file of files.values()) file.close();
+      for (const name of files.keys()) stop(name);
     },
   };
 }

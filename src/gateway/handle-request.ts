@@ -6,48 +6,31 @@ import type { Log } from "../lib/log.ts";
 import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
 import type { RateLimitRequest, RateLimitRefusal, RateLimiter } from "../limits/rate-limiter.ts";
 import type { ConcurrencyLimiter } from "../limits/concurrency.ts";
-import type { Allowances } from "../quota/allowances.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
 import { AbandonedError, type UpstreamResponse, type Failover } from "../providers/failover.ts";
 import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
-import type { Route, Router } from "../providers/router.ts";
-import { createAdmission } from "./admission.ts";
+import type { Route } from "../providers/router.ts";
 import { RequestCost, nothingOwed } from "./request-cost.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
 import { type IncomingRequest, refusalEvent, RequestContext } from "./request-context.ts";
 import type { ResponseWriter } from "./response-writer.ts";
 import { collectResponse } from "./collect.ts";
-import { startDrain, type DrainBounds } from "./drain.ts";
+import { startDrain } from "./drain.ts";
 import { endOfError, hasPartial, withPartial, type RequestEnd } from "./request-end.ts";
 import { BudgetGuard } from "./budget-guard.ts";
 import { relay } from "./relay.ts";
-import type { PricingPolicy } from "./pricing-policy.ts";
+import type { GatewayPolicy } from "./policy.ts";
 
 export interface GatewayOptions {
-  readonly router: Router;
   readonly rateLimiter: RateLimiter;
   readonly concurrency: ConcurrencyLimiter;
   readonly ledger: Ledger;
   readonly failover: Failover;
-  readonly limitsOf: Allowances["limitsOf"];
-  readonly pricingPolicy: PricingPolicy;
   readonly emit: Emit;
   readonly clock: Clock;
   readonly log: Log;
-  /** Default for users without a `max_parallel` of their own. */
-  readonly maxParallel: number;
-  /** chat.json_heartbeat. */
-  readonly jsonHeartbeat: boolean;
-  readonly warnPercent: number;
-  /** Currency of charges of 0. */
-  readonly currency: string;
-  /** What happens to a response after its client has disconnected; auto: drain if the user has token or cost limits. */
-  readonly abortPolicy: "auto" | "drain" | "cancel";
-  readonly drainBounds: DrainBounds;
-  /** Most bytes of events that are collected into one JSON. */
-  readonly collectLimitBytes: number;
 }
 
 export interface Gateway {
@@ -57,6 +40,8 @@ export interface Gateway {
   running(): number;
   /** Resolves when no request is in progress. */
   whenIdle(): Promise<void>;
+  /** Resolves when all requests have ended that are in progress now. */
+  whenRunningEnd(): Promise<void>;
   /** Ends all requests in progress: each client gets an error event and is charged for what it has received. */
   cutAll(): void;
 }
@@ -66,10 +51,11 @@ export interface Gateway {
  * event.
  */
 export function createGateway(deps: GatewayOptions): Gateway {
-  const options = { clock: deps.clock, warnPercent: deps.warnPercent, isoTime: createIsoTime() };
-  const admission = createAdmission({ router: deps.router, pricing: deps.pricingPolicy.pricing });
+  const options = { clock: deps.clock, isoTime: createIsoTime() };
   const running = new SwapRemoveSet<RequestContext>();
   let idleWaiters: (() => void)[] = [];
+  /** Some of the running requests, and who waits for their end. */
+  const groups = new Set<{ readonly left: Set<RequestContext>; readonly onEmpty: () => void }>();
 
   async function handle(call: IncomingRequest): Promise<void> {
     const context = new RequestContext(call, options);
@@ -86,25 +72,27 @@ export function createGateway(deps: GatewayOptions): Gateway {
     // Settles the charge and releases the permit before the client sees the end: its next request must find both done.
     await settle(context, end);
     running.delete(context);
+    if (groups.size > 0) leaveGroups(context);
     if (running.size === 0) wakeIdleWaiters();
     respond(context, end);
   }
 
   async function serve(context: RequestContext): Promise<RequestEnd> {
-    const { account, apiKey, body, format, ip, client, streamByDefault } = context.incoming;
+    const { policy, account, apiKey, body, format, ip, client, streamByDefault } = context.incoming;
+    const { admission, pricingPolicy } = policy;
     const user = account.username;
 
     const arrivedAt = deps.clock.now();
     admission.checkScope(apiKey, body.value.model);
     const request = (context.request = format.parse(body, streamByDefault));
-    const limits = deps.limitsOf(account, apiKey);
+    const limits = policy.limitsOf(account, apiKey);
     const route = admission.routeOf(request, body.value, limits, arrivedAt);
 
     // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
     const requestId = client.traceId;
-    const max = account.max_parallel ?? deps.maxParallel;
+    const max = account.max_parallel ?? policy.maxParallel;
     context.permit = await deps.concurrency.acquire({ user, max, requestId }, client);
-    const cost = (context.cost = new RequestCost(deps.pricingPolicy, request, route, arrivedAt));
+    const cost = (context.cost = new RequestCost(pricingPolicy, request, route, arrivedAt));
     const reservation = {
       user,
       limits,
@@ -123,17 +111,17 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const refusal = await deps.rateLimiter.take(rateRequest);
     if (refusal !== null) throw rateLimited(refusal);
 
-    if (request.stream || deps.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
-    const { attempt } = (context.response = await send(affordable, request, client, rateRequest));
+    if (request.stream || policy.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
+    const { attempt } = (context.response = await send(affordable, request, client, rateRequest, policy));
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
     context.buckets = await hold.commit(cost.first(attempt.provider));
-    const limited = limits.some(({ metric }) => deps.pricingPolicy.cutMidstream.has(metric));
+    const limited = limits.some(({ metric }) => pricingPolicy.cutMidstream.has(metric));
     const guard = (context.guard = new BudgetGuard(hold, cost, limited));
     const end = request.stream ? await stream(context, attempt, guard) : await collect(context, attempt, guard);
-    if (end.outcome === "client_gone" && drains(limits)) {
-      context.drain = startDrain(attempt, deps.drainBounds);
+    if (end.outcome === "client_gone" && drains(policy, limits)) {
+      context.drain = startDrain(attempt, policy.drainBounds);
       await context.drain.done;
     }
     return end;
@@ -144,11 +132,13 @@ export function createGateway(deps: GatewayOptions): Gateway {
     request: ParsedRequest,
     client: ResponseWriter,
     rateRequest: RateLimitRequest,
+    { retry }: GatewayPolicy,
   ): Promise<UpstreamResponse> {
     try {
       return await deps.failover(route, request, client, {
         traceId: client.traceId,
         user: rateRequest.user,
+        retry,
       });
     } catch (error) {
       // No provider could be sent the request.
@@ -164,9 +154,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
   }
 
   async function collect(context: RequestContext, attempt: Attempt, guard: BudgetGuard): Promise<RequestEnd> {
-    const { client, format, wantsPartial } = context.incoming;
+    const { policy, client, format, wantsPartial } = context.incoming;
     const collector = format.createCollector();
-    const { end, completion } = await collectResponse(attempt, client, guard, collector, deps.collectLimitBytes);
+    const { end, completion } = await collectResponse(attempt, client, guard, collector, policy.collectLimitBytes);
     context.completion = completion;
     const error = end.error?.extras.cause;
     if (error instanceof UpstreamError && error.facts.kind === "invalid_response") {
@@ -180,10 +170,8 @@ export function createGateway(deps: GatewayOptions): Gateway {
   }
 
   /** Whether to read on to the usage report after the client has disconnected: only useful if tokens are counted. */
-  function drains(limits: readonly QuotaLimit[]): boolean {
-    return deps.abortPolicy === "auto"
-      ? limits.some(({ metric }) => metric !== "requests")
-      : deps.abortPolicy === "drain";
+  function drains({ abortPolicy }: GatewayPolicy, limits: readonly QuotaLimit[]): boolean {
+    return abortPolicy === "auto" ? limits.some(({ metric }) => metric !== "requests") : abortPolicy === "drain";
   }
 
   /**
@@ -204,8 +192,10 @@ export function createGateway(deps: GatewayOptions): Gateway {
   }
 
   /** Whether it is free that a user doesn't get what was generated; only a few times an hour are. */
-  async function takeFreeDisconnect({ incoming: { account, client } }: RequestContext): Promise<boolean> {
-    return deps.rateLimiter.takeFreeDisconnect({ user: account.username, requestId: client.traceId });
+  async function takeFreeDisconnect({ incoming }: RequestContext): Promise<boolean> {
+    const { account, client, policy } = incoming;
+    const request = { user: account.username, requestId: client.traceId, max: policy.freeDisconnects };
+    return deps.rateLimiter.takeFreeDisconnect(request);
   }
 
   /** Settles the charge exactly once, whatever the outcome. */
@@ -234,9 +224,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
   async function settlementOf(context: RequestContext, { outcome, error }: RequestEnd): Promise<Settlement> {
     const { hold, cost, response, abandoned, guard, request } = context;
-    if (hold?.committed !== true || cost === null) return nothingOwed(outcome, deps.currency);
+    if (hold?.committed !== true || cost === null) return nothingOwed(outcome, context.incoming.policy.currency);
     if (abandoned !== null) return cost.promptOnly(outcome);
-    if (response === null) return nothingOwed(outcome, deps.currency);
+    if (response === null) return nothingOwed(outcome, context.incoming.policy.currency);
     if (outcome !== "quota_cut" || guard === null) return cost.settlement(outcome, response.attempt.reader);
     // Of a response that was cut, only the part that was shown is charged, since there was no room for more, even if
     // more had arrived. A client that expected one JSON and gets an error without the partial response was shown
@@ -270,12 +260,26 @@ export function createGateway(deps: GatewayOptions): Gateway {
     for (const wake of waiters) wake();
   }
 
+  function leaveGroups(context: RequestContext): void {
+    for (const group of groups) {
+      group.left.delete(context);
+      if (group.left.size > 0) continue;
+      groups.delete(group);
+      group.onEmpty();
+    }
+  }
+
   return {
     handle,
     running: () => running.size,
     whenIdle() {
       if (running.size === 0) return Promise.resolve();
       return new Promise((resolve) => idleWaiters.push(resolve));
+    },
+    whenRunningEnd() {
+      const left = new Set(running.items());
+      if (left.size === 0) return Promise.resolve();
+      return new Promise((onEmpty) => groups.add({ left, onEmpty }));
     },
     cutAll() {
       for (const context of running.items()) {

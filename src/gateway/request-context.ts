@@ -16,9 +16,12 @@ import type { BucketState, Hold, Settlement } from "../quota/ledger.ts";
 import type { UpstreamResponse } from "../providers/failover.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
+import type { GatewayPolicy } from "./policy.ts";
 
 /** One request to an API, authenticated. */
 export interface IncomingRequest {
+  /** The policy in force when it arrived; it applies to the end of the request. */
+  readonly policy: GatewayPolicy;
   readonly account: Account;
   /** The API key that it came with; null for an access token. */
   readonly apiKey: Pick<ApiKey, "id" | "limits" | "allowsModel"> | null;
@@ -35,7 +38,6 @@ export interface IncomingRequest {
 
 interface RunOptions {
   readonly clock: Clock;
-  readonly warnPercent: number;
   /** As createIsoTime makes it. */
   readonly isoTime: (ms: number) => string;
 }
@@ -70,8 +72,8 @@ export class RequestContext implements HeaderSource, Slotted {
 
   /** Adds the X-Quota headers, as of the last change of the hold. */
   addHeaders(to: string[]): void {
-    const { warnPercent, isoTime } = this.#options;
-    addQuotaHeaders(to, this.buckets, warnPercent, isoTime);
+    const { isoTime } = this.#options;
+    addQuotaHeaders(to, this.buckets, this.incoming.policy.warnPercent, isoTime);
   }
 
   /** The one event that reports this request. */

@@ -68,17 +68,17 @@ const instant = z
 /**
  * The schema of users/NAME.toml. Unknown keys are refused. The messages contain no values: one may be a password.
  *
- * @param tierNames the tiers that config.toml defines
+ * @param tierNames the tiers that config.toml defines now
  */
-export function createAccountSchema(tierNames: readonly string[]): z.ZodType<AccountFields> {
+export function createAccountSchema(tierNames: () => readonly string[]): z.ZodType<AccountFields> {
   return z
     .strictObject({
       username: z.string().refine(isUserName, "expected lower-case letters, digits, - and _"),
       password: z.string().optional().describe("Plaintext; hashed and removed when the proxy reads it."),
       password_hash: z.string().regex(passwordHash, "expected an argon2id hash ($argon2id$v=19$...)").optional(),
-      quota_tier: z
-        .string()
-        .refine((tier) => tierNames.includes(tier), `expected a tier of config.toml: ${tierNames.join(", ")}`),
+      quota_tier: z.string().refine((tier) => tierNames().includes(tier), {
+        error: () => `expected a tier of config.toml: ${tierNames().join(", ")}`,
+      }),
       limits: limitsSchema.optional(),
       grants: grantsSchema.optional(),
       max_parallel: z.int().min(1).max(10_000).optional(),

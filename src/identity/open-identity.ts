@@ -32,7 +32,8 @@ export interface OpenIdentityOptions {
   readonly usersDir: string;
   readonly auth: Config["auth"];
   readonly security: Config["security"];
-  readonly tierNames: readonly string[];
+  /** The tiers of config.toml now. */
+  readonly tierNames: () => readonly string[];
   /** The secrets of access tokens. */
   readonly tokenKeys: TokenKeys;
   readonly clock: Clock;

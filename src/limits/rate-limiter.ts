@@ -28,7 +28,9 @@ export interface RateLimiter {
   giveBack(request: RateLimitRequest): Awaitable<void>;
   /**
    * Counts a request that a user has ended without paying for it: before its first event, or without getting what was
-   * generated. False, without counting it, if the user has done so too often within the last hour.
+   * generated. False, without counting it, if the user has done so `max` times within the last hour.
    */
-  takeFreeDisconnect(request: Pick<RateLimitRequest, "user" | "requestId">): Awaitable<boolean>;
+  takeFreeDisconnect(
+    request: Pick<RateLimitRequest, "user" | "requestId"> & { readonly max: number },
+  ): Awaitable<boolean>;
 }

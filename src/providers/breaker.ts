@@ -33,7 +33,7 @@ const shareOfSuccess = 0.3;
  * Pure: times are parameters, in ms of a monotonic clock.
  */
 export class Breaker {
-  readonly #rule: BreakerRule;
+  #rule: BreakerRule;
   #open = false;
   #openedAt = 0;
   /** The permit of the current probe; 0 if there is none. */
@@ -44,11 +44,17 @@ export class Breaker {
   /** How much successful trials have added to the share, and the part of the next trial that has accumulated. */
   #earnedShare = 0;
   #due = 0;
-  readonly #outcomes: OutcomeWindow;
+  #outcomes: OutcomeWindow;
 
   constructor(rule: BreakerRule) {
     this.#rule = rule;
     this.#outcomes = new OutcomeWindow(rule.windowMs);
+  }
+
+  /** Uses another rule from now on. Counts in a window of another length don't compare, so they start again. */
+  configure(rule: BreakerRule): void {
+    if (rule.windowMs !== this.#rule.windowMs) this.#outcomes = new OutcomeWindow(rule.windowMs);
+    this.#rule = rule;
   }
 
   state(now: number): BreakerState {

@@ -1,8 +1,6 @@
-import { Pool } from "undici";
 import { createGlobMap } from "../lib/glob-map.ts";
-import { createConnector } from "./connector.ts";
 import { providerKinds } from "./kinds/kinds.ts";
-import { ProviderHealth } from "./provider-health.ts";
+import { createProviderAccount, type ProviderAccount } from "./provider-account.ts";
 import type { BreakerRule } from "./breaker.ts";
 import { type ApiName, apiNames, apis } from "./apis.ts";
 import type { ProviderKind } from "./provider-kind.ts";
@@ -26,37 +24,29 @@ export interface ProviderOptions {
   readonly breaker: BreakerRule;
   /** Rereads the key and passes a new value to `useKey`. Default: the key never changes. */
   readonly rereadKey?: () => void;
+  /** Connections, health and key of a provider that was in use before. Default: new ones. */
+  readonly account?: ProviderAccount;
 }
 
 /** Most models remembered for rejecting `stream_options`; a provider has fewer. */
 const maxRefused = 1000;
 
-/** One provider with its connections. Close `dispatcher` when done. */
+/** One provider with its connections. Close `dispatcher` when done. Its figures never change: a reload makes another. */
 export function createProvider(options: ProviderOptions): Provider {
   const kind = providerKinds[options.kind];
   const url = new URL(options.baseUrl ?? kind.defaultBaseUrl);
-  const dispatcher = new Pool(url.origin, {
-    pipelining: 1,
-    connect: createConnector(options.timeouts.connect),
-    // The attempt has its own deadlines: undici's timers know nothing about comments, events or a paused reader.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    keepAliveTimeout: 30_000,
-  });
+  const { timeouts, breaker } = options;
+  const account =
+    options.account ?? createProviderAccount(url.origin, options.apiKey, { connectMs: timeouts.connect, breaker });
+  const { dispatcher, health, withoutStreamOptions } = account;
   const ownNames = createGlobMap(options.modelMap);
-  const health = new ProviderHealth(options.breaker);
-  let sent = sentWith(options.apiKey, kind);
-  let formerSecret = "";
-  const withoutStreamOptions = new Set<string>();
+  let sent = sentWith(account.secret, kind);
   const basePath = basePathOf(url);
   const offered = new Set(apiNames.filter((api) => kind.pathOf(api, basePath, "") !== null));
 
-  function useKey(key: string): void {
-    if (key === sent.secret) return;
-    formerSecret = sent.secret;
-    sent = sentWith(key, kind);
-    // Failures of the old key say nothing about the new one.
-    health.forgetFailures();
+  function current(): typeof sent {
+    if (sent.secret !== account.secret) sent = sentWith(account.secret, kind);
+    return sent;
   }
 
   return {
@@ -68,21 +58,22 @@ export function createProvider(options: ProviderOptions): Provider {
     basePath,
     query: url.search,
     get headers() {
-      return sent.headers;
+      return current().headers;
     },
     offers: (api) => offered.has(api),
     endpoint(api, model) {
       const path = kind.pathOf(api, basePath, model);
       if (path === null) throw new Error(`${options.name} has no API for ${api}`);
-      return { path: path + url.search, headers: sent.headersOf[api] ?? sent.headers };
+      const { headers, headersOf } = current();
+      return { path: path + url.search, headers: headersOf[api] ?? headers };
     },
     get secret() {
-      return sent.secret;
+      return account.secret;
     },
     get formerSecret() {
-      return formerSecret;
+      return account.formerSecret;
     },
-    timeouts: options.timeouts,
+    timeouts,
     models: [...options.models, ...Object.keys(options.modelMap)],
     ownName: (model) => ownNames(model) ?? model,
     supportsStreamOptions: (model) =>
@@ -93,10 +84,12 @@ export function createProvider(options: ProviderOptions): Provider {
     priority: options.priority,
     weight: options.weight,
     health,
-    useKey,
+    useKey(key) {
+      account.useKey(key);
+    },
     hasReplaced(key) {
-      if (key === sent.secret) options.rereadKey?.();
-      return key !== sent.secret;
+      if (key === account.secret) options.rereadKey?.();
+      return key !== account.secret;
     },
   };
 }

@@ -14,10 +14,11 @@ export interface Caller extends DisconnectSignal {
   useTimes(times: ReaderTimes | null): void;
 }
 
-/** Identifies the request and its user. */
+/** Identifies the request and its user, and says how often to try. */
 interface Requester {
   readonly traceId: string;
   readonly user: string;
+  readonly retry: RetryRule;
 }
 
 /** A response whose first data event has arrived. */
@@ -38,7 +39,7 @@ export class AbandonedError extends ClientDisconnectedError {
 }
 
 /** How often, and when, to retry. */
-interface RetryRule {
+export interface RetryRule {
   /** Attempts for one request, over all providers. */
   readonly attempts: number;
   /** Longest pause before the first retry of a provider, in ms; it doubles up to `maxMs`. */
@@ -52,7 +53,6 @@ interface RetryRule {
 const maxLoggedMessage = 500;
 
 export interface FailoverOptions {
-  readonly retry: RetryRule;
   readonly clock: Clock;
   /** A number in [0, 1), for the pauses. */
   readonly random: () => number;
@@ -75,7 +75,7 @@ export type Failover = (
 
 /** Sends requests to providers, and retries with the same or another one if that may help. */
 export function createFailover(options: FailoverOptions): Failover {
-  const { retry, clock, random, alerts, log } = options;
+  const { clock, random, alerts, log } = options;
 
   /**
    * Waits until a provider may be tried again and enters its circuits. Null if there is none, if the wait would exceed
@@ -86,6 +86,7 @@ export function createFailover(options: FailoverOptions): Failover {
     plan: FailoverPlan,
     since: number,
     signal: DisconnectSignal,
+    retry: RetryRule,
   ): Promise<Candidate | null> {
     const now = clock.monotonic();
     const wait = plan.nextToWaitFor(now, retry.maxRetryAfterMs);
@@ -98,7 +99,7 @@ export function createFailover(options: FailoverOptions): Failover {
     return plan.enter(provider, clock.monotonic());
   }
 
-  return async (route, request, caller, { traceId, user }) => {
+  return async (route, request, caller, { traceId, user, retry }) => {
     const since = clock.monotonic();
     const plan = new FailoverPlan(route.candidates, since, (provider) => ({
       model: provider.ownName(route.upstreamModel),
@@ -133,7 +134,7 @@ export function createFailover(options: FailoverOptions): Failover {
     while (plan.count < retry.attempts) {
       if (caller.gone) throw new ClientDisconnectedError();
       const now = plan.count === 0 ? since : clock.monotonic();
-      const candidate = plan.nextUntried(now) ?? (await waitForCandidate(plan, since, caller));
+      const candidate = plan.nextUntried(now) ?? (await waitForCandidate(plan, since, caller, retry));
       if (candidate === null) break;
       const { provider } = candidate;
       if (plan.count === 0) provider.health.retryBudget.earn();

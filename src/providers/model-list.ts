@@ -41,6 +41,14 @@ export interface ModelList {
   served(): readonly string[];
   /** Fetches a provider's list again if it is old. Never throws. */
   refresh(provider: Provider): void;
+  /** Lists these providers from now on. What is known of those listed before stays. */
+  configure(listed: ListedProviders): void;
+}
+
+/** The providers to list; one with several keys may be there several times. */
+interface ListedProviders {
+  readonly providers: readonly Provider[];
+  readonly aliases: Readonly<Record<string, string>>;
 }
 
 interface Listing {
@@ -64,25 +72,33 @@ const maxBytes = 8 << 20;
 const maxListed = 10_000;
 
 /** Fetches the providers' model lists from time to time and keeps the models that the config allows. */
-export function createModelList(options: {
-  readonly providers: readonly Provider[];
-  readonly aliases: Readonly<Record<string, string>>;
-  readonly clock: Clock;
-}): ModelList {
-  const { providers, aliases, clock } = options;
+export function createModelList(options: ListedProviders & { readonly clock: Clock }): ModelList {
+  let { providers, aliases } = options;
+  const { clock } = options;
   const cache = new Map<string, { readonly at: number; readonly listing: Promise<Listing> }>();
   /** The last result of each provider, and the monotonic ms of the last request that succeeded. */
   const lastResults = new Map<string, { readonly failure: string | null; readonly workedAt: number }>();
 
-  const servedBy = new Map(providers.map((provider) => [provider.name, servedOf(provider, provider.kind.knownModels)]));
-  let served = [...servedBy.values()].flat();
+  /** What each provider last reported; the known models of its kind before. */
+  const reported = new Map<string, readonly string[]>();
+  let served = allServed();
+
+  function allServed(): readonly string[] {
+    const byName = new Map(
+      providers.map((one) => [one.name, servedOf(one, reported.get(one.name) ?? one.kind.knownModels)]),
+    );
+    return [...byName.values()].flat();
+  }
 
   function remember(provider: Provider, models: readonly string[]): void {
-    const before = servedBy.get(provider.name) ?? [];
-    const now = servedOf(provider, models);
-    if (now.length === before.length && now.every((name, index) => name === before[index])) return;
-    servedBy.set(provider.name, now);
-    served = [...servedBy.values()].flat();
+    reported.set(provider.name, models);
+    const now = allServed();
+    if (now.length !== served.length || now.some((name, index) => name !== served[index])) served = now;
+  }
+
+  /** Whether a provider, or one with other figures at the same connections, is still listed. */
+  function isListed({ name, dispatcher }: Provider): boolean {
+    return providers.some((one) => one.name === name && one.dispatcher === dispatcher);
   }
 
   function listingOf(provider: Provider): Promise<Listing> {
@@ -90,6 +106,7 @@ export function createModelList(options: {
     const cached = cache.get(provider.name);
     if (cached !== undefined && now - cached.at < freshMs) return cached.listing;
     const listing = fetchListing(provider).then((result) => {
+      if (!isListed(provider)) return result;
       // A failure is cached only briefly, but long enough that a flood of requests doesn't become a flood upstream.
       if (result.failure !== null) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
       const workedAt = result.failure === null ? now : (lastResults.get(provider.name)?.workedAt ?? -Infinity);
@@ -135,6 +152,17 @@ export function createModelList(options: {
     },
     served: () => served,
     refresh: (provider) => void listingOf(provider),
+    configure(listed) {
+      const before = providers;
+      ({ providers, aliases } = listed);
+      for (const provider of before) {
+        if (isListed(provider)) continue;
+        cache.delete(provider.name);
+        lastResults.delete(provider.name);
+        reported.delete(provider.name);
+      }
+      served = allServed();
+    },
     reachability() {
       // There is one entry for each key, so only the first of each name counts.
       const first = providers.filter(({ name }, at) => providers.findIndex((other) => other.name === name) === at);

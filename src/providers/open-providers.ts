@@ -1,5 +1,7 @@
 import type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "../config/schema.ts";
 import { createProvider } from "./create-provider.ts";
+import { createProviderAccount, type ProviderAccount } from "./provider-account.ts";
+import { providerKinds } from "./kinds/kinds.ts";
 import type { Provider, UpstreamTimeouts } from "./provider.ts";
 
 /** A provider of the config that has a key. */
@@ -34,40 +36,93 @@ export function chooseProviders(
   return { usable: [{ config: simulated, apiKeys: ["simulator"] }], keyless, simulated: true };
 }
 
-/**
- * Creates the connection pools, one for each key; nothing is sent yet.
- * @param simulatorUrl where the embedded simulator listens; null if it isn't running
- * @param rereadKey called when a provider has rejected its key, before that counts against it
- */
+/** An account in use, and where it belongs. */
+interface NamedAccount {
+  /** The provider's name. */
+  readonly name: string;
+  readonly origin: string;
+  readonly account: ProviderAccount;
+}
+
+/** Providers with the accounts that they share with those of the next config. */
+export interface OpenedProviders {
+  readonly providers: readonly Provider[];
+  readonly accounts: readonly NamedAccount[];
+  /** Tells the accounts that were known before their new keys and figures. */
+  use(): void;
+}
+
+interface OpenOptions {
+  /** Where the embedded simulator listens; null if it isn't running. */
+  readonly simulatorUrl: string | null;
+  /** Called when a provider has rejected its key, before that counts against it. */
+  readonly rereadKey: (provider: string) => void;
+  /** The accounts in use: those that are still configured are used again. */
+  readonly known: readonly NamedAccount[];
+}
+
+/** Makes the providers, one for each key. Nothing is sent, and known accounts stay as they are until `use`. */
 export function openProviders(
   keyed: readonly KeyedProvider[],
   shared: { readonly timeouts: TimeoutsConfig; readonly breaker: BreakerConfig },
-  simulatorUrl: string | null,
-  rereadKey: (provider: string) => void,
-): Provider[] {
+  { simulatorUrl, rereadKey, known }: OpenOptions,
+): OpenedProviders {
   const { failures, window_seconds, open_seconds } = shared.breaker;
-  return keyed.flatMap(({ config, apiKeys }) =>
-    apiKeys.map((apiKey, keyIndex) =>
-      createProvider({
-        name: config.name,
-        keyIndex,
-        kind: config.kind,
-        baseUrl: config.base_url ?? (config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined),
-        apiKey,
-        models: config.models,
-        modelMap: config.model_map,
-        streamOptions: config.stream_options,
-        priority: config.priority,
-        // The weight is that of the provider, however many keys it has.
-        weight: config.weight / apiKeys.length,
-        timeouts: upstreamTimeouts(shared.timeouts, config.timeouts),
-        breaker: { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000, users: 2 },
-        rereadKey: () => {
-          rereadKey(config.name);
-        },
-      }),
-    ),
-  );
+  const breaker = { failures, windowMs: window_seconds * 1000, openMs: open_seconds * 1000, users: 2 };
+  const providers: Provider[] = [];
+  const accounts: NamedAccount[] = [];
+  const updates: (() => void)[] = [];
+  for (const { config, apiKeys } of keyed) {
+    const { name } = config;
+    const timeouts = upstreamTimeouts(shared.timeouts, config.timeouts);
+    const figures = { connectMs: timeouts.connect, breaker };
+    const ownUrl = config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined;
+    const baseUrl = config.base_url ?? ownUrl ?? providerKinds[config.kind].defaultBaseUrl;
+    const { origin } = new URL(baseUrl);
+    const own = known.filter((one) => one.name === name && one.origin === origin).map(({ account }) => account);
+    const matched = matchAccounts(apiKeys, own);
+    apiKeys.forEach((apiKey, keyIndex) => {
+      const account = matched[keyIndex] ?? createProviderAccount(origin, apiKey, figures);
+      accounts.push({ name, origin, account });
+      updates.push(() => {
+        account.useKey(apiKey);
+        account.configure(figures);
+      });
+      providers.push(
+        createProvider({
+          ...{ name, keyIndex, kind: config.kind, baseUrl, apiKey, account, timeouts, breaker },
+          models: config.models,
+          modelMap: config.model_map,
+          streamOptions: config.stream_options,
+          priority: config.priority,
+          // The weight is that of the provider, however many keys it has.
+          weight: config.weight / apiKeys.length,
+          rereadKey: () => {
+            rereadKey(name);
+          },
+        }),
+      );
+    });
+  }
+  return {
+    providers,
+    accounts,
+    use() {
+      for (const update of updates) update();
+    },
+  };
+}
+
+/**
+ * The known account of each key: the one that has the key already, else one whose key is no longer configured, so that
+ * a rotated key keeps its connections and statistics.
+ */
+function matchAccounts(
+  apiKeys: readonly string[],
+  known: readonly ProviderAccount[],
+): readonly (ProviderAccount | undefined)[] {
+  const rotated = known.filter(({ secret }) => !apiKeys.includes(secret));
+  return apiKeys.map((key) => known.find(({ secret }) => secret === key) ?? rotated.shift());
 }
 
 /** The config's timeouts in ms; a provider's own override the shared ones. */

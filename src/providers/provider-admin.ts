@@ -46,22 +46,27 @@ export interface ProviderAdmin {
 
 /** Lets the operator list, drain and restore providers. */
 export function createProviderAdmin(options: {
-  readonly providers: readonly Provider[];
+  /** The providers in use now. */
+  readonly providers: () => readonly Provider[];
   readonly probes: ProviderProbes;
   readonly clock: Clock;
 }): ProviderAdmin {
   const { providers, probes, clock } = options;
-  const byName = new Map<string, Provider[]>();
-  for (const provider of providers) byName.set(provider.name, [...(byName.get(provider.name) ?? []), provider]);
+
+  function byName(): ReadonlyMap<string, readonly Provider[]> {
+    const found = new Map<string, Provider[]>();
+    for (const provider of providers()) found.set(provider.name, [...(found.get(provider.name) ?? []), provider]);
+    return found;
+  }
 
   function change(name: string, act: (health: ProviderHealth) => void): boolean {
-    const keys = byName.get(name);
+    const keys = byName().get(name);
     for (const { health } of keys ?? []) act(health);
     return keys !== undefined;
   }
 
   return {
-    list: () => Array.from(byName, ([name, keys]) => viewOf(name, keys, probes, clock.monotonic())),
+    list: () => Array.from(byName(), ([name, keys]) => viewOf(name, keys, probes, clock.monotonic())),
     drain: (name) =>
       change(name, (health) => {
         health.drained = true;

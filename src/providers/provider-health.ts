@@ -58,7 +58,7 @@ export class ProviderHealth {
   keyWorked = false;
   /** Monotonic ms of the last response; -Infinity before the first. */
   lastResponseAt = -Infinity;
-  readonly #rule: BreakerRule;
+  #rule: BreakerRule;
   readonly #account: Breaker;
   /** Several models were rate limited at once: nothing is sent until then. */
   #limitedUntil = 0;
@@ -68,6 +68,13 @@ export class ProviderHealth {
   constructor(rule: BreakerRule) {
     this.#rule = rule;
     this.#account = new Breaker(rule);
+  }
+
+  /** Uses another rule from now on. Open circuits stay open, for as long as the new rule says. */
+  configure(rule: BreakerRule): void {
+    this.#rule = rule;
+    this.#account.configure(rule);
+    for (const { breaker } of this.#models.values()) breaker.configure(rule);
   }
 
   /** Admits a request; null if it must not be sent. */

@@ -2,6 +2,7 @@ import { request } from "undici";
 import type { Alerts } from "./alerts.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Balance } from "./provider-kind.ts";
+import type { ProviderHealth } from "./provider-health.ts";
 import type { Provider } from "./provider.ts";
 import { readText, failureReason } from "./read-text.ts";
 
@@ -21,13 +22,15 @@ export interface ProbeResult {
 export interface ProviderProbes {
   /** null until the first probe has finished. */
   lastOf(provider: Provider): ProbeResult | null;
+  /**
+   * Probes these providers from now on. Results of those that were probed before stay.
+   * @param everyMs ms between two probes of an account, on average; 0 never
+   */
+  configure(providers: readonly Provider[], everyMs: number): void;
   close(): void;
 }
 
 export interface ProbesOptions {
-  readonly providers: readonly Provider[];
-  /** ms between two probes of an account, on average; 0 never. */
-  readonly everyMs: number;
   readonly clock: Clock;
   /** A number in [0, 1): proxies that started together must not probe together. */
   readonly random: () => number;
@@ -36,45 +39,63 @@ export interface ProbesOptions {
   readonly onProbed?: (provider: Provider) => void;
 }
 
+/** A provider that is probed. Its account's health identifies it: that lives on while the config is reloaded. */
+interface Probed {
+  provider: Provider;
+  last: ProbeResult | null;
+  timer: NodeJS.Timeout | undefined;
+}
+
 /** Longest time of a probe, in ms, and largest response, in bytes. */
 const timeoutMs = 3_000;
 const maxBytes = 1 << 20;
 
-export function createProviderProbes({
-  providers,
-  everyMs,
-  clock,
-  random,
-  alerts,
-  onProbed,
-}: ProbesOptions): ProviderProbes {
-  const results = new Map<Provider, ProbeResult>();
-  const timers = new Map<Provider, NodeJS.Timeout>();
-  let closed = false;
+/** Creates the probes; they begin with `configure`. */
+export function createProviderProbes({ clock, random, alerts, onProbed }: ProbesOptions): ProviderProbes {
+  const probed = new Map<ProviderHealth, Probed>();
+  let everyMs = 0;
 
-  function schedule(provider: Provider): void {
+  function schedule(one: Probed): void {
+    clearTimeout(one.timer);
     const ms = everyMs * (0.75 + random() / 2);
-    timers.set(provider, setTimeout(() => void probeOne(provider), ms).unref());
+    one.timer = everyMs === 0 ? undefined : setTimeout(() => void probeOne(one), ms).unref();
   }
 
-  async function probeOne(provider: Provider): Promise<void> {
+  async function probeOne(one: Probed): Promise<void> {
+    const { provider } = one;
     const key = provider.secret;
     let outcome = await probe(provider);
     if (outcome.reason === "status 401" && provider.hasReplaced(key)) outcome = await probe(provider);
-    if (closed) return;
-    results.set(provider, { ...outcome, at: clock.now() });
+    if (probed.get(provider.health) !== one) return;
+    one.last = { ...outcome, at: clock.now() };
     if (outcome.reason === "status 401" || outcome.reason === "status 403") alerts.raise(provider, "key_refused", "");
     if (outcome.balance?.available === false) alerts.raise(provider, "no_balance", "");
     onProbed?.(provider);
-    schedule(provider);
+    schedule(one);
   }
 
-  if (everyMs > 0) providers.forEach(schedule);
+  function forget(health: ProviderHealth): void {
+    clearTimeout(probed.get(health)?.timer);
+    probed.delete(health);
+  }
+
   return {
-    lastOf: (provider) => results.get(provider) ?? null,
+    lastOf: ({ health }) => probed.get(health)?.last ?? null,
+    configure(providers, ms) {
+      const isOther = ms !== everyMs;
+      everyMs = ms;
+      const wanted = new Set(providers.map(({ health }) => health));
+      for (const health of probed.keys()) if (!wanted.has(health)) forget(health);
+      for (const provider of providers) {
+        const known = probed.get(provider.health);
+        const one = known ?? { provider, last: null, timer: undefined };
+        one.provider = provider;
+        probed.set(provider.health, one);
+        if (known === undefined || isOther) schedule(one);
+      }
+    },
     close() {
-      closed = true;
-      for (const timer of timers.values()) clearTimeout(timer);
+      for (const health of probed.keys()) forget(health);
     },
   };
 }

@@ -6,16 +6,13 @@ import { createAlerts } from "./alerts.ts";
 import { createFailover, type Failover } from "./failover.ts";
 import { createKnownModels, type KnownModels } from "./known-models.ts";
 import { createModelList, type ModelList } from "./model-list.ts";
-import { openProviders, type KeyedProvider } from "./open-providers.ts";
+import { openProviders, type KeyedProvider, type OpenedProviders } from "./open-providers.ts";
+import type { ProviderAccount } from "./provider-account.ts";
 import { createProviderAdmin, type ProviderAdmin } from "./provider-admin.ts";
 import { createProviderProbes } from "./provider-probes.ts";
 import { createRouter, type Router } from "./router.ts";
 
 export interface ProviderServicesOptions {
-  readonly keyed: readonly KeyedProvider[];
-  readonly config: Pick<Config, "timeouts" | "breaker" | "retry" | "health" | "models">;
-  /** Where the embedded simulator listens; null if it isn't running. */
-  readonly simulatorUrl: string | null;
   /**
    * Called when a provider has rejected its key. If there is a new one by now, it calls `useKeys` before it returns.
    */
@@ -27,58 +24,119 @@ export interface ProviderServicesOptions {
   readonly log: Log;
 }
 
-/** The services around the providers. */
-export interface ProviderServices {
+/** What the providers of a config are made from. */
+export interface ProviderSetOptions {
+  readonly keyed: readonly KeyedProvider[];
+  readonly config: Pick<Config, "timeouts" | "breaker" | "health" | "models">;
+  /** Where the embedded simulator listens; null if it isn't running. */
+  readonly simulatorUrl: string | null;
+}
+
+/** The providers of one config, and the router between them. Never changes. */
+export interface ProviderSet {
   readonly router: Router;
+  readonly knownModels: KnownModels;
+  /** Names of the providers, and of the models in the config without globs. */
+  readonly names: { readonly providers: readonly string[]; readonly models: readonly string[] };
+}
+
+/** The services around the providers. They live on while the config is reloaded. */
+export interface ProviderServices {
   readonly failover: Failover;
   readonly models: ModelList;
-  readonly knownModels: KnownModels;
   readonly admin: ProviderAdmin;
+  /** Makes the providers of a config; connections and health of those in use are shared. Changes nothing yet. */
+  prepare(options: ProviderSetOptions): PreparedProviders;
   /** Replaces a provider's keys, in order, from the next request on; their number can't change. */
   useKeys(provider: string, keys: readonly string[]): void;
   /** Ends the probes and cuts all connections. */
   close(): Promise<void>;
 }
 
-/** Creates the services; nothing is sent yet. */
-export function openProviderServices(options: ProviderServicesOptions): ProviderServices {
-  const { config, clock, random, emit, log } = options;
-  const { aliases } = config.models;
-  const providers = openProviders(options.keyed, config, options.simulatorUrl, options.rereadKey);
+/** Providers that are ready to be used. */
+export interface PreparedProviders extends ProviderSet {
+  /**
+   * Puts them into use. Accounts that are no longer configured are closed once their last request has ended.
+   * @param whenEnded resolves when all requests have ended that run now
+   */
+  use(whenEnded: () => Promise<void>): void;
+}
+
+/** Creates the services, without providers; nothing is sent yet. */
+export function createProviderServices(options: ProviderServicesOptions): ProviderServices {
+  const { clock, random, emit, log } = options;
+  let inUse: OpenedProviders = { providers: [], accounts: [], use: () => undefined };
+  /** Accounts that requests of an earlier policy may still use. */
+  const retired = new Set<ProviderAccount>();
   const alerts = createAlerts({ emit, clock });
-  const everyMs = config.health.probe_seconds * 1000;
-  const { attempts, base_ms: baseMs, max_ms: maxMs, max_retry_after_seconds } = config.retry;
-  const retry = { attempts, baseMs, maxMs, maxRetryAfterMs: max_retry_after_seconds * 1000 };
-  const models = createModelList({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases, clock });
+  const models = createModelList({ providers: [], aliases: {}, clock });
   const probes = createProviderProbes({
-    ...{ providers, everyMs, clock, random, alerts },
+    ...{ clock, random, alerts },
     onProbed(provider) {
       if (provider.keyIndex === 0) models.refresh(provider);
     },
   });
-  const knownModels = createKnownModels(configuredModels(options), () => models.served());
+
+  async function retire(accounts: readonly ProviderAccount[], whenEnded: Promise<void>): Promise<void> {
+    for (const account of accounts) retired.add(account);
+    await whenEnded;
+    for (const account of accounts) {
+      if (retired.delete(account)) await account.dispatcher.close();
+    }
+  }
+
   return {
-    router: createRouter({ providers, aliases, knownModels, random }),
-    failover: createFailover({ retry, clock, random, alerts, log }),
+    failover: createFailover({ clock, random, alerts, log }),
     models,
-    knownModels,
-    admin: createProviderAdmin({ providers, probes, clock }),
+    admin: createProviderAdmin({ providers: () => inUse.providers, probes, clock }),
+    prepare({ keyed, config, simulatorUrl }) {
+      const opened = openProviders(keyed, config, {
+        simulatorUrl,
+        rereadKey: options.rereadKey,
+        known: inUse.accounts,
+      });
+      const { providers } = opened;
+      const { aliases } = config.models;
+      const names = configuredModels(keyed, config.models);
+      const knownModels = createKnownModels(names, () => models.served());
+      return {
+        router: createRouter({ providers, aliases, knownModels, random }),
+        knownModels,
+        names: {
+          providers: keyed.map(({ config: { name } }) => name),
+          models: names.filter((name) => !name.includes("*")),
+        },
+        use(whenEnded) {
+          const kept = new Set(opened.accounts.map(({ account }) => account));
+          const removed = inUse.accounts.map(({ account }) => account).filter((account) => !kept.has(account));
+          opened.use();
+          inUse = opened;
+          models.configure({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases });
+          probes.configure(providers, config.health.probe_seconds * 1000);
+          if (removed.length === 0) return;
+          retire(removed, whenEnded()).catch((err: unknown) => {
+            log.error({ err }, "connections to a provider that is no longer configured could not be closed");
+          });
+        },
+      };
+    },
     useKeys(name, keys) {
-      for (const provider of providers) {
+      for (const provider of inUse.providers) {
         const key = keys[provider.keyIndex];
         if (provider.name === name && key !== undefined) provider.useKey(key);
       }
     },
     async close() {
       probes.close();
-      await Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy()));
+      const accounts = [...inUse.accounts.map(({ account }) => account), ...retired];
+      retired.clear();
+      await Promise.all(accounts.map(({ dispatcher }) => dispatcher.destroy()));
     },
   };
 }
 
 /** Every model name in the config, including globs. */
-export function configuredModels({ keyed, config }: Pick<ProviderServicesOptions, "keyed" | "config">): string[] {
-  const { aliases, prices, weights } = config.models;
+function configuredModels(keyed: readonly KeyedProvider[], { aliases, prices, weights }: Config["models"]): string[] {
   return [
     ...keyed.flatMap(({ config: { models, model_map: map } }) => [...models, ...Object.entries(map).flat()]),
     ...Object.entries(aliases).flat(),

@@ -35,7 +35,7 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}) {
       revoke: (user, id) => Promise.resolve(done.push(`${user} ${id}`) > 0),
     },
     audit: createAudit({ log, emit: () => undefined, clock }),
-    tierNames: ["basic", "premium"],
+    tierNames: () => ["basic", "premium"],
     clock,
   });
   return { usersDir, clock, store, admin, told, done };

@@ -21,7 +21,7 @@ describe("npm run user", () => {
     const { code, out, err } = await run("add bob --tier pro --role user --role admin --max-parallel 3");
     expect([code, err]).toEqual([0, ""]);
     const password = /shown only now\): (\S+)$/.exec(out)?.[1] ?? "";
-    const { store } = await useStore(usersDir, { tierNames: ["pro"] });
+    const { store } = await useStore(usersDir, { tierNames: () => ["pro"] });
     expect(accountOf(store, "bob")).toMatchObject({ quota_tier: "pro", roles: ["user", "admin"], max_parallel: 3 });
     const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
     expect(await passwords.verify(accountOf(store, "bob").password_hash, password)).toBe(true);

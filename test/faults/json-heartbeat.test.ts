@@ -149,7 +149,7 @@ it("H11: who waits for one JSON gets an honest status, by default", async () => 
   call.reset();
   const answer = await answerOf(await answering);
   expect(answer.status).toBe(502);
-  expect(proxy.services.config.chat.json_heartbeat).toBe(false);
+  expect(proxy.services.policy().config.chat.json_heartbeat).toBe(false);
   expect(answer.body).toMatch(/^\{"error"/);
   await proxy.dispose();
   await upstream.close();

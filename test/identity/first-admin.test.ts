@@ -18,7 +18,7 @@ it("makes an admin with a random password where there is no user", async () => {
 });
 
 it("takes the first tier where none is called premium", async () => {
-  const { store } = await useStore(await useUsersDir(), { tierNames: ["free", "paid"] });
+  const { store } = await useStore(await useUsersDir(), { tierNames: () => ["free", "paid"] });
   await createFirstAdmin(store, ["free", "paid"]);
   expect(accountOf(store, "admin").quota_tier).toBe("free");
 });

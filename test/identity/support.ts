@@ -67,7 +67,7 @@ export async function useStore(usersDir: string, options: Partial<AccountStoreOp
     usersDir,
     clock: createManualClock(Date.UTC(2026, 10, 22)),
     log,
-    tierNames: ["basic", "premium"],
+    tierNames: () => ["basic", "premium"],
     hashPassword: (password) => Promise.resolve(fakeHash(password)),
     debounceMs: 5,
     rescanMs: 3_600_000,

@@ -42,7 +42,6 @@ describe("providers out of service", () => {
     provider.health.failed(passFor("m"), broken, systemClock.monotonic());
     const { signal } = setUp();
     const dispatch = createFailover({
-      retry: { attempts: 1, baseMs: 1, maxMs: 1, maxRetryAfterMs: 0 },
       clock: systemClock,
       random: () => 0,
       alerts: { raise: () => undefined },
@@ -58,7 +57,8 @@ describe("providers out of service", () => {
       },
     };
     const route = { model: "m", upstreamModel: "m", candidates: [provider] };
-    await expect(dispatch(route, request, signal, { traceId: "t", user: "alice" })).rejects.toThrow("no body");
+    const retry = { attempts: 1, baseMs: 1, maxMs: 1, maxRetryAfterMs: 0 };
+    await expect(dispatch(route, request, signal, { traceId: "t", user: "alice", retry })).rejects.toThrow("no body");
     expect(provider.health.stats.inFlight).toBe(0);
     (await setUp().ask([provider])).attempt.cancel(new Error("enough"));
   });

@@ -16,13 +16,13 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-const noProbes: ProviderProbes = { lastOf: () => null, close: () => undefined };
+const noProbes: ProviderProbes = { lastOf: () => null, configure: () => undefined, close: () => undefined };
 
 describe("the operator's view of a provider", () => {
   it("adds up its keys, and never names one", () => {
     const clock = createManualClock(1000);
     const keys = [0, 1].map((keyIndex) => testProvider("main", { keyIndex, apiKey: `sk-sentinel-${keyIndex}` }));
-    const admin = createProviderAdmin({ providers: keys, probes: noProbes, clock });
+    const admin = createProviderAdmin({ providers: () => keys, probes: noProbes, clock });
     expect(admin.list()).toMatchObject([{ name: "main", state: "up", errorRate: null, firstEventMs: null }]);
 
     const [first, second] = keys.map(({ health }) => health);
@@ -60,7 +60,7 @@ describe("the operator's view of a provider", () => {
   it("says that it is down where no key can be asked, and up again once the operator restores it", () => {
     const clock = createManualClock();
     const provider = testProvider("main");
-    const admin = createProviderAdmin({ providers: [provider], probes: noProbes, clock });
+    const admin = createProviderAdmin({ providers: () => [provider], probes: noProbes, clock });
     const broken = new UpstreamError({ kind: "key_refused", stage: "first_event" });
     for (let i = 0; i < 2; i++) {
       provider.health.sent();
@@ -93,12 +93,11 @@ describe("probes", () => {
     const provider = testProvider("main", { kind, baseUrl: url });
     const alerts: string[] = [];
     const probes = createProviderProbes({
-      providers: [provider],
-      everyMs: 5,
       clock: systemClock,
       random: Math.random,
       alerts: { raise: (_provider, what) => alerts.push(what) },
     });
+    probes.configure([provider], 5);
     closers.push(
       () => provider.dispatcher.destroy(),
       () => {
@@ -171,8 +170,8 @@ describe("probes", () => {
     probes.close();
     const off = testProvider("off", { baseUrl: url });
     closers.push(() => off.dispatcher.destroy());
-    const options = { providers: [off], everyMs: 0, clock: systemClock, random: () => 0 };
-    createProviderProbes({ ...options, alerts: { raise: () => undefined } });
+    const options = { clock: systemClock, random: () => 0 };
+    createProviderProbes({ ...options, alerts: { raise: () => undefined } }).configure([off], 0);
     // One may have been under way.
     const asked = paths.length;
     await new Promise((resolve) => setTimeout(resolve, 60));

@@ -2,12 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
-import {
-  createFailover,
-  type UpstreamResponse,
-  type Caller,
-  type FailoverOptions,
-} from "../../src/providers/failover.ts";
+import { createFailover, type UpstreamResponse, type Caller, type RetryRule } from "../../src/providers/failover.ts";
 import { UpstreamError } from "../../src/providers/upstream-error.ts";
 import type { Provider } from "../../src/providers/provider.ts";
 import { createCapturedLog } from "./captured-log.ts";
@@ -63,11 +58,11 @@ export const answer: Handler = (response) => {
 };
 
 /** A dispatch with short pauses, and a client to leave. */
-export function setUp(changes: Partial<FailoverOptions["retry"]> = {}) {
+export function setUp(changes: Partial<RetryRule> = {}) {
   const log = createCapturedLog();
   const alerts: string[] = [];
+  const retry = { attempts: 3, baseMs: 1, maxMs: 4, maxRetryAfterMs: 1000, ...changes };
   const dispatch = createFailover({
-    retry: { attempts: 3, baseMs: 1, maxMs: 4, maxRetryAfterMs: 1000, ...changes },
     clock: systemClock,
     random: () => 1,
     alerts: { raise: (provider, kind) => alerts.push(`${provider.name} ${provider.keyIndex} ${kind}`) },
@@ -85,7 +80,7 @@ export function setUp(changes: Partial<FailoverOptions["retry"]> = {}) {
       route,
       { api: "chat", collects: false, choices: 1, canDropStreamOptions: false, bodyFor: (model) => Buffer.from(model) },
       signal,
-      { traceId: "trace", user },
+      { traceId: "trace", user, retry },
     );
   };
   return { ask, signal, followed, log, alerts };

@@ -8,16 +8,16 @@ import { registerQuotaRoutes } from "./quota-routes.ts";
 
 interface AdminRouteOptions extends ActivityRouteOptions {
   readonly admin: Admin;
-  /** The config in force. */
-  readonly config: object;
+  /** The policy in force, with its config. */
+  readonly policy: () => { readonly config: object };
 }
 
 /** All of /admin except users and usage. */
 export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOptions): void {
-  const { admin, config } = options;
+  const { admin, policy } = options;
   registerQuotaRoutes(app, admin);
   registerCredentialsRoutes(app, admin.credentials);
   registerActivityRoutes(app, options);
   registerProviderRoutes(app, admin.providers);
-  registerConfigRoute(app, config);
+  registerConfigRoute(app, () => policy().config);
 }

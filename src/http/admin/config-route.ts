@@ -7,14 +7,14 @@ const configResponse = z.object({
 });
 
 /** GET /admin/config: the config in force. */
-export function registerConfigRoute(app: FastifyInstance, config: object): void {
+export function registerConfigRoute(app: FastifyInstance, config: () => object): void {
   app.withTypeProvider<ZodTypeProvider>().get(
     "/admin/config",
     {
       config: { access: "admin" },
       schema: { summary: "The config in force", tags: ["admin"], response: { 200: configResponse } },
     },
-    () => ({ config: maskConfig(config) }),
+    () => ({ config: maskConfig(config()) }),
   );
 }
 

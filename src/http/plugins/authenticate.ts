@@ -31,12 +31,12 @@ type Identify = (credential: string, ip: string) => Identity;
  * Every route requires an access token unless it declares otherwise: routes are closed by default. Runs before the body
  * is read.
  *
- * @param adminAddresses the addresses that may use admin routes; none by default
+ * @param adminAddresses the addresses that may use admin routes now; none by default
  */
 export function registerAuthentication(
   app: FastifyInstance,
   identify: Identify,
-  adminAddresses: IpList = createIpList([]),
+  adminAddresses: () => IpList = () => createIpList([]),
 ): void {
   app.decorateRequest("apiKey", null);
   app.decorateRequest("sessionId", null);
@@ -58,7 +58,7 @@ export function registerAuthentication(
       if (account.must_change_password === true && !beforePasswordChange) {
         throw new AppError("password_change_required");
       }
-      if (access === "admin") checkAdmin(request, account, adminAddresses);
+      if (access === "admin") checkAdmin(request, account, adminAddresses());
       next();
     } catch (error) {
       next(error instanceof Error ? error : new Error(String(error)));

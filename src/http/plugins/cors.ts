@@ -51,11 +51,11 @@ export function allowPage(cors: Cors, { url = "", headers }: IncomingMessage, re
 /**
  * Lets pages read the responses, and responds to preflights: without a token, which browsers don't send, and for any path,
  * so that the page sees a 404 as well.
+ * @param cors the rules in force
  */
-export function registerCors(app: FastifyInstance, cors: Cors): void {
-  if (!cors.enabled) return;
+export function registerCors(app: FastifyInstance, cors: () => Cors): void {
   app.addHook("onRequest", (request, reply, next) => {
-    const allowed = allowPage(cors, request.raw, reply.raw);
+    const allowed = allowPage(cors(), request.raw, reply.raw);
     if (!allowed || request.method !== "OPTIONS" || !("access-control-request-method" in request.headers)) {
       next();
       return;

@@ -43,7 +43,7 @@ interface RequestCountOptions {
 interface ErrorsOptions {
   readonly log: Log;
   readonly reportRefusal: ReportRefusal;
-  readonly cors: Cors;
+  readonly cors: () => Cors;
 }
 
 /** How long to read the rest of a refused request before closing its connection, in ms. */
@@ -92,7 +92,7 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
 export function createBadUrlHandler(options: ErrorsOptions) {
   return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header("x-request-id", request.id);
-    allowPage(options.cors, request.raw, reply.raw);
+    allowPage(options.cors(), request.raw, reply.raw);
     respond(new AppError("not_found"), request, reply, options);
   };
 }

@@ -26,9 +26,9 @@ const examinedBytes = 16 << 10;
  */
 export function createParserErrors(options: {
   readonly reportRefusal: ReportRefusal;
-  readonly cors: Cors;
+  readonly cors: () => Cors;
 }): (error: Error & { code?: string; rawPacket?: unknown }, socket: Socket) => void {
-  const { reportRefusal, cors } = options;
+  const { reportRefusal } = options;
   return (error, socket) => {
     const code = error.code ?? "";
     const response = currentResponse(socket);
@@ -49,6 +49,7 @@ export function createParserErrors(options: {
     reportRefusal(refusal, { traceId, ip: socket.remoteAddress ?? "" });
     const { target, headers } = response === undefined ? parseHead(error.rawPacket) : requestOf(response);
     const body = JSON.stringify(errorBodyFor(target, headers)(refusal, traceId));
+    const cors = options.cors();
     const pages = cors.enabled ? cors.headersFor(target, headers.origin) : {};
     socket.end(rawResponse(refusal, traceId, body, pages));
     if (response === undefined) {

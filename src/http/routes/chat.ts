@@ -11,15 +11,13 @@ import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import * as schemas from "../schemas/chat.ts";
-import type { ReaderTimes } from "../../providers/provider.ts";
+import type { GatewayPolicy } from "../../gateway/policy.ts";
 
 interface ChatRouteOptions {
   readonly gateway: Gateway;
   readonly clock: Clock;
-  /** The proxy's own timeouts towards clients; a provider may have others. */
-  readonly times: ReaderTimes;
-  /** chat.stream_default. */
-  readonly streamDefault: boolean;
+  /** The policy in force: each request reads it once. */
+  readonly policy: () => GatewayPolicy;
 }
 
 /** An API: the format of its requests and responses, and its path. */
@@ -86,7 +84,7 @@ export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptio
 }
 
 function registerApi(app: FastifyInstance, path: string, api: Api, options: ChatRouteOptions): void {
-  const { gateway, clock, times, streamDefault } = options;
+  const { gateway, clock } = options;
   const { shape, mayStreamByDefault = false } = api;
   app.post(
     path,
@@ -102,18 +100,20 @@ function registerApi(app: FastifyInstance, path: string, api: Api, options: Chat
       },
     },
     (request, reply) => {
+      const policy = options.policy();
       const account = accountOfRequest(request);
       const body = bodyOfRequest(request);
       request.reported = true;
-      const client = new ResponseWriter(reply, request.id, shape, times, clock);
+      const client = new ResponseWriter(reply, request.id, shape, policy.readerTimes, clock);
       const wantsPartial = asksForPartial(request);
       return gateway.handle({
+        policy,
         account,
         apiKey: request.apiKey,
         ip: request.ip,
         body,
         format: shape,
-        streamByDefault: mayStreamByDefault && streamDefault && !takesJsonAlone(request.headers.accept),
+        streamByDefault: mayStreamByDefault && policy.streamDefault && !takesJsonAlone(request.headers.accept),
         wantsPartial,
         client,
       });

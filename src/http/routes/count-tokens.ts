@@ -10,7 +10,7 @@ import { messageBody } from "../schemas/chat.ts";
 const tokenCount = z.object({ input_tokens: z.int().describe("An estimate: no provider is called.") });
 
 /** POST .../messages/count_tokens: the length of a prompt. Coding agents call it often; it costs nothing. */
-export function registerCountTokensRoutes(app: FastifyInstance, countTokens: CountTokens): void {
+export function registerCountTokensRoutes(app: FastifyInstance, countTokens: () => CountTokens): void {
   for (const path of ["/anthropic/v1/messages/count_tokens", "/v1/messages/count_tokens"]) {
     app.post(
       path,
@@ -31,7 +31,7 @@ export function registerCountTokensRoutes(app: FastifyInstance, countTokens: Cou
         if (isModelName(model) && request.apiKey?.allowsModel(model) === false) {
           throw new AppError("forbidden", { param: "model", message: "This API key may not use this model." });
         }
-        return { input_tokens: countTokens(body) };
+        return { input_tokens: countTokens()(body) };
       },
     );
   }

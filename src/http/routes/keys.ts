@@ -30,7 +30,8 @@ const keysResponse = z.object({ keys: z.array(listedKeyResponse) });
 
 interface KeyRouteOptions {
   readonly apiKeys: ApiKeys;
-  readonly knownModels: KnownModels;
+  /** The names known now. */
+  readonly knownModels: () => KnownModels;
   readonly emit: Emit;
   readonly clock: Clock;
 }
@@ -73,7 +74,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
       if (expiresAt !== undefined && expiresAt <= clock.now()) {
         throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
       }
-      checkScope(terms.models ?? [], knownModels);
+      checkScope(terms.models ?? [], knownModels());
       const { username } = accountOfRequest(request);
       const created = await apiKeys.create(username, { ...terms, expiresAt, signed: require_signature });
       emitKeyEvent(request, "api_key.created", created.key.id);

@@ -20,10 +20,12 @@ interface HealthResult {
 interface OpsOptions {
   readonly checks: readonly HealthCheck[];
   readonly metrics: { text(): Promise<string>; readonly contentType: string };
-  /** Addresses that may see metrics and health details. */
-  readonly allow: IpList;
-  /** A bearer token that may read metrics from anywhere; undefined: none. */
-  readonly metricsToken: string | undefined;
+  /** Who may see metrics and health details now. */
+  readonly access: () => {
+    readonly metricsAddresses: IpList;
+    /** A bearer token that may read metrics from anywhere; undefined: none. */
+    readonly metricsToken: string | undefined;
+  };
   readonly clock: Clock;
 }
 
@@ -67,7 +69,7 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
       const ok = results.every(([, result]) => result.ok);
       reply.code(ok ? 200 : 503);
       const status = ok ? "ok" : "failing";
-      if (!options.allow.has(request.ip)) return { status };
+      if (!options.access().metricsAddresses.has(request.ip)) return { status };
       return { status, checks: Object.fromEntries(results.map(([name, { ok, facts }]) => [name, { ok, ...facts }])) };
     },
   );
@@ -76,7 +78,8 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
     "/metrics",
     { ...open, schema: { summary: "Prometheus metrics", tags: ["operations"] } },
     async (request, reply) => {
-      if (!options.allow.has(request.ip) && !hasToken(request, options.metricsToken)) {
+      const { metricsAddresses, metricsToken } = options.access();
+      if (!metricsAddresses.has(request.ip) && !hasToken(request, metricsToken)) {
         throw new AppError("address_not_allowed");
       }
       reply.type(options.metrics.contentType);

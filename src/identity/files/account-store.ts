@@ -33,8 +33,8 @@ export interface AccountStoreOptions {
   readonly usersDir: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** The tiers of config.toml; an account with any other is a problem. */
-  readonly tierNames: readonly string[];
+  /** The tiers of config.toml now; an account with any other is a problem. */
+  readonly tierNames: () => readonly string[];
   /** Passwords.hash */
   readonly hashPassword: (password: string) => Promise<string>;
   /** Whether to watch the files for changes; default true. */

@@ -13,7 +13,7 @@ import { parseAccountText } from "./account-text.ts";
  * @throws Error if the folder can't be listed
  */
 export async function checkUserFiles(usersDir: string, tierNames: readonly string[]): Promise<readonly string[]> {
-  const schema = createAccountSchema(tierNames);
+  const schema = createAccountSchema(() => tierNames);
   const problems: string[] = [];
   for (const file of await namesIn(usersDir)) {
     if (!isAccountFileName(file)) continue;

@@ -1,16 +1,31 @@
+import type { Config } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/disconnect-signal.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import type { Permit, ConcurrencyLimiter } from "../concurrency.ts";
 
-/** Keeps the permits in this process's memory. Users without held permits and waiting requests take no space. */
-export function createMemoryConcurrency(options: {
+/** How requests queue for a permit. */
+export interface QueueRule {
   /** How long a request may wait for a permit, in ms; 0: not at all. */
   readonly maxWaitMs: number;
   /** How many requests of one user may wait. */
   readonly maxWaiting: number;
-}): ConcurrencyLimiter {
-  const { maxWaitMs, maxWaiting } = options;
+}
+
+/** The rule of a config. */
+export function queueRule({ max_wait_ms, max_waiting }: Config["concurrency"]): QueueRule {
+  return { maxWaitMs: max_wait_ms, maxWaiting: max_waiting };
+}
+
+/** A concurrency limiter whose rule can be changed while it runs. */
+export interface MemoryConcurrency extends ConcurrencyLimiter {
+  /** Uses another rule from now on. Permits stay valid, and requests in the queue wait as long as they were to. */
+  configure(rule: QueueRule): void;
+}
+
+/** Keeps the permits in this process's memory. Users without held permits and waiting requests take no space. */
+export function createMemoryConcurrency(options: QueueRule): MemoryConcurrency {
+  let { maxWaitMs, maxWaiting } = options;
   const users = new Map<string, Semaphore>();
   const rejectors = new Set<(reason: Error) => void>();
   let held = 0;
@@ -69,6 +84,9 @@ export function createMemoryConcurrency(options: {
   }
 
   return {
+    configure(rule) {
+      ({ maxWaitMs, maxWaiting } = rule);
+    },
     acquire({ user, max }, signal) {
       if (closed) throw new AppError("shutting_down", { retryAfterSeconds: 1 });
       if (signal.gone) throw new ClientDisconnectedError();

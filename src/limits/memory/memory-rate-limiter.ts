@@ -32,6 +32,15 @@ interface Bucketed {
   readonly tats: Map<string, number>;
 }
 
+/** A rate limiter whose rules can be changed while it runs. */
+export interface MemoryRateLimiter extends RateLimiter {
+  /**
+   * Uses other rules from now on. A rule that stays, by name, keeps its buckets: each is as full as before, as a share of
+   * its burst.
+   */
+  configure(rules: readonly LimitRule[]): void;
+}
+
 /**
  * A rate limiter in this process's memory: no timers and no locks, since each decision is one synchronous call.
  * Each rule remembers `maxKeys` keys; the one unused for the longest is forgotten, so that its bucket is full again.
@@ -40,14 +49,17 @@ export function createMemoryRateLimiter(options: {
   readonly rules: readonly LimitRule[];
   readonly clock: Clock;
   readonly maxKeys?: number;
-  /** Default: none. */
-  readonly freeDisconnectsPerHour?: number;
-}): RateLimiter {
-  const { clock, maxKeys = 10_000, freeDisconnectsPerHour = 0 } = options;
-  const rules = options.rules.map(toBucketed);
-  const freeDisconnects = createWindowTally({ max: freeDisconnectsPerHour, windowMs: hourMs, clock });
+}): MemoryRateLimiter {
+  const { clock, maxKeys = 10_000 } = options;
+  let rules = options.rules.map((rule) => toBucketed(rule));
+  const freeDisconnects = createWindowTally({ windowMs: hourMs, clock });
 
   return {
+    configure(next) {
+      const known = new Map(rules.map((rule) => [rule.name, rule]));
+      const now = clock.monotonic();
+      rules = next.map((rule) => toBucketed(rule, known.get(rule.name), now));
+    },
     take(request) {
       const now = clock.monotonic();
       const refusal = longestWait(rules, request, now);
@@ -67,13 +79,19 @@ export function createMemoryRateLimiter(options: {
         if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
       }
     },
-    takeFreeDisconnect: ({ user }) => freeDisconnects.take(user),
+    takeFreeDisconnect: ({ user, max }) => freeDisconnects.take(user, max),
   };
 }
 
-function toBucketed({ name, requestsPerSecond, keyOf = () => "" }: LimitRule): Bucketed {
-  const burst = Math.max(1, 2 * requestsPerSecond);
-  return { name, rate: gcraRate(requestsPerSecond, burst), keyOf, tats: new Map() };
+/** @param before the same rule with its former rate */
+function toBucketed({ name, requestsPerSecond, keyOf = () => "" }: LimitRule, before?: Bucketed, nowMs = 0): Bucketed {
+  const rate = gcraRate(requestsPerSecond, Math.max(1, 2 * requestsPerSecond));
+  const tats = before?.tats ?? new Map<string, number>();
+  if (before !== undefined && before.rate.fullMs !== rate.fullMs) {
+    const factor = rate.fullMs / before.rate.fullMs;
+    for (const [key, tat] of tats) tats.set(key, nowMs + owedMs(before.rate, tat, nowMs) * factor);
+  }
+  return { name, rate, keyOf, tats };
 }
 
 function longestWait(rules: readonly Bucketed[], request: RateLimitRequest, now: number): RateLimitRefusal | null {

@@ -1,0 +1,136 @@
+import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
+import { ConfigError, type Env } from "./config/load.ts";
+import type { Config } from "./config/schema.ts";
+import { unpricedModels } from "./gateway/pricing-policy.ts";
+import type { Clock } from "./lib/clock.ts";
+import type { Closer } from "./lib/close-all.ts";
+import type { Log } from "./lib/log.ts";
+import { createPolicy, type Policy } from "./policy.ts";
+import { providerKinds } from "./providers/kinds/kinds.ts";
+import { chooseProviders } from "./providers/open-providers.ts";
+import type { ProviderServices } from "./providers/provider-services.ts";
+import { createSimulator, type Simulator } from "./simulator/server.ts";
+
+/** The policy in force, behind one pointer. */
+export interface LivePolicy {
+  /** The policy in force. A request reads it once, at its start. */
+  current(): Policy;
+  /** Calls the listener with each new policy, after it has come into force. */
+  onChange(listener: (policy: Policy) => void): void;
+  /**
+   * Checks a config and makes its policy; changes nothing yet.
+   * @returns puts the policy in force, at once and as a whole
+   * @throws ConfigError if the running proxy can't use it, although its schema accepts it
+   */
+  prepare(config: Config): Promise<() => void>;
+  /** Reads all key files of providers again at once, or those of one provider. */
+  rereadKeys(provider?: string): void;
+}
+
+export interface LivePolicyOptions {
+  readonly config: Config;
+  /** The folder for relative key files. */
+  readonly folder: string;
+  readonly env: Env;
+  readonly upstream: ProviderServices;
+  /** Resolves when all requests have ended that run now. */
+  readonly whenRunningEnd: () => Promise<void>;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Called for each resource to close, in the order of opening. */
+  readonly onOpen: (close: Closer) => void;
+}
+
+/** Creates the policy of the first config, and what replaces it. Rejects as `prepare` does. */
+export async function createLivePolicy(options: LivePolicyOptions): Promise<LivePolicy> {
+  const { folder, env, upstream, clock, log, onOpen } = options;
+  const listeners: ((policy: Policy) => void)[] = [];
+  let policy: Policy | undefined;
+  let simulator: Simulator | null = null;
+  const keyFiles = followKeyFiles({
+    folder,
+    use: (name, keys) => {
+      upstream.useKeys(name, keys);
+    },
+    log,
+  });
+  onOpen(() => {
+    keyFiles.close();
+  });
+
+  async function simulatorFor(isNeeded: boolean): Promise<Simulator | null> {
+    if (isNeeded && simulator === null) {
+      const started = (simulator = await createSimulator());
+      onOpen(() => started.close());
+    }
+    return simulator;
+  }
+
+  async function prepare(config: Config): Promise<() => void> {
+    const chosen = chooseProviders(config.providers, (provider) =>
+      findProviderKeys(provider, providerKinds[provider.kind], env, folder),
+    );
+    if (policy !== undefined) checkKeys(chosen, policy);
+    const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
+    const running = await simulatorFor(embeds);
+    const prepared = upstream.prepare({ keyed: chosen.usable, config, simulatorUrl: running?.url ?? null });
+    const next = createPolicy({
+      config,
+      upstream: prepared,
+      simulated: chosen.simulated,
+      keyless: chosen.keyless,
+      env,
+      clock,
+    });
+    return () => {
+      warn(next);
+      prepared.use(options.whenRunningEnd);
+      keyFiles.follow(chosen.usable.map((one) => one.config));
+      policy = next;
+      for (const listener of listeners) listener(next);
+    };
+  }
+
+  function warn({ config, keyless, pricingPolicy }: Policy): void {
+    for (const name of keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
+    const unpriced = unpricedModels(config, pricingPolicy.pricing, clock.now());
+    if (unpriced.length > 0) {
+      log.warn({ models: unpriced }, "these models have no price: users with a cost limit cannot use them");
+    }
+  }
+
+  (await prepare(options.config))();
+  return {
+    current() {
+      if (policy === undefined) throw new Error("there is no policy yet");
+      return policy;
+    },
+    onChange: (listener) => listeners.push(listener),
+    prepare,
+    rereadKeys(provider) {
+      keyFiles.check(provider);
+    },
+  };
+}
+
+/**
+ * At the start a provider without a key is left out. A running proxy does not lose one that way: the variables of its
+ * environment can't change, so the name of the variable is wrong.
+ */
+function checkKeys(
+  { keyless, simulated }: { readonly keyless: readonly string[]; readonly simulated: boolean },
+  before: Policy,
+): void {
+  const problems = keyless
+    .filter((name) => !before.keyless.includes(name))
+    .map(
+      (name) =>
+        `providers.${name}: expected an API key in its environment variable or api_key_file, got none; a variable can only be added with a restart`,
+    );
+  if (problems.length === 0 && simulated && !before.simulated) {
+    problems.push(
+      "providers: expected at least one that is enabled and has an API key; the simulator is for a start without keys",
+    );
+  }
+  if (problems.length > 0) throw new ConfigError(problems.join("\n"));
+}
