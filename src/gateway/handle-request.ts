@@ -111,7 +111,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const refusal = await deps.rateLimiter.take(rateRequest);
     if (refusal !== null) throw rateLimited(refusal);
 
-    if (request.stream || policy.jsonHeartbeat) client.startHeartbeat(context, !request.stream);
+    if (request.stream || policy.jsonHeartbeat) {
+      client.startHeartbeat(context, request.stream ? format.startStream(request.model) : null);
+    }
     const { attempt } = (context.response = await send(affordable, request, client, rateRequest, policy));
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.

@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import type { ApiFormat } from "./formats/api-format.ts";
+import type { ApiFormat, ClientStream } from "./formats/api-format.ts";
 import type { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Caller } from "../providers/failover.ts";
@@ -56,7 +56,9 @@ export class ResponseWriter implements Caller {
   readonly traceId: string;
   readonly #reply: RawReply;
   readonly #raw: ServerResponse;
-  readonly #format: ApiFormat;
+  readonly #errorBody: ApiFormat["errorBody"];
+  /** null if the response is one JSON. */
+  #stream: ClientStream | null = null;
   readonly #clock: Clock;
   /** The proxy's own times, used while no provider has the request. */
   readonly #ownTimes: ReaderTimes;
@@ -66,17 +68,21 @@ export class ResponseWriter implements Caller {
   #times: ReaderTimes;
   #headers: HeaderSource | null = null;
   #lastWriteAt = 0;
-  /** Whether the response is one JSON rather than events. */
-  #json = false;
   /** Whether the body is chunked; it is not for HTTP/1.0 clients. */
   #chunked = false;
 
   /** @param times used while no provider has the request */
-  constructor(reply: RawReply, traceId: string, format: ApiFormat, times: ReaderTimes, clock: Clock) {
+  constructor(
+    reply: RawReply,
+    traceId: string,
+    { errorBody }: Pick<ApiFormat, "errorBody">,
+    times: ReaderTimes,
+    clock: Clock,
+  ) {
     this.#reply = reply;
     this.#raw = reply.raw;
     this.traceId = traceId;
-    this.#format = format;
+    this.#errorBody = errorBody;
     this.#ownTimes = times;
     this.#times = times;
     this.#clock = clock;
@@ -116,12 +122,12 @@ export class ResponseWriter implements Caller {
 
   /**
    * From now on a heartbeat is sent after each heartbeat interval without data, the first one together with the 200.
-   * @param json whether one JSON will follow instead of events
+   * @param stream null if one JSON will follow
    */
-  startHeartbeat(headers: HeaderSource, json = false): void {
+  startHeartbeat(headers: HeaderSource, stream: ClientStream | null): void {
     // Without chunked coding a client could not tell a truncated response from a complete one.
-    if (json && this.#raw.req.httpVersion === "1.0") return;
-    this.#json = json;
+    if (stream === null && this.#raw.req.httpVersion === "1.0") return;
+    this.#stream = stream;
     this.#headers = headers;
     this.#lastWriteAt = this.#clock.monotonic();
     this.#scheduleHeartbeat();
@@ -130,7 +136,7 @@ export class ResponseWriter implements Caller {
   /** Writes the 200 and the headers, which are sent together with the next write. */
   open(headers: HeaderSource): void {
     if (this.opened || this.gone) return;
-    this.#writeHead(this.#json ? [...jsonHeaders, ...unbuffered] : streamHeaders.slice(), headers);
+    this.#writeHead(this.#stream === null ? [...jsonHeaders, ...unbuffered] : streamHeaders.slice(), headers);
     this.#chunked = this.#raw.chunkedEncoding;
   }
 
@@ -159,18 +165,18 @@ export class ResponseWriter implements Caller {
    */
   finish(error: AppError | null): void {
     this.#stopTimers();
+    const stream = this.#stream;
     if (
       this.disconnectReason === "client_gone" ||
       this.disconnectReason === "reader_stalled" ||
-      (this.#json && error === null)
+      (stream === null && error === null)
     ) {
       this.abandon();
       return;
     }
     this.#raw.chunkedEncoding = this.#chunked;
-    if (error === null) this.#end(this.#format.ending);
-    else if (this.#json) this.#end(JSON.stringify(this.#format.errorBody(error, this.traceId)));
-    else this.#end(this.#format.errorEvent(error, this.traceId));
+    if (stream !== null) this.#end(error === null ? stream.ending : stream.errorEvent(error, this.traceId));
+    else if (error !== null) this.#end(JSON.stringify(this.#errorBody(error, this.traceId)));
   }
 
   /** Sends one JSON and ends. */
@@ -202,15 +208,10 @@ export class ResponseWriter implements Caller {
     if (this.#untilHeartbeat() <= 0) {
       if (this.#headers !== null) this.open(this.#headers);
       // A client that is behind still has bytes to read: it needs no heartbeat.
-      if (!this.#raw.writableNeedDrain) this.#write(this.#heartbeatBytes());
+      if (!this.#raw.writableNeedDrain) this.#write(this.#stream?.heartbeat(this.hasIds) ?? blankLine);
       this.#lastWriteAt = this.#clock.monotonic();
     }
     this.#scheduleHeartbeat();
-  }
-
-  #heartbeatBytes(): Buffer {
-    if (this.#json) return blankLine;
-    return this.hasIds ? this.#format.heartbeatAfterIds : this.#format.heartbeat;
   }
 
   #scheduleHeartbeat(): void {

@@ -31,7 +31,7 @@ function open(shape: ApiFormat = chatCompletions) {
   const reply = { hijack: () => undefined, raw: raw as unknown as ServerResponse };
   const clock = { now: () => Date.now(), monotonic: () => performance.now() };
   const client = new ResponseWriter(reply, "trace", shape, own, clock);
-  return { client, raw, written };
+  return { client, raw, written, stream: shape.startStream("m") };
 }
 
 const headers = { addHeaders: () => undefined };
@@ -42,8 +42,8 @@ describe("a client", () => {
   afterEach(() => vi.useRealTimers());
 
   it("gets a sign of life after each time of silence, and none while events come", () => {
-    const { client, written } = open();
-    client.startHeartbeat(headers);
+    const { client, written, stream } = open();
+    client.startHeartbeat(headers, stream);
     vi.advanceTimersByTime(2500);
     expect(written).toEqual([": keep-alive\n\n", ": keep-alive\n\n"]);
     for (let i = 0; i < 10; i++) {
@@ -54,8 +54,8 @@ describe("a client", () => {
   });
 
   it("gets it by the times of the provider that is asked, counted from the last write on", () => {
-    const { client, written } = open();
-    client.startHeartbeat(headers);
+    const { client, written, stream } = open();
+    client.startHeartbeat(headers, stream);
     vi.advanceTimersByTime(500);
     client.useTimes({ heartbeat: 600, stalledReader: 1 });
     vi.advanceTimersByTime(99);
@@ -79,11 +79,11 @@ describe("a client", () => {
 
   it("keeps no timer once it is gone or answered, whoever is asked then", () => {
     const gone = open();
-    gone.client.startHeartbeat(headers);
+    gone.client.startHeartbeat(headers, gone.stream);
     gone.raw.emit("close");
     gone.client.useTimes({ heartbeat: 1, stalledReader: 1 });
     const answered = open();
-    answered.client.startHeartbeat(headers);
+    answered.client.startHeartbeat(headers, answered.stream);
     answered.client.finish(null);
     answered.client.useTimes({ heartbeat: 1, stalledReader: 1 });
     expect(vi.getTimerCount()).toBe(0);
@@ -101,8 +101,8 @@ describe("a client", () => {
   });
 
   it("is told of the end, of an error and of life in the words of its API", () => {
-    const { client, written } = open(messages);
-    client.startHeartbeat(headers);
+    const { client, written, stream } = open(messages);
+    client.startHeartbeat(headers, stream);
     vi.advanceTimersByTime(1000);
     client.finish(null);
     client.finish(new AppError("upstream_truncated"));

@@ -1,3 +1,4 @@
+import type { z } from "zod";
 import type { AppError } from "../../errors.ts";
 import type { JsonObject } from "../../lib/json-object.ts";
 import type { UpstreamRequest } from "../../providers/provider.ts";
@@ -23,6 +24,12 @@ export interface Collector {
  * how its events are read.
  */
 export interface ApiFormat {
+  readonly routes: readonly ApiRoute[];
+  /** For OpenAPI only: parse() checks by the same rules. */
+  readonly requestSchema: z.ZodType;
+  readonly responseSchema: z.ZodType;
+  /** Whether responses can be streams. */
+  readonly streams: boolean;
   /**
    * Checks only the fields that the proxy needs and leaves the rest to the provider: unknown fields pass through.
    * Throws AppError invalid_request (400) with the field, the kind of value it has and what is expected.
@@ -30,19 +37,35 @@ export interface ApiFormat {
    */
   parse(body: JsonObject, streamByDefault: boolean): ParsedRequest;
   createCollector(): Collector;
-  /** The last bytes of a complete stream. */
-  readonly ending: Buffer;
-  /** Bytes without meaning to the client, sent between two events to keep the connection alive. */
-  readonly heartbeat: Buffer;
-  /**
-   * The heartbeat once an event with an `id` was passed on: parsers that keep the last id take any blank line for the
-   * end of an event, and fail if it had no data.
-   */
-  readonly heartbeatAfterIds: Buffer;
+  /** What the proxy itself writes into one stream. @param model as the client names it */
+  startStream(model: string): ClientStream;
   /** The body of an error. */
   readonly errorBody: (error: AppError, traceId: string) => object;
+}
+
+/**
+ * The proxy's own words in the stream of one response: between two events, and at its end. It may look at the
+ * provider's events, so that its own fit in.
+ */
+export interface ClientStream {
+  /** The last bytes of a complete stream, unless the provider's own last event ends it. */
+  readonly ending: Buffer;
+  /**
+   * Bytes without meaning to the client, which keep the connection alive.
+   * @param hasIds whether an event with an `id` was passed on: parsers that keep the last id take any blank line for
+   * the end of an event, and fail if it had no data
+   */
+  heartbeat(hasIds: boolean): Buffer;
   /** The last event of a stream that broke off. */
   errorEvent(error: AppError, traceId: string): string;
+}
+
+/** Where an API is served. */
+export interface ApiRoute {
+  readonly summary: string;
+  readonly paths: readonly string[];
+  /** Whether an absent `stream` may mean true; otherwise it means false, as the SDKs expect. */
+  readonly mayStreamByDefault?: boolean;
 }
 
 /** A request that passed all checks. The body itself goes upstream as it came, with a few members replaced. */

@@ -1,16 +1,49 @@
+import { z } from "zod";
 import type { ApiFormat, ParsedRequest } from "./api-format.ts";
 import { type Choice, ChoicesCollector, Logprobs, padding } from "./choices-collector.ts";
 import type { JsonObject } from "../../lib/json-object.ts";
 import { emptyFields, type Fields, fieldsOf, isFields, isNothing, itemsOf } from "./merge-fields.ts";
 import { openaiWire, canDropStreamOptions, streamingBody } from "./openai-wire.ts";
 import { checkMessages, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
+import * as parts from "./schema-parts.ts";
 import { ToolCalls } from "./tool-calls.ts";
 
 const maxChoices = 128;
 
+const requestSchema = z
+  .looseObject({
+    model: parts.model,
+    messages: z.array(parts.chatMessage).min(1),
+    stream: z
+      .boolean()
+      .nullish()
+      .describe(
+        "true: server-sent events; false: one JSON. Absent: JSON on /v1; on /chat/completions as chat.stream_default says, or JSON where Accept takes nothing else.",
+      ),
+    stream_options: parts.streamOptions,
+    max_tokens: parts.maxTokens,
+    max_completion_tokens: parts.maxTokens,
+    n: z.int().min(1).max(128).nullish(),
+  })
+  .describe("An OpenAI chat request. Fields that are not named here are passed on as they are.");
+
+const responseSchema = z.looseObject({
+  id: z.string(),
+  object: z.literal("chat.completion"),
+  created: z.number(),
+  model: z.string(),
+  choices: z.array(z.looseObject({ index: z.number(), finish_reason: z.string().nullable() })),
+});
+
 /** OpenAI's chats. */
 export const chatCompletions: ApiFormat = {
   ...openaiWire,
+  routes: [
+    { summary: "Chat (as DeepSeek has it)", paths: ["/chat/completions"], mayStreamByDefault: true },
+    { summary: "Chat (as OpenAI does it)", paths: ["/v1/chat/completions"] },
+  ],
+  requestSchema,
+  responseSchema,
   parse: (body, streamByDefault) => parse(body, streamByDefault, continuesLast(body) ? "beta_chat" : "chat"),
   createCollector: () => new ChatCollector(),
 };
@@ -18,6 +51,7 @@ export const chatCompletions: ApiFormat = {
 /** The same for clients whose base URL ends in /beta, where DeepSeek offers more. */
 export const betaChatCompletions: ApiFormat = {
   ...chatCompletions,
+  routes: [{ summary: "Chat with DeepSeek's beta features", paths: ["/beta/chat/completions"] }],
   parse: (body, streamByDefault) => parse(body, streamByDefault, "beta_chat"),
 };
 

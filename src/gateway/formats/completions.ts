@@ -1,14 +1,44 @@
+import { z } from "zod";
 import type { ApiFormat } from "./api-format.ts";
 import { type Choice, ChoicesCollector, Logprobs } from "./choices-collector.ts";
 import { emptyFields, type Fields } from "./merge-fields.ts";
 import { openaiWire, canDropStreamOptions, streamingBody } from "./openai-wire.ts";
 import { countPrompts, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
+import * as parts from "./schema-parts.ts";
 
 const maxChoices = 128;
+
+const requestSchema = z
+  .looseObject({
+    model: parts.model,
+    prompt: parts.texts.describe("The text before the completion."),
+    suffix: z.string().nullish().describe("The text after the completion, for fill-in-the-middle."),
+    stream: parts.streams,
+    stream_options: parts.streamOptions,
+    max_tokens: parts.maxTokens,
+    n: z.int().min(1).max(128).nullish(),
+  })
+  .describe("A text completion. Fields that are not named here are passed on as they are.");
+
+const responseSchema = z.looseObject({
+  id: z.string(),
+  object: z.literal("text_completion"),
+  created: z.number(),
+  model: z.string(),
+  choices: z.array(z.looseObject({ index: z.number(), text: z.string(), finish_reason: z.string().nullable() })),
+});
 
 /** OpenAI's text completions, with `suffix` to fill in the middle. */
 export const completions: ApiFormat = {
   ...openaiWire,
+  routes: [
+    {
+      summary: "Text completion, and fill-in-the-middle with a suffix",
+      paths: ["/beta/completions", "/completions", "/v1/completions"],
+    },
+  ],
+  requestSchema,
+  responseSchema,
   parse(body, streamByDefault) {
     const { value } = body;
     const model = readModel(value);

@@ -1,11 +1,28 @@
+import { z } from "zod";
 import { replaceMembers } from "../../lib/json-object.ts";
 import type { ApiFormat, Collector } from "./api-format.ts";
 import { openaiWire } from "./openai-wire.ts";
 import { countPrompts, readModel } from "./request-checks.ts";
+import * as parts from "./schema-parts.ts";
+
+const requestSchema = z
+  .looseObject({ model: parts.model, input: parts.texts.describe("A text, or a list of texts.") })
+  .describe("An embeddings request. Fields that are not named here are passed on as they are.");
+
+const responseSchema = z.looseObject({
+  object: z.literal("list"),
+  data: z.array(z.looseObject({ object: z.literal("embedding"), index: z.number(), embedding: z.unknown() })),
+  model: z.string(),
+  usage: z.looseObject({ prompt_tokens: z.number(), total_tokens: z.number() }),
+});
 
 /** OpenAI's embeddings: never streamed, and passed on byte for byte. */
 export const embeddings: ApiFormat = {
   ...openaiWire,
+  routes: [{ summary: "Embeddings", paths: ["/embeddings", "/v1/embeddings"] }],
+  requestSchema,
+  responseSchema,
+  streams: false,
   parse(body) {
     const model = readModel(body.value);
     countPrompts("input", body.value.input);

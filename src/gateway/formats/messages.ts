@@ -1,4 +1,5 @@
-import type { ApiFormat, Collector } from "./api-format.ts";
+import { z } from "zod";
+import type { ApiFormat, ClientStream, Collector } from "./api-format.ts";
 import { padding } from "./choices-collector.ts";
 import { type AppError, errorBody } from "../../errors.ts";
 import { replaceMembers } from "../../lib/json-object.ts";
@@ -15,11 +16,41 @@ import {
   UnmergeableError,
 } from "./merge-fields.ts";
 import { checkMessages, readModel, readStream, readTokens } from "./request-checks.ts";
+import * as parts from "./schema-parts.ts";
 
 const ping = Buffer.from('event: ping\ndata: {"type":"ping"}\n\n');
 
+const messageStream: ClientStream = {
+  ending: Buffer.from('event: message_stop\ndata: {"type":"message_stop"}\n\n'),
+  // A ping has data, so it is safe after ids too.
+  heartbeat: () => ping,
+  errorEvent: (error, traceId) => `event: error\ndata: ${JSON.stringify(messageErrorBody(error, traceId))}\n\n`,
+};
+
+const requestSchema = z
+  .looseObject({
+    model: parts.model,
+    messages: z.array(parts.chatMessage).min(1),
+    max_tokens: parts.maxTokens,
+    stream: parts.streams,
+  })
+  .describe("An Anthropic Messages request. Fields that are not named here are passed on as they are.");
+
+const responseSchema = z.looseObject({
+  id: z.string(),
+  type: z.literal("message"),
+  role: z.literal("assistant"),
+  content: z.array(z.looseObject({ type: z.string() })),
+  stop_reason: z.string().nullable(),
+  usage: z.looseObject({ input_tokens: z.number(), output_tokens: z.number() }),
+});
+
 /** Anthropic's messages. */
 export const messages: ApiFormat = {
+  routes: [{ summary: "Chat in Anthropic's shape", paths: ["/anthropic/v1/messages", "/v1/messages"] }],
+  requestSchema,
+  responseSchema,
+  streams: true,
   parse(body, streamByDefault) {
     const { value } = body;
     const model = readModel(value);
@@ -43,12 +74,8 @@ export const messages: ApiFormat = {
     };
   },
   createCollector: () => new MessageCollector(),
-  ending: Buffer.from('event: message_stop\ndata: {"type":"message_stop"}\n\n'),
-  heartbeat: ping,
-  // A ping has data, so it is safe after ids too.
-  heartbeatAfterIds: ping,
+  startStream: () => messageStream,
   errorBody: messageErrorBody,
-  errorEvent: (error, traceId) => `event: error\ndata: ${JSON.stringify(messageErrorBody(error, traceId))}\n\n`,
 };
 
 /** Anthropic's error types, by HTTP status. */

@@ -1,15 +1,23 @@
-import type { ApiFormat } from "./api-format.ts";
+import type { ApiFormat, ClientStream } from "./api-format.ts";
 import { errorBody } from "../../errors.ts";
 import { type JsonObject, replaceInList, replaceMembers, withoutMember } from "../../lib/json-object.ts";
 import type { ProviderFeatures } from "../../providers/provider-kind.ts";
 
-/** What OpenAI's APIs have in common on the wire; their clients ignore SSE comments. */
-export const openaiWire: Pick<ApiFormat, "ending" | "heartbeat" | "heartbeatAfterIds" | "errorBody" | "errorEvent"> = {
+const comment = Buffer.from(": keep-alive\n\n");
+const commentAfterIds = Buffer.from(": keep-alive\n");
+
+/** The stream of chats and text completions; their clients ignore SSE comments. */
+const openaiStream: ClientStream = {
   ending: Buffer.from("data: [DONE]\n\n"),
-  heartbeat: Buffer.from(": keep-alive\n\n"),
-  heartbeatAfterIds: Buffer.from(": keep-alive\n"),
-  errorBody,
+  heartbeat: (hasIds) => (hasIds ? commentAfterIds : comment),
   errorEvent: (error, traceId) => `data: ${JSON.stringify(errorBody(error, traceId))}\n\n`,
+};
+
+/** What OpenAI's APIs have in common on the wire. */
+export const openaiWire: Pick<ApiFormat, "startStream" | "errorBody" | "streams"> = {
+  startStream: () => openaiStream,
+  errorBody,
+  streams: true,
 };
 
 const includeUsage = JSON.stringify({ include_usage: true });

@@ -1,16 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { z } from "zod";
-import type { ApiFormat } from "../../gateway/formats/api-format.ts";
+import { z } from "zod";
+import type { ApiFormat, ApiRoute } from "../../gateway/formats/api-format.ts";
+import { formats } from "../../gateway/formats/formats.ts";
 import { ResponseWriter } from "../../gateway/response-writer.ts";
 import type { Gateway } from "../../gateway/handle-request.ts";
-import { betaChatCompletions, chatCompletions } from "../../gateway/formats/chat-completions.ts";
-import { completions } from "../../gateway/formats/completions.ts";
-import { embeddings } from "../../gateway/formats/embeddings.ts";
-import { messages } from "../../gateway/formats/messages.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
-import * as schemas from "../schemas/chat.ts";
 import type { GatewayPolicy } from "../../gateway/policy.ts";
 
 interface ChatRouteOptions {
@@ -20,105 +16,62 @@ interface ChatRouteOptions {
   readonly policy: () => GatewayPolicy;
 }
 
-/** An API: the format of its requests and responses, and its path. */
-interface Api {
-  readonly shape: ApiFormat;
-  readonly summary: string;
-  readonly paths: readonly string[];
-  /** Whether an absent `stream` may mean true; otherwise it means false, as the SDKs expect. */
-  readonly mayStreamByDefault?: boolean;
-  readonly body: z.ZodType;
-  readonly response: z.ZodType;
-}
-
-/** Some programs append /v1 to their base URL, some don't; DeepSeek's users append /beta. */
-const apis: readonly Api[] = [
-  {
-    shape: chatCompletions,
-    summary: "Chat (as DeepSeek has it)",
-    paths: ["/chat/completions"],
-    mayStreamByDefault: true,
-    body: schemas.chatBody,
-    response: schemas.chatCompletion,
-  },
-  {
-    shape: chatCompletions,
-    summary: "Chat (as OpenAI does it)",
-    paths: ["/v1/chat/completions"],
-    body: schemas.chatBody,
-    response: schemas.chatCompletion,
-  },
-  {
-    shape: betaChatCompletions,
-    summary: "Chat with DeepSeek's beta features",
-    paths: ["/beta/chat/completions"],
-    body: schemas.chatBody,
-    response: schemas.chatCompletion,
-  },
-  {
-    shape: completions,
-    summary: "Text completion, and fill-in-the-middle with a suffix",
-    paths: ["/beta/completions", "/completions", "/v1/completions"],
-    body: schemas.completionBody,
-    response: schemas.textCompletion,
-  },
-  {
-    shape: messages,
-    summary: "Chat in Anthropic's shape",
-    paths: ["/anthropic/v1/messages", "/v1/messages"],
-    body: schemas.messageBody,
-    response: schemas.message,
-  },
-  {
-    shape: embeddings,
-    summary: "Embeddings",
-    paths: ["/embeddings", "/v1/embeddings"],
-    body: schemas.embeddingBody,
-    response: schemas.embeddingList,
-  },
-];
-
-/** All routes that cost money. */
+/** All routes that cost money. Some programs append /v1 to their base URL, some don't; DeepSeek's users append /beta. */
 export function registerChatRoutes(app: FastifyInstance, options: ChatRouteOptions): void {
-  for (const api of apis) for (const path of api.paths) registerApi(app, path, api, options);
+  for (const format of formats) for (const route of format.routes) registerRoute(app, format, route, options);
 }
 
-function registerApi(app: FastifyInstance, path: string, api: Api, options: ChatRouteOptions): void {
+function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute, options: ChatRouteOptions): void {
   const { gateway, clock } = options;
-  const { shape, mayStreamByDefault = false } = api;
-  app.post(
-    path,
-    {
-      config: { access: "api_key", keepBytes: true, errorBody: shape.errorBody },
-      // The hot path: the format checks the body itself, and the response is written raw.
-      validatorCompiler: () => () => true,
-      schema: {
-        summary: api.summary,
-        tags: ["chat"],
-        body: api.body,
-        response: { 200: shape === embeddings ? api.response : schemas.streamOr(api.response) },
+  const { summary, paths, mayStreamByDefault = false } = route;
+  const { requestSchema, responseSchema, streams, errorBody } = format;
+  for (const path of paths) {
+    app.post(
+      path,
+      {
+        config: { access: "api_key", keepBytes: true, errorBody },
+        // The hot path: the format checks the body itself, and the response is written raw.
+        validatorCompiler: () => () => true,
+        schema: {
+          summary,
+          tags: ["chat"],
+          body: requestSchema,
+          response: { 200: streams ? streamOr(responseSchema) : responseSchema },
+        },
       },
-    },
-    (request, reply) => {
-      const policy = options.policy();
-      const account = accountOfRequest(request);
-      const body = bodyOfRequest(request);
-      request.reported = true;
-      const client = new ResponseWriter(reply, request.id, shape, policy.readerTimes, clock);
-      const wantsPartial = asksForPartial(request);
-      return gateway.handle({
-        policy,
-        account,
-        apiKey: request.apiKey,
-        ip: request.ip,
-        body,
-        format: shape,
-        streamByDefault: mayStreamByDefault && policy.streamDefault && !takesJsonAlone(request.headers.accept),
-        wantsPartial,
-        client,
-      });
-    },
-  );
+      (request, reply) => {
+        const policy = options.policy();
+        const account = accountOfRequest(request);
+        const body = bodyOfRequest(request);
+        request.reported = true;
+        const client = new ResponseWriter(reply, request.id, format, policy.readerTimes, clock);
+        const wantsPartial = asksForPartial(request);
+        return gateway.handle({
+          policy,
+          account,
+          apiKey: request.apiKey,
+          ip: request.ip,
+          body,
+          format,
+          streamByDefault: mayStreamByDefault && policy.streamDefault && !takesJsonAlone(request.headers.accept),
+          wantsPartial,
+          client,
+        });
+      },
+    );
+  }
+}
+
+const events = z
+  .string()
+  .describe("Server-sent events, passed on as the provider sends them; the last one may be an error.");
+
+/** The response of a route that can stream. */
+function streamOr(response: z.ZodType) {
+  return {
+    description: "One JSON object, or events if `stream` is true.",
+    content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
+  };
 }
 
 function asksForPartial({ headers }: FastifyRequest): boolean {

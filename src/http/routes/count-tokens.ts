@@ -5,7 +5,6 @@ import { isModelName } from "../../gateway/formats/request-checks.ts";
 import { messages } from "../../gateway/formats/messages.ts";
 import { AppError } from "../../errors.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
-import { messageBody } from "../schemas/chat.ts";
 
 const tokenCount = z.object({ input_tokens: z.int().describe("An estimate: no provider is called.") });
 
@@ -21,7 +20,7 @@ export function registerCountTokensRoutes(app: FastifyInstance, countTokens: () 
         schema: {
           summary: "Estimate the tokens of a message's prompt",
           tags: ["chat"],
-          body: messageBody,
+          body: messages.requestSchema,
           response: { 200: tokenCount },
         },
       },
