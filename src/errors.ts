@@ -43,6 +43,12 @@ export const errorTable = {
     "It has been changed since you read it. Read it again.",
     false,
   ),
+  config_invalid: row(
+    422,
+    "invalid_request_error",
+    "The config file is invalid; the previous one stays in force.",
+    false,
+  ),
   body_too_large: row(413, "invalid_request_error", "The body is too large.", false),
   unsupported_media_type: row(415, "invalid_request_error", "Send the body as application/json.", false),
   headers_too_large: row(431, "invalid_request_error", "The headers are too large.", false),

@@ -1,5 +1,11 @@
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { shownChanges } from "./config/difference.ts";
+import { createReloader, type Reloader } from "./config/reload.ts";
+import { watchConfig } from "./config/watch.ts";
+import type { Emit } from "./events/types.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
-import { ConfigError, type Env } from "./config/load.ts";
+import { ConfigError, parseConfig, readConfigText, type Env, type LoadedConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
 import { unpricedModels } from "./gateway/pricing-policy.ts";
 import type { Clock } from "./lib/clock.ts";
@@ -33,6 +39,8 @@ export interface LivePolicyOptions {
   readonly folder: string;
   readonly env: Env;
   readonly upstream: ProviderServices;
+  /** The accounts, which must not lose their tier. Not called for the first config. */
+  readonly accounts: () => readonly { readonly username: string; readonly quota_tier: string }[];
   /** Resolves when all requests have ended that run now. */
   readonly whenRunningEnd: () => Promise<void>;
   readonly clock: Clock;
@@ -70,7 +78,11 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
     const chosen = chooseProviders(config.providers, (provider) =>
       findProviderKeys(provider, providerKinds[provider.kind], env, folder),
     );
-    if (policy !== undefined) checkKeys(chosen, policy);
+    if (policy !== undefined) {
+      const before = policy;
+      const problems = [...keyProblems(chosen, before), ...tierProblems(config, before, options.accounts())];
+      if (problems.length > 0) throw new ConfigError(problems.join("\n"));
+    }
     const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);
     const running = await simulatorFor(embeds);
     const prepared = upstream.prepare({ keyed: chosen.usable, config, simulatorUrl: running?.url ?? null });
@@ -117,20 +129,78 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
  * At the start a provider without a key is left out. A running proxy does not lose one that way: the variables of its
  * environment can't change, so the name of the variable is wrong.
  */
-function checkKeys(
+function keyProblems(
   { keyless, simulated }: { readonly keyless: readonly string[]; readonly simulated: boolean },
   before: Policy,
-): void {
-  const problems = keyless
-    .filter((name) => !before.keyless.includes(name))
-    .map(
-      (name) =>
-        `providers.${name}: expected an API key in its environment variable or api_key_file, got none; a variable can only be added with a restart`,
-    );
-  if (problems.length === 0 && simulated && !before.simulated) {
-    problems.push(
-      "providers: expected at least one that is enabled and has an API key; the simulator is for a start without keys",
-    );
+): readonly string[] {
+  const lost = keyless.filter((name) => !before.keyless.includes(name));
+  if (lost.length > 0) {
+    const expected = "expected an API key in the named environment variable or api_key_file, got none";
+    return lost.map((name) => `providers.${name}: ${expected}; a variable can only be added with a restart`);
   }
-  if (problems.length > 0) throw new ConfigError(problems.join("\n"));
+  if (!simulated || before.simulated) return [];
+  return ["providers: expected at least one that is enabled and has an API key, got none"];
+}
+
+/** Users of a removed tier could use nothing. Those whose tier was unknown before are reported elsewhere. */
+function tierProblems(
+  { quota: { tiers } }: Config,
+  before: Policy,
+  accounts: ReturnType<LivePolicyOptions["accounts"]>,
+): readonly string[] {
+  const removed = before.tiers.names.filter((name) => !Object.hasOwn(tiers, name));
+  return removed.flatMap((tier) => {
+    const users = accounts
+      .filter(({ quota_tier: own }) => own === tier)
+      .map(({ username }) => username)
+      .sort();
+    if (users.length === 0) return [];
+    const some = users.slice(0, 5).join(", ") + (users.length > 5 ? ", ..." : "");
+    return [`quota.tiers.${tier}: expected this tier to stay, since it has ${users.length} users (${some})`];
+  });
+}
+
+/**
+ * Opens the reloader of a config file, and watches the file.
+ * @returns a reloader that refuses every reload if there is no place where the file could be
+ */
+export function openReloader(
+  { config, file, path, text = "", folder }: LoadedConfig,
+  options: {
+    readonly live: LivePolicy;
+    readonly env: Env;
+    readonly emit: Emit;
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly onOpen: (close: Closer) => void;
+  },
+): Reloader {
+  const { live, env, emit, clock, log } = options;
+  const reloader = createReloader({
+    read() {
+      if (path === undefined) throw new ConfigError("there is no config file");
+      return file === null && !existsSync(path) ? "" : readConfigText(path);
+    },
+    parse: (next) => parseConfig(next, basename(path ?? ""), env),
+    started: { config, text },
+    prepare: (next) => live.prepare(next),
+    report({ ok, by, changes, restartNeeded, error = "" }) {
+      const base = { at: clock.now(), traceId: "", ip: "", by };
+      if (!ok) emit({ type: "config.rejected", ...base, error });
+      else {
+        const shown = shownChanges(changes);
+        emit({ type: "config.reloaded", ...base, changes: shown, count: changes.length, restartNeeded });
+      }
+    },
+    folder,
+    clock,
+    log,
+  });
+  if (path !== undefined) {
+    const watch = watchConfig({ path, onChange: () => reloader.reload("file") });
+    options.onOpen(() => {
+      watch.close();
+    });
+  }
+  return reloader;
 }

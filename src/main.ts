@@ -89,8 +89,8 @@ async function main(): Promise<void> {
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
   process.on("SIGHUP", () => {
-    log.info({ event: "reload" }, "SIGHUP: rereading the key files; config.toml needs a restart");
-    state.running?.services.rereadKeys();
+    log.info({ event: "reload" }, "SIGHUP: rereading config.toml and the key files");
+    void state.running?.services.reload("SIGHUP");
   });
 
   try {

@@ -31,7 +31,8 @@ import { createZone } from "./quota/zone.ts";
 import type { ModelList } from "./providers/model-list.ts";
 import { createProviderServices } from "./providers/provider-services.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
-import { createLivePolicy } from "./live-policy.ts";
+import { createLivePolicy, openReloader } from "./live-policy.ts";
+import type { Reloader } from "./config/reload.ts";
 import type { Policy } from "./policy.ts";
 
 /** Everything that has state, built once and shared. */
@@ -58,8 +59,9 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly checks: readonly HealthCheck[];
   /** The absolute path of users/. */
   readonly usersDir: string;
-  /** Reads all files with secrets again at once. They are also watched while the proxy runs. */
-  rereadKeys(): void;
+  readonly reloader: Reloader;
+  /** Reads the config and all files with secrets again at once. They are also watched while the proxy runs. */
+  reload(by: string): Promise<void>;
   /** Closes everything in reverse order. Call it after the last request is settled. */
   close(): Promise<void>;
 }
@@ -95,6 +97,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const { loaded, env, log, clock = systemClock, processMetrics = false } = options;
   const { config, folder } = loaded;
   const newId = randomUUID;
+  const onOpen = (close: Closer): void => {
+    closers.push(close);
+  };
   const usersDir = resolve(folder, config.storage.users_dir);
   const logsDir = resolve(folder, config.storage.logs_dir);
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
@@ -121,7 +126,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
-  const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen: (close) => closers.push(close) });
+  const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen });
   const { bus, behaviourLog, webhook } = events;
   const upstream = createProviderServices({
     ...{ clock, log, emit: bus.emit, random: Math.random },
@@ -132,8 +137,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   closers.push(() => upstream.close());
   const live = await createLivePolicy({
     ...{ config, folder, env, upstream, clock, log },
+    accounts: () => identity.accounts.list(),
     whenRunningEnd: () => gateway.whenRunningEnd(),
-    onOpen: (close) => closers.push(close),
+    onOpen,
   });
   const policy = (): Policy => live.current();
   const limitsOf: Allowances["limitsOf"] = (account, apiKey) => policy().limitsOf(account, apiKey);
@@ -148,7 +154,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     log,
     emit: bus.emit,
     newId,
-    onOpen: (close) => closers.push(close),
+    onOpen,
   });
   const { apiKeys } = identity;
   const memoryLedger = await openMemoryLedger({
@@ -173,6 +179,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     concurrencyLimiter.configure(queueRule(queue));
   });
 
+  const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
+
   const gateway = createGateway({
     ...backends,
     failover: upstream.failover,
@@ -189,6 +197,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
       alerts: () => webhook?.stats(),
+      config: () => reloader.status(),
     },
     processMetrics,
   });
@@ -212,7 +221,17 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...identity,
     ...events,
     audit,
-    admin: createAdmin({ ...identity, ledger, limitsOf, providers: upstream.admin, config, clock, audit }),
+    admin: createAdmin({
+      ...identity,
+      ledger,
+      limitsOf,
+      providers: upstream.admin,
+      quota: config.quota,
+      config: () => policy().config,
+      reloader,
+      clock,
+      audit,
+    }),
     userAdmin: createUserAdmin({ ...identity, tierNames: () => policy().tiers.names, clock, audit }),
     ...backends,
     limitsOf,
@@ -228,11 +247,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       models: upstream.models,
       eventLoop,
       disk,
+      reloader,
     }),
     usersDir,
-    rereadKeys() {
+    reloader,
+    async reload(by) {
       tokenKeys.check();
       live.rereadKeys();
+      if (loaded.path !== undefined) await reloader.reload(by);
     },
     close: () => closeAll(closers),
   };

@@ -1,4 +1,6 @@
 import type { Config } from "../config/schema.ts";
+import type { Reloader } from "../config/reload.ts";
+import { createConfigOperations, type ConfigOperations } from "./config-operations.ts";
 import { createCredentialsAdmin, type CredentialsAdmin, type CredentialsAdminOptions } from "./credentials-admin.ts";
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
@@ -11,17 +13,26 @@ export interface Admin {
   readonly grants: QuotaGrants;
   readonly credentials: CredentialsAdmin;
   readonly providers: ProviderOperations;
+  readonly config: ConfigOperations;
 }
 
 type AdminParts = Omit<QuotaAdminOptions, "currency"> &
   Omit<QuotaGrantsOptions, "quota"> &
-  CredentialsAdminOptions & { readonly config: Pick<Config, "quota">; readonly providers: ProviderAdmin };
+  CredentialsAdminOptions & {
+    /** quota.timezone, monthly_reset_day and currency, which stay as they are. */
+    readonly quota: QuotaGrantsOptions["quota"];
+    /** The config in force. */
+    readonly config: () => Config;
+    readonly reloader: Reloader;
+    readonly providers: ProviderAdmin;
+  };
 
-export function createAdmin({ config: { quota }, ...parts }: AdminParts): Admin {
+export function createAdmin({ quota, ...parts }: AdminParts): Admin {
   return {
     quota: createQuotaAdmin({ ...parts, currency: quota.currency }),
     grants: createQuotaGrants({ ...parts, quota }),
     credentials: createCredentialsAdmin(parts),
     providers: createProviderOperations(parts),
+    config: createConfigOperations(parts),
   };
 }

@@ -16,6 +16,10 @@ export interface LoadedConfig {
   readonly config: Config;
   /** The config's file; null if there is none and the defaults apply. */
   readonly file: string | null;
+  /** Where the file is, or would be. Absent: it can't be read again. */
+  readonly path?: string;
+  /** The text of the file; "" if there is none. */
+  readonly text?: string;
   /** Relative paths in the config are relative to this folder. */
   readonly folder: string;
 }
@@ -29,16 +33,20 @@ export function loadConfig(path: string | undefined, env: Env, workingFolder: st
   const named = path ?? nonEmpty(env.CONFIG_FILE);
   const file = resolve(workingFolder, named ?? "config.toml");
   if (named === undefined && !existsSync(file)) {
-    return { config: parseConfig("", "environment", env), file: null, folder: workingFolder };
+    return { config: parseConfig("", "environment", env), file: null, path: file, text: "", folder: workingFolder };
   }
-  let text: string;
+  const text = readConfigText(file);
+  return { config: parseConfig(text, file, env), file, path: file, text, folder: dirname(file) };
+}
+
+/** The text of a config file. Throws ConfigError if it can't be read. */
+export function readConfigText(file: string): string {
   try {
     // Refuses invalid UTF-8; readFileSync would put replacement characters into names.
-    text = new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
+    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
   } catch (cause) {
     throw new ConfigError(`${file}: cannot be read: ${messageOf(cause)}`, { cause });
   }
-  return { config: parseConfig(text, file, env), file, folder: dirname(file) };
 }
 
 /** Parses the text of a config file. `name` is its name in messages. Throws ConfigError. */

@@ -58,6 +58,8 @@ export const alertsSection = z
           "provider.alert",
           "quota.exceeded",
           "admin.changed",
+          "config.reloaded",
+          "config.rejected",
         ]),
       )
       .default(["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert"])

@@ -75,6 +75,16 @@ export function eventFacts(event: ProxyEvent): Readonly<Record<string, unknown>>
         after: event.after,
         reason: event.reason,
       };
+    case "config.reloaded":
+      return {
+        event: event.type,
+        by: text(event.by),
+        changes: event.changes,
+        count: event.count,
+        restart_needed: event.restartNeeded,
+      };
+    case "config.rejected":
+      return { event: event.type, by: text(event.by), error: event.error };
     case "request.finished":
       return { ...common(event), route: event.route, code: text(event.code), status: event.status };
   }

@@ -17,6 +17,12 @@ export interface Gauges {
   readonly providers: () => readonly ProviderGauges[];
   /** Lost lines of the proxy's own log. */
   readonly logLinesDropped: () => number;
+  /** Reloads of the config; times in ms since the epoch. */
+  readonly config: () => {
+    readonly loadedAt: number;
+    readonly invalid: unknown;
+    readonly reloads: { readonly success: number; readonly failure: number };
+  };
 }
 
 type CircuitState = "closed" | "open" | "half_open";
@@ -56,6 +62,18 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
   gauge("proxy_permits_waiting", "Chats that wait for a permit of their user.", gauges.permitsWaiting);
   gauge("journal_unsynced_records", "Charges that a power loss now would lose.", gauges.journalUnsynced);
   gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => gauges.behaviourLog().queued);
+
+  registerCounter(registry, "config_reloads_total", "Reloads of the config, by result.", ["result"], () =>
+    Object.entries(gauges.config().reloads).map(([result, count]) => ({ labels: { result }, count })),
+  );
+  gauge("config_last_reload_successful", "1 unless the config on disk was refused.", () =>
+    gauges.config().invalid === null ? 1 : 0,
+  );
+  gauge(
+    "config_last_reload_success_timestamp_seconds",
+    "When a config was last loaded or reloaded.",
+    () => gauges.config().loadedAt / 1000,
+  );
 
   registerProviderGauges(registry, gauges.providers);
   registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>

@@ -40,6 +40,14 @@ export function createLogSink(log: Logger, textOf = createEventText()): Sink {
       case "admin.changed":
         log.info(eventFacts(event), "change by an administrator");
         return;
+      case "config.reloaded":
+        log.info(eventFacts(event), "the config has been reloaded");
+        if (event.restartNeeded.length > 0)
+          log.warn({ restart_needed: event.restartNeeded }, "some changes of the config need a restart");
+        return;
+      case "config.rejected":
+        log.error(eventFacts(event), "the config on disk is invalid; the previous one stays in force");
+        return;
       case "quota.exceeded":
       case "rate_limit.rejected":
       case "request.finished":

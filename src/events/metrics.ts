@@ -166,6 +166,8 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
           rejections.add(event.rule, 1);
           return;
         case "admin.changed":
+        case "config.reloaded":
+        case "config.rejected":
         case "login.locked":
         case "login.unlocked":
         case "provider.alert":

@@ -10,7 +10,9 @@ export type ProxyEvent =
   | RequestFinished
   | CredentialChanged
   | ProviderAlert
-  | AdminChanged;
+  | AdminChanged
+  | ConfigReloaded
+  | ConfigRejected;
 
 interface EventBase {
   /** ms since the epoch. */
@@ -163,7 +165,8 @@ export type AdminAction =
   | "sessions.revoked"
   | "api_key.revoked"
   | "provider.drained"
-  | "provider.restored";
+  | "provider.restored"
+  | "config.reloaded";
 
 /** An administrator has changed something, by the admin API or on the command line. */
 export interface AdminChanged extends EventBase {
@@ -181,6 +184,27 @@ export interface AdminChanged extends EventBase {
   readonly after: Readonly<Record<string, unknown>> | null;
   /** The reason, if one was given; else "". */
   readonly reason: string;
+}
+
+/** A changed config has come into force, or differs in what needs a restart. */
+interface ConfigReloaded extends EventBase {
+  readonly type: "config.reloaded";
+  /** `file`, `SIGHUP`, or the name of an administrator. */
+  readonly by: string;
+  /** The first changes, with secrets masked. */
+  readonly changes: readonly { readonly path: string; readonly before: unknown; readonly after: unknown }[];
+  /** How many there are. */
+  readonly count: number;
+  /** Paths that only come into force with a restart. */
+  readonly restartNeeded: readonly string[];
+}
+
+/** The config on disk is invalid; the previous one stays in force. */
+interface ConfigRejected extends EventBase {
+  readonly type: "config.rejected";
+  readonly by: string;
+  /** One problem a line, without secrets. */
+  readonly error: string;
 }
 
 /** Emits an event; never throws, never waits. */

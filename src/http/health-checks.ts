@@ -2,6 +2,7 @@ import type { IntervalHistogram } from "node:perf_hooks";
 import type { AccountStore } from "../identity/files/account-store.ts";
 import type { ApiKeys } from "../identity/keys/api-keys.ts";
 import type { Sessions } from "../identity/sessions/sessions.ts";
+import type { Reloader } from "../config/reload.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
 import type { DiskProbe } from "../lib/files/disk-probe.ts";
@@ -20,6 +21,7 @@ interface Parts {
   readonly eventLoop: IntervalHistogram;
   /** Checks the disk of the state folder. */
   readonly disk: DiskProbe;
+  readonly reloader: Pick<Reloader, "status">;
 }
 
 /** Mean event-loop delay, in ms, above which the process counts as unhealthy. */
@@ -67,6 +69,17 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
     {
+      // The config in force works, whatever has become of the file.
+      name: "config",
+      immediate: true,
+      check() {
+        const { loadedAt, invalid, restartNeeded } = parts.reloader.status();
+        const facts = { valid: invalid === null, loaded_at: iso(loadedAt), restart_needed: restartNeeded };
+        const problem = invalid === null ? {} : { invalid_since: iso(invalid.since), error: invalid.error };
+        return { ok: true, facts: { ...facts, ...problem } };
+      },
+    },
+    {
       name: "upstream",
       async check() {
         const providers = await models.reachability();
@@ -82,4 +95,8 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
   ];
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
 }

@@ -13,6 +13,7 @@ const quiet: Gauges = {
   providers: () => [],
   logLinesDropped: () => 0,
   alerts: () => undefined,
+  config: () => ({ loadedAt: 5000, invalid: null, reloads: { success: 2, failure: 1 } }),
 };
 
 const meter = (gauges = quiet) =>

@@ -96,7 +96,7 @@ describe("D5: a provider's key file that is replaced while the proxy runs", () =
     const { file, upstream, proxy, token, valid } = await setUpProxy(writeFileSync);
     valid.add("Bearer sk-second");
     writeFileSync(file, "sk-second");
-    proxy.services.rereadKeys();
+    void proxy.services.reload("SIGHUP");
     await chat(proxy, token);
     expect(upstream.asked).toEqual(["Bearer sk-second"]);
   });
@@ -107,10 +107,10 @@ describe("D5: a provider's key file that is replaced while the proxy runs", () =
     ["missing", null],
   ])("that is %s changes nothing, and the log names the file and not its text", async (_, text) => {
     const { file, upstream, proxy, token } = await setUpProxy(writeFileSync);
-    proxy.services.rereadKeys();
+    void proxy.services.reload("SIGHUP");
     if (text === null) unlinkSync(file);
     else writeFileSync(file, text);
-    for (let i = 0; i < 3; i++) proxy.services.rereadKeys();
+    for (let i = 0; i < 3; i++) void proxy.services.reload("SIGHUP");
     expect((await chat(proxy, token)).status).toBe(200);
     expect(upstream.asked).toEqual(["Bearer sk-first"]);
     const warnings = proxy.logLines.filter((line) => line.includes("key_file_unusable"));
@@ -173,7 +173,7 @@ describe("D5: JWT_SECRETS_FILE that is replaced while the proxy runs", () => {
     const first = await proxy.login();
     expect(await status(first)).toBe(200);
     writeFileSync(file, `${young}\n${old}\n`);
-    proxy.services.rereadKeys();
+    void proxy.services.reload("SIGHUP");
     expect(await status(first)).toBe(200);
     // Another program, so that the login is not taken for a repeated one.
     const answer = await post(
@@ -185,12 +185,12 @@ describe("D5: JWT_SECRETS_FILE that is replaced while the proxy runs", () => {
     expect(kidOf(second)).toMatchObject({ kid: "young" });
 
     writeFileSync(file, young);
-    proxy.services.rereadKeys();
+    void proxy.services.reload("SIGHUP");
     expect(await status(first)).toBe(401);
     expect(await status(second)).toBe(200);
 
     writeFileSync(file, "young:short");
-    proxy.services.rereadKeys();
+    void proxy.services.reload("SIGHUP");
     expect(await status(second)).toBe(200);
     expect(proxy.logLines.some((line) => line.includes("key_file_unusable") && !line.includes("short"))).toBe(true);
   });

@@ -1,7 +1,7 @@
 import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseConfig } from "../../src/config/load.ts";
+import { loadConfig, parseConfig, type LoadedConfig } from "../../src/config/load.ts";
 import { createLogger } from "../../src/events/logger.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
@@ -23,6 +23,8 @@ export interface ProxyOptions {
   readonly folder?: string;
   /** Keys of [server]. */
   readonly server?: string;
+  /** Whether the config is a file that is watched: `config.toml` in the folder. Default: it exists in memory only. */
+  readonly configFile?: boolean;
   /** As createServices takes it. */
   readonly backends?: ServicesOptions["backends"];
 }
@@ -34,6 +36,8 @@ export interface RunningProxy {
   readonly server: Server;
   /** Everything that the proxy has logged. */
   readonly logLines: readonly string[];
+  /** The text of a config file: what every test needs, then `config`. */
+  configText(config: string): string;
   /** Logs in and returns the token. */
   login(username?: string, password?: string): Promise<string>;
   /** Stops as SIGTERM does; the folder stays. */
@@ -60,12 +64,19 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     options.upstreamUrl === undefined
       ? ""
       : `[[providers]]\nname = "upstream"\nkind = "${options.kind ?? "deepseek"}"\napi_key_env = "DEEPSEEK_API_KEY"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
-  const text = `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${provider}\n${options.config ?? ""}`;
-  const config = parseConfig(text, "test.toml");
+  const configText = (config: string): string =>
+    `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${provider}\n${config}\n`;
+  const text = configText(options.config ?? "");
+  const path = join(folder, "config.toml");
+  if (options.configFile === true) await writeFile(path, text);
+  const loaded: LoadedConfig =
+    options.configFile === true
+      ? loadConfig(path, {}, folder)
+      : { config: parseConfig(text, "test.toml"), file: null, folder };
   const logLines: string[] = [];
   const log = createLogger({ level: "debug", destination: { write: (line) => logLines.push(line) } });
   const services = await createServices({
-    loaded: { config, file: null, folder },
+    loaded,
     env: { DEEPSEEK_API_KEY: options.upstreamUrl === undefined ? "" : upstreamKey, ...options.env },
     log,
     processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
@@ -85,6 +96,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     services,
     server,
     logLines,
+    configText,
     async login(username = "alice", password = alicePassword) {
       const answer = await post(`${url}/auth/login`, { username, password });
       const body = (await answer.json()) as { token?: string };

@@ -101,8 +101,7 @@ export function isBehaviourFolder(name: string): boolean {
  * existing accounts get one: otherwise anyone could fill the disk with folders by failing to log in.
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
-  if (event.type === "request.finished" || event.type === "provider.alert") return null;
-  if (event.user === null) return null;
+  if (!("user" in event) || event.user === null) return null;
   const known = !("known" in event) || event.known;
   return known && userName.test(event.user) ? event.user : unknownFolder;
 }

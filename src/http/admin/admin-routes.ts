@@ -2,22 +2,20 @@ import type { FastifyInstance } from "fastify";
 import type { Admin } from "../../admin/open-admin.ts";
 import { registerCredentialsRoutes } from "./credentials-routes.ts";
 import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-routes.ts";
-import { registerConfigRoute } from "./config-route.ts";
+import { registerConfigRoutes } from "./config-route.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
 import { registerQuotaRoutes } from "./quota-routes.ts";
 
 interface AdminRouteOptions extends ActivityRouteOptions {
   readonly admin: Admin;
-  /** The policy in force, with its config. */
-  readonly policy: () => { readonly config: object };
 }
 
 /** All of /admin except users and usage. */
 export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOptions): void {
-  const { admin, policy } = options;
+  const { admin } = options;
   registerQuotaRoutes(app, admin);
   registerCredentialsRoutes(app, admin.credentials);
   registerActivityRoutes(app, options);
   registerProviderRoutes(app, admin.providers);
-  registerConfigRoute(app, () => policy().config);
+  registerConfigRoutes(app, admin.config);
 }
