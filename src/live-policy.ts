@@ -39,6 +39,8 @@ export interface LivePolicyOptions {
   readonly folder: string;
   readonly env: Env;
   readonly upstream: ProviderServices;
+  /** Throws Error if something else can't be run with a config. Not called for the first one. */
+  readonly check: (config: Config) => void;
   /** The accounts, which must not lose their tier. Not called for the first config. */
   readonly accounts: () => readonly { readonly username: string; readonly quota_tier: string }[];
   /** Resolves when all requests have ended that run now. */
@@ -66,6 +68,15 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
     keyFiles.close();
   });
 
+  function otherProblems(config: Config): readonly string[] {
+    try {
+      options.check(config);
+      return [];
+    } catch (error) {
+      return [error instanceof Error ? error.message : String(error)];
+    }
+  }
+
   async function simulatorFor(isNeeded: boolean): Promise<Simulator | null> {
     if (isNeeded && simulator === null) {
       const started = (simulator = await createSimulator());
@@ -80,7 +91,11 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
     );
     if (policy !== undefined) {
       const before = policy;
-      const problems = [...keyProblems(chosen, before), ...tierProblems(config, before, options.accounts())];
+      const problems = [
+        ...otherProblems(config),
+        ...keyProblems(chosen, before),
+        ...tierProblems(config, before, options.accounts()),
+      ];
       if (problems.length > 0) throw new ConfigError(problems.join("\n"));
     }
     const embeds = chosen.usable.some(({ config: one }) => one.kind === "simulator" && one.base_url === undefined);

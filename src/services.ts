@@ -127,7 +127,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen });
-  const { bus, behaviourLog, webhook } = events;
+  const { bus, behaviourLog, alertStats } = events;
   const upstream = createProviderServices({
     ...{ clock, log, emit: bus.emit, random: Math.random },
     rereadKey: (provider) => {
@@ -137,6 +137,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   closers.push(() => upstream.close());
   const live = await createLivePolicy({
     ...{ config, folder, env, upstream, clock, log },
+    check: ({ alerts }) => {
+      events.checkAlerts(alerts);
+    },
     accounts: () => identity.accounts.list(),
     whenRunningEnd: () => gateway.whenRunningEnd(),
     onOpen,
@@ -146,8 +149,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
   const identity = await openIdentity({
     usersDir,
-    auth: config.auth,
-    security: config.security,
+    auth: () => policy().config.auth,
+    security: () => policy().config.security,
     tierNames: () => policy().tiers.names,
     tokenKeys,
     clock,
@@ -174,9 +177,13 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const backends = guardBackends(options.backends?.(own) ?? own);
   const { ledger, concurrency } = backends;
 
-  live.onChange(({ config: { rate_limit, concurrency: queue } }) => {
-    rateLimiter.configure(limitRules(rate_limit));
-    concurrencyLimiter.configure(queueRule(queue));
+  // What has state of its own is told the new figures.
+  live.onChange(({ config: next, upstream: { names } }) => {
+    rateLimiter.configure(limitRules(next.rate_limit));
+    concurrencyLimiter.configure(queueRule(next.concurrency));
+    events.configureEvents(next);
+    metrics.configure(names);
+    identity.accounts.recheck();
   });
 
   const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
@@ -196,7 +203,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       behaviourLog: () => behaviourLog.health(),
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
-      alerts: () => webhook?.stats(),
+      alerts: alertStats,
       config: () => reloader.status(),
     },
     processMetrics,

@@ -42,7 +42,11 @@ export function createActiveUsers(options: {
   readonly maxUsers?: number;
 }): ActiveUsers {
   const { clock, windowMs, maxUsers = 10_000 } = options;
-  const users = createGenerationMap<Counts>(maxUsers, windowMs, () => clock.monotonic());
+  const users = createGenerationMap<Counts>(
+    maxUsers,
+    () => windowMs,
+    () => clock.monotonic(),
+  );
 
   function touch(user: string, at: number): Counts {
     const known = users.get(user);

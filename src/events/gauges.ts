@@ -100,6 +100,8 @@ function registerProviderGauges(registry: Registry, read: Gauges["providers"]): 
       labelNames: ["provider"],
       registers: [registry],
       collect() {
+        // A provider that is no longer configured has no gauges.
+        this.reset();
         for (const provider of read()) this.set({ provider: provider.name }, valueOf(provider));
       },
     });

@@ -18,22 +18,25 @@ export interface Logger extends Log {
    * come from an allow-list: eventFacts.
    */
   infoJson(facts: string, message: string): void;
+  /** Changes the level from the next line on. */
+  setLevel(level: LogLevel): void;
   /** Writes, synchronously and in bounded time, what is still in memory. For the end of the process. */
   flush(): void;
   /** Lines lost because the reader was too slow. */
   dropped(): number;
 }
 
+type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
+
 /** The proxy's own log: JSON lines. Facts are redacted, so a secret that is logged by mistake does not leak. */
-export function createLogger(options: {
-  readonly level: "debug" | "info" | "warn" | "error" | "silent";
-  readonly destination: LogDestination;
-}): Logger {
-  const { level, destination } = options;
+export function createLogger(options: { readonly level: LogLevel; readonly destination: LogDestination }): Logger {
+  const { destination } = options;
+  let { level } = options;
   const isoTime = createIsoTime();
   // Stacks contain paths of the machine: for debugging only.
-  const redact = createRedaction({ stacks: level === "debug" });
-  const hasInfo = level === "debug" || level === "info";
+  const withStacks = createRedaction({ stacks: true });
+  const withoutStacks = createRedaction({ stacks: false });
+  const redact: typeof withStacks = (facts) => (level === "debug" ? withStacks : withoutStacks)(facts);
   const time = (): string => `,"time":"${isoTime(Date.now())}"`;
   const logger = pino(
     {
@@ -65,8 +68,12 @@ export function createLogger(options: {
       logger.error(facts, message);
     },
     infoJson: (facts, message) => {
-      if (!hasInfo) return;
+      if (level !== "debug" && level !== "info") return;
       destination.write(`{"level":"info"${time()},${facts.slice(1, -1)},"msg":${JSON.stringify(message)}}\n`);
+    },
+    setLevel(next) {
+      level = next;
+      logger.level = next;
     },
     flush: () => destination.flush?.(),
     dropped: () => destination.dropped?.() ?? 0,

@@ -19,6 +19,8 @@ export interface MetricsOptions {
 
 export interface Metrics {
   readonly sink: Sink;
+  /** Gives more providers and models labels of their own. Those before keep theirs: a counter must not vanish. */
+  configure(names: Pick<MetricsOptions, "providers" | "models">): void;
   /** The metrics in Prometheus text format. */
   text(): Promise<string>;
   /** Content type of the text. */
@@ -37,6 +39,8 @@ const other = "other";
 const maxCurrencies = 16;
 /** Maximum number of models with their own label; each has up to four series per provider. */
 const maxModels = 200;
+/** Maximum number of providers with their own label, over all reloads. */
+const maxProviders = 200;
 
 /**
  * Counts events for Prometheus, in its own registry. Label values come from fixed sets: error codes, route groups,
@@ -72,6 +76,10 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
   let retries = 0;
   const knownProviders = new Set(providers);
   const knownModels = new Set(models.slice(0, maxModels));
+
+  function addNames(known: Set<string>, names: readonly string[], max: number): void {
+    for (const name of names) if (known.size < max) known.add(name);
+  }
   const tokens = new Map<string, Tally & { count: number }>();
   // Money is summed in whole nano-units; only the text is in units.
   const nanoSpent = new Map<string, Tally & { count: number }>();
@@ -178,6 +186,10 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
         case "password.changed":
           return;
       }
+    },
+    configure(names) {
+      addNames(knownProviders, names.providers, maxProviders);
+      addNames(knownModels, names.models, maxModels);
     },
     text: () => registry.metrics(),
     contentType: registry.contentType,

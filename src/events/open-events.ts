@@ -9,7 +9,7 @@ import { type Bus, createBus } from "./bus.ts";
 import { createEventText } from "./event-facts.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
-import { openWebhook, type Webhook } from "./webhook/webhook.ts";
+import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
 
 /** The event bus and its sinks. */
 export interface Events {
@@ -19,8 +19,12 @@ export interface Events {
   readonly activeUsers: ActiveUsers;
   readonly auditLog: AuditLog;
   readonly auditReader: AuditReader;
-  /** null if none is configured. */
-  readonly webhook: Webhook | null;
+  /** Counts of the webhook; undefined if none is configured. */
+  readonly alertStats: () => ReturnType<Webhook["stats"]> | undefined;
+  /** Throws Error if alerts can't be sent as this config says. */
+  readonly checkAlerts: (alerts: Config["alerts"]) => void;
+  /** Uses the figures of another config from now on. Throws as checkAlerts. */
+  readonly configureEvents: (config: Pick<Config, "logs" | "alerts">) => void;
 }
 
 export interface EventsOptions {
@@ -44,18 +48,35 @@ const lastAlertsMs = 5000;
 /** Creates the bus and subscribes its sinks; the metrics subscribe later. Throws if the webhook has no secret. */
 export function openEvents(options: EventsOptions): Events {
   const { config, env, logsDir, dayOf, clock, log, newId, onOpen } = options;
-  const { logs, alerts } = config;
+  let { logs } = config;
   const bus = createBus({ log, clock });
-  const webhook = openWebhook(alerts, { secret: env[alerts.secret_env], clock, log, newId });
-  if (webhook !== null) onOpen(() => webhook.close(lastAlertsMs));
+  const settingsOf = (alerts: Config["alerts"]) => webhookSettings(alerts, env[alerts.secret_env]);
+  let webhook: Webhook | null = null;
+
+  function configureWebhook(alerts: Config["alerts"]): void {
+    const settings = settingsOf(alerts);
+    if (settings === null) {
+      // What waits is still sent.
+      void webhook?.close(lastAlertsMs);
+      webhook = null;
+    } else if (webhook === null) webhook = createWebhook({ ...settings, clock, log, newId, random: Math.random });
+    else webhook.configure(settings);
+  }
+
+  configureWebhook(config.alerts);
+  onOpen(() => webhook?.close(lastAlertsMs));
   const textOf = createEventText();
   const behaviourLog = createBehaviourLog({
     logsDir,
     flushMs: logs.flush_ms,
     maxQueued: logs.max_queued,
     maxFileBytes: logs.max_file_bytes,
-    keepDays: logs.keep_days,
-    auditKeepDays: logs.audit_keep_days,
+    get keepDays() {
+      return logs.keep_days;
+    },
+    get auditKeepDays() {
+      return logs.audit_keep_days;
+    },
     dayOf,
     textOf,
     clock,
@@ -65,7 +86,7 @@ export function openEvents(options: EventsOptions): Events {
   const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
   bus.subscribe("behaviour_log", behaviourLog.sink);
   bus.subscribe("log", createLogSink(log, textOf));
-  if (webhook !== null) bus.subscribe("webhook", webhook.sink);
+  bus.subscribe("webhook", (event) => webhook?.sink(event));
   bus.subscribe("active_users", activeUsers.sink);
   return {
     bus,
@@ -74,6 +95,14 @@ export function openEvents(options: EventsOptions): Events {
     activeUsers,
     auditLog: createAuditLog({ logsDir, dayOf }),
     auditReader: createAuditReader({ logsDir }),
-    webhook,
+    alertStats: () => webhook?.stats(),
+    checkAlerts(alerts) {
+      settingsOf(alerts);
+    },
+    configureEvents(next) {
+      logs = next.logs;
+      log.setLevel(logs.level);
+      configureWebhook(next.alerts);
+    },
   };
 }

@@ -30,8 +30,10 @@ export interface IdentityServices {
 
 export interface OpenIdentityOptions {
   readonly usersDir: string;
-  readonly auth: Config["auth"];
-  readonly security: Config["security"];
+  /** [auth] in force, which may change except for issuer, audience and the numbers of hashes and waiting logins. */
+  readonly auth: () => Config["auth"];
+  /** [security] in force, which may change. */
+  readonly security: () => Config["security"];
   /** The tiers of config.toml now. */
   readonly tierNames: () => readonly string[];
   /** The secrets of access tokens. */
@@ -47,7 +49,7 @@ export interface OpenIdentityOptions {
 /** Opens accounts, sessions and API keys in the users folder. */
 export async function openIdentity(options: OpenIdentityOptions): Promise<IdentityServices> {
   const { usersDir, auth, security, tierNames, clock, log, emit, newId, onOpen } = options;
-  const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: auth.max_waiting_logins });
+  const passwords = await createPasswords({ maxHashes: auth().max_hashes, maxWaiting: auth().max_waiting_logins });
   const hashPassword = (password: string) => passwords.hash(password);
   const accounts = await createAccountStore({ usersDir, clock, log, tierNames, hashPassword });
   onOpen(() => accounts.close());
@@ -59,10 +61,18 @@ export async function openIdentity(options: OpenIdentityOptions): Promise<Identi
     emit,
     newId,
     findAccount,
-    sessionSeconds: auth.session_seconds,
-    idleSeconds: auth.refresh_token_seconds,
-    leewaySeconds: auth.refresh_leeway_seconds,
-    maxSessions: auth.max_sessions,
+    get sessionSeconds() {
+      return auth().session_seconds;
+    },
+    get idleSeconds() {
+      return auth().refresh_token_seconds;
+    },
+    get leewaySeconds() {
+      return auth().refresh_leeway_seconds;
+    },
+    get maxSessions() {
+      return auth().max_sessions;
+    },
   });
   onOpen(() => sessions.close());
   const apiKeys = await openApiKeys({ usersDir, clock, log, newId, findAccount });
@@ -75,10 +85,15 @@ export async function openIdentity(options: OpenIdentityOptions): Promise<Identi
     for (const { ip } of [...sessions.list(user)].reverse()) loginGuard.remember(user, ip);
   }
   const guarded = createGuardedPasswords(loginGuard, passwords);
-  const reuseSeconds = auth.login_reuse_seconds;
+  const reuseSeconds = (): number => auth().login_reuse_seconds;
   const parts = { store: accounts, passwords, guarded, sessions, clock, log, emit, reuseSeconds };
-  const { issuer, audience, access_token_seconds: lifeSeconds } = auth;
-  const tokens = createTokens({ keys: options.tokenKeys, issuer, audience, lifeSeconds, clock, newId });
+  const { issuer, audience } = auth();
+  const tokens = createTokens({
+    ...{ keys: options.tokenKeys, issuer, audience, clock, newId },
+    get lifeSeconds() {
+      return auth().access_token_seconds;
+    },
+  });
   const verifyToken = (token: string) => tokens.verify(token);
   return {
     ...{ accounts, sessions, apiKeys, loginGuard },

@@ -16,9 +16,10 @@ export interface GenerationMap<V> {
  * constant time, unlike deleting the oldest key of a Map: finding it skips all keys deleted before.
  *
  * @param max an even number, or Infinity
+ * @param lifeMs read at every use
  * @param now ms; only differences matter
  */
-export function createGenerationMap<V>(max: number, lifeMs: number, now: () => number): GenerationMap<V> {
+export function createGenerationMap<V>(max: number, lifeMs: () => number, now: () => number): GenerationMap<V> {
   let young = new Map<string, V>();
   let old = new Map<string, V>();
   let begunAt = now();
@@ -26,7 +27,7 @@ export function createGenerationMap<V>(max: number, lifeMs: number, now: () => n
   return {
     get: (key) => young.get(key) ?? old.get(key),
     set(key, value) {
-      const isLate = now() - begunAt >= lifeMs;
+      const isLate = now() - begunAt >= lifeMs();
       if (isLate || (young.size >= max / 2 && !young.has(key))) {
         old = young;
         young = new Map();

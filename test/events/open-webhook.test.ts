@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
-import { openWebhook } from "../../src/events/webhook/webhook.ts";
+import { createWebhook, webhookSettings } from "../../src/events/webhook/webhook.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { loginFailed } from "../support/events.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -10,7 +10,10 @@ const receiver = useReceiver();
 
 function open(lines: string, secret: string | undefined) {
   const { alerts } = parseConfig(`[alerts]\n${lines}`, "config.toml");
-  return openWebhook(alerts, { secret, clock: createManualClock(), log: createCapturedLog(), newId: () => "id" });
+  const settings = webhookSettings(alerts, secret);
+  if (settings === null) return null;
+  const parts = { clock: createManualClock(), log: createCapturedLog(), newId: () => "id", random: () => 0 };
+  return createWebhook({ ...settings, ...parts });
 }
 
 describe("the webhook of a config", () => {

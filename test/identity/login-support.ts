@@ -62,7 +62,7 @@ export async function useLogin({
           : Promise.reject(new Error("planted"));
       },
     },
-    reuseSeconds,
+    reuseSeconds: () => reuseSeconds,
     emit: (event) => events.push(event),
   });
   const attempt = (username: string, given: string, { ip = "10.0.0.1", client = "curl" } = {}) =>

@@ -5,7 +5,7 @@ import { createManualClock } from "../support/manual-clock.ts";
 
 function open(lines: string) {
   const { security } = parseConfig(`[security]\n${lines}`, "config.toml");
-  const guard = openLoginGuard(security, {
+  const guard = openLoginGuard(() => security, {
     hasAccount: () => true,
     clock: createManualClock(),
     emit: () => undefined,

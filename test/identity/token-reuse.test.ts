@@ -23,7 +23,7 @@ function pairOf({ account }: LoginKey): TokenPair {
 
 it("forgets the oldest logins beyond its bound", async () => {
   const clock = createManualClock(0);
-  const reuse = createTokenReuse({ clock, reuseSeconds: 10, isUntouched: () => true, maxEntries: 3 });
+  const reuse = createTokenReuse({ clock, reuseSeconds: () => 10, isUntouched: () => true, maxEntries: 3 });
   const logins = ["a", "b", "c", "d"].map(loginOf);
   for (const login of logins) reuse.keep(login, Promise.resolve(pairOf(login)));
   const found = logins.map((login) => reuse.find(login) ?? Promise.resolve(undefined));
@@ -34,7 +34,7 @@ it("gives out no token that the wall clock has made old, however little time has
   let now = 0;
   const reuse = createTokenReuse({
     clock: { now: () => now, monotonic: () => 0 },
-    reuseSeconds: 10,
+    reuseSeconds: () => 10,
     isUntouched: () => true,
   });
   const login = loginOf("alice");

@@ -3,7 +3,11 @@ import { createGenerationMap } from "../../src/lib/generation-map.ts";
 
 describe("the generation map", () => {
   it("always holds the last half of its bound, and never more than the bound", () => {
-    const map = createGenerationMap<number>(10, Infinity, () => 0);
+    const map = createGenerationMap<number>(
+      10,
+      () => Infinity,
+      () => 0,
+    );
     for (let index = 0; index < 1000; index += 1) {
       map.set(`key${index}`, index);
       expect(map.size).toBeLessThanOrEqual(10);
@@ -12,7 +16,11 @@ describe("the generation map", () => {
   });
 
   it("keeps what is set again and again, once and as it was set last", () => {
-    const map = createGenerationMap<number>(4, Infinity, () => 0);
+    const map = createGenerationMap<number>(
+      4,
+      () => Infinity,
+      () => 0,
+    );
     for (let index = 0; index < 100; index += 1) {
       map.set("steady", index);
       map.set(`key${index}`, index);
@@ -23,7 +31,11 @@ describe("the generation map", () => {
 
   it("keeps what has been set for its life, and drops it before twice of it is over", () => {
     let now = 0;
-    const map = createGenerationMap<string>(Infinity, 100, () => now);
+    const map = createGenerationMap<string>(
+      Infinity,
+      () => 100,
+      () => now,
+    );
     map.set("a", "a");
     now = 99;
     map.set("b", "b");
@@ -36,7 +48,11 @@ describe("the generation map", () => {
   });
 
   it("deletes from either generation", () => {
-    const map = createGenerationMap<number>(4, Infinity, () => 0);
+    const map = createGenerationMap<number>(
+      4,
+      () => Infinity,
+      () => 0,
+    );
     for (const key of ["a", "b", "c"]) map.set(key, 1);
     map.delete("a");
     map.delete("c");

@@ -28,6 +28,7 @@ export interface BehaviourLogOptions {
   readonly maxQueued: number;
   /** Size in bytes at which a day continues in a new file. */
   readonly maxFileBytes: number;
+  /** Read at every use, as the next one is: they may change. */
   readonly keepDays: number;
   /** The same for the audit log, whose old files are removed together with these. */
   readonly auditKeepDays: number;
@@ -74,7 +75,7 @@ const maxRetryMs = 60_000;
  * the middle of a write may repeat a line, but never lose one. Only the lines counted in `dropped` are lost.
  */
 export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
-  const { clock, log, flushMs, keepDays, auditKeepDays, textOf = createEventText() } = options;
+  const { clock, log, flushMs, textOf = createEventText() } = options;
   const usersDir = path.join(options.logsDir, "users");
   const queue = createBehaviourQueue(options.maxQueued);
   const writer = createBehaviourWriter({ ...options, usersDir });
@@ -160,7 +161,7 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   const witness = createDayWitness({
     file: path.join(options.logsDir, ".days"),
     newestDay: () => newestDay(options.logsDir),
-    firstGapDays: keepDays,
+    firstGapDays: options.keepDays,
     log,
   });
 
@@ -169,8 +170,8 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
       await mkdir(usersDir, { recursive: true, mode: 0o700 });
       if (!(await witness.believes(options.dayOf(clock.now())))) return;
       const firstDay = (days: number): string => options.dayOf(clock.now() - days * dayMs);
-      const removed = await removeOldFiles(usersDir, firstDay(keepDays));
-      const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(auditKeepDays));
+      const removed = await removeOldFiles(usersDir, firstDay(options.keepDays));
+      const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(options.auditKeepDays));
       if (removed + audits > 0) log.info({ removed, audits }, "old behaviour and audit logs removed");
     } catch (err) {
       log.warn({ err }, "old behaviour or audit logs cannot be removed");

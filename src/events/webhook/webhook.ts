@@ -6,7 +6,8 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { createWebhookPost, type WebhookPostOptions, webhookSignature } from "./webhook-post.ts";
 
-export interface WebhookOptions extends WebhookPostOptions {
+/** Where alerts go, and how. */
+export interface WebhookSettings extends WebhookPostOptions {
   /** Signs the alerts. */
   readonly secret: string;
   /** Types of the events that are sent. */
@@ -16,6 +17,9 @@ export interface WebhookOptions extends WebhookPostOptions {
   readonly maxAttempts: number;
   /** Maximum number of waiting alerts, including the one being sent. */
   readonly maxQueued: number;
+}
+
+export interface WebhookOptions extends WebhookSettings {
   /** ms before the second attempt; doubles up to a minute. */
   readonly firstRetryMs?: number;
   readonly clock: Clock;
@@ -37,6 +41,8 @@ export interface Webhook {
     readonly delivered: number;
     readonly dropped: Readonly<Record<AlertDropReason, number>>;
   };
+  /** Sends with other settings from the next attempt on. Waiting alerts stay. */
+  configure(settings: WebhookSettings): void;
   /** Retries the waiting alerts once, until the deadline in ms, and gives up on the rest. Later events are dropped. */
   close(deadlineMs: number): Promise<void>;
 }
@@ -59,11 +65,10 @@ const retryStatuses = new Set([408, 425, 429]);
  * reject it for good, including redirects: they could lead anywhere.
  */
 export function createWebhook(options: WebhookOptions): Webhook {
-  const { secret, timeoutMs, maxAttempts, maxQueued, firstRetryMs = 1000, clock, log, newId, random } = options;
-  const wanted = new Set(options.events);
-  const post = createWebhookPost(options);
-  // Never the path or the query: many services put a secret there.
-  const host = new URL(options.url).host;
+  const { firstRetryMs = 1000, clock, log, newId, random } = options;
+  let settings: WebhookSettings = options;
+  let wanted = new Set(options.events);
+  let post = createWebhookPost(options);
   const queue: string[] = [];
   const dropped: Record<AlertDropReason, number> = { queue_full: 0, undelivered: 0, closed: 0 };
   let delivered = 0;
@@ -81,6 +86,8 @@ export function createWebhook(options: WebhookOptions): Webhook {
       else if (closing && retry) dropped.closed += 1;
       else {
         dropped.undelivered += 1;
+        // Never the path or the query: many services put a secret there.
+        const { host } = new URL(settings.url);
         log.error({ host, result, undelivered: dropped.undelivered }, "an alert could not be delivered");
       }
     }
@@ -91,7 +98,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
   async function deliver(body: string): Promise<Attempt> {
     for (let count = 1; ; count += 1) {
       const attempt = await tryOnce(body);
-      if (!attempt.retry || count >= maxAttempts || closing) return attempt;
+      if (!attempt.retry || count >= settings.maxAttempts || closing) return attempt;
       const waitMs = Math.min(firstRetryMs * 2 ** (count - 1), maxRetryMs);
       // Half of it is random, so that many senders don't retry at the same time.
       await pause(waitMs * (0.5 + random() / 2));
@@ -102,7 +109,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
     const controller = new AbortController();
     const timer = setTimeout(() => {
       controller.abort(new Error("timeout"));
-    }, timeoutMs);
+    }, settings.timeoutMs);
     interrupt = () => {
       if (expired) controller.abort(new Error("closed"));
     };
@@ -110,7 +117,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
       const headers = {
         "content-type": "application/json",
         "user-agent": "deepseek-proxy",
-        "x-signature": webhookSignature(secret, body, clock.now()),
+        "x-signature": webhookSignature(settings.secret, body, clock.now()),
       };
       const status = await post.send(body, headers, controller.signal);
       const retry = status >= 500 || retryStatuses.has(status);
@@ -136,7 +143,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
   return {
     sink(event) {
       if (!wanted.has(event.type)) return;
-      if (closing || queue.length >= maxQueued) {
+      if (closing || queue.length >= settings.maxQueued) {
         dropped[closing ? "closed" : "queue_full"] += 1;
         return;
       }
@@ -144,6 +151,15 @@ export function createWebhook(options: WebhookOptions): Webhook {
       running ??= sendAll();
     },
     stats: () => ({ queued: queue.length, delivered, dropped: { ...dropped } }),
+    configure(next) {
+      const isElsewhere = next.url !== settings.url || next.allowPrivate !== settings.allowPrivate;
+      settings = next;
+      wanted = new Set(next.events);
+      if (!isElsewhere) return;
+      // An attempt that runs ends with an error, and is repeated at the new place.
+      void post.close().catch(() => undefined);
+      post = createWebhookPost(next);
+    },
     async close(deadlineMs) {
       closing = true;
       interrupt();
@@ -167,23 +183,18 @@ function reasonOf(error: unknown): string {
 const minSecretLength = 16;
 
 /**
- * The webhook of [alerts]; null if none is configured.
+ * The settings of [alerts]; null if no webhook is configured.
  *
  * @throws Error if there is one without a secret to sign with: failing the start is better than alerts that can't be
  * trusted
  */
-export function openWebhook(
-  alerts: Config["alerts"],
-  options: Pick<WebhookOptions, "clock" | "log" | "newId"> & { readonly secret: string | undefined },
-): Webhook | null {
+export function webhookSettings(alerts: Config["alerts"], secret = ""): WebhookSettings | null {
   const { webhook_url: url, secret_env: variable } = alerts;
   if (url === undefined) return null;
-  const { secret = "" } = options;
   if (secret.length < minSecretLength) {
     throw new Error(`alerts.webhook_url is set: set ${variable} to a secret of at least ${minSecretLength} characters`);
   }
-  return createWebhook({
-    ...options,
+  return {
     url,
     secret,
     events: alerts.events,
@@ -191,6 +202,5 @@ export function openWebhook(
     timeoutMs: alerts.timeout_seconds * 1000,
     maxAttempts: alerts.max_attempts,
     maxQueued: alerts.max_queued,
-    random: Math.random,
-  });
+  };
 }

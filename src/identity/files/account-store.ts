@@ -86,6 +86,8 @@ export interface AccountStore {
   archive(name: string, check: (account: Account) => void, endAccess: () => Promise<unknown>): Promise<Account>;
   /** Replaces a hash with a stronger one of the same password; does nothing if the hash has changed since. */
   rehash(name: string, oldHash: string, newHash: string): Promise<void>;
+  /** Reads files with a problem again: the tiers of config.toml have changed. */
+  recheck(): void;
   /** Calls the listener after each change from any source, until the returned function is called. */
   onChange(listener: AccountListener): () => void;
   /** Stops watching and waits for pending writes. */
@@ -224,6 +226,12 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
       await queue.run(name, () =>
         save(name, (account) => (account.password_hash === oldHash ? { password_hash: newHash } : {})),
       );
+    },
+    recheck() {
+      for (const { file } of records.problems()) {
+        const name = file.slice(0, -".toml".length);
+        if (file === `${name}.toml` && isUserName(name)) void queue.run(name, () => loader.load(name));
+      }
     },
     onChange: (listener) => records.onChange(listener),
     close: async () => {

@@ -21,10 +21,11 @@ export interface FailureTable {
  * Keeps at most `max` tallies, half of them for keys without free failures left. The halves don't evict each other:
  * however many keys fail once, a key that has to wait is evicted only by others that have to wait too.
  *
+ * @param rule read at every use: its figures may change
  * @param max a multiple of 4, or Infinity
  */
 export function createFailureTable(rule: BackoffRule, max: number, monotonic: () => number): FailureTable {
-  const lifeMs = rule.quietMs + rule.maxWaitMs;
+  const lifeMs = (): number => rule.quietMs + rule.maxWaitMs;
   const light = createGenerationMap<FailureTally>(max / 2, lifeMs, monotonic);
   const heavy = createGenerationMap<FailureTally>(max / 2, lifeMs, monotonic);
 

@@ -52,6 +52,7 @@ export interface LoginGuard {
 }
 
 export interface LoginGuardOptions {
+  /** Read at every use: its figures may change, and so may those below. */
   readonly rule: BackoffRule;
   /**
    * The number of addresses, of IPv6 networks of each size, and of nonexistent names to remember; a multiple of 4.
@@ -104,11 +105,10 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   const inventedNames = createFailureTable(rule, maxTracked, monotonic);
   const addresses = createFailureTable(rule, maxTracked, monotonic);
   const networks = widerNetworks.map(([bits, factor]) => {
-    const freeFailures = rule.freeFailures * factor;
-    return { bits, table: createFailureTable({ ...rule, freeFailures }, maxTracked, monotonic) };
+    return { bits, table: createFailureTable(withMoreFree(rule, factor), maxTracked, monotonic) };
   });
   const pairs = createFailureTable(rule, Infinity, monotonic);
-  const knownAddresses = createKnownAddresses(options.knownAddressMs, monotonic);
+  const knownAddresses = createKnownAddresses(() => options.knownAddressMs, monotonic);
 
   function countersOf(user: string, ip: string): readonly Counter[] {
     const address = ipPrefix(ip);
@@ -211,6 +211,24 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   }
 }
 
+/** The same rule with several times as many free failures. */
+function withMoreFree(rule: BackoffRule, factor: number): BackoffRule {
+  return {
+    get freeFailures() {
+      return rule.freeFailures * factor;
+    },
+    get firstWaitMs() {
+      return rule.firstWaitMs;
+    },
+    get maxWaitMs() {
+      return rule.maxWaitMs;
+    },
+    get quietMs() {
+      return rule.quietMs;
+    },
+  };
+}
+
 /** Neither a user name nor an address contains a space. */
 function pairKey(user: string, address: string): string {
   return `${user} ${address}`;
@@ -225,23 +243,39 @@ function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "
 
 const dayMs = 86_400_000;
 
-/** The login guard for the [security] config. */
+/** The login guard for the [security] config in force, which may change. */
 export function openLoginGuard(
-  security: Config["security"],
+  security: () => Config["security"],
   options: Pick<LoginGuardOptions, "hasAccount" | "clock" | "emit">,
 ): LoginGuard {
-  const shared = createIpList(security.login_exempt_addresses);
+  let shared = { of: security(), list: createIpList(security().login_exempt_addresses) };
   return createLoginGuard({
-    ...options,
+    hasAccount: options.hasAccount,
+    clock: options.clock,
+    emit: options.emit,
     rule: {
-      freeFailures: security.login_free_failures,
-      firstWaitMs: security.login_first_wait_seconds * 1000,
-      maxWaitMs: security.login_max_wait_seconds * 1000,
-      quietMs: security.login_forget_seconds * 1000,
+      get freeFailures() {
+        return security().login_free_failures;
+      },
+      get firstWaitMs() {
+        return security().login_first_wait_seconds * 1000;
+      },
+      get maxWaitMs() {
+        return security().login_max_wait_seconds * 1000;
+      },
+      get quietMs() {
+        return security().login_forget_seconds * 1000;
+      },
     },
-    maxTracked: security.login_max_tracked,
-    isShared: (ip) => shared.has(ip),
-    knownAddressMs: security.login_known_address_days * dayMs,
+    maxTracked: security().login_max_tracked,
+    isShared(ip) {
+      const of = security();
+      if (shared.of !== of) shared = { of, list: createIpList(of.login_exempt_addresses) };
+      return shared.list.has(ip);
+    },
+    get knownAddressMs() {
+      return security().login_known_address_days * dayMs;
+    },
   });
 }
 
@@ -257,11 +291,11 @@ const maxOfUser = 8;
 const maxUsers = 100_000;
 
 /** Remembers for `keepMs` after the last login. In memory only: after a restart no address is known. */
-function createKnownAddresses(keepMs: number, monotonic: () => number): KnownAddresses {
+function createKnownAddresses(keepMs: () => number, monotonic: () => number): KnownAddresses {
   /** When each address was last used, in monotonic ms. */
   const users = new Map<string, Map<string, number>>();
 
-  const isFresh = (usedAt: number | undefined): boolean => usedAt !== undefined && monotonic() - usedAt < keepMs;
+  const isFresh = (usedAt: number | undefined): boolean => usedAt !== undefined && monotonic() - usedAt < keepMs();
 
   return {
     has: (user, address) => isFresh(users.get(user)?.get(address)),

@@ -28,7 +28,7 @@ export interface LoginOptions {
   readonly sessions: Pick<Sessions, "isUntouched">;
   readonly pairs: Pick<TokenPairs, "open">;
   /** A repeated login within this time gets the same tokens; 0 turns it off. */
-  readonly reuseSeconds: number;
+  readonly reuseSeconds: () => number;
   readonly emit: Emit;
 }
 

@@ -67,6 +67,7 @@ export interface Sessions {
   close(): Promise<void>;
 }
 
+/** The figures are read at every use: they may change. */
 export interface SessionsOptions {
   readonly usersDir: string;
   readonly clock: Clock;
@@ -94,14 +95,16 @@ export interface SessionsOptions {
  */
 export async function openSessions(options: SessionsOptions): Promise<Sessions> {
   const { usersDir, clock, log, findAccount, fileOps } = options;
-  const leewayMs = options.leewaySeconds * 1000;
   const index = createSessionIndex();
   /** Users whose file is out of date because a write failed. */
   const behind = new Set<string>();
   /** Exchanges and writes of one user run one after another. */
   const queue = createKeyedQueue();
 
-  const time = () => ({ now: clock.now(), monotonic: clock.monotonic(), leewayMs });
+  const time = () => {
+    const leewayMs = options.leewaySeconds * 1000;
+    return { now: clock.now(), monotonic: clock.monotonic(), leewayMs };
+  };
   const endOf = ({ createdAt, usedAt }: Session): number =>
     Math.min(createdAt + options.sessionSeconds * 1000, usedAt + options.idleSeconds * 1000);
   const isOver = (session: Session): boolean => endOf(session) <= clock.now();

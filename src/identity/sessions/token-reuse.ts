@@ -19,8 +19,8 @@ export interface TokenReuse {
 
 export interface TokenReuseOptions {
   readonly clock: Clock;
-  /** 0 turns it off. */
-  readonly reuseSeconds: number;
+  /** 0 turns it off. Read at every use. */
+  readonly reuseSeconds: () => number;
   /** Whether the pair's refresh token is unused and its session live. */
   readonly isUntouched: (pair: TokenPair) => boolean;
   /** Logins remembered; beyond it the oldest is forgotten. */
@@ -64,9 +64,10 @@ export function createTokenReuse(options: TokenReuseOptions): TokenReuse {
       return timingSafeEqual(entry.passwordDigest, passwordDigest) ? entry.promise : undefined;
     },
     keep: ({ account, passwordDigest, origin }, promise) => {
-      if (reuseSeconds === 0) return;
+      const seconds = reuseSeconds();
+      if (seconds === 0) return;
       const key = keyOf(account, origin);
-      const until = clock.monotonic() + reuseSeconds * 1000;
+      const until = clock.monotonic() + seconds * 1000;
       const entry: Entry = { account, passwordDigest, promise, pair: undefined, until, staleAt: Infinity };
       promise.then(
         (pair) => {

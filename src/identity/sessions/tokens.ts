@@ -10,7 +10,7 @@ export interface TokensOptions {
   readonly keys: TokenKeys;
   readonly issuer: string;
   readonly audience: string;
-  /** Lifetime of a token. */
+  /** Lifetime of a token. Read at every use. */
   readonly lifeSeconds: number;
   readonly clock: Clock;
   readonly newId: () => string;
