@@ -63,6 +63,8 @@ export interface ReloaderOptions {
   readonly log: Log;
 }
 
+/** How long a change that the watcher has noticed may be what somebody then asks for, in ms. */
+const noticedMs = 5000;
 /** Longest error that is reported, in characters. */
 const maxErrorLength = 4000;
 
@@ -76,6 +78,8 @@ export function createReloader(options: ReloaderOptions): Reloader {
   const reloads = { success: 0, failure: 0 };
   /** The text that was last put in force or refused. */
   let lastText: string | null = started.text;
+  /** What the watcher put in force, and when, in monotonic ms; null once somebody has been told. */
+  let noticed: { readonly result: ReloadResult; readonly at: number } | null = null;
   let queue: Promise<unknown> = Promise.resolve();
 
   async function run(by: string): Promise<ReloadResult> {
@@ -84,12 +88,23 @@ export function createReloader(options: ReloaderOptions): Reloader {
       text = read();
       // The watcher sees what a signal or an administrator has had reloaded already.
       if (by === "file" && text === lastText) return { ok: invalid === null, changes: [], restartNeeded };
-      return await apply(parse(text), by);
+      const result = await apply(parse(text), by);
+      return by === "file" ? result : withNoticed(result, text);
     } catch (error) {
       return refuse(error, by);
     } finally {
       lastText = text;
     }
+  }
+
+  /**
+   * Somebody changes the file and then asks for a reload: the watcher may have been faster, and its result is the answer.
+   */
+  function withNoticed(result: ReloadResult, text: string): ReloadResult {
+    const before = noticed;
+    noticed = null;
+    const isRecent = before !== null && clock.monotonic() - before.at < noticedMs;
+    return isRecent && text === lastText && result.changes.length === 0 ? before.result : result;
   }
 
   async function apply(next: Config, by: string): Promise<ReloadResult> {
@@ -109,6 +124,7 @@ export function createReloader(options: ReloaderOptions): Reloader {
     reloads.success++;
     const result: ReloadResult = { ok: true, changes, restartNeeded };
     if (isNews) report({ ...result, by });
+    noticed = by === "file" ? { result, at: clock.monotonic() } : noticed;
     return result;
   }
 

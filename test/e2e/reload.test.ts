@@ -5,7 +5,7 @@ import { startAdminApi, type AdminApi } from "../support/admin-api.ts";
 import { eventually } from "../support/eventually.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { openStream, type SseClient } from "../support/sse-client.ts";
-import { bearer, type ProxyOptions } from "../support/start-proxy.ts";
+import { alicePassword, bearer, type ProxyOptions } from "../support/start-proxy.ts";
 
 /** A price, in CNY for a million tokens of output. */
 const priceOf = (output: number): string =>
@@ -184,6 +184,59 @@ describe("a changed config.toml", () => {
     expect((await fetch(`${app.proxy.url}/metrics`)).status).toBe(403);
     await serve(app);
     expect((await app.chat()).status).toBe(429);
+  });
+});
+
+describe("what lives on", () => {
+  it("is told the new figures: sessions, failed logins, alerts, the log, and users of a tier that came", async () => {
+    const users = { dora: 'username = "dora"\npassword = "correct horse battery"\nquota_tier = "gold"\n' };
+    const env = { ALERT_WEBHOOK_SECRET: "0123456789abcdef" };
+    const app = await start("[quota.tiers]\nbasic = {}\n", { users, env });
+    const { url } = app.proxy;
+    const login = (username: string, password: string) =>
+      fetch(`${url}/auth/login`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ username, password }),
+      });
+    expect((await login("dora", alicePassword)).status).toBe(401);
+    const hooks = await startScriptedUpstream();
+    onTestFinished(() => hooks.close());
+    const next = await app.reload(`[quota.tiers]
+basic = {}
+gold = {}
+[auth]
+access_token_seconds = 77
+[security]
+login_free_failures = 1
+login_first_wait_seconds = 60
+[alerts]
+webhook_url = "${hooks.url}/hidden"
+allow_private = true
+events = ["login.locked", "config.rejected"]
+`);
+    expect(next.status).toBe(200);
+    expect(JSON.stringify(next.body)).not.toContain("hidden");
+    await eventually(async () => {
+      expect((await login("dora", alicePassword)).status).toBe(200);
+    });
+    const tokens = (await (await login("eve", alicePassword)).json()) as { expires_in?: number };
+    expect(tokens.expires_in).toBeLessThanOrEqual(77);
+    for (let i = 0; i < 3; i++) await login("bob", "wrong password");
+    expect((await login("bob", "wrong password")).status).toBe(429);
+    const alert = await hooks.next();
+    expect(alert.body.event).toBe("login.locked");
+    alert.respond(200, "ok");
+
+    // Without a secret no alert may be sent: the config that asks for that is refused.
+    const refused = await app.reload(
+      `[quota.tiers]\nbasic = {}\ngold = {}\n[alerts]\nwebhook_url = "https://a.example/"\nsecret_env = "NONE"\n`,
+    );
+    expect(refused.status).toBe(422);
+    expect(JSON.stringify(refused.body)).toContain("set NONE to a secret");
+    const rejected = await hooks.next();
+    expect(rejected.body).toMatchObject({ event: "config.rejected", by: "boss" });
+    rejected.respond(200, "ok");
   });
 });
 
