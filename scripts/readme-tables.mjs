@@ -1,4 +1,4 @@
-// Writes README's tables of config keys and error codes from the code, between their markers.
+// Writes README's tables of config keys, restarts and error codes from the code, between their markers.
 // `npm run docs` writes; `npm run docs -- --check` fails where README is behind.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,6 +6,7 @@ import "./build-if-stale.mjs";
 
 const root = join(import.meta.dirname, "..");
 const { configSchema } = await import("../dist/config/schema.js");
+const { bootKeys } = await import("../dist/config/boot.js");
 const { errorTable } = await import("../dist/errors.js");
 
 function inner(schema) {
@@ -37,6 +38,9 @@ function rows(schema, path) {
 
 const tables = {
   config: ["| key | default | what it does |", "|---|---|---|", ...rows(configSchema, [])],
+  restart: Object.entries(bootKeys).map(
+    ([section, keys]) => `- \`[${section}]\` ${keys.map((key) => `\`${key}\``).join(", ")}`,
+  ),
   errors: [
     "| status | code | type | retry | message |",
     "|---|---|---|---|---|",
