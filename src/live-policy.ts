@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { shownChanges } from "./config/difference.ts";
-import { createReloader, type Reloader } from "./config/reload.ts";
+import type { KeyFileStatus } from "./config/key-file-status.ts";
+import { createReloader, type Reloader, type ReloadReport } from "./config/reload.ts";
 import { watchConfig } from "./config/watch.ts";
 import type { Emit } from "./events/types.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
@@ -39,6 +40,7 @@ export interface LivePolicyOptions {
   readonly folder: string;
   readonly env: Env;
   readonly upstream: ProviderServices;
+  readonly keyFileStatus: Pick<KeyFileStatus, "update" | "forget">;
   /** Throws Error if something else can't be run with a config. Not called for the first one. */
   readonly check: (config: Config) => void;
   /** The accounts, which must not lose their tier. Not called for the first config. */
@@ -62,6 +64,7 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
     use: (name, keys) => {
       upstream.useKeys(name, keys);
     },
+    status: options.keyFileStatus,
     log,
   });
   onOpen(() => {
@@ -175,6 +178,18 @@ function tierProblems(
   });
 }
 
+/** Creates a function that emits what a reload has done. */
+export function createReloadReport(emit: Emit, clock: Clock): (report: ReloadReport) => void {
+  return ({ ok, by, changes, restartNeeded, error = "" }) => {
+    const base = { at: clock.now(), traceId: "", ip: "", by };
+    if (!ok) emit({ type: "config.rejected", ...base, error });
+    else {
+      const shown = shownChanges(changes);
+      emit({ type: "config.reloaded", ...base, changes: shown, count: changes.length, restartNeeded });
+    }
+  };
+}
+
 /**
  * Opens the reloader of a config file, and watches the file.
  * @returns a reloader that refuses every reload if there is no place where the file could be
@@ -199,14 +214,7 @@ export function openReloader(
     parse: (next) => parseConfig(next, basename(path ?? ""), env),
     started: { config, text },
     prepare: (next) => live.prepare(next),
-    report({ ok, by, changes, restartNeeded, error = "" }) {
-      const base = { at: clock.now(), traceId: "", ip: "", by };
-      if (!ok) emit({ type: "config.rejected", ...base, error });
-      else {
-        const shown = shownChanges(changes);
-        emit({ type: "config.reloaded", ...base, changes: shown, count: changes.length, restartNeeded });
-      }
-    },
+    report: createReloadReport(emit, clock),
     folder,
     clock,
     log,

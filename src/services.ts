@@ -31,7 +31,8 @@ import { createZone } from "./quota/zone.ts";
 import type { ModelList } from "./providers/model-list.ts";
 import { createProviderServices } from "./providers/provider-services.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
-import { createLivePolicy, openReloader } from "./live-policy.ts";
+import { createKeyFileStatus } from "./config/key-file-status.ts";
+import { createLivePolicy, createReloadReport, openReloader } from "./live-policy.ts";
 import type { Reloader } from "./config/reload.ts";
 import type { Policy } from "./policy.ts";
 
@@ -120,14 +121,20 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   await removeTemporaries(usersDir, ".toml");
   const disk = await openDiskProbe(usersDir, clock);
 
-  const tokenKeys = await openTokenKeys({ env, usersDir, log });
-  closers.push(() => {
-    tokenKeys.close();
-  });
   const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen });
   const { bus, behaviourLog, alertStats } = events;
+  const keyFileStatus = createKeyFileStatus({ report: createReloadReport(bus.emit, clock), clock });
+  const tokenKeys = await openTokenKeys({
+    ...{ env, usersDir, log },
+    onOutcome: (outcome) => {
+      keyFileStatus.update("JWT_SECRETS_FILE", outcome);
+    },
+  });
+  closers.push(() => {
+    tokenKeys.close();
+  });
   const upstream = createProviderServices({
     ...{ clock, log, emit: bus.emit, random: Math.random },
     rereadKey: (provider) => {
@@ -136,7 +143,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => upstream.close());
   const live = await createLivePolicy({
-    ...{ config, folder, env, upstream, clock, log },
+    ...{ config, folder, env, upstream, keyFileStatus, clock, log },
     check: ({ alerts }) => {
       events.checkAlerts(alerts);
     },
@@ -255,6 +262,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       eventLoop,
       disk,
       reloader,
+      keyFileStatus,
     }),
     usersDir,
     reloader,

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { followFile, type FollowedFile } from "../lib/files/followed-file.ts";
+import { followFile, type FileOutcome, type FollowedFile } from "../lib/files/followed-file.ts";
 import type { Log } from "../lib/log.ts";
+import type { KeyFileStatus } from "./key-file-status.ts";
 import { ConfigError, type Env } from "./load.ts";
 import type { ProviderConfig } from "./schema.ts";
 
@@ -56,6 +57,7 @@ export function followKeyFiles(options: {
   /** The folder for a relative api_key_file. */
   readonly folder: string;
   readonly use: (provider: string, keys: readonly string[]) => void;
+  readonly status: Pick<KeyFileStatus, "update" | "forget">;
   readonly log: Log;
 }): KeyFiles {
   const files = new Map<string, { readonly path: string; readonly file: FollowedFile }>();
@@ -64,12 +66,16 @@ export function followKeyFiles(options: {
     const onText = (text: string): void => {
       options.use(provider.name, [keyIn(text, provider, path)]);
     };
-    files.set(provider.name, { path, file: followFile({ path, onText, log: options.log }) });
+    const onOutcome = (outcome: FileOutcome): void => {
+      options.status.update(pathInConfig(provider.name), outcome);
+    };
+    files.set(provider.name, { path, file: followFile({ path, onText, onOutcome, log: options.log }) });
   }
 
   function stop(name: string): void {
     files.get(name)?.file.close();
     files.delete(name);
+    options.status.forget(pathInConfig(name));
   }
 
   return {
@@ -89,6 +95,10 @@ export function followKeyFiles(options: {
       for (const name of files.keys()) stop(name);
     },
   };
+}
+
+function pathInConfig(provider: string): string {
+  return `providers.${provider}.api_key_file`;
 }
 
 function readVariable(name: string, env: Env): readonly string[] {

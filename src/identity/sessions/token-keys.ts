@@ -3,7 +3,7 @@ import { mkdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { readPlainFile, writeFileAtomic } from "../../lib/files/atomic-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
-import { followFile } from "../../lib/files/followed-file.ts";
+import { followFile, type FollowOptions } from "../../lib/files/followed-file.ts";
 import type { Log } from "../../lib/log.ts";
 
 /** The secrets that sign access tokens. */
@@ -53,14 +53,16 @@ export async function loadTokenKeys(options: TokenKeysOptions): Promise<TokenKey
 }
 
 /** As loadTokenKeys, and watches the file that contains them, if any. */
-export async function openTokenKeys(options: TokenKeysOptions): Promise<LiveTokenKeys> {
+export async function openTokenKeys(
+  options: TokenKeysOptions & Pick<FollowOptions, "onOutcome">,
+): Promise<LiveTokenKeys> {
   const { JWT_SECRETS: inline = "", JWT_SECRETS_FILE: named = "" } = options.env;
   let keys = await loadTokenKeys(options);
   const [path, source] = named === "" ? [ownFile(options.usersDir), ""] : [named, "JWT_SECRETS_FILE "];
   const onText = (text: string): void => {
     keys = parseTokenKeys(text, source + path);
   };
-  const file = inline === "" ? followFile({ path, onText, log: options.log }) : null;
+  const file = inline === "" ? followFile({ ...options, path, onText }) : null;
   return {
     get signing() {
       return keys.signing;

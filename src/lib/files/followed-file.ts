@@ -9,15 +9,25 @@ export interface FollowedFile {
   close(): void;
 }
 
+/** The result of a look at a file. */
+export interface FileOutcome {
+  /** Why it can't be used; null if it can. */
+  readonly error: string | null;
+  /** Whether a text other than the one before is in force now. */
+  readonly isChanged: boolean;
+}
+
 export interface FollowOptions {
   readonly path: string;
-  /** Interval between two checks, in ms. Default: a second. */
+  /** Interval between two checks, in ms. Default: 500. */
   readonly everyMs?: number;
   /**
    * Receives the text of the first check, and each text that differs from the previous one. Throws if it can't be used;
    * then the previous one stays in force.
    */
   readonly onText: (text: string) => void;
+  /** Called when another text came into force, when there is a problem, and when that is over. Must not throw. */
+  readonly onOutcome?: (outcome: FileOutcome) => void;
   readonly log: Log;
 }
 
@@ -31,7 +41,13 @@ const maxBytes = 1 << 20;
  *
  * A file that is missing or can't be used changes nothing and is logged once, by its name and without its text.
  */
-export function followFile({ path, everyMs = 1000, onText, log }: FollowOptions): FollowedFile {
+export function followFile({
+  path,
+  everyMs = 500,
+  onText,
+  onOutcome = () => undefined,
+  log,
+}: FollowOptions): FollowedFile {
   let known: string | undefined;
   let problem = "";
   let isChecking = false;
@@ -51,13 +67,13 @@ export function followFile({ path, everyMs = 1000, onText, log }: FollowOptions)
   }
 
   function take(text: string): void {
-    if (text !== known) {
-      onText(text);
-      if (known !== undefined)
-        log.info({ event: "key_file_changed", file: path }, "new keys from a key file are in force");
-      known = text;
-    }
+    const isChanged = text !== known && known !== undefined;
+    if (text !== known) onText(text);
+    if (isChanged) log.info({ event: "key_file_changed", file: path }, "new keys from a key file are in force");
+    known = text;
+    const wasBad = problem !== "";
     problem = "";
+    if (isChanged || wasBad) onOutcome({ error: null, isChanged });
   }
 
   function complain(err: unknown): void {
@@ -65,6 +81,7 @@ export function followFile({ path, everyMs = 1000, onText, log }: FollowOptions)
     if (message === problem) return;
     problem = message;
     log.warn({ event: "key_file_unusable", file: path, err }, "a key file cannot be used; the old keys stay");
+    onOutcome({ error: message, isChanged: false });
   }
 
   return {
