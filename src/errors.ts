@@ -51,6 +51,7 @@ export const errorTable = {
   ),
   body_too_large: row(413, "invalid_request_error", "The body is too large.", false),
   unsupported_media_type: row(415, "invalid_request_error", "Send the body as application/json.", false),
+  upgrade_required: row(426, "invalid_request_error", "WebSockets are not served here. Use POST.", false),
   headers_too_large: row(431, "invalid_request_error", "The headers are too large.", false),
   rate_limited: row(429, "rate_limit_error", "Too many requests. Slow down.", true),
   concurrency_exceeded: row(429, "rate_limit_error", "Too many requests of this user are running.", true),

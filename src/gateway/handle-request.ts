@@ -69,6 +69,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
       if (error instanceof AbandonedError && end.outcome === "client_gone")
         await chargeDisconnect(context, error.provider);
     }
+    end = presented(end, context);
     // Settles the charge and releases the permit before the client sees the end: its next request must find both done.
     await settle(context, end);
     running.delete(context);
@@ -112,7 +113,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     if (refusal !== null) throw rateLimited(refusal);
 
     if (request.stream || policy.jsonHeartbeat) {
-      client.startHeartbeat(context, request.stream ? format.startStream(request.model) : null);
+      client.startHeartbeat(context, request.stream ? format.startStream(request.model, arrivedAt) : null);
     }
     const { attempt } = (context.response = await send(affordable, request, client, rateRequest, policy));
 
@@ -290,6 +291,15 @@ export function createGateway(deps: GatewayOptions): Gateway {
       }
     },
   };
+}
+
+/** The end as clients of the API are told of it. Opens the stream if that is where they get the error. */
+function presented(end: RequestEnd, context: RequestContext): RequestEnd {
+  if (end.error === null) return end;
+  const { format, client } = context.incoming;
+  const error = format.adaptError?.(end.error) ?? end.error;
+  if (context.request?.stream === true && format.failsAsStream?.(error) === true) client.open(context);
+  return error === end.error ? end : { ...end, error };
 }
 
 function limitsCost(limits: readonly QuotaLimit[]): boolean {

@@ -37,8 +37,14 @@ class Relay implements EventConsumer, DrainListener {
     this.#passUsageChunk = passUsageChunk;
   }
 
-  take(event: Buffer, start: number, end: number, role: EventRole): void {
+  take(event: Buffer, start: number, end: number, role: EventRole, parsed: unknown): void {
     if (role === "usage" && !this.#passUsageChunk) return;
+    if (role === "last") {
+      // Like any other ending it is written once the charge is settled.
+      this.#client.ending = event.subarray(start, end);
+      return;
+    }
+    if (parsed !== undefined) this.#client.noteEvent(parsed);
     if (this.#run === event && this.#runEnd === start) {
       this.#runEnd = end;
       return;

@@ -53,6 +53,8 @@ export class ResponseWriter implements Caller {
   opened = false;
   /** Whether an event with an `id` was sent. Set by the code that writes the events. */
   hasIds = false;
+  /** The provider's own last event, which ends a complete stream. Set by the code that writes the events. */
+  ending: Buffer | null = null;
   readonly traceId: string;
   readonly #reply: RawReply;
   readonly #raw: ServerResponse;
@@ -147,6 +149,7 @@ export class ResponseWriter implements Caller {
   write(bytes: Buffer, listener: DrainListener): boolean {
     if (this.gone) return true;
     this.#lastWriteAt = this.#clock.monotonic();
+    this.#stream?.onWrite?.(bytes);
     if (this.#write(bytes)) return true;
     if (this.#drainListener === null) {
       this.#drainListener = listener;
@@ -156,6 +159,11 @@ export class ResponseWriter implements Caller {
       this.#stallTimer = setTimeout(stall, this.#times.stalledReader, this).unref();
     }
     return false;
+  }
+
+  /** Notes what an event says that is about to be written. */
+  noteEvent(parsed: unknown): void {
+    this.#stream?.onEvent?.(parsed);
   }
 
   /**
@@ -175,7 +183,8 @@ export class ResponseWriter implements Caller {
       return;
     }
     this.#raw.chunkedEncoding = this.#chunked;
-    if (stream !== null) this.#end(error === null ? stream.ending : stream.errorEvent(error, this.traceId));
+    if (stream !== null)
+      this.#end(error === null ? (this.ending ?? stream.ending) : stream.errorEvent(error, this.traceId));
     else if (error !== null) this.#end(JSON.stringify(this.#errorBody(error, this.traceId)));
   }
 

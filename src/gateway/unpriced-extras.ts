@@ -14,7 +14,9 @@ const extras: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
   ["search_parameters", (value) => isRecord(value) && value.mode === "off"],
   ["enable_search", isOff],
   ["plugins", isEmpty],
-  ["tools", (value) => Array.isArray(value) && value.every(runsAtClient)],
+  ["tools", areClientTools],
+  // The Responses API takes tools among the items of its input as well.
+  ["input", (value) => !Array.isArray(value) || value.every((item) => !isRecord(item) || isFreeItem(item))],
   ["modalities", (value) => Array.isArray(value) && value.every((one) => one === "text")],
   ["audio", never],
   // Gateways fall back to these if the named and priced model fails.
@@ -40,11 +42,21 @@ export function unpricedExtra(body: Readonly<Record<string, unknown>>): string |
   return null;
 }
 
+function areClientTools(value: unknown): boolean {
+  return Array.isArray(value) && value.every(runsAtClient);
+}
+
+function isFreeItem({ tools = null }: Readonly<Record<string, unknown>>): boolean {
+  return tools === null || areClientTools(tools);
+}
+
 /** Whether the client runs the tool, so that the model only gets its description. Any unknown tool may be billed. */
 function runsAtClient(tool: unknown): boolean {
   if (!isRecord(tool) || Object.keys(tool).some((key) => key !== "type" && key.toLowerCase() === "type")) return false;
   const { type = null, name } = tool;
-  if (type === "function") return !isBuiltIn(tool.function);
+  if (type === "function") return !isBuiltIn(tool.function ?? tool);
+  // The Responses API's group of functions.
+  if (type === "namespace") return areClientTools(tool.tools);
   // Anthropic's format allows tools without a type.
   if (type === null || type === "custom") return typeof name === "string" || isRecord(tool[type ?? "function"]);
   return typeof type === "string" && clientTool.test(type);

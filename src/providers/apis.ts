@@ -1,6 +1,7 @@
 import { ChoicesParser } from "./stream/choices-parser.ts";
 import type { EventParser, Fields } from "./stream/event-parser.ts";
 import { MessagesParser } from "./stream/messages-parser.ts";
+import { ResponsesParser, unfoldResponse } from "./stream/responses-parser.ts";
 import { unfoldChoices, type UnfoldedEvent, unfoldMessage } from "./stream/unfold.ts";
 
 /** An API that providers may have: how its responses are read, whichever provider sends them. */
@@ -23,6 +24,8 @@ export interface StreamReading {
 const choices: StreamReading = { createParser: () => new ChoicesParser(), unfold: unfoldChoices };
 const messages: StreamReading = { createParser: () => new MessagesParser(), unfold: unfoldMessage };
 
+const responses: StreamReading = { createParser: () => new ResponsesParser(), unfold: unfoldResponse };
+
 /** Every API, once. A kind of provider says which of them it has, and where. */
 export const apis = {
   chat: { title: "chats", path: "/chat/completions", stream: choices },
@@ -30,6 +33,7 @@ export const apis = {
   beta_chat: { title: "chats", path: "/chat/completions", stream: choices },
   completions: { title: "text completions", path: "/completions", stream: choices },
   messages: { title: "Anthropic's messages", path: null, stream: messages },
+  responses: { title: "the Responses API", path: "/responses", stream: responses },
   embeddings: { title: "embeddings", path: "/embeddings", stream: null },
 } as const satisfies Readonly<Record<string, Api>>;
 

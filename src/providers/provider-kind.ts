@@ -39,6 +39,8 @@ export interface ProviderFeatures {
   readonly streamOptions: boolean;
   /** OpenAI's name for the role of a system message in a chat; elsewhere it is `system`. */
   readonly developerRole: boolean;
+  /** Whether it keeps responses of the Responses API unless it is told not to. */
+  readonly keepsResponses: boolean;
 }
 
 /** What is requested from time to time to see whether an account works. */

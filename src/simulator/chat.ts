@@ -136,7 +136,7 @@ export function createChat(options: ChatOptions): Chat {
     const usage = usageOf(completion, request.promptBytes);
     const blocks = Math.floor((usage.prompt * (scenario.cachedShare ?? 0)) / cacheBlock);
     const envelope: Envelope = {
-      id: (request.api === "messages" ? "msg_" : "") + crypto.randomUUID(),
+      id: wires[request.api].idPrefix + crypto.randomUUID(),
       created,
       model: request.model,
       dialect: scenario.dialect ?? "deepseek",

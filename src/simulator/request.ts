@@ -1,7 +1,7 @@
 import { refuse, RefusedError } from "./refusals.ts";
 
 /** The APIs that generate text. */
-export type TextApi = "chat" | "completions" | "messages";
+export type TextApi = "chat" | "completions" | "messages" | "responses";
 
 /** The fields of a request that the simulator uses; every other field is accepted and ignored. */
 export interface SimRequest {
@@ -46,7 +46,7 @@ const modelPattern = /^([^:]+)(?::(\d{1,9}))?$/;
 export function parseRequest(api: TextApi, body: string, beta: boolean): SimRequest {
   const fields = parseJson(body);
   const model = readModel(fields);
-  const messages = api === "completions" ? promptOf(fields, beta) : messagesOf(fields);
+  const messages = readMessages[api](fields, beta);
   const last = asRecord(messages.at(-1));
   if (last.prefix === true && !beta) throw invalidValue(betaOnly("prefix"));
   return {
@@ -55,12 +55,12 @@ export function parseRequest(api: TextApi, body: string, beta: boolean): SimRequ
     stream: fields.stream === true,
     includeUsage: asRecord(fields.stream_options).include_usage === true,
     hasStreamOptions: fields.stream_options !== undefined,
-    thinking: api === "completions" ? "disabled" : thinkingOf(fields.thinking),
-    maxTokens: maxTokensOf(fields.max_tokens ?? fields.max_completion_tokens),
+    thinking: api === "completions" ? "disabled" : thinkingOf(fields),
+    maxTokens: maxTokensOf(fields.max_tokens ?? fields.max_completion_tokens ?? fields.max_output_tokens),
     stop: [fields.stop ?? fields.stop_sequences]
       .flat()
       .filter((stop): stop is string => typeof stop === "string" && stop !== ""),
-    json: asRecord(fields.response_format).type === "json_object",
+    json: asRecord(fields.response_format ?? asRecord(fields.text).format).type === "json_object",
     tools: toolsOf(fields.tools),
     toolChoice: toolChoiceOf(fields.tool_choice),
     lastText: textOf(last.content),
@@ -74,6 +74,33 @@ export function readModel({ model }: Readonly<Record<string, unknown>>) {
   if (typeof model !== "string") throw invalidType("missing field `model`");
   const [, name = model, argument] = modelPattern.exec(model) ?? [];
   return { model, name, argument: argument === undefined ? undefined : Number(argument) };
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** How each API writes the conversation. */
+const readMessages: Readonly<Record<TextApi, (fields: Fields, beta: boolean) => readonly unknown[]>> = {
+  chat: messagesOf,
+  messages: messagesOf,
+  completions: promptOf,
+  responses: itemsOf,
+};
+
+/** A tool's result is a message of the role `tool`, as in a chat. DeepSeek keeps no responses. */
+function itemsOf({ input, instructions, previous_response_id }: Fields): readonly unknown[] {
+  if (previous_response_id != null) throw invalidValue("previous_response_id is not supported");
+  const items: readonly unknown[] = typeof input === "string" ? [{ role: "user", content: input }] : listOf(input);
+  const messages = items.map((item) => {
+    const { type, output } = asRecord(item);
+    return type === "function_call_output" ? { role: "tool", content: output } : item;
+  });
+  return instructions == null ? messages : [{ role: "system", content: instructions }, ...messages];
+}
+
+function listOf(input: unknown): readonly unknown[] {
+  if (!Array.isArray(input)) throw invalidType("missing field `input`");
+  if (input.length === 0) throw invalidValue("Empty input");
+  return input;
 }
 
 function messagesOf({ messages, system }: Readonly<Record<string, unknown>>): readonly unknown[] {
@@ -110,8 +137,10 @@ export function parseJson(body: string): Readonly<Record<string, unknown>> {
   return asRecord(value);
 }
 
-function thinkingOf(value: unknown): "enabled" | "disabled" | undefined {
-  const type = asRecord(value).type;
+function thinkingOf({ thinking, reasoning }: Fields): "enabled" | "disabled" | undefined {
+  // The Responses API's way.
+  if (asRecord(reasoning).effort === "none") return "disabled";
+  const type = asRecord(thinking).type;
   return type === "enabled" || type === "disabled" ? type : undefined;
 }
 
@@ -128,9 +157,11 @@ function toolsOf(value: unknown): readonly ToolSpec[] {
   if (!Array.isArray(value)) return [];
   return value.flatMap((tool: unknown) => {
     // OpenAI's tools have a `function` with parameters; Anthropic's have name and input_schema directly.
-    const spec = asRecord(asRecord(tool).function ?? tool);
+    const { function: inner, type } = asRecord(tool);
+    const spec = asRecord(inner ?? tool);
     const name = spec.name;
-    if (typeof name !== "string") return [];
+    // Groups of tools in the Responses API have a name as well.
+    if (type === "namespace" || typeof name !== "string") return [];
     return [{ name, properties: asRecord(asRecord(spec.parameters ?? spec.input_schema).properties) }];
   });
 }

@@ -149,6 +149,7 @@ function apiOf(path: string): SimApi | undefined {
   if (path.endsWith("/chat/completions")) return "chat";
   if (path.endsWith("/completions")) return "completions";
   if (path.endsWith("/anthropic/v1/messages")) return "messages";
+  if (path.endsWith("/responses")) return "responses";
   return path.endsWith("/embeddings") ? "embeddings" : undefined;
 }
 

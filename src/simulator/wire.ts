@@ -1,11 +1,14 @@
 import type { Completion, Usage } from "./completion.ts";
 import { chatBody, chatEvents, doneEvent, type Envelope, fingerprint, usageJson } from "./chat-wire.ts";
 import { messageBody, messageError, messageEvents } from "./message-wire.ts";
+import { responseBody, responseEvents, responseFailed } from "./response-wire.ts";
 import { errorJson } from "./refusals.ts";
 import type { TextApi } from "./request.ts";
 
 /** How an API writes its responses. */
 interface Wire {
+  /** What the ids of its responses begin with. */
+  readonly idPrefix: string;
   /** As SSE events, each complete with its blank line; the last one ends the stream. */
   events(completion: Completion, usage: Usage, envelope: Envelope): readonly string[];
   /** As one JSON. */
@@ -18,12 +21,19 @@ const busy = "The service is overloaded, please try again later.";
 const overloaded = `data: ${errorJson(busy, "server_error", "overloaded")}\n\n`;
 
 export const wires: Readonly<Record<TextApi, Wire>> = {
-  chat: { events: chatEvents, body: chatBody, overloaded },
-  completions: { events: completionEvents, body: completionBody, overloaded },
+  chat: { idPrefix: "", events: chatEvents, body: chatBody, overloaded },
+  completions: { idPrefix: "", events: completionEvents, body: completionBody, overloaded },
   messages: {
+    idPrefix: "msg_",
     events: messageEvents,
     body: messageBody,
     overloaded: `event: error\ndata: ${messageError(busy, "overloaded_error")}\n\n`,
+  },
+  responses: {
+    idPrefix: "resp_",
+    events: responseEvents,
+    body: responseBody,
+    overloaded: responseFailed(busy, "server_error"),
   },
 };
 

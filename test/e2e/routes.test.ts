@@ -14,6 +14,8 @@ const open = [
   "GET /metrics",
   "GET /openapi.json",
   "GET /docs",
+  "GET /v1/responses",
+  "GET /responses",
 ];
 
 /** What costs something. */
@@ -26,12 +28,14 @@ const billed = [
   "POST /beta/completions",
   "POST /anthropic/v1/messages",
   "POST /v1/messages",
+  "POST /v1/responses",
+  "POST /responses",
   "POST /embeddings",
   "POST /v1/embeddings",
 ];
 
-/** Not in the documents, for it is them. */
-const hidden = ["GET /openapi.json", "GET /docs"];
+/** Not in the documents: it is them, or only refuses. */
+const hidden = ["GET /openapi.json", "GET /docs", "GET /v1/responses", "GET /responses"];
 
 describe("the routes of the app", () => {
   let proxy: RunningProxy;

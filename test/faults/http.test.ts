@@ -319,6 +319,57 @@ describe("H11: a known path with another method", () => {
 });
 
 describe("H10: the Responses API", () => {
+  it.each(["GET /v1/responses/resp_1", "DELETE /responses/resp_1", "POST /v1/responses/resp_1/cancel"])(
+    "keeps nothing, and says so: %s",
+    async (line) => {
+      const { message } = expectRefusal(proxy, await raw(rawRequest(line)), "not_found");
+      expect(message).toContain("not kept");
+    },
+  );
+
+  it.each(["/v1/responses", "/responses", "//v1/responses/"])(
+    "refuses a WebSocket at %s, whoever asks",
+    async (path) => {
+      const upgrade = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: eA==",
+      ];
+      for (const headers of [[], upgrade]) {
+        const answer = await raw(rawRequest(`GET ${path}`, headers));
+        expectRefusal(proxy, answer, "upgrade_required");
+        expect(answer).toMatchObject({ status: 426, headers: { upgrade: "HTTP/1.1", connection: "upgrade" } });
+      }
+    },
+  );
+});
+
+describe("H11: a known path with another method", () => {
+  it.each([
+    ["GET /v1/chat/completions", "POST"],
+    ["PUT /chat/completions", "POST"],
+    ["DELETE /auth/login", "POST"],
+    ["PATCH /auth/keys/", "GET, HEAD, POST"],
+    ["POST /v1/models", "GET, HEAD"],
+    ["PUT /admin/users/alice", "DELETE, GET, HEAD, PATCH"],
+    ["OPTIONS /v1/models", "GET, HEAD"],
+    ["PROPFIND /livez", "GET, HEAD"],
+  ])("gets 405 and what it takes: %s", async (line, allow) => {
+    const answer = await raw(rawRequest(line));
+    expectRefusal(proxy, answer, "method_not_allowed");
+    expect(answer.headers.allow).toBe(allow);
+  });
+
+  it.each(["PUT /admin/users/alice/nothing", "GET /auth%2Flogin", "GET /auth", "OPTIONS *"])(
+    "is no more than it seems: %s",
+    async (line) => {
+      expectRefusal(proxy, await raw(rawRequest(line)), "not_found");
+    },
+  );
+});
+
+describe("H10: the Responses API", () => {
   it.each(["POST /v1/responses", "POST /responses", "GET /v1/responses/resp_1", "POST //v1/responses/"])(
     "is missing, and says what to use: %s",
     async (line) => {

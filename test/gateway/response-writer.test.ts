@@ -31,7 +31,7 @@ function open(shape: ApiFormat = chatCompletions) {
   const reply = { hijack: () => undefined, raw: raw as unknown as ServerResponse };
   const clock = { now: () => Date.now(), monotonic: () => performance.now() };
   const client = new ResponseWriter(reply, "trace", shape, own, clock);
-  return { client, raw, written, stream: shape.startStream("m") };
+  return { client, raw, written, stream: shape.startStream("m", 0) };
 }
 
 const headers = { addHeaders: () => undefined };

@@ -7,26 +7,26 @@ describe("where the APIs of a provider are", () => {
   const anywhere = "https://host/some/where";
 
   it.each<[keyof typeof providerKinds, string, readonly (string | null)[]]>([
-    ["deepseek", deepseek, ["", "/beta", "/beta", "/anthropic/v1", null]],
-    ["deepseek", `${deepseek}/v1`, ["/v1", "/beta", "/beta", "/anthropic/v1", null]],
-    ["deepseek", `${deepseek}/beta`, ["/beta", "/beta", "/beta", "/anthropic/v1", null]],
-    ["simulator", "http://127.0.0.1:1", ["", "/beta", "/beta", "/anthropic/v1", ""]],
-    ["openai", "https://api.openai.com/v1", ["/v1", "/v1", "/v1", null, "/v1"]],
-    ["openai", anywhere, ["/some/where", "/some/where", "/some/where", null, "/some/where"]],
+    ["deepseek", deepseek, ["", "/beta", "/beta", "/anthropic/v1", null, ""]],
+    ["deepseek", `${deepseek}/v1`, ["/v1", "/beta", "/beta", "/anthropic/v1", null, ""]],
+    ["deepseek", `${deepseek}/beta`, ["/beta", "/beta", "/beta", "/anthropic/v1", null, ""]],
+    ["simulator", "http://127.0.0.1:1", ["", "/beta", "/beta", "/anthropic/v1", "", ""]],
+    ["openai", "https://api.openai.com/v1", ["/v1", "/v1", "/v1", null, "/v1", "/v1"]],
+    ["openai", anywhere, ["/some/where", "/some/where", "/some/where", null, "/some/where", "/some/where"]],
     [
       "zhipu",
       "https://open.bigmodel.cn/api/paas/v4",
-      ["/api/paas/v4", "/api/paas/v4", null, "/api/anthropic/v1", "/api/paas/v4"],
+      ["/api/paas/v4", "/api/paas/v4", null, "/api/anthropic/v1", "/api/paas/v4", null],
     ],
     [
       "zhipu",
       "https://api.z.ai/api/coding/paas/v4",
-      ["/api/coding/paas/v4", "/api/coding/paas/v4", null, "/api/anthropic/v1", "/api/coding/paas/v4"],
+      ["/api/coding/paas/v4", "/api/coding/paas/v4", null, "/api/anthropic/v1", "/api/coding/paas/v4", null],
     ],
   ])("%s at %s", (kind, url, roots) => {
     const base = new URL(url).pathname.replace(/\/$/, "");
-    const ends = ["/chat/completions", "/chat/completions", "/completions", "/messages", "/embeddings"];
-    const paths = (["chat", "beta_chat", "completions", "messages", "embeddings"] as const).map((api) =>
+    const ends = ["/chat/completions", "/chat/completions", "/completions", "/messages", "/embeddings", "/responses"];
+    const paths = (["chat", "beta_chat", "completions", "messages", "embeddings", "responses"] as const).map((api) =>
       providerKinds[kind].pathOf(api, base, "a-model"),
     );
     expect(paths).toEqual(roots.map((root, at) => (root === null ? null : `${root}${ends[at]}`)));

@@ -1,3 +1,4 @@
+import type { ApiName } from "../../src/providers/apis.ts";
 import { createReader } from "../../src/providers/stream/response-body.ts";
 import type { EventRole } from "../../src/providers/stream/response-reader.ts";
 import type { ReportedUsage } from "../../src/providers/stream/reported.ts";
@@ -25,7 +26,7 @@ interface ReadOptions {
 
 /** Reads an answer whose events come each in a read of the network, up to a clean end. */
 export function readResponse(
-  api: "chat" | "completions" | "messages",
+  api: Exclude<ApiName, "embeddings">,
   reads: readonly (string | Buffer)[],
   { collects = false, choices = 1 }: ReadOptions = {},
   onRole: (role: EventRole) => unknown = () => undefined,

@@ -37,10 +37,23 @@ export interface ApiFormat {
    */
   parse(body: JsonObject, streamByDefault: boolean): ParsedRequest;
   createCollector(): Collector;
-  /** What the proxy itself writes into one stream. @param model as the client names it */
-  startStream(model: string): ClientStream;
+  /**
+   * What the proxy itself writes into one stream.
+   * @param model as the client names it
+   * @param at ms since the epoch
+   */
+  startStream(model: string, at: number): ClientStream;
   /** The body of an error. */
   readonly errorBody: (error: AppError, traceId: string) => object;
+  /** Changes an error that clients of this API would take wrong, such as its status. Default: nothing. */
+  readonly adaptError?: (error: AppError) => AppError;
+  /**
+   * Whether an error that comes before the first event is sent as a stream with status 200, because clients of this API
+   * would repeat the request on its own status. Default: never.
+   */
+  readonly failsAsStream?: (error: AppError) => boolean;
+  /** Whether clients try a WebSocket first, at the same paths: a GET is then refused so that they use POST at once. */
+  readonly refusesWebSocket?: boolean;
 }
 
 /**
@@ -58,6 +71,10 @@ export interface ClientStream {
   heartbeat(hasIds: boolean): Buffer;
   /** The last event of a stream that broke off. */
   errorEvent(error: AppError, traceId: string): string;
+  /** Sees an event of the provider before it is written, if it was parsed: the first one always is. */
+  onEvent?(parsed: unknown): void;
+  /** Sees the events of the provider as they are written. The bytes are never modified. */
+  onWrite?(events: Buffer): void;
 }
 
 /** Where an API is served. */

@@ -11,6 +11,7 @@ const maxTokensCeiling = 10_000_000;
 const readKeys: ReadonlySet<string> = new Set([
   ...["model", "messages", "prompt", "input", "system", "stream", "stream_options", "n", "best_of"],
   ...["max_tokens", "max_completion_tokens", "max_output_tokens"],
+  ...["store", "previous_response_id", "conversation", "background"],
   ...extraParams,
 ]);
 const readStreamOptionKeys: ReadonlySet<string> = new Set(["include_usage"]);
@@ -94,7 +95,7 @@ function refuseDisguised(value: Value, names: ReadonlySet<string>, path = ""): v
   });
 }
 
-function refuse(param: string, got: unknown, expected: string): AppError {
+export function refuse(param: string, got: unknown, expected: string): AppError {
   return new AppError("invalid_request", { param, message: `${param} must be ${expected}, not ${kindOf(got)}.` });
 }
 

@@ -103,9 +103,9 @@ function nothingThere({ raw: { url = "" } }: FastifyRequest, allowedMethods: All
   if (allow !== "") {
     return new AppError("method_not_allowed", { message: `This address takes ${allow} only.`, headers: { allow } });
   }
-  if (!/^(\/v1)?\/responses(\/|$)/.test(path)) return new AppError("not_found");
+  if (!/^(\/v1)?\/responses\//.test(path)) return new AppError("not_found");
   return new AppError("not_found", {
-    message: "The Responses API is not served here. Use POST /v1/chat/completions, the Chat Completions API.",
+    message: "Responses are not kept here: there is nothing to read, cancel or delete. POST /v1/responses makes one.",
   });
 }
 

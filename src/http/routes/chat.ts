@@ -5,6 +5,7 @@ import { formats } from "../../gateway/formats/formats.ts";
 import { ResponseWriter } from "../../gateway/response-writer.ts";
 import type { Gateway } from "../../gateway/handle-request.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { AppError } from "../../errors.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { bodyOfRequest } from "../plugins/json-body.ts";
 import type { GatewayPolicy } from "../../gateway/policy.ts";
@@ -26,6 +27,7 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
   const { summary, paths, mayStreamByDefault = false } = route;
   const { requestSchema, responseSchema, streams, errorBody } = format;
   for (const path of paths) {
+    if (format.refusesWebSocket === true) refuseWebSocket(app, path);
     app.post(
       path,
       {
@@ -60,6 +62,14 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
       },
     );
   }
+}
+
+/** Codex tries a WebSocket first. After a 426 it uses POST at once; after any other status it would go on trying. */
+function refuseWebSocket(app: FastifyInstance, path: string): void {
+  app.get(path, { config: { access: "public" }, exposeHeadRoute: false, schema: { hide: true } }, () => {
+    // RFC 9110, 15.5.22: a 426 names the protocol to use.
+    throw new AppError("upgrade_required", { headers: { upgrade: "HTTP/1.1", connection: "upgrade", allow: "POST" } });
+  });
 }
 
 const events = z

@@ -19,13 +19,13 @@ export const deepseek: ProviderKind = {
   defaultKeyEnv: "DEEPSEEK_API_KEY",
   mayBeKeyless: false,
   knownModels: ["deepseek-flash", "deepseek-v4-pro"],
-  features: { streamOptions: true, developerRole: false },
+  features: { streamOptions: true, developerRole: false, keepsResponses: false },
   pathOf(api, base, model) {
+    // Only chats work below /v1 and /beta as well.
+    if (api === "chat") return openai.pathOf(api, base, model);
     const own = ownPaths[api];
-    if (own === null) return null;
-    // These work below /v1 and /beta as well.
-    if (own === undefined) return openai.pathOf(api, base, model);
-    return rootOf(base) + own;
+    if (own === undefined) return openai.pathOf(api, rootOf(base), model);
+    return own === null ? null : rootOf(base) + own;
   },
   headersOf: anthropicHeaders,
   classify(status, { message }) {

@@ -2,10 +2,10 @@ import type { UpstreamError } from "../upstream-error.ts";
 import type { PromptUsage, ReportedUsage } from "./reported.ts";
 
 /**
- * The role of an event: a part of the response; its finish, or that of one of its choices; or OpenAI's extra usage
- * chunk, which comes because the proxy requested it.
+ * The role of an event: a part of the response; its finish, or that of one of its choices; OpenAI's extra usage chunk,
+ * which comes because the proxy requested it; or the last event of a response that ends with one of its own.
  */
-export type EventRole = "part" | "finish" | "usage";
+export type EventRole = "part" | "finish" | "usage" | "last";
 
 /** Receives the events of a response. Buffers passed to it are never modified. */
 export interface ResponseSink {

@@ -157,7 +157,10 @@ export class StreamReader implements ResponseReader, SseSink {
       if (kind === "end") this.done = true;
       if (kind === "error" || kind === "end" || kind === "aside") return;
       if (kind === "usage") role = "usage";
-      else if (this.#parser.finishing) role = "finish";
+      else if (kind === "last") {
+        this.done = true;
+        role = "last";
+      } else if (this.#parser.finishing) role = "finish";
     }
     this.#handOn(event, start, end, this.#text.bytesIn(data, dataStart, dataEnd), role, parsed);
   }

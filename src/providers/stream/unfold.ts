@@ -1,10 +1,10 @@
 import { isFields, type Fields } from "./event-parser.ts";
+import type { EventRole } from "./response-reader.ts";
 
 /** An event as a provider would have streamed it. */
 export interface UnfoldedEvent {
   readonly parsed: Fields;
-  /** Its role in the response; "usage" is OpenAI's extra chunk. */
-  readonly role: "part" | "finish" | "usage";
+  readonly role: EventRole;
   /** Name of the SSE event, if it has one. */
   readonly name?: string;
 }
