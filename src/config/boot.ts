@@ -3,6 +3,8 @@ import type { Config } from "./schema.ts";
 /**
  * The keys that are read once, at the start: sockets, files, and what stored records depend on. A change of any of them
  * needs a restart; all other keys are live. The one table for the types, the reload and README.
+ *
+ * @public read by scripts/readme-tables.mjs
  */
 export const bootKeys = {
   server: ["host", "port", "body_limit_bytes", "request_seconds"],

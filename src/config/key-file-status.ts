@@ -4,7 +4,7 @@ import { scrubSecrets } from "../lib/secret-text.ts";
 import type { ReloadReport } from "./reload.ts";
 
 /** A key file that can't be used; the old keys stay in force. */
-export interface KeyFileProblem {
+interface KeyFileProblem {
   /** Where the file is named: `providers.NAME.api_key_file`, `JWT_SECRETS_FILE`. */
   readonly path: string;
   readonly error: string;

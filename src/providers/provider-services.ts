@@ -25,7 +25,7 @@ export interface ProviderServicesOptions {
 }
 
 /** What the providers of a config are made from. */
-export interface ProviderSetOptions {
+interface ProviderSetOptions {
   readonly keyed: readonly KeyedProvider[];
   readonly config: Pick<Config, "timeouts" | "breaker" | "health" | "models">;
   /** Where the embedded simulator listens; null if it isn't running. */
@@ -54,7 +54,7 @@ export interface ProviderServices {
 }
 
 /** Providers that are ready to be used. */
-export interface PreparedProviders extends ProviderSet {
+interface PreparedProviders extends ProviderSet {
   /**
    * Puts them into use. Accounts that are no longer configured are closed once their last request has ended.
    * @param whenEnded resolves when all requests have ended that run now
