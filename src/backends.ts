@@ -1,4 +1,9 @@
 import { AppError } from "./errors.ts";
+import type { ApiKeys } from "./identity/api-keys.ts";
+import type { LoginGuard } from "./identity/login-guard.ts";
+import type { Nonces } from "./identity/nonces.ts";
+import type { Sessions } from "./identity/sessions.ts";
+import type { Users } from "./identity/users.ts";
 import type { Awaitable } from "./lib/awaitable.ts";
 import { ClientDisconnectedError } from "./lib/disconnect-signal.ts";
 import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
@@ -13,6 +18,11 @@ export interface Backends {
   readonly ledger: Ledger;
   readonly rateLimiter: RateLimiter;
   readonly concurrency: ConcurrencyLimiter;
+  readonly users: Users;
+  readonly sessions: Sessions;
+  readonly apiKeys: ApiKeys;
+  readonly loginGuard: LoginGuard;
+  readonly nonces: Nonces;
 }
 
 /** Makes every failure of a backend an AppError; see guard. */
@@ -21,6 +31,11 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
   return {
     rateLimiter: guard(others.rateLimiter),
     concurrency: guard(others.concurrency),
+    users: guard(others.users),
+    sessions: guard(others.sessions),
+    apiKeys: guard(others.apiKeys),
+    loginGuard: guardLoginGuard(others.loginGuard),
+    nonces: guard(others.nonces),
     ledger: {
       ...guarded,
       reserve(request) {
@@ -36,6 +51,11 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
       },
     },
   };
+}
+
+function guardLoginGuard(port: LoginGuard): LoginGuard {
+  const guarded = guard(port);
+  return { ...guarded, start: async (attempt) => guard(await guarded.start(attempt)) };
 }
 
 /** A port whose verbs throw or reject with the result of storageError. They answer at once where the port does. */

@@ -43,8 +43,8 @@ export interface LivePolicyOptions {
   readonly keyFileStatus: Pick<KeyFileStatus, "update" | "forget">;
   /** Throws Error if something else can't be run with a config. Not called for the first one. */
   readonly check: (config: Config) => void;
-  /** The accounts, which must not lose their tier. Not called for the first config. */
-  readonly accounts: () => readonly { readonly username: string; readonly quota_tier: string }[];
+  /** The users of a tier, who must not lose it. */
+  readonly usersOf: (tier: string) => Promise<readonly { readonly username: string }[]>;
   /** Resolves when all requests have ended that run now. */
   readonly whenRunningEnd: () => Promise<void>;
   readonly clock: Clock;
@@ -97,7 +97,7 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
       const problems = [
         ...otherProblems(config),
         ...keyProblems(chosen, before),
-        ...tierProblems(config, before, options.accounts()),
+        ...(await tierProblems(config, before, options.usersOf)),
       ];
       if (problems.length > 0) throw new ConfigError(problems.join("\n"));
     }
@@ -161,19 +161,17 @@ function keyProblems(
 }
 
 /** Users of a removed tier could use nothing. Those whose tier was unknown before are reported elsewhere. */
-function tierProblems(
+async function tierProblems(
   { quota: { tiers } }: Config,
   before: Policy,
-  accounts: ReturnType<LivePolicyOptions["accounts"]>,
-): readonly string[] {
+  usersOf: LivePolicyOptions["usersOf"],
+): Promise<readonly string[]> {
   const removed = before.tiers.names.filter((name) => !Object.hasOwn(tiers, name));
-  return removed.flatMap((tier) => {
-    const users = accounts
-      .filter(({ quota_tier: own }) => own === tier)
-      .map(({ username }) => username)
-      .sort();
+  const found = await Promise.all(removed.map(async (tier) => ({ tier, users: await usersOf(tier) })));
+  return found.flatMap(({ tier, users }) => {
     if (users.length === 0) return [];
-    const some = users.slice(0, 5).join(", ") + (users.length > 5 ? ", ..." : "");
+    const names = users.slice(0, 5).map(({ username }) => username);
+    const some = names.join(", ") + (users.length > 5 ? ", ..." : "");
     return [`quota.tiers.${tier}: expected this tier to stay, since it has ${users.length} users (${some})`];
   });
 }

@@ -2,7 +2,7 @@ import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { checkUserFiles } from "./identity/files/check-user-files.ts";
-import { createFirstAdmin } from "./identity/files/first-admin.ts";
+import { createFirstAdmin } from "./identity/first-admin.ts";
 import { thisProcessTable } from "./cli/this-process.ts";
 import { ConfigError, loadConfig } from "./config/load.ts";
 import { createLogOutput } from "./events/log-output.ts";
@@ -173,7 +173,7 @@ async function shutDown({ services, server }: Running, signal: NodeJS.Signals, l
 
 /** Prints once what a newcomer needs: the first password, and that a simulator responds. */
 async function printWelcome(services: Services): Promise<void> {
-  const admin = await createFirstAdmin(services.accounts, Object.keys(services.policy().config.quota.tiers));
+  const admin = await createFirstAdmin(services.users, Object.keys(services.policy().config.quota.tiers));
   if (admin !== undefined) {
     print(`\n  First start: made the user "${admin.username}" with the password ${admin.password}\n`);
     print(`  It is shown only now. Change it with: npm run user -- passwd ${admin.username} --password-stdin\n\n`);

@@ -110,7 +110,7 @@ export async function buildServer(services: Services): Promise<Server> {
 
   const { sessions, apiKeys, loginService } = services;
   registerAuthentication(app, services.authenticate, () => policy().adminAddresses);
-  registerSignatures(app, { secretOf: (key) => apiKeys.signingSecret(key), clock });
+  registerSignatures(app, { nonces: services.nonces, clock });
 
   registerOpsRoutes(app, {
     checks: [...services.checks, { name: "shutdown", immediate: true, check: () => ({ ok: !shuttingDown }) }],

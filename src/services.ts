@@ -2,9 +2,11 @@ import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { openIdentity, type IdentityServices } from "./identity/open-identity.ts";
+import { createIdentity, type IdentityServices } from "./identity/create-identity.ts";
+import { createPasswords } from "./identity/passwords/password.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
-import { guardBackends, type Backends } from "./backends.ts";
+import type { Backends } from "./backends.ts";
+import { openBackends, type GivenBackends } from "./open-backends.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
@@ -23,9 +25,6 @@ import { systemClock, type Clock } from "./lib/clock.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
-import { createMemoryRateLimiter, limitRules } from "./limits/memory/memory-rate-limiter.ts";
-import { createMemoryConcurrency, queueRule } from "./limits/memory/memory-concurrency.ts";
-import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
 import type { Allowances } from "./quota/allowances.ts";
 import { createZone } from "./quota/zone.ts";
 import type { ModelList } from "./providers/model-list.ts";
@@ -77,8 +76,8 @@ export interface ServicesOptions {
   /** Aborts the start while it waits for the lock: createServices then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
-  /** Wraps or replaces the backends. */
-  readonly backends?: (own: Backends) => Backends;
+  /** Instead of our own, or around them. */
+  readonly backends?: GivenBackends;
   /** Adds the process's own metrics; at most once per process. */
   readonly processMetrics?: boolean;
 }
@@ -147,50 +146,47 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     check: ({ alerts }) => {
       events.checkAlerts(alerts);
     },
-    accounts: () => identity.accounts.list(),
+    usersOf: async (tier) => (await backends.users.search({ tier, limit: Infinity })).users,
     whenRunningEnd: () => gateway.whenRunningEnd(),
     onOpen,
   });
   const policy = (): Policy => live.current();
   const limitsOf: Allowances["limitsOf"] = (account, apiKey) => policy().limitsOf(account, apiKey);
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
-  const identity = await openIdentity({
+  const passwords = await createPasswords({
+    maxHashes: config.auth.max_hashes,
+    maxWaiting: config.auth.max_waiting_logins,
+  });
+  const { backends, configure, journalUnsynced } = await openBackends({
+    given: options.backends,
     usersDir,
+    config,
     auth: () => policy().config.auth,
     security: () => policy().config.security,
     tierNames: () => policy().tiers.names,
-    tokenKeys,
+    hashPassword: (password) => passwords.hash(password),
     clock,
     log,
     emit: bus.emit,
     newId,
     onOpen,
   });
-  const { apiKeys } = identity;
-  const memoryLedger = await openMemoryLedger({
-    usersDir,
+  const identity = createIdentity({
+    ...backends,
+    passwords,
+    auth: () => policy().config.auth,
+    tokenKeys,
     clock,
     log,
-    quota: config.quota,
-    storage: config.storage,
-    usage: config.usage,
-    hasKey: (user, id) => apiKeys.list(user).some((key) => key.id === id),
+    emit: bus.emit,
+    newId,
   });
-  closers.push(() => memoryLedger.close());
-
-  const rateLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
-  const concurrencyLimiter = createMemoryConcurrency(queueRule(config.concurrency));
-  const own: Backends = { ledger: memoryLedger, rateLimiter, concurrency: concurrencyLimiter };
-  const backends = guardBackends(options.backends?.(own) ?? own);
-  const { ledger, concurrency } = backends;
 
   // What has state of its own is told the new figures.
   live.onChange(({ config: next, upstream: { names } }) => {
-    rateLimiter.configure(limitRules(next.rate_limit));
-    concurrencyLimiter.configure(queueRule(next.concurrency));
+    configure(next);
     events.configureEvents(next);
     metrics.configure(names);
-    identity.accounts.recheck();
   });
 
   const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
@@ -205,8 +201,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
-      permitsWaiting: () => concurrency.waiting(),
-      journalUnsynced: () => memoryLedger.stats().lagRecords,
+      permitsWaiting: () => backends.concurrency.waiting(),
+      journalUnsynced,
       behaviourLog: () => behaviourLog.health(),
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
@@ -236,8 +232,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...events,
     audit,
     admin: createAdmin({
-      ...identity,
-      ledger,
+      ...backends,
       limitsOf,
       providers: upstream.admin,
       quota: config.quota,
@@ -246,7 +241,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       clock,
       audit,
     }),
-    userAdmin: createUserAdmin({ ...identity, tierNames: () => policy().tiers.names, clock, audit }),
+    userAdmin: createUserAdmin({ ...backends, tierNames: () => policy().tiers.names, clock, audit }),
     ...backends,
     limitsOf,
     today: () => dayOf(clock.now()),
@@ -256,8 +251,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     metrics,
     checks: createHealthChecks({
       ...events,
-      ...identity,
-      ledger,
+      ...backends,
       models: upstream.models,
       eventLoop,
       disk,

@@ -1,5 +1,5 @@
 import type { Account } from "../identity/account-schema.ts";
-import type { AccountStore } from "../identity/files/account-store.ts";
+import type { Users } from "../identity/users.ts";
 import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
 
@@ -8,8 +8,8 @@ import { AppError } from "../errors.ts";
  *
  * @throws AppError `invalid_request` for an invalid user name, `not_found`
  */
-export function findUser(accounts: Pick<AccountStore, "get">, name: string): Account {
-  const account = accounts.get(checkUserName(name));
+export async function findUser(users: Pick<Users, "get">, name: string): Promise<Account> {
+  const account = await users.get(checkUserName(name));
   if (account === undefined) throw new AppError("not_found", { message: `There is no user "${name}".` });
   return account;
 }

@@ -1,7 +1,7 @@
 import type { Account } from "../identity/account-schema.ts";
-import type { AccountStore } from "../identity/files/account-store.ts";
+import type { Users } from "../identity/users.ts";
 import type { ApiKey } from "../identity/keys/api-key.ts";
-import type { ApiKeys } from "../identity/keys/api-keys.ts";
+import type { ApiKeys } from "../identity/api-keys.ts";
 import { formatNano } from "../lib/money.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import type { BucketState, Ledger, QuotaLimit, Metric, Per } from "../quota/ledger.ts";
@@ -26,7 +26,7 @@ export interface QuotaAdmin {
 }
 
 export interface QuotaAdminOptions {
-  readonly accounts: Pick<AccountStore, "get">;
+  readonly users: Pick<Users, "get">;
   readonly ledger: Pick<Ledger, "buckets" | "adjust" | "reset">;
   readonly apiKeys: Pick<ApiKeys, "list">;
   readonly limitsOf: Allowances["limitsOf"];
@@ -42,7 +42,7 @@ const pers: readonly Per[] = ["day", "week", "month", "total"];
 
 /** Shows, adjusts and resets what counts as used. */
 export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
-  const { accounts, apiKeys, ledger, limitsOf, currency, audit } = options;
+  const { users, apiKeys, ledger, limitsOf, currency, audit } = options;
 
   /** The user's usage as the audit log shows it, whether there are limits on it or not. */
   async function usedOf(name: string, counts: readonly Counted[]) {
@@ -59,8 +59,8 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
 
   return {
     async of(name) {
-      const account = findUser(accounts, name);
-      const limited = apiKeys.list(name).filter(({ limits }) => limits.length > 0);
+      const account = await findUser(users, name);
+      const limited = (await apiKeys.list(name)).filter(({ limits }) => limits.length > 0);
       return {
         account,
         buckets: await ledger.buckets(name, limitsOf(account)),
@@ -68,7 +68,7 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
       };
     },
     async adjust(actor, name, { reason, requests = 0, tokens = 0, cost = 0, currency: own = currency }) {
-      findUser(accounts, name);
+      await findUser(users, name);
       const delta = { requests, tokens, cost, currency: own };
       const changed = metrics.filter((metric) => delta[metric] !== 0);
       const limits = changed.flatMap((metric) => pers.map((per) => counted(metric, per, own)));
@@ -79,7 +79,7 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
       await audit.record(actor, { action: "quota.adjusted", user: name, subject, before, after, reason });
     },
     async reset(actor, name, { per, reason }) {
-      const account = findUser(accounts, name);
+      const account = await findUser(users, name);
       const currencies = new Set([currency, ...limitsOf(account).flatMap((limit) => limit.currency ?? [])]);
       const limits = [
         counted("requests", per, currency),

@@ -1,5 +1,5 @@
 import type { Account } from "../identity/account-schema.ts";
-import type { AccountStore } from "../identity/files/account-store.ts";
+import type { Users } from "../identity/users.ts";
 import type { Config, GrantConfig } from "../config/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -29,7 +29,7 @@ export interface QuotaGrants {
 }
 
 export interface QuotaGrantsOptions {
-  readonly accounts: Pick<AccountStore, "get" | "update">;
+  readonly users: Pick<Users, "get" | "update">;
   readonly limitsOf: (account: Account) => readonly QuotaLimit[];
   readonly quota: Pick<Config["quota"], "timezone" | "monthly_reset_day" | "currency">;
   readonly clock: Clock;
@@ -37,7 +37,7 @@ export interface QuotaGrantsOptions {
 }
 
 /** Temporary additions to users' limits. Needs only the users' files, so it works beside a server. */
-export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: QuotaGrantsOptions): QuotaGrants {
+export function createQuotaGrants({ users, limitsOf, quota, clock, audit }: QuotaGrantsOptions): QuotaGrants {
   const local = createWallClock(quota.timezone);
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   const endOf = ({ until }: GrantConfig): number => (until === undefined ? Infinity : instantOfToml(until, local));
@@ -51,7 +51,7 @@ export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: Q
         return { ...grant, until: end === Infinity ? null : end };
       }),
     async add(actor, name, { until, currency, ...request }) {
-      findUser(accounts, name);
+      await findUser(users, name);
       const now = clock.now();
       if (until !== undefined && until.getTime() <= now) {
         throw new AppError("invalid_request", { param: "until", message: "until lies in the past." });
@@ -63,7 +63,7 @@ export function createQuotaGrants({ accounts, limitsOf, quota, clock, audit }: Q
         ...(end === null ? {} : { until: new Date(end) }),
       };
       // In the store's queue, on the file as it is then: of two concurrent grants neither overwrites the other.
-      await accounts.update(name, (account) => {
+      await users.update(name, (account) => {
         checkHasLimit(limitsOf(account), grant);
         return { grants: [...current(account), grant] };
       });

@@ -1,17 +1,16 @@
-import type { AccountPatch, NewAccount } from "../identity/files/account-changes.ts";
 import type { Account } from "../identity/account-schema.ts";
 import { accountState } from "../identity/account-state.ts";
-import type { AccountStore } from "../identity/files/account-store.ts";
-import type { ApiKeys } from "../identity/keys/api-keys.ts";
+import type { AccountPatch, NewAccount, UserPage, UserQuery, Users } from "../identity/users.ts";
+import type { ApiKeys } from "../identity/api-keys.ts";
 import { checkNewPassword, generatePassword } from "../identity/passwords/new-password.ts";
 import { createKeyedQueue } from "../identity/files/keyed-queue.ts";
-import type { Sessions } from "../identity/sessions/sessions.ts";
+import type { Sessions } from "../identity/sessions.ts";
 import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
+import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
-import { listUsers, type UserPage, type UserQuery } from "./user-list.ts";
 import { userDifference, userEtag, userView, type UserDifference } from "./user-view.ts";
 
 /** A new user. Without a password a one-time one is created; the default tier is the first of config.toml. */
@@ -40,8 +39,8 @@ interface UserWithPassword {
  * invalid, or no admin would be left), `precondition_failed` or `storage_unavailable`.
  */
 export interface UserAdmin {
-  list(query: UserQuery): UserPage;
-  get(name: string): Account;
+  list(query: UserQuery): Promise<UserPage>;
+  get(name: string): Promise<Account>;
   create(actor: Actor, user: NewUser): Promise<UserWithPassword>;
   /** @param patch the changes, or a function that computes them from the user's current file */
   patch(
@@ -62,9 +61,9 @@ export interface UserAdmin {
 }
 
 export interface UserAdminOptions {
-  readonly accounts: Pick<AccountStore, "get" | "list" | "names" | "create" | "update" | "archive">;
+  readonly users: Pick<Users, "get" | "search" | "create" | "update" | "archive">;
   readonly sessions: Pick<Sessions, "endAll">;
-  readonly apiKeys: Pick<ApiKeys, "list" | "revoke">;
+  readonly apiKeys: Pick<ApiKeys, "revokeAll">;
   readonly audit: Audit;
   /** The tiers of config.toml now. */
   readonly tierNames: () => readonly string[];
@@ -74,22 +73,22 @@ export interface UserAdminOptions {
 const nothing: UserDifference = { before: {}, after: {} };
 
 export function createUserAdmin(options: UserAdminOptions): UserAdmin {
-  const { accounts, sessions, apiKeys, audit, tierNames, clock } = options;
+  const { users, sessions, apiKeys, audit, tierNames, clock } = options;
   const queue = createKeyedQueue();
   /** One change after another: the check that another admin is left must hold until the change is written. */
-  const inTurn = <T>(change: () => Promise<T>): Promise<T> => queue.run("", change);
+  const inTurn = <T>(change: () => Awaitable<T>): Promise<T> => queue.run("", async () => change());
 
   function checkMeant(account: Account, isMeant: Precondition | undefined): void {
     if (isMeant?.(userEtag(account)) === false) throw new AppError("precondition_failed");
   }
 
-  function keepAnAdmin(before: Account, after?: Account): void {
-    const now = clock.now();
+  async function keepAnAdmin(before: Account, after?: Account): Promise<void> {
     const isAdmin = (account: Account | undefined): boolean =>
-      account?.roles.includes("admin") === true && accountState(account, now) === "active";
+      account?.roles.includes("admin") === true && accountState(account, clock.now()) === "active";
     if (!isAdmin(before) || isAdmin(after)) return;
     const { username } = before;
-    if (accounts.list().some((other) => other.username !== username && isAdmin(other))) return;
+    const admins = await users.search({ role: "admin", state: "active", limit: 2 });
+    if (admins.users.some((other) => other.username !== username)) return;
     throw new AppError("conflict", {
       message: `${username} is the last admin who can come in: make another one first.`,
     });
@@ -99,26 +98,26 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
     let difference = nothing;
     const patch = { password, must_change_password: once ? true : null };
     const account = await inTurn(() =>
-      accounts.update(name, patch, (before, after) => {
+      users.update(name, patch, (before, after) => {
         checkMeant(before, isMeant);
         difference = userDifference(before, after);
       }),
     );
     // Tokens of the old password are refused from now on, even if the sessions can't be written.
-    await sessions.endAll(name).catch(() => undefined);
+    await Promise.resolve(sessions.endAll(name)).catch(() => undefined);
     await audit.record(actor, { action: "user.password_reset", user: name, ...difference });
     return account;
   }
 
   return {
-    list: (query) => listUsers(accounts, query, clock.now()),
-    get: (name) => findUser(accounts, name),
+    list: async (query) => users.search(query),
+    get: (name) => findUser(users, name),
     async create(actor, { password, quota_tier = tierNames()[0] ?? "", ...user }) {
       const username = checkUserName(user.username);
       if (password !== undefined) checkNewPassword(password, username, "password");
       const made = password === undefined ? generatePassword() : undefined;
       const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };
-      const account = await inTurn(() => accounts.create({ ...user, quota_tier, ...secret }));
+      const account = await inTurn(() => users.create({ ...user, quota_tier, ...secret }));
       await audit.record(actor, {
         action: "user.created",
         user: username,
@@ -131,9 +130,9 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       let difference = nothing;
       const patchOf = (account: Account) => withBanEnded(typeof patch === "function" ? patch(account) : patch);
       const account = await inTurn(() =>
-        accounts.update(name, patchOf, (before, after) => {
+        users.update(name, patchOf, async (before, after) => {
           checkMeant(before, isMeant);
-          keepAnAdmin(before, after);
+          await keepAnAdmin(before, after);
           difference = userDifference(before, after);
         }),
       );
@@ -152,13 +151,12 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       return { account: await changePassword(actor, name, password, true, isMeant), password };
     },
     async archive(actor, name, isMeant) {
-      const check = (account: Account): void => {
+      const check = async (account: Account): Promise<void> => {
         checkMeant(account, isMeant);
-        keepAnAdmin(account);
+        await keepAnAdmin(account);
       };
-      const endAccess = () =>
-        Promise.all([sessions.endAll(name), ...apiKeys.list(name).map(({ id }) => apiKeys.revoke(name, id))]);
-      const account = await inTurn(() => accounts.archive(name, check, endAccess));
+      const endAccess = () => Promise.all([sessions.endAll(name), apiKeys.revokeAll(name)]);
+      const account = await inTurn(() => users.archive(name, check, endAccess));
       await audit.record(actor, { action: "user.archived", user: name, before: { ...userView(account) }, after: null });
     },
   };

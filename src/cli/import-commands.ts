@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createAccountStore } from "../identity/files/account-store.ts";
+import { openFileUsers } from "../identity/files/file-users.ts";
 import { createPasswords } from "../identity/passwords/password.ts";
 import { isUserName } from "../identity/user-name.ts";
 import { loadConfig } from "../config/load.ts";
@@ -99,7 +99,7 @@ async function apply(from: string, target: Target, io: CommandIo): Promise<numbe
   const { rows, problems } = await plan(from, target, io);
   const { auth, quota, storage, usage: usageConfig } = config;
   const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
-  const store = await createAccountStore({
+  const store = await openFileUsers({
     usersDir,
     tierNames: () => tiers.names,
     hashPassword: (password) => passwords.hash(password),

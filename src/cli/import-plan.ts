@@ -1,4 +1,4 @@
-import type { NewAccount } from "../identity/files/account-changes.ts";
+import type { NewAccount } from "../identity/users.ts";
 import { checkNewPassword, checkPasswordLength, generatePassword } from "../identity/passwords/new-password.ts";
 import { isUserName } from "../identity/user-name.ts";
 import { createWallClock } from "../lib/wall-clock.ts";

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
-import { createAccountStore, type AccountStore } from "../identity/files/account-store.ts";
+import { openFileUsers, type FileUsers } from "../identity/files/file-users.ts";
 import { createPasswords } from "../identity/passwords/password.ts";
 import { createAudit, type Actor, type Audit } from "../admin/audit.ts";
 import { loadConfig } from "../config/load.ts";
@@ -17,7 +17,7 @@ import type { CommandIo } from "./this-process.ts";
 export interface Offline {
   readonly config: Config;
   readonly usersDir: string;
-  readonly accounts: AccountStore;
+  readonly users: FileUsers;
   readonly audit: Audit;
   /** Who runs the command. */
   readonly actor: Actor;
@@ -35,7 +35,7 @@ export async function openOffline(configFile: string | undefined, io: CommandIo,
   const { auth, storage, quota } = config;
   const usersDir = resolve(folder, storage.users_dir);
   const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
-  const accounts = await createAccountStore({
+  const users = await openFileUsers({
     usersDir,
     tierNames: () => Object.keys(quota.tiers),
     hashPassword: (password) => passwords.hash(password),
@@ -43,14 +43,14 @@ export async function openOffline(configFile: string | undefined, io: CommandIo,
     log: silent,
     watch: false,
   });
-  closers.push(() => accounts.close());
+  closers.push(() => users.close());
   const zone = createZone(quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const auditLog = createAuditLog({ logsDir: resolve(folder, storage.logs_dir), dayOf });
   return {
     config,
     usersDir,
-    accounts,
+    users,
     audit: createAudit({ log: auditLog, emit: ignore, clock }),
     actor: { by: `cli:${io.user}`, ip: "", traceId: randomUUID() },
     async lock() {

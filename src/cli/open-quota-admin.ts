@@ -16,7 +16,7 @@ import type { CommandIo } from "./this-process.ts";
 /** The context of the commands: the same operations as the admin API. */
 export interface CliQuota {
   /** Throws AppError `invalid_request`, `not_found`. */
-  find(name: string): { readonly account: Account; readonly limits: readonly QuotaLimit[] };
+  find(name: string): Promise<{ readonly account: Account; readonly limits: readonly QuotaLimit[] }>;
   readonly grants: QuotaGrants;
   /** Opens the ledger, which only one process may use. Rejects with LockedError while a server uses it. */
   openUsed(): Promise<QuotaAdmin>;
@@ -46,23 +46,23 @@ export async function withQuota<Result>(
 
 async function open(configFile: string | undefined, io: CommandIo, closers: Closer[]): Promise<CliQuota> {
   const offline = await openOffline(configFile, io, closers);
-  const { accounts, audit, actor, usersDir } = offline;
+  const { users, audit, actor, usersDir } = offline;
   const { quota, storage, usage } = offline.config;
   const { timezone, currency } = quota;
   const ledgerOptions = { usersDir, clock, log: silent, quota, storage, usage };
   const { limitsOf } = createAllowances({ tiers: createTiers(quota), currency, timezone, clock });
 
   return {
-    find(name) {
-      const account = findUser(accounts, name);
+    async find(name) {
+      const account = await findUser(users, name);
       return { account, limits: limitsOf(account) };
     },
-    grants: createQuotaGrants({ accounts, limitsOf, quota, clock, audit }),
+    grants: createQuotaGrants({ users, limitsOf, quota, clock, audit }),
     async openUsed() {
       await offline.lock();
       const ledger = await openMemoryLedger(ledgerOptions);
       closers.push(() => ledger.close());
-      return createQuotaAdmin({ accounts, apiKeys: { list: () => [] }, ledger, limitsOf, currency, audit });
+      return createQuotaAdmin({ users, apiKeys: { list: () => [] }, ledger, limitsOf, currency, audit });
     },
     async bringBack(name) {
       await offline.lock();

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import type { AccountStore } from "../identity/files/account-store.ts";
-import { openApiKeys } from "../identity/keys/api-keys.ts";
-import { openSessions } from "../identity/sessions/sessions.ts";
+import type { AccountProblem } from "../identity/users.ts";
+import { openFileApiKeys } from "../identity/files/file-api-keys.ts";
+import { openFileSessions } from "../identity/files/file-sessions.ts";
 import { createCredentialsAdmin, type CredentialsAdmin } from "../admin/credentials-admin.ts";
 import type { Actor } from "../admin/audit.ts";
 import { createUserAdmin, type UserAdmin } from "../admin/user-admin.ts";
@@ -15,7 +15,7 @@ import type { CommandIo } from "./this-process.ts";
 export interface CliAdmin {
   readonly users: UserAdmin;
   readonly credentials: CredentialsAdmin;
-  readonly problems: ReturnType<AccountStore["problems"]>;
+  readonly problems: readonly AccountProblem[];
   /** Who runs the command. */
   readonly actor: Actor;
 }
@@ -42,18 +42,18 @@ export async function withUserAdmin(options: OpenOptions, work: (admin: CliAdmin
 
 async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): Promise<CliAdmin> {
   const offline = await openOffline(configFile, io, closers);
-  const { accounts, audit, actor, usersDir } = offline;
+  const { users, audit, actor, usersDir } = offline;
   const { auth, quota } = offline.config;
   const tierNames = () => Object.keys(quota.tiers);
   if (route !== undefined) await lock(offline, route);
   const { sessions, apiKeys } = route === undefined ? untouched : await openAccess();
-  const parts = { accounts, sessions, apiKeys, audit };
+  const parts = { users, sessions, apiKeys, audit };
 
   async function openAccess() {
-    const findAccount = (name: string) => accounts.get(name);
-    const owned = { usersDir, clock, log: silent, newId: randomUUID, findAccount };
-    const sessions = await openSessions({
+    const owned = { usersDir, clock, log: silent, newId: randomUUID };
+    const sessions = await openFileSessions({
       ...owned,
+      findAccount: (name) => users.get(name),
       emit: () => undefined,
       sessionSeconds: auth.session_seconds,
       idleSeconds: auth.refresh_token_seconds,
@@ -61,7 +61,7 @@ async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): 
       maxSessions: auth.max_sessions,
     });
     closers.push(() => sessions.close());
-    const apiKeys = await openApiKeys(owned);
+    const apiKeys = await openFileApiKeys(owned);
     closers.push(() => apiKeys.close());
     return { sessions, apiKeys };
   }
@@ -70,7 +70,7 @@ async function open({ configFile, io, route }: OpenOptions, closers: Closer[]): 
     users: createUserAdmin({ ...parts, tierNames, clock }),
     // Only the server knows the login locks.
     credentials: createCredentialsAdmin({ ...parts, loginGuard: { locked: () => [], unlock: () => false } }),
-    problems: accounts.problems(),
+    problems: users.problems(),
     actor,
   };
 }
@@ -90,6 +90,6 @@ async function lock(offline: Offline, route: string): Promise<void> {
  * token version in the user file, which the server notices.
  */
 const untouched = {
-  sessions: { list: () => [], end: () => Promise.resolve(false), endAll: () => Promise.resolve(0) },
-  apiKeys: { list: () => [], revoke: () => Promise.resolve(false) },
+  sessions: { list: () => [], end: () => false, endAll: () => 0 },
+  apiKeys: { list: () => [], revoke: () => false, revokeAll: () => 0 },
 };

@@ -79,7 +79,7 @@ export function runQuotaCli(argv: readonly string[], io: CommandIo): Promise<num
 
 async function show({ quota, name, values, io }: Call): Promise<void> {
   if (Object.keys(values).length > 0) throw new UsageError("show takes no such option");
-  const { account, limits } = quota.find(name);
+  const { account, limits } = await quota.find(name);
   try {
     showBuckets((await (await quota.openUsed()).of(name)).buckets, io);
   } catch (error) {
@@ -95,7 +95,8 @@ async function show({ quota, name, values, io }: Call): Promise<void> {
 
 async function grant({ quota, name, values, io }: Call): Promise<void> {
   await quota.grants.add(quota.actor, name, check(grantRequest, values));
-  for (const limit of quota.find(name).limits) io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
+  for (const limit of (await quota.find(name)).limits)
+    io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
 }
 
 async function adjust({ quota, name, values, io }: Call): Promise<void> {
@@ -137,7 +138,7 @@ function check<Schema extends z.ZodType>(schema: Schema, values: object): z.outp
 
 /** Looks up the user first: a mistyped name should be reported as such, whether a server runs or not. */
 async function openUsedFor(act: string, name: string, quota: CliQuota): Promise<QuotaAdmin> {
-  quota.find(name);
+  await quota.find(name);
   return quota.openUsed().catch((error: unknown): never => {
     if (!(error instanceof LockedError)) throw error;
     const route = `POST /admin/users/${name}/quota/${act}`;

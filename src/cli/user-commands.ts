@@ -14,8 +14,8 @@ const commands: Readonly<Record<string, UserCommand>> = {
   ...credentialsCommands,
   list: { run: listUsers, words: [0, 0] },
   show: {
-    run: (name, { users, io }) => {
-      const account = users.get(name);
+    run: async (name, { users, io }) => {
+      const account = await users.get(name);
       io.out(JSON.stringify({ ...userView(account), state: accountState(account, systemClock.now()) }, null, 2));
     },
   },
@@ -110,12 +110,12 @@ async function setActive(name: string, is_active: boolean, { users, actor, io }:
   io.out(`${name} is ${is_active ? "enabled" : "disabled"}.`);
 }
 
-function listUsers(_name: string, { users, values: { search }, io }: UserCall): void {
+async function listUsers(_name: string, { users, values: { search }, io }: UserCall): Promise<void> {
   const now = systemClock.now();
   const row = (name: string, tier: string, state: string, roles: string) =>
     [name.padEnd(32), tier.padEnd(12), state.padEnd(14), roles].join("  ").trimEnd();
   io.out(row("NAME", "TIER", "STATE", "ROLES"));
-  for (const account of users.list({ limit: Infinity, search }).users) {
+  for (const account of (await users.list({ limit: Infinity, search })).users) {
     io.out(row(account.username, account.quota_tier, accountState(account, now), account.roles.join(",")));
   }
 }

@@ -27,14 +27,14 @@ export const credentialsCommands: Readonly<Record<string, UserCommand>> = {
   },
 };
 
-function listSessions(name: string, { credentials, io }: UserCall): void {
-  for (const { id, createdAt, usedAt, ip, client } of credentials.sessions(name)) {
+async function listSessions(name: string, { credentials, io }: UserCall): Promise<void> {
+  for (const { id, createdAt, usedAt, ip, client } of await credentials.sessions(name)) {
     io.out(`${id}  begun ${iso(createdAt)}  used ${iso(usedAt)}  from ${ip}  ${client}`.trimEnd());
   }
 }
 
-function listKeys(name: string, { credentials, io }: UserCall): void {
-  for (const { id, name: label, createdAt, lastUsedAt, expiresAt } of credentials.keys(name)) {
+async function listKeys(name: string, { credentials, io }: UserCall): Promise<void> {
+  for (const { id, name: label, createdAt, lastUsedAt, expiresAt } of await credentials.keys(name)) {
     const end = expiresAt === null ? "" : `  ends ${iso(expiresAt)}`;
     io.out(`${id}  made ${iso(createdAt)}  used ${lastUsedAt === null ? "never" : iso(lastUsedAt)}${end}  ${label}`);
   }

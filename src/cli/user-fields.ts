@@ -1,4 +1,4 @@
-import type { AccountPatch } from "../identity/files/account-changes.ts";
+import type { AccountPatch } from "../identity/users.ts";
 import { roles, type Account, type Metadata, type Role } from "../identity/account-schema.ts";
 import { parseToml } from "../identity/files/toml-edit.ts";
 import type { UserPatch } from "../admin/user-admin.ts";

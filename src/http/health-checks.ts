@@ -1,7 +1,7 @@
 import type { IntervalHistogram } from "node:perf_hooks";
-import type { AccountStore } from "../identity/files/account-store.ts";
-import type { ApiKeys } from "../identity/keys/api-keys.ts";
-import type { Sessions } from "../identity/sessions/sessions.ts";
+import type { Users } from "../identity/users.ts";
+import type { ApiKeys } from "../identity/api-keys.ts";
+import type { Sessions } from "../identity/sessions.ts";
 import type { KeyFileStatus } from "../config/key-file-status.ts";
 import type { Reloader } from "../config/reload.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
@@ -15,7 +15,7 @@ interface Parts {
   readonly ledger: Ledger;
   readonly behaviourLog: BehaviourLog;
   readonly auditLog: AuditLog;
-  readonly accounts: AccountStore;
+  readonly users: Pick<Users, "names" | "problems">;
   readonly sessions: Pick<Sessions, "problems">;
   readonly apiKeys: Pick<ApiKeys, "problems">;
   readonly models: ModelList;
@@ -31,7 +31,7 @@ const maxLoopDelayMs = 500;
 
 /** The checks of /healthz. */
 export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
-  const { ledger, behaviourLog, accounts, models, eventLoop } = parts;
+  const { ledger, behaviourLog, users, models, eventLoop } = parts;
   return [
     {
       name: "journal",
@@ -65,9 +65,13 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       // healthy.
       name: "accounts",
       async check() {
-        const stores = [accounts, parts.sessions, parts.apiKeys];
-        const problems = [...stores.flatMap((one) => one.problems()), ...(await ledger.problems())];
-        return { ok: true, facts: { accounts: accounts.list().length, problems } };
+        const problems = await Promise.all([
+          users.problems(),
+          parts.sessions.problems(),
+          parts.apiKeys.problems(),
+          ledger.problems(),
+        ]);
+        return { ok: true, facts: { accounts: (await users.names()).length, problems: problems.flat() } };
       },
     },
     {

@@ -2,57 +2,60 @@ import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Account } from "./account-schema.ts";
 import { checkUsable } from "./account-state.ts";
+import type { ApiKeys } from "./api-keys.ts";
 import { looksLikeApiKey } from "./keys/api-key-text.ts";
 import type { ApiKey } from "./keys/api-key.ts";
-import type { ApiKeys } from "./keys/api-keys.ts";
-import type { AccessClaims } from "./sessions/claims.ts";
-import type { Sessions } from "./sessions/sessions.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Tokens } from "./sessions/tokens.ts";
+import type { Users } from "./users.ts";
 
 /** The account of a request, and the credential it used. */
 export interface Identity {
   readonly account: Account;
   /** The API key of the request; null for an access token. */
   readonly apiKey: ApiKey | null;
+  /** Signs the requests of the API key; null if they need no signature. */
+  readonly signingSecret: string | null;
   /** The session of the access token; null for API keys. */
   readonly sessionId: string | null;
 }
 
+/**
+ * The identity of a credential and the client's address. Rejects with AppError `invalid_token`, `token_expired`,
+ * `invalid_api_key`, `account_disabled`, `address_not_allowed` or `storage_unavailable`.
+ */
+export type Authenticate = (credential: string, ip: string) => Promise<Identity>;
+
 export interface AuthenticateOptions {
-  /** AccountStore.get */
-  readonly findAccount: (name: string) => Account | undefined;
-  /** Checks an access token. Throws AppError. */
-  readonly verifyToken: (token: string) => AccessClaims;
+  readonly users: Pick<Users, "get">;
+  readonly tokens: Pick<Tokens, "verify">;
   readonly sessions: Pick<Sessions, "isLive">;
-  readonly apiKeys: Pick<ApiKeys, "check">;
+  readonly apiKeys: Pick<ApiKeys, "find">;
   readonly clock: Clock;
 }
 
 /**
  * Creates the check that every request passes: the credential is valid, and the account exists, may be used now, and
- * has not been disabled or given a new password since the login. Synchronous; a few Map lookups.
- *
- * @returns a function of a credential and the client's address. Throws AppError `invalid_token`, `token_expired`,
- * `invalid_api_key`, `account_disabled` or `address_not_allowed`
+ * has not been disabled or given a new password since the login.
  */
-export function createAuthenticate(options: AuthenticateOptions): (credential: string, ip: string) => Identity {
-  const { findAccount, verifyToken, sessions, apiKeys, clock } = options;
+export function createAuthenticate(options: AuthenticateOptions): Authenticate {
+  const { users, tokens, sessions, apiKeys, clock } = options;
 
-  function byToken(token: string): Identity {
-    const claims = verifyToken(token);
-    const account = findAccount(claims.sub);
+  async function byToken(token: string): Promise<Identity> {
+    const claims = tokens.verify(token);
+    const isLive = await sessions.isLive(claims.sid);
+    const account = await users.get(claims.sub);
     if (account === undefined) throw new AppError("invalid_token");
-    // Before the version check: disabling raises the version, and the user should learn why the token stopped working.
+    // Before the other checks: disabling ends the token, and the user should learn why it stopped working.
     checkUsable(account, clock.now());
     if (account.token_version !== claims.ver) throw new AppError("invalid_token");
-    if (!sessions.isLive(claims.sid)) {
-      throw new AppError("invalid_token", { message: "The session has been ended. Log in again." });
-    }
-    return { account, apiKey: null, sessionId: claims.sid };
+    if (!isLive) throw new AppError("invalid_token", { message: "The session has been ended. Log in again." });
+    return { account, apiKey: null, signingSecret: null, sessionId: claims.sid };
   }
 
-  function byApiKey(text: string, ip: string): Identity {
-    const apiKey = apiKeys.check(text);
-    const account = findAccount(apiKey.user);
+  async function byApiKey(text: string, ip: string): Promise<Identity> {
+    const { key: apiKey, signingSecret } = await apiKeys.find(text);
+    const account = await users.get(apiKey.user);
     // A key older than the account belonged to a previous user of the same name.
     if (account === undefined || apiKey.createdAt < (account.created_at?.getTime() ?? 0)) {
       throw new AppError("invalid_api_key");
@@ -61,7 +64,7 @@ export function createAuthenticate(options: AuthenticateOptions): (credential: s
     if (!apiKey.allowsAddress(ip)) {
       throw new AppError("address_not_allowed", { message: "This API key may not be used from this address." });
     }
-    return { account, apiKey, sessionId: null };
+    return { account, apiKey, signingSecret, sessionId: null };
   }
 
   return (credential, ip) => (looksLikeApiKey(credential) ? byApiKey(credential, ip) : byToken(credential));

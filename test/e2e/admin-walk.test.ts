@@ -65,10 +65,10 @@ it("all admin routes let in those alone who may, for what they may", async () =>
       "an auditor from elsewhere": { ...auditor, ...elsewhere },
       "an API key of an administrator": bearer(apiKey),
     };
-    const { accounts } = proxy.services;
-    await accounts.update("late", { expires_at: new Date(Date.now() - 1000) });
-    await accounts.update("banned", { banned_until: new Date(Date.now() + 3_600_000) });
-    await accounts.update("off", { is_active: false });
+    const { users } = proxy.services;
+    await users.update("late", { expires_at: new Date(Date.now() - 1000) });
+    await users.update("banned", { banned_until: new Date(Date.now() + 3_600_000) });
+    await users.update("off", { is_active: false });
 
     const routes = routesOf(proxy.server.app).filter(({ path }) => path.startsWith("/admin"));
     expect(routes.map(({ method, path }) => `${method} ${path}`)).toEqual(

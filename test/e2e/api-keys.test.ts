@@ -165,12 +165,12 @@ describe("API keys", () => {
     const bob = await logIn(proxy, "bob", "another password", "before the ban");
     const { key } = (await create({ name: "bob's" }, bob.token)).body;
     expect(await statusOf(proxy, key)).toBe(200);
-    await proxy.services.accounts.update("bob", { is_active: false });
+    await proxy.services.users.update("bob", { is_active: false });
     expect(await ask(proxy, "GET /auth/quota", key)).toMatchObject({
       status: 403,
       body: { error: { code: "account_disabled" } },
     });
-    await proxy.services.accounts.update("bob", { is_active: true });
+    await proxy.services.users.update("bob", { is_active: true });
     expect(await statusOf(proxy, key)).toBe(200);
   });
 

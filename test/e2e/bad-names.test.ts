@@ -166,13 +166,13 @@ describe("a user file as nobody should leave it", () => {
       nested: { "": ["]", "}}", "\u0000\u001b[31m", "𝒳"] },
     };
     proxy = await startProxy();
-    await proxy.services.accounts.create({
+    await proxy.services.users.create({
       username: "bob",
       password: alicePassword,
       quota_tier: "basic",
       metadata,
     });
-    await proxy.services.accounts.update("bob", { max_parallel: 3 });
+    await proxy.services.users.update("bob", { max_parallel: 3 });
     const token = await proxy.login("bob");
     await post(`${proxy.url}/chat/completions`, {}, { authorization: `Bearer ${token}` });
     const { folder } = proxy;
@@ -182,7 +182,7 @@ describe("a user file as nobody should leave it", () => {
     for (const line of proxy.logLines) expect(line).toMatch(/^[^\n]*\n$/);
 
     proxy = await startProxy({ folder });
-    expect(proxy.services.accounts.get("bob")?.metadata).toEqual(metadata);
+    expect((await proxy.services.users.get("bob"))?.metadata).toEqual(metadata);
     expect(await problems()).toEqual([]);
   });
 });

@@ -153,7 +153,7 @@ describe("the limits on chats", () => {
     await running();
     const second = open();
     await waiting(1);
-    await proxy.services.accounts.update("alice", { max_parallel: 3 });
+    await proxy.services.users.update("alice", { max_parallel: 3 });
     // The line moves when somebody joins it: now both have a place.
     const third = open();
     for (let i = 0; i < 2; i++) await (await upstream.next()).delta("d");

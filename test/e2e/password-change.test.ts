@@ -47,7 +47,7 @@ describe("changing one's password", () => {
 
   it("is all that a one-time password is good for", async () => {
     proxy = await startProxy();
-    await proxy.services.accounts.update("alice", { password: "one-time words", must_change_password: true });
+    await proxy.services.users.update("alice", { password: "one-time words", must_change_password: true });
     const tokens = await alice("one-time words");
     expect(tokens.password_change_required).toBe(true);
     const refused = { status: 403, body: { error: { code: "password_change_required" } } };
@@ -61,6 +61,6 @@ describe("changing one's password", () => {
     expect(status).toBe(200);
     expect(body).not.toHaveProperty("password_change_required");
     expect(await statusOf(proxy, body.token)).toBe(200);
-    expect(proxy.services.accounts.get("alice")).not.toHaveProperty("must_change_password");
+    expect(await proxy.services.users.get("alice")).not.toHaveProperty("must_change_password");
   });
 });

@@ -137,14 +137,14 @@ describe("a session", () => {
     await start({ clock });
     const { token, refresh_token } = await alice();
     const until = new Date(clock.now() + 60_000);
-    await proxy.services.accounts.update("alice", { banned_until: until, ban_reason: "spam" });
+    await proxy.services.users.update("alice", { banned_until: until, ban_reason: "spam" });
     const details = { reason: "banned", at: until.toISOString(), ban_reason: "spam" };
     const refused = { status: 403, body: { error: { code: "account_disabled", details } } };
     expect(await ask(proxy, "GET /auth/quota", token)).toMatchObject(refused);
     expect(await refresh(proxy, refresh_token)).toMatchObject(refused);
     clock.advance(60_000);
     expect(await statusOf(proxy, token)).toBe(200);
-    await proxy.services.accounts.update("alice", { expires_at: new Date(clock.now() + 1000) });
+    await proxy.services.users.update("alice", { expires_at: new Date(clock.now() + 1000) });
     expect(await statusOf(proxy, token)).toBe(200);
     clock.advance(1000);
     expect(await statusOf(proxy, token)).toBe(403);

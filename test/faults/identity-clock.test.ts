@@ -2,7 +2,8 @@ import { createHash, createHmac, randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createAuthenticate } from "../../src/identity/authenticate.ts";
-import { openApiKeys } from "../../src/identity/keys/api-keys.ts";
+import { openFileApiKeys } from "../../src/identity/files/file-api-keys.ts";
+import { createMemoryNonces } from "../../src/identity/memory/memory-nonces.ts";
 import { createSignatureCheck } from "../../src/identity/keys/request-signature.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { bob, laptop, useSessions } from "../identity/session-support.ts";
@@ -70,23 +71,24 @@ describe("D6: a clock that was wrong for a while locks nobody out", () => {
   ])("of API keys where it was wrong when %s", async (_, wrongAtAccount, wrongAtKey) => {
     const clock = createWrongClock();
     const account = { ...bob, created_at: new Date(start + wrongAtAccount) };
-    const findAccount = () => account;
-    const common = { usersDir: tempDir(), clock, log: createCapturedLog(), newId: randomUUID, findAccount };
-    const keys = await openApiKeys({ ...common, flushMs: 3_600_000 });
+    const common = { usersDir: tempDir(), clock, log: createCapturedLog(), newId: randomUUID };
+    const keys = await openFileApiKeys({ ...common, flushMs: 3_600_000 });
     onTestFinished(() => keys.close());
     clock.wrongBy = wrongAtKey;
-    const { text } = await keys.create("bob", { name: "key" });
+    const { text } = await keys.create(account, { name: "key" });
     clock.wrongBy = 0;
-    const identify = createAuthenticate({
-      findAccount,
-      verifyToken: () => {
-        throw new Error("no token");
+    const authenticate = createAuthenticate({
+      users: { get: () => account },
+      tokens: {
+        verify: () => {
+          throw new Error("no token");
+        },
       },
       sessions: { isLive: () => false },
       apiKeys: keys,
       clock,
     });
-    expect(identify(text, "192.0.2.1")).toMatchObject({ account });
+    expect(await authenticate(text, "192.0.2.1")).toMatchObject({ account });
   });
 
   it("by waits after failed logins", () => {
@@ -113,14 +115,14 @@ describe("D6: a clock that was wrong for a while locks nobody out", () => {
 describe("D6: signed requests", () => {
   /** Signs a request of now, or of `at` s since the epoch, and says whether it is let in. */
   function useSigner(clock: Clock) {
-    const check = createSignatureCheck(clock);
+    const check = createSignatureCheck({ nonces: createMemoryNonces(clock), clock });
     const now = (): number => Math.floor(clock.now() / 1000);
-    function send(nonce: string, at = now(), key = "key"): boolean {
+    async function send(nonce: string, at = now(), key = "key"): Promise<boolean> {
       const [method, target, timestamp] = ["GET", "/", String(at)];
       const text = [method, target, timestamp, nonce, createHash("sha256").digest("hex")].join("\n");
       const signature = createHmac("sha256", "secret").update(text).digest("hex");
       try {
-        check(key, "secret", { method, target, timestamp, nonce, signature, body: Buffer.alloc(0) });
+        await check(key, "secret", { method, target, timestamp, nonce, signature, body: Buffer.alloc(0) });
         return true;
       } catch {
         return false;
@@ -130,32 +132,32 @@ describe("D6: signed requests", () => {
   }
   const nonce = (index: number): string => `nonce-number-${String(index).padStart(6, "0")}`;
 
-  it("are let in again at once after the clock was ahead, at the start or later", () => {
+  it("are let in again at once after the clock was ahead, at the start or later", async () => {
     const clock = createWrongClock(year);
     const { send } = useSigner(clock);
-    expect(send(nonce(1))).toBe(true);
+    expect(await send(nonce(1))).toBe(true);
     clock.wrongBy = 0;
-    expect(send(nonce(2))).toBe(true);
+    expect(await send(nonce(2))).toBe(true);
     clock.pass(3_600_000);
-    expect(send(nonce(3))).toBe(true);
+    expect(await send(nonce(3))).toBe(true);
     clock.wrongBy = year;
     for (let index = 4; index < 10; index++) {
       clock.pass(400_000);
-      expect(send(nonce(index), undefined, `key ${index}`)).toBe(true);
+      expect(await send(nonce(index), undefined, `key ${index}`)).toBe(true);
     }
     clock.wrongBy = 0;
-    expect(send(nonce(10))).toBe(true);
-    expect(send(nonce(11), undefined, "key 9")).toBe(true);
+    expect(await send(nonce(10))).toBe(true);
+    expect(await send(nonce(11), undefined, "key 9")).toBe(true);
   });
 
-  it("are let in once, whatever the clock does", () => {
+  it("are let in once, whatever the clock does", async () => {
     const step = fc.record({
       pass: fc.integer({ min: 0, max: 900_000 }),
       wrongBy: fc.constantFrom(0, 0, 0, 3_600_000, -700_000, year),
       key: fc.constantFrom("a", "b"),
     });
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
         const clock = createWrongClock();
         const { now, send } = useSigner(clock);
         const used: { readonly nonce: string; readonly at: number; readonly key: string }[] = [];
@@ -163,8 +165,8 @@ describe("D6: signed requests", () => {
           clock.pass(pass);
           clock.wrongBy = wrongBy;
           const one = { nonce: nonce(index), at: now(), key };
-          if (send(one.nonce, one.at, one.key)) used.push(one);
-          for (const old of used) expect(send(old.nonce, old.at, old.key)).toBe(false);
+          if (await send(one.nonce, one.at, one.key)) used.push(one);
+          for (const old of used) expect(await send(old.nonce, old.at, old.key)).toBe(false);
         }
       }),
       { numRuns: 300 },

@@ -80,7 +80,7 @@ describe("P7: what is refused takes nothing from the rate that all share", () =>
   it("by the rate of one user, who can't take it all", async () => {
     const { proxy, ask, many } = await start("per_user = 2");
     const [busy, payer] = [await proxy.login("limited", password), await proxy.login("payer", password)];
-    await proxy.services.accounts.update("limited", { limits: [] });
+    await proxy.services.users.update("limited", { limits: [] });
     const answers = await Promise.all(Array.from({ length: 40 }, () => ask(busy)));
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(4);
     const refused = answers.find(({ status }) => status === 429);

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { createFirstAdmin } from "../../src/identity/files/first-admin.ts";
+import { createFirstAdmin } from "../../src/identity/first-admin.ts";
 import { accountOf, fakeHash, putUser, useStore, useUsersDir } from "./support.ts";
 
 it("makes an admin with a random password where there is no user", async () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Account } from "../../src/identity/account-schema.ts";
-import { createGuardedPasswords, createLogin } from "../../src/identity/login/login.ts";
+import { createCheckGuarded, createLogin } from "../../src/identity/login/login.ts";
 import { createPasswords } from "../../src/identity/passwords/password.ts";
 import type { ProxyEvent } from "../../src/events/types.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
@@ -36,11 +36,12 @@ export async function useLogin({
   const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
   const ignore = () => undefined;
   const open = {
-    check: () => null,
+    check: ignore,
     start: () => ({ isKnown: false, failed: ignore, succeeded: ignore, dropped: ignore }),
   };
   const login = createLogin({
-    store: {
+    loginGuard: open,
+    users: {
       get: (name) => accounts.get(name),
       rehash: (name, _old, password_hash) => {
         if (!rehash) return Promise.reject(new Error("read-only"));
@@ -49,7 +50,7 @@ export async function useLogin({
       },
     },
     passwords,
-    guarded: createGuardedPasswords(open, passwords),
+    guarded: createCheckGuarded(open, passwords),
     clock,
     log,
     sessions: { isUntouched: (id) => !touched.has(id) },

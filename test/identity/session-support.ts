@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import type { Account } from "../../src/identity/account-schema.ts";
 import {
-  openSessions,
-  type Origin,
-  type Sessions,
-  type SessionsOptions,
-} from "../../src/identity/sessions/sessions.ts";
+  openFileSessions,
+  type FileSessions,
+  type FileSessionsOptions,
+} from "../../src/identity/files/file-sessions.ts";
+import type { Origin } from "../../src/identity/sessions.ts";
 import type { ProxyEvent } from "../../src/events/types.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock, type ManualClock } from "../support/manual-clock.ts";
@@ -29,7 +29,7 @@ export const day = 86_400_000;
 
 /** Sessions of bob over a folder, with everything that they touch in reach. */
 export interface SessionsUnderTest {
-  sessions: Sessions;
+  sessions: FileSessions;
   account: Account;
   readonly clock: ManualClock;
   readonly events: ProxyEvent[];
@@ -43,13 +43,13 @@ export interface SessionsUnderTest {
 /** Opens the sessions: 30 days at most, 7 days idle, 10 s leeway. */
 export async function useSessions(
   usersDir: string,
-  options: Partial<SessionsOptions> = {},
+  options: Partial<FileSessionsOptions> = {},
 ): Promise<SessionsUnderTest> {
   const clock = createManualClock(Date.UTC(2026, 10, 22));
   const events: ProxyEvent[] = [];
   const log = createCapturedLog();
-  const open = (): Promise<Sessions> =>
-    openSessions({
+  const open = (): Promise<FileSessions> =>
+    openFileSessions({
       usersDir,
       clock,
       log,

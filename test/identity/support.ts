@@ -3,11 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
-import {
-  createAccountStore,
-  type AccountStore,
-  type AccountStoreOptions,
-} from "../../src/identity/files/account-store.ts";
+import { openFileUsers, type FileUsers, type FileUsersOptions } from "../../src/identity/files/file-users.ts";
 import type { Hasher } from "../../src/identity/passwords/password.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -61,9 +57,9 @@ export function createFakeHasher() {
 }
 
 /** A store over the folder with a fake hasher; closed after the test. */
-export async function useStore(usersDir: string, options: Partial<AccountStoreOptions> = {}) {
+export async function useStore(usersDir: string, options: Partial<FileUsersOptions> = {}) {
   const log = createCapturedLog();
-  const store = await createAccountStore({
+  const store = await openFileUsers({
     usersDir,
     clock: createManualClock(Date.UTC(2026, 10, 22)),
     log,
@@ -95,7 +91,7 @@ export function until(check: () => void | Promise<void>): Promise<void> {
 }
 
 /** An account of the store that must be there. */
-export function accountOf(store: Pick<AccountStore, "get">, name: string) {
+export function accountOf(store: Pick<FileUsers, "get">, name: string) {
   const account = store.get(name);
   if (account === undefined) throw new Error(`no account ${name}`);
   return account;

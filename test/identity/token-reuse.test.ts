@@ -25,8 +25,8 @@ it("forgets the oldest logins beyond its bound", async () => {
   const clock = createManualClock(0);
   const reuse = createTokenReuse({ clock, reuseSeconds: () => 10, isUntouched: () => true, maxEntries: 3 });
   const logins = ["a", "b", "c", "d"].map(loginOf);
-  for (const login of logins) reuse.keep(login, Promise.resolve(pairOf(login)));
-  const found = logins.map((login) => reuse.find(login) ?? Promise.resolve(undefined));
+  for (const login of logins) await reuse.findOrKeep(login, () => Promise.resolve(pairOf(login)));
+  const found = logins.map((login) => reuse.find(login));
   expect((await Promise.all(found)).map((pair) => pair?.token)).toEqual([undefined, "b", "c", "d"]);
 });
 
@@ -38,11 +38,9 @@ it("gives out no token that the wall clock has made old, however little time has
     isUntouched: () => true,
   });
   const login = loginOf("alice");
-  const issued = Promise.resolve(pairOf(login));
-  reuse.keep(login, issued);
-  await issued;
+  await reuse.findOrKeep(login, () => Promise.resolve(pairOf(login)));
   now = 499_999;
-  expect(reuse.find(login)).toBeDefined();
+  expect(await reuse.find(login)).toBeDefined();
   now = 500_000;
-  expect(reuse.find(login)).toBeUndefined();
+  expect(await reuse.find(login)).toBeUndefined();
 });

@@ -38,7 +38,7 @@ export function registerCredentialsRoutes(app: FastifyInstance, credentials: Cre
   routes.get(
     "/admin/users/:name/sessions",
     schemaOf("A user's sessions", z.object({ sessions: z.array(sessionResponse) })),
-    ({ params }) => ({ sessions: credentials.sessions(params.name).map(toSessionResponse) }),
+    async ({ params }) => ({ sessions: (await credentials.sessions(params.name)).map(toSessionResponse) }),
   );
 
   routes.delete(
@@ -60,7 +60,7 @@ export function registerCredentialsRoutes(app: FastifyInstance, credentials: Cre
   routes.get(
     "/admin/users/:name/keys",
     schemaOf("A user's API keys", z.object({ keys: z.array(listedKeyResponse) })),
-    ({ params }) => ({ keys: credentials.keys(params.name).map(toListedKeyResponse) }),
+    async ({ params }) => ({ keys: (await credentials.keys(params.name)).map(toListedKeyResponse) }),
   );
 
   routes.delete(
@@ -83,8 +83,11 @@ export function registerCredentialsRoutes(app: FastifyInstance, credentials: Cre
         response: { 200: locksResponse },
       },
     },
-    () => ({
-      locks: credentials.locks().map(({ retryAfterMs, ...lock }) => ({ ...lock, retry_after_ms: retryAfterMs })),
+    async () => ({
+      locks: (await credentials.locks()).map(({ retryAfterMs, ...lock }) => ({
+        ...lock,
+        retry_after_ms: retryAfterMs,
+      })),
     }),
   );
 

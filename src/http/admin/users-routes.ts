@@ -47,8 +47,8 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
       config,
       schema: { summary: "Users", tags, querystring: usersQuery, response: { 200: usersResponse, 400: errorSchema } },
     },
-    ({ query }) => {
-      const { users, nextCursor } = userAdmin.list(query);
+    async ({ query }) => {
+      const { users, nextCursor } = await userAdmin.list(query);
       return { users: users.map(show), next_cursor: nextCursor };
     },
   );
@@ -74,7 +74,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
   routes.get(
     "/admin/users/:name",
     { config, schema: { summary: "A user", tags, params: userParams, response: { 200: userResponse, ...refusals } } },
-    ({ params }, reply) => withEtag(reply, userAdmin.get(params.name)),
+    async ({ params }, reply) => withEtag(reply, await userAdmin.get(params.name)),
   );
 
   routes.patch(

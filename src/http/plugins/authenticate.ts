@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Identity } from "../../identity/authenticate.ts";
+import type { Authenticate, Identity } from "../../identity/authenticate.ts";
 import type { Account } from "../../identity/account-schema.ts";
 import type { ApiKey } from "../../identity/keys/api-key.ts";
-import type { Origin } from "../../identity/sessions/sessions.ts";
+import type { Origin } from "../../identity/sessions.ts";
 import { AppError } from "../../errors.ts";
 import { createIpList, type IpList } from "../../lib/ip-list.ts";
 
@@ -21,11 +21,10 @@ declare module "fastify" {
     apiKey: ApiKey | null;
     /** The session of the access token; null for API keys and on public routes. */
     sessionId: string | null;
+    /** Signs the requests of the API key; null if they need no signature. */
+    signingSecret: string | null;
   }
 }
-
-/** Resolves a credential to its identity. Throws AppError. */
-type Identify = (credential: string, ip: string) => Identity;
 
 /**
  * Every route requires an access token unless it declares otherwise: routes are closed by default. Runs before the body
@@ -35,34 +34,28 @@ type Identify = (credential: string, ip: string) => Identity;
  */
 export function registerAuthentication(
   app: FastifyInstance,
-  identify: Identify,
+  authenticate: Authenticate,
   adminAddresses: () => IpList = () => createIpList([]),
 ): void {
   app.decorateRequest("apiKey", null);
   app.decorateRequest("sessionId", null);
-  app.addHook("onRequest", (request, _reply, next) => {
+  app.decorateRequest("signingSecret", null);
+  app.addHook("onRequest", async (request) => {
     const { access, beforePasswordChange = false } = request.routeOptions.config;
     // An unknown path is a 404 for everyone; there is nothing to protect.
-    if (request.is404 || access === "public") {
-      next();
-      return;
+    if (request.is404 || access === "public") return;
+    const { account, apiKey, sessionId, signingSecret } = await identityOf(request, authenticate);
+    request.account = account;
+    request.apiKey = apiKey;
+    request.sessionId = sessionId;
+    request.signingSecret = signingSecret;
+    if (apiKey !== null && access !== "api_key") {
+      throw new AppError("forbidden", { message: "API keys may not do that. Log in." });
     }
-    try {
-      const { account, apiKey, sessionId } = identifyRequest(request, identify);
-      request.account = account;
-      request.apiKey = apiKey;
-      request.sessionId = sessionId;
-      if (apiKey !== null && access !== "api_key") {
-        throw new AppError("forbidden", { message: "API keys may not do that. Log in." });
-      }
-      if (account.must_change_password === true && !beforePasswordChange) {
-        throw new AppError("password_change_required");
-      }
-      if (access === "admin") checkAdmin(request, account, adminAddresses());
-      next();
-    } catch (error) {
-      next(error instanceof Error ? error : new Error(String(error)));
+    if (account.must_change_password === true && !beforePasswordChange) {
+      throw new AppError("password_change_required");
     }
+    if (access === "admin") checkAdmin(request, account, adminAddresses());
   });
 }
 
@@ -89,21 +82,22 @@ export function originOfRequest(request: FastifyRequest): Origin {
  * programs send several, some of them made up: Authorization is tried first; if it is refused, `api-key` or else
  * `x-api-key` is tried.
  */
-function identifyRequest(request: FastifyRequest, identify: Identify): Identity {
+async function identityOf(request: FastifyRequest, authenticate: Authenticate): Promise<Identity> {
   const bearer = bearerOf(request);
   const apiKey = headerOf(request, "api-key") ?? headerOf(request, "x-api-key");
   if (bearer === undefined) {
     if (apiKey === undefined) throw new AppError("missing_token");
-    return identify(apiKey, request.ip);
+    return authenticate(apiKey, request.ip);
   }
   try {
-    return identify(bearer, request.ip);
+    return await authenticate(bearer, request.ip);
   } catch (refusal) {
     if (apiKey === undefined) throw refusal;
     try {
-      return identify(apiKey, request.ip);
-    } catch {
-      throw refusal;
+      return await authenticate(apiKey, request.ip);
+    } catch (second) {
+      // Nobody knows whether that credential is valid: trying again later may help.
+      throw second instanceof AppError && second.code === "storage_unavailable" ? second : refusal;
     }
   }
 }

@@ -1,40 +1,40 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { ApiKey } from "../../identity/keys/api-key.ts";
 import { createSignatureCheck } from "../../identity/keys/request-signature.ts";
+import type { Nonces } from "../../identity/nonces.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 
 interface SignaturesOptions {
-  /** The secret that signs a key's requests. */
-  readonly secretOf: (key: ApiKey) => string;
+  readonly nonces: Nonces;
   readonly clock: Clock;
 }
 
 const none = Buffer.alloc(0);
 
 /** Checks the signature of requests whose API key requires one, once the body has arrived. Others cost nothing. */
-export function registerSignatures(app: FastifyInstance, { secretOf, clock }: SignaturesOptions): void {
-  const check = createSignatureCheck(clock);
+export function registerSignatures(app: FastifyInstance, options: SignaturesOptions): void {
+  const check = createSignatureCheck(options);
   app.addHook("preValidation", (request, _reply, next) => {
-    const { apiKey } = request;
-    if (apiKey?.signed !== true) {
+    const { apiKey, signingSecret } = request;
+    if (apiKey === null || signingSecret === null) {
       next();
       return;
     }
-    try {
-      check(apiKey.id, secretOf(apiKey), {
-        method: request.method,
-        target: request.originalUrl,
-        body: request.bodyBytes ?? none,
-        timestamp: header(request, "x-signature-timestamp"),
-        nonce: header(request, "x-signature-nonce"),
-        signature: header(request, "x-signature"),
-      });
+    checkRequest(apiKey.id, signingSecret, request).then(() => {
       next();
-    } catch (error) {
-      next(error instanceof Error ? error : new Error(String(error)));
-    }
+    }, next);
   });
+
+  async function checkRequest(keyId: string, secret: string, request: FastifyRequest): Promise<void> {
+    await check(keyId, secret, {
+      method: request.method,
+      target: request.originalUrl,
+      body: request.bodyBytes ?? none,
+      timestamp: header(request, "x-signature-timestamp"),
+      nonce: header(request, "x-signature-nonce"),
+      signature: header(request, "x-signature"),
+    });
+  }
 }
 
 function header(request: FastifyRequest, name: string): string {

@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { PasswordChange } from "../../identity/login/change-password.ts";
 import type { LoginRequest } from "../../identity/login/login.ts";
-import type { Sessions } from "../../identity/sessions/sessions.ts";
+import type { Sessions } from "../../identity/sessions.ts";
 import type { TokenPair, TokenPairs } from "../../identity/sessions/token-pairs.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
@@ -62,8 +62,8 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
     },
     async (request, reply) => {
       // An unknown or used token belongs to no session any more, which is what the caller wants.
-      const found = sessions.find(request.body.refresh_token);
-      if (found !== undefined && (await sessions.end(found.user, found.id))) emitEnded(request, found.user, found.id);
+      const ended = await sessions.endByToken(request.body.refresh_token);
+      if (ended !== undefined) emitEnded(request, ended.user, ended.id);
       return reply.code(204).send(null);
     },
   );
@@ -85,10 +85,11 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
   routes.get(
     "/auth/sessions",
     { schema: { summary: "My sessions", tags, response: { 200: sessionsResponse } } },
-    (request) => ({
-      sessions: sessions
-        .list(accountOfRequest(request).username)
-        .map((session) => ({ ...toSessionResponse(session), current: session.id === request.sessionId })),
+    async (request) => ({
+      sessions: (await sessions.list(accountOfRequest(request).username)).map((session) => ({
+        ...toSessionResponse(session),
+        current: session.id === request.sessionId,
+      })),
     }),
   );
 

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { apiKeyTerms } from "../../identity/keys/api-key.ts";
-import type { ApiKeys } from "../../identity/keys/api-keys.ts";
+import type { ApiKeys } from "../../identity/api-keys.ts";
 import { isoInstant } from "../../config/value-schemas.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
@@ -53,8 +53,8 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
   routes.get(
     "/auth/keys",
     { schema: { summary: "My API keys", tags, response: { 200: keysResponse } } },
-    (request) => ({
-      keys: apiKeys.list(accountOfRequest(request).username).map(toListedKeyResponse),
+    async (request) => ({
+      keys: (await apiKeys.list(accountOfRequest(request).username)).map(toListedKeyResponse),
     }),
   );
 
@@ -75,8 +75,11 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
         throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
       }
       checkScope(terms.models ?? [], knownModels());
-      const { username } = accountOfRequest(request);
-      const created = await apiKeys.create(username, { ...terms, expiresAt, signed: require_signature });
+      const created = await apiKeys.create(accountOfRequest(request), {
+        ...terms,
+        expiresAt,
+        signed: require_signature,
+      });
       emitKeyEvent(request, "api_key.created", created.key.id);
       const { signingSecret: secret } = created;
       return reply

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Sessions } from "../../identity/sessions/sessions.ts";
+import type { SessionInfo } from "../../identity/sessions.ts";
 
 const time = z.iso.datetime();
 
@@ -13,7 +13,7 @@ export const sessionResponse = z.object({
   client: z.string().describe("User-Agent of the login."),
 });
 
-export function toSessionResponse(session: ReturnType<Sessions["list"]>[number]): z.input<typeof sessionResponse> {
+export function toSessionResponse(session: SessionInfo): z.input<typeof sessionResponse> {
   const { id, createdAt, usedAt, expiresAt, ip, client } = session;
   return {
     id,

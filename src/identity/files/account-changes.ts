@@ -1,41 +1,6 @@
-import type { GrantConfig, LimitConfig } from "../../config/schema.ts";
-import type { Account, AccountFields, Metadata, Role } from "../account-schema.ts";
+import type { Account, AccountFields } from "../account-schema.ts";
+import type { AccountPatch } from "../users.ts";
 import type { TomlChanges } from "./toml-edit.ts";
-
-/** A new account. The store checks the name. */
-export interface NewAccount {
-  readonly username: string;
-  readonly password: string;
-  readonly quota_tier: string;
-  readonly limits?: readonly LimitConfig[] | undefined;
-  readonly grants?: readonly GrantConfig[] | undefined;
-  readonly roles?: readonly Role[] | undefined;
-  readonly is_active?: boolean | undefined;
-  readonly active_from?: Date | undefined;
-  readonly expires_at?: Date | undefined;
-  readonly banned_until?: Date | undefined;
-  readonly ban_reason?: string | undefined;
-  readonly must_change_password?: boolean | undefined;
-  readonly max_parallel?: number | undefined;
-  readonly metadata?: Metadata | undefined;
-}
-
-/** Changes to an account; absent keys stay. null removes a key, so that its default applies. */
-export interface AccountPatch {
-  readonly password?: string | undefined;
-  readonly quota_tier?: string | undefined;
-  readonly limits?: readonly LimitConfig[] | null | undefined;
-  readonly grants?: readonly GrantConfig[] | null | undefined;
-  readonly roles?: readonly Role[] | null | undefined;
-  readonly max_parallel?: number | null | undefined;
-  readonly is_active?: boolean | null | undefined;
-  readonly active_from?: Date | null | undefined;
-  readonly expires_at?: Date | null | undefined;
-  readonly banned_until?: Date | null | undefined;
-  readonly ban_reason?: string | null | undefined;
-  readonly must_change_password?: boolean | null | undefined;
-  readonly metadata?: Metadata | null | undefined;
-}
 
 /**
  * The version that invalidates all tokens of the previous one. It follows the clock, in ms, so that a file that was

@@ -1,16 +1,7 @@
 import type { Log } from "../../lib/log.ts";
 import type { Account } from "../account-schema.ts";
+import type { AccountProblem } from "../users.ts";
 import { AccountTextError } from "./account-text.ts";
-
-/** A user file that is not in force in its current state. */
-export interface AccountProblem {
-  /** Its name in the users folder. */
-  readonly file: string;
-  /** Contains no values of the file. */
-  readonly reason: string;
-  /** Counted from 1, where known. */
-  readonly line?: number | undefined;
-}
 
 /** Called for an account that is new or changed; undefined if it was removed. Must not throw. */
 export type AccountListener = (name: string, account: Account | undefined) => void;

@@ -6,7 +6,7 @@ import { readPlainFile } from "../../lib/files/atomic-file.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import { writeAccountFile } from "./account-file.ts";
-import type { AccountProblem } from "./account-records.ts";
+import type { AccountProblem } from "../users.ts";
 import { AccountTextError } from "./account-text.ts";
 import { parseToml } from "./toml-edit.ts";
 import { isUserName } from "../user-name.ts";

@@ -2,10 +2,10 @@ import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Account } from "../account-schema.ts";
-import type { AccountStore } from "../files/account-store.ts";
-import type { GuardedPasswords } from "./login.ts";
+import type { Users } from "../users.ts";
+import type { CheckGuarded } from "./login.ts";
 import { checkNewPassword } from "../passwords/new-password.ts";
-import type { Origin, Sessions } from "../sessions/sessions.ts";
+import type { Origin, Sessions } from "../sessions.ts";
 import type { TokenPair, TokenPairs } from "../sessions/token-pairs.ts";
 
 /** A user's request to change the password. */
@@ -17,8 +17,8 @@ export interface PasswordChange {
 }
 
 export interface PasswordChangeOptions {
-  readonly store: Pick<AccountStore, "get" | "update">;
-  readonly guarded: GuardedPasswords;
+  readonly users: Pick<Users, "get" | "update">;
+  readonly guarded: CheckGuarded;
   readonly sessions: Pick<Sessions, "endAll">;
   readonly pairs: Pick<TokenPairs, "open">;
   readonly emit: Emit;
@@ -33,29 +33,25 @@ export interface PasswordChangeOptions {
  * `login_blocked`, `login_busy`, `storage_unavailable` or `conflict` (the user's file is invalid)
  */
 export function createPasswordChange(options: PasswordChangeOptions): (change: PasswordChange) => Promise<TokenPair> {
-  const { store, guarded, sessions, emit, clock } = options;
+  const { users, guarded, sessions, emit, clock } = options;
 
   return async ({ account, currentPassword, newPassword, origin }) => {
     const user = account.username;
     checkNewPassword(newPassword, user, "new_password");
     // A stolen token must not allow guessing the password.
-    guarded.admit(user, origin.ip);
-    const right = await guarded.verify(
-      { user, ip: origin.ip, traceId: origin.traceId },
-      account.password_hash,
-      currentPassword,
-    );
+    const attempt = { user, known: true, ip: origin.ip, traceId: origin.traceId };
+    const isRight = await guarded(attempt, account.password_hash, currentPassword);
     // Not 401: the token is valid, and a client that logs in and tries again would only fail twice.
-    if (!right || store.get(user)?.password_hash !== account.password_hash) {
+    if (!isRight || (await users.get(user))?.password_hash !== account.password_hash) {
       throw new AppError("forbidden", { param: "current_password", message: "The current password is wrong." });
     }
     if (newPassword === currentPassword) {
       throw new AppError("invalid_request", { param: "new_password", message: "That is the current password." });
     }
     // Raises the token_version, which invalidates all existing tokens and sessions.
-    const changed = await store.update(user, { password: newPassword, must_change_password: null });
+    const changed = await users.update(user, { password: newPassword, must_change_password: null });
     // They can't be used any more, so a failed write doesn't matter for now.
-    await sessions.endAll(user).catch(() => undefined);
+    await Promise.resolve(sessions.endAll(user)).catch(() => undefined);
     const { ip, traceId } = origin;
     emit({ type: "password.changed", at: clock.now(), traceId, ip, user, subject: "" });
     return options.pairs.open(changed, origin);

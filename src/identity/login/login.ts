@@ -2,15 +2,16 @@ import { createHmac, randomBytes } from "node:crypto";
 import { checkUsable } from "../account-state.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
-import type { AccountStore } from "../files/account-store.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
-import type { LoginAttempt, LoginGuard } from "./login-guard.ts";
+import type { Account } from "../account-schema.ts";
+import type { LoginAttempt, LoginGuard } from "../login-guard.ts";
 import type { Passwords } from "../passwords/password.ts";
-import type { Origin, Sessions } from "../sessions/sessions.ts";
+import type { Origin, Sessions } from "../sessions.ts";
 import type { TokenPair, TokenPairs } from "../sessions/token-pairs.ts";
 import { createTokenReuse } from "../sessions/token-reuse.ts";
 import { checkUserName } from "../user-name.ts";
+import type { Users } from "../users.ts";
 
 /** A login attempt. */
 export interface LoginRequest {
@@ -20,9 +21,10 @@ export interface LoginRequest {
 }
 
 export interface LoginOptions {
-  readonly store: Pick<AccountStore, "get" | "rehash">;
+  readonly users: Pick<Users, "get" | "rehash">;
+  readonly loginGuard: Pick<LoginGuard, "check">;
   readonly passwords: Pick<Passwords, "hash" | "needsRehash">;
-  readonly guarded: GuardedPasswords;
+  readonly guarded: CheckGuarded;
   readonly clock: Clock;
   readonly log: Log;
   readonly sessions: Pick<Sessions, "isUntouched">;
@@ -41,80 +43,95 @@ export interface LoginOptions {
  * user name), `invalid_credentials`, `account_disabled`, `login_blocked` or `login_busy`
  */
 export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<TokenPair> {
-  const { store, passwords, guarded, clock, reuseSeconds, sessions } = options;
-  const isUntouched = ({ sessionId }: TokenPair) => sessions.isUntouched(sessionId);
-  const reuse = createTokenReuse({ clock, reuseSeconds, isUntouched });
+  const { users, loginGuard, passwords, guarded, clock, reuseSeconds, sessions } = options;
+  const reuse = createTokenReuse({
+    clock,
+    reuseSeconds,
+    isUntouched: ({ sessionId }) => sessions.isUntouched(sessionId),
+  });
   // Passwords are compared and remembered only as a digest under a key of this process.
   const digestKey = randomBytes(32);
-  /** Running verifications, by digest; as many as passwords.verify allows to wait. */
+  /** Running verifications, by digest; as many as Passwords.verify allows to wait. */
   const running = new Map<string, Promise<string | undefined>>();
 
   return async ({ username, password, origin }) => {
     const event = { at: clock.now(), traceId: origin.traceId, ip: origin.ip };
     let user = "";
+    let known = false;
     try {
       user = checkUserName(username);
-      const result = await logIn(user, password, origin);
+      const account = await users.get(user);
+      known = account !== undefined;
+      const result = await logIn(user, account, password, origin);
       options.emit({ type: "login.succeeded", ...event, user });
       return result;
     } catch (error) {
       const reason = error instanceof AppError ? error.code : "internal_error";
       const result = reason === "login_busy" || reason === "login_blocked" ? "blocked" : "failure";
-      options.emit({ type: "login.failed", ...event, user, known: store.get(user) !== undefined, result, reason });
+      options.emit({ type: "login.failed", ...event, user, known, result, reason });
       throw error;
     }
   };
 
-  async function logIn(user: string, password: string, origin: Origin): Promise<TokenPair> {
+  /** @param before the account as it is before the password has been verified */
+  async function logIn(
+    user: string,
+    before: Account | undefined,
+    password: string,
+    origin: Origin,
+  ): Promise<TokenPair> {
+    const attempt = { user, known: before !== undefined, ip: origin.ip, traceId: origin.traceId };
     // First of all, even before steps that cost no hashing: a right guess must not pass while a wrong one is refused.
-    guarded.admit(user, origin.ip);
+    await loginGuard.check(attempt);
     const passwordDigest = digestOf(user, password);
-    const before = store.get(user);
     if (before !== undefined) {
-      const reused = reuse.find({ account: before, passwordDigest, origin });
+      const reused = await reuse.find({ account: before, passwordDigest, origin });
       if (reused !== undefined) {
         checkUsable(before, clock.now());
         return reused;
       }
     }
 
-    const provenHash = await verifyOnce(user, passwordDigest, password, origin);
+    const provenHash = await verifyOnce(attempt, before?.password_hash, passwordDigest, password);
     // The current account: it may have changed while argon2 ran.
-    const account = store.get(user);
+    const account = await users.get(user);
     if (account === undefined || account.password_hash !== provenHash) throw new AppError("invalid_credentials");
     checkUsable(account, clock.now());
-    // Of several logins that shared the run, the first has already opened a session.
-    const login = { account, passwordDigest, origin };
-    const shared = reuse.find(login);
-    if (shared !== undefined) return shared;
-    const opened = options.pairs.open(account, origin);
-    reuse.keep(login, opened);
-    return opened;
+    // Of several logins that shared the run, the first opens a session for all.
+    return reuse.findOrKeep({ account, passwordDigest, origin }, () => options.pairs.open(account, origin));
   }
 
   /** The account's hash if the password matches it. */
-  function verifyOnce(user: string, digest: Buffer, password: string, origin: Origin): Promise<string | undefined> {
+  function verifyOnce(
+    attempt: LoginAttempt,
+    hash: string | undefined,
+    digest: Buffer,
+    password: string,
+  ): Promise<string | undefined> {
     const key = digest.toString("base64");
     let run = running.get(key);
     if (run === undefined) {
-      run = verify(user, password, origin).finally(() => running.delete(key));
+      run = verify(attempt, hash, password).finally(() => running.delete(key));
       running.set(key, run);
     }
     return run;
   }
 
-  async function verify(user: string, password: string, { ip, traceId }: Origin): Promise<string | undefined> {
-    const hash = store.get(user)?.password_hash;
-    const right = await guarded.verify({ user, ip, traceId }, hash, password);
-    if (!right || hash === undefined) return undefined;
-    return passwords.needsRehash(hash) ? rehash(user, hash, password) : hash;
+  async function verify(
+    attempt: LoginAttempt,
+    hash: string | undefined,
+    password: string,
+  ): Promise<string | undefined> {
+    const isRight = await guarded(attempt, hash, password);
+    if (!isRight || hash === undefined) return undefined;
+    return passwords.needsRehash(hash) ? rehash(attempt.user, hash, password) : hash;
   }
 
   /** Only now is the plaintext available for a stronger hash. A failure doesn't fail the login. */
   async function rehash(user: string, oldHash: string, password: string): Promise<string> {
     try {
       const newHash = await passwords.hash(password);
-      await store.rehash(user, oldHash, newHash);
+      await users.rehash(user, oldHash, newHash);
       return newHash;
     } catch (error) {
       options.log.warn({ user, err: error }, "the password could not be rehashed with the current parameters");
@@ -130,40 +147,30 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
   }
 }
 
-/** Checks passwords of attempts that the login guard admits. */
-export interface GuardedPasswords {
-  /** @throws AppError `login_blocked` with retryAfterSeconds if the user or the address has to wait */
-  admit(user: string, ip: string): void;
-  /**
-   * As Passwords.verify, and reports the outcome to the guard. Call it in the same tick as `admit`.
-   *
-   * @throws AppError `login_busy`, which the guard does not count
-   */
-  verify(attempt: LoginAttempt, hash: string | undefined, password: string): Promise<boolean>;
-}
+/**
+ * Checks a password as Passwords.verify does, of an attempt that the login guard admits, and reports the outcome to the
+ * guard: a blocked login never costs an argon2 run.
+ *
+ * @throws AppError `login_blocked` with retryAfterSeconds; `login_busy`, which the guard does not count;
+ * `storage_unavailable`, whatever the outcome, if it can't be reported
+ */
+export type CheckGuarded = (attempt: LoginAttempt, hash: string | undefined, password: string) => Promise<boolean>;
 
-/** Checks the guard first, so that a blocked login never costs an argon2 run. */
-export function createGuardedPasswords(
-  guard: Pick<LoginGuard, "check" | "start">,
+export function createCheckGuarded(
+  loginGuard: Pick<LoginGuard, "start">,
   passwords: Pick<Passwords, "verify">,
-): GuardedPasswords {
-  return {
-    admit(user, ip) {
-      const block = guard.check(user, ip);
-      if (block !== null) throw new AppError("login_blocked", { retryAfterSeconds: block.retryAfterMs / 1000 });
-    },
-    async verify(attempt, hash, password) {
-      const one = guard.start(attempt);
-      let right: boolean;
-      try {
-        right = await passwords.verify(hash, password, one.isKnown ? "known_address" : "account");
-      } catch (error) {
-        one.dropped();
-        throw error;
-      }
-      if (right) one.succeeded();
-      else one.failed();
-      return right;
-    },
+): CheckGuarded {
+  return async (attempt, hash, password) => {
+    const one = await loginGuard.start(attempt);
+    let isRight: boolean;
+    try {
+      isRight = await passwords.verify(hash, password, one.isKnown ? "known_address" : "account");
+    } catch (error) {
+      // If that fails as well, the attempt ends by itself.
+      await Promise.resolve(one.dropped()).catch(() => undefined);
+      throw error;
+    }
+    await (isRight ? one.succeeded() : one.failed());
+    return isRight;
   };
 }

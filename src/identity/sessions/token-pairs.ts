@@ -1,5 +1,5 @@
 import type { Account } from "../account-schema.ts";
-import type { Origin, RefreshGrant, Sessions } from "./sessions.ts";
+import type { Origin, RefreshGrant, Sessions } from "../sessions.ts";
 import type { IssuedToken } from "./claims.ts";
 
 /** An access token, and the refresh token to get the next one. */

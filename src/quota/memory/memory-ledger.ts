@@ -48,8 +48,8 @@ export interface MemoryLedgerOptions {
     Partial<Pick<Config["storage"], "journal_archive_days">>;
   /** Default: 90 days are kept. */
   readonly usage: Config["usage"];
-  /** Whether a user has an API key with this id. Only some deleted keys are remembered. Default: all are kept. */
-  readonly hasKey?: (user: string, id: string) => boolean;
+  /** The ids of a user's API keys. Only some deleted keys are remembered. Default: all are kept. */
+  readonly keyIdsOf?: (user: string) => Promise<readonly string[]>;
   /** How often to try to repair a failed journal, in ms. Default: 1000. */
   readonly repairIntervalMs?: number;
   readonly ops?: FileOps;
@@ -87,7 +87,7 @@ export interface MemoryLedger extends Ledger {
  * operator that names the file. A user whose snapshot cannot be used gets `storage_unavailable` for everything.
  */
 export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<MemoryLedger> {
-  const { usersDir, clock, log, quota, storage, hasKey = () => true, repairIntervalMs = 1000, ops = diskOps } = options;
+  const { usersDir, clock, log, quota, storage, repairIntervalMs = 1000, ops = diskOps } = options;
   const keepDays = options.usage.keep_days;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   await mkdir(usageDir(usersDir), { recursive: true, mode: 0o700 });
@@ -121,6 +121,8 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     keepJournal: unusable.size > 0,
   });
   const late = createLateSettlements((user, record) => write(user, record));
+  /** Users whose API keys are being looked up. */
+  const forgetting = new Set<UserQuota>();
   const repair = createJournalRepair({ journal, snapshots, late, intervalMs: repairIntervalMs, log });
   for (const counted of changed) snapshots.changed(counted);
   await realignAll();
@@ -185,6 +187,22 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     );
   }
 
+  /** Forgets the counts of deleted API keys. A key that is made meanwhile stays. */
+  async function forgetDeletedKeys(user: UserQuota): Promise<void> {
+    const { keyIdsOf } = options;
+    if (keyIdsOf === undefined || forgetting.has(user)) return;
+    forgetting.add(user);
+    try {
+      const counted = new Set(user.keys.keys());
+      const ids = new Set(await keyIdsOf(user.name));
+      user.keepKeys((id) => ids.has(id) || !counted.has(id));
+    } catch (error) {
+      log.warn({ err: error, user: user.name }, "the deleted API keys of a user are not known: their counts are kept");
+    } finally {
+      forgetting.delete(user);
+    }
+  }
+
   /** The user's quota, with expired periods cleared. */
   function current(name: string): UserQuota {
     if (unusable.has(name)) {
@@ -207,7 +225,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       if (!isCharge(upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
       gate.check();
       const user = current(request.user);
-      if (user.keys.size > maxKeys) user.keepKeys((id) => id === request.apiKey || hasKey(user.name, id));
+      if (user.keys.size > maxKeys) void forgetDeletedKeys(user);
       const blocking = user.blocking(limits, upperBound);
       if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
       return new MemoryHold(holdBackend, user, request);

@@ -1,26 +1,7 @@
-import type { Account, Role } from "../identity/account-schema.ts";
-import { accountState, type AccountState } from "../identity/account-state.ts";
-import type { AccountStore } from "../identity/files/account-store.ts";
-
-/** Filters and page position. */
-export interface UserQuery {
-  /** The last name of the previous page; it need not exist any more. */
-  readonly cursor?: string | undefined;
-  /** Maximum number of users. */
-  readonly limit: number;
-  /** Part of the name. */
-  readonly search?: string | undefined;
-  readonly tier?: string | undefined;
-  readonly role?: Role | undefined;
-  readonly state?: AccountState | undefined;
-}
-
-/** Users ordered by name. */
-export interface UserPage {
-  readonly users: readonly Account[];
-  /** Start of the next page; null if there is none. */
-  readonly nextCursor: string | null;
-}
+import { accountState } from "../account-state.ts";
+import type { Account } from "../account-schema.ts";
+import type { UserPage, UserQuery } from "../users.ts";
+import type { AccountRecords } from "./account-records.ts";
 
 /**
  * One page of users. The names are sorted already, so a page costs a search for its start and one check per user until
@@ -28,15 +9,15 @@ export interface UserPage {
  *
  * @param now ms since the epoch
  */
-export function listUsers(accounts: Pick<AccountStore, "names" | "get">, query: UserQuery, now: number): UserPage {
+export function searchUsers(records: Pick<AccountRecords, "names" | "get">, query: UserQuery, now: number): UserPage {
   const { cursor, limit, tier, role, state } = query;
   const search = query.search?.toLowerCase() ?? "";
-  const names = accounts.names();
+  const names = records.names();
   const users: Account[] = [];
   for (let at = cursor === undefined ? 0 : placeAfter(names, cursor); at < names.length; at++) {
     const name = names[at] ?? "";
     if (!name.includes(search)) continue;
-    const account = accounts.get(name);
+    const account = records.get(name)?.account;
     if (account === undefined) continue;
     if (tier !== undefined && account.quota_tier !== tier) continue;
     if (role !== undefined && !account.roles.includes(role)) continue;

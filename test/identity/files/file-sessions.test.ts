@@ -1,9 +1,9 @@
 import { stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { createFaultyFiles } from "../support/faulty-files.ts";
-import { tempDir } from "../support/temp-dir.ts";
-import { bob, day, laptop, refusal, useSessions } from "./session-support.ts";
+import { createFaultyFiles } from "../../support/faulty-files.ts";
+import { tempDir } from "../../support/temp-dir.ts";
+import { bob, day, laptop, refusal, useSessions } from "../session-support.ts";
 
 const leeway = 10_000;
 
@@ -29,7 +29,7 @@ describe("a refresh token", () => {
     const successors = [...new Set(all.map((grant) => grant.refreshToken))];
     expect(successors).toHaveLength(1);
     await sessions.refresh(successors[0] ?? "", laptop);
-    expect(sessions.list("bob")).toHaveLength(1);
+    expect(await sessions.list("bob")).toHaveLength(1);
     expect(events).toEqual([]);
   });
 
@@ -85,14 +85,14 @@ describe("a refresh token", () => {
     clock.advance(5);
     await expect(sessions.refresh(refreshToken, laptop)).rejects.toEqual(refusal("token_expired"));
     await expect(sessions.refresh(idle.refreshToken, laptop)).rejects.toEqual(refusal("token_expired"));
-    expect(sessions.list("bob")).toEqual([]);
+    expect(await sessions.list("bob")).toEqual([]);
   });
 
   it("is refused after a new password, and for good", async () => {
     const test = await useSessions(tempDir());
     const { refreshToken } = await test.sessions.open(bob, laptop);
     test.account = { ...bob, token_version: 2 };
-    expect(test.sessions.list("bob")).toEqual([]);
+    expect(await test.sessions.list("bob")).toEqual([]);
     await expect(test.sessions.refresh(refreshToken, laptop)).rejects.toEqual(refusal("invalid_token"));
   });
 
@@ -174,7 +174,7 @@ describe("sessions on disk", () => {
     expect(log.lines.map(({ facts }) => facts.file).sort()).toEqual(["ann.sessions.toml", "bob.sessions.toml"]);
     expect(JSON.stringify(log.lines)).not.toContain("planted");
     await sessions.open(bob, laptop);
-    expect(sessions.list("bob")).toHaveLength(1);
+    expect(await sessions.list("bob")).toHaveLength(1);
   });
 
   it("are gone from it once they have expired", async () => {

@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
+import type { Awaitable } from "../../lib/awaitable.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
@@ -11,9 +12,9 @@ import {
   isAccountFileName,
   writeAccountFile,
 } from "./account-file.ts";
-import { changesOfPatch, nextTokenVersion, type AccountPatch, type NewAccount } from "./account-changes.ts";
+import { changesOfPatch, nextTokenVersion } from "./account-changes.ts";
 import { createAccountLoader, toAccount } from "./account-loader.ts";
-import { createAccountRecords, type AccountListener, type AccountProblem } from "./account-records.ts";
+import { createAccountRecords, type AccountListener } from "./account-records.ts";
 import { createAccountSchema, type Account } from "../account-schema.ts";
 import {
   checkAccountFields,
@@ -26,9 +27,11 @@ import {
 import { createKeyedQueue } from "./keyed-queue.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 import { checkUserName, isUserName } from "../user-name.ts";
+import type { AccountPatch, AccountProblem, ChangeCheck, NewAccount, PatchOf, Users } from "../users.ts";
+import { searchUsers } from "./user-search.ts";
 import { watchUsers } from "./users-watch.ts";
 
-export interface AccountStoreOptions {
+export interface FileUsersOptions {
   /** Created with mode 0700 if it doesn't exist. */
   readonly usersDir: string;
   readonly clock: Clock;
@@ -47,44 +50,21 @@ export interface AccountStoreOptions {
   readonly fileOps?: FileOps;
 }
 
-/** A patch that depends on the account. No password: hashing it would block the queue. */
-type PatchOf = (account: Account) => Omit<AccountPatch, "password">;
-
-/** May refuse a change by throwing. Gets the account as in its file now, and as it would become. Synchronous. */
-type ChangeCheck = (before: Account, after: Account) => void;
-
 /** The accounts in users/NAME.toml, and the only writer of these files. */
-export interface AccountStore {
+export interface FileUsers extends Users {
   /** One Map lookup. The object stays the same until the account changes. */
   get(name: string): Account | undefined;
   list(): readonly Account[];
-  /** All names, sorted. The array stays the same until an account is added or removed. */
+  /** The array stays the same until an account is added or removed. */
   names(): readonly string[];
-  /**
-   * Files that are not in force in their current state. If a file becomes invalid while we run, its account stays as it
-   * was: locking users out over a typo would be worse, and the problem shows in the log and in /healthz.
-   */
   problems(): readonly AccountProblem[];
-  /** @throws AppError `invalid_request`, `conflict` (the name is taken), `storage_unavailable` */
   create(fields: NewAccount): Promise<Account>;
-  /**
-   * Changes an account as its file is now, including manual edits.
-   *
-   * @param patch the changes, or a function that computes them from the current account; both then run in one queue
-   * task
-   * @param check called in the user's queue task, right before the file is written: it sees exactly what is replaced
-   * @throws AppError `invalid_request`, `not_found`, `conflict` (the file is invalid), `storage_unavailable`
-   */
   update(name: string, patch: AccountPatch | PatchOf, check?: ChangeCheck): Promise<Account>;
-  /**
-   * Takes an account out of use and keeps its file under users/.archive/. The ledger's counts stay: they belong to the
-   * name.
-   *
-   * @param endAccess ends sessions and keys; called once the account can't authenticate any more
-   * @throws what `check` throws; otherwise as `update`, and what `endAccess` throws
-   */
-  archive(name: string, check: (account: Account) => void, endAccess: () => Promise<unknown>): Promise<Account>;
-  /** Replaces a hash with a stronger one of the same password; does nothing if the hash has changed since. */
+  archive(
+    name: string,
+    check: (account: Account) => Awaitable<void>,
+    endAccess: () => Promise<unknown>,
+  ): Promise<Account>;
   rehash(name: string, oldHash: string, newHash: string): Promise<void>;
   /** Reads files with a problem again: the tiers of config.toml have changed. */
   recheck(): void;
@@ -102,7 +82,7 @@ export interface AccountStore {
  *
  * @throws Error if the folder cannot be created or read
  */
-export async function createAccountStore(options: AccountStoreOptions): Promise<AccountStore> {
+export async function openFileUsers(options: FileUsersOptions): Promise<FileUsers> {
   const { usersDir, clock, log, hashPassword, fileOps } = options;
   const schema = createAccountSchema(options.tierNames);
   const records = createAccountRecords(log);
@@ -170,7 +150,7 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
       const text = editAccountText(record.text, changes);
       return { text, account: toAccount(parseAccountText(text, name, schema)) };
     });
-    check?.(record.account, account);
+    await check?.(record.account, account);
     if (text === record.text) return record.account;
     await writeAccountFile(pathOf(name), text, fileOps).catch(notSaved);
     records.put({ account, text, stamp: undefined });
@@ -180,6 +160,7 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
   return {
     get: (name) => records.get(name)?.account,
     list: () => records.list(),
+    search: (query) => searchUsers(records, query, clock.now()),
     names: () => records.names(),
     problems: () => records.problems(),
     create: async ({ password, ...fields }) => {
@@ -211,7 +192,7 @@ export async function createAccountStore(options: AccountStoreOptions): Promise<
       checkUserName(name);
       return queue.run(name, async () => {
         const { account } = await currentRecord(name);
-        check(account);
+        await check(account);
         const folder = await archiveAccountFile(usersDir, name, clock.now()).catch(notSaved);
         await loader.load(name);
         try {

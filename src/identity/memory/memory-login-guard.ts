@@ -1,57 +1,31 @@
 import type { Config } from "../../config/schema.ts";
 import type { LoginLocked, LoginUnlocked } from "../../events/types.ts";
 import { type BackoffRule, createFailureTable, type FailureTable } from "./failure-table.ts";
+import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type { LockedLogin, LoginAttempt, LoginGuard, LoginTry, Unlock } from "../login-guard.ts";
 import { createIpList, ipPrefix, type NetworkBits } from "../../lib/ip-list.ts";
 
-/** The user and address of a login attempt. */
-export interface LoginAttempt {
-  /** A valid user name; there may be no such account. */
-  readonly user: string;
-  readonly ip: string;
-  readonly traceId: string;
-}
-
-/** A password check in progress. Report its outcome exactly once. */
-export interface LoginTry {
-  /** Whether the account has logged in from this address recently. */
-  readonly isKnown: boolean;
-  /** The password was wrong, or the user unknown. */
+/** A password check in progress. */
+interface MemoryLoginTry extends LoginTry {
   failed(): void;
-  /** The password was right. */
   succeeded(): void;
-  /** The outcome is unknown: it was not checked after all. */
   dropped(): void;
 }
 
-/** An account or address that has to wait before the next attempt. */
-interface LockedLogin {
-  readonly scope: LoginLocked["scope"];
-  /** null if an address waits for all accounts. */
-  readonly user: string | null;
-  /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null if an account waits for all addresses. */
-  readonly address: string | null;
-  readonly failures: number;
-  readonly retryAfterMs: number;
-}
-
-/** Slows down password guessing. */
-export interface LoginGuard {
-  /** Null if the attempt is allowed. Changes nothing; call it before every login, also one that costs no hashing. */
-  check(user: string, ip: string): { readonly retryAfterMs: number } | null;
-  /** Call it in the same tick as `check`, right before a password is hashed. */
-  start(attempt: LoginAttempt): LoginTry;
-  /** Marks an address as one of the account's known ones, as a login from there does. */
-  remember(user: string, ip: string): void;
-  /** Forgets the failures of an account, but not those of addresses. Returns whether there were any. */
-  unlock(user: string, by: { readonly admin: string; readonly ip: string; readonly traceId: string }): boolean;
-  /** The accounts and addresses that have to wait now; at most `limit` of each scope. */
+/** A login guard in this process's memory. */
+export interface MemoryLoginGuard extends LoginGuard {
+  check(attempt: Omit<LoginAttempt, "traceId">): void;
+  start(attempt: LoginAttempt): MemoryLoginTry;
+  unlock(unlock: Unlock): boolean;
   locked(limit?: number): readonly LockedLogin[];
+  /** Marks an address as one of an existing account's known ones, as a login from there does. */
+  remember(user: string, ip: string): void;
   /** The number of accounts and addresses remembered. */
   tracked(): number;
 }
 
-export interface LoginGuardOptions {
+export interface MemoryLoginGuardOptions {
   /** Read at every use: its figures may change, and so may those below. */
   readonly rule: BackoffRule;
   /**
@@ -63,8 +37,6 @@ export interface LoginGuardOptions {
   readonly knownAddressMs: number;
   /** Whether many users share an address: failures from there count against the account alone. */
   readonly isShared: (ip: string) => boolean;
-  /** Whether an account of that name exists. */
-  readonly hasAccount: (user: string) => boolean;
   readonly clock: Clock;
   readonly emit: (event: LoginLocked | LoginUnlocked) => void;
 }
@@ -98,8 +70,8 @@ const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] =
  * An account's counter is never evicted by others: there are no more of them than accounts. Nonexistent names are kept
  * separately, and look the same from outside.
  */
-export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
-  const { rule, maxTracked, hasAccount, clock, emit } = options;
+export function createMemoryLoginGuard(options: MemoryLoginGuardOptions): MemoryLoginGuard {
+  const { rule, maxTracked, clock, emit } = options;
   const monotonic = (): number => clock.monotonic();
   const accounts = createFailureTable(rule, Infinity, monotonic);
   const inventedNames = createFailureTable(rule, maxTracked, monotonic);
@@ -110,12 +82,12 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   const pairs = createFailureTable(rule, Infinity, monotonic);
   const knownAddresses = createKnownAddresses(() => options.knownAddressMs, monotonic);
 
-  function countersOf(user: string, ip: string): readonly Counter[] {
+  function countersOf({ user, known, ip }: Omit<LoginAttempt, "traceId">): readonly Counter[] {
     const address = ipPrefix(ip);
     if (knownAddresses.has(user, address)) {
       return [{ scope: "known_address", table: pairs, key: pairKey(user, address), strict: true }];
     }
-    const table = hasAccount(user) ? accounts : inventedNames;
+    const table = known ? accounts : inventedNames;
     const account: Counter = { scope: "account", table, key: user, strict: true };
     if (options.isShared(ip)) return [account];
     const own: Counter = { scope: "address", table: addresses, key: address, strict: false };
@@ -135,7 +107,7 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
     if (tally.isIdle()) table.forget(key);
   }
 
-  function fail({ table, key, scope }: Counter, { user, ip, traceId }: LoginAttempt): void {
+  function fail({ table, key, scope }: Counter, { user, known, ip, traceId }: LoginAttempt): void {
     const tally = table.obtain(key);
     tally.end();
     const escalation = tally.fail(table.rule, monotonic());
@@ -143,21 +115,25 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
     if (escalation === null) return;
     const { failures } = tally;
     const waitMs = Math.round(tally.waitMs(table.rule, monotonic(), false));
-    const known = hasAccount(user);
     emit({ type: "login.locked", at: clock.now(), traceId, ip, user, known, scope, failures, escalation, waitMs });
   }
 
+  function admit(counters: readonly Counter[]): void {
+    let retryAfterMs = 0;
+    for (const { table, key, strict } of counters) {
+      const waitMs = table.find(key)?.waitMs(table.rule, monotonic(), strict) ?? 0;
+      retryAfterMs = Math.max(retryAfterMs, waitMs);
+    }
+    if (retryAfterMs > 0) throw new AppError("login_blocked", { retryAfterSeconds: retryAfterMs / 1000 });
+  }
+
   return {
-    check(user, ip) {
-      let retryAfterMs = 0;
-      for (const { table, key, strict } of countersOf(user, ip)) {
-        const waitMs = table.find(key)?.waitMs(table.rule, monotonic(), strict) ?? 0;
-        retryAfterMs = Math.max(retryAfterMs, waitMs);
-      }
-      return retryAfterMs === 0 ? null : { retryAfterMs };
+    check(attempt) {
+      admit(countersOf(attempt));
     },
     start(attempt) {
-      const counters = countersOf(attempt.user, attempt.ip);
+      const counters = countersOf(attempt);
+      admit(counters);
       const isKnown = counters.some(({ scope }) => scope === "known_address");
       for (const { table, key } of counters) table.obtain(key).begin();
       return {
@@ -167,7 +143,7 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
         },
         succeeded() {
           for (const counter of counters) end(counter, true);
-          remember(attempt.user, attempt.ip);
+          if (attempt.known) remember(attempt.user, attempt.ip);
         },
         dropped() {
           for (const counter of counters) end(counter, false);
@@ -175,11 +151,10 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
       };
     },
     remember,
-    unlock(user, { admin, ip, traceId }) {
+    unlock({ user, known, admin, ip, traceId }) {
       const own = [accounts.forget(user), inventedNames.forget(user)];
       const paired = knownAddresses.of(user).map((address) => pairs.forget(pairKey(user, address)));
       const found = [...own, ...paired].includes(true);
-      const known = hasAccount(user);
       if (found) emit({ type: "login.unlocked", at: clock.now(), traceId, ip, user, known, by: admin });
       return found;
     },
@@ -197,7 +172,7 @@ export function createLoginGuard(options: LoginGuardOptions): LoginGuard {
   };
 
   function remember(user: string, ip: string): void {
-    if (hasAccount(user)) knownAddresses.add(user, ipPrefix(ip));
+    knownAddresses.add(user, ipPrefix(ip));
   }
 
   function waiting(table: FailureTable, scope: LockedLogin["scope"], limit: number): LockedLogin[] {
@@ -244,13 +219,12 @@ function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "
 const dayMs = 86_400_000;
 
 /** The login guard for the [security] config in force, which may change. */
-export function openLoginGuard(
+export function openMemoryLoginGuard(
   security: () => Config["security"],
-  options: Pick<LoginGuardOptions, "hasAccount" | "clock" | "emit">,
-): LoginGuard {
+  options: Pick<MemoryLoginGuardOptions, "clock" | "emit">,
+): MemoryLoginGuard {
   let shared = { of: security(), list: createIpList(security().login_exempt_addresses) };
-  return createLoginGuard({
-    hasAccount: options.hasAccount,
+  return createMemoryLoginGuard({
     clock: options.clock,
     emit: options.emit,
     rule: {

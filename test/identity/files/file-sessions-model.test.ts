@@ -3,9 +3,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { AppError } from "../../src/errors.ts";
-import { createFaultyFiles } from "../support/faulty-files.ts";
-import { bob, day, laptop, useSessions } from "./session-support.ts";
+import { AppError } from "../../../src/errors.ts";
+import { createFaultyFiles } from "../../support/faulty-files.ts";
+import { bob, day, laptop, useSessions } from "../session-support.ts";
 
 /** What a session must do, in the plainest way: all of its tokens, and when each was exchanged. */
 interface Model {
@@ -146,12 +146,7 @@ async function play(steps: readonly Step[]): Promise<void> {
       model.ended = true;
     }
     const alive = models.filter((each) => !isOver(each)).map(({ id }) => id);
-    expect(
-      test.sessions
-        .list("bob")
-        .map(({ id }) => id)
-        .sort(),
-    ).toEqual(alive.sort());
+    expect((await test.sessions.list("bob")).map(({ id }) => id).sort()).toEqual(alive.sort());
     expect(test.events.filter(({ type }) => type === "session.reuse_detected")).toHaveLength(reuses);
   }
   await test.sessions.close();

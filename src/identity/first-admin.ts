@@ -1,5 +1,5 @@
-import type { AccountStore } from "./account-store.ts";
-import { generatePassword } from "../passwords/new-password.ts";
+import type { Users } from "./users.ts";
+import { generatePassword } from "./passwords/new-password.ts";
 
 /** The login of a new administrator, to be shown once. */
 export interface FirstAdmin {
@@ -14,13 +14,13 @@ export interface FirstAdmin {
  * @param tierNames the tiers of config.toml; `premium` is used if it exists, else the first
  */
 export async function createFirstAdmin(
-  store: Pick<AccountStore, "list" | "problems" | "create">,
+  users: Pick<Users, "names" | "problems" | "create">,
   tierNames: readonly string[],
 ): Promise<FirstAdmin | undefined> {
-  if (store.list().length > 0 || store.problems().length > 0) return undefined;
+  if ((await users.names()).length > 0 || (await users.problems()).length > 0) return undefined;
   const tier = tierNames.includes("premium") ? "premium" : tierNames[0];
   if (tier === undefined) return undefined;
   const admin = { username: "admin", password: generatePassword() };
-  await store.create({ ...admin, quota_tier: tier, roles: ["user", "admin"] });
+  await users.create({ ...admin, quota_tier: tier, roles: ["user", "admin"] });
   return admin;
 }

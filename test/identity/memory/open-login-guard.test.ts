@@ -1,19 +1,20 @@
 import { describe, expect, it } from "vitest";
-import { openLoginGuard } from "../../src/identity/login/login-guard.ts";
-import { parseConfig } from "../../src/config/load.ts";
-import { createManualClock } from "../support/manual-clock.ts";
+import { openMemoryLoginGuard } from "../../../src/identity/memory/memory-login-guard.ts";
+import { parseConfig } from "../../../src/config/load.ts";
+import { attemptOf, waitOf } from "../../support/login-guard.ts";
+import { createManualClock } from "../../support/manual-clock.ts";
 
 function open(lines: string) {
   const { security } = parseConfig(`[security]\n${lines}`, "config.toml");
-  const guard = openLoginGuard(() => security, {
-    hasAccount: () => true,
+  const guard = openMemoryLoginGuard(() => security, {
     clock: createManualClock(),
     emit: () => undefined,
   });
   /** Fails from one address at a new account each time, and says how long the next attempt has to wait. */
   return (times: number, ip: string): number => {
-    for (let index = 0; index < times; index += 1) guard.start({ user: `user${index}`, ip, traceId: "t" }).failed();
-    return guard.check("another", ip)?.retryAfterMs ?? 0;
+    const tries = Array.from({ length: times }, (_, index) => guard.start(attemptOf(`user${index}`, ip)));
+    for (const one of tries) one.failed();
+    return waitOf(guard, "another", ip)?.retryAfterMs ?? 0;
   };
 }
 

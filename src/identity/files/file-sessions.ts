@@ -1,81 +1,50 @@
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/types.ts";
+import type { Awaitable } from "../../lib/awaitable.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Account } from "../account-schema.ts";
 import { checkUsable } from "../account-state.ts";
-import type { AccountProblem } from "../files/account-records.ts";
-import { createKeyedQueue } from "../files/keyed-queue.ts";
-import { createOwnedFiles } from "../files/owned-files.ts";
-import { digestOf, newRefreshToken, parseRefreshToken, refreshTokenText, type RefreshToken } from "./refresh-token.ts";
+import { createKeyedQueue } from "./keyed-queue.ts";
+import { createOwnedFiles } from "./owned-files.ts";
+import {
+  digestOf,
+  newRefreshToken,
+  parseRefreshToken,
+  refreshTokenText,
+  type RefreshToken,
+} from "../sessions/refresh-token.ts";
 import { fromRow, maxClientLength, maxIpLength, sessionRow, toRow } from "./session-file.ts";
+import type { Origin, RefreshGrant, SessionInfo, Sessions } from "../sessions.ts";
+import type { AccountProblem } from "../users.ts";
 import { createSessionIndex, crowdedOut, exchangeSecret, type Session } from "./session.ts";
 
-/** The origin of a request for tokens. */
-export interface Origin {
-  readonly ip: string;
-  /** The User-Agent, truncated; "" if there is none. Shown to the user, to reveal a stranger's session. */
-  readonly client: string;
-  readonly traceId: string;
-}
-
-/** A refresh token, new or exchanged. */
-export interface RefreshGrant {
-  readonly account: Account;
-  readonly sessionId: string;
-  readonly refreshToken: string;
-  /** ms since the epoch: when it expires if it isn't used. */
-  readonly refreshExpiresAt: number;
-}
-
-/** The public part of a session. Times in ms since the epoch. */
-type SessionInfo = Pick<Session, "id" | "createdAt" | "usedAt" | "ip" | "client"> & {
-  readonly expiresAt: number;
-};
-
-/** Sessions: one for each login, continued by refresh tokens, each of which is valid for one exchange. */
-export interface Sessions {
-  /** Starts a session. Never fails: if it can't be written, it lasts until the proxy is restarted. */
+/** Sessions in users/NAME.sessions.toml. */
+export interface FileSessions extends Sessions {
+  /** Never fails: if the session can't be written, it lasts until the proxy is restarted. */
   open(account: Account, origin: Origin): Promise<RefreshGrant>;
-  /**
-   * Exchanges a refresh token for its successor, which is on disk before it is handed out.
-   *
-   * @throws AppError `invalid_token` (unknown, ended, or used before: then the session has been ended),
-   * `token_expired`, `account_disabled`, `storage_unavailable` (the token is still valid)
-   */
   refresh(refreshToken: string, origin: Origin): Promise<RefreshGrant>;
-  /** Whether access tokens of the session are valid. One Map lookup. */
+  /** One Map lookup. */
   isLive(id: string): boolean;
-  /** Whether the session is live and its first refresh token has not been exchanged yet. */
   isUntouched(id: string): boolean;
-  /** The user's sessions that have not expired, most recently used first. */
-  list(user: string): readonly SessionInfo[];
-  /**
-   * Ends a session at once; on disk when this resolves. Resolves to false if the user has no such session.
-   *
-   * @throws AppError `storage_unavailable`: ended in memory, but a restart would bring it back
-   */
+  list(user: string): Promise<readonly SessionInfo[]>;
   end(user: string, id: string): Promise<boolean>;
-  /** Ends all sessions of a user; resolves to how many. Throws as above. */
   endAll(user: string): Promise<number>;
-  /** The user and session of a refresh token, current or spent. */
-  find(refreshToken: string): { readonly user: string; readonly id: string } | undefined;
-  /** Sessions and files that could not be read, and are not in force. */
   problems(): readonly AccountProblem[];
   /** Waits for pending writes, and retries failed ones. */
   close(): Promise<void>;
 }
 
 /** The figures are read at every use: they may change. */
-export interface SessionsOptions {
+export interface FileSessionsOptions {
   readonly usersDir: string;
   readonly clock: Clock;
   readonly log: Log;
   readonly emit: Emit;
   readonly newId: () => string;
-  /** AccountStore.get */
-  readonly findAccount: (name: string) => Account | undefined;
+  /** Users.get */
+  readonly findAccount: (name: string) => Awaitable<Account | undefined>;
   /** From the login to the end, whatever the use. */
   readonly sessionSeconds: number;
   /** From one exchange to the end if no other follows. */
@@ -93,7 +62,7 @@ export interface SessionsOptions {
  * An expired session is refused, but forgotten only when its user logs in again: while the clock is wrong, all of them
  * may look expired.
  */
-export async function openSessions(options: SessionsOptions): Promise<Sessions> {
+export async function openFileSessions(options: FileSessionsOptions): Promise<FileSessions> {
   const { usersDir, clock, log, findAccount, fileOps } = options;
   const index = createSessionIndex();
   /** Users whose file is out of date because a write failed. */
@@ -141,7 +110,9 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
     const session = index.get(id);
     if (session === undefined) throw notValid();
     const { user } = session;
-    const account = findAccount(user);
+    const account = await findAccount(user);
+    // Ended while its account was looked up.
+    if (index.get(id) !== session) throw notValid();
     if (isOver(session)) throw new AppError("token_expired", { message: "The session has expired. Log in again." });
     if (account?.token_version !== session.version) {
       index.drop(session);
@@ -211,25 +182,30 @@ export async function openSessions(options: SessionsOptions): Promise<Sessions> 
     },
     isLive: (id) => index.get(id) !== undefined,
     isUntouched: (id) => index.get(id)?.spent.length === 0,
-    list: (user) =>
-      index
+    async list(user) {
+      const version = (await findAccount(user))?.token_version;
+      return index
         .ofUser(user)
-        .filter((session) => !isOver(session) && findAccount(user)?.token_version === session.version)
+        .filter((session) => !isOver(session) && version === session.version)
         .sort((a, b) => b.usedAt - a.usedAt)
         .map((session) => {
           const { id, createdAt, usedAt, ip, client } = session;
           return { id, createdAt, usedAt, ip, client, expiresAt: endOf(session) };
-        }),
+        });
+    },
     async end(user, id) {
       const session = index.get(id);
       return session?.user === user && (await drop(user, [session])) > 0;
     },
     endAll: (user) => drop(user, index.ofUser(user)),
-    problems: () => files.problems(),
-    find(refreshToken) {
+    async endByToken(refreshToken) {
       const token = parseRefreshToken(refreshToken);
-      return token === undefined ? undefined : index.ofFamily(digestOf(token.family));
+      const session = token === undefined ? undefined : index.ofFamily(digestOf(token.family));
+      if (session === undefined) return undefined;
+      const { user, id } = session;
+      return (await drop(user, [session])) > 0 ? { user, id } : undefined;
     },
+    problems: () => files.problems(),
     async close() {
       await queue.idle();
       await Promise.allSettled([...behind].map((user) => save(user)));

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { parse, stringify } from "smol-toml";
 import { describe, expect, it } from "vitest";
-import { editToml, parseToml } from "../../src/identity/files/toml-edit.ts";
+import { editToml, parseToml } from "../../../src/identity/files/toml-edit.ts";
 
 const file = `# Bob, from sales
 username = "bob" # his login

@@ -1,78 +1,35 @@
 import { AppError } from "../../errors.ts";
-import type { LimitConfig } from "../../config/schema.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
-import { apiKeyHash, isWholeApiKey, newApiKeyText, signingSecretOf } from "./api-key-text.ts";
-import { apiKeyRow, toApiKey, type ApiKey, type ApiKeyRow } from "./api-key.ts";
+import { apiKeyHash, isWholeApiKey, newApiKeyText, signingSecretOf } from "../keys/api-key-text.ts";
+import { apiKeyRow, toApiKey, type ApiKey, type ApiKeyRow } from "../keys/api-key.ts";
 import type { Account } from "../account-schema.ts";
-import type { AccountProblem } from "../files/account-records.ts";
-import { createKeyedQueue } from "../files/keyed-queue.ts";
-import { createOwnedFiles } from "../files/owned-files.ts";
-import { orInvalid } from "../files/account-text.ts";
+import type { ApiKeyInfo, ApiKeys, CreatedApiKey, FoundApiKey, NewApiKey } from "../api-keys.ts";
+import type { AccountProblem } from "../users.ts";
+import { createKeyedQueue } from "./keyed-queue.ts";
+import { createOwnedFiles } from "./owned-files.ts";
+import { orInvalid } from "./account-text.ts";
 import { newSalt } from "../sessions/refresh-token.ts";
 
-/** The settings that the owner of a new key chooses. */
-interface NewApiKey {
-  readonly name: string;
-  /** ms since the epoch. */
-  readonly expiresAt?: number | undefined;
-  readonly models?: readonly string[] | undefined;
-  readonly addresses?: readonly string[] | undefined;
-  readonly limits?: readonly LimitConfig[] | undefined;
-  /** Whether its requests must be signed. */
-  readonly signed?: boolean | undefined;
-}
-
-/** A key with the secrets that are shown only once. */
-interface CreatedApiKey {
-  readonly key: ApiKey;
-  readonly text: string;
-  /** Only for a key whose requests must be signed. */
-  readonly signingSecret: string | undefined;
-}
-
-/** A key in a list. */
-type ApiKeyInfo = ApiKey & {
-  /** ms since the epoch; null: never. */
-  readonly lastUsedAt: number | null;
-};
-
-/** Long-lived keys for programs that can't log in. */
-export interface ApiKeys {
-  /**
-   * The key for a text that a client has sent. Synchronous: a Map lookup, plus a hash the first time.
-   *
-   * @throws AppError `invalid_api_key`: mistyped, unknown, revoked or expired
-   */
-  check(text: string): ApiKey;
-  /** The secret that signs the requests of an authenticated key. */
-  signingSecret(key: ApiKey): string;
-  /**
-   * @throws AppError `invalid_request` (an invalid setting; it names which), `conflict` (too many keys, or the file is
-   * invalid), `storage_unavailable`
-   */
-  create(user: string, terms: NewApiKey): Promise<CreatedApiKey>;
+/** API keys in users/NAME.keys.toml. */
+export interface FileApiKeys extends ApiKeys {
+  /** A Map lookup, plus a hash the first time. */
+  find(text: string): FoundApiKey;
+  create(account: Account, settings: NewApiKey): Promise<CreatedApiKey>;
   list(user: string): readonly ApiKeyInfo[];
-  /** Keys and files that could not be read, and are not in force. */
   problems(): readonly AccountProblem[];
-  /**
-   * Revokes a key at once; on disk when this resolves. Resolves to false if the user has no such key.
-   *
-   * @throws AppError `storage_unavailable`: revoked in memory, and written as soon as possible
-   */
   revoke(user: string, id: string): Promise<boolean>;
+  revokeAll(user: string): Promise<number>;
   /** Writes pending changes. */
   close(): Promise<void>;
 }
 
-export interface ApiKeysOptions {
+export interface FileApiKeysOptions {
   readonly usersDir: string;
   readonly clock: Clock;
   readonly log: Log;
   readonly newId: () => string;
-  /** AccountStore.get */
-  readonly findAccount: (name: string) => Account | undefined;
   /** Per user; default 50. */
   readonly maxKeys?: number;
   /** ms between two writes of the keys' last use; default one minute. */
@@ -92,13 +49,18 @@ interface Entry extends StoredKey {
   text: string | undefined;
 }
 
+/** A key that a client has sent. */
+interface SentKey extends FoundApiKey {
+  readonly entry: Entry;
+}
+
 /** Loads the keys from users/NAME.keys.toml. Rejects if the folder can't be read. */
-export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
+export async function openFileApiKeys(options: FileApiKeysOptions): Promise<FileApiKeys> {
   const { usersDir, clock, log, fileOps, maxKeys = 50 } = options;
   const byHash = new Map<string, Entry>();
   const byUser = new Map<string, readonly Entry[]>();
   /** By the key itself, once a client has sent it. Holds only existing keys, so it needs no other bound. */
-  const byText = new Map<string, Entry>();
+  const byText = new Map<string, SentKey>();
   /** Users whose file is out of date. */
   const behind = new Set<string>();
   const queue = createKeyedQueue();
@@ -143,7 +105,7 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
     for (const user of [...behind]) await queue.run(user, () => save(user)).catch(() => undefined);
   }
 
-  function find(text: string): Entry {
+  function lookUp(text: string): SentKey {
     const known = byText.get(text);
     if (known !== undefined) return known;
     if (!isWholeApiKey(text)) {
@@ -152,39 +114,49 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
     const entry = byHash.get(apiKeyHash(text));
     if (entry === undefined) throw new AppError("invalid_api_key");
     entry.text = text;
-    byText.set(text, entry);
-    return entry;
+    const { key, row } = entry;
+    const salt = row.signing_salt;
+    const sent = { entry, key, signingSecret: salt === undefined ? null : signingSecretOf(text, salt) };
+    byText.set(text, sent);
+    return sent;
+  }
+
+  /** Takes keys out of force at once, and writes what is left. */
+  async function revoke(user: string, revoked: readonly Entry[]): Promise<void> {
+    for (const { row, text } of revoked) {
+      byHash.delete(row.hash);
+      byText.delete(text ?? "");
+    }
+    byUser.set(
+      user,
+      entriesOf(user).filter((one) => !revoked.includes(one)),
+    );
+    await queue.run(user, () => save(user));
   }
 
   return {
-    check(text) {
-      const entry = find(text);
+    find(text) {
+      const sent = lookUp(text);
+      const { entry, key } = sent;
       const now = clock.now();
-      const { key } = entry;
       if (key.expiresAt !== null && key.expiresAt <= now) {
         throw new AppError("invalid_api_key", { message: "The API key has expired." });
       }
       entry.lastUsedAt = now;
       behind.add(key.user);
-      return key;
+      return sent;
     },
-    signingSecret(key) {
-      const { text, row } = entriesOf(key.user).find((entry) => entry.key === key) ?? {};
-      // Revoked a moment ago, or a key without signatures.
-      if (text === undefined || row?.signing_salt === undefined) throw new AppError("invalid_api_key");
-      return signingSecretOf(text, row.signing_salt);
-    },
-    create: (user, terms) =>
+    create: ({ username: user, created_at }, settings) =>
       queue.run(user, async () => {
         if (files.isBroken(user)) throw new AppError("conflict", { message: "The file of your API keys is damaged." });
         if (entriesOf(user).length >= maxKeys) {
           throw new AppError("conflict", { message: `There are ${maxKeys} keys already: revoke one first.` });
         }
         const text = newApiKeyText();
-        const salt = terms.signed === true ? newSalt() : undefined;
+        const salt = settings.signed === true ? newSalt() : undefined;
         // Never before its account, whatever the clock says: an older key counts as a previous user's.
-        const createdAt = Math.max(clock.now(), options.findAccount(user)?.created_at?.getTime() ?? 0);
-        const row = newRow(terms, options.newId(), createdAt, apiKeyHash(text), salt);
+        const createdAt = Math.max(clock.now(), created_at?.getTime() ?? 0);
+        const row = newRow(settings, options.newId(), createdAt, apiKeyHash(text), salt);
         const stored = orInvalid(() => files.readBack(user, row));
         // Active only once it is on disk: a key that was shown must not be lost.
         await save(user, stored.row);
@@ -197,14 +169,13 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
     async revoke(user, id) {
       const entry = entriesOf(user).find(({ key }) => key.id === id);
       if (entry === undefined) return false;
-      byHash.delete(entry.row.hash);
-      byText.delete(entry.text ?? "");
-      byUser.set(
-        user,
-        entriesOf(user).filter((one) => one !== entry),
-      );
-      await queue.run(user, () => save(user));
+      await revoke(user, [entry]);
       return true;
+    },
+    async revokeAll(user) {
+      const entries = entriesOf(user);
+      if (entries.length > 0) await revoke(user, entries);
+      return entries.length;
     },
     async close() {
       clearInterval(flushing);
@@ -214,8 +185,8 @@ export async function openApiKeys(options: ApiKeysOptions): Promise<ApiKeys> {
   };
 }
 
-function newRow(terms: NewApiKey, id: string, createdAt: number, hash: string, salt: string | undefined): ApiKeyRow {
-  const { name, expiresAt, models, addresses, limits } = terms;
+function newRow(settings: NewApiKey, id: string, createdAt: number, hash: string, salt: string | undefined): ApiKeyRow {
+  const { name, expiresAt, models, addresses, limits } = settings;
   return {
     id,
     name,

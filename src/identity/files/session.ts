@@ -1,4 +1,4 @@
-import { digestOf, newSalt, successorOf } from "./refresh-token.ts";
+import { digestOf, newSalt, successorOf } from "../sessions/refresh-token.ts";
 
 /** One login of a user, and the state of its refresh token. Replaced at every change. Times in ms since the epoch. */
 export interface Session {

@@ -3,9 +3,9 @@ import { chown, mkdir, readdir, readFile, stat, symlink, writeFile } from "node:
 import { join } from "node:path";
 import { TomlDate } from "smol-toml";
 import { describe, expect, it } from "vitest";
-import type { Metadata } from "../../src/identity/account-schema.ts";
-import { diskOps, type FileOps } from "../../src/lib/files/file-ops.ts";
-import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "./support.ts";
+import type { Metadata } from "../../../src/identity/account-schema.ts";
+import { diskOps, type FileOps } from "../../../src/lib/files/file-ops.ts";
+import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "../support.ts";
 
 const newBob = { username: "bob", password: "correct horse", quota_tier: "basic" };
 

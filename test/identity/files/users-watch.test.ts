@@ -1,7 +1,7 @@
 import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { accountOf, fakeHash, putUser, until, userText, useStore, useUsersDir } from "./support.ts";
+import { accountOf, fakeHash, putUser, until, userText, useStore, useUsersDir } from "../support.ts";
 
 const plaintext = 'username = "bob" # him\npassword = "by hand!"\nquota_tier = "basic"\n';
 

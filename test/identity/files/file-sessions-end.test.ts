@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { createFaultyFiles } from "../support/faulty-files.ts";
-import { tempDir } from "../support/temp-dir.ts";
-import { bob, laptop, refusal, useSessions } from "./session-support.ts";
+import { createFaultyFiles } from "../../support/faulty-files.ts";
+import { tempDir } from "../../support/temp-dir.ts";
+import { bob, laptop, refusal, useSessions } from "../session-support.ts";
 
 describe("ending sessions", () => {
   it("ends one, for good", async () => {
@@ -12,7 +12,7 @@ describe("ending sessions", () => {
     expect(test.sessions.isLive(first.sessionId)).toBe(false);
     expect(await test.sessions.end("bob", first.sessionId)).toBe(false);
     await test.restart();
-    expect(test.sessions.list("bob").map(({ id }) => id)).toEqual([second.sessionId]);
+    expect((await test.sessions.list("bob")).map(({ id }) => id)).toEqual([second.sessionId]);
   });
 
   it("of somebody else is not possible", async () => {
@@ -31,7 +31,7 @@ describe("ending sessions", () => {
     expect(await test.sessions.endAll("bob")).toBe(2);
     await failed;
     await test.restart();
-    expect(test.sessions.list("bob")).toEqual([]);
+    expect(await test.sessions.list("bob")).toEqual([]);
   });
 
   it("holds at once where it can't be written, says so, and is written at the close", async () => {
@@ -46,12 +46,14 @@ describe("ending sessions", () => {
     expect(test.sessions.isLive(sessionId)).toBe(false);
   });
 
-  it("finds the session of a token, good or spent", async () => {
+  it("end with any of their tokens, current or spent", async () => {
     const { sessions } = await useSessions(tempDir());
     const { refreshToken, sessionId } = await sessions.open(bob, laptop);
     await sessions.refresh(refreshToken, laptop);
-    expect(sessions.find(refreshToken)).toMatchObject({ user: "bob", id: sessionId });
-    expect(sessions.find("dsr_nothing")).toBeUndefined();
+    expect(await sessions.endByToken("dsr_nothing")).toBeUndefined();
+    expect(await sessions.endByToken(refreshToken)).toEqual({ user: "bob", id: sessionId });
+    expect(sessions.isLive(sessionId)).toBe(false);
+    expect(await sessions.endByToken(refreshToken)).toBeUndefined();
   });
 });
 
@@ -64,7 +66,7 @@ describe("the bound of a user's sessions", () => {
       clock.advance(1000);
       scripts.push((await sessions.open(bob, { ...laptop, client: "script" })).sessionId);
     }
-    const alive = sessions.list("bob").map(({ id }) => id);
+    const alive = (await sessions.list("bob")).map(({ id }) => id);
     expect(alive).toEqual([scripts[4], scripts[3], browser.sessionId]);
   });
 

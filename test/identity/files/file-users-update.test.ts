@@ -1,9 +1,9 @@
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { diskOps, type FileOps } from "../../src/lib/files/file-ops.ts";
-import { createManualClock } from "../support/manual-clock.ts";
-import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "./support.ts";
+import { diskOps, type FileOps } from "../../../src/lib/files/file-ops.ts";
+import { createManualClock } from "../../support/manual-clock.ts";
+import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "../support.ts";
 
 async function useBob(lines?: string) {
   const usersDir = await useUsersDir();

@@ -1,0 +1,69 @@
+import type { Config } from "../config/schema.ts";
+import type { Emit } from "../events/types.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Log } from "../lib/log.ts";
+import type { ApiKeys } from "./api-keys.ts";
+import { type Authenticate, createAuthenticate } from "./authenticate.ts";
+import { createPasswordChange, type PasswordChange } from "./login/change-password.ts";
+import { createCheckGuarded, createLogin, type LoginRequest } from "./login/login.ts";
+import type { LoginGuard } from "./login-guard.ts";
+import type { Passwords } from "./passwords/password.ts";
+import type { Sessions } from "./sessions.ts";
+import type { TokenKeys } from "./sessions/token-keys.ts";
+import { createTokenPairs, type TokenPair, type TokenPairs } from "./sessions/token-pairs.ts";
+import { createTokens } from "./sessions/tokens.ts";
+import type { Users } from "./users.ts";
+
+/** The services that authenticate. */
+export interface IdentityServices {
+  readonly authenticate: Authenticate;
+  readonly loginService: LoginService;
+}
+
+/** The three ways to get tokens. */
+interface LoginService {
+  /** See createLogin. */
+  login(request: LoginRequest): Promise<TokenPair>;
+  /** See Sessions.refresh. */
+  readonly refresh: TokenPairs["refresh"];
+  /** See createPasswordChange. */
+  changePassword(change: PasswordChange): Promise<TokenPair>;
+}
+
+export interface IdentityOptions {
+  readonly users: Users;
+  readonly sessions: Sessions;
+  readonly apiKeys: ApiKeys;
+  readonly loginGuard: LoginGuard;
+  readonly passwords: Passwords;
+  /** [auth] in force, which may change, except for issuer and audience. */
+  readonly auth: () => Config["auth"];
+  /** The secrets of access tokens. */
+  readonly tokenKeys: TokenKeys;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly emit: Emit;
+  readonly newId: () => string;
+}
+
+/** Creates the services over the ports. */
+export function createIdentity(options: IdentityOptions): IdentityServices {
+  const { auth, sessions, loginGuard, passwords, clock, newId } = options;
+  const { issuer, audience } = auth();
+  const tokens = createTokens({
+    ...{ keys: options.tokenKeys, issuer, audience, clock, newId },
+    get lifeSeconds() {
+      return auth().access_token_seconds;
+    },
+  });
+  const pairs = createTokenPairs(sessions, (account, sessionId) => tokens.issue(account, sessionId));
+  const guarded = createCheckGuarded(loginGuard, passwords);
+  return {
+    authenticate: createAuthenticate({ ...options, tokens }),
+    loginService: {
+      login: createLogin({ ...options, guarded, pairs, reuseSeconds: () => auth().login_reuse_seconds }),
+      refresh: (refreshToken, origin) => pairs.refresh(refreshToken, origin),
+      changePassword: createPasswordChange({ ...options, guarded, pairs }),
+    },
+  };
+}

@@ -1,0 +1,131 @@
+import { guardBackends, type Backends } from "./backends.ts";
+import type { Config } from "./config/schema.ts";
+import type { Emit } from "./events/types.ts";
+import { openFileApiKeys } from "./identity/files/file-api-keys.ts";
+import { openFileSessions } from "./identity/files/file-sessions.ts";
+import { openFileUsers } from "./identity/files/file-users.ts";
+import { openMemoryLoginGuard } from "./identity/memory/memory-login-guard.ts";
+import { createMemoryNonces } from "./identity/memory/memory-nonces.ts";
+import type { Closer } from "./lib/close-all.ts";
+import type { Clock } from "./lib/clock.ts";
+import type { Log } from "./lib/log.ts";
+import { createMemoryConcurrency, queueRule } from "./limits/memory/memory-concurrency.ts";
+import { createMemoryRateLimiter, limitRules } from "./limits/memory/memory-rate-limiter.ts";
+import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
+
+/**
+ * Backends from outside. Those of an object are used instead of our own, which are then not opened; a function gets our
+ * own ones, to wrap them. Whoever gives a backend closes it.
+ */
+export type GivenBackends = Partial<Backends> | ((own: Backends) => Partial<Backends>);
+
+export interface OpenBackendsOptions {
+  readonly given: GivenBackends | undefined;
+  /** Must exist, and its lock must be held. */
+  readonly usersDir: string;
+  readonly config: Config;
+  /** [auth] in force, which may change. */
+  readonly auth: () => Config["auth"];
+  /** [security] in force, which may change. */
+  readonly security: () => Config["security"];
+  /** The tiers of config.toml now. */
+  readonly tierNames: () => readonly string[];
+  /** Passwords.hash */
+  readonly hashPassword: (password: string) => Promise<string>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly emit: Emit;
+  readonly newId: () => string;
+  /** Called for each backend of our own that is to be closed, in the order of opening. */
+  readonly onOpen: (close: Closer) => void;
+}
+
+export interface OpenedBackends {
+  readonly backends: Backends;
+  /** Tells our own limiters the figures of a changed config. */
+  configure(config: Pick<Config, "rate_limit" | "concurrency">): void;
+  /** Records of our own ledger that a power loss would lose now. */
+  readonly journalUnsynced: () => number;
+}
+
+/** Opens the backends in files and in memory, except those that are given. */
+export async function openBackends(options: OpenBackendsOptions): Promise<OpenedBackends> {
+  const { given, config, clock, log, emit, newId } = options;
+  const { quota, storage, usage } = config;
+  const { auth, security } = options;
+  const replaced: Partial<Backends> = typeof given === "function" ? {} : (given ?? {});
+  /** What our own ones need of others is asked of those in use. */
+  const inUse: { backends?: Backends } = {};
+  const used = (): Backends => {
+    if (inUse.backends === undefined) throw new Error("the backends are not open yet");
+    return inUse.backends;
+  };
+  const opened = <Store extends { close(): Promise<void> }>(store: Store): Store => {
+    options.onOpen(() => store.close());
+    return store;
+  };
+  const files = { usersDir: options.usersDir, clock, log };
+
+  const { tierNames, hashPassword } = options;
+  const ownUsers =
+    replaced.users === undefined
+      ? opened(await openFileUsers({ ...files, tierNames, hashPassword }))
+      : undefined;
+  const sessions =
+    replaced.sessions ??
+    opened(
+      await openFileSessions({
+        ...files,
+        ...{ emit, newId },
+        findAccount: (name) => used().users.get(name),
+        get sessionSeconds() {
+          return auth().session_seconds;
+        },
+        get idleSeconds() {
+          return auth().refresh_token_seconds;
+        },
+        get leewaySeconds() {
+          return auth().refresh_leeway_seconds;
+        },
+        get maxSessions() {
+          return auth().max_sessions;
+        },
+      }),
+    );
+  const apiKeys = replaced.apiKeys ?? opened(await openFileApiKeys({ ...files, newId }));
+  const ownGuard = openMemoryLoginGuard(security, { clock, emit });
+  const keyIdsOf = async (user: string) => (await used().apiKeys.list(user)).map(({ id }) => id);
+  const ownLedger =
+    replaced.ledger === undefined
+      ? opened(await openMemoryLedger({ ...files, quota, storage, usage, keyIdsOf }))
+      : undefined;
+
+  const ownRateLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
+  const ownConcurrency = createMemoryConcurrency(queueRule(config.concurrency));
+  const own: Partial<Backends> = {
+    ...(ownUsers === undefined ? {} : { users: ownUsers }),
+    ...{ sessions, apiKeys, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
+    ...(ownLedger === undefined ? {} : { ledger: ownLedger }),
+    rateLimiter: ownRateLimiter,
+    concurrency: ownConcurrency,
+  };
+  const all = { ...own, ...replaced } as Backends;
+  const backends = guardBackends(typeof given === "function" ? { ...all, ...given(all) } : all);
+  inUse.backends = backends;
+
+  if (replaced.loginGuard === undefined) {
+    // Even after a restart, users can log in from their known addresses while others guess their passwords.
+    for (const user of await backends.users.names()) {
+      for (const { ip } of [...(await backends.sessions.list(user))].reverse()) ownGuard.remember(user, ip);
+    }
+  }
+  return {
+    backends,
+    configure({ rate_limit, concurrency }) {
+      ownRateLimiter.configure(limitRules(rate_limit));
+      ownConcurrency.configure(queueRule(concurrency));
+      ownUsers?.recheck();
+    },
+    journalUnsynced: () => ownLedger?.stats().lagRecords ?? 0,
+  };
+}
