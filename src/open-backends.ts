@@ -43,7 +43,7 @@ export interface OpenBackendsOptions {
 export interface OpenedBackends {
   readonly backends: Backends;
   /** Tells our own limiters the figures of a changed config. */
-  configure(config: Pick<Config, "rate_limit" | "concurrency">): void;
+  readonly configure: (config: Pick<Config, "rate_limit" | "concurrency">) => void;
   /** Records of our own ledger that a power loss would lose now. */
   readonly journalUnsynced: () => number;
 }
