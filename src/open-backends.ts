@@ -68,9 +68,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
 
   const { tierNames, hashPassword } = options;
   const ownUsers =
-    replaced.users === undefined
-      ? opened(await openFileUsers({ ...files, tierNames, hashPassword }))
-      : undefined;
+    replaced.users === undefined ? opened(await openFileUsers({ ...files, tierNames, hashPassword })) : undefined;
   const sessions =
     replaced.sessions ??
     opened(

@@ -10,9 +10,10 @@ function open(lines: string) {
     clock: createManualClock(),
     emit: () => undefined,
   });
+  let users = 0;
   /** Fails from one address at a new account each time, and says how long the next attempt has to wait. */
   return (times: number, ip: string): number => {
-    const tries = Array.from({ length: times }, (_, index) => guard.start(attemptOf(`user${index}`, ip)));
+    const tries = Array.from({ length: times }, () => guard.start(attemptOf(`user${++users}`, ip)));
     for (const one of tries) one.failed();
     return waitOf(guard, "another", ip)?.retryAfterMs ?? 0;
   };
