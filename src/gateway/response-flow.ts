@@ -61,10 +61,11 @@ class ResponseFlow implements ResponseSink {
   }
 
   start(): void {
-    this.#client.onGone = () => {
+    const onGone = (): void => {
       this.#end(endOfDisconnect(this.#client.disconnectReason ?? "client_gone"));
     };
-    if (this.#client.gone) this.#client.onGone();
+    this.#client.onGone = onGone;
+    if (this.#client.gone) onGone();
     else this.#attempt.pipe(this);
   }
 

@@ -122,7 +122,7 @@ export function createFailover(options: FailoverOptions): Failover {
         if (again === null) throw error;
         const attempt = await send(again, request, caller, clock, since, false);
         // Only if the proxy added them all: other options, from the client, may be wrong.
-        if (request.canDropStreamOptions) {
+        if (request.canDropStreamOptions()) {
           provider.disableStreamOptions(pass.model);
           const line = { trace_id: traceId, provider: provider.name, model: pass.model };
           log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
@@ -173,9 +173,10 @@ async function send(
 ): Promise<Attempt> {
   const attempt = new Attempt(provider, pass, request, clock);
   caller.useTimes(provider.timeouts);
-  caller.onGone = () => {
+  const onGone = (): void => {
     attempt.cancel(attempt.isSent ? new AbandonedError(provider) : new ClientDisconnectedError());
   };
+  caller.onGone = onGone;
   try {
     await attempt.open(pass.model, since, streamOptions);
     return attempt;
@@ -245,11 +246,12 @@ function pause(ms: number, signal: DisconnectSignal): Promise<void> {
       },
       Math.ceil(ms) + 1,
     ).unref();
-    signal.onGone = () => {
+    const onGone = (): void => {
       clearTimeout(timer);
       signal.onGone = undefined;
       reject(new ClientDisconnectedError());
     };
+    signal.onGone = onGone;
   });
 }
 

@@ -84,7 +84,7 @@ export interface UpstreamRequest {
   /** Number of completions requested, which is the most choices that may come. */
   readonly choices: number;
   /** Whether `stream_options` only requests usage, so that it can be left out. Searches the whole body. */
-  readonly canDropStreamOptions: boolean;
+  canDropStreamOptions(): boolean;
   /** The body for a provider with this name for the model and these features. */
   bodyFor(upstreamModel: string, features: ProviderFeatures): Buffer;
 }

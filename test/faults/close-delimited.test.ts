@@ -27,7 +27,7 @@ async function ask(send: (socket: Socket) => void): Promise<Attempt> {
     api: "chat",
     collects: false,
     choices: 1,
-    canDropStreamOptions: false,
+    canDropStreamOptions: () => false,
     bodyFor: () => Buffer.from("{}"),
   } as const;
   const attempt = new Attempt(provider, passFor("m"), question, systemClock);

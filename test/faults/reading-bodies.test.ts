@@ -249,7 +249,7 @@ describe("A9: an answer says the same with and without coding", () => {
     api: "chat",
     collects: false,
     choices: 1,
-    canDropStreamOptions: true,
+    canDropStreamOptions: () => true,
     bodyFor: () => Buffer.from("{}"),
   } as const;
 

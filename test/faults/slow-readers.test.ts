@@ -43,7 +43,7 @@ async function reading(timeouts: Partial<UpstreamTimeouts> = {}) {
     api: "chat",
     collects: false,
     choices: 1,
-    canDropStreamOptions: false,
+    canDropStreamOptions: () => false,
     bodyFor: () => Buffer.from("{}"),
   } as const;
   const clock = createManualClock(1000);

@@ -51,7 +51,7 @@ describe("providers out of service", () => {
       api: "chat" as const,
       collects: false,
       choices: 1,
-      canDropStreamOptions: false,
+      canDropStreamOptions: () => false,
       bodyFor: (): Buffer => {
         throw new Error("no body");
       },

@@ -80,7 +80,7 @@ export interface ReadAttempt {
 /** Asks a provider and reads on. Rejects with the UpstreamError where there is no first event. */
 export async function readFrom(provider: Provider, asked: Asked = {}): Promise<ReadAttempt> {
   const { api = "chat", collects = false, clock = systemClock } = asked;
-  const question = { api, collects, choices: 1, canDropStreamOptions: false, bodyFor: () => Buffer.from("{}") };
+  const question = { api, collects, choices: 1, canDropStreamOptions: () => false, bodyFor: () => Buffer.from("{}") };
   const attempt = new Attempt(provider, passFor("m"), question, clock);
   await attempt.open("m", clock.monotonic());
   const seen: string[] = [];

@@ -70,7 +70,7 @@ function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_c
     maxTokens: readMaxTokens(value),
     choices: readCount(value, "n", maxChoices) ?? 1,
     bytes: body.bytes.length,
-    get canDropStreamOptions() {
+    canDropStreamOptions() {
       return canDropStreamOptions(streamOptions, body);
     },
     bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),

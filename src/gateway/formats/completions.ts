@@ -56,7 +56,7 @@ export const completions: ApiFormat = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: generated * prompts,
       bytes: body.bytes.length,
-      get canDropStreamOptions() {
+      canDropStreamOptions() {
         return canDropStreamOptions(streamOptions, body);
       },
       bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),

@@ -35,7 +35,7 @@ export const embeddings: ApiFormat = {
       maxTokens: 0,
       choices: 1,
       bytes: body.bytes.length,
-      canDropStreamOptions: false,
+      canDropStreamOptions: () => false,
       bodyFor: (upstreamModel) =>
         model === upstreamModel ? body.bytes : replaceMembers(body, { model: JSON.stringify(upstreamModel) }),
     };

@@ -65,7 +65,7 @@ export const messages: ApiFormat = {
       maxTokens: readTokens(value, "max_tokens"),
       choices: 1,
       bytes: body.bytes.length,
-      canDropStreamOptions: false,
+      canDropStreamOptions: () => false,
       bodyFor: (upstreamModel) =>
         replaceMembers(body, {
           ...(value.stream === true ? {} : { stream: "true" }),

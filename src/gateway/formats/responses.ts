@@ -53,7 +53,7 @@ export const responses: ApiFormat = {
       maxTokens: readTokens(value, "max_output_tokens"),
       choices: 1,
       bytes: body.bytes.length,
-      canDropStreamOptions: false,
+      canDropStreamOptions: () => false,
       bodyFor: (upstreamModel, { keepsResponses }) =>
         replaceMembers(body, {
           ...(value.stream === true ? {} : { stream: "true" }),

@@ -75,9 +75,10 @@ export function createMemoryConcurrency(options: QueueRule): MemoryConcurrency {
       const timer = setTimeout(() => {
         giveUp(exceeded());
       }, maxWaitMs);
-      signal.onGone = () => {
+      const onGone = (): void => {
         giveUp(new ClientDisconnectedError());
       };
+      signal.onGone = onGone;
       rejectors.add(giveUp);
       semaphore.join(grant);
     });
