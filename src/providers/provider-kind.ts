@@ -44,7 +44,7 @@ export interface ProviderFeatures {
 }
 
 /** What is requested from time to time to see whether an account works. */
-export interface Probe {
+interface Probe {
   /** @param base path of its base URL, without a slash at its end */
   pathOf(base: string): string;
   /** Reads the balance in the JSON of a good response; null if there is none. */

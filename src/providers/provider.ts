@@ -4,7 +4,7 @@ import type { ProviderFeatures, ProviderKind } from "./provider-kind.ts";
 import type { ProviderHealth } from "./provider-health.ts";
 
 /** The address of one of a provider's APIs, for one model. */
-export interface Endpoint {
+interface Endpoint {
   readonly path: string;
   /** Sent with every request: authorization, content-type, accept. */
   readonly headers: Readonly<Record<string, string>>;
