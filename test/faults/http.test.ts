@@ -345,40 +345,6 @@ describe("H10: the Responses API", () => {
   );
 });
 
-describe("H11: a known path with another method", () => {
-  it.each([
-    ["GET /v1/chat/completions", "POST"],
-    ["PUT /chat/completions", "POST"],
-    ["DELETE /auth/login", "POST"],
-    ["PATCH /auth/keys/", "GET, HEAD, POST"],
-    ["POST /v1/models", "GET, HEAD"],
-    ["PUT /admin/users/alice", "DELETE, GET, HEAD, PATCH"],
-    ["OPTIONS /v1/models", "GET, HEAD"],
-    ["PROPFIND /livez", "GET, HEAD"],
-  ])("gets 405 and what it takes: %s", async (line, allow) => {
-    const answer = await raw(rawRequest(line));
-    expectRefusal(proxy, answer, "method_not_allowed");
-    expect(answer.headers.allow).toBe(allow);
-  });
-
-  it.each(["PUT /admin/users/alice/nothing", "GET /auth%2Flogin", "GET /auth", "OPTIONS *"])(
-    "is no more than it seems: %s",
-    async (line) => {
-      expectRefusal(proxy, await raw(rawRequest(line)), "not_found");
-    },
-  );
-});
-
-describe("H10: the Responses API", () => {
-  it.each(["POST /v1/responses", "POST /responses", "GET /v1/responses/resp_1", "POST //v1/responses/"])(
-    "is missing, and says what to use: %s",
-    async (line) => {
-      const { message } = expectRefusal(proxy, await raw(rawRequest(line)), "not_found");
-      expect(message).toContain("/v1/chat/completions");
-    },
-  );
-});
-
 describe("H11: a refused credential", () => {
   it.each(["sk-made-up", "dsp_made-up", "a.b.c"])(
     "is not asked for again, whatever it looks like: %s",
