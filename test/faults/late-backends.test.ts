@@ -1,8 +1,9 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { ask, jsonOf, logIn } from "../support/accounts.ts";
 import { delayedBackends, failingBackends, slowBackends } from "../support/backends.ts";
 import { chatBody, nothing, priced, startBilledProxy } from "../support/billed-proxy.ts";
 import { eventually } from "../support/eventually.ts";
-import { bearer } from "../support/start-proxy.ts";
+import { alicePassword, bearer, post, startProxy, userFile } from "../support/start-proxy.ts";
 import type { SseEvent } from "../support/sse-client.ts";
 
 const chunk = (content: string): string =>
@@ -152,5 +153,81 @@ describe("M11: a backend that fails is storage_unavailable for this request, and
     const answer = await fetch(billed.proxy.url + path, { headers: bearer(await billed.proxy.login()) });
     expect(answer.status).toBe(503);
     expect(await answer.json()).toMatchObject({ error: { code: "storage_unavailable" } });
+  });
+});
+
+describe("a port of identity that fails is storage_unavailable for this request, and nothing more", () => {
+  const users = {
+    alice: userFile("alice", alicePassword),
+    root: userFile("root", alicePassword, 'roles = ["user", "admin"]\n'),
+  };
+
+  it("at every route that needs it, and the same request works again afterwards", async () => {
+    let failing = "";
+    const proxy = await startProxy({
+      users,
+      config: '[admin]\nallow = ["127.0.0.1"]\n',
+      backends: (own) =>
+        slowBackends(own, (call) =>
+          call === failing ? Promise.reject(new Error("the connection is lost")) : Promise.resolve(),
+        ),
+    });
+    onTestFinished(() => proxy.dispose());
+    const alice = await logIn(proxy, "alice", alicePassword);
+    const root = await logIn(proxy, "root", alicePassword);
+    const { body: made } = await jsonOf<{ id: string; key: string; signing_secret: string }>(
+      post(`${proxy.url}/auth/keys`, { name: "x" }, bearer(alice.token)),
+    );
+    const log = { username: "alice", password: alicePassword };
+    let client = 0;
+    const login = () => jsonOf(post(`${proxy.url}/auth/login`, log, { "user-agent": `client ${++client}` }));
+    const get = (path: string, credential: string) => () => ask(proxy, `GET ${path}`, credential);
+    const change = (route: string, body: object, token: string) => () => {
+      const [method = "", path = ""] = route.split(" ");
+      const headers = { "content-type": "application/json", ...bearer(token) };
+      return jsonOf(fetch(`${proxy.url}${path}`, { method, headers, body: JSON.stringify(body) }));
+    };
+    const calls: readonly (readonly [string, () => Promise<{ readonly status: number; readonly body: object }>])[] = [
+      ["get", login],
+      ["check", login],
+      ["start", login],
+      ["succeeded", login],
+      ["open", login],
+      ["isLive", get("/auth/quota", alice.token)],
+      ["get", get("/auth/quota", alice.token)],
+      ["find", get("/auth/quota", made.key)],
+      ["list", get("/auth/sessions", alice.token)],
+      ["list", get("/auth/keys", alice.token)],
+      ["create", change("POST /auth/keys", { name: "y" }, alice.token)],
+      ["buckets", get("/admin/users/alice/quota", root.token)],
+      ["usageOfAll", get("/admin/usage?by=user", root.token)],
+      ["search", get("/admin/users", root.token)],
+      ["locked", get("/admin/login-locks", root.token)],
+      ["unlock", change("POST /admin/users/alice/unlock", {}, root.token)],
+      ["update", change("PATCH /admin/users/alice", { max_parallel: 3 }, root.token)],
+      ["list", get("/admin/users/alice/sessions", root.token)],
+      ["refresh", change("POST /auth/refresh", { refresh_token: root.refresh_token }, "")],
+      ["endByToken", change("POST /auth/logout", { refresh_token: root.refresh_token }, "")],
+      ["endAll", change("POST /auth/logout-all", {}, alice.token)],
+    ];
+    for (const [verb, call] of calls) {
+      failing = verb;
+      const failed = await call();
+      const shown = `${verb}: ${JSON.stringify(failed.body)}`;
+      expect(failed.status, shown).toBe(503);
+      expect(failed.body, shown).toMatchObject({ error: { code: "storage_unavailable" } });
+      failing = "";
+      expect((await call()).status, verb).toBeLessThan(300);
+    }
+  });
+
+  it("but what has been done is done where only its end could not be told: a permit lapses, a chat is answered", async () => {
+    const billed = await startBilledProxy({ backends: (own) => failingBackends(own, "release") });
+    const asking = billed.collect();
+    const call = await billed.upstream.next();
+    await call.delta("one");
+    await call.finish();
+    expect((await asking).status).toBe(200);
+    expect(billed.proxy.logLines.join("")).toContain("a permit was not released");
   });
 });

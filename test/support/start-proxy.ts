@@ -5,6 +5,7 @@ import { loadConfig, parseConfig, type LoadedConfig } from "../../src/config/loa
 import { createLogger } from "../../src/events/logger.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
+import { delayedBackends } from "./backends.ts";
 import { buildServer, type Server } from "../../src/server.ts";
 import { createServices, type Services, type ServicesOptions } from "../../src/services.ts";
 
@@ -46,6 +47,9 @@ export interface RunningProxy {
   dispose(): Promise<void>;
 }
 
+/** With E2E_BACKENDS=delayed every test runs over backends that answer 3 ms late, as those behind a network do. */
+const backendsOfRun = process.env.E2E_BACKENDS === "delayed" ? delayedBackends : undefined;
+
 export const alicePassword = "correct horse battery";
 
 /** The key that the proxy sends upstream in tests; it must never be seen anywhere else. */
@@ -73,6 +77,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     options.configFile === true
       ? loadConfig(path, {}, folder)
       : { config: parseConfig(text, "test.toml"), file: null, folder };
+  const backends = options.backends ?? backendsOfRun;
   const logLines: string[] = [];
   const log = createLogger({ level: "debug", destination: { write: (line) => logLines.push(line) } });
   const services = await createServices({
@@ -84,7 +89,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
       throw new Error("the lock was lost");
     },
     ...(options.clock === undefined ? {} : { clock: options.clock }),
-    ...(options.backends === undefined ? {} : { backends: options.backends }),
+    ...(backends === undefined ? {} : { backends }),
   });
   const server = await buildServer(services);
   const url = await server.listen();
