@@ -40,7 +40,7 @@ export function slow<Port extends object>(port: Port, before: BeforeCall): Port 
         };
       }
       return async (...given: unknown[]) => {
-        await before(name, async () => Reflect.apply(value, target, given) as unknown);
+        await before(name, () => Promise.resolve(Reflect.apply(value, target, given) as unknown));
         const result: unknown = await Reflect.apply(value, target, given);
         return makers.has(name) && typeof result === "object" && result !== null ? slow(result, before) : result;
       };
