@@ -24,7 +24,7 @@ describe("npm run user", () => {
     const { store } = await useStore(usersDir, { tierNames: () => ["pro"] });
     expect(accountOf(store, "bob")).toMatchObject({ quota_tier: "pro", roles: ["user", "admin"], max_parallel: 3 });
     const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
-    expect(await passwords.verify(accountOf(store, "bob").password_hash, password)).toBe(true);
+    expect(await passwords.matches(accountOf(store, "bob").password_hash, password)).toBe(true);
   });
 
   it("takes a password from standard input and never shows it", async () => {
@@ -39,7 +39,7 @@ describe("npm run user", () => {
     expect(JSON.stringify(results)).not.toContain("planted");
     const { store } = await useStore(usersDir);
     const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
-    expect(await passwords.verify(accountOf(store, "bob").password_hash, "planted-three")).toBe(true);
+    expect(await passwords.matches(accountOf(store, "bob").password_hash, "planted-three")).toBe(true);
   });
 
   it("disables and enables, and a running server notices", async () => {

@@ -15,7 +15,7 @@ describe("I5: the lines for passwords", () => {
     const served: string[] = [];
     /** Asks, and notes when it was served. */
     const verify = (name: string, from?: "known_address" | "account"): Promise<unknown> =>
-      passwords.verify(from === undefined ? undefined : right, "correct horse", from).then(
+      passwords.matches(from === undefined ? undefined : right, "correct horse", from).then(
         () => served.push(name),
         (error: unknown) => (error as { code: string }).code,
       );

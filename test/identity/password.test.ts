@@ -13,25 +13,25 @@ describe("argon2id", () => {
     const passwords = await createPasswords({ maxHashes: 2, maxWaiting: 10 });
     const hash = await passwords.hash("correct horse");
     expect(hash).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
-    expect(await passwords.verify(hash, "correct horse")).toBe(true);
-    expect(await passwords.verify(hash, "correct hors")).toBe(false);
-    expect(await passwords.verify(undefined, "correct horse")).toBe(false);
+    expect(await passwords.matches(hash, "correct horse")).toBe(true);
+    expect(await passwords.matches(hash, "correct hors")).toBe(false);
+    expect(await passwords.matches(undefined, "correct horse")).toBe(false);
   });
 });
 
 describe("createPasswords", () => {
   it("does the same work for an unknown user as for a wrong password", async () => {
     const { passwords, calls } = await useFake();
-    await passwords.verify(undefined, "correct horse");
+    await passwords.matches(undefined, "correct horse");
     expect(calls.verify).toBe(1);
-    await passwords.verify(fakeHash("other"), "correct horse");
+    await passwords.matches(fakeHash("other"), "correct horse");
     expect(calls.verify).toBe(2);
   });
 
   it("never runs more than the allowed number at once", async () => {
     const { passwords, calls, hold } = await useFake(2, 50);
     const release = hold();
-    const all = Array.from({ length: 30 }, () => passwords.verify(fakeHash("a"), "a"));
+    const all = Array.from({ length: 30 }, () => passwords.matches(fakeHash("a"), "a"));
     await until(() => {
       expect(calls.running).toBe(2);
     });
@@ -45,15 +45,15 @@ describe("createPasswords", () => {
   it("refuses with login_busy what would wait past the bound, and goes on afterwards", async () => {
     const { passwords, hold } = await useFake(2, 3);
     const release = hold();
-    const accepted = Array.from({ length: 5 }, () => passwords.verify(fakeHash("a"), "a"));
-    await expect(passwords.verify(fakeHash("a"), "a")).rejects.toMatchObject({
+    const accepted = Array.from({ length: 5 }, () => passwords.matches(fakeHash("a"), "a"));
+    await expect(passwords.matches(fakeHash("a"), "a")).rejects.toMatchObject({
       code: "login_busy",
       status: 429,
       extras: { retryAfterSeconds: 1 },
     });
     release();
     await Promise.all(accepted);
-    expect(await passwords.verify(fakeHash("a"), "a")).toBe(true);
+    expect(await passwords.matches(fakeHash("a"), "a")).toBe(true);
   });
 
   it("gives its place back after a failed run", async () => {
@@ -63,7 +63,7 @@ describe("createPasswords", () => {
       hasher: { hash: () => Promise.resolve(""), verify: () => Promise.reject(new Error("no memory")) },
     });
     for (let attempt = 0; attempt < 3; attempt++) {
-      await expect(passwords.verify("x", "y")).rejects.toThrow("no memory");
+      await expect(passwords.matches("x", "y")).rejects.toThrow("no memory");
     }
   });
 
@@ -82,7 +82,7 @@ describe("createPasswords", () => {
 
   it("refuses an overlong password without hashing it", async () => {
     const { passwords, calls } = await useFake();
-    expect(await passwords.verify(fakeHash("x"), "x".repeat(1025))).toBe(false);
+    expect(await passwords.matches(fakeHash("x"), "x".repeat(1025))).toBe(false);
     expect(calls.verify).toBe(0);
   });
 

@@ -7,48 +7,6 @@ const ask = (user = "alice"): RateLimitRequest => ({ requestId: "r", user, ip: "
 const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: RateLimitRequest) => user };
 
 describe("memory limiter", () => {
-  test("lets a burst of twice the rate through, then the rate, and names rule and wait", () => {
-    const clock = createManualClock(1e9);
-    const limiter = createMemoryRateLimiter({ rules: [{ name: "global", requestsPerSecond: 10 }], clock });
-    for (let i = 0; i < 20; i++) expect(limiter.take(ask())).toBeNull();
-    expect(limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 100 });
-    clock.advance(100);
-    expect(limiter.take(ask())).toBeNull();
-    expect(limiter.take(ask())).not.toBeNull();
-  });
-
-  test("a rate below one a second lets single requests through", () => {
-    const clock = createManualClock();
-    const limiter = createMemoryRateLimiter({ rules: [{ name: "global", requestsPerSecond: 0.1 }], clock });
-    expect(limiter.take(ask())).toBeNull();
-    expect(limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 10_000 });
-  });
-
-  test("a rule with keys has a bucket for each", () => {
-    const limiter = createMemoryRateLimiter({ rules: [perUser], clock: createManualClock() });
-    expect([limiter.take(ask("a")), limiter.take(ask("a")), limiter.take(ask("b"))]).toEqual([null, null, null]);
-    expect(limiter.take(ask("a"))).not.toBeNull();
-    expect(limiter.take(ask("b"))).toBeNull();
-  });
-
-  test("a request that one rule refuses takes nothing from the others", () => {
-    const clock = createManualClock();
-    const rules = [{ name: "global", requestsPerSecond: 2 }, perUser];
-    const limiter = createMemoryRateLimiter({ rules, clock });
-    void limiter.take(ask("a"));
-    void limiter.take(ask("a"));
-    for (let i = 0; i < 10; i++) expect(limiter.take(ask("a"))).toMatchObject({ rule: "user" });
-    expect([limiter.take(ask("b")), limiter.take(ask("b"))]).toEqual([null, null]);
-    expect(limiter.take(ask("c"))).toMatchObject({ rule: "global" });
-  });
-
-  test("of several rules that refuse it names the longest wait", () => {
-    const clock = createManualClock();
-    const limiter = createMemoryRateLimiter({ rules: [perUser, { name: "global", requestsPerSecond: 0.2 }], clock });
-    void limiter.take(ask());
-    expect(limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 5000 });
-  });
-
   test("told another rate, keeps each bucket as full as it was, and a rule that went is forgotten", () => {
     const clock = createManualClock();
     const limiter = createMemoryRateLimiter({ rules: [{ name: "global", requestsPerSecond: 10 }, perUser], clock });

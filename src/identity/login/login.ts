@@ -51,7 +51,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
   });
   // Passwords are compared and remembered only as a digest under a key of this process.
   const digestKey = randomBytes(32);
-  /** Running verifications, by digest; as many as Passwords.verify allows to wait. */
+  /** Running verifications, by digest; as many as Passwords.matches allows to wait. */
   const running = new Map<string, Promise<string | undefined>>();
 
   return async ({ username, password, origin }) => {
@@ -92,17 +92,17 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       }
     }
 
-    const provenHash = await verifyOnce(attempt, before?.password_hash, passwordDigest, password);
+    const proven = await proveOnce(attempt, before?.password_hash, passwordDigest, password);
     // The current account: it may have changed while argon2 ran.
     const account = await users.get(user);
-    if (account === undefined || account.password_hash !== provenHash) throw new AppError("invalid_credentials");
+    if (account === undefined || account.password_hash !== proven) throw new AppError("invalid_credentials");
     checkUsable(account, clock.now());
     // Of several logins that shared the run, the first opens a session for all.
     return reuse.findOrKeep({ account, passwordDigest, origin }, () => options.pairs.open(account, origin));
   }
 
   /** The account's hash if the password matches it. */
-  function verifyOnce(
+  function proveOnce(
     attempt: LoginAttempt,
     hash: string | undefined,
     digest: Buffer,
@@ -111,13 +111,13 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     const key = digest.toString("base64");
     let run = running.get(key);
     if (run === undefined) {
-      run = verify(attempt, hash, password).finally(() => running.delete(key));
+      run = provenHash(attempt, hash, password).finally(() => running.delete(key));
       running.set(key, run);
     }
     return run;
   }
 
-  async function verify(
+  async function provenHash(
     attempt: LoginAttempt,
     hash: string | undefined,
     password: string,
@@ -148,7 +148,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
 }
 
 /**
- * Checks a password as Passwords.verify does, of an attempt that the login guard admits, and reports the outcome to the
+ * Checks a password as Passwords.matches does, of an attempt that the login guard admits, and reports the outcome to the
  * guard: a blocked login never costs an argon2 run.
  *
  * @throws AppError `login_blocked` with retryAfterSeconds; `login_busy`, which the guard does not count;
@@ -158,13 +158,13 @@ export type CheckGuarded = (attempt: LoginAttempt, hash: string | undefined, pas
 
 export function createCheckGuarded(
   loginGuard: Pick<LoginGuard, "start">,
-  passwords: Pick<Passwords, "verify">,
+  passwords: Pick<Passwords, "matches">,
 ): CheckGuarded {
   return async (attempt, hash, password) => {
     const one = await loginGuard.start(attempt);
     let isRight: boolean;
     try {
-      isRight = await passwords.verify(hash, password, one.isKnown ? "known_address" : "account");
+      isRight = await passwords.matches(hash, password, one.isKnown ? "known_address" : "account");
     } catch (error) {
       // If that fails as well, the attempt ends by itself.
       await Promise.resolve(one.dropped()).catch(() => undefined);

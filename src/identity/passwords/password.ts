@@ -26,7 +26,7 @@ export interface Passwords {
    * @param from whether the account has logged in from there recently; such logins wait in their own queue
    * @throws AppError `login_busy` if too many are waiting already
    */
-  verify(hash: string | undefined, password: string, from?: "known_address" | "account"): Promise<boolean>;
+  matches(hash: string | undefined, password: string, from?: "known_address" | "account"): Promise<boolean>;
   /** Whether the hash was made with weaker parameters than today's. */
   needsRehash(hash: string): boolean;
   /** Verifications and hashes waiting for their turn. */
@@ -95,7 +95,7 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
       checkPasswordLength(password, "password");
       return inTurn(lines.hash, () => hasher.hash(password));
     },
-    verify: async (hash, password, from = "account") => {
+    matches: async (hash, password, from = "account") => {
       // No password that long was ever set, so an immediate result reveals nothing.
       if (Buffer.byteLength(password) > maxPasswordBytes) return false;
       const line = hash === undefined ? lines.unknown : lines[from];
