@@ -28,7 +28,7 @@ export function slowBackends(own: Backends, before: BeforeCall): Backends {
 }
 
 /** Any port, or what a port has made for one request, with every call behind `before`. */
-export function slow<Port extends object>(port: Port, before: BeforeCall): Port {
+function slow<Port extends object>(port: Port, before: BeforeCall): Port {
   return new Proxy(port, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name, target);
