@@ -1,9 +1,11 @@
 // The layers, imports go down only:
 //   lib <- identity | quota | limits | providers | events <- gateway, admin <- http, cli <- server, services <- main
 // Domain folders don't import each other: services.ts hands one a function of the other.
-// Open to all above lib: errors.ts, the config types and the event types.
+// Open to all above lib: errors.ts, the config types, the event types, and the closed sets: tables of names that know
+// only lib.
 const domain = ["identity", "quota", "limits", "providers", "events"];
-const open = "^src/(lib/|errors\\.ts|config/schema|events/types\\.ts)";
+const sets = "quota/(metrics|periods|zone)\\.ts";
+const open = `^src/(lib/|errors\\.ts|config/schema|events/types\\.ts|${sets})`;
 
 module.exports = {
   forbidden: [
@@ -19,7 +21,13 @@ module.exports = {
       name: "config-knows-only-lib",
       severity: "error",
       from: { path: "^src/config/" },
-      to: { path: "^src/", pathNot: "^src/(lib|config)/" },
+      to: { path: "^src/", pathNot: `^src/((lib|config)/|${sets})` },
+    },
+    {
+      name: "closed-sets-know-only-lib",
+      severity: "error",
+      from: { path: `^src/(${sets})` },
+      to: { path: "^src/", pathNot: `^src/(lib/|${sets})` },
     },
     ...domain.map((name) => ({
       name: `${name}-knows-no-sibling`,

@@ -2,9 +2,10 @@ import type { Account } from "../identity/account-schema.ts";
 import type { Users } from "../identity/users.ts";
 import type { ApiKey } from "../identity/keys/api-key.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
-import { formatNano } from "../lib/money.ts";
 import type { Allowances } from "../quota/allowances.ts";
-import type { BucketState, Ledger, QuotaLimit, Metric, Per } from "../quota/ledger.ts";
+import type { BucketState, Ledger, QuotaLimit } from "../quota/ledger.ts";
+import { forEachMetric, type Metric, metricNames, metrics } from "../quota/metrics.ts";
+import { type Per, periodNames } from "../quota/periods.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 import type { AdjustRequest, ResetRequest } from "./quota-requests.ts";
@@ -37,9 +38,6 @@ export interface QuotaAdminOptions {
 
 type Counted = Pick<QuotaLimit, "metric" | "per" | "currency">;
 
-const metrics: readonly Metric[] = ["requests", "tokens", "cost"];
-const pers: readonly Per[] = ["day", "week", "month", "total"];
-
 /** Shows, adjusts and resets what counts as used. */
 export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
   const { users, apiKeys, ledger, limitsOf, currency, audit } = options;
@@ -48,7 +46,7 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
   async function usedOf(name: string, counts: readonly Counted[]) {
     const limits = counts.map((count) => ({ ...count, max: 0 }));
     const buckets = await ledger.buckets(name, limits);
-    const amounts = buckets.map(({ limit, used }) => (limit.metric === "cost" ? formatNano(used) : used));
+    const amounts = buckets.map(({ limit, used }) => metrics[limit.metric].format(used));
     return { used: counts.map((count, index) => ({ ...count, amount: amounts[index] ?? 0 })) };
   }
 
@@ -67,11 +65,11 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
         keys: await Promise.all(limited.map((key) => viewOfKey(account, key))),
       };
     },
-    async adjust(actor, name, { reason, requests = 0, tokens = 0, cost = 0, currency: own = currency }) {
+    async adjust(actor, name, { reason, currency: own = currency, ...amounts }) {
       await findUser(users, name);
-      const delta = { requests, tokens, cost, currency: own };
-      const changed = metrics.filter((metric) => delta[metric] !== 0);
-      const limits = changed.flatMap((metric) => pers.map((per) => counted(metric, per, own)));
+      const delta = { ...forEachMetric(metricNames, (metric) => amounts[metric] ?? 0), currency: own };
+      const changed = metricNames.filter((metric) => delta[metric] !== 0);
+      const limits = changed.flatMap((metric) => periodNames.map((per) => counted(metric, per, own)));
       const before = await usedOf(name, limits);
       await ledger.adjust(name, delta, { reason, by: actor.by });
       const after = await usedOf(name, limits);
@@ -81,11 +79,9 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
     async reset(actor, name, { per, reason }) {
       const account = await findUser(users, name);
       const currencies = new Set([currency, ...limitsOf(account).flatMap((limit) => limit.currency ?? [])]);
-      const limits = [
-        counted("requests", per, currency),
-        counted("tokens", per, currency),
-        ...[...currencies].map((own) => counted("cost", per, own)),
-      ];
+      const limits = metricNames.flatMap((metric) =>
+        (metrics[metric].hasCurrency ? [...currencies] : [currency]).map((own) => counted(metric, per, own)),
+      );
       const before = await usedOf(name, limits);
       await ledger.reset(name, per, { reason, by: actor.by });
       const after = await usedOf(name, limits);
@@ -95,5 +91,5 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
 }
 
 function counted(metric: Metric, per: Per, currency: string): Counted {
-  return metric === "cost" ? { metric, per, currency } : { metric, per };
+  return metrics[metric].hasCurrency ? { metric, per, currency } : { metric, per };
 }

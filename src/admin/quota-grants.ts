@@ -5,7 +5,8 @@ import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { createWallClock, instantOfToml } from "../lib/wall-clock.ts";
 import type { QuotaLimit } from "../quota/ledger.ts";
-import { createPeriods } from "../quota/period.ts";
+import { limitName, metrics } from "../quota/metrics.ts";
+import { createPeriods } from "../quota/periods.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 import type { GrantRequest } from "./quota-requests.ts";
@@ -59,7 +60,7 @@ export function createQuotaGrants({ users, limitsOf, quota, clock, audit }: Quot
       const end = until?.getTime() ?? periodAt(request.per, now).end;
       const grant: GrantConfig = {
         ...request,
-        ...(request.metric === "cost" ? { currency: currency ?? quota.currency } : {}),
+        ...(metrics[request.metric].hasCurrency ? { currency: currency ?? quota.currency } : {}),
         ...(end === null ? {} : { until: new Date(end) }),
       };
       // In the store's queue, on the file as it is then: of two concurrent grants neither overwrites the other.
@@ -77,7 +78,7 @@ export function createQuotaGrants({ users, limitsOf, quota, clock, audit }: Quot
 /** A grant without a limit to add to would silently have no effect. */
 function checkHasLimit(limits: readonly QuotaLimit[], { metric, per, currency }: GrantConfig): void {
   if (limits.some((limit) => limit.metric === metric && limit.per === per && limit.currency === currency)) return;
-  const named = limits.map((limit) => [limit.metric, "per", limit.per, limit.currency ?? ""].join(" ").trim());
+  const named = limits.map(limitName);
   const others = named.length === 0 ? "no limit at all" : `only ${named.join(", ")}`;
   const message = `The user has no limit of ${metric} per ${per} that a grant could add to, but ${others}.`;
   throw new AppError("invalid_request", { param: "metric", message });

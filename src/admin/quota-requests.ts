@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { currencyCode, isoInstant } from "../config/value-schemas.ts";
-import { parseNano, parseSignedNano } from "../lib/money.ts";
+import { forEachMetric, type Metric, metricNames, metrics } from "../quota/metrics.ts";
+import { periodNames } from "../quota/periods.ts";
 
 /** The requests of operators, by HTTP or on the command line; both validate with these schemas. */
 
@@ -13,14 +14,13 @@ const reason = z
   .regex(/^\P{Cs}*$/u, "expected whole characters")
   .describe("Why; kept in the audit log.");
 
-const per = z.enum(["day", "week", "month", "total"]).describe("The limit's period.");
+const per = z.enum(periodNames).describe("The limit's period.");
 const decimal = z.union([z.number(), z.string().max(40)]);
-const count = z.int().optional();
 
 /** A grant in addition to a limit. */
 export const grantRequest = z
   .strictObject({
-    metric: z.enum(["requests", "tokens", "cost"]).describe("What the limit counts."),
+    metric: z.enum(metricNames).describe("What the limit counts."),
     per,
     amount: decimal.describe("Added to the limit. Cost in units of the currency, with at most 9 decimal places."),
     currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
@@ -34,37 +34,42 @@ export const grantRequest = z
       ctx.addIssue({ code: "custom", path: [path], message, input: request });
       return z.NEVER;
     };
-    if (request.metric !== "cost" && request.currency !== undefined) refuse("currency", "only cost has a currency");
+    const { metric } = request;
+    if (!metrics[metric].hasCurrency && request.currency !== undefined) refuse("currency", "only cost has a currency");
     const amount = Number(request.amount);
-    const isExact = request.metric === "cost" ? isSameNano(request.amount, amount) : Number.isSafeInteger(amount);
-    if (!isExact || !(amount > 0)) refuse("amount", `expected an amount of ${request.metric} above 0`);
+    if (!isSame(metric, request.amount, amount) || !(amount > 0))
+      refuse("amount", `expected an amount of ${metric} above 0`);
     const { until, ...rest } = request;
     return { ...rest, amount, ...(until === undefined ? {} : { until: new Date(until) }) };
   });
 
-const money = decimal.transform((amount, ctx) => {
-  try {
-    return parseSignedNano(amount);
-  } catch {
-    ctx.addIssue({ code: "custom", message: "expected an amount with at most 9 decimal places", input: amount });
-    return z.NEVER;
-  }
-});
+/** An amount to add, below 0 to take away; the output is in the ledger's unit. */
+function addend(metric: Metric) {
+  const { hasCurrency, expected, parseSigned } = metrics[metric];
+  if (!hasCurrency) return z.int().optional().describe("Added to what counts as used; negative to give back.");
+  return decimal
+    .transform((amount, ctx) => {
+      try {
+        return parseSigned(amount);
+      } catch {
+        ctx.addIssue({ code: "custom", message: `expected ${expected}`, input: amount });
+        return z.NEVER;
+      }
+    })
+    .optional()
+    .describe("The same in units of the currency, with at most 9 decimal places; exact as a string.");
+}
 
 /** A change of what counts as used. The output has the cost in nano-units. */
 export const adjustRequest = z
   .strictObject({
-    requests: count.describe("Added to what counts as used; negative to give back."),
-    tokens: count.describe("The same in tokens."),
-    cost: money
-      .optional()
-      .describe("The same in units of the currency, with at most 9 decimal places; exact as a string."),
+    ...forEachMetric(metricNames, addend),
     currency: currencyCode.optional().describe("Currency of the cost. Default: quota.currency."),
     reason,
   })
-  .refine(({ requests = 0, tokens = 0, cost = 0 }) => requests !== 0 || tokens !== 0 || cost !== 0, {
-    path: ["requests"],
-    message: "expected requests, tokens or cost other than 0",
+  .refine((amounts) => metricNames.some((metric) => (amounts[metric] ?? 0) !== 0), {
+    path: [metricNames[0]],
+    message: `expected ${listed(metricNames)} other than 0`,
   });
 
 /** Restarts a running period. */
@@ -74,10 +79,16 @@ export type GrantRequest = z.output<typeof grantRequest>;
 export type AdjustRequest = z.output<typeof adjustRequest>;
 export type ResetRequest = z.output<typeof resetRequest>;
 
-/** Whether a number, as stored in a user file, is exactly the requested amount of money. */
-function isSameNano(requested: number | string, amount: number): boolean {
+/** `requests, tokens or cost`. */
+function listed(words: readonly string[]): string {
+  return `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`;
+}
+
+/** Whether a number, as stored in a user file, is exactly the requested amount. */
+function isSame(metric: Metric, requested: number | string, amount: number): boolean {
+  const { parse } = metrics[metric];
   try {
-    return parseNano(requested) === parseNano(amount);
+    return parse(requested) === parse(amount);
   } catch {
     return false;
   }

@@ -3,7 +3,13 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { syncFolder, writeFileAtomic } from "../lib/files/atomic-file.ts";
 import { segmentPath } from "../lib/journal/journal-folder.ts";
-import { decodeHeader, encodeHeader, RecordCursor, type SegmentHeader } from "../lib/journal/journal-format.ts";
+import {
+  decodeHeader,
+  encodeHeader,
+  NewerVersionError,
+  RecordCursor,
+  type SegmentHeader,
+} from "../lib/journal/journal-format.ts";
 
 const newline = 10;
 
@@ -131,6 +137,7 @@ function problemOf(
     check(bytes.toString("utf8", payloadStart, end));
     return undefined;
   } catch (error) {
+    if (error instanceof NewerVersionError) throw new Error(`record ${seq} is ${error.message}.`, { cause: error });
     return `record ${seq} makes no sense: ${error instanceof Error ? error.message : String(error)}`;
   }
 }

@@ -2,8 +2,9 @@ import type { z } from "zod";
 import type { QuotaAdmin } from "../admin/quota-admin.ts";
 import { adjustRequest, grantRequest, resetRequest } from "../admin/quota-requests.ts";
 import { LockedError } from "../lib/files/lock-file.ts";
-import { formatNano } from "../lib/money.ts";
 import type { BucketState, QuotaLimit } from "../quota/ledger.ts";
+import { countMetrics, forEachMetric, limitName, metricNames, metrics } from "../quota/metrics.ts";
+import { periodNames } from "../quota/periods.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { withQuota, type CliQuota } from "./open-quota-admin.ts";
 import type { CommandIo } from "./this-process.ts";
@@ -11,11 +12,11 @@ import type { CommandIo } from "./this-process.ts";
 const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
 
   show NAME     limits, what is used of them, and grants
-  grant NAME    let the user use more for a time   --metric requests|tokens|cost  --per day|week|month|total
+  grant NAME    let the user use more for a time   --metric ${metricNames.join("|")}  --per ${periodNames.join("|")}
                 --amount N  --currency C  --until T (default: the end of the running period)  --reason TEXT
-  adjust NAME   change what counts as used         --requests=N  --tokens=N  --cost=N  --currency C  --reason TEXT
+  adjust NAME   change what counts as used         ${metricNames.map((name) => `--${name}=N`).join("  ")}  --currency C  --reason TEXT
                 amounts are added; below 0 (--requests=-3) they are given back
-  reset NAME    begin a running period anew        --per day|week|month|total  --reason TEXT
+  reset NAME    begin a running period anew        --per ${periodNames.join("|")}  --reason TEXT
   bring-back    after a clock was ahead for a while: give periods that begin in the future the bounds of the present,
                 and keep what was used in them; [NAME] for one user. Make sure first that the clock is right now
 
@@ -29,9 +30,7 @@ const options = {
   amount: { type: "string" },
   currency: { type: "string" },
   until: { type: "string" },
-  requests: { type: "string" },
-  tokens: { type: "string" },
-  cost: { type: "string" },
+  ...forEachMetric(metricNames, () => ({ type: "string" }) as const),
   reason: { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -84,27 +83,26 @@ async function show({ quota, name, values, io }: Call): Promise<void> {
     showBuckets((await (await quota.openUsed()).of(name)).buckets, io);
   } catch (error) {
     if (!(error instanceof LockedError)) throw error;
-    for (const limit of limits) io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
+    for (const limit of limits) io.out(`${limitName(limit)}: at most ${amountOf(limit, limit.max)}`);
     io.out(`What is used is in the hands of the running server: GET /admin/users/${name}/quota`);
   }
   for (const { metric, per, currency = "", amount, until, reason = "" } of quota.grants.inForce(account)) {
     const end = until === null ? "for ever" : `until ${new Date(until).toISOString()}`;
-    io.out(`grant: ${[metric, "per", per, currency].join(" ").trim()}: ${amount} more ${end}: ${reason}`);
+    io.out(`grant: ${limitName({ metric, per, currency })}: ${amount} more ${end}: ${reason}`);
   }
 }
 
 async function grant({ quota, name, values, io }: Call): Promise<void> {
   await quota.grants.add(quota.actor, name, check(grantRequest, values));
   for (const limit of (await quota.find(name)).limits)
-    io.out(`${nameOf(limit)}: at most ${amountOf(limit, limit.max)}`);
+    io.out(`${limitName(limit)}: at most ${amountOf(limit, limit.max)}`);
 }
 
 async function adjust({ quota, name, values, io }: Call): Promise<void> {
-  const { requests, tokens, ...rest } = values;
-  const counts = Object.entries({ requests, tokens }).filter(([, text]) => text !== undefined);
+  const counts = countMetrics.filter((metric) => values[metric] !== undefined);
   const request = check(adjustRequest, {
-    ...rest,
-    ...Object.fromEntries(counts.map(([key, text]) => [key, Number(text)])),
+    ...values,
+    ...Object.fromEntries(counts.map((metric) => [metric, Number(values[metric])])),
   });
   const used = await openUsedFor("adjust", name, quota);
   await used.adjust(quota.actor, name, request);
@@ -154,13 +152,9 @@ function showBuckets(buckets: readonly BucketState[], io: CommandIo): void {
 function bucketLine({ limit, used, remaining, resetAt }: BucketState): string {
   const end = resetAt === null ? "" : `, until ${new Date(resetAt).toISOString()}`;
   const [max, gone, left] = [limit.max, used, remaining].map((amount) => amountOf(limit, amount));
-  return `${nameOf(limit)}: ${gone} of ${max} used, ${left} left${end}`;
-}
-
-function nameOf({ metric, per, currency = "" }: QuotaLimit): string {
-  return [metric, "per", per, currency].join(" ").trim();
+  return `${limitName(limit)}: ${gone} of ${max} used, ${left} left${end}`;
 }
 
 function amountOf({ metric }: QuotaLimit, amount: number): string {
-  return metric === "cost" ? formatNano(amount) : String(amount);
+  return String(metrics[metric].format(amount));
 }

@@ -1,12 +1,13 @@
 import { z } from "zod";
-import { currencyCode, isNano, moment, note, plainName, timezone } from "./value-schemas.ts";
+import { cuttingMetrics, limitName, metricNames, metrics, type Metric } from "../quota/metrics.ts";
+import { periodNames } from "../quota/periods.ts";
+import { currencyCode, moment, note, plainName, timezone } from "./value-schemas.ts";
 
 const maxSafe = Number.MAX_SAFE_INTEGER;
-const maxCost = Math.floor(maxSafe / 1e9);
 
 const counted = {
-  metric: z.enum(["requests", "tokens", "cost"]).describe("What is counted."),
-  per: z.enum(["day", "week", "month", "total"]).describe("Period; `total` never resets."),
+  metric: z.enum(metricNames).describe("What is counted."),
+  per: z.enum(periodNames).describe("Period; `total` never resets."),
   currency: currencyCode.optional().describe("Only for cost; default quota.currency."),
 };
 
@@ -81,8 +82,8 @@ export const quotaSection = z
       .default(4)
       .describe("Bytes per token when charging for a prompt whose usage the provider doesn't report."),
     cut_midstream: z
-      .array(z.enum(["tokens", "cost"]))
-      .default(["tokens", "cost"])
+      .array(z.enum(cuttingMetrics))
+      .default(cuttingMetrics)
       .describe("Limits at which a response is cut off mid-stream once the user's budget has run out."),
     tiers: z
       .record(plainName, tierSchema)
@@ -113,7 +114,7 @@ export function checkLimitCurrencies(
   if (priced.length === 0) return;
   for (const [name, { limits }] of Object.entries(tiers)) {
     limits.forEach(({ metric, currency = ofQuota }, index) => {
-      if (metric !== "cost" || priced.includes(currency)) return;
+      if (!metrics[metric].hasCurrency || priced.includes(currency)) return;
       const rows = priced.map((one) => `${one} (models.prices.${prices.findIndex((price) => price.currency === one)})`);
       const message = `expected a limit in a currency of models.prices, which are in ${rows.join(", ")}, not in ${currency}`;
       ctx.addIssue({ code: "custom", path: ["quota", "tiers", name, "limits", index], message, input: limits });
@@ -129,7 +130,7 @@ export type GrantConfig = Readonly<z.infer<typeof grantSchema>>;
 type Counted = Pick<LimitConfig, "metric" | "per" | "currency">;
 
 function limitKey({ metric, per, currency }: Counted, defaultCurrency: string): string {
-  return metric === "cost" ? `${metric} ${per} ${currency ?? defaultCurrency}` : `${metric} ${per}`;
+  return limitName({ metric, per, ...(metrics[metric].hasCurrency ? { currency: currency ?? defaultCurrency } : {}) });
 }
 
 function checkDuplicates(
@@ -160,9 +161,21 @@ function checkAmount(
   };
   // A value out of bounds has been reported already.
   const isInBounds = amount >= 0 && amount <= maxSafe;
-  if (metric !== "cost") {
-    if (isInBounds && !Number.isInteger(amount)) refuse(key, `expected a whole number of ${metric}`);
-    if (currency !== undefined) refuse("currency", 'expected no currency, which only metric = "cost" has');
-  } else if (isInBounds && amount > maxCost) refuse(key, `expected at most ${maxCost}`);
-  else if (isInBounds && !isNano(amount)) refuse(key, "expected at most 9 decimal places");
+  const { hasCurrency, most } = metrics[metric];
+  if (!hasCurrency && currency !== undefined)
+    refuse("currency", 'expected no currency, which only metric = "cost" has');
+  if (!isInBounds) return;
+  if (amount > most) refuse(key, `expected at most ${most}`);
+  else if (!isExact(metric, amount))
+    refuse(key, hasCurrency ? "expected at most 9 decimal places" : `expected a whole number of ${metric}`);
+}
+
+/** Whether the ledger can count an amount as it is written. */
+function isExact(metric: Metric, amount: number): boolean {
+  try {
+    metrics[metric].parse(amount);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -7,6 +7,7 @@ import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
 import type { RateLimitRequest, RateLimitRefusal, RateLimiter } from "../limits/rate-limiter.ts";
 import type { ConcurrencyLimiter } from "../limits/concurrency.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
+import { metrics } from "../quota/metrics.ts";
 import { AbandonedError, type UpstreamResponse, type Failover } from "../providers/failover.ts";
 import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
@@ -174,7 +175,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
   /** Whether to read on to the usage report after the client has disconnected: only useful if tokens are counted. */
   function drains({ abortPolicy }: GatewayPolicy, limits: readonly QuotaLimit[]): boolean {
-    return abortPolicy === "auto" ? limits.some(({ metric }) => metric !== "requests") : abortPolicy === "drain";
+    return abortPolicy === "auto"
+      ? limits.some(({ metric }) => metrics[metric].growsMidstream)
+      : abortPolicy === "drain";
   }
 
   /**

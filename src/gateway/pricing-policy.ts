@@ -1,5 +1,5 @@
 import type { Config } from "../config/schema.ts";
-import type { Metric } from "../quota/ledger.ts";
+import type { Metric } from "../quota/metrics.ts";
 import { createPricing, type Pricing } from "../quota/pricing/pricing.ts";
 
 /** How requests are priced, and how tokens are estimated before a provider has counted them. */

@@ -13,6 +13,7 @@ import type { Slotted } from "../lib/swap-remove-set.ts";
 import type { Permit } from "../limits/concurrency.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 import type { BucketState, Hold, Settlement } from "../quota/ledger.ts";
+import { metrics } from "../quota/metrics.ts";
 import type { UpstreamResponse } from "../providers/failover.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -151,7 +152,7 @@ function addQuotaHeaders(
   }
   if (tightest === null) return;
   const { limit, remaining, resetAt } = tightest;
-  to.push("x-quota-remaining", String(limit.metric === "cost" ? remaining / 1e9 : remaining));
+  to.push("x-quota-remaining", String(metrics[limit.metric].toNumber(remaining)));
   if (resetAt !== null) to.push("x-quota-reset", isoTime(resetAt));
   const percent = Math.floor(highest * 100);
   if (percent >= warnPercent) to.push("x-quota-warning", `${percent}% of ${limit.metric} per ${limit.per} used`);

@@ -1,3 +1,4 @@
+import { noCharge } from "../quota/amounts.ts";
 import { costOf, highestCostOf, type Price } from "../quota/pricing/cost.ts";
 import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -62,7 +63,7 @@ export class RequestCost {
       // A hold has at most two currencies.
       if (left.size === 2) break;
       const cost = this.#highestCost(price);
-      const blocking = await hold.grow({ requests: 0, tokens: 0, cost, currency: price.currency });
+      const blocking = await hold.grow({ ...noCharge(price.currency), cost });
       if (blocking === null) left.add(price.currency);
     }
     const candidates = this.#route.candidates.filter((provider) => left.has(this.#priceOf(provider).currency));
@@ -100,7 +101,7 @@ export class RequestCost {
     const usage = report.usage ?? { ...noUsage, ...prompt, output: report.outputTokens };
     const charge =
       outcome === "upstream_failed" || outcome === "refused" || !shown
-        ? this.#charge(0, 0, 0)
+        ? noCharge(this.#price.currency)
         : this.#charge(this.#weight, usage.input + usage.output, costOf(this.#price, usage));
     return { outcome, charge, usage, estimated, price: this.#price.id };
   }
@@ -138,6 +139,5 @@ export class RequestCost {
 
 /** The settlement of a request that never got a data event: nothing is charged. */
 export function nothingOwed(outcome: Outcome, currency: string): Settlement {
-  const charge = { requests: 0, tokens: 0, cost: 0, currency };
-  return { outcome, charge, usage: noUsage, estimated: false, price: "" };
+  return { outcome, charge: noCharge(currency), usage: noUsage, estimated: false, price: "" };
 }

@@ -3,6 +3,7 @@ import type { Clock } from "../lib/clock.ts";
 import { addAmounts } from "../lib/money.ts";
 import { createWallClock, instantOfToml } from "../lib/wall-clock.ts";
 import type { QuotaLimit } from "./ledger.ts";
+import { limitName } from "./metrics.ts";
 import { toLimit, type Tiers } from "./tiers.ts";
 
 /** The fields of an account that determine what it may use. Accounts are replaced, never mutated. */
@@ -69,19 +70,19 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
     if (account.limits === undefined && account.grants === undefined) {
       return { limits: ofTier, since: -Infinity, until: Infinity };
     }
-    const limits = new Map(ofTier.map((limit) => [keyOf(limit), limit]));
+    const limits = new Map(ofTier.map((limit) => [limitName(limit), limit]));
     for (const own of account.limits ?? []) {
       const limit = toLimit(own, currency);
-      limits.set(keyOf(limit), limit);
+      limits.set(limitName(limit), limit);
     }
     const grants = (account.grants ?? []).map((grant): Grant => {
       const until = grant.until === undefined ? Infinity : instantOfToml(grant.until, local);
       return { ...toLimit({ ...grant, max: grant.amount }, currency), until };
     });
     for (const grant of grants) {
-      const limit = limits.get(keyOf(grant));
+      const limit = limits.get(limitName(grant));
       if (limit === undefined || grant.until <= now) continue;
-      limits.set(keyOf(limit), { ...limit, max: addAmounts(limit.max, grant.max) });
+      limits.set(limitName(limit), { ...limit, max: addAmounts(limit.max, grant.max) });
     }
     const ends = grants.map(({ until }) => until);
     return {
@@ -112,8 +113,4 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
       return fresh.limits;
     },
   };
-}
-
-function keyOf({ metric, per, currency = "" }: QuotaLimit): string {
-  return `${metric} ${per} ${currency}`;
 }

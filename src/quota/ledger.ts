@@ -1,12 +1,8 @@
 import type { Awaitable } from "../lib/awaitable.ts";
+import type { CountMetric, Metric } from "./metrics.ts";
+import type { Per } from "./periods.ts";
 
-/** What a limit counts. */
-export type Metric = "requests" | "tokens" | "cost";
-
-/** The period of a limit. `total` never resets. */
-export type Per = "day" | "week" | "month" | "total";
-
-/** One limit of a tier. `max` is in requests, tokens, or nano-units of `currency`. */
+/** One limit of a tier. `max` is a count, or in nano-units of `currency`. */
 export interface QuotaLimit {
   readonly metric: Metric;
   readonly per: Per;
@@ -17,11 +13,8 @@ export interface QuotaLimit {
   readonly apiKey?: string;
 }
 
-/** An amount to reserve or to charge. All safe integers >= 0; `cost` in nano-units (1e-9) of `currency`. */
-export interface Charge {
-  readonly requests: number;
-  readonly tokens: number;
-  readonly cost: number;
+/** An amount of each metric to reserve or to charge: safe integers >= 0; `cost` in nano-units (1e-9) of `currency`. */
+export interface Charge extends Readonly<Record<Metric, number>> {
   readonly currency: string;
 }
 
@@ -68,10 +61,7 @@ export interface ReserveRequest {
 }
 
 /** Added to or, if negative, subtracted from what counts as used. Safe integers; `cost` in nano-units of `currency`. */
-export interface Delta {
-  readonly requests: number;
-  readonly tokens: number;
-  readonly cost: number;
+export interface Delta extends Readonly<Record<Metric, number>> {
   readonly currency: string;
 }
 
@@ -85,15 +75,13 @@ export interface ChangeNote {
 export type UsageOutcome = Outcome | "adjust" | "reset";
 
 /** Manual changes; negative if subtracted. */
-export interface Adjusted {
-  readonly requests: number;
-  readonly tokens: number;
+export interface Adjusted extends Readonly<Record<CountMetric, number>> {
   /** Nano-units by currency. */
   readonly cost: Readonly<Record<string, number>>;
 }
 
 /** The usage of one model through one API key on one day, and the manual changes. */
-export interface UsageRow {
+export interface UsageRow extends Readonly<Record<CountMetric, number>> {
   /** YYYY-MM-DD in quota.timezone: the day of the first charge, whenever the response ended. */
   readonly day: string;
   /** The name that the client used; "adjust" for manual changes, "other" beyond 200 models a day. */

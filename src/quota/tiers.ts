@@ -1,6 +1,6 @@
 import type { Config } from "../config/schema.ts";
-import { parseNano } from "../lib/money.ts";
 import type { QuotaLimit } from "./ledger.ts";
+import { metrics } from "./metrics.ts";
 
 type QuotaConfig = Config["quota"];
 type TierConfig = QuotaConfig["tiers"][string];
@@ -28,6 +28,6 @@ function limitsIn(tier: TierConfig, defaultCurrency: string): readonly QuotaLimi
 
 /** A limit in the ledger's format: cost in nano-units, and always with its currency. Throws as above. */
 export function toLimit({ metric, per, max, currency }: LimitConfig, defaultCurrency: string): QuotaLimit {
-  if (metric !== "cost") return { metric, per, max };
-  return { metric, per, max: parseNano(max), currency: currency ?? defaultCurrency };
+  const { parse, hasCurrency } = metrics[metric];
+  return { metric, per, max: parse(max), ...(hasCurrency ? { currency: currency ?? defaultCurrency } : {}) };
 }

@@ -1,6 +1,7 @@
 import { appendFileSync, cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { runJournalCli } from "../../src/cli/journal-commands.ts";
 import { systemClock } from "../../src/lib/clock.ts";
@@ -187,6 +188,23 @@ describe("npm run journal -- repair", () => {
     writeFileSync(first, text);
     const { code, err } = await journal(users, "repair", "--yes");
     expect([code, err]).toEqual([1, expect.stringMatching(/format version 2 is not known/)]);
+    expect(readFileSync(first, "utf8")).toBe(text);
+  });
+
+  it("leaves records of a newer version alone, and a start names the version", async () => {
+    const users = await useKilled();
+    const [first = ""] = journalFiles(users);
+    const text = readFileSync(first, "utf8").replace(/^[0-9a-f]{8} (\d+ \["charge)(".*)$/gm, (_line, head, tail) => {
+      const body = `${String(head)}.9${String(tail)}`;
+      return `${crc32(body).toString(16).padStart(8, "0")} ${body}`;
+    });
+    writeFileSync(first, text);
+    const newer = /written by a newer version of the program: its format is 9, and this program knows formats up to/;
+    for (const command of [["verify"], ["repair", "--yes"]]) {
+      const { code, err } = await journal(users, ...command);
+      expect([code, err]).toEqual([1, expect.stringMatching(newer)]);
+    }
+    await expect(openTestLedger(users, systemClock)).rejects.toThrow(newer);
     expect(readFileSync(first, "utf8")).toBe(text);
   });
 });

@@ -1,4 +1,5 @@
-import type { Charge, QuotaLimit, Per } from "../../src/quota/ledger.ts";
+import type { Charge, QuotaLimit } from "../../src/quota/ledger.ts";
+import type { Per } from "../../src/quota/periods.ts";
 
 const dayMs = 86_400_000;
 

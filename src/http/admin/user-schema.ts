@@ -5,6 +5,8 @@ import { accountState, accountStates } from "../../identity/account-state.ts";
 import { isUserName } from "../../identity/user-name.ts";
 import { userView } from "../../admin/user-view.ts";
 import { limitsSchema, type GrantConfig } from "../../config/schema.ts";
+import { metricNames } from "../../quota/metrics.ts";
+import { periodNames } from "../../quota/periods.ts";
 import { isoInstant, note } from "../../config/value-schemas.ts";
 
 const role = z.enum(roles);
@@ -18,8 +20,8 @@ const moment = z
   .transform((text): Date => new TomlDate(text));
 
 const grant = {
-  metric: z.enum(["requests", "tokens", "cost"]),
-  per: z.enum(["day", "week", "month", "total"]),
+  metric: z.enum(metricNames),
+  per: z.enum(periodNames),
   currency: z.string().optional().describe("Only for cost."),
   amount: z.number(),
   reason: note.optional(),

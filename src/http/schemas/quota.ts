@@ -1,10 +1,12 @@
 import { z } from "zod";
 import type { BucketState } from "../../quota/ledger.ts";
+import { metricNames, metrics } from "../../quota/metrics.ts";
+import { periodNames } from "../../quota/periods.ts";
 
 /** A limit and its user's current usage. */
 export const limitResponse = z.object({
-  metric: z.enum(["requests", "tokens", "cost"]),
-  per: z.enum(["day", "week", "month", "total"]),
+  metric: z.enum(metricNames),
+  per: z.enum(periodNames),
   currency: z.string().optional().describe("Only for cost, which is in units of this currency."),
   api_key: z
     .string()
@@ -26,16 +28,16 @@ export function toLimitResponse({
   resetAt,
 }: BucketState): z.input<typeof limitResponse> {
   const { metric, per, max, currency, apiKey } = limit;
-  const scale = metric === "cost" ? 1e9 : 1;
+  const { toNumber } = metrics[metric];
   return {
     metric,
     per,
     ...(currency === undefined ? {} : { currency }),
     ...(apiKey === undefined ? {} : { api_key: apiKey }),
-    max: max / scale,
-    used: used / scale,
-    reserved: reserved / scale,
-    remaining: remaining / scale,
+    max: toNumber(max),
+    used: toNumber(used),
+    reserved: toNumber(reserved),
+    remaining: toNumber(remaining),
     reset_at: resetAt === null ? null : new Date(resetAt).toISOString(),
   };
 }

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { formatNano } from "../../lib/money.ts";
+import { noSums } from "../../quota/amounts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
+import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
 import { type UsageBy, usageKeys, type UsageLine } from "../../quota/usage/usage-sums.ts";
 
@@ -44,7 +46,7 @@ const usageRow = z.object({
   reasoning_tokens: amount.describe("Part of the output."),
   costs,
   adjusted: z
-    .object({ requests: amount, tokens: amount, costs })
+    .object({ ...forEachMetric(countMetrics, () => amount), costs })
     .describe("Manual adjustments by operators; negative if taken away. Not included in the other fields."),
   outcomes: z.partialRecord(z.enum(usageOutcomes), amount).describe("How many chats had each outcome."),
   estimated_requests: amount.describe("Chats whose usage is estimated, including unsettled ones."),
@@ -58,7 +60,7 @@ export const usageResponse = z.object({
   rows: z.array(usageRow),
 });
 
-const notAdjusted: Adjusted = { requests: 0, tokens: 0, cost: {} };
+const notAdjusted: Adjusted = noSums();
 
 function toCosts(cost: Readonly<Record<string, number>>): z.input<typeof costs> {
   return Object.entries(cost).map(([currency, nano]) => ({ cost: formatNano(nano), currency }));
@@ -67,7 +69,7 @@ function toCosts(cost: Readonly<Record<string, number>>): z.input<typeof costs> 
 /** A row as JSON, with the keys that `by` groups by. */
 export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeof usageRow> {
   const keys = usageKeys[by];
-  const { requests, tokens, cost } = row.adjusted ?? notAdjusted;
+  const { cost, ...adjusted } = row.adjusted ?? notAdjusted;
   return {
     ...(user === undefined ? {} : { user }),
     ...(keys.includes("day") ? { day: row.day } : {}),
@@ -80,7 +82,7 @@ export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeo
     output_tokens: row.output,
     reasoning_tokens: row.reasoning,
     costs: toCosts(row.cost),
-    adjusted: { requests, tokens, costs: toCosts(cost) },
+    adjusted: { ...adjusted, costs: toCosts(cost) },
     outcomes: row.outcomes,
     estimated_requests: row.estimated,
     unsettled_requests: row.unsettled,
@@ -92,7 +94,8 @@ export function usageHead(by: UsageBy): string {
   return csvLine([
     ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
     ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
-    ...["adjusted_requests", "adjusted_tokens", "adjusted_cost"],
+    ...countMetrics.map((metric) => `adjusted_${metric}`),
+    "adjusted_cost",
     ...(by === "key" ? ["api_key"] : []),
   ]);
 }
@@ -108,7 +111,7 @@ export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
     ...[row.requests, row.tokens, row.input, row.cached, row.output, row.reasoning, row.estimated, row.unsettled],
     ...usageOutcomes.map((outcome) => row.outcomes[outcome] ?? 0),
   ];
-  const changes = [adjusted.requests, adjusted.tokens];
+  const changes = countMetrics.map((metric) => adjusted[metric]);
   const key = by === "key" ? [row.key] : [];
   const currencies = [...new Set([...Object.keys(row.cost), ...Object.keys(adjusted.cost)])];
   const lineOf = (currency: string, index: number): string => {

@@ -12,6 +12,19 @@ import { crc32 } from "node:zlib";
  */
 const formatVersion = 1;
 
+/** Something was written by a newer version of the program: no damage, and nothing that this version may repair. */
+export class NewerVersionError extends Error {
+  override readonly name = "NewerVersionError";
+
+  /** @param known the newest version that this program knows */
+  constructor(version: number, known: number) {
+    super(
+      `written by a newer version of the program: its format is ${version}, and this program knows formats up to ` +
+        `${known}. Start the newer version again`,
+    );
+  }
+}
+
 /** Longest record in bytes, including its line end. */
 export const maxRecordBytes = 64 * 1024;
 

@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync, readSync } from "node:fs";
-import { decodeHeader, isTornTail, RecordCursor, type SegmentHeader } from "./journal-format.ts";
+import { decodeHeader, isTornTail, NewerVersionError, RecordCursor, type SegmentHeader } from "./journal-format.ts";
 
 const chunkBytes = 1 << 20;
 const newline = 10;
@@ -37,12 +37,13 @@ export interface SegmentContent {
   readonly tornBytes: number;
 }
 
-/** Handles a record; throws if the payload is invalid, which counts as damage. */
+/** Handles a record; throws if the payload is invalid, which counts as damage but for a NewerVersionError. */
 export type OnRecord = (seq: number, payload: string) => void;
 
 /**
  * Reads one journal file from beginning to end in chunks, blocking, and passes each record to `onRecord`. Throws
- * JournalDamage for anything but complete lines and a torn tail, and Node's errors if the file can't be read.
+ * JournalDamage for anything but complete lines and a torn tail, NewerVersionError for records of a newer version, and
+ * Node's errors if the file can't be read.
  */
 export function readSegment(path: string, onRecord: OnRecord): SegmentContent {
   // A symlink could make a later truncation hit a foreign file.
@@ -123,6 +124,9 @@ class SegmentReader {
     try {
       this.#onRecord(cursor.seq, bytes.toString("utf8", cursor.payloadStart, end));
     } catch (error) {
+      if (error instanceof NewerVersionError) {
+        throw new Error(`${this.#path}: record ${cursor.seq} is ${error.message}.`, { cause: error });
+      }
       throw this.damage(
         `record ${cursor.seq} makes no sense: ${error instanceof Error ? error.message : String(error)}`,
       );

@@ -1,5 +1,9 @@
+import { NewerVersionError } from "../../lib/journal/journal-format.ts";
 import { ListReader } from "../../lib/list-reader.ts";
-import type { Charge, ChangeNote, Outcome, Per, TokenUsage } from "../ledger.ts";
+import { noCharge } from "../amounts.ts";
+import type { Charge, ChangeNote, Outcome, TokenUsage } from "../ledger.ts";
+import { metricNames, sinceVersion } from "../metrics.ts";
+import { isPer, type Per } from "../periods.ts";
 
 /** The first charge of a request, at its first data event. */
 interface ChargeRecord {
@@ -62,8 +66,6 @@ export type LedgerRecord = ChargeRecord | SettleRecord | AdjustRecord | ResetRec
 /** The format of user names, and so of their files. */
 export const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 
-const pers: ReadonlySet<string> = new Set<Per>(["day", "week", "month", "total"]);
-
 const outcomes: ReadonlySet<string> = new Set<Outcome>([
   "completed",
   "client_gone",
@@ -77,20 +79,35 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
 /*
  * Records are JSON arrays:
  *
- *   ["charge", at, user, request id, model, requests, tokens, cost, currency, API key]
- *   ["settle", at, user, request id, model, requests, tokens, cost, currency of the first charge,
- *    requests, tokens, cost, currency of the final one, input, cached, output, reasoning tokens,
- *    outcome, estimated (0 or 1), settled at, price, API key]
- *   ["adjust", at, user, requests, tokens, cost, currency added, requests, tokens, cost, currency taken away, reason, by]
+ *   ["charge", at, user, request id, model, CHARGE, API key]
+ *   ["settle", at, user, request id, model, CHARGE (the first), CHARGE (the final one), input, cached, output,
+ *    reasoning tokens, outcome, estimated (0 or 1), settled at, price, API key]
+ *   ["adjust", at, user, CHARGE (added), CHARGE (taken away), reason, by]
  *   ["reset", at, user, period, reason, by]
  *
- * The API key is left out for access tokens. Until 0.1 it was also left out for keys without limits of their own.
+ * A CHARGE is several columns: in version 1 requests, tokens, cost, currency. The API key is left out for access
+ * tokens. Until 0.1 it was also left out for keys without limits of their own.
+ *
+ * Versions: a kind without a number, such as "charge", is of version 1; "charge.2" is of version 2. A version adds the
+ * columns of metrics with that `since` behind the currency, so that older records keep their meaning: what has no
+ * column was 0. A program refuses the records of a version that it doesn't know.
  */
+
+/** Columns of a CHARGE before the currency. */
+const firstMetrics = metricNames.filter((name) => sinceVersion(name) === 1);
+/** Columns behind it, by version. */
+const laterMetrics = metricNames
+  .filter((name) => sinceVersion(name) > 1)
+  .sort((a, b) => sinceVersion(a) - sinceVersion(b));
+
+/** The version of the records that this program writes. */
+export const recordVersion = Math.max(...metricNames.map(sinceVersion));
+const versionSuffix = recordVersion === 1 ? "" : `.${recordVersion}`;
 
 /** A record as one line of JSON, concatenated by hand: JSON.stringify takes four times as long. */
 export function encodeLedgerRecord(record: LedgerRecord): string {
   const { kind, at, user } = record;
-  const head = `["${kind}",${at},"${user}"`;
+  const head = `["${kind}${versionSuffix}",${at},"${user}"`;
   switch (record.kind) {
     case "charge":
       return `${head},${requestOf(record)},${columnsOf(record.charge)}${keyOf(record.apiKey)}]`;
@@ -117,7 +134,7 @@ export function decodeLedgerRecord(payload: string): LedgerRecord | undefined {
 }
 
 function readRecord(columns: ListReader): LedgerRecord {
-  const kind = columns.text();
+  const [kind, version] = readKind(columns.text());
   const at = columns.amount();
   const user = columns.text();
   if (!userName.test(user)) throw new Error(`${JSON.stringify(user)} is no user name`);
@@ -125,14 +142,14 @@ function readRecord(columns: ListReader): LedgerRecord {
     case "charge": {
       const requestId = columns.text();
       const model = columns.text();
-      const charge = readCharge(columns);
+      const charge = readCharge(columns, version);
       return { kind, at, user, requestId, model, charge, apiKey: readKey(columns) };
     }
     case "settle": {
       const requestId = columns.text();
       const model = columns.text();
-      const first = readCharge(columns);
-      const final = readCharge(columns);
+      const first = readCharge(columns, version);
+      const final = readCharge(columns, version);
       const usage = readUsage(columns);
       const outcome = columns.text();
       if (!isOutcome(outcome)) throw new Error(`unknown outcome ${JSON.stringify(outcome)}`);
@@ -143,8 +160,8 @@ function readRecord(columns: ListReader): LedgerRecord {
       return { kind, at, settledAt, user, requestId, model, first, final, usage, outcome, estimated, price, apiKey };
     }
     case "adjust": {
-      const added = readCharge(columns);
-      return { kind, at, user, added, taken: readCharge(columns), reason: columns.text(), by: columns.text() };
+      const added = readCharge(columns, version);
+      return { kind, at, user, added, taken: readCharge(columns, version), reason: columns.text(), by: columns.text() };
     }
     case "reset": {
       const per = columns.text();
@@ -156,8 +173,21 @@ function readRecord(columns: ListReader): LedgerRecord {
   }
 }
 
-function readCharge(columns: ListReader): Charge {
-  return { requests: columns.amount(), tokens: columns.amount(), cost: columns.amount(), currency: columns.text() };
+/** The kind of a record, and its version. Throws NewerVersionError. */
+function readKind(text: string): readonly [string, number] {
+  if (!text.includes(".")) return [text, 1];
+  const [, kind = text, suffix = "1"] = /^(\w+)\.([1-9]\d{0,5})$/.exec(text) ?? [];
+  const version = Number(suffix);
+  if (version > recordVersion) throw new NewerVersionError(version, recordVersion);
+  return [kind, version];
+}
+
+function readCharge(columns: ListReader, version: number): Charge {
+  const charge: { -readonly [Key in keyof Charge]: Charge[Key] } = noCharge("");
+  for (const metric of firstMetrics) charge[metric] = columns.amount();
+  charge.currency = columns.text();
+  for (const metric of laterMetrics) if (sinceVersion(metric) <= version) charge[metric] = columns.amount();
+  return charge;
 }
 
 function readKey(columns: ListReader): string | undefined {
@@ -170,8 +200,11 @@ function readUsage(columns: ListReader): TokenUsage {
   return { input, cached, output: columns.amount(), reasoning: columns.amount() };
 }
 
-function columnsOf({ requests, tokens, cost, currency }: Charge): string {
-  return `${requests},${tokens},${cost},${quote(currency)}`;
+function columnsOf(charge: Charge): string {
+  const { requests, tokens, cost, currency } = charge;
+  let columns = `${requests},${tokens},${cost},${quote(currency)}`;
+  for (const metric of laterMetrics) columns += `,${charge[metric]}`;
+  return columns;
 }
 
 function requestOf({ requestId, model }: { readonly requestId: string; readonly model: string }): string {
@@ -191,10 +224,6 @@ const plainText = /^[ !#-[\]-~]*$/;
 /** A text as JSON: it almost never needs an escape, and JSON.stringify costs more than the check. */
 function quote(text: string): string {
   return plainText.test(text) ? `"${text}"` : JSON.stringify(text);
-}
-
-function isPer(text: string): text is Per {
-  return pers.has(text);
 }
 
 function isOutcome(text: string): text is Outcome {

@@ -1,6 +1,6 @@
 import { isAmount } from "../../lib/money.ts";
 import type { Awaitable } from "../../lib/awaitable.ts";
-import { restOf, sumOf } from "../amounts.ts";
+import { isCharge, noCharge, restOf, sumOf } from "../amounts.ts";
 import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
 import type { UserQuota } from "./user-quota.ts";
@@ -77,7 +77,7 @@ export class MemoryHold implements Hold {
     if (extra.currency === this.#reserved.currency) {
       this.#reserved = sumOf(this.#reserved, extra);
     } else {
-      const also = this.#alsoReserved ?? { requests: 0, tokens: 0, cost: 0, currency: extra.currency };
+      const also = this.#alsoReserved ?? noCharge(extra.currency);
       if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
       this.#alsoReserved = sumOf(also, extra);
     }
@@ -120,11 +120,6 @@ export class MemoryHold implements Hold {
       apiKey,
     });
   }
-}
-
-/** Whether all parts of a charge are amounts. */
-export function isCharge({ requests, tokens, cost }: Charge): boolean {
-  return isAmount(requests) && isAmount(tokens) && isAmount(cost);
 }
 
 /** Whether all parts of a usage are amounts. */

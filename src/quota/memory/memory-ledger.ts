@@ -22,9 +22,10 @@ import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
-import { formatNano } from "../../lib/money.ts";
-import { type HoldBackend, isCharge, isUsage, MemoryHold } from "./memory-hold.ts";
-import { createPeriods } from "../period.ts";
+import { isCharge } from "../amounts.ts";
+import { forEachMetric, metricNames, metrics } from "../metrics.ts";
+import { type HoldBackend, isUsage, MemoryHold } from "./memory-hold.ts";
+import { createPeriods, periods } from "../periods.ts";
 import { recover } from "./recovery.ts";
 import { usageDir } from "./snapshot-format.ts";
 import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
@@ -279,9 +280,9 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
 }
 
 /** The positive or negative part of a delta, as amounts. */
-function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Charge {
-  const part = (amount: number): number => Math.max(0, sign * amount);
-  const charge = { requests: part(requests), tokens: part(tokens), cost: part(cost), currency };
+function partOf(delta: Delta, sign: 1 | -1): Charge {
+  const { currency } = delta;
+  const charge = { ...forEachMetric(metricNames, (metric) => Math.max(0, sign * delta[metric])), currency };
   if (!isCharge(charge) || !/^[A-Z]{3}$/.test(currency)) throw new RangeError("not an amount in a currency");
   return charge;
 }
@@ -292,15 +293,15 @@ function partOf({ requests, tokens, cost, currency }: Delta, sign: 1 | -1): Char
  * of `currency`, which is then included. `reset_at` is ISO 8601 in UTC, or null if the limit never resets.
  */
 function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
-  const format = (amount: number) => (limit.metric === "cost" ? formatNano(amount) : amount);
+  const { format, hasCurrency } = metrics[limit.metric];
   const resetAtIso = resetAt === null ? null : new Date(resetAt).toISOString();
-  const unit = limit.metric === "cost" ? (limit.currency ?? "") : limit.metric;
+  const unit = hasCurrency ? (limit.currency ?? "") : limit.metric;
   const held = reserved > 0 ? `, ${format(reserved)} more held by requests that are running` : "";
   const through = limit.apiKey === undefined ? "" : " through this API key";
   const short = used < limit.max ? ` This one may need ${format(request[limit.metric])}.` : "";
   return new AppError("quota_exceeded", {
     message:
-      `${format(used)} of ${format(limit.max)} ${unit}${spans[limit.per]} are used${through}${held}.${short} ` +
+      `${format(used)} of ${format(limit.max)} ${unit}${periods[limit.per].label} are used${through}${held}.${short} ` +
       (resetAtIso === null ? "This limit does not reset." : `The quota resets at ${resetAtIso}.`),
     details: {
       metric: limit.metric,
@@ -317,5 +318,3 @@ function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request:
     shouldRetry: false,
   });
 }
-
-const spans: Record<QuotaLimit["per"], string> = { day: " today", week: " this week", month: " this month", total: "" };

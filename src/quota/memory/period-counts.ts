@@ -1,9 +1,6 @@
 import { Amounts } from "../amounts.ts";
-import type { BucketState, Charge, QuotaLimit, Per } from "../ledger.ts";
-import type { PeriodAt } from "../period.ts";
-
-/** The periods over which everything is counted, independent of the current limits. */
-const pers = ["day", "week", "month", "total"] as const satisfies readonly Per[];
+import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
+import { isEndless, periodNames, type Per, type PeriodAt } from "../periods.ts";
 
 /** What was used in one period. */
 export interface Window {
@@ -16,8 +13,8 @@ export interface Window {
 }
 
 /**
- * What was used in the running day, week, month and in total, and what running requests have reserved: of a user, or of
- * one API key. Every charge counts in all windows, so a limit that is set later applies to the true usage.
+ * What was used in the running period of each kind, and what running requests have reserved: of a user, or of one API
+ * key. Every charge counts in all windows, so a limit that is set later applies to the true usage.
  */
 export class PeriodCounts {
   /** What running requests may still be charged, in whichever period that happens. */
@@ -36,7 +33,7 @@ export class PeriodCounts {
   /** @param windows the known past; missing windows have not begun */
   constructor(periodAt: PeriodAt, windows: readonly Window[] = []) {
     this.#periodAt = periodAt;
-    this.#windows = pers.map((per) => windows.find((window) => window.per === per) ?? notBegun(per));
+    this.#windows = periodNames.map((per) => windows.find((window) => window.per === per) ?? notBegun(per));
     this.#shown = this.#windows;
     this.#adopt(this.#windows);
   }
@@ -48,7 +45,7 @@ export class PeriodCounts {
 
   /** Whether anything has ever been counted. */
   get hasBegun(): boolean {
-    return this.#windows.some(({ per, end }) => per !== "total" && end > 0);
+    return this.#windows.some(({ per, end }) => !isEndless(per) && end > 0);
   }
 
   /** When the newest window began, in ms since the epoch; 0 if none has. In the future if a clock was wrong. */
@@ -196,5 +193,5 @@ export class PeriodCounts {
 
 /** It ended before all times, so that it always looks expired. */
 function notBegun(per: Per): Window {
-  return { per, start: 0, end: per === "total" ? Infinity : 0, used: new Amounts() };
+  return { per, start: 0, end: isEndless(per) ? Infinity : 0, used: new Amounts() };
 }

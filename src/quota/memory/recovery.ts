@@ -7,7 +7,7 @@ import { recoverJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
 import { decodeLedgerRecord, userName } from "./charge-record.ts";
 import type { QuotaProblem, UsageRow, UsageSpan } from "../ledger.ts";
-import type { PeriodAt } from "../period.ts";
+import type { PeriodAt } from "../periods.ts";
 import {
   coversSeqOf,
   decodeSnapshot,

@@ -2,9 +2,11 @@ import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { z } from "zod";
 import { Amounts } from "../amounts.ts";
-import type { Per } from "../ledger.ts";
+import { countMetrics, forEachMetric, sinceVersion } from "../metrics.ts";
+import { isEndless, mapPeriods, periodNames, type Per, type PeriodAt } from "../periods.ts";
+import { NewerVersionError } from "../../lib/journal/journal-format.ts";
+import { recordVersion } from "./charge-record.ts";
 import type { Window } from "./period-counts.ts";
-import type { PeriodAt } from "../period.ts";
 import { UsageDay } from "../usage/usage-day.ts";
 import type { OpenDay } from "../usage/usage-history.ts";
 import { fromKeptRow, keptRowSchema, toKeptRow } from "../usage/usage-row.ts";
@@ -12,27 +14,28 @@ import { totalsName, type UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
 
 const amount = z.int().min(0);
-const used = { requests: amount, tokens: amount, cost: z.record(z.string().regex(/^[A-Z]{3}$/), amount) };
+/** What a metric that is newer than the file has counted in it is 0. */
+const used = {
+  ...forEachMetric(countMetrics, (metric) => (sinceVersion(metric) === 1 ? amount : amount.default(0))),
+  cost: z.record(z.string().regex(/^[A-Z]{3}$/), amount),
+};
 const period = z
   .strictObject({ start: z.iso.datetime(), end: z.iso.datetime(), ...used })
   .refine(({ start, end }) => Date.parse(start) < Date.parse(end), "expected an end after its start");
+/** The total has no end, and a start only after a reset. */
+const endless = z.strictObject({ start: z.iso.datetime().optional(), ...used });
 
 const day = { day: z.iso.date(), models: z.array(keptRowSchema.omit({ day: true })) };
-const head = { format: z.literal(1), covers_seq: amount };
+const head = { format: z.int().min(1).max(recordVersion), covers_seq: amount };
 
-const periods = {
-  day: period,
-  week: period,
-  month: period,
-  total: z.strictObject({ start: z.iso.datetime().optional(), ...used }),
-};
-
-const periodsSchema = z.strictObject(periods);
+type StoredPeriod = z.output<typeof period> | z.output<typeof endless>;
+const periodsShape = mapPeriods((per): z.ZodType<StoredPeriod> => (isEndless(per) ? endless : period));
+const periodsSchema = z.strictObject(periodsShape);
 
 const snapshotSchema = z.strictObject({
   ...head,
   username: z.string(),
-  ...periods,
+  ...periodsShape,
   keys: z.record(z.string().min(1).max(64), periodsSchema).default(() => ({})),
   history: z.array(z.strictObject({ ...day, start: z.iso.datetime(), end: z.iso.datetime() })).default(() => []),
 });
@@ -73,7 +76,7 @@ export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
   return (
     "# Written by the proxy, which overwrites changes. What was used in the running periods; cost in nano-units (1e-9).\n" +
     stringify({
-      format: 1,
+      format: recordVersion,
       username: user.name,
       covers_seq: coversSeq,
       ...periodsOf(user.counts.windows),
@@ -86,7 +89,7 @@ export function encodeSnapshot(user: UserQuota, coversSeq: number): string {
 
 /** Reads the file of user `name`. Throws an error that names the invalid key, or the line of the syntax error. */
 export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): Snapshot {
-  const result = snapshotSchema.safeParse(parse(text));
+  const result = snapshotSchema.safeParse(parseKnown(text));
   if (!result.success) throw new Error(reasonsOf(result.error));
   const { username, covers_seq: coversSeq, history } = result.data;
   if (username !== name) throw new Error(`it is about user ${JSON.stringify(username)}`);
@@ -111,17 +114,25 @@ export function encodeTotals(totals: UsageTotals, coversSeq: number): string {
   const history = open.map((day) => ({ day: day.date, models: modelsOf(day) }));
   return (
     "# Written by the proxy, which overwrites changes. What all users have used together; cost in nano-units (1e-9).\n" +
-    stringify({ format: 1, covers_seq: coversSeq, history }) +
+    stringify({ format: recordVersion, covers_seq: coversSeq, history }) +
     "\n"
   );
 }
 
 /** Reads the file of totals: its days, and the last journal record it covers. Throws as decodeSnapshot. */
 export function decodeTotals(text: string): { readonly days: readonly UsageDay[]; readonly coversSeq: number } {
-  const result = totalsSchema.safeParse(parse(text));
+  const result = totalsSchema.safeParse(parseKnown(text));
   if (!result.success) throw new Error(reasonsOf(result.error));
   const days = result.data.history.map(({ day: date, models }) => dayOf(date, models));
   return { days, coversSeq: result.data.covers_seq };
+}
+
+/** Throws NewerVersionError, which says more than the keys that an older schema doesn't know. */
+function parseKnown(text: string): unknown {
+  const file = parse(text);
+  const { format } = file;
+  if (typeof format === "number" && format > recordVersion) throw new NewerVersionError(format, recordVersion);
+  return file;
 }
 
 function modelsOf({ rows }: UsageDay): readonly object[] {
@@ -136,44 +147,27 @@ function dayOf(date: string, models: readonly Omit<z.infer<typeof keptRowSchema>
 }
 
 function periodsOf(windows: readonly Window[]): Readonly<Record<string, object>> {
-  const entries = windows.map(({ per, start, end, used: { requests, tokens, costs } }) => {
-    // The total has no end, and a start only after a reset.
+  const entries = windows.map(({ per, start, end, used: amounts }) => {
     const bounds = {
       ...(start === 0 ? {} : { start: new Date(start).toISOString() }),
       ...(end === Infinity ? {} : { end: new Date(end).toISOString() }),
     };
-    return [per, { ...bounds, requests, tokens, cost: Object.fromEntries(costs) }] as const;
+    const counts = forEachMetric(countMetrics, (metric) => amounts[metric]);
+    return [per, { ...bounds, ...counts, cost: Object.fromEntries(amounts.costs) }] as const;
   });
   return Object.fromEntries(entries);
 }
 
-function windowsOf({ day, week, month, total }: z.infer<typeof periodsSchema>): readonly Window[] {
-  return [
-    windowOf("day", day),
-    windowOf("week", week),
-    windowOf("month", month),
-    windowOf("total", { ...total, start: total.start ?? 0, end: Infinity }),
-  ];
+function windowsOf(stored: Readonly<Record<Per, StoredPeriod>>): readonly Window[] {
+  return periodNames.map((per) => windowOf(per, stored[per]));
 }
 
-interface StoredPeriod {
-  readonly start: string | number;
-  readonly end: string | number;
-  readonly requests: number;
-  readonly tokens: number;
-  readonly cost: Readonly<Record<string, number>>;
-}
-
-function windowOf(per: Per, { start, end, requests, tokens, cost }: StoredPeriod): Window {
+function windowOf(per: Per, stored: StoredPeriod): Window {
   const amounts = new Amounts();
-  amounts.requests = requests;
-  amounts.tokens = tokens;
-  for (const [currency, nano] of Object.entries(cost)) amounts.costs.set(currency, nano);
-  return { per, start: toMs(start), end: toMs(end), used: amounts };
-}
-
-function toMs(time: string | number): number {
-  return typeof time === "number" ? time : Date.parse(time);
+  for (const metric of countMetrics) amounts[metric] = stored[metric];
+  for (const [currency, nano] of Object.entries(stored.cost)) amounts.costs.set(currency, nano);
+  const start = stored.start === undefined ? 0 : Date.parse(stored.start);
+  return { per, start, end: "end" in stored ? Date.parse(stored.end) : Infinity, used: amounts };
 }
 
 function reasonsOf({ issues }: z.ZodError): string {

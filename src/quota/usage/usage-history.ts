@@ -1,5 +1,5 @@
 import type { UsageRow } from "../ledger.ts";
-import type { PeriodAt } from "../period.ts";
+import type { PeriodAt } from "../periods.ts";
 import { closedAmong, UsageDay } from "./usage-day.ts";
 
 /** A day and its bounds: these are kept, so that a change of the time zone moves nothing that has been counted. */

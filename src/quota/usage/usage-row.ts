@@ -1,18 +1,13 @@
 import { z } from "zod";
 import type { LedgerRecord } from "../memory/charge-record.ts";
-import type { Adjusted, Charge, Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
-
-/** Sums of charges and manual changes. */
-interface Amounts {
-  requests: number;
-  tokens: number;
-  readonly cost: Record<string, number>;
-}
+import { addCharge, addSaturated, addSums, isNothing, noSums, type Sums } from "../amounts.ts";
+import type { Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
+import { countMetrics, forEachMetric } from "../metrics.ts";
 
 /** A row that is still counted in. */
 export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & {
   readonly cost: Record<string, number>;
-  adjusted: Amounts | null;
+  adjusted: Sums | null;
   readonly outcomes: Partial<Record<UsageOutcome, number>>;
 };
 
@@ -34,8 +29,7 @@ const manualOutcomes: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "re
 
 const counter = z.int().default(0);
 const amounts = {
-  requests: counter,
-  tokens: counter,
+  ...forEachMetric(countMetrics, () => counter),
   cost: z.record(z.string().regex(/^[A-Z]{3}$/), z.int()).default(() => ({})),
 };
 
@@ -66,16 +60,19 @@ export function toKeptRow({ day, model, ...rest }: UsageRow): Readonly<Record<st
 /** A row from storage; before `adjusted` existed, a row of manual changes had them in the fields of chats. */
 export function fromKeptRow({ adjusted: kept, ...row }: z.infer<typeof keptRowSchema>): UsageRow {
   const adjusted = kept ?? null;
-  const { requests, tokens, cost, outcomes, unsettled } = row;
+  const { outcomes, unsettled } = row;
   const hasChats = unsettled > 0 || Object.keys(outcomes).some((outcome) => !manualOutcomes.has(outcome));
   if (adjusted !== null || hasChats || outcomes.adjust === undefined) return { ...row, adjusted };
-  return { ...row, requests: 0, tokens: 0, cost: {}, adjusted: { requests, tokens, cost } };
+  const sums = noSums();
+  addSums(sums, row);
+  return { ...row, ...noSums(), adjusted: sums };
 }
 
 /** A row without counts. */
 export function emptyRow(day: string, model: string, key = ""): UsageTally {
-  const counters = { requests: 0, tokens: 0, input: 0, cached: 0, output: 0, reasoning: 0 };
-  return { day, model, key, ...counters, cost: {}, adjusted: null, outcomes: {}, estimated: 0, unsettled: 0 };
+  const { cost, ...counts } = noSums();
+  const tokens = { input: 0, cached: 0, output: 0, reasoning: 0 };
+  return { day, model, key, ...counts, ...tokens, cost, adjusted: null, outcomes: {}, estimated: 0, unsettled: 0 };
 }
 
 /** A copy that later counting doesn't change. */
@@ -90,17 +87,18 @@ export function countInRow(row: UsageTally, record: LedgerRecord): void {
     case "charge":
       // Until it is settled, only the estimated prompt is known.
       addCharge(row, record.charge, 1);
-      row.input = sum(row.input, record.charge.tokens);
+      row.input = addSaturated(row.input, record.charge.tokens);
       row.estimated++;
       row.unsettled++;
       break;
     case "settle":
       addCharge(row, record.final, 1);
       addCharge(row, record.first, -1);
-      row.input = sum(row.input, -record.first.tokens);
+      row.input = addSaturated(row.input, -record.first.tokens);
       row.estimated--;
       row.unsettled--;
       countOutcome(row, record.outcome);
+      // Rolled back: the usage reported by the provider is not billed.
       if (isNothing(record.final)) break;
       addTokens(row, record.usage);
       if (record.estimated) row.estimated++;
@@ -117,51 +115,25 @@ export function countInRow(row: UsageTally, record: LedgerRecord): void {
 
 /** Adds one row to another. */
 export function addRow(to: UsageTally, row: UsageRow): void {
-  addAmounts(to, row);
+  addSums(to, row);
   addTokens(to, row);
-  if (row.adjusted !== null) addAmounts(adjustedOf(to), row.adjusted);
+  if (row.adjusted !== null) addSums(adjustedOf(to), row.adjusted);
   for (const [outcome, count] of Object.entries(row.outcomes)) countOutcome(to, outcome as UsageOutcome, count);
   to.estimated += row.estimated;
   to.unsettled += row.unsettled;
 }
 
-function adjustedOf(row: UsageTally): Amounts {
-  return (row.adjusted ??= { requests: 0, tokens: 0, cost: {} });
-}
-
-function addAmounts(to: Amounts, { requests, tokens, cost }: Adjusted): void {
-  to.requests = sum(to.requests, requests);
-  to.tokens = sum(to.tokens, tokens);
-  for (const [currency, nano] of Object.entries(cost)) addCost(to, currency, nano);
-}
-
-function addCharge(row: Amounts, { requests, tokens, cost, currency }: Charge, sign: 1 | -1): void {
-  row.requests = sum(row.requests, sign * requests);
-  row.tokens = sum(row.tokens, sign * tokens);
-  addCost(row, currency, sign * cost);
+function adjustedOf(row: UsageTally): Sums {
+  return (row.adjusted ??= noSums());
 }
 
 function addTokens(row: UsageTally, { input, cached, output, reasoning }: TokenUsage): void {
-  row.input = sum(row.input, input);
-  row.cached = sum(row.cached, cached);
-  row.output = sum(row.output, output);
-  row.reasoning = sum(row.reasoning, reasoning);
-}
-
-function addCost(row: Amounts, currency: string, nano: number): void {
-  if (nano !== 0) row.cost[currency] = sum(row.cost[currency] ?? 0, nano);
+  row.input = addSaturated(row.input, input);
+  row.cached = addSaturated(row.cached, cached);
+  row.output = addSaturated(row.output, output);
+  row.reasoning = addSaturated(row.reasoning, reasoning);
 }
 
 function countOutcome(row: UsageTally, outcome: Outcome | UsageOutcome, count = 1): void {
   row.outcomes[outcome] = (row.outcomes[outcome] ?? 0) + count;
-}
-
-/** Rolled back: the usage reported by the provider is not billed. */
-function isNothing({ requests, tokens, cost }: Charge): boolean {
-  return requests === 0 && tokens === 0 && cost === 0;
-}
-
-/** Saturates, as the counters of periods do. */
-function sum(a: number, b: number): number {
-  return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(a + b, Number.MAX_SAFE_INTEGER));
 }

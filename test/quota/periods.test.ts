@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Per } from "../../src/quota/ledger.ts";
-import { createPeriods } from "../../src/quota/period.ts";
+import { createPeriods, type Per } from "../../src/quota/periods.ts";
 
 function period(per: Per, at: string, timezone = "Asia/Shanghai", monthlyResetDay = 1): (string | null)[] {
   const { start, end } = createPeriods({ timezone, monthlyResetDay })(per, Date.parse(at));
