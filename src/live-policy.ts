@@ -4,7 +4,7 @@ import { shownChanges } from "./config/difference.ts";
 import type { KeyFileStatus } from "./config/key-file-status.ts";
 import { createReloader, type Reloader, type ReloadReport } from "./config/reload.ts";
 import { watchConfig } from "./config/watch.ts";
-import type { Emit } from "./events/types.ts";
+import type { Emit } from "./events/catalogue.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import { ConfigError, parseConfig, readConfigText, type Env, type LoadedConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";

@@ -1,6 +1,6 @@
 import { guardBackends, type Backends } from "./backends.ts";
 import type { Config } from "./config/schema.ts";
-import type { Emit } from "./events/types.ts";
+import type { Emit } from "./events/catalogue.ts";
 import { openFileApiKeys } from "./identity/files/file-api-keys.ts";
 import { openFileSessions } from "./identity/files/file-sessions.ts";
 import { openFileUsers } from "./identity/files/file-users.ts";

@@ -15,7 +15,7 @@ import type { Env, LoadedConfig } from "./config/load.ts";
 import type { BootConfig } from "./config/boot.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
-import type { Emit } from "./events/types.ts";
+import type { Emit } from "./events/catalogue.ts";
 import { openEvents, type Events } from "./events/open-events.ts";
 import { createHealthChecks } from "./http/health-checks.ts";
 import type { HealthCheck } from "./http/routes/ops.ts";

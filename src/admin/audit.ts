@@ -1,6 +1,6 @@
 import { AppError } from "../errors.ts";
 import type { AuditLog } from "../events/log-files/audit-log.ts";
-import type { AdminChanged, Emit } from "../events/types.ts";
+import type { AdminChanged, Emit } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 
 /** Who makes a change, and from where. */

@@ -1,5 +1,5 @@
 import { AppError } from "../errors.ts";
-import type { AdminAction } from "../events/types.ts";
+import type { AdminAction } from "../events/catalogue.ts";
 import type { ProviderAdmin, ProviderView } from "../providers/provider-admin.ts";
 import type { Actor, Audit } from "./audit.ts";
 

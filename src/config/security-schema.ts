@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { alertTypes, defaultAlerts } from "../events/catalogue.ts";
 import { network } from "./value-schemas.ts";
 
 const seconds = (min: number, max: number) => z.number().min(min).max(max);
@@ -45,25 +46,7 @@ export const alertsSection = z
       .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the secret")
       .default("ALERT_WEBHOOK_SECRET")
       .describe("Environment variable of the secret that signs alerts."),
-    events: z
-      .array(
-        z.enum([
-          "login.locked",
-          "login.unlocked",
-          "login.failed",
-          "login.succeeded",
-          "session.reuse_detected",
-          "api_key.created",
-          "password.changed",
-          "provider.alert",
-          "quota.exceeded",
-          "admin.changed",
-          "config.reloaded",
-          "config.rejected",
-        ]),
-      )
-      .default(["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert"])
-      .describe("Which events are alerts."),
+    events: z.array(z.enum(alertTypes)).default(defaultAlerts).describe("Which events are alerts."),
     allow_private: z
       .boolean()
       .default(false)

@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import type { Emit, ProxyEvent } from "./types.ts";
+import type { Emit, ProxyEvent } from "./catalogue.ts";
 
 /**
  * Handles every event, synchronously and quickly: it runs inside the request. Slow work belongs in the sink's own

@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
 import { errorTable } from "../errors.ts";
 import type { Sink } from "./bus.ts";
 import { type Gauges, registerCounter, registerGauges, type Tally } from "./gauges.ts";
-import { routeGroups, type ChatFinished, type RouteGroup } from "./types.ts";
+import { routeGroups, rowOf, type ChatFinished, type EventCounter, type RouteGroup } from "./catalogue.ts";
 
 export interface MetricsOptions {
   /** Names of the configured providers: others get no label of their own. */
@@ -70,9 +70,11 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
       ),
     ]),
   );
-  const logins = tallies(["success", "failure", "blocked"], (result) => ({ result }));
-  const rejections = tallies(limitRules, (rule) => ({ rule }));
-  let quotaRefusals = 0;
+  const counters: Readonly<Record<EventCounter, Tallies>> = {
+    logins: tallies(["success", "failure", "blocked"], (result) => ({ result })),
+    rejections: tallies(limitRules, (rule) => ({ rule })),
+    quotaRefusals: tallies([""], () => ({})),
+  };
   let retries = 0;
   const knownProviders = new Set(providers);
   const knownModels = new Set(models.slice(0, maxModels));
@@ -94,11 +96,9 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
     ["status", "code", "route"],
     () => [...requests.values()].flatMap((one) => one.all()),
   );
-  counter("login_attempts_total", "Logins tried, by result.", ["result"], logins.all);
-  counter("rate_limit_rejections_total", "Requests refused by a limit.", ["rule"], rejections.all);
-  counter("quota_exceeded_total", "Requests refused for want of quota.", [], () => [
-    { labels: {}, count: quotaRefusals },
-  ]);
+  counter("login_attempts_total", "Logins tried, by result.", ["result"], counters.logins.all);
+  counter("rate_limit_rejections_total", "Requests refused by a limit.", ["rule"], counters.rejections.all);
+  counter("quota_exceeded_total", "Requests refused for want of quota.", [], counters.quotaRefusals.all);
   counter("proxy_retries_total", "Attempts at providers beyond the first.", [], () => [{ labels: {}, count: retries }]);
   counter("proxy_tokens_total", "Tokens charged.", ["kind", "provider", "model"], () => [...tokens.values()]);
   counter("proxy_cost_total", "Cost charged, in units of the currency.", ["currency", "provider", "model"], () =>
@@ -154,37 +154,11 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
 
   return {
     sink(event) {
-      switch (event.type) {
-        case "chat.finished":
-          countChat(event);
-          return;
-        case "request.finished":
-          countRequest(event.route, event.code);
-          return;
-        case "login.succeeded":
-          logins.add("success", 1);
-          return;
-        case "login.failed":
-          logins.add(event.result, 1);
-          return;
-        case "quota.exceeded":
-          quotaRefusals += 1;
-          return;
-        case "rate_limit.rejected":
-          rejections.add(event.rule, 1);
-          return;
-        case "admin.changed":
-        case "config.reloaded":
-        case "config.rejected":
-        case "login.locked":
-        case "login.unlocked":
-        case "provider.alert":
-        case "session.reuse_detected":
-        case "session.ended":
-        case "api_key.created":
-        case "api_key.revoked":
-        case "password.changed":
-          return;
+      if (event.type === "chat.finished") countChat(event);
+      else if (event.type === "request.finished") countRequest(event.route, event.code);
+      else {
+        const counted = rowOf(event).counts?.(event);
+        if (counted !== undefined) counters[counted[0]].add(counted[1], 1);
       }
     },
     configure(names) {

@@ -1,5 +1,5 @@
 import { AppError } from "../errors.ts";
-import type { Emit } from "../events/types.ts";
+import type { Emit } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";

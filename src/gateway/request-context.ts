@@ -6,7 +6,7 @@ import type { HeaderSource, ResponseWriter } from "./response-writer.ts";
 import type { Drain } from "./drain.ts";
 import type { RequestEnd } from "./request-end.ts";
 import type { AppError } from "../errors.ts";
-import type { ChatFinished, ProxyEvent } from "../events/types.ts";
+import type { ChatFinished, ProxyEvent } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { JsonObject } from "../lib/json-object.ts";
 import type { Slotted } from "../lib/swap-remove-set.ts";

@@ -1,5 +1,5 @@
 import type { Config } from "../config/schema.ts";
-import type { Emit } from "../events/types.ts";
+import type { Emit } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { ApiKeys } from "./api-keys.ts";

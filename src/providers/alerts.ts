@@ -1,4 +1,4 @@
-import type { Emit, ProviderAlert } from "../events/types.ts";
+import type { Emit, ProviderAlert } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { UpstreamErrorKind } from "./upstream-error.ts";
 import type { Provider } from "./provider.ts";

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { createAudit, type Actor } from "../../src/admin/audit.ts";
 import { createUserAdmin } from "../../src/admin/user-admin.ts";
 import { userEtag } from "../../src/admin/user-view.ts";
-import type { AdminChanged } from "../../src/events/types.ts";
+import type { AdminChanged } from "../../src/events/catalogue.ts";
 import { accountOf, putUser, useStore, userText, useUsersDir } from "../identity/support.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 

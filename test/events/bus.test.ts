@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createBus } from "../../src/events/bus.ts";
-import type { ProxyEvent } from "../../src/events/types.ts";
+import type { ProxyEvent } from "../../src/events/catalogue.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { chatFinished } from "../support/events.ts";
 import { createManualClock } from "../support/manual-clock.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Gauges } from "../../src/events/gauges.ts";
 import { createMetrics } from "../../src/events/metrics.ts";
-import type { ProxyEvent } from "../../src/events/types.ts";
+import type { ProxyEvent } from "../../src/events/catalogue.ts";
 import { chatFinished, loginFailed } from "../support/events.ts";
 
 const quiet: Gauges = {

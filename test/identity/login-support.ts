@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Account } from "../../src/identity/account-schema.ts";
 import { createCheckGuarded, createLogin } from "../../src/identity/login/login.ts";
 import { createPasswords } from "../../src/identity/passwords/password.ts";
-import type { ProxyEvent } from "../../src/events/types.ts";
+import type { ProxyEvent } from "../../src/events/catalogue.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { createFakeHasher, fakeHash } from "./support.ts";

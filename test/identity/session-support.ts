@@ -9,7 +9,7 @@ import {
   type FileSessionsOptions,
 } from "../../src/identity/files/file-sessions.ts";
 import type { Origin } from "../../src/identity/sessions.ts";
-import type { ProxyEvent } from "../../src/events/types.ts";
+import type { ProxyEvent } from "../../src/events/catalogue.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { createManualClock, type ManualClock } from "../support/manual-clock.ts";
 

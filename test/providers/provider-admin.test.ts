@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import type { ProxyEvent } from "../../src/events/types.ts";
+import type { ProxyEvent } from "../../src/events/catalogue.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { createAlerts } from "../../src/providers/alerts.ts";
 import { UpstreamError } from "../../src/providers/upstream-error.ts";

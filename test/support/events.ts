@@ -1,4 +1,4 @@
-import type { ChatFinished, LoginFailed } from "../../src/events/types.ts";
+import type { ChatFinished, LoginFailed } from "../../src/events/catalogue.ts";
 
 /** A chat of alice that went well, at 2026-11-22T10:00:00Z. */
 export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished {

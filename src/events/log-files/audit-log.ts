@@ -7,7 +7,7 @@ import { openAppendFile } from "../../lib/files/append-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { giveToFolderOwner } from "../../lib/files/atomic-file.ts";
 import { type LogPage, type PageQuery, readLogPage } from "./log-pages.ts";
-import type { AdminChanged } from "../types.ts";
+import type { AdminChanged } from "../catalogue.ts";
 
 /** Changes made by administrators: LOGS/audit/YYYY-MM-DD.jsonl, in the format of the behaviour logs. */
 export interface AuditLog {

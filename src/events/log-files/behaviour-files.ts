@@ -2,7 +2,7 @@ import type { Dirent } from "node:fs";
 import { readdir, unlink } from "node:fs/promises";
 import path from "node:path";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
-import type { ProxyEvent } from "../types.ts";
+import { type ProxyEvent, rowOf } from "../catalogue.ts";
 
 const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl$/;
 
@@ -97,11 +97,11 @@ export function isBehaviourFolder(name: string): boolean {
 }
 
 /**
- * The folder whose log an event goes to, or null if it concerns no user. Folders are named after users, so only
+ * The folder whose log an event goes to, or null if it is in none or concerns no user. Folders are named after users, so only
  * existing accounts get one: otherwise anyone could fill the disk with folders by failing to log in.
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
-  if (!("user" in event) || event.user === null) return null;
+  if (!rowOf(event).behaviour || !("user" in event) || event.user === null) return null;
   const known = !("known" in event) || event.known;
   return known && userName.test(event.user) ? event.user : unknownFolder;
 }

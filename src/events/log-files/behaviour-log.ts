@@ -17,7 +17,7 @@ import { type Batch, createBehaviourQueue, type DropReason } from "./behaviour-q
 import { createBehaviourWriter } from "./behaviour-writer.ts";
 import type { Sink } from "../bus.ts";
 import { createEventText } from "../event-facts.ts";
-import type { ProxyEvent } from "../types.ts";
+import type { ProxyEvent } from "../catalogue.ts";
 
 export interface BehaviourLogOptions {
   /** The log folder; lines go to `users/NAME/YYYY-MM-DD.jsonl` in it. */

@@ -10,7 +10,7 @@ import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { errorBodyFor } from "../anthropic-clients.ts";
 import { allowPage, type Cors } from "./cors.ts";
 import { AppError, type ErrorCode } from "../../errors.ts";
-import type { Emit, RouteGroup } from "../../events/types.ts";
+import type { Emit, RouteGroup } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { routedPath } from "../../lib/request-target.ts";

@@ -6,7 +6,7 @@ import type { LoginRequest } from "../../identity/login/login.ts";
 import type { Sessions } from "../../identity/sessions.ts";
 import type { TokenPair, TokenPairs } from "../../identity/sessions/token-pairs.ts";
 import { AppError } from "../../errors.ts";
-import type { Emit } from "../../events/types.ts";
+import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest, originOfRequest } from "../plugins/authenticate.ts";
 import { refreshBody, tokenResponse, toTokenResponse } from "../schemas/auth.ts";

@@ -5,7 +5,7 @@ import { apiKeyTerms } from "../../identity/keys/api-key.ts";
 import type { ApiKeys } from "../../identity/api-keys.ts";
 import { isoInstant } from "../../config/value-schemas.ts";
 import { AppError } from "../../errors.ts";
-import type { Emit } from "../../events/types.ts";
+import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { KnownModels } from "../../providers/known-models.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";

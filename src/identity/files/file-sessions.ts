@@ -1,5 +1,5 @@
 import { AppError } from "../../errors.ts";
-import type { Emit } from "../../events/types.ts";
+import type { Emit } from "../../events/catalogue.ts";
 import type { Awaitable } from "../../lib/awaitable.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";

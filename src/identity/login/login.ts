@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { checkUsable } from "../account-state.ts";
 import { AppError } from "../../errors.ts";
-import type { Emit } from "../../events/types.ts";
+import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Account } from "../account-schema.ts";

@@ -1,5 +1,5 @@
 import type { Config } from "../../config/schema.ts";
-import type { LoginLocked, LoginUnlocked } from "../../events/types.ts";
+import type { LoginLocked, LoginUnlocked } from "../../events/catalogue.ts";
 import { type BackoffRule, createFailureTable, type FailureTable } from "./failure-table.ts";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
