@@ -8,7 +8,7 @@ import type { Emit } from "./events/catalogue.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import { ConfigError, parseConfig, readConfigText, type Env, type LoadedConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
-import { unpricedModels } from "./gateway/pricing-policy.ts";
+import { unpricedModels } from "./gateway/request-cost.ts";
 import type { Clock } from "./lib/clock.ts";
 import type { Closer } from "./lib/close-all.ts";
 import type { Log } from "./lib/log.ts";

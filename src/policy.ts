@@ -1,7 +1,7 @@
 import { createAdmission } from "./gateway/admission.ts";
 import { createCountTokens, type CountTokens } from "./gateway/count-tokens.ts";
 import type { GatewayPolicy } from "./gateway/policy.ts";
-import { createPricingPolicy } from "./gateway/pricing-policy.ts";
+import { createPricingPolicy } from "./gateway/request-cost.ts";
 import type { Config } from "./config/schema.ts";
 import { createCors, type Cors } from "./http/plugins/cors.ts";
 import type { Clock } from "./lib/clock.ts";

@@ -4,7 +4,7 @@ import type { Gateway } from "./gateway/handle-request.ts";
 import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
-import { registerAuthentication } from "./http/plugins/authenticate.ts";
+import { registerAuthentication, registerSignatures } from "./http/plugins/authenticate.ts";
 import { registerCors } from "./http/plugins/cors.ts";
 import {
   createBadUrlHandler,
@@ -12,13 +12,10 @@ import {
   registerErrors,
   registerRequestCount,
 } from "./http/plugins/errors.ts";
-import { registerJsonBody } from "./http/plugins/json-body.ts";
-import { boundLargeBodies } from "./http/plugins/large-bodies.ts";
+import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins/request-body.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
-import { registerSignatures } from "./http/plugins/signatures.ts";
-import { watchUploads } from "./http/plugins/upload-watch.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";

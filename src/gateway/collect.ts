@@ -1,10 +1,10 @@
 import type { EventRole } from "../providers/stream/response-reader.ts";
 import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
-import { followResponse, type EventConsumer } from "./response-flow.ts";
+import { followResponse, type EventConsumer } from "./relay.ts";
 import type { Collector } from "./formats/api-format.ts";
 import type { ResponseWriter } from "./response-writer.ts";
-import { endOfUpstreamError, type RequestEnd } from "./request-end.ts";
+import { endOfUpstreamError, type RequestEnd } from "./request-context.ts";
 import type { BudgetGuard } from "./budget-guard.ts";
 
 /** The result of collecting a response into one JSON. */

@@ -15,11 +15,18 @@ import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
 import { RequestCost, nothingOwed } from "./request-cost.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
-import { type IncomingRequest, refusalEvent, RequestContext } from "./request-context.ts";
+import {
+  endOfError,
+  hasPartial,
+  type IncomingRequest,
+  refusalEvent,
+  RequestContext,
+  type RequestEnd,
+  withPartial,
+} from "./request-context.ts";
 import type { ResponseWriter } from "./response-writer.ts";
 import { collectResponse } from "./collect.ts";
 import { startDrain } from "./drain.ts";
-import { endOfError, hasPartial, withPartial, type RequestEnd } from "./request-end.ts";
 import { BudgetGuard } from "./budget-guard.ts";
 import { relay } from "./relay.ts";
 import type { GatewayPolicy } from "./policy.ts";

@@ -3,7 +3,7 @@ import type { ReaderTimes } from "../providers/provider.ts";
 import type { RetryRule } from "../providers/failover.ts";
 import type { Admission } from "./admission.ts";
 import type { DrainBounds } from "./drain.ts";
-import type { PricingPolicy } from "./pricing-policy.ts";
+import type { PricingPolicy } from "./request-cost.ts";
 
 /**
  * The rules that requests are handled by: the part of the live configuration that the gateway reads. Immutable. A

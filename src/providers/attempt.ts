@@ -1,7 +1,6 @@
 import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
-import { Backpressure } from "./backpressure.ts";
-import { Deadlines } from "./deadlines.ts";
+import { Backpressure, Deadlines } from "./deadlines.ts";
 import { kindOfConnectionError, UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "./upstream-error.ts";
 import type { Provider, UpstreamRequest } from "./provider.ts";
 import type { Pass } from "./provider-health.ts";

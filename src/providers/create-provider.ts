@@ -1,4 +1,4 @@
-import { createGlobMap } from "../lib/glob-map.ts";
+import { createGlobMap } from "../lib/globs.ts";
 import { providerKinds } from "./kinds/kinds.ts";
 import { createProviderAccount, type ProviderAccount } from "./provider-account.ts";
 import type { BreakerRule } from "./breaker.ts";

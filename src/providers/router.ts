@@ -1,7 +1,6 @@
 import { AppError } from "../errors.ts";
-import { createGlobMap } from "../lib/glob-map.ts";
-import { globMatcher } from "../lib/globs.ts";
-import type { KnownModels } from "./known-models.ts";
+import { createGlobMap, globMatcher } from "../lib/globs.ts";
+import type { KnownModels } from "./model-list.ts";
 import { type ApiName, apis } from "./apis.ts";
 import type { Provider } from "./provider.ts";
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { globMatcher, maxNameLength } from "../../src/lib/globs.ts";
 import { createPricing } from "../../src/quota/pricing/pricing.ts";
-import { createKnownModels } from "../../src/providers/known-models.ts";
+import { createKnownModels } from "../../src/providers/model-list.ts";
 import { createRouter } from "../../src/providers/router.ts";
 import { ask, jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { bearer, post, startProxy, type RunningProxy } from "../support/start-proxy.ts";

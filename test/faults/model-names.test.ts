@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createKnownModels } from "../../src/providers/known-models.ts";
+import { createKnownModels } from "../../src/providers/model-list.ts";
 import { createRouter } from "../../src/providers/router.ts";
 import { problemsOf } from "../config/support.ts";
 import { jsonOf } from "../support/accounts.ts";

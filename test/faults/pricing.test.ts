@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createPricingPolicy } from "../../src/gateway/pricing-policy.ts";
+import { createPricingPolicy } from "../../src/gateway/request-cost.ts";
 import { parseConfig } from "../../src/config/load.ts";
-import { createKnownModels } from "../../src/providers/known-models.ts";
+import { createKnownModels } from "../../src/providers/model-list.ts";
 import { createRouter } from "../../src/providers/router.ts";
 import { jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { problemsOf } from "../config/support.ts";

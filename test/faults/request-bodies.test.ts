@@ -2,7 +2,7 @@ import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from "node:
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
-import { codingsOf, decodeBody } from "../../src/http/plugins/content-coding.ts";
+import { codingsOf, decodeBody } from "../../src/http/plugins/request-body.ts";
 import { jsonOf } from "../support/accounts.ts";
 import { rawRequest, sendRaw, type RawAnswer } from "../support/raw-http.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { createPricingPolicy, unpricedModels } from "../../src/gateway/pricing-policy.ts";
+import { createPricingPolicy, unpricedModels } from "../../src/gateway/request-cost.ts";
 import { parseConfig } from "../../src/config/load.ts";
 
 const limited = `[quota.tiers.basic]\nlimits = [{ metric = "cost", per = "month", max = 5 }]\n`;

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { createGlobMap } from "../../src/lib/glob-map.ts";
+import { createGlobMap } from "../../src/lib/globs.ts";
 
 const find = createGlobMap({ "*": "any", "cl-*": "short", "*-x": "tail", "cl-opus*": "long", "cl-opus-4": "name" });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Semaphore } from "../../src/lib/semaphore.ts";
+import { Semaphore } from "../../src/limits/memory/memory-concurrency.ts";
 
 function join(semaphore: Semaphore, name: string, granted: string[]): () => void {
   const grant = () => {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { costOf, highestCostOf, type Price } from "../../src/quota/pricing/cost.ts";
+import { costOf, highestCostOf, type Price } from "../../src/quota/pricing/pricing.ts";
 import type { TokenUsage } from "../../src/quota/ledger.ts";
 
 const flash: Price = {

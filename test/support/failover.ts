@@ -78,7 +78,13 @@ export function setUp(changes: Partial<RetryRule> = {}) {
     const route = { model, upstreamModel: model, candidates };
     return dispatch(
       route,
-      { api: "chat", collects: false, choices: 1, canDropStreamOptions: () => false, bodyFor: (model) => Buffer.from(model) },
+      {
+        api: "chat",
+        collects: false,
+        choices: 1,
+        canDropStreamOptions: () => false,
+        bodyFor: (model) => Buffer.from(model),
+      },
       signal,
       { traceId: "trace", user, retry },
     );

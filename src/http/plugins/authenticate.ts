@@ -1,9 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Authenticate, Identity } from "../../identity/authenticate.ts";
-import type { Account } from "../../identity/account-schema.ts";
-import type { ApiKey } from "../../identity/keys/api-key.ts";
-import type { Origin } from "../../identity/sessions.ts";
 import { AppError } from "../../errors.ts";
+import type { Account } from "../../identity/account-schema.ts";
+import type { Authenticate, Identity } from "../../identity/authenticate.ts";
+import type { ApiKey } from "../../identity/keys/api-key.ts";
+import { createSignatureCheck } from "../../identity/keys/request-signature.ts";
+import type { Nonces } from "../../identity/nonces.ts";
+import type { Origin } from "../../identity/sessions.ts";
+import type { Clock } from "../../lib/clock.ts";
 import { createIpList, type IpList } from "../../lib/ip-list.ts";
 
 declare module "fastify" {
@@ -111,4 +114,43 @@ function bearerOf({ headers: { authorization } }: FastifyRequest): string | unde
   if (authorization?.slice(0, 7).toLowerCase() !== "bearer ") return undefined;
   const token = authorization.slice(7).trim();
   return token === "" ? undefined : token;
+}
+
+interface SignaturesOptions {
+  readonly nonces: Nonces;
+  readonly clock: Clock;
+}
+
+const none = Buffer.alloc(0);
+
+/** Checks the signature of requests whose API key requires one, once the body has arrived. Others cost nothing. */
+export function registerSignatures(app: FastifyInstance, options: SignaturesOptions): void {
+  const check = createSignatureCheck(options);
+  app.addHook("preValidation", (request, _reply, next) => {
+    const { apiKey, signingSecret } = request;
+    if (apiKey === null || signingSecret === null) {
+      next();
+      return;
+    }
+    checkRequest(apiKey.id, signingSecret, request).then(() => {
+      next();
+    }, next);
+  });
+
+  async function checkRequest(keyId: string, secret: string, request: FastifyRequest): Promise<void> {
+    await check(keyId, secret, {
+      method: request.method,
+      target: request.originalUrl,
+      body: request.bodyBytes ?? none,
+      timestamp: header(request, "x-signature-timestamp"),
+      nonce: header(request, "x-signature-nonce"),
+      signature: header(request, "x-signature"),
+    });
+  }
+}
+
+function header(request: FastifyRequest, name: string): string {
+  const value = request.headers[name];
+  if (typeof value === "string") return value;
+  throw new AppError("signature_invalid", { message: `This API key signs its requests: ${name} is missing.` });
 }

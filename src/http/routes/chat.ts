@@ -7,7 +7,7 @@ import type { Gateway } from "../../gateway/handle-request.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { AppError } from "../../errors.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
-import { bodyOfRequest } from "../plugins/json-body.ts";
+import { bodyOfRequest } from "../plugins/request-body.ts";
 import type { GatewayPolicy } from "../../gateway/policy.ts";
 
 interface ChatRouteOptions {

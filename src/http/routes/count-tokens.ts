@@ -4,7 +4,7 @@ import type { CountTokens } from "../../gateway/count-tokens.ts";
 import { isModelName } from "../../gateway/formats/request-checks.ts";
 import { messages } from "../../gateway/formats/messages.ts";
 import { AppError } from "../../errors.ts";
-import { bodyOfRequest } from "../plugins/json-body.ts";
+import { bodyOfRequest } from "../plugins/request-body.ts";
 
 const tokenCount = z.object({ input_tokens: z.int().describe("An estimate: no provider is called.") });
 

@@ -7,7 +7,7 @@ import { isoInstant } from "../../config/value-schemas.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { KnownModels } from "../../providers/known-models.ts";
+import type { KnownModels } from "../../providers/model-list.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { keyResponse, listedKeyResponse, toKeyResponse, toListedKeyResponse } from "../schemas/keys.ts";

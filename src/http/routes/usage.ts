@@ -5,7 +5,7 @@ import type { z } from "zod";
 import { AppError } from "../../errors.ts";
 import { daysBetween, shiftDate } from "../../lib/dates.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
-import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-sums.ts";
+import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-queries.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { myUsageQuery, toUsageCsv, toUsageRow, usageResponse, usageHead, usageQuery } from "../schemas/usage.ts";

@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { formatNano } from "../../lib/money.ts";
-import { noSums } from "../../quota/amounts.ts";
+import { noSums } from "../../quota/memory/period-counts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
-import { type UsageBy, usageKeys, type UsageLine } from "../../quota/usage/usage-sums.ts";
+import { type UsageBy, usageKeys, type UsageLine } from "../../quota/usage/usage-queries.ts";
 
 const span = {
   from: z.iso.date().optional().describe("First day, in the quota's time zone. Default: 29 days before `to`."),

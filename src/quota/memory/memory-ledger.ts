@@ -22,7 +22,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
-import { isCharge } from "../amounts.ts";
+import { isCharge } from "./period-counts.ts";
 import { forEachMetric, metricNames, metrics } from "../metrics.ts";
 import { type HoldBackend, isUsage, MemoryHold } from "./memory-hold.ts";
 import { createPeriods, periods } from "../periods.ts";
@@ -30,7 +30,7 @@ import { recover } from "./recovery.ts";
 import { usageDir } from "./snapshot-format.ts";
 import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
 import { createUsageArchive } from "../usage/usage-archive.ts";
-import { UsageDay } from "../usage/usage-day.ts";
+import { UsageDay } from "../usage/usage-history.ts";
 import { createUsageQueries } from "../usage/usage-queries.ts";
 import { UserQuota } from "./user-quota.ts";
 

@@ -17,7 +17,7 @@ import {
   type Snapshot,
 } from "./snapshot-format.ts";
 import type { UsageArchive } from "../usage/usage-archive.ts";
-import { UsageDay } from "../usage/usage-day.ts";
+import { UsageDay } from "../usage/usage-history.ts";
 import { createUsageQueries } from "../usage/usage-queries.ts";
 import { totalsName, UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";

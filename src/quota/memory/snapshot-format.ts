@@ -1,14 +1,12 @@
 import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { z } from "zod";
-import { Amounts } from "../amounts.ts";
+import { Amounts, type Window } from "./period-counts.ts";
 import { countMetrics, forEachMetric, sinceVersion } from "../metrics.ts";
 import { isEndless, mapPeriods, periodNames, type Per, type PeriodAt } from "../periods.ts";
 import { NewerVersionError } from "../../lib/journal/journal-format.ts";
 import { recordVersion } from "./charge-record.ts";
-import type { Window } from "./period-counts.ts";
-import { UsageDay } from "../usage/usage-day.ts";
-import type { OpenDay } from "../usage/usage-history.ts";
+import { type OpenDay, UsageDay } from "../usage/usage-history.ts";
 import { fromKeptRow, keptRowSchema, toKeptRow } from "../usage/usage-row.ts";
 import { totalsName, type UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";

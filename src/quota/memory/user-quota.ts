@@ -2,8 +2,7 @@ import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import { PeriodCounts, type Window } from "./period-counts.ts";
 import type { PeriodAt } from "../periods.ts";
-import type { UsageDay } from "../usage/usage-day.ts";
-import { UsageHistory, type OpenDay } from "../usage/usage-history.ts";
+import { type OpenDay, type UsageDay, UsageHistory } from "../usage/usage-history.ts";
 
 /** A user's recovered past; missing parts start empty. */
 interface Past {

@@ -7,7 +7,7 @@ import { shiftDate } from "../../lib/dates.ts";
 import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
-import { byDayAndModel, type UsageDay } from "./usage-day.ts";
+import { byDayAndModel, type UsageDay } from "./usage-history.ts";
 import { fromKeptRow, keptRowSchema, toKeptRow } from "./usage-row.ts";
 
 const lineSchema = keptRowSchema.extend({ seq: z.int() });

@@ -1,6 +1,6 @@
 import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { UsageRow, UsageSpan } from "../ledger.ts";
-import { closedAmong, UsageDay } from "./usage-day.ts";
+import { closedAmong, UsageDay } from "./usage-history.ts";
 
 /** The name of the totals' files. No user's name begins with _. */
 export const totalsName = "_totals";
