@@ -5,13 +5,14 @@ import type { ApiKeys } from "../identity/api-keys.ts";
 import { checkNewPassword, generatePassword } from "../identity/passwords/new-password.ts";
 import { createKeyedQueue } from "../identity/files/keyed-queue.ts";
 import type { Sessions } from "../identity/sessions.ts";
+import { viewOf } from "../identity/user-fields.ts";
 import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
-import { userDifference, userEtag, userView, type UserDifference } from "./user-view.ts";
+import { userDifference, userEtag, type UserDifference } from "./user-view.ts";
 
 /** A new user. Without a password a one-time one is created; the default tier is the first of config.toml. */
 export type NewUser = Omit<NewAccount, "password" | "quota_tier" | "must_change_password"> & {
@@ -122,7 +123,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
         action: "user.created",
         user: username,
         before: null,
-        after: { ...userView(account) },
+        after: { ...viewOf(account) },
       });
       return { account, password: made };
     },
@@ -157,7 +158,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       };
       const endAccess = () => Promise.all([sessions.endAll(name), apiKeys.revokeAll(name)]);
       const account = await inTurn(() => users.archive(name, check, endAccess));
-      await audit.record(actor, { action: "user.archived", user: name, before: { ...userView(account) }, after: null });
+      await audit.record(actor, { action: "user.archived", user: name, before: { ...viewOf(account) }, after: null });
     },
   };
 }

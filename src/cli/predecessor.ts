@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import type { Metadata } from "../identity/account-schema.ts";
+import type { Metadata } from "../identity/user-fields.ts";
 import { parseToml } from "../identity/files/toml-edit.ts";
 import { fileErrorCode } from "../lib/files/file-ops.ts";
 import { readPlainFile } from "../lib/files/atomic-file.ts";

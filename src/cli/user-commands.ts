@@ -1,7 +1,7 @@
 import { accountState } from "../identity/account-state.ts";
 import { generatePassword } from "../identity/passwords/new-password.ts";
 import type { NewUser } from "../admin/user-admin.ts";
-import { userView } from "../admin/user-view.ts";
+import { viewOf } from "../identity/user-fields.ts";
 import { systemClock } from "../lib/clock.ts";
 import { runCommand, UsageError } from "./command-line.ts";
 import { withUserAdmin } from "./open-user-admin.ts";
@@ -16,7 +16,7 @@ const commands: Readonly<Record<string, UserCommand>> = {
   show: {
     run: async (name, { users, io }) => {
       const account = await users.get(name);
-      io.out(JSON.stringify({ ...userView(account), state: accountState(account, systemClock.now()) }, null, 2));
+      io.out(JSON.stringify({ ...viewOf(account), state: accountState(account, systemClock.now()) }, null, 2));
     },
   },
   add: { run: addUser },

@@ -1,28 +1,36 @@
-import type { AccountPatch } from "../identity/users.ts";
-import { roles, type Account, type Metadata, type Role } from "../identity/account-schema.ts";
+import type { Account } from "../identity/account-schema.ts";
+import {
+  type Metadata,
+  optionFields,
+  type OptionName,
+  type Role,
+  roles,
+  settableNames,
+} from "../identity/user-fields.ts";
 import { parseToml } from "../identity/files/toml-edit.ts";
 import type { UserPatch } from "../admin/user-admin.ts";
 import { UsageError } from "./command-line.ts";
 
+/** The options with a text of their own for each use. */
+type TextOption = Exclude<OptionName, "role">;
+
+const textOptions = (Object.keys(optionFields) as OptionName[]).filter((name): name is TextOption => name !== "role");
+
 /** The options that set a user's fields. */
 export const fieldOptions = {
-  tier: { type: "string" },
+  ...(Object.fromEntries(textOptions.map((name) => [name, { type: "string" }])) as Record<
+    TextOption,
+    { readonly type: "string" }
+  >),
   role: { type: "string", multiple: true },
-  "max-parallel": { type: "string" },
-  "active-from": { type: "string" },
-  "expires-at": { type: "string" },
   metadata: { type: "string", multiple: true },
 } as const;
 
 /** Their values. */
-export interface FieldValues {
-  readonly tier?: string | undefined;
+export type FieldValues = Readonly<Partial<Record<TextOption, string | undefined>>> & {
   readonly role?: readonly string[] | undefined;
-  readonly "max-parallel"?: string | undefined;
-  readonly "active-from"?: string | undefined;
-  readonly "expires-at"?: string | undefined;
   readonly metadata?: readonly string[] | undefined;
-}
+};
 
 /** Fields to set, from the command line; null removes. The store validates the values, as always. */
 export interface Fields {
@@ -31,11 +39,6 @@ export interface Fields {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-const settable: readonly (keyof AccountPatch)[] = [
-  ...(["quota_tier", "roles", "max_parallel", "is_active", "active_from", "expires_at"] as const),
-  ...(["banned_until", "ban_reason", "limits", "grants"] as const),
-];
-
 /**
  * Reads options, and words such as `max_parallel=3`, `expires_at=2026-12-31T18:00:00+08:00` or `metadata.team=sales`. A
  * value is TOML, or else plain text; an empty one removes. Throws UsageError.
@@ -43,16 +46,15 @@ const settable: readonly (keyof AccountPatch)[] = [
 export function readFields(values: FieldValues, words: readonly string[] = []): Fields {
   const patch: Record<string, unknown> = {};
   const metadata: Record<string, unknown> = {};
-  const { tier, role, "max-parallel": maxParallel, "active-from": activeFrom, "expires-at": expiresAt } = values;
-  if (tier !== undefined) patch.quota_tier = tier;
-  if (role !== undefined) patch.roles = role.map(toRole);
-  if (maxParallel !== undefined) patch.max_parallel = readValue(maxParallel);
-  if (activeFrom !== undefined) patch.active_from = readValue(activeFrom);
-  if (expiresAt !== undefined) patch.expires_at = readValue(expiresAt);
+  if (values.role !== undefined) patch.roles = values.role.map(toRole);
+  for (const option of textOptions) {
+    const value = values[option];
+    if (value !== undefined) patch[optionFields[option]] = option === "tier" ? value : readValue(value);
+  }
   const pairs = [...words, ...(values.metadata ?? []).map((pair) => `metadata.${pair}`)];
   for (const [key, value] of pairs.map(splitPair)) {
     if (key.startsWith("metadata.")) metadata[key.slice("metadata.".length)] = readValue(value);
-    else if (!settable.some((known) => known === key)) throw new UsageError(`there is no field "${key}" to set`);
+    else if (!isSettable(key)) throw new UsageError(`there is no field "${key}" to set`);
     else patch[key] = key === "roles" && /^[\w,]+$/.test(value) ? value.split(",").map(toRole) : readValue(value);
   }
   return { patch, metadata };
@@ -72,6 +74,10 @@ export function readValue(text: string): unknown {
   } catch {
     return text;
   }
+}
+
+function isSettable(key: string): boolean {
+  return key !== "metadata" && settableNames.some((known) => known === key);
 }
 
 function splitPair(pair: string): readonly [string, string] {

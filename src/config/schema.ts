@@ -234,7 +234,7 @@ export const configSchema = z
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
-export { modelGlob, network, note } from "./value-schemas.ts";
+export { isoInstant, modelGlob, network, note } from "./value-schemas.ts";
 
 /** The parsed config, with all defaults filled in. */
 export type Config = Readonly<z.infer<typeof configSchema>>;

@@ -1,41 +1,20 @@
-import type { GrantConfig, LimitConfig } from "../config/schema.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
-import type { Account, Metadata, Role } from "./account-schema.ts";
+import type { Account } from "./account-schema.ts";
 import type { AccountState } from "./account-state.ts";
+import type { FieldChanges, Role, SettableFields } from "./user-fields.ts";
 
 /** A new account. The port checks every value. */
-export interface NewAccount {
+export interface NewAccount extends SettableFields {
   readonly username: string;
   readonly password: string;
   readonly quota_tier: string;
-  readonly limits?: readonly LimitConfig[] | undefined;
-  readonly grants?: readonly GrantConfig[] | undefined;
-  readonly roles?: readonly Role[] | undefined;
-  readonly is_active?: boolean | undefined;
-  readonly active_from?: Date | undefined;
-  readonly expires_at?: Date | undefined;
-  readonly banned_until?: Date | undefined;
-  readonly ban_reason?: string | undefined;
   readonly must_change_password?: boolean | undefined;
-  readonly max_parallel?: number | undefined;
-  readonly metadata?: Metadata | undefined;
 }
 
 /** Changes to an account; absent keys stay. null removes a key, so that its default applies. */
-export interface AccountPatch {
+export interface AccountPatch extends FieldChanges {
   readonly password?: string | undefined;
-  readonly quota_tier?: string | undefined;
-  readonly limits?: readonly LimitConfig[] | null | undefined;
-  readonly grants?: readonly GrantConfig[] | null | undefined;
-  readonly roles?: readonly Role[] | null | undefined;
-  readonly max_parallel?: number | null | undefined;
-  readonly is_active?: boolean | null | undefined;
-  readonly active_from?: Date | null | undefined;
-  readonly expires_at?: Date | null | undefined;
-  readonly banned_until?: Date | null | undefined;
-  readonly ban_reason?: string | null | undefined;
   readonly must_change_password?: boolean | null | undefined;
-  readonly metadata?: Metadata | null | undefined;
 }
 
 /** A patch that depends on the account. No password: hashing it takes too long for where this is called. */

@@ -1,4 +1,5 @@
-import type { Account, AccountFields } from "../account-schema.ts";
+import type { Account } from "../account-schema.ts";
+import type { AccountFields } from "../user-fields.ts";
 import type { AccountPatch } from "../users.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 

@@ -1,7 +1,7 @@
 import { stringify, TomlDate, TomlError } from "smol-toml";
 import type { z } from "zod";
 import { maxAccountBytes } from "./account-file.ts";
-import type { AccountFields } from "../account-schema.ts";
+import type { AccountFields } from "../user-fields.ts";
 import { AppError } from "../../errors.ts";
 import { editToml, parseToml, type TomlChanges } from "./toml-edit.ts";
 

@@ -3,7 +3,7 @@ import { chown, mkdir, readdir, readFile, stat, symlink, writeFile } from "node:
 import { join } from "node:path";
 import { TomlDate } from "smol-toml";
 import { describe, expect, it } from "vitest";
-import type { Metadata } from "../../../src/identity/account-schema.ts";
+import type { Metadata } from "../../../src/identity/user-fields.ts";
 import { diskOps, type FileOps } from "../../../src/lib/files/file-ops.ts";
 import { accountOf, fakeHash, putUser, userText, useStore, useUsersDir } from "../support.ts";
 
