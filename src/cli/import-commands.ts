@@ -8,6 +8,7 @@ import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
+import { noCharge } from "../quota/amounts.ts";
 import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { createTiers, type Tiers } from "../quota/tiers.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
@@ -117,7 +118,7 @@ async function apply(from: string, target: Target, io: CommandIo): Promise<numbe
         // The count first: if stopped between the two, a second run finds no account and only adds what is missing.
         const [month] = ledger.buckets(name, [{ metric: "requests", per: "month", max: 0 }]);
         const missing = used - (month?.used ?? 0);
-        const delta = { requests: missing, tokens: 0, cost: 0, currency: quota.currency };
+        const delta = { ...noCharge(quota.currency), requests: missing };
         if (missing > 0) await ledger.adjust(name, delta, note);
         await store.create(account);
         const password = newPassword === undefined ? "" : ` Password (shown only now): ${newPassword}`;

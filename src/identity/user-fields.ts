@@ -202,12 +202,14 @@ function shape<K extends ShownName, T>(names: readonly K[], valueOf: (name: K) =
   return Object.fromEntries(names.map((name) => [name, valueOf(name)])) as Record<K, T>;
 }
 
-/** The schemas of users/NAME.toml, by field. */
+const { username, ...others } = shape(shownNames, (name) => shownFields[name].file);
+
+/** The schemas of users/NAME.toml, by field, in the order in which a new file is written. */
 export const fileShape = {
-  username: shownFields.username.file,
+  username,
   password: secretFields.password,
   password_hash: secretFields.password_hash,
-  ...shape(shownNames, (name) => shownFields[name].file),
+  ...others,
   token_version: secretFields.token_version,
 } as { [K in ShownName]: ShownFields[K]["file"] } & typeof secretFields;
 
