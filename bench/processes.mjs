@@ -70,8 +70,11 @@ export async function startPassthrough(dir, upstreamUrl) {
   return { ...server, token: "bench" };
 }
 
-/** The proxy with everything on, and limits that nothing here reaches. Logs in once. */
-export async function startProxy(dir, upstreamUrl) {
+/**
+ * The proxy with everything on, and limits that nothing here reaches. Logs in once.
+ * @param program the compiled program, where it is not the one of this folder
+ */
+export async function startProxy(dir, upstreamUrl, program = "dist") {
   mkdirSync(join(dir, "users"), { recursive: true });
   writeFileSync(
     join(dir, "users", "bench.toml"),
@@ -104,7 +107,7 @@ requests = 1000000000
   );
   const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key" };
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
-  const args = [...measured, "dist/main.js", "--config", config];
+  const args = [...measured, join(program, "main.js"), "--config", config];
   const server = await start("proxy", args, { dir, core: measuredCore, env });
   const response = await fetch(`${server.url}/auth/login`, {
     method: "POST",
