@@ -8,7 +8,7 @@ import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import { noCharge } from "../quota/memory/period-counts.ts";
+import { noCharge } from "../quota/amounts.ts";
 import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { createTiers, type Tiers } from "../quota/tiers.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";

@@ -4,7 +4,7 @@ import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
 import type { ResponseReport } from "../providers/stream/response-reader.ts";
 import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
-import { noCharge } from "../quota/memory/period-counts.ts";
+import { noCharge } from "../quota/amounts.ts";
 import type { Metric } from "../quota/metrics.ts";
 import { costOf, createPricing, highestCostOf, type Price, type Pricing } from "../quota/pricing/pricing.ts";
 

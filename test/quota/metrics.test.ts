@@ -9,7 +9,7 @@ import {
   noSums,
   restOf,
   sumOf,
-} from "../../src/quota/memory/period-counts.ts";
+} from "../../src/quota/amounts.ts";
 import type { Charge } from "../../src/quota/ledger.ts";
 import { decodeLedgerRecord, encodeLedgerRecord, recordVersion } from "../../src/quota/memory/charge-record.ts";
 import { countMetrics, forEachMetric, metricNames, metrics } from "../../src/quota/metrics.ts";

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { formatNano } from "../../lib/money.ts";
-import { noSums } from "../../quota/memory/period-counts.ts";
+import { noSums } from "../../quota/amounts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";

@@ -1,6 +1,6 @@
 import { NewerVersionError } from "../../lib/journal/journal-format.ts";
 import { ListReader } from "../../lib/list-reader.ts";
-import { noCharge } from "./period-counts.ts";
+import { noCharge } from "../amounts.ts";
 import type { Charge, ChangeNote, Outcome, TokenUsage } from "../ledger.ts";
 import { metricNames, sinceVersion } from "../metrics.ts";
 import { isPer, type Per } from "../periods.ts";

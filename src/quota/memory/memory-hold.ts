@@ -1,6 +1,6 @@
 import { isAmount } from "../../lib/money.ts";
 import type { Awaitable } from "../../lib/awaitable.ts";
-import { isCharge, noCharge, restOf, sumOf } from "./period-counts.ts";
+import { isCharge, noCharge, restOf, sumOf } from "../amounts.ts";
 import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
 import type { UserQuota } from "./user-quota.ts";

@@ -22,7 +22,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
-import { isCharge } from "./period-counts.ts";
+import { isCharge } from "../amounts.ts";
 import { forEachMetric, metricNames, metrics } from "../metrics.ts";
 import { type HoldBackend, isUsage, MemoryHold } from "./memory-hold.ts";
 import { createPeriods, periods } from "../periods.ts";

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { z } from "zod";
-import { Amounts, type Window } from "./period-counts.ts";
+import { Amounts } from "../amounts.ts";
+import type { Window } from "./period-counts.ts";
 import { countMetrics, forEachMetric, sinceVersion } from "../metrics.ts";
 import { isEndless, mapPeriods, periodNames, type Per, type PeriodAt } from "../periods.ts";
 import { NewerVersionError } from "../../lib/journal/journal-format.ts";

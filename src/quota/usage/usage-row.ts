@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { LedgerRecord } from "../memory/charge-record.ts";
-import { addCharge, addSaturated, addSums, isNothing, noSums, type Sums } from "../memory/period-counts.ts";
+import { addCharge, addSaturated, addSums, isNothing, noSums, type Sums } from "../amounts.ts";
 import type { Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
 import { countMetrics, forEachMetric } from "../metrics.ts";
 
