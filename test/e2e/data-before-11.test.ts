@@ -63,7 +63,8 @@ describe("data of earlier versions", () => {
     const used = (limit: Limit) =>
       Object.fromEntries(Object.entries(limit).filter(([key]) => key !== "reserved" && key !== "remaining"));
     for (const [name, user] of Object.entries(expected.users)) {
-      expect(await get(`/admin/users/${name}`)).toEqual(user);
+      // A later version may show more.
+      expect(await get(`/admin/users/${name}`)).toMatchObject(user);
       const { limits, grants, keys } = await get<Quota>(`/admin/users/${name}/quota`);
       const quota = {
         limits: limits.map(used),
@@ -75,9 +76,9 @@ describe("data of earlier versions", () => {
     }
     const usage = async (by: string) =>
       (await get<{ rows: object[] }>(`/admin/usage?by=${by}&from=2026-11-01&to=2026-11-30`)).rows;
-    expect(await usage("all")).toEqual(expected.usage.all);
-    expect(await usage("key")).toEqual(expected.usage.key);
-    expect(await usage("day")).toEqual(expected.usage.total);
+    expect(await usage("all")).toMatchObject(expected.usage.all);
+    expect(await usage("key")).toMatchObject(expected.usage.key);
+    expect(await usage("day")).toMatchObject(expected.usage.total);
     const events = async (path: string) => (await get<{ events: object[] }>(`${path}?limit=500`)).events.length;
     expect(await events("/admin/users/alice/behaviour")).toBe(expected.behaviour);
     expect(await events("/admin/audit")).toBe(expected.audit);
