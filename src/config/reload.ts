@@ -123,9 +123,18 @@ export function createReloader(options: ReloaderOptions): Reloader {
     restartNeeded = restart;
     reloads.success++;
     const result: ReloadResult = { ok: true, changes, restartNeeded };
-    if (isNews) report({ ...result, by });
+    if (isNews) tell({ ...result, by });
     noticed = by === "file" ? { result, at: clock.monotonic() } : noticed;
     return result;
+  }
+
+  /** A report that throws must not undo a reload, nor end the queue of those to come. */
+  function tell(what: ReloadReport): void {
+    try {
+      report(what);
+    } catch (error) {
+      log.error({ err: error }, "a reload could not be reported");
+    }
   }
 
   function refuse(error: unknown, by: string): ReloadResult {
@@ -135,7 +144,7 @@ export function createReloader(options: ReloaderOptions): Reloader {
     invalid = { since: invalid?.since ?? clock.now(), error: text };
     reloads.failure++;
     const result: ReloadResult = { ok: false, changes: [], restartNeeded, error: text };
-    report({ ...result, by });
+    tell({ ...result, by });
     return result;
   }
 
