@@ -268,10 +268,19 @@ export class ResponseCollector implements Collector {
 
 function itemOf({ fields, texts }: OpenItem): Fields {
   const item = { ...fields };
+  const lists = new Map<string, unknown[]>();
   for (const { place, text } of texts.values()) {
     const { key, type, textKey = "text" } = place;
-    if (type === undefined) item[key] = text;
-    else item[key] = [...(Array.isArray(item[key]) ? (item[key] as unknown[]) : []), { type, [textKey]: text }];
+    if (type === undefined) {
+      item[key] = text;
+      continue;
+    }
+    let list = lists.get(key);
+    if (list === undefined) {
+      list = Array.isArray(item[key]) ? [...(item[key] as unknown[])] : [];
+      lists.set(key, (item[key] = list));
+    }
+    list.push({ type, [textKey]: text });
   }
   return item;
 }
