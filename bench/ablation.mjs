@@ -10,7 +10,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { startLoad, startProxy, startUpstream } from "./processes.mjs";
+import { createRunning, startLoad, startProxy, startUpstream } from "./processes.mjs";
 import { burst, json, paced } from "./scenarios.mjs";
 
 /** Each fast path, and what to write instead of it. */
@@ -51,14 +51,7 @@ const { values: options } = parseArgs({ options: { only: { type: "string" }, rou
 const rounds = Number(options.rounds ?? 10);
 const root = join(import.meta.dirname, "..");
 const dir = mkdtempSync(join(tmpdir(), "proxy-ablation-"));
-const running = [];
-
-/** Remembers a process, so that it is stopped whatever happens. */
-async function keep(starting) {
-  const started = await starting;
-  running.unshift(started);
-  return started;
-}
+const { keep, stopAll } = createRunning();
 
 /** A copy of the program without one fast path. */
 function without({ file, find, replace }, index) {
@@ -121,7 +114,7 @@ try {
   console.error(error);
   process.exitCode = 1;
 } finally {
-  for (const child of running) await child.stop();
+  await stopAll();
   rmSync(dir, { recursive: true, force: true });
 }
 

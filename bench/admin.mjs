@@ -10,7 +10,7 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { writeLog, writeUsers } from "./admin-files.mjs";
-import { startLoad, startProxy, startUpstream } from "./processes.mjs";
+import { createRunning, startLoad, startProxy, startUpstream } from "./processes.mjs";
 import { figure, table } from "./table.mjs";
 
 const { values: options } = parseArgs({ options: { smoke: { type: "boolean" } } });
@@ -25,13 +25,7 @@ const streams = 50;
 const chunksPerSecond = 20;
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-admin-"));
-const running = [];
-
-async function keep(starting) {
-  const started = await starting;
-  running.unshift(started);
-  return started;
-}
+const { keep, stopAll } = createRunning();
 
 try {
   mkdirSync(join(dir, "users"), { recursive: true });
@@ -60,7 +54,7 @@ try {
   console.error(error);
   process.exitCode = 1;
 } finally {
-  for (const child of running) await child.stop();
+  await stopAll();
   rmSync(dir, { recursive: true, force: true });
 }
 

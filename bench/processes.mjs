@@ -55,6 +55,21 @@ async function start(name, args, { dir, core, env = {}, listens = true }) {
 /** Both get the flag that `npm start` has. */
 const measured = ["--max-semi-space-size=64", "--expose-gc", "--import", join(root, "bench", "report-cpu.mjs")];
 
+/** The processes of a run, so that all of them are stopped whatever happens. */
+export function createRunning() {
+  const running = [];
+  return {
+    async keep(starting) {
+      const started = await starting;
+      running.unshift(started);
+      return started;
+    },
+    async stopAll() {
+      for (const child of running) await child.stop();
+    },
+  };
+}
+
 export function startUpstream(dir) {
   return start("upstream", ["bench/upstream.mjs"], { dir, core: othersCore });
 }

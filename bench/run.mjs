@@ -11,7 +11,7 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { measureLedger } from "./micro.mjs";
-import { startLoad, startPassthrough, startProxy, startUpstream } from "./processes.mjs";
+import { createRunning, startLoad, startPassthrough, startProxy, startUpstream } from "./processes.mjs";
 import { burst, firstToken, json, openMemory, paced } from "./scenarios.mjs";
 import { comparison } from "./table.mjs";
 
@@ -39,14 +39,7 @@ const size = options.smoke
     };
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-"));
-const running = [];
-
-/** Remembers a process, so that it is stopped whatever happens. */
-async function keep(starting) {
-  const started = await starting;
-  running.unshift(started);
-  return started;
-}
+const { keep, stopAll } = createRunning();
 
 try {
   const upstream = await keep(startUpstream(dir));
@@ -85,7 +78,7 @@ try {
   console.error(error);
   process.exitCode = 1;
 } finally {
-  for (const child of running) await child.stop();
+  await stopAll();
   rmSync(dir, { recursive: true, force: true });
 }
 
