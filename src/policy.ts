@@ -13,7 +13,7 @@ import type { ProviderSet } from "./providers/provider-services.ts";
 
 /**
  * Everything that a reload may change, made from one config and never changed: a reload makes another. What has state
- * of its own (connections, circuits, buckets, counts) is not in here; it lives on and is told the new figures.
+ * of its own (connections, circuits, buckets, counts) is not in here; it survives a reload and gets the new figures.
  */
 export interface Policy extends GatewayPolicy {
   /** The config in force. */

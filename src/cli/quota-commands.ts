@@ -16,7 +16,7 @@ const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
                 --amount N  --currency C  --until T (default: the end of the running period)  --reason TEXT
   adjust NAME   change what counts as used         ${metricNames.map((name) => `--${name}=N`).join("  ")}  --currency C  --reason TEXT
                 amounts are added; below 0 (--requests=-3) they are given back
-  reset NAME    begin a running period anew        --per ${periodNames.join("|")}  --reason TEXT
+  reset NAME    restart the current period         --per ${periodNames.join("|")}  --reason TEXT
   bring-back    after a clock was ahead for a while: give periods that begin in the future the bounds of the present,
                 and keep what was used in them; [NAME] for one user. Make sure first that the clock is right now
 

@@ -62,7 +62,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
   const options = { clock: deps.clock, isoTime: createIsoTime() };
   const running = new SwapRemoveSet<RequestContext>();
   let idleWaiters: (() => void)[] = [];
-  /** Some of the running requests, and who waits for their end. */
+  /** Groups of requests in progress, each with what to call once all of them have ended. */
   const groups = new Set<{ readonly left: Set<RequestContext>; readonly onEmpty: () => void }>();
 
   async function handle(call: IncomingRequest): Promise<void> {
@@ -303,7 +303,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
   };
 }
 
-/** The end as clients of the API are told of it. Opens the stream if that is where they get the error. */
+/** The end in the form that clients of the API expect. Opens the stream if the error has to be an event. */
 function presented(end: RequestEnd, context: RequestContext): RequestEnd {
   if (end.error === null) return end;
   const { format, client } = context.incoming;

@@ -39,7 +39,7 @@ export interface ProviderFeatures {
   readonly streamOptions: boolean;
   /** OpenAI's name for the role of a system message in a chat; elsewhere it is `system`. */
   readonly developerRole: boolean;
-  /** Whether it keeps responses of the Responses API unless it is told not to. */
+  /** Whether it stores responses of the Responses API unless `store` is false. */
   readonly keepsResponses: boolean;
 }
 
