@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { groupsSection } from "./groups-schema.ts";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
@@ -198,6 +199,7 @@ export const configSchema = z
     providers: z.array(providerSection).default([]),
     models: modelsSection.prefault({}),
     quota: quotaSection.prefault({}),
+    groups: groupsSection,
     rate_limit: rateLimitSection.prefault({}),
     concurrency: concurrencySection.prefault({}),
     timeouts: timeoutsSection.prefault({}),
@@ -231,6 +233,7 @@ export const configSchema = z
     checkLimitCurrencies(config.quota, config.models.prices, ctx);
   });
 
+export type { GroupRate } from "./groups-schema.ts";
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";

@@ -31,6 +31,8 @@ export interface ChatFinished extends EventBase {
   readonly user: string;
   /** The id of the request's API key; "" for an access token. */
   readonly keyId: string;
+  /** The group that the request counts for; "" for none. */
+  readonly group: string;
   /** chat, beta_chat, completions, messages or embeddings; "" if the request was refused as invalid. */
   readonly api: string;
   readonly model: string;
@@ -251,6 +253,7 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>> } = {
       ip: text(event.ip),
       user: text(event.user),
       key_id: text(event.keyId),
+      group: event.group,
       api: event.api,
       model: text(event.model),
       provider: text(event.provider),

@@ -4,6 +4,7 @@ import { AppError } from "../errors.ts";
 import type { ChatFinished, ProxyEvent } from "../events/catalogue.ts";
 import type { ApiFormat, Collector, ParsedRequest } from "./formats/api-format.ts";
 import type { Account } from "../identity/account-schema.ts";
+import type { Group } from "../identity/groups.ts";
 import type { ApiKey } from "../identity/keys/api-key.ts";
 import type { Clock } from "../lib/clock.ts";
 import { ClientDisconnectedError } from "../lib/disconnect-signal.ts";
@@ -26,6 +27,8 @@ export interface IncomingRequest {
   readonly account: Account;
   /** The API key that it came with; null for an access token. */
   readonly apiKey: Pick<ApiKey, "id" | "limits" | "allowsModel"> | null;
+  /** The value of X-Group; null if there is none. */
+  readonly groupHeader: string | null;
   /** The client's address. */
   readonly ip: string;
   readonly body: JsonObject;
@@ -47,6 +50,8 @@ interface RunOptions {
 export class RequestContext implements HeaderSource, Slotted {
   slot = -1;
   readonly incoming: IncomingRequest;
+  /** The group that it counts for, to its end, whatever is changed meanwhile; null: none. */
+  group: Group | null = null;
   request: ParsedRequest | null = null;
   permit: Permit | null = null;
   cost: RequestCost | null = null;
@@ -93,6 +98,7 @@ export class RequestContext implements HeaderSource, Slotted {
       ip,
       user: account.username,
       keyId: this.incoming.apiKey?.id ?? "",
+      group: this.group?.name ?? "",
       api: request?.api ?? "",
       model: request?.model ?? "",
       provider: (response?.attempt.provider ?? this.abandoned)?.name ?? error?.provider ?? "",

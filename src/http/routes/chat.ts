@@ -52,6 +52,7 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
           policy,
           account,
           apiKey: request.apiKey,
+          groupHeader: groupHeaderOf(request),
           ip: request.ip,
           body,
           format,
@@ -82,6 +83,11 @@ function streamOr(response: z.ZodType) {
     description: "One JSON object, or events if `stream` is true.",
     content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
   };
+}
+
+function groupHeaderOf({ headers }: FastifyRequest): string | null {
+  const value = headers["x-group"];
+  return value === undefined ? null : String(value);
 }
 
 function asksForPartial({ headers }: FastifyRequest): boolean {

@@ -1,0 +1,38 @@
+import { z } from "zod";
+import { limitsSchema } from "./quota-schema.ts";
+import { modelGlob, note, plainName } from "./value-schemas.ts";
+
+const models = z.array(modelGlob).min(1).max(100);
+
+const groupRate = z.strictObject({
+  metric: z.enum(["requests", "tokens", "output_tokens"]).describe("What is counted."),
+  per: z.enum(["second", "minute", "hour"]).describe("Period."),
+  max: z.int().min(1).max(1e9).describe("Maximum per period."),
+  burst: z.int().min(1).max(1e9).optional().describe("How many at once; default: max, and 2 x max per second."),
+  models: models.optional().describe("Models that it applies to; absent: all."),
+  weight: z.record(modelGlob, z.int().min(0).max(1000)).default({}).describe("Models that count several times."),
+});
+
+/** The settings of a group, in config.toml, in its file and in requests of the admin API. */
+const groupFields = {
+  description: note.default("").describe("For people."),
+  members: z
+    .array(z.string().regex(/^@?[a-z0-9][a-z0-9_-]{0,31}$/, "the name of a user, or @ and the name of a group"))
+    .max(10_000)
+    .default([])
+    .describe("Users in the group. `@NAME` stands for the members of another group."),
+  owners: z.array(plainName).max(100).default([]).describe("Users who see its usage; they need not be members."),
+  limits: limitsSchema.describe("Limits that its members share, in addition to their own.").default([]),
+  rates: z.array(groupRate).max(4).default([]).describe("Rates that its members share."),
+  models: models.optional().describe('Models that may be used in it; globs such as "deepseek-*". Absent: all.'),
+  max_parallel: z.int().min(1).max(10_000).optional().describe("Concurrent chats of all members. Absent: no limit."),
+};
+
+/** [groups.NAME]: users who share limits. */
+export const groupsSection = z
+  .record(plainName, z.strictObject(groupFields))
+  .default({})
+  .describe("Groups of users who share limits.");
+
+/** A rate that the members of a group share. */
+export type GroupRate = Readonly<z.infer<typeof groupRate>>;
