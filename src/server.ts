@@ -134,7 +134,10 @@ export async function buildServer(services: Services): Promise<Server> {
 
   return {
     app,
-    listen: () => app.listen({ host: boot.server.host, port: boot.server.port }),
+    listen() {
+      const { host, port, backlog } = boot.server;
+      return app.listen({ host, port, backlog });
+    },
     async stop(drainMs, delayMs = 0) {
       shuttingDown = true;
       if (delayMs > 0) await sleep(delayMs);

@@ -7,7 +7,7 @@ import type { Config } from "./schema.ts";
  * @public read by scripts/readme-tables.mjs
  */
 export const bootKeys = {
-  server: ["host", "port", "body_limit_bytes", "request_seconds"],
+  server: ["host", "port", "backlog", "body_limit_bytes", "request_seconds"],
   storage: [
     "users_dir",
     "logs_dir",

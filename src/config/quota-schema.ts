@@ -47,6 +47,14 @@ const tierSchema = z
   .strictObject({
     requests: z.int().min(0).optional().describe("Shorthand for a limit of requests per month."),
     limits: z.array(limitSchema).max(100).default([]).describe("Any number of limits; all must allow a request."),
+    weight: z
+      .int()
+      .min(1)
+      .max(100)
+      .optional()
+      .describe(
+        "Share of its users while requests wait for their turn, default 1. An overloaded proxy refuses the lightest first.",
+      ),
   })
   .describe("A tier; `{}` means unlimited.");
 

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { groupsSection } from "./groups-schema.ts";
+import { checkPermits, concurrencySection } from "./concurrency-schema.ts";
+import { overloadSection } from "./overload-schema.ts";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
@@ -33,6 +35,9 @@ const serverSection = z.strictObject({
     .describe(
       "Maximum number of open connections; more are closed. Default: half of what the limit of open files leaves.",
     ),
+  backlog: count(1, 65_535)
+    .default(4096)
+    .describe("Connections that may wait to be accepted; the system's limit (net.core.somaxconn) applies too."),
   body_limit_bytes: count(1024, 1 << 30)
     .default(32 << 20)
     .describe(
@@ -111,12 +116,6 @@ const rateLimitSection = z.strictObject({
     .describe("Requests per second to providers, for all users together; bursts of twice as many are allowed."),
   per_user: perSecond.optional().describe("The same per user; absent: no limit."),
   per_key: perSecond.optional().describe("The same per API key; absent: no limit."),
-});
-
-const concurrencySection = z.strictObject({
-  max_parallel: count(1, 10_000).default(1).describe("Concurrent chats per user; user files can override it."),
-  max_wait_ms: count(0, 600_000).default(5000).describe("How long a further one may wait for its turn before 429."),
-  max_waiting: count(0, 10_000).default(8).describe("How many may wait per user."),
 });
 
 const logsSection = z.strictObject({
@@ -202,6 +201,7 @@ export const configSchema = z
     groups: groupsSection,
     rate_limit: rateLimitSection.prefault({}),
     concurrency: concurrencySection.prefault({}),
+    overload: overloadSection.prefault({}),
     timeouts: timeoutsSection.prefault({}),
     retry: retrySection.prefault({}),
     breaker: breakerSection.prefault({}),
@@ -231,6 +231,7 @@ export const configSchema = z
     });
     checkPriceDates(config.models.prices, config.quota.timezone, ctx);
     checkLimitCurrencies(config.quota, config.models.prices, ctx);
+    checkPermits(config, ctx);
   });
 
 export type { GroupRate } from "./groups-schema.ts";

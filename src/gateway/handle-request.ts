@@ -100,7 +100,8 @@ export function createGateway(deps: GatewayOptions): Gateway {
     // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
     const requestId = client.traceId;
     const max = account.max_parallel ?? policy.maxParallel;
-    context.permit = await deps.concurrency.acquire({ user, max, requestId }, client);
+    const scopes = [{ kind: "user", key: user, max }] as const;
+    context.permit = await deps.concurrency.acquire({ requestId, user, weight: 1, scopes, providers: [] }, client);
     const cost = (context.cost = new RequestCost(pricingPolicy, request, route, arrivedAt));
     const reservation = {
       user,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
-import type { ConcurrencyLimiter } from "../../src/limits/concurrency.ts";
+import type { ConcurrencyLimiter, PermitRequest } from "../../src/limits/concurrency.ts";
 import { attempt } from "../support/attempt.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -9,7 +9,11 @@ interface Client extends DisconnectSignal {
 }
 
 const client = (): Client => ({ gone: false, onGone: undefined });
-const alice = { user: "alice", max: 1, requestId: "r" };
+const requestOf = (user: string, max: number): PermitRequest => ({
+  ...{ requestId: "r", user, weight: 1, providers: [] },
+  scopes: [{ kind: "user", key: user, max }],
+});
+const alice = requestOf("alice", 1);
 
 /**
  * What every concurrency limiter does.
@@ -33,7 +37,7 @@ export function describeConcurrency(
     it("gives each user so many permits, and another one once one is released, however often", async () => {
       const limiter = await open(impatient);
       const permit = await acquire(limiter);
-      await acquire(limiter, { ...alice, user: "bob" });
+      await acquire(limiter, requestOf("bob", 1));
       await expect(acquire(limiter)).rejects.toMatchObject({ code: "concurrency_exceeded", status: 429 });
       await permit.release();
       await permit.release();
@@ -44,7 +48,7 @@ export function describeConcurrency(
 
     it("gives no more permits at once than one after the other", async () => {
       const limiter = await open(impatient);
-      const all = await Promise.allSettled(Array.from({ length: 50 }, () => acquire(limiter, { ...alice, max: 3 })));
+      const all = await Promise.allSettled(Array.from({ length: 50 }, () => acquire(limiter, requestOf("alice", 3))));
       expect(all.filter(({ status }) => status === "fulfilled")).toHaveLength(3);
       expect(limiter.inFlight()).toBe(3);
     });

@@ -59,7 +59,11 @@ describe("a call that fails is storage_unavailable once, and the next one works"
     ["reset", ({ ledger }) => ledger.reset("bob", "day", { reason: "", by: "" })],
     ["take", ({ rateLimiter }) => rateLimiter.take(rateRequest)],
     ["takeFreeDisconnect", ({ rateLimiter }) => rateLimiter.takeFreeDisconnect({ ...rateRequest, max: 1 })],
-    ["acquire", ({ concurrency }) => concurrency.acquire({ user: "bob", max: 2, requestId: "r" }, signal)],
+    [
+      "acquire",
+      ({ concurrency }) =>
+        concurrency.acquire({ user: "bob", weight: 1, requestId: "r", scopes: [], providers: [] }, signal),
+    ],
     ["get", ({ users }) => users.get("bob")],
     ["create", ({ users }) => users.create(newUser)],
     ["search", ({ users }) => users.search({ limit: 1 })],

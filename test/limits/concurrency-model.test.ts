@@ -84,7 +84,10 @@ test("whatever is acquired, released, left and waited out in whatever order, no 
         const got = (permit: Permit) => held.set(request, permit);
         const not = (error: Error) => failed.set(request, error.name);
         try {
-          const answer = permits.acquire({ user, max, requestId: "r" }, signal);
+          const answer = permits.acquire(
+            { requestId: "r", user, weight: 1, scopes: [{ kind: "user", key: user, max }], providers: [] },
+            signal,
+          );
           if (answer instanceof Promise) answer.then(got, not);
           else got(answer);
         } catch (error) {

@@ -1,14 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
 import { createMemoryConcurrency } from "../../src/limits/memory/memory-concurrency.ts";
-import type { Permit } from "../../src/limits/concurrency.ts";
+import type { Permit, PermitRequest } from "../../src/limits/concurrency.ts";
 
 interface Client extends DisconnectSignal {
   gone: boolean;
 }
 
 const client = (): Client => ({ gone: false, onGone: undefined });
-const alice = { user: "alice", max: 1, requestId: "r" };
+const requestOf = (user: string, max: number): PermitRequest => ({
+  ...{ requestId: "r", user, weight: 1, providers: [] },
+  scopes: [{ kind: "user", key: user, max }],
+});
+const alice = requestOf("alice", 1);
 
 function leave(who: Client): void {
   who.gone = true;
@@ -37,7 +41,7 @@ describe("memory permits", () => {
   test("one user's permits are no business of another's", () => {
     const permits = createMemoryConcurrency({ maxWaitMs: 0, maxWaiting: 8 });
     void permits.acquire(alice, client());
-    expect(permits.acquire({ ...alice, user: "bob" }, client())).toHaveProperty("release");
+    expect(permits.acquire(requestOf("bob", 1), client())).toHaveProperty("release");
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
   });
 
@@ -107,7 +111,7 @@ describe("memory permits", () => {
     const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const second = permits.acquire(alice, client());
-    const third = permits.acquire({ ...alice, max: 3 }, client());
+    const third = permits.acquire(requestOf("alice", 3), client());
     expect(permits.inFlight()).toBe(3);
     const fourth = permits.acquire(alice, client());
     void first.release();

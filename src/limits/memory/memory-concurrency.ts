@@ -87,9 +87,10 @@ export function createMemoryConcurrency(options: QueueRule): MemoryConcurrency {
     configure(rule) {
       ({ maxWaitMs, maxWaiting } = rule);
     },
-    acquire({ user, max }, signal) {
+    acquire({ user, scopes }, signal) {
       if (closed) throw new AppError("shutting_down", { retryAfterSeconds: 1 });
       if (signal.gone) throw new ClientDisconnectedError();
+      const max = scopes.find(({ kind }) => kind === "user")?.max ?? Infinity;
       const semaphore = semaphoreOf(user, max);
       if (semaphore.tryTake()) return issue(user, semaphore);
       if (maxWaitMs > 0 && semaphore.waiting < maxWaiting) return wait(user, semaphore, signal);
@@ -106,10 +107,15 @@ export function createMemoryConcurrency(options: QueueRule): MemoryConcurrency {
 }
 
 class MemoryPermit implements Permit {
+  readonly provider = null;
   #giveBack: (() => void) | undefined;
 
   constructor(giveBack: () => void) {
     this.#giveBack = giveBack;
+  }
+
+  move(): boolean {
+    return true;
   }
 
   release(): void {
