@@ -7,7 +7,7 @@ import type { Users } from "./identity/users.ts";
 import type { Awaitable } from "./lib/awaitable.ts";
 import { ClientDisconnectedError } from "./lib/disconnect-signal.ts";
 import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
-import type { RateLimiter } from "./limits/rate-limiter.ts";
+import type { RateLimitRefusal, RateLimiter, RateTicket, RateUse } from "./limits/rate-limiter.ts";
 import type { BucketState, Charge, Hold, Ledger, QuotaLimit, Settlement } from "./quota/ledger.ts";
 
 /**
@@ -29,7 +29,7 @@ export interface Backends {
 export function guardBackends({ ledger, ...others }: Backends): Backends {
   const guarded = guard(ledger);
   return {
-    rateLimiter: guard(others.rateLimiter),
+    rateLimiter: guardRateLimiter(others.rateLimiter),
     concurrency: guard(others.concurrency),
     users: guard(others.users),
     sessions: guard(others.sessions),
@@ -56,6 +56,42 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
 function guardLoginGuard(port: LoginGuard): LoginGuard {
   const guarded = guard(port);
   return { ...guarded, start: async (attempt) => guard(await guarded.start(attempt)) };
+}
+
+function guardRateLimiter(port: RateLimiter): RateLimiter {
+  const guarded = guard(port);
+  return {
+    ...guarded,
+    take(request) {
+      const taken = guarded.take(request);
+      return taken instanceof Promise ? taken.then(guardTicket) : guardTicket(taken);
+    },
+  };
+}
+
+function guardTicket(taken: RateTicket | RateLimitRefusal): RateTicket | RateLimitRefusal {
+  return "settle" in taken ? new GuardedTicket(taken) : taken;
+}
+
+/** As guard, for the object that a rate limiter makes for each request. */
+class GuardedTicket implements RateTicket {
+  readonly #ticket: RateTicket;
+
+  constructor(ticket: RateTicket) {
+    this.#ticket = ticket;
+  }
+
+  get states(): RateTicket["states"] {
+    return this.#ticket.states;
+  }
+
+  get provider(): string | null {
+    return this.#ticket.provider;
+  }
+
+  settle(use: RateUse): Awaitable<void> {
+    return calling(() => this.#ticket.settle(use));
+  }
 }
 
 /** A port whose verbs throw or reject with the result of storageError. They answer at once where the port does. */

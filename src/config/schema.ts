@@ -5,7 +5,8 @@ import { overloadSection } from "./overload-schema.ts";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
-import { alertsSection, securitySection } from "./security-schema.ts";
+import { rateRulesSection, checkRates } from "./rates-schema.ts";
+import { accessSection, alertsSection, securitySection } from "./security-schema.ts";
 import { modelGlob, network, plainModel } from "./value-schemas.ts";
 
 /** A duration in seconds in config.toml; fractions are allowed. */
@@ -200,6 +201,7 @@ export const configSchema = z
     quota: quotaSection.prefault({}),
     groups: groupsSection,
     rate_limit: rateLimitSection.prefault({}),
+    limits: rateRulesSection.default([]),
     concurrency: concurrencySection.prefault({}),
     overload: overloadSection.prefault({}),
     timeouts: timeoutsSection.prefault({}),
@@ -212,6 +214,7 @@ export const configSchema = z
     logs: logsSection.prefault({}),
     metrics: metricsSection.prefault({}),
     admin: adminSection.prefault({}),
+    access: accessSection.prefault({}),
     security: securitySection.prefault({}),
     alerts: alertsSection.prefault({}),
   })
@@ -232,6 +235,7 @@ export const configSchema = z
     checkPriceDates(config.models.prices, config.quota.timezone, ctx);
     checkLimitCurrencies(config.quota, config.models.prices, ctx);
     checkPermits(config, ctx);
+    checkRates(config, ctx);
   });
 
 export type { GroupRate } from "./groups-schema.ts";

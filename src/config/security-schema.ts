@@ -7,6 +7,12 @@ const count = (min: number, max: number) => z.int().min(min).max(max);
 const addresses = z.array(network);
 const hour = 3600;
 
+/** [access]: which addresses may use the proxy at all. */
+export const accessSection = z.strictObject({
+  allow: addresses.default([]).describe("Addresses that may use the proxy; empty: all that `deny` doesn't name."),
+  deny: addresses.default([]).describe("Addresses that may not, even if `allow` names them."),
+});
+
 /** [security]: slows down password guessing. */
 export const securitySection = z.strictObject({
   login_free_failures: count(1, 1_000_000)

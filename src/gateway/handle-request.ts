@@ -1,10 +1,9 @@
-import { AppError } from "../errors.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";
 import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
-import type { RateLimitRequest, RateLimitRefusal, RateLimiter } from "../limits/rate-limiter.ts";
+import type { RateLimiter } from "../limits/rate-limiter.ts";
 import type { ConcurrencyLimiter } from "../limits/concurrency.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
 import { metrics } from "../quota/metrics.ts";
@@ -13,6 +12,7 @@ import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
+import { rateLimited, rateRequest, routeFrom, useOf } from "./admit.ts";
 import { RequestCost, nothingOwed } from "./request-cost.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
 import {
@@ -24,11 +24,11 @@ import {
   type RequestEnd,
   withPartial,
 } from "./request-context.ts";
-import type { ResponseWriter } from "./response-writer.ts";
 import { collectResponse } from "./collect.ts";
 import { startDrain } from "./drain.ts";
 import { BudgetGuard } from "./budget-guard.ts";
 import { relay } from "./relay.ts";
+import { neutralTrust, type Trust } from "./trust.ts";
 import type { GatewayPolicy } from "./policy.ts";
 
 export interface GatewayOptions {
@@ -37,6 +37,8 @@ export interface GatewayOptions {
   readonly ledger: Ledger;
   readonly failover: Failover;
   readonly emit: Emit;
+  /** The multipliers of a user's limits. Absent: neutral. */
+  readonly trustOf?: (user: string) => Trust;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -87,11 +89,12 @@ export function createGateway(deps: GatewayOptions): Gateway {
   }
 
   async function serve(context: RequestContext): Promise<RequestEnd> {
-    const { policy, account, apiKey, body, format, ip, client, streamByDefault } = context.incoming;
+    const { policy, account, apiKey, body, format, client, streamByDefault } = context.incoming;
     const { admission, pricingPolicy } = policy;
     const user = account.username;
 
     const arrivedAt = deps.clock.now();
+    context.trust = deps.trustOf?.(user) ?? neutralTrust;
     admission.checkScope(apiKey, body.value.model);
     const request = (context.request = format.parse(body, streamByDefault));
     const limits = policy.limitsOf(account, apiKey);
@@ -117,14 +120,14 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
 
     // The last step before sending: a request that is refused for another reason uses none of the shared rate.
-    const rateRequest = { requestId, user, ip, model: request.model, apiKey: apiKey?.id ?? null };
-    const refusal = await deps.rateLimiter.take(rateRequest);
-    if (refusal !== null) throw rateLimited(refusal);
+    const ticket = await deps.rateLimiter.take(rateRequest(context, affordable, cost));
+    if (!("settle" in ticket)) throw rateLimited(ticket);
+    context.ticket = ticket;
 
     if (request.stream || policy.jsonHeartbeat) {
       client.startHeartbeat(context, request.stream ? format.startStream(request.model, arrivedAt) : null);
     }
-    const { attempt } = (context.response = await send(affordable, request, client, rateRequest, policy));
+    const { attempt } = (context.response = await send(context, routeFrom(affordable, ticket.provider), request));
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
@@ -139,22 +142,14 @@ export function createGateway(deps: GatewayOptions): Gateway {
     return end;
   }
 
-  async function send(
-    route: Route,
-    request: ParsedRequest,
-    client: ResponseWriter,
-    rateRequest: RateLimitRequest,
-    { retry }: GatewayPolicy,
-  ): Promise<UpstreamResponse> {
+  async function send(context: RequestContext, route: Route, request: ParsedRequest): Promise<UpstreamResponse> {
+    const { account, client, policy } = context.incoming;
+    context.wasSent = true;
     try {
-      return await deps.failover(route, request, client, {
-        traceId: client.traceId,
-        user: rateRequest.user,
-        retry,
-      });
+      const requester = { traceId: client.traceId, user: account.username, retry: policy.retry };
+      return await deps.failover(route, request, client, requester);
     } catch (error) {
-      // No provider could be sent the request.
-      if (error instanceof UpstreamError && error.attempts === 0) await deps.rateLimiter.giveBack(rateRequest);
+      if (error instanceof UpstreamError && error.attempts === 0) context.wasSent = false;
       throw error;
     }
   }
@@ -214,7 +209,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
   /** Settles the charge exactly once, whatever the outcome. */
   async function settle(context: RequestContext, end: RequestEnd): Promise<void> {
-    const { hold, permit, response } = context;
+    const { hold, ticket, permit, response } = context;
     const traceId = context.incoming.client.traceId;
     const settlement = (context.settlement = await settlementOf(context, end));
     try {
@@ -223,6 +218,12 @@ export function createGateway(deps: GatewayOptions): Gateway {
       // The first charge stands. Everything else that the request holds is released all the same.
       const { outcome, charge } = settlement;
       deps.log.error({ trace_id: traceId, err: error, outcome, charge }, "a charge was not settled");
+    }
+    try {
+      // Before the permit is released: whoever gets it next finds the corrected rates.
+      await ticket?.settle(useOf(context, settlement));
+    } catch (error) {
+      deps.log.error({ trace_id: traceId, err: error }, "the rates of a request were not corrected");
     }
     response?.attempt.cancel();
     try {
@@ -315,8 +316,4 @@ function presented(end: RequestEnd, context: RequestContext): RequestEnd {
 
 function limitsCost(limits: readonly QuotaLimit[]): boolean {
   return limits.some(({ metric }) => metric === "cost");
-}
-
-function rateLimited({ rule, retryAfterMs }: RateLimitRefusal): AppError {
-  return new AppError("rate_limited", { retryAfterSeconds: retryAfterMs / 1000, details: { rule } });
 }

@@ -11,6 +11,7 @@ import { ClientDisconnectedError } from "../lib/disconnect-signal.ts";
 import type { JsonObject } from "../lib/json-object.ts";
 import type { Slotted } from "../lib/swap-remove-set.ts";
 import type { Permit } from "../limits/concurrency.ts";
+import type { RateTicket } from "../limits/rate-limiter.ts";
 import type { GatewayPolicy } from "./policy.ts";
 import type { UpstreamResponse } from "../providers/failover.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -18,6 +19,7 @@ import { UpstreamError } from "../providers/upstream-error.ts";
 import type { BucketState, Hold, Outcome, Settlement } from "../quota/ledger.ts";
 import { metrics } from "../quota/metrics.ts";
 import type { RequestCost } from "./request-cost.ts";
+import { neutralTrust, type Trust } from "./trust.ts";
 import type { DisconnectReason, HeaderSource, ResponseWriter } from "./response-writer.ts";
 
 /** One request to an API, authenticated. */
@@ -52,12 +54,18 @@ export class RequestContext implements HeaderSource, Slotted {
   readonly incoming: IncomingRequest;
   /** The group that it counts for, to its end, whatever is changed meanwhile; null: none. */
   group: Group | null = null;
+  /** The multipliers of its user's limits when it arrived. */
+  trust: Trust = neutralTrust;
   request: ParsedRequest | null = null;
   permit: Permit | null = null;
   cost: RequestCost | null = null;
   hold: Hold | null = null;
   /** The user's buckets after the last change of the hold. */
   buckets: readonly BucketState[] = [];
+  /** What it has taken of the rates; null before. */
+  ticket: RateTicket | null = null;
+  /** Whether a provider may have been sent it. */
+  wasSent = false;
   response: UpstreamResponse | null = null;
   /** The provider that was generating when the client disconnected before the first event. */
   abandoned: Provider | null = null;

@@ -45,9 +45,14 @@ export class RequestCost {
     this.#otherPrices = others;
   }
 
+  /** Tokens that the upper bound allows for, of the prompt and of the output. */
+  get reservedTokens(): number {
+    return this.#reservedInput + this.reservedOutput;
+  }
+
   /** The most that the request can cost with any provider, in the currency of the first. */
   upperBound(): Charge {
-    return this.#charge(this.#weight, this.#reservedInput + this.reservedOutput, this.#highestCost(this.#price));
+    return this.#charge(this.#weight, this.reservedTokens, this.#highestCost(this.#price));
   }
 
   /** Whether some candidates charge in other currencies than the first. */

@@ -1,31 +1,87 @@
 import type { Awaitable } from "../lib/awaitable.ts";
 
+/** What a rule counts. */
+export type RateMetric = "requests" | "tokens" | "output_tokens";
+
 /** The facts of a request that rate limits depend on. */
 export interface RateLimitRequest {
-  /** Identifies the take: what a request has taken is given back at most once. */
+  /** Identifies the take: where its result is lost, an implementation may repeat its call with it. */
   readonly requestId: string;
   readonly user: string;
-  /** The client's address. */
-  readonly ip: string;
-  readonly model: string;
+  readonly tier: string;
+  /** The group it counts for; null: none. */
+  readonly group: string | null;
   /** The id of the request's API key; null if it has none. */
   readonly apiKey: string | null;
+  /** The client's address, as ipPrefix gives it. */
+  readonly ip: string;
+  /** As the client names it. */
+  readonly model: string;
+  /** After aliases. */
+  readonly upstreamModel: string;
+  /** The names of the providers that may get it, distinct, in the order in which they are tried; at least one. */
+  readonly providers: readonly string[];
+  /** Upper bounds; safe integers, at least 0. */
+  readonly tokens: number;
+  readonly outputTokens: number;
+  /** Whether the client sent no max_tokens, so that the bound is the proxy's guess. */
+  readonly isOwnBound: boolean;
+  /** How much faster than others its user may be, above 0; only rules by user or by key use it. */
+  readonly factor: number;
+}
+
+/** One rule as a request has found or left it. */
+export interface RateLimitState {
+  readonly rule: string;
+  readonly metric: RateMetric;
+  /** Units in each window. */
+  readonly max: number;
+  readonly windowSeconds: number;
+  /** Whole units that may be taken now. */
+  readonly remaining: number;
+  /** ms until nothing counts as taken; of a rule that refuses, until it allows the request. */
+  readonly resetMs: number;
 }
 
 /** Why a request is rejected. */
 export interface RateLimitRefusal {
-  /** Name of the rule with the longest wait. From a fixed set, safe as a metric label. */
+  /** Name of the rule with the longest wait. */
   readonly rule: string;
-  /** ms until that rule allows a request; above 0. */
+  /** ms until all rules that refuse allow the request; above 0. */
   readonly retryAfterMs: number;
+  /** null: it may pass later. Otherwise it needs more than the rule ever allows at once. */
+  readonly tooLarge: { readonly metric: RateMetric; readonly needed: number; readonly most: number } | null;
+  readonly states: readonly RateLimitState[];
+}
+
+/** What a request has used in the end. */
+export interface RateUse {
+  /** False if no provider was sent it: then it gets everything back. */
+  readonly wasSent: boolean;
+  /** Who generated its response; null: nobody. */
+  readonly provider: string | null;
+  /** Safe integers, at least 0. */
+  readonly tokens: number;
+  readonly outputTokens: number;
+}
+
+/** What one request has taken of the rules. */
+export interface RateTicket {
+  /** The rules right after the take. */
+  readonly states: readonly RateLimitState[];
+  /** Whose rules were taken from, if some rules are by provider: the request must try it first. Otherwise null. */
+  readonly provider: string | null;
+  /**
+   * Corrects what was taken to what was used. Exactly once: later calls do nothing. A limiter in memory never throws
+   * here; where a call is lost, what was taken lapses with time.
+   */
+  settle(use: RateUse): Awaitable<void>;
 }
 
 /** Limits the rate of requests, and of what users may do free of charge only so often. */
 export interface RateLimiter {
-  /** Takes a token from every rule that applies, or from none. Null if the request may proceed. */
-  take(request: RateLimitRequest): Awaitable<RateLimitRefusal | null>;
-  /** Gives back the tokens of a request that was not sent after all. */
-  giveBack(request: RateLimitRequest): Awaitable<void>;
+  /** Takes from every rule that applies, or from none. A result with `settle` is a ticket: the request may proceed. */
+  take(request: RateLimitRequest): Awaitable<RateTicket | RateLimitRefusal>;
   /**
    * Counts a request that a user has ended without paying for it: before its first event, or without getting what was
    * generated. False, without counting it, if the user has done so `max` times within the last hour.

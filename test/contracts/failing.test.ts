@@ -10,6 +10,7 @@ import { createCapturedLog } from "../support/captured-log.ts";
 import { ask, charge, monthly, settlement } from "../support/ledger.ts";
 import { attemptOf } from "../support/login-guard.ts";
 import { createManualClock } from "../support/manual-clock.ts";
+import { rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { bob, laptop } from "../identity/session-support.ts";
 import { fakeHash } from "../identity/support.ts";
@@ -49,7 +50,6 @@ async function useFailing(
 
 const newUser = { username: "bob", password: "correct horse", quota_tier: "basic" };
 const signal = { gone: false, onGone: undefined };
-const rateRequest = { requestId: "r", user: "bob", ip: "", model: "m", apiKey: null };
 
 describe("a call that fails is storage_unavailable once, and the next one works", () => {
   it.each<readonly [string, (backends: Backends) => unknown]>([
@@ -57,8 +57,8 @@ describe("a call that fails is storage_unavailable once, and the next one works"
     ["buckets", ({ ledger }) => ledger.buckets("bob", [])],
     ["usage", ({ ledger }) => ledger.usage({ from: "2026-11-01", to: "2026-11-22" })],
     ["reset", ({ ledger }) => ledger.reset("bob", "day", { reason: "", by: "" })],
-    ["take", ({ rateLimiter }) => rateLimiter.take(rateRequest)],
-    ["takeFreeDisconnect", ({ rateLimiter }) => rateLimiter.takeFreeDisconnect({ ...rateRequest, max: 1 })],
+    ["take", ({ rateLimiter }) => rateLimiter.take(rateAsk())],
+    ["takeFreeDisconnect", ({ rateLimiter }) => rateLimiter.takeFreeDisconnect({ ...rateAsk(), max: 1 })],
     [
       "acquire",
       ({ concurrency }) =>
@@ -117,6 +117,14 @@ describe("what was carried out though its result was lost", () => {
       await refusalOf(() => hold.grow(charge(0, 500)));
       await hold.settle(settlement(charge(0), "upstream_failed"));
       expect(await backends.ledger.buckets("alice", limits)).toMatchObject([{ reserved: 0 }, { reserved: 0, used: 0 }]);
+    });
+  });
+
+  it("lapses with time, where it is the correction of a rate", async () => {
+    await useFailing("settle", "before", async ({ rateLimiter }) => {
+      const ticket = ticketOf(await rateLimiter.take(rateAsk()));
+      expect((await refusalOf(() => ticket.settle(unsent))).code).toBe("storage_unavailable");
+      expect(refusalIn(await rateLimiter.take(rateAsk()))).toBeNull();
     });
   });
 

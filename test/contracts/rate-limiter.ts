@@ -3,8 +3,8 @@ import type { Clock } from "../../src/lib/clock.ts";
 import type { LimitRule } from "../../src/limits/memory/memory-rate-limiter.ts";
 import type { RateLimiter, RateLimitRequest } from "../../src/limits/rate-limiter.ts";
 import { createManualClock } from "../support/manual-clock.ts";
+import { rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 
-const ask = (user = "alice"): RateLimitRequest => ({ requestId: "r", user, ip: "192.0.2.1", model: "m", apiKey: null });
 const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: RateLimitRequest) => user };
 
 /** What every rate limiter does. */
@@ -12,57 +12,60 @@ export function describeRateLimiter(
   name: string,
   open: (rules: readonly LimitRule[], clock: Clock) => Promise<RateLimiter>,
 ): void {
+  const take = async (limiter: RateLimiter, user = "alice") => refusalIn(await limiter.take(rateAsk({ user })));
+
   describe(name, () => {
     it("lets a burst of twice the rate through, then the rate, and names rule and wait", async () => {
       const clock = createManualClock(1e9);
       const limiter = await open([{ name: "global", requestsPerSecond: 10 }], clock);
-      for (let i = 0; i < 20; i++) expect(await limiter.take(ask())).toBeNull();
-      expect(await limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 100 });
+      for (let i = 0; i < 20; i++) expect(await take(limiter)).toBeNull();
+      expect(await take(limiter)).toEqual({ rule: "global", retryAfterMs: 100 });
       clock.advance(100);
-      expect(await limiter.take(ask())).toBeNull();
-      expect(await limiter.take(ask())).not.toBeNull();
+      expect(await take(limiter)).toBeNull();
+      expect(await take(limiter)).not.toBeNull();
     });
 
     it("lets no more through at once than one after the other", async () => {
       const limiter = await open([{ name: "global", requestsPerSecond: 10 }], createManualClock());
-      const all = await Promise.all(Array.from({ length: 100 }, async () => limiter.take(ask())));
+      const all = await Promise.all(Array.from({ length: 100 }, () => take(limiter)));
       expect(all.filter((refusal) => refusal === null)).toHaveLength(20);
     });
 
     it("lets single requests through at a rate below one a second", async () => {
       const limiter = await open([{ name: "global", requestsPerSecond: 0.1 }], createManualClock());
-      expect(await limiter.take(ask())).toBeNull();
-      expect(await limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 10_000 });
+      expect(await take(limiter)).toBeNull();
+      expect(await take(limiter)).toEqual({ rule: "global", retryAfterMs: 10_000 });
     });
 
     it("has a bucket for each key of a rule", async () => {
       const limiter = await open([perUser], createManualClock());
-      for (const user of ["a", "a", "b"]) expect(await limiter.take(ask(user))).toBeNull();
-      expect(await limiter.take(ask("a"))).not.toBeNull();
-      expect(await limiter.take(ask("b"))).toBeNull();
+      for (const user of ["a", "a", "b"]) expect(await take(limiter, user)).toBeNull();
+      expect(await take(limiter, "a")).not.toBeNull();
+      expect(await take(limiter, "b")).toBeNull();
     });
 
     it("takes nothing from the other rules for a request that one refuses", async () => {
       const limiter = await open([{ name: "global", requestsPerSecond: 2 }, perUser], createManualClock());
-      await limiter.take(ask("a"));
-      await limiter.take(ask("a"));
-      for (let i = 0; i < 10; i++) expect(await limiter.take(ask("a"))).toMatchObject({ rule: "user" });
-      for (const user of ["b", "b"]) expect(await limiter.take(ask(user))).toBeNull();
-      expect(await limiter.take(ask("c"))).toMatchObject({ rule: "global" });
+      await take(limiter, "a");
+      await take(limiter, "a");
+      for (let i = 0; i < 10; i++) expect(await take(limiter, "a")).toMatchObject({ rule: "user" });
+      for (const user of ["b", "b"]) expect(await take(limiter, user)).toBeNull();
+      expect(await take(limiter, "c")).toMatchObject({ rule: "global" });
     });
 
     it("names the longest wait of several rules that refuse", async () => {
       const limiter = await open([perUser, { name: "global", requestsPerSecond: 0.2 }], createManualClock());
-      await limiter.take(ask());
-      expect(await limiter.take(ask())).toEqual({ rule: "global", retryAfterMs: 5000 });
+      await take(limiter);
+      expect(await take(limiter)).toEqual({ rule: "global", retryAfterMs: 5000 });
     });
 
     it("takes back what was not sent after all", async () => {
       const limiter = await open([{ name: "global", requestsPerSecond: 0.5 }], createManualClock());
-      expect(await limiter.take(ask())).toBeNull();
-      await limiter.giveBack(ask());
-      expect(await limiter.take(ask())).toBeNull();
-      expect(await limiter.take(ask())).not.toBeNull();
+      const ticket = ticketOf(await limiter.take(rateAsk()));
+      await ticket.settle(unsent);
+      await ticket.settle(unsent);
+      expect(await take(limiter)).toBeNull();
+      expect(await take(limiter)).not.toBeNull();
     });
 
     it("lets a user disconnect for free so many times an hour", async () => {

@@ -4,6 +4,7 @@ import { createMemoryRateLimiter } from "../../src/limits/memory/memory-rate-lim
 import { jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { startCountingUpstream } from "../support/counting-upstream.ts";
 import { createManualClock } from "../support/manual-clock.ts";
+import { rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 import { bearer, post, startProxy } from "../support/start-proxy.ts";
 
 const password = "correct horse battery";
@@ -107,15 +108,16 @@ describe("P7: what is refused takes nothing from the rate that all share", () =>
   });
 });
 
-it("P7: what is given back to the limiter can be taken again, once", () => {
-  const ask = { requestId: "r", user: "a", ip: "192.0.2.1", model: "m", apiKey: null };
+it("P7: what is given back to the limiter can be taken again, once", async () => {
   const rules = [
     { name: "global", requestsPerSecond: 1 },
     { name: "none", requestsPerSecond: 0.001, keyOf: () => null },
   ];
   const limiter = createMemoryRateLimiter({ rules, clock: createManualClock() });
-  expect([limiter.take(ask), limiter.take(ask)]).toEqual([null, null]);
-  void limiter.giveBack(ask);
-  expect(limiter.take(ask)).toBeNull();
-  expect(limiter.take(ask)).toMatchObject({ rule: "global" });
+  const ticket = ticketOf(await limiter.take(rateAsk()));
+  expect(refusalIn(await limiter.take(rateAsk()))).toBeNull();
+  await ticket.settle(unsent);
+  await ticket.settle(unsent);
+  expect(refusalIn(await limiter.take(rateAsk()))).toBeNull();
+  expect(refusalIn(await limiter.take(rateAsk()))).toMatchObject({ rule: "global" });
 });

@@ -10,7 +10,7 @@ export type BeforeCall = (call: string, carryOut: () => Promise<unknown>) => Pro
 /** Facts of this process, which even a backend behind a network knows at once. */
 const local = new Set(["inFlight", "waiting", "close"]);
 /** Calls whose result has verbs of its own. */
-const makers = new Set(["reserve", "acquire", "start"]);
+const makers = new Set(["reserve", "acquire", "start", "take"]);
 
 /** Backends that answer each call so many ms later, as those behind a network do. */
 export function delayedBackends(own: Backends, ms = 3): Backends {

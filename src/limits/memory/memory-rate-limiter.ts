@@ -1,7 +1,7 @@
 import type { Config } from "../../config/schema.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { createWindowTally } from "./window-tally.ts";
-import type { RateLimiter, RateLimitRefusal, RateLimitRequest } from "../rate-limiter.ts";
+import type { RateLimiter, RateLimitRefusal, RateLimitRequest, RateTicket } from "../rate-limiter.ts";
 
 const hourMs = 3_600_000;
 
@@ -54,6 +54,26 @@ export function createMemoryRateLimiter(options: {
   let rules = options.rules.map((rule) => toBucketed(rule));
   const freeDisconnects = createWindowTally({ windowMs: hourMs, clock });
 
+  function giveBack(request: RateLimitRequest): void {
+    for (const { rate, keyOf, tats } of rules) {
+      const key = keyOf(request);
+      const tat = key === null ? undefined : tats.get(key);
+      if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
+    }
+  }
+
+  function ticketOf(request: RateLimitRequest): RateTicket {
+    let isSettled = false;
+    return {
+      states: [],
+      provider: null,
+      settle({ wasSent }) {
+        if (!isSettled && !wasSent) giveBack(request);
+        isSettled = true;
+      },
+    };
+  }
+
   return {
     configure(next) {
       const known = new Map(rules.map((rule) => [rule.name, rule]));
@@ -70,14 +90,7 @@ export function createMemoryRateLimiter(options: {
         const tat = gcraTake(rate, tats.get(key) ?? -Infinity, now);
         remember(tats, key, tat, maxKeys);
       }
-      return null;
-    },
-    giveBack(request) {
-      for (const { rate, keyOf, tats } of rules) {
-        const key = keyOf(request);
-        const tat = key === null ? undefined : tats.get(key);
-        if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
-      }
+      return ticketOf(request);
     },
     takeFreeDisconnect: ({ user, max }) => freeDisconnects.take(user, max),
   };
@@ -100,7 +113,7 @@ function longestWait(rules: readonly Bucketed[], request: RateLimitRequest, now:
     const key = keyOf(request);
     if (key === null) continue;
     const retryAfterMs = gcraWaitMs(rate, tats.get(key) ?? -Infinity, now);
-    if (retryAfterMs > (worst?.retryAfterMs ?? 0)) worst = { rule: name, retryAfterMs };
+    if (retryAfterMs > (worst?.retryAfterMs ?? 0)) worst = { rule: name, retryAfterMs, tooLarge: null, states: [] };
   }
   return worst;
 }

@@ -1,0 +1,68 @@
+import { AppError } from "../errors.ts";
+import { ipPrefix } from "../lib/ip-list.ts";
+import type { RateLimitRefusal, RateLimitRequest, RateUse } from "../limits/rate-limiter.ts";
+import type { Route } from "../providers/router.ts";
+import type { Settlement } from "../quota/ledger.ts";
+import type { RequestContext } from "./request-context.ts";
+import type { RequestCost } from "./request-cost.ts";
+
+/** What the rate limiter is asked for a request that may go to these providers. */
+export function rateRequest(context: RequestContext, route: Route, cost: RequestCost): RateLimitRequest {
+  const { account, apiKey, ip, client } = context.incoming;
+  return {
+    requestId: client.traceId,
+    user: account.username,
+    tier: account.quota_tier,
+    group: context.group?.name ?? null,
+    apiKey: apiKey?.id ?? null,
+    ip: ipPrefix(ip),
+    model: route.model,
+    upstreamModel: route.upstreamModel,
+    providers: providerNames(route),
+    tokens: cost.reservedTokens,
+    outputTokens: cost.reservedOutput,
+    isOwnBound: !cost.hasMaxTokens,
+    factor: context.trust.rate,
+  };
+}
+
+/** A provider with several keys is several candidates. */
+function providerNames({ candidates }: Route): readonly string[] {
+  const names: string[] = [];
+  for (const { name } of candidates) if (!names.includes(name)) names.push(name);
+  return names;
+}
+
+/** The route with the candidates of one provider first; as it is if `first` is null. */
+export function routeFrom(route: Route, first: string | null): Route {
+  const { candidates } = route;
+  if (first === null || candidates[0]?.name === first) return route;
+  const chosen = candidates.filter(({ name }) => name === first);
+  return { ...route, candidates: [...chosen, ...candidates.filter(({ name }) => name !== first)] };
+}
+
+/** What a request has used of the rates. Tokens that a provider has generated count even if they are not charged. */
+export function useOf({ response, abandoned, wasSent }: RequestContext, { usage }: Settlement): RateUse {
+  const provider = response?.attempt.provider ?? abandoned;
+  return {
+    wasSent,
+    provider: provider?.name ?? null,
+    tokens: usage.input + usage.output,
+    outputTokens: usage.output,
+  };
+}
+
+/** The 429 of a request that some rule refuses. */
+export function rateLimited({ rule, retryAfterMs, tooLarge }: RateLimitRefusal): AppError {
+  const retryAfterSeconds = retryAfterMs / 1000;
+  if (tooLarge === null) return new AppError("rate_limited", { retryAfterSeconds, details: { rule } });
+  const { metric, needed, most } = tooLarge;
+  const what = metric === "output_tokens" ? "output tokens" : metric;
+  const message = `This request may need ${needed} ${what}, and the rule ${rule} allows ${most} at once. Lower max_tokens.`;
+  return new AppError("rate_limited", {
+    message,
+    retryAfterSeconds,
+    shouldRetry: false,
+    details: { rule, needed, most },
+  });
+}

@@ -1,0 +1,36 @@
+import type { RateLimitRefusal, RateLimitRequest, RateTicket, RateUse } from "../../src/limits/rate-limiter.ts";
+
+/** A request as rate limits see it. */
+export function rateAsk(some: Partial<RateLimitRequest> = {}): RateLimitRequest {
+  return {
+    requestId: "r",
+    user: "alice",
+    tier: "basic",
+    group: null,
+    apiKey: null,
+    ip: "192.0.2.1",
+    model: "m",
+    upstreamModel: "m",
+    providers: ["p"],
+    tokens: 0,
+    outputTokens: 0,
+    isOwnBound: false,
+    factor: 1,
+    ...some,
+  };
+}
+
+export const unsent: RateUse = { wasSent: false, provider: null, tokens: 0, outputTokens: 0 };
+
+/** The ticket of a take; fails where it was refused. */
+export function ticketOf(taken: RateTicket | RateLimitRefusal): RateTicket {
+  if (!("settle" in taken)) throw new Error(`refused by ${taken.rule}`);
+  return taken;
+}
+
+/** Rule and wait of a refusal; null: there was none. */
+export function refusalIn(
+  taken: RateTicket | RateLimitRefusal,
+): Pick<RateLimitRefusal, "rule" | "retryAfterMs"> | null {
+  return "settle" in taken ? null : { rule: taken.rule, retryAfterMs: taken.retryAfterMs };
+}
