@@ -11,6 +11,8 @@ export interface QuotaLimit {
   readonly currency?: string;
   /** Counts only requests through the API key with this id. */
   readonly apiKey?: string;
+  /** Counts what all members of the group of this name use in it. */
+  readonly group?: string;
 }
 
 /** An amount of each metric to reserve or to charge: safe integers >= 0; `cost` in nano-units (1e-9) of `currency`. */
@@ -56,6 +58,8 @@ export interface ReserveRequest {
   readonly model: string;
   /** The id of the API key of the request; undefined for an access token. */
   readonly apiKey?: string | undefined;
+  /** The name of the group that the request counts for as well; undefined: none. Those of the limits must be this one. */
+  readonly group?: string | undefined;
   /** The maximum cost of the request; reserved in every bucket until commit and settle. */
   readonly upperBound: Charge;
 }
@@ -86,7 +90,9 @@ export interface UsageRow extends Readonly<Record<CountMetric, number>> {
   readonly day: string;
   /** The name that the client used; "adjust" for manual changes, "other" beyond 200 models a day. */
   readonly model: string;
-  /** The id of the API key; "" for access tokens, for manual changes, and in sums over all users. */
+  /**
+   * The id of the API key; "" for access tokens, for manual changes, and in sums over all users. Of a group: the member.
+   */
   readonly key: string;
   /** As charged: multiplied by the model's weight. */
   readonly requests: number;
@@ -160,15 +166,19 @@ export interface LedgerHealth {
   readonly reason?: string;
 }
 
-/** Each user's usage. The only place where charges are made. */
+/**
+ * Each user's usage, and each group's. The only place where charges are made. A group has an account beside the users',
+ * whose name groupAccount returns: where a verb takes a user's name, that of such an account does as well, except in
+ * `reserve`.
+ */
 export interface Ledger {
   /**
-   * Reserves the upper bound in all of the user's buckets, or in none. Throws AppError quota_exceeded (402, with
+   * Reserves the upper bound in all buckets of the user and of the group, or in none. Throws AppError quota_exceeded (402, with
    * details) or storage_unavailable (503). The request id identifies the reservation: where a result may have been lost,
    * an implementation may repeat its call with it, and a reservation that nobody knows of must lapse by itself.
    */
   reserve(request: ReserveRequest): Awaitable<Hold>;
-  /** The user's current buckets, in the order of `limits`. */
+  /** The current buckets of the user, and of groups that the limits name, in the order of `limits`. */
   buckets(user: string, limits: readonly QuotaLimit[]): Awaitable<readonly BucketState[]>;
   /**
    * Changes what counts as used in all running periods, as if it had been used (or not) now: for imports and refunds. A

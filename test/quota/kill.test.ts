@@ -12,6 +12,8 @@ import { openTestLedger, usedOf } from "../support/ledger.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const users = ["alice", "bob", "carol"];
+/** All that these do is in one group. */
+const members = ["alice", "bob"];
 const totals: QuotaLimit[] = [
   { metric: "requests", per: "total", max: 1e9 },
   { metric: "tokens", per: "total", max: 1e9 },
@@ -33,7 +35,8 @@ const ledger = await openMemoryLedger({
 const amount = (tokens) => ({ requests: 1, tokens, cost: 0, currency: "CNY" });
 for (let i = 0; ; i++) {
   const user = ${JSON.stringify(users)}[i % ${users.length}];
-  const ask = { user, limits: [], requestId: "r" + i, model: "m", upperBound: amount(100) };
+  const group = ${JSON.stringify(members)}.includes(user) ? "red" : undefined;
+  const ask = { user, group, limits: [], requestId: "r" + i, model: "m", upperBound: amount(100) };
   const hold = ledger.reserve(ask);
   await hold.commit(amount(10));
   writeSync(1, "c " + user + "\\n");
@@ -61,7 +64,7 @@ async function spendUntilKilled(code: string, folder: string, durability: string
 
 describe("kill -9 in the middle of the work", () => {
   it.each(["interval", "strict"])(
-    "again and again loses and doubles no acknowledged charge, %s",
+    "again and again loses and doubles no acknowledged charge, of a user as of a group, %s",
     async (durability) => {
       const code = tempDir();
       compileSrc(code, ["lib", "quota", "errors.ts"]);
@@ -89,6 +92,9 @@ describe("kill -9 in the middle of the work", () => {
           expected.set(user, [requests, tokens]);
         }
         expect(inFlight).toBeLessThanOrEqual(1);
+        const ofGroup = totals.map((limit): QuotaLimit => ({ ...limit, group: "red" }));
+        const sums = totals.map((_limit, at) => members.reduce((sum, one) => sum + (expected.get(one)?.[at] ?? 0), 0));
+        expect(usedOf(recovered, ofGroup)).toEqual(sums);
       }
     },
   );

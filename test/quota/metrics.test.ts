@@ -11,7 +11,7 @@ import {
   sumOf,
 } from "../../src/quota/amounts.ts";
 import type { Charge } from "../../src/quota/ledger.ts";
-import { decodeLedgerRecord, encodeLedgerRecord, recordVersion } from "../../src/quota/memory/charge-record.ts";
+import { decodeLedgerRecord, encodeLedgerRecord, latestVersion } from "../../src/quota/memory/charge-record.ts";
 import { countMetrics, forEachMetric, metricNames, metrics } from "../../src/quota/metrics.ts";
 
 /** Another amount of each metric. */
@@ -84,10 +84,10 @@ describe("versions of records", () => {
   });
 
   it("refuses those of a later one by name, and what is no version as unknown", () => {
-    const later = first.replace("charge", `charge.${recordVersion + 1}`);
+    const later = first.replace("charge", `charge.${latestVersion + 1}`);
     expect(() => decodeLedgerRecord(later)).toThrow(
-      `written by a newer version of the program: its format is ${recordVersion + 1}, and this program knows formats ` +
-        `up to ${recordVersion}`,
+      `written by a newer version of the program: its format is ${latestVersion + 1}, and this program knows formats ` +
+        `up to ${latestVersion}`,
     );
     for (const kind of ["charge.", "charge.0", "charge.x", "charge.2.2.2x", "charged"]) {
       expect(() => decodeLedgerRecord(first.replace("charge", kind))).toThrow(/unknown kind|newer/);

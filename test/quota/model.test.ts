@@ -6,7 +6,7 @@ import type { Charge, Hold, QuotaLimit, UsageRow } from "../../src/quota/ledger.
 import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { createFaultyFiles, type FaultyFiles } from "../support/faulty-files.ts";
 import { ask, charge, openTestLedger, settlement } from "../support/ledger.ts";
-import { LedgerModel, minus, periodKey } from "../support/ledger-model.ts";
+import { inGroup, LedgerModel, minus, periodKey, type Source } from "../support/ledger-model.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -20,13 +20,31 @@ const limits: QuotaLimit[] = [
   { metric: "cost", per: "month", max: 5000, currency: "CNY" },
   { metric: "cost", per: "total", max: 20_000, currency: "USD" },
 ];
+/** Narrower than the users' limits, so that they refuse as well. */
+const keyLimits: Readonly<Record<string, QuotaLimit[]>> = Object.fromEntries(
+  ["key-1", "key-2"].map((apiKey) => [apiKey, [{ metric: "requests", per: "day", max: 2, apiKey }]]),
+);
+/** For the members together; each may use more alone. */
+const groupLimits: Readonly<Record<string, QuotaLimit[]>> = {
+  red: [
+    { metric: "requests", per: "day", max: 3, group: "red" },
+    { metric: "cost", per: "week", max: 1500, currency: "CNY", group: "red" },
+  ],
+  blue: [{ metric: "tokens", per: "total", max: 1200, group: "blue" }],
+};
+const groups = Object.keys(groupLimits);
+const limitsOf = ({ apiKey = "", group = "" }: Source): readonly QuotaLimit[] => [
+  ...limits,
+  ...(keyLimits[apiKey] ?? []),
+  ...(groupLimits[group] ?? []),
+];
 const note = { reason: "because", by: "the test" };
 
 interface Flight {
   readonly hold: Hold;
-  readonly user: string;
+  readonly source: Source;
   readonly first: Charge;
-  readonly held: { user: string; amount: Charge }[];
+  readonly held: (Source & { amount: Charge })[];
   /** When it was charged, and the number of that entry in the model. */
   charged?: { at: number; index: number };
 }
@@ -39,7 +57,15 @@ const deltas = fc.record({
   cost: fc.integer({ min: -900, max: 900 }),
   currency,
 });
-const user = fc.constantFrom(...users);
+const source: fc.Arbitrary<Source> = fc.oneof(
+  fc.record({
+    user: fc.constant("alice"),
+    apiKey: fc.constantFrom(undefined, "key-1", "key-2"),
+    group: fc.constantFrom(undefined, ...groups),
+  }),
+  fc.record({ user: fc.constant("bob"), group: fc.constantFrom(undefined, ...groups) }),
+);
+const account = fc.constantFrom(...users, ...users, ...groups.map((group) => `@${group}`));
 const pick = fc.nat(1000);
 
 /** Something that happens to a world, and how likely it is. */
@@ -76,21 +102,32 @@ class World {
     await this.ledger.close().catch(() => undefined);
   }
 
-  enter(of: string, at: number, amount: Charge, more: object = {}): number {
-    return this.model.entries.push({ user: of, at, amount, ...more }) - 1;
+  enter(of: Source, at: number, amount: Charge, more: object = {}): number {
+    return this.model.entries.push({ ...of, at, amount, ...more }) - 1;
   }
 
   async compare(): Promise<void> {
     const now = this.clock.now();
+    const shared = Object.values(groupLimits).flat();
     for (const one of users) {
-      const expected = limits.map((limit) => ({
+      const all = [...limits, ...(one === "alice" ? Object.values(keyLimits).flat() : []), ...shared];
+      const expected = all.map((limit) => ({
         used: this.model.used(one, limit, now),
         reserved: this.model.reserved(one, limit),
       }));
-      expect(this.ledger.buckets(one, limits)).toMatchObject(expected);
-      expect(byDay(await this.ledger.usage({ user: one, ...allDays }))).toEqual(this.model.history([one]));
+      expect(this.ledger.buckets(one, all)).toMatchObject(expected);
+      const history = this.model.history(({ user }) => user === one);
+      expect(byDay(await this.ledger.usage({ user: one, ...allDays }))).toEqual(history);
     }
-    expect(byDay(await this.ledger.usage(allDays))).toEqual(this.model.history(users));
+    for (const group of groups) {
+      const rows = await this.ledger.usage({ user: `@${group}`, ...allDays });
+      expect(byDay(rows)).toEqual(this.model.history(inGroup(group)));
+      for (const member of users) {
+        const history = this.model.history((entry) => entry.group === group && entry.user === member);
+        expect(byDay(rows.filter(({ key }) => key === member))).toEqual(history);
+      }
+    }
+    expect(byDay(await this.ledger.usage(allDays))).toEqual(this.model.history(({ user }) => users.includes(user)));
   }
 }
 
@@ -111,17 +148,18 @@ function byDay(rows: readonly UsageRow[]): (string | number)[][] {
   return [...days].map(([day, sums]) => [day, ...sums]);
 }
 
-function reserve(world: World, one: { user: string; bound: Charge; part: number; model: string }): void {
-  const { bound, part, model } = one;
+function reserve(world: World, one: { source: Source; bound: Charge; part: number; model: string }): void {
+  const { source, bound, part, model } = one;
+  const limits = limitsOf(source);
   const share = (amount: number): number => Math.floor((amount * part) / 4);
   const first = { ...bound, tokens: share(bound.tokens), cost: share(bound.cost) };
-  const room = world.model.hasRoom(one.user, limits, bound, world.clock.now());
+  const room = world.model.hasRoom(source.user, limits, bound, world.clock.now());
   try {
-    const hold = world.ledger.reserve(ask({ user: one.user, limits, upperBound: bound, model }));
+    const hold = world.ledger.reserve(ask({ ...source, limits, upperBound: bound, model }));
     expect(room).toBe(true);
-    const held = { user: one.user, amount: bound };
+    const held = { ...source, amount: bound };
     world.model.held.push(held);
-    world.flights.push({ hold, user: one.user, first, held: [held] });
+    world.flights.push({ hold, source, first, held: [held] });
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     expect(room).toBe(false);
@@ -133,7 +171,7 @@ function commit(world: World, index: number): void {
   if (flight === undefined || flight.charged !== undefined) return;
   void flight.hold.commit(flight.first);
   const at = world.clock.now();
-  flight.charged = { at, index: world.enter(flight.user, at, flight.first) };
+  flight.charged = { at, index: world.enter(flight.source, at, flight.first) };
   world.model.unsettled.add(flight.charged.index);
   const [held] = flight.held;
   if (held === undefined) return;
@@ -145,11 +183,12 @@ function grow(world: World, one: { index: number; extra: Charge }): void {
   const flight = world.flights[one.index % world.flights.length];
   if (flight === undefined) return;
   const extra = { ...one.extra, requests: 0 };
-  const room = world.model.hasRoom(flight.user, limits, extra, world.clock.now());
+  const { source } = flight;
+  const room = world.model.hasRoom(source.user, limitsOf(source), extra, world.clock.now());
   const blocked = flight.hold.grow(extra);
   expect(blocked === null).toBe(room);
   if (!room) return;
-  const held = { user: flight.user, amount: extra };
+  const held = { ...source, amount: extra };
   world.model.held.push(held);
   flight.held.push(held);
 }
@@ -160,8 +199,8 @@ function settle(world: World, { index, final }: { index: number; final: Charge }
   void flight.hold.settle(settlement(final));
   if (flight.charged !== undefined) {
     const of = { of: flight.charged.index };
-    world.enter(flight.user, flight.charged.at, final, of);
-    world.enter(flight.user, flight.charged.at, minus(flight.first), of);
+    world.enter(flight.source, flight.charged.at, final, of);
+    world.enter(flight.source, flight.charged.at, minus(flight.first), of);
     world.model.unsettled.delete(flight.charged.index);
   }
   world.model.held = world.model.held.filter((held) => !flight.held.includes(held));
@@ -170,12 +209,12 @@ function settle(world: World, { index, final }: { index: number; final: Charge }
 
 function adjust(world: World, { of, delta }: { of: string; delta: Charge }): void {
   void world.ledger.adjust(of, delta, note);
-  world.enter(of, world.clock.now(), delta);
+  world.enter({ user: of }, world.clock.now(), delta);
 }
 
 function reset(world: World, one: { of: string; per: "day" | "week" | "month" | "total" }): void {
   void world.ledger.reset(one.of, one.per, note);
-  world.enter(one.of, world.clock.now(), charge(0), { reset: one.per });
+  world.enter({ user: one.of }, world.clock.now(), charge(0), { reset: one.per });
 }
 
 function wait(world: World, ms: number): void {
@@ -197,19 +236,19 @@ async function restart(world: World): Promise<void> {
 const model = fc.constantFrom("chat", "reasoner", 'it\'s "one"');
 const per = fc.constantFrom("day" as const, "week" as const, "month" as const, "total" as const);
 const steps = fc.oneof(
-  step(5, fc.record({ user, bound: amounts, part: fc.nat(4), model }), reserve),
+  step(5, fc.record({ source, bound: amounts, part: fc.nat(4), model }), reserve),
   step(5, pick, commit),
   step(2, fc.record({ index: pick, extra: amounts }), grow),
   step(4, fc.record({ index: pick, final: amounts }), settle),
-  step(1, fc.record({ of: user, delta: deltas }), adjust),
-  step(1, fc.record({ of: user, per }), reset),
+  step(1, fc.record({ of: account, delta: deltas }), adjust),
+  step(1, fc.record({ of: account, per }), reset),
   step(2, fc.integer({ min: -3_600_000, max: 2 * dayMs }), wait),
   step(1, fc.nat(8), crash),
   step(1, pick, restart),
 );
 
 describe("the ledger", () => {
-  it("agrees with a list of charges after any interleaving, crash and restart, in limits and in history", async () => {
+  it("agrees with a list of charges after any interleaving, crash and restart, for users, API keys and groups", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(steps, { maxLength: 60, size: "max" }), async (life) => {
         const folder = tempDir();

@@ -12,9 +12,16 @@ export function periodKey(per: Per, atMs: number): number {
   return { day, week: Math.floor((day + 3) / 7), month, total: 0 }[per];
 }
 
-/** Something that was added or taken away, or the reset of a period. */
-export interface Entry {
+/** Whose a request is. */
+export interface Source {
+  /** Or, for a change by hand, a group behind an @. */
   readonly user: string;
+  readonly apiKey?: string | undefined;
+  readonly group?: string | undefined;
+}
+
+/** Something that was added or taken away, or the reset of a period. */
+export interface Entry extends Source {
   readonly at: number;
   readonly amount: Charge;
   /** Of a settle: the number of the entry that it is about. */
@@ -25,15 +32,17 @@ export interface Entry {
 /** The whole of accounting: a list of what was charged and changed, and a list of what is held. */
 export class LedgerModel {
   readonly entries: Entry[] = [];
-  held: { user: string; amount: Charge }[] = [];
+  held: (Source & { amount: Charge })[] = [];
   /** Numbers of charges that have not been settled. */
   readonly unsettled = new Set<number>();
 
-  used(user: string, { metric, per, currency }: QuotaLimit, now: number): number {
+  /** @param user whose limit it is, if it is not a group's */
+  used(user: string, limit: QuotaLimit, now: number): number {
+    const { metric, per, currency } = limit;
     let sum = 0;
     let since = -1;
     for (const [index, entry] of this.entries.entries()) {
-      if (entry.user !== user || periodKey(per, entry.at) !== periodKey(per, now)) continue;
+      if (!concerns(limit, user, entry) || periodKey(per, entry.at) !== periodKey(per, now)) continue;
       if (entry.reset === per) {
         sum = 0;
         since = index;
@@ -44,10 +53,10 @@ export class LedgerModel {
     return sum;
   }
 
-  reserved(user: string, { metric, currency }: QuotaLimit): number {
+  reserved(user: string, limit: QuotaLimit): number {
     return this.held
-      .filter((held) => held.user === user)
-      .reduce((sum, { amount }) => sum + amountOf(amount, metric, currency), 0);
+      .filter((held) => concerns(limit, user, held))
+      .reduce((sum, { amount }) => sum + amountOf(amount, limit.metric, limit.currency), 0);
   }
 
   hasRoom(user: string, limits: readonly QuotaLimit[], bound: Charge, now: number): boolean {
@@ -57,11 +66,12 @@ export class LedgerModel {
     });
   }
 
-  /** What some users have used on each day: [day, requests, tokens, CNY, USD, unsettled]. */
-  history(users: readonly string[]): (string | number)[][] {
+  /** What some sources have used on each day: [day, requests, tokens, CNY, USD, unsettled]. */
+  history(isOne: (entry: Source) => boolean): (string | number)[][] {
     const days = new Map<string, number[]>();
-    for (const [index, { user, at, amount }] of this.entries.entries()) {
-      if (!users.includes(user)) continue;
+    for (const [index, entry] of this.entries.entries()) {
+      const { at, amount } = entry;
+      if (!isOne(entry)) continue;
       const day = new Date(periodKey("day", at) * dayMs).toISOString().slice(0, 10);
       const [requests = 0, tokens = 0, cny = 0, usd = 0, unsettled = 0] = days.get(day) ?? [];
       days.set(day, [
@@ -74,6 +84,17 @@ export class LedgerModel {
     }
     return [...days].map(([day, sums]) => [day, ...sums]).sort((a, b) => (String(a[0]) < String(b[0]) ? -1 : 1));
   }
+}
+
+/** Whether something that was used or held counts towards a limit. Changes by hand concern no API key. */
+function concerns(limit: QuotaLimit, user: string, source: Source): boolean {
+  if (limit.group !== undefined) return inGroup(limit.group)(source);
+  return source.user === user && (limit.apiKey === undefined || source.apiKey === limit.apiKey);
+}
+
+/** Of what was used in a group, or changed by hand in its account. */
+export function inGroup(group: string): (source: Source) => boolean {
+  return (source) => source.group === group || source.user === `@${group}`;
 }
 
 function amountOf(amount: Charge, metric: QuotaLimit["metric"], currency: string | undefined): number {

@@ -1,9 +1,17 @@
 import { NewerVersionError } from "../../lib/journal/journal-format.ts";
 import { ListReader } from "../../lib/list-reader.ts";
+import { accountName, groupAccount, isGroupAccount, userName } from "../accounts.ts";
 import { noCharge } from "../amounts.ts";
 import type { Charge, ChangeNote, Outcome, TokenUsage } from "../ledger.ts";
 import { metricNames, sinceVersion } from "../metrics.ts";
 import { isPer, type Per } from "../periods.ts";
+
+/** How a request counts for a group as well. */
+export interface GroupShare {
+  readonly name: string;
+  /** As `at`, for the group's periods: after a clock has stepped back, these may have begun later than the user's. */
+  readonly at: number;
+}
 
 /** The first charge of a request, at its first data event. */
 interface ChargeRecord {
@@ -15,6 +23,8 @@ interface ChargeRecord {
   readonly model: string;
   /** The id of the API key of the request; undefined for an access token. */
   readonly apiKey?: string | undefined;
+  /** The group that it counts for as well; undefined: none. */
+  readonly group?: GroupShare | undefined;
   readonly charge: Charge;
 }
 
@@ -29,6 +39,8 @@ export interface SettleRecord {
   readonly model: string;
   /** As in its charge record. */
   readonly apiKey?: string | undefined;
+  /** As in its charge record. */
+  readonly group?: GroupShare | undefined;
   /** The first charge, so that a reader need not remember it. */
   readonly first: Charge;
   readonly final: Charge;
@@ -44,6 +56,7 @@ interface AdjustRecord extends ChangeNote {
   readonly kind: "adjust";
   /** As in a charge record. */
   readonly at: number;
+  /** The account, which may be a group's. */
   readonly user: string;
   readonly added: Charge;
   readonly taken: Charge;
@@ -54,6 +67,7 @@ interface ResetRecord extends ChangeNote {
   readonly kind: "reset";
   /** ms since the epoch. */
   readonly at: number;
+  /** As of an adjustment. */
   readonly user: string;
   readonly per: Per;
 }
@@ -62,9 +76,6 @@ interface ResetRecord extends ChangeNote {
 export const probeRecord = '["probe"]';
 
 export type LedgerRecord = ChargeRecord | SettleRecord | AdjustRecord | ResetRecord;
-
-/** The format of user names, and so of their files. */
-export const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 
 const outcomes: ReadonlySet<string> = new Set<Outcome>([
   "completed",
@@ -79,18 +90,20 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
 /*
  * Records are JSON arrays:
  *
- *   ["charge", at, user, request id, model, CHARGE, API key]
+ *   ["charge", at, user, request id, model, CHARGE, API key, group, time for the group]
  *   ["settle", at, user, request id, model, CHARGE (the first), CHARGE (the final one), input, cached, output,
- *    reasoning tokens, outcome, estimated (0 or 1), settled at, price, API key]
- *   ["adjust", at, user, CHARGE (added), CHARGE (taken away), reason, by]
- *   ["reset", at, user, period, reason, by]
+ *    reasoning tokens, outcome, estimated (0 or 1), settled at, price, API key, group, time for the group]
+ *   ["adjust", at, account, CHARGE (added), CHARGE (taken away), reason, by]
+ *   ["reset", at, account, period, reason, by]
  *
  * A CHARGE is several columns: in version 1 requests, tokens, cost, currency. The API key is left out for access
- * tokens. Until 0.1 it was also left out for keys without limits of their own.
+ * tokens, or "" before a group. Until 0.1 it was also left out for keys without limits of their own. The group is left
+ * out for requests in none. An account is a user, or a group behind an @.
  *
  * Versions: a kind without a number, such as "charge", is of version 1; "charge.2" is of version 2. A version adds the
  * columns of metrics with that `since` behind the currency, so that older records keep their meaning: what has no
- * column was 0. A program refuses the records of a version that it doesn't know.
+ * column was 0. Version 2 adds groups: only records that concern a group are of it, so that an older program reads all
+ * others. A program refuses the records of a version that it doesn't know.
  */
 
 /** Columns of a CHARGE before the currency. */
@@ -100,21 +113,26 @@ const laterMetrics = metricNames
   .filter((name) => sinceVersion(name) > 1)
   .sort((a, b) => sinceVersion(a) - sinceVersion(b));
 
-/** The version of the records that this program writes. */
+/** The version of snapshots, and of records that concern no group: that of the newest metric. */
 export const recordVersion = Math.max(...metricNames.map(sinceVersion));
-const versionSuffix = recordVersion === 1 ? "" : `.${recordVersion}`;
+/** The first version whose records may concern groups. */
+const groupVersion = 2;
+/** The newest version that this program writes and reads. */
+export const latestVersion = Math.max(recordVersion, groupVersion);
+const suffixes = { others: suffixOf(recordVersion), groups: suffixOf(latestVersion) };
 
 /** A record as one line of JSON, concatenated by hand: JSON.stringify takes four times as long. */
 export function encodeLedgerRecord(record: LedgerRecord): string {
   const { kind, at, user } = record;
-  const head = `["${kind}${versionSuffix}",${at},"${user}"`;
+  const concernsGroup = "group" in record ? record.group !== undefined : isGroupAccount(user);
+  const head = `["${kind}${concernsGroup ? suffixes.groups : suffixes.others}",${at},"${user}"`;
   switch (record.kind) {
     case "charge":
-      return `${head},${requestOf(record)},${columnsOf(record.charge)}${keyOf(record.apiKey)}]`;
+      return `${head},${requestOf(record)},${columnsOf(record.charge)}${sourceOf(record)}]`;
     case "settle": {
       const { first, final, usage, outcome, estimated, settledAt, price } = record;
       const tokens = `${usage.input},${usage.cached},${usage.output},${usage.reasoning}`;
-      const end = `"${outcome}",${estimated ? 1 : 0},${settledAt},${quote(price)}${keyOf(record.apiKey)}]`;
+      const end = `"${outcome}",${estimated ? 1 : 0},${settledAt},${quote(price)}${sourceOf(record)}]`;
       return `${head},${requestOf(record)},${columnsOf(first)},${columnsOf(final)},${tokens},${end}`;
     }
     case "adjust":
@@ -122,6 +140,11 @@ export function encodeLedgerRecord(record: LedgerRecord): string {
     case "reset":
       return `${head},"${record.per}",${noteOf(record)}]`;
   }
+}
+
+/** The same record as the group's account counts it: there the member stands in the place of the API key. */
+export function asOfGroup<Of extends ChargeRecord | SettleRecord>(record: Of, { name, at }: GroupShare): Of {
+  return { ...record, at, user: groupAccount(name), apiKey: record.user, group: undefined };
 }
 
 /** Reads a record; undefined for a probe. Throws if it is invalid: its checksum was right, so this is not bit rot. */
@@ -137,13 +160,15 @@ function readRecord(columns: ListReader): LedgerRecord {
   const [kind, version] = readKind(columns.text());
   const at = columns.amount();
   const user = columns.text();
-  if (!userName.test(user)) throw new Error(`${JSON.stringify(user)} is no user name`);
+  const isRequest = kind === "charge" || kind === "settle";
+  const names = isRequest || version < groupVersion ? userName : accountName;
+  if (!names.test(user)) throw new Error(`${JSON.stringify(user)} is no user name`);
   switch (kind) {
     case "charge": {
       const requestId = columns.text();
       const model = columns.text();
       const charge = readCharge(columns, version);
-      return { kind, at, user, requestId, model, charge, apiKey: readKey(columns) };
+      return { kind, at, user, requestId, model, charge, apiKey: readKey(columns), group: readGroup(columns, version) };
     }
     case "settle": {
       const requestId = columns.text();
@@ -157,7 +182,24 @@ function readRecord(columns: ListReader): LedgerRecord {
       const settledAt = columns.amount();
       const price = columns.text();
       const apiKey = readKey(columns);
-      return { kind, at, settledAt, user, requestId, model, first, final, usage, outcome, estimated, price, apiKey };
+      const group = readGroup(columns, version);
+      // Written out in full: spreading objects costs microseconds here.
+      return {
+        kind,
+        at,
+        settledAt,
+        user,
+        requestId,
+        model,
+        first,
+        final,
+        usage,
+        outcome,
+        estimated,
+        price,
+        apiKey,
+        group,
+      };
     }
     case "adjust": {
       const added = readCharge(columns, version);
@@ -178,7 +220,7 @@ function readKind(text: string): readonly [string, number] {
   if (!text.includes(".")) return [text, 1];
   const [, kind = text, suffix = "1"] = /^(\w+)\.([1-9]\d{0,5})$/.exec(text) ?? [];
   const version = Number(suffix);
-  if (version > recordVersion) throw new NewerVersionError(version, recordVersion);
+  if (version > latestVersion) throw new NewerVersionError(version, latestVersion);
   return [kind, version];
 }
 
@@ -191,7 +233,14 @@ function readCharge(columns: ListReader, version: number): Charge {
 }
 
 function readKey(columns: ListReader): string | undefined {
-  return columns.more() ? columns.text() : undefined;
+  return (columns.more() ? columns.text() : "") || undefined;
+}
+
+function readGroup(columns: ListReader, version: number): GroupShare | undefined {
+  if (version < groupVersion || !columns.more()) return undefined;
+  const name = columns.text();
+  if (!userName.test(name)) throw new Error(`${JSON.stringify(name)} is no name of a group`);
+  return { name, at: columns.amount() };
 }
 
 function readUsage(columns: ListReader): TokenUsage {
@@ -211,8 +260,13 @@ function requestOf({ requestId, model }: { readonly requestId: string; readonly 
   return `${quote(requestId)},${quote(model)}`;
 }
 
-function keyOf(apiKey: string | undefined): string {
+function sourceOf({ apiKey, group }: Pick<ChargeRecord, "apiKey" | "group">): string {
+  if (group !== undefined) return `,${quote(apiKey ?? "")},"${group.name}",${group.at}`;
   return apiKey === undefined ? "" : `,${quote(apiKey)}`;
+}
+
+function suffixOf(version: number): string {
+  return version === 1 ? "" : `.${version}`;
 }
 
 function noteOf({ reason, by }: ChangeNote): string {

@@ -1,12 +1,12 @@
 import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
-import type { UserQuota } from "./user-quota.ts";
+import type { CountedAccounts } from "./memory-hold.ts";
 
 /** Settlements kept while the journal accepts none; about 1 KB each. */
 const maxKept = 10_000;
 
 /** A final charge that the journal has not accepted yet. Until then the first charge stands, in memory as on disk. */
 interface LateSettlement {
-  readonly user: UserQuota;
+  readonly accounts: CountedAccounts;
   readonly record: SettleRecord;
 }
 
@@ -22,7 +22,9 @@ export interface LateSettlements {
 }
 
 /** @param write appends a record to the journal and counts it; throws if the journal refuses it */
-export function createLateSettlements(write: (user: UserQuota, record: LedgerRecord) => void): LateSettlements {
+export function createLateSettlements(
+  write: (accounts: CountedAccounts, record: LedgerRecord) => void,
+): LateSettlements {
   let kept: LateSettlement[] = [];
   return {
     keep(settlement) {
@@ -33,8 +35,8 @@ export function createLateSettlements(write: (user: UserQuota, record: LedgerRec
     flush() {
       let written = 0;
       try {
-        for (const { user, record } of kept) {
-          write(user, record);
+        for (const { accounts, record } of kept) {
+          write(accounts, record);
           written++;
         }
       } catch {

@@ -1,9 +1,12 @@
 import { isAmount } from "../../lib/money.ts";
 import type { Awaitable } from "../../lib/awaitable.ts";
 import { isCharge, noCharge, restOf, sumOf } from "../amounts.ts";
-import type { LedgerRecord, SettleRecord } from "./charge-record.ts";
+import type { GroupShare, LedgerRecord, SettleRecord } from "./charge-record.ts";
 import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
-import type { UserQuota } from "./user-quota.ts";
+import type { RequestAccounts } from "./request-accounts.ts";
+
+/** Where a record counts. */
+export type CountedAccounts = Pick<RequestAccounts, "user" | "group">;
 
 /** The ledger's operations that a hold needs. */
 export interface HoldBackend {
@@ -11,40 +14,41 @@ export interface HoldBackend {
   now(): number;
   /**
    * Appends a record to the journal, then counts it; returns its number. Throws AppError storage_unavailable, and then
-   * it is neither in the journal nor counted.
+   * it is neither in the journal nor counted, for the user as for the group.
    */
-  write(user: UserQuota, record: LedgerRecord): number;
+  write(accounts: CountedAccounts, record: LedgerRecord): number;
   /** Resolves when a record is as durable as an acknowledged charge must be; undefined if it already is. */
   safe(seq: number): Promise<void> | undefined;
   /**
    * Appends and counts a final charge; if the journal refuses it, it is retried later, and until then the first charge
    * stands. Never throws.
    */
-  settle(user: UserQuota, record: SettleRecord): void;
+  settle(accounts: CountedAccounts, record: SettleRecord): void;
 }
 
 /** A reservation in memory. One object per request, without closures; every step is synchronous. */
 export class MemoryHold implements Hold {
   readonly #backend: HoldBackend;
-  readonly #user: UserQuota;
+  readonly #accounts: RequestAccounts;
   readonly #request: ReserveRequest;
   /** The amount still reserved. */
   #reserved: Charge;
   /** The amount reserved in another currency: that of the actual provider, if it differs from the expected one. */
   #alsoReserved: Charge | undefined;
-  /** Time and amount of the first charge; undefined before. */
+  /** Times and amount of the first charge; undefined before. */
   #committedAt: number | undefined;
+  #share: GroupShare | undefined;
   #first: Charge | undefined;
   #settled = false;
   readonly buckets: readonly BucketState[];
 
   /** Makes the reservation; the caller has checked that there is room. */
-  constructor(backend: HoldBackend, user: UserQuota, request: ReserveRequest) {
+  constructor(backend: HoldBackend, accounts: RequestAccounts, request: ReserveRequest) {
     this.#backend = backend;
-    this.#user = user;
+    this.#accounts = accounts;
     this.#request = request;
     this.#reserved = request.upperBound;
-    user.hold(request.upperBound, request.apiKey);
+    accounts.hold(request.upperBound);
     this.buckets = this.#currentBuckets();
   }
 
@@ -56,13 +60,17 @@ export class MemoryHold implements Hold {
     if (this.#committedAt !== undefined || this.#settled) return this.#currentBuckets();
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
     const { user, requestId, model, apiKey } = this.#request;
-    const at = this.#user.lookAt(this.#backend.now());
-    const seq = this.#backend.write(this.#user, { kind: "charge", at, user, requestId, model, charge, apiKey });
+    const now = this.#backend.now();
+    const at = this.#accounts.lookAt(now);
+    const group = this.#accounts.shareAt(now);
+    const record = { kind: "charge", at, user, requestId, model, charge, apiKey, group } as const;
+    const seq = this.#backend.write(this.#accounts, record);
     this.#committedAt = at;
+    this.#share = group;
     this.#first = charge;
     const rest = restOf(this.#reserved, charge);
-    this.#user.release(this.#reserved, apiKey);
-    this.#user.hold(rest, apiKey);
+    this.#accounts.release(this.#reserved);
+    this.#accounts.hold(rest);
     this.#reserved = rest;
     const buckets = this.#currentBuckets();
     return this.#backend.safe(seq)?.then(() => buckets) ?? buckets;
@@ -71,8 +79,8 @@ export class MemoryHold implements Hold {
   grow(extra: Charge): QuotaLimit | null {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
-    this.#user.lookAt(this.#backend.now());
-    const blocking = this.#user.blocking(this.#request.limits, extra);
+    this.#accounts.lookAt(this.#backend.now());
+    const blocking = this.#accounts.blocking(this.#request.limits, extra);
     if (blocking !== undefined) return blocking;
     if (extra.currency === this.#reserved.currency) {
       this.#reserved = sumOf(this.#reserved, extra);
@@ -81,30 +89,30 @@ export class MemoryHold implements Hold {
       if (extra.currency !== also.currency) throw new RangeError("a hold has two currencies at the most");
       this.#alsoReserved = sumOf(also, extra);
     }
-    this.#user.hold(extra, this.#request.apiKey);
+    this.#accounts.hold(extra);
     return null;
   }
 
   settle(settlement: Settlement): readonly BucketState[] {
     if (this.#settled) return this.#currentBuckets();
     this.#settled = true;
-    this.#user.release(this.#reserved, this.#request.apiKey);
-    if (this.#alsoReserved !== undefined) this.#user.release(this.#alsoReserved, this.#request.apiKey);
+    this.#accounts.release(this.#reserved);
+    if (this.#alsoReserved !== undefined) this.#accounts.release(this.#alsoReserved);
     if (this.#committedAt !== undefined && this.#first !== undefined)
       this.#replaceCharge(this.#committedAt, this.#first, settlement);
     return this.#currentBuckets();
   }
 
   #currentBuckets(): readonly BucketState[] {
-    this.#user.lookAt(this.#backend.now());
-    return this.#request.limits.map((limit) => this.#user.bucket(limit));
+    this.#accounts.lookAt(this.#backend.now());
+    return this.#request.limits.map((limit) => this.#accounts.bucket(limit));
   }
 
   #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
     const { user, requestId, model, apiKey } = this.#request;
     const settledAt = Math.max(at, this.#backend.now());
     // Written out in full: spreading objects costs microseconds here.
-    this.#backend.settle(this.#user, {
+    this.#backend.settle(this.#accounts, {
       kind: "settle",
       at,
       settledAt,
@@ -118,6 +126,7 @@ export class MemoryHold implements Hold {
       estimated,
       price,
       apiKey,
+      group: this.#share,
     });
   }
 }

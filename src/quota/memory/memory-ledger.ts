@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { encodeLedgerRecord, type LedgerRecord, type SettleRecord, userName } from "./charge-record.ts";
+import { asOfGroup, encodeLedgerRecord, type LedgerRecord, type SettleRecord } from "./charge-record.ts";
 import type { Config } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import { openJournalArchive } from "./journal-archive.ts";
@@ -22,12 +22,14 @@ import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
+import { accountName, groupAccount, isGroupAccount } from "../accounts.ts";
 import { isCharge } from "../amounts.ts";
 import { forEachMetric, metricNames, metrics } from "../metrics.ts";
-import { type HoldBackend, isUsage, MemoryHold } from "./memory-hold.ts";
+import { type CountedAccounts, type HoldBackend, isUsage, MemoryHold } from "./memory-hold.ts";
 import { createPeriods, periods } from "../periods.ts";
 import { recover } from "./recovery.ts";
 import { usageDir } from "./snapshot-format.ts";
+import { RequestAccounts } from "./request-accounts.ts";
 import { createSnapshots, removeSnapshotLeftovers } from "./snapshots.ts";
 import { createUsageArchive } from "../usage/usage-archive.ts";
 import { UsageDay } from "../usage/usage-history.ts";
@@ -121,7 +123,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     // What is missing in an unusable file exists nowhere else.
     keepJournal: unusable.size > 0,
   });
-  const late = createLateSettlements((user, record) => write(user, record));
+  const late = createLateSettlements((accounts, record) => write(accounts, record));
   /** Users whose API keys are being looked up. */
   const forgetting = new Set<UserQuota>();
   const repair = createJournalRepair({ journal, snapshots, late, intervalMs: repairIntervalMs, log });
@@ -133,25 +135,31 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     now: () => clock.now(),
     write,
     safe: (seq) => (storage.durability === "strict" ? gate.synced(seq) : undefined),
-    settle(user, record) {
+    settle(accounts, record) {
       try {
         if (!isCharge(record.final) || !isUsage(record.usage)) throw new RangeError("a final charge is not of amounts");
-        write(user, record);
+        write(accounts, record);
       } catch (error) {
         const isRefused = error instanceof AppError;
-        if (!isRefused || !late.keep({ user, record })) lost(record, error);
+        if (!isRefused || !late.keep({ accounts, record })) lost(record, error);
         else repair.begin();
       }
     },
   };
 
   /** Returns the record's number. */
-  function write(user: UserQuota, record: LedgerRecord): number {
-    // The journal first: if it refuses, nothing has been charged.
+  function write({ user, group }: CountedAccounts, record: LedgerRecord): number {
+    // The journal first: if it refuses, nothing has been charged. One record for both accounts: a crash leaves both or
+    // neither, and each snapshot says by its number whether it has the record.
     const seq = gate.record(encodeLedgerRecord(record));
     user.count(record);
-    totals.count(user.history.dateAt(record.at), record);
     snapshots.changed(user);
+    if (group !== undefined && "group" in record && record.group !== undefined) {
+      group.count(asOfGroup(record, record.group));
+      snapshots.changed(group);
+    }
+    // What is changed by hand in a group's account was used by no user.
+    if (!isGroupAccount(user.name)) totals.count(user.history.dateAt(record.at), record);
     snapshots.changed(totals);
     return seq;
   }
@@ -204,16 +212,17 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     }
   }
 
-  /** The user's quota, with expired periods cleared. */
+  /** The quota of a user, or of a group's account, with expired periods cleared. */
   function current(name: string): UserQuota {
     if (unusable.has(name)) {
-      const message = "What you have used cannot be read at the moment. The operator has to mend a file.";
+      const whose = isGroupAccount(name) ? `the group ${name.slice(1)} has` : "you have";
+      const message = `What ${whose} used cannot be read at the moment. The operator has to mend a file.`;
       throw new AppError("storage_unavailable", { message });
     }
     const now = clock.now();
     let user = users.get(name);
     if (user === undefined) {
-      if (!userName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
+      if (!accountName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
       users.set(name, (user = new UserQuota(name, periodAt)));
     }
     user.lookAt(now);
@@ -226,25 +235,30 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       if (!isCharge(upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
       gate.check();
       const user = current(request.user);
+      if (isGroupAccount(user.name)) throw new RangeError("a group makes no requests");
+      const group = request.group === undefined ? undefined : current(groupAccount(request.group));
+      const accounts = new RequestAccounts(user, group, request);
       if (user.keys.size > maxKeys) void forgetDeletedKeys(user);
-      const blocking = user.blocking(limits, upperBound);
-      if (blocking !== undefined) throw quotaExceeded(user.bucket(blocking), upperBound);
-      return new MemoryHold(holdBackend, user, request);
+      const blocking = accounts.blocking(limits, upperBound);
+      if (blocking !== undefined) throw quotaExceeded(accounts.bucket(blocking), upperBound);
+      return new MemoryHold(holdBackend, accounts, request);
     },
     buckets(name, limits) {
       const user = current(name);
-      return limits.map((limit) => user.bucket(limit));
+      return limits.map((limit) =>
+        (limit.group === undefined ? user : current(groupAccount(limit.group))).bucket(limit),
+      );
     },
     adjust(name, delta, note) {
       const user = current(name);
       const at = user.lookAt(clock.now());
       const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
-      return holdBackend.safe(holdBackend.write(user, { kind: "adjust", at, user: name, added, taken, ...note }));
+      return holdBackend.safe(write(only(user), { kind: "adjust", at, user: name, added, taken, ...note }));
     },
     reset(name, per, note) {
       const user = current(name);
       const at = user.resetAt(clock.now());
-      return holdBackend.safe(holdBackend.write(user, { kind: "reset", at, user: name, per, ...note }));
+      return holdBackend.safe(write(only(user), { kind: "reset", at, user: name, per, ...note }));
     },
     async bringBack(only) {
       const now = clock.now();
@@ -265,7 +279,8 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     health: () => gate.health(),
     stats: () => {
       const { records, bytes } = journal.lag();
-      return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: users.size };
+      const counted = [...users.keys()].filter((name) => !isGroupAccount(name)).length;
+      return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: counted };
     },
     async close() {
       await repair.stop();
@@ -279,6 +294,11 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   };
 }
 
+/** For changes by hand, each of which concerns one account. */
+function only(user: UserQuota): CountedAccounts {
+  return { user, group: undefined };
+}
+
 /** The positive or negative part of a delta, as amounts. */
 function partOf(delta: Delta, sign: 1 | -1): Charge {
   const { currency } = delta;
@@ -289,7 +309,7 @@ function partOf(delta: Delta, sign: 1 | -1): Charge {
 
 /**
  * The 402 for a limit without room. Its details are `{metric, per, used, reserved, limit, requested, reset_at}`, plus
- * `api_key`, its id, if it is a limit of that key: integers for requests or tokens; for cost decimal strings in units
+ * `api_key`, its id, if it is a limit of that key, or `group`, its name, if it is one of that group: integers for requests or tokens; for cost decimal strings in units
  * of `currency`, which is then included. `reset_at` is ISO 8601 in UTC, or null if the limit never resets.
  */
 function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
@@ -297,7 +317,12 @@ function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request:
   const resetAtIso = resetAt === null ? null : new Date(resetAt).toISOString();
   const unit = hasCurrency ? (limit.currency ?? "") : limit.metric;
   const held = reserved > 0 ? `, ${format(reserved)} more held by requests that are running` : "";
-  const through = limit.apiKey === undefined ? "" : " through this API key";
+  const through =
+    limit.group !== undefined
+      ? ` by the group ${limit.group}`
+      : limit.apiKey !== undefined
+        ? " through this API key"
+        : "";
   const short = used < limit.max ? ` This one may need ${format(request[limit.metric])}.` : "";
   return new AppError("quota_exceeded", {
     message:
@@ -307,6 +332,7 @@ function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request:
       metric: limit.metric,
       per: limit.per,
       ...(limit.apiKey === undefined ? {} : { api_key: limit.apiKey }),
+      ...(limit.group === undefined ? {} : { group: limit.group }),
       ...(limit.currency === undefined ? {} : { currency: limit.currency }),
       used: format(used),
       reserved: format(reserved),

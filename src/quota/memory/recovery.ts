@@ -5,7 +5,8 @@ import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 import type { JournalContent } from "../../lib/journal/journal-folder.ts";
 import { recoverJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
-import { decodeLedgerRecord, userName } from "./charge-record.ts";
+import { accountName, groupAccount, isGroupAccount } from "../accounts.ts";
+import { asOfGroup, decodeLedgerRecord, type LedgerRecord } from "./charge-record.ts";
 import type { QuotaProblem, UsageRow, UsageSpan } from "../ledger.ts";
 import type { PeriodAt } from "../periods.ts";
 import {
@@ -66,8 +67,8 @@ export interface RecoveryOptions {
 }
 
 /**
- * Reads the snapshots, then the journal, and counts each record that the user's snapshot doesn't cover. An unusable
- * snapshot affects only its user.
+ * Reads the snapshots, then the journal, and counts each record that the snapshot of its user, or of its group, doesn't
+ * cover: these may be of different ages. An unusable snapshot affects only its user, or its group.
  *
  * @throws Error if the journal cannot be trusted: continuing without it would give back used quota
  */
@@ -82,22 +83,31 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   // precisely, and not at all if another file can't be used.
   const coveredByAll = known?.coversSeq ?? (unusable.size > 0 ? Infinity : coveredSeq);
 
+  /** Counts a record in an account, unless the account's snapshot has it. */
+  function countIn(name: string, seq: number, record: LedgerRecord): UserQuota {
+    let entry = entries.get(name);
+    if (entry === undefined) {
+      entry = { user: new UserQuota(name, periodAt), coversSeq: 0, changed: true };
+      entries.set(name, entry);
+    }
+    if (seq > entry.coversSeq) {
+      entry.user.count(record);
+      entry.changed = true;
+    }
+    return entry.user;
+  }
+
   const content = await recoverJournal(
     journalDir,
     (seq, payload) => {
       const record = decodeLedgerRecord(payload);
       if (record === undefined) return;
-      let entry = entries.get(record.user);
-      if (entry === undefined) {
-        entry = { user: new UserQuota(record.user, periodAt), coversSeq: 0, changed: true };
-        entries.set(record.user, entry);
-      }
-      if (seq > entry.coversSeq) {
-        entry.user.count(record);
-        entry.changed = true;
+      const user = countIn(record.user, seq, record);
+      if ("group" in record && record.group !== undefined) {
+        countIn(groupAccount(record.group.name), seq, asOfGroup(record, record.group));
       }
       if (known !== undefined && seq > known.coversSeq) {
-        known.totals.count(entry.user.history.dateAt(record.at), record);
+        if (!isGroupAccount(record.user)) known.totals.count(user.history.dateAt(record.at), record);
         known.changed = true;
       }
     },
@@ -133,7 +143,7 @@ export async function readCoveredSeq(usersDir: string): Promise<number> {
   try {
     return decodeTotals(await readPlainFile(totalsPath(usersDir))).coversSeq;
   } catch {
-    const names = (await readdir(usersDir)).filter((file) => userName.test(snapshotName.exec(file)?.[1] ?? ""));
+    const names = (await readdir(usersDir)).filter((file) => accountName.test(snapshotName.exec(file)?.[1] ?? ""));
     const read = names.map(async (file) => readPlainFile(join(usersDir, file)).then(coversSeqOf, () => 0));
     return Math.max(0, ...(await Promise.all(read)));
   }
@@ -182,7 +192,7 @@ async function readSnapshots(usersDir: string, periodAt: PeriodAt, log: Log) {
   for (const file of await readdir(usersDir)) {
     const name = snapshotName.exec(file)?.[1];
     if (name === undefined || name.startsWith(".")) continue;
-    if (userName.test(name)) names.push(name);
+    if (accountName.test(name)) names.push(name);
     else log.warn({ file: join(usersDir, file) }, "ignored a quota file whose name is not one of a user");
   }
   const entries = new Map<string, Entry>();

@@ -1,3 +1,4 @@
+import { isGroupAccount } from "../accounts.ts";
 import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import { PeriodCounts, type Window } from "./period-counts.ts";
@@ -12,7 +13,10 @@ interface Past {
   readonly days?: readonly OpenDay[];
 }
 
-/** All counts of one user: in total, for each API key with its own limits, and per model. */
+/**
+ * All counts of one account, a user's or a group's: in total, for each API key, and per model. A group's history has its
+ * members in the place of API keys; their periods are counted in their own accounts only.
+ */
 export class UserQuota {
   readonly name: string;
   readonly history: UsageHistory;
@@ -46,10 +50,9 @@ export class UserQuota {
     return Math.max(this.lookAt(nowMs), this.#latestChargeAt);
   }
 
-  /** The first limit without room for `request`. Call lookAt() first. Limits in another currency don't count. */
-  blocking(limits: readonly QuotaLimit[], request: Charge): QuotaLimit | undefined {
-    for (const limit of limits) if (!this.#countsOf(limit).hasRoom(limit, request)) return limit;
-    return undefined;
+  /** Whether a limit has room for `request`. Call lookAt() first. A limit in another currency always has. */
+  hasRoom(limit: QuotaLimit, request: Charge): boolean {
+    return this.#countsOf(limit).hasRoom(limit, request);
   }
 
   /** The state of a limit. Call lookAt() first. */
@@ -69,11 +72,12 @@ export class UserQuota {
     if (apiKey !== undefined) this.#key(apiKey).reserved.subtract(charge);
   }
 
-  /** Counts a record of the journal: at once, and again at recovery. */
+  /** Counts a record of the journal: at once, and again at recovery. A group's account gets it as asOfGroup makes it. */
   count(record: LedgerRecord): void {
     const { at } = record;
     this.#now = this.counts.advance(at);
-    const key = "apiKey" in record && record.apiKey !== undefined ? this.#key(record.apiKey) : undefined;
+    const apiKey = "apiKey" in record && !isGroupAccount(this.name) ? record.apiKey : undefined;
+    const key = apiKey === undefined ? undefined : this.#key(apiKey);
     key?.advance(this.#now);
     switch (record.kind) {
       case "charge":

@@ -1,5 +1,5 @@
 import type { Ledger, UsageRow, UsageSpan } from "../ledger.ts";
-import { userName } from "../memory/charge-record.ts";
+import { accountName, isGroupAccount, userName } from "../accounts.ts";
 import type { UserQuota } from "../memory/user-quota.ts";
 import type { UsageArchive } from "./usage-archive.ts";
 import { byDayAndModel } from "./usage-history.ts";
@@ -17,7 +17,7 @@ export function createUsageQueries(options: UsageQueriesOptions): Required<Pick<
   const { users, totals, archive } = options;
 
   async function usageOf(name: string, span: UsageSpan): Promise<readonly UsageRow[]> {
-    if (!userName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
+    if (!accountName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
     // Memory first, in its current state: a day that moves to the archive meanwhile is then seen at least once.
     const days = users.get(name)?.history.days.map(({ day }) => day.date) ?? [];
     const open = users.get(name)?.history.rows().map(copyRow) ?? [];
@@ -32,7 +32,8 @@ export function createUsageQueries(options: UsageQueriesOptions): Required<Pick<
     usage: ({ user, ...span }) => (user === undefined ? totals.rows(span).map(copyRow) : usageOf(user, span)),
     async *usageOfAll(span) {
       const archived = (await archive.names()).filter((name) => userName.test(name));
-      for (const user of [...new Set([...users.keys(), ...archived])].sort()) {
+      const counted = [...users.keys()].filter((name) => !isGroupAccount(name));
+      for (const user of [...new Set([...counted, ...archived])].sort()) {
         for (const row of await usageOf(user, span)) yield { user, row };
       }
     },
