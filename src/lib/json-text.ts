@@ -19,6 +19,8 @@ export interface TextShape {
 }
 
 interface TextMember {
+  readonly key: string;
+  /** The key in UTF-8. */
   readonly name: Buffer;
   readonly shape: TextShape;
   /** Whether it repeats similar members of the object: only the longest of those counts. */
@@ -45,7 +47,26 @@ export function textOrUnder(keys: Shapes): TextShape {
 }
 
 function membersOf(keys: Shapes, repeats: boolean): TextMember[] {
-  return Object.entries(keys).map(([key, shape]) => ({ name: Buffer.from(key), shape, repeats }));
+  return Object.entries(keys).map(([key, shape]) => ({ key, name: Buffer.from(key), shape, repeats }));
+}
+
+/** As JsonText, for a value that has been parsed: bytes of its text as UTF-8. */
+export function textBytesOf(value: unknown, shape: TextShape, depth = 0): number {
+  if (typeof value === "string") return shape.isText ? Buffer.byteLength(value) : 0;
+  if (typeof value !== "object" || value === null || depth >= maxDepth) return 0;
+  let sum = 0;
+  if (Array.isArray(value)) {
+    for (const item of value as readonly unknown[]) sum += textBytesOf(item, shape, depth + 1);
+    return sum;
+  }
+  let longest = 0;
+  for (const member of shape.members) {
+    if (!Object.hasOwn(value, member.key)) continue;
+    const count = textBytesOf((value as Readonly<Record<string, unknown>>)[member.key], member.shape, depth + 1);
+    if (member.repeats) longest = Math.max(longest, count);
+    else sum += count;
+  }
+  return sum + longest;
 }
 
 /**

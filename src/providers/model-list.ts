@@ -265,11 +265,14 @@ export function createKnownModels(configured: readonly string[], listed: () => r
   };
 }
 
+/** Nearly all names: nothing around them, and one lower-case form for each letter. */
+const plain = /^[\x21-\x7e]*$/;
 /** White space and invisible characters: format and control characters. */
 const unseen = /^[\p{White_Space}\p{C}]$/u;
 
 /** The name without white space and invisible characters around it, in one case. */
 function fold(name: string): string {
+  if (plain.test(name)) return name.toLowerCase();
   const letters = Array.from(name);
   let start = 0;
   let end = letters.length;

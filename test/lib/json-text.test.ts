@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { JsonText, textOrUnder, textString, textUnder } from "../../src/lib/json-text.ts";
+import { JsonText, textBytesOf, textOrUnder, textString, textUnder } from "../../src/lib/json-text.ts";
 
 const textOrParts = textOrUnder({ text: textString });
 const shape = textUnder({ items: textUnder({ said: textOrParts }, { thought: textString, mused: textString }) });
@@ -52,6 +52,22 @@ describe("the text in JSON", () => {
     expect(measure(json)).toBe(count);
   });
 
+  it.each([
+    ["here", 0],
+    [{ items: [{ said: "abc" }, { said: ["de", { text: "f" }] }] }, 6],
+    [{ items: { said: "你" } }, 3],
+    [{ items: [null, 1, { said: null, thought: "ab", mused: "abc" }] }, 3],
+    [Object.create({ items: [{ said: "inherited" }] }), 0],
+  ])("is the same in a parsed value: %j", (value, count) => {
+    expect(textBytesOf(value, shape)).toBe(count);
+  });
+
+  it("is not searched for without end in a parsed value", () => {
+    let nested: unknown = "abc";
+    for (let depth = 0; depth < 100_000; depth++) nested = [nested];
+    expect(textBytesOf(nested, shape)).toBe(0);
+  });
+
   it("is measured as the parsed value has it, however it is written", () => {
     const text = fc.string({ unit: "binary" });
     const item = fc.record(
@@ -73,6 +89,7 @@ describe("the text in JSON", () => {
           const json = JSON.stringify(value, null, indent);
           const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
           expect(measure(ascii ? json.replace(/[\u007f-\uffff]/g, escaped) : json)).toBe(expected(value));
+          expect(textBytesOf(JSON.parse(json), shape)).toBe(expected(value));
         },
       ),
       { numRuns: 40 },

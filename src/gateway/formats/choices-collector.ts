@@ -71,7 +71,8 @@ export abstract class ChoicesCollector<C extends Choice> implements Collector {
       const fields = { index, ...this.fieldsOf(choice), finish_reason: null, ...choice.rest, ...over };
       return jsonOf(fields, `"logprobs":${choice.logprobs.json()}`);
     });
-    return jsonOf({ ...this.#top, object: this.#object }, `"choices":[${choices.join(",")}]`);
+    this.#top.object = this.#object;
+    return jsonOf(this.#top, `"choices":[${choices.join(",")}]`);
   }
 
   #addChoices(given: unknown): void {

@@ -19,6 +19,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** The body of this route's errors, if the path doesn't determine it. */
     errorBody?: (error: AppError, traceId: string) => object;
+    /** What the route is for: worked out once, when the route is registered. */
+    routeGroup?: RouteGroup;
   }
   interface FastifyRequest {
     /** Set by a handler that reports its failures itself from then on. */
@@ -51,14 +53,14 @@ const lingerMs = 5_000;
 
 /** Whether the gateway has the request: it emits one event for each, whatever the outcome. */
 function isCountedByGateway({ reported, routeOptions }: FastifyRequest): boolean {
-  return reported && routeGroupOf(routeOptions.url) === "api";
+  return reported && routeOptions.config.routeGroup === "api";
 }
 
 /** Counts successful responses. Errors are counted when they are sent, chats by their own event. */
 export function registerRequestCount(app: FastifyInstance, { emit, clock }: RequestCountOptions): void {
   app.addHook("onResponse", (request, reply, done) => {
     if (!isCountedByGateway(request) && reply.statusCode < 400) {
-      const route = routeGroupOf(request.routeOptions.url);
+      const route = request.routeOptions.config.routeGroup ?? "other";
       const status = reply.statusCode;
       emit({
         type: "request.finished",
@@ -77,6 +79,9 @@ export function registerRequestCount(app: FastifyInstance, { emit, clock }: Requ
 /** The one place where errors become responses. Register routes after it. */
 export function registerErrors(app: FastifyInstance, options: ErrorsOptions): void {
   const allowedMethods = collectAllowedMethods(app);
+  app.addHook("onRoute", (route) => {
+    route.config = { ...route.config, routeGroup: routeGroupOf(route.url) };
+  });
   app.decorateRequest("reported", false);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     respond(toAppError(error, request), request, reply, options);

@@ -114,6 +114,7 @@ export function bodyOfRequest(request: FastifyRequest): JsonObject {
 
 /** RFC 8259 (8.1) allows only UTF-8. A body in another charset would be misread. */
 function checkCharset(contentType: string): void {
+  if (!contentType.includes(";")) return;
   for (const parameter of contentType.split(";").slice(1)) {
     const [name = "", value = ""] = parameter.split("=", 2);
     if (name.trim().toLowerCase() !== "charset") continue;

@@ -1,5 +1,5 @@
 import { GrowingBuffer } from "../../lib/growing-buffer.ts";
-import { JsonText } from "../../lib/json-text.ts";
+import { textBytesOf } from "../../lib/json-text.ts";
 import { UpstreamError, type UpstreamErrorKind } from "../upstream-error.ts";
 import type { Provider } from "../provider.ts";
 import type { StreamReading } from "../apis.ts";
@@ -91,12 +91,11 @@ export class JsonReader implements ResponseReader {
 
   #readCompletion({ createParser, unfold }: StreamReading, response: Fields, body: Buffer): UpstreamError | null {
     const facts = createParser();
-    const text = new JsonText(facts.text);
     const events = Array.from(unfold(response), ({ parsed, role, name }) => {
       facts.read(parsed);
       const head = name === undefined ? "data: " : `event: ${name}\ndata: `;
       const bytes = Buffer.from(`${head}${JSON.stringify(parsed)}\n\n`);
-      return { bytes, parsed, role, textBytes: text.bytesIn(bytes, head.length, bytes.length - 2) };
+      return { bytes, parsed, role, textBytes: textBytesOf(parsed, facts.text) };
     });
     if (events.length === 0) return this.#invalid("the response is a JSON of another kind");
     this.usage = facts.usage;

@@ -1,4 +1,4 @@
-import { JsonText } from "../../lib/json-text.ts";
+import { JsonText, textBytesOf } from "../../lib/json-text.ts";
 import { TwinParser, type TwinPattern, TwinSearch } from "../../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, type EventParser, type Fields } from "./event-parser.ts";
@@ -162,7 +162,9 @@ export class StreamReader implements ResponseReader, SseSink {
         role = "last";
       } else if (this.#parser.finishing) role = "finish";
     }
-    this.#handOn(event, start, end, this.#text.bytesIn(data, dataStart, dataEnd), role, parsed);
+    const textBytes =
+      parsed === undefined ? this.#text.bytesIn(data, dataStart, dataEnd) : textBytesOf(parsed, this.#parser.text);
+    this.#handOn(event, start, end, textBytes, role, parsed);
   }
 
   onComment(): void {

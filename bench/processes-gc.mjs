@@ -1,0 +1,137 @@
+// Starts the processes of a benchmark and asks them for their figures.
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const password = "a password for the benchmark only";
+
+/** Whoever is measured has one core to itself where there are two and Linux lets us say so. */
+const pinner = "taskset";
+const canPin = availableParallelism() >= 2 && spawnSync(pinner, ["-c", "0", "true"]).status === 0;
+const measuredCore = "0";
+const othersCore = "1";
+
+/** Starts a Node program; resolves once it has said where it listens (or at once, where it doesn't). */
+async function start(name, args, { dir, core, env = {}, listens = true }) {
+  const logFile = join(dir, `${name}.log`);
+  const log = openSync(logFile, "w");
+  const command = canPin ? [pinner, "-c", core, process.execPath] : [process.execPath];
+  // Into a file, because reading a pipe would be work for a process that shares the cores.
+  const child = spawn(command[0], [...command.slice(1), ...args], {
+    cwd: root,
+    env: { ...process.env, NODE_ENV: "production", ...env },
+    stdio: ["ignore", log, log, "ipc"],
+  });
+  closeSync(log);
+  let gone = false;
+  const exited = new Promise((resolve) => child.once("exit", resolve)).then(() => (gone = true));
+  const ask = (message) =>
+    new Promise((resolve, reject) => {
+      child.once("message", resolve);
+      child.send(message, (error) => error && reject(error));
+    });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    const killer = setTimeout(() => child.kill("SIGKILL"), 15_000);
+    await exited;
+    clearTimeout(killer);
+  };
+  for (let waited = 0; listens; waited += 20) {
+    const url = /"event":"listening".*?"url":"(http:[^"]+)"|"url":"(http:[^"]+)".*?"event":"listening"/.exec(
+      readFileSync(logFile, "utf8"),
+    );
+    if (url !== null) return { name, url: url[1] ?? url[2], ask, stop };
+    if (gone || waited > 30_000) {
+      await stop();
+      throw new Error(`${name} did not start:\n${readFileSync(logFile, "utf8")}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return { name, ask, stop };
+}
+
+/** Both get the flag that `npm start` has. */
+const measured = ["--max-semi-space-size=64", "--expose-gc", "--import", join(root, "bench", "report-cpu.mjs")];
+
+/** The processes of a run, so that all of them are stopped whatever happens. */
+export function createRunning() {
+  const running = [];
+  return {
+    async keep(starting) {
+      const started = await starting;
+      running.unshift(started);
+      return started;
+    },
+    async stopAll() {
+      for (const child of running) await child.stop();
+    },
+  };
+}
+
+export function startUpstream(dir) {
+  return start("upstream", ["bench/upstream.mjs"], { dir, core: othersCore });
+}
+
+export function startLoad(dir) {
+  return start("load", ["bench/load.mjs"], { dir, core: othersCore, listens: false });
+}
+
+/** Bare fastify and undici. */
+export async function startPassthrough(dir, upstreamUrl) {
+  const env = { UPSTREAM_URL: upstreamUrl };
+  const server = await start("passthrough", [...measured, "bench/passthrough.mjs"], { dir, core: measuredCore, env });
+  return { ...server, token: "bench" };
+}
+
+/**
+ * The proxy with everything on, and limits that nothing here reaches. Logs in once.
+ * @param program the compiled program, where it is not the one of this folder
+ */
+export async function startProxy(dir, upstreamUrl, program = "dist") {
+  mkdirSync(join(dir, "users"), { recursive: true });
+  writeFileSync(
+    join(dir, "users", "bench.toml"),
+    `username = "bench"\npassword = "${password}"\nquota_tier = "bench"\nmax_parallel = 10000\n`,
+    { mode: 0o600 },
+  );
+  const config = join(dir, "config.toml");
+  writeFileSync(
+    config,
+    `[server]
+host = "127.0.0.1"
+port = 0
+
+[[providers]]
+name = "bench"
+kind = "deepseek"
+base_url = "${upstreamUrl}"
+api_key_env = "BENCH_API_KEY"
+models = ["*"]
+
+[rate_limit]
+requests_per_second = 1000000
+
+[concurrency]
+max_parallel = 10000
+
+[quota.tiers.bench]
+requests = 1000000000
+`,
+  );
+  const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key" };
+  for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
+  const args = ["--import","/tmp/counthook.mjs",...measured, join(program, "main.js"), "--config", config];
+  const server = await start("proxy", args, { dir, core: measuredCore, env });
+  const response = await fetch(`${server.url}/auth/login`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ username: "bench", password }),
+  });
+  if (!response.ok) {
+    await server.stop();
+    throw new Error(`the login failed: ${response.status} ${await response.text()}`);
+  }
+  return { ...server, token: (await response.json()).token };
+}
