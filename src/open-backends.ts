@@ -99,7 +99,10 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
       : undefined;
 
   const ownRateLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
-  const ownConcurrency = createMemoryConcurrency(queueRule(config.concurrency));
+  const ownConcurrency = createMemoryConcurrency({
+    rule: queueRule(config.concurrency),
+    now: () => clock.monotonic(),
+  });
   const own: Partial<Backends> = {
     ...(ownUsers === undefined ? {} : { users: ownUsers }),
     ...{ sessions, apiKeys, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },

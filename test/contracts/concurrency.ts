@@ -22,10 +22,14 @@ const alice = requestOf("alice", 1);
  */
 export function describeConcurrency(
   name: string,
-  open: (rule: { readonly maxWaitMs: number; readonly maxWaiting: number }) => Promise<ConcurrencyLimiter>,
+  open: (rule: {
+    readonly maxWaitMs: number;
+    readonly maxWaiting: number;
+    readonly maxWaitingTotal: number;
+  }) => Promise<ConcurrencyLimiter>,
 ): void {
-  const patient = { maxWaitMs: 60_000, maxWaiting: 8 };
-  const impatient = { maxWaitMs: 0, maxWaiting: 8 };
+  const patient = { maxWaitMs: 60_000, maxWaiting: 8, maxWaitingTotal: 100 };
+  const impatient = { maxWaitMs: 0, maxWaiting: 8, maxWaitingTotal: 100 };
   const acquire = (limiter: ConcurrencyLimiter, request = alice, signal: DisconnectSignal = client()) =>
     attempt(() => limiter.acquire(request, signal));
   const waitingAre = (limiter: ConcurrencyLimiter, count: number) =>
@@ -71,7 +75,7 @@ export function describeConcurrency(
     });
 
     it("refuses who has waited too long", async () => {
-      const limiter = await open({ maxWaitMs: 1, maxWaiting: 8 });
+      const limiter = await open({ maxWaitMs: 1, maxWaiting: 8, maxWaitingTotal: 100 });
       await acquire(limiter);
       await expect(acquire(limiter)).rejects.toMatchObject({ code: "concurrency_exceeded" });
       expect(limiter.waiting()).toBe(0);

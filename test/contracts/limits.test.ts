@@ -10,6 +10,6 @@ describeRateLimiter("the rate limiter in memory", openRateLimiter);
 describeRateLimiter("the rate limiter in memory, 3 ms late", delayed(openRateLimiter));
 
 const openConcurrency: Parameters<typeof describeConcurrency>[1] = (rule) =>
-  Promise.resolve(createMemoryConcurrency(rule));
+  Promise.resolve(createMemoryConcurrency({ rule, now: () => performance.now() }));
 describeConcurrency("the concurrency limiter in memory", openConcurrency);
 describeConcurrency("the concurrency limiter in memory, 3 ms late", delayed(openConcurrency));

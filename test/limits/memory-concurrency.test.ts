@@ -13,6 +13,8 @@ const requestOf = (user: string, max: number): PermitRequest => ({
   scopes: [{ kind: "user", key: user, max }],
 });
 const alice = requestOf("alice", 1);
+const open = (rule: { readonly maxWaitMs: number; readonly maxWaiting: number }) =>
+  createMemoryConcurrency({ rule: { ...rule, maxWaitingTotal: 1000 }, now: () => Date.now() });
 
 function leave(who: Client): void {
   who.gone = true;
@@ -29,7 +31,7 @@ afterEach(() => {
 
 describe("memory permits", () => {
   test("a free permit is there at once, without a promise", () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     const permit = permits.acquire(alice, client());
     expect(permit).not.toBeInstanceOf(Promise);
     expect(permits.inFlight()).toBe(1);
@@ -39,14 +41,14 @@ describe("memory permits", () => {
   });
 
   test("one user's permits are no business of another's", () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 0, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 0, maxWaiting: 8 });
     void permits.acquire(alice, client());
     expect(permits.acquire(requestOf("bob", 1), client())).toHaveProperty("release");
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
   });
 
   test("those who wait are served in the order they came", async () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const second = permits.acquire(alice, client());
     const third = permits.acquire(alice, client());
@@ -58,7 +60,7 @@ describe("memory permits", () => {
   });
 
   test("who has waited too long is refused with a time to come back", async () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     void permits.acquire(alice, client());
     const waiting = client();
     const late = expect(permits.acquire(alice, waiting)).rejects.toMatchObject({
@@ -73,7 +75,7 @@ describe("memory permits", () => {
   });
 
   test("one more than may wait is refused at once", () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 1 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 1 });
     void permits.acquire(alice, client());
     void permits.acquire(alice, client());
     expect(() => permits.acquire(alice, client())).toThrow(expect.objectContaining({ code: "concurrency_exceeded" }));
@@ -81,7 +83,7 @@ describe("memory permits", () => {
   });
 
   test("a client that leaves while it waits is out of the line at once", async () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const leaver = client();
     const left = permits.acquire(alice, leaver);
@@ -96,7 +98,7 @@ describe("memory permits", () => {
   });
 
   test("a client that leaves just after its turn came holds a permit like any other", async () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const leaver = client();
     const granted = permits.acquire(alice, leaver);
@@ -108,7 +110,7 @@ describe("memory permits", () => {
   });
 
   test("a raised maximum lets those who wait in; a lowered one turns nobody out", async () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     const first = await permits.acquire(alice, client());
     const second = permits.acquire(alice, client());
     const third = permits.acquire(requestOf("alice", 3), client());
@@ -123,7 +125,7 @@ describe("memory permits", () => {
   });
 
   test("closing refuses those who wait and those who come; what is held can be given back", async () => {
-    const permits = createMemoryConcurrency({ maxWaitMs: 1000, maxWaiting: 8 });
+    const permits = open({ maxWaitMs: 1000, maxWaiting: 8 });
     const held = await permits.acquire(alice, client());
     const refused = expect(permits.acquire(alice, client())).rejects.toMatchObject({ code: "shutting_down" });
     permits.close();

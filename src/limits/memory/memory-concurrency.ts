@@ -1,7 +1,8 @@
-import type { ConcurrencyLimiter, Permit } from "../concurrency.ts";
+import type { ConcurrencyLimiter, Permit, PermitKind, PermitScope, Waiting } from "../concurrency.ts";
 import type { Config } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/disconnect-signal.ts";
+import { createFairLine, type Scope, type Waiter } from "./fair-line.ts";
 
 /** How requests queue for a permit. */
 export interface QueueRule {
@@ -9,11 +10,13 @@ export interface QueueRule {
   readonly maxWaitMs: number;
   /** How many requests of one user may wait. */
   readonly maxWaiting: number;
+  /** How many requests may wait in all. */
+  readonly maxWaitingTotal: number;
 }
 
 /** The rule of a config. */
-export function queueRule({ max_wait_ms, max_waiting }: Config["concurrency"]): QueueRule {
-  return { maxWaitMs: max_wait_ms, maxWaiting: max_waiting };
+export function queueRule({ max_wait_ms, max_waiting, max_waiting_total }: Config["concurrency"]): QueueRule {
+  return { maxWaitMs: max_wait_ms, maxWaiting: max_waiting, maxWaitingTotal: max_waiting_total };
 }
 
 /** A concurrency limiter whose rule can be changed while it runs. */
@@ -22,83 +25,163 @@ export interface MemoryConcurrency extends ConcurrencyLimiter {
   configure(rule: QueueRule): void;
 }
 
-/** Keeps the permits in this process's memory. Users without held permits and waiting requests take no space. */
-export function createMemoryConcurrency(options: QueueRule): MemoryConcurrency {
-  let { maxWaitMs, maxWaiting } = options;
-  const users = new Map<string, Semaphore>();
+export interface MemoryConcurrencyOptions {
+  readonly rule: QueueRule;
+  /** Monotonic ms, for the expected waits. */
+  readonly now: () => number;
+}
+
+/** What a request needs, as scopes in force. */
+type Needs = Pick<Waiter, "userScope" | "scopes" | "providers">;
+
+const none: readonly Scope[] = [];
+/** Scopes that nobody uses are kept up to this number at least, so that most requests create none. */
+const keptScopes = 1000;
+/** Longest Retry-After, in seconds. */
+const maxRetryAfterSeconds = 60;
+
+/** Keeps the permits in this process's memory: counts by scope, and one line for all who wait. */
+export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurrencyOptions): MemoryConcurrency {
+  let rule = firstRule;
+  const scopesByKind: Readonly<Record<PermitKind, Map<string, Scope>>> = {
+    user: new Map(),
+    group: new Map(),
+    model: new Map(),
+    provider: new Map(),
+    process: new Map(),
+  };
+  const line = createFairLine(now);
   const rejectors = new Set<(reason: Error) => void>();
+  let known = 0;
+  let forgetAt = keptScopes;
   let held = 0;
   let closed = false;
 
-  function semaphoreOf(user: string, max: number): Semaphore {
-    const known = users.get(user);
-    if (known === undefined) {
-      const made = new Semaphore(max);
-      users.set(user, made);
-      return made;
+  function scopeOf({ kind, key, max }: PermitScope): Scope {
+    const scopes = scopesByKind[kind];
+    let scope = scopes.get(key);
+    if (scope === undefined) {
+      known += 1;
+      scope = { kind, key, max, held: 0, waiting: 0, reserved: false };
+      scopes.set(key, scope);
+    } else if (scope.max !== max) {
+      scope.max = max;
+      if (line.size() > 0) serve(scope);
     }
-    known.resize(max);
-    return known;
+    return scope;
   }
 
-  function forgetIfIdle(user: string, semaphore: Semaphore): void {
-    if (semaphore.held === 0 && semaphore.waiting === 0) users.delete(user);
+  /** Forgets the scopes that nobody uses. Done each time their number has doubled, so it costs little for each. */
+  function forgetUnused(): void {
+    for (const scopes of Object.values(scopesByKind)) {
+      for (const [key, scope] of scopes) if (scope.held === 0 && scope.waiting === 0) scopes.delete(key);
+    }
+    known = Object.values(scopesByKind).reduce((sum, { size }) => sum + size, 0);
+    forgetAt = Math.max(keptScopes, 2 * known);
   }
 
-  function issue(user: string, semaphore: Semaphore): Permit {
+  function take({ userScope, scopes, providers }: Needs): MemoryPermit {
+    const provider = providers.length === 0 ? null : (line.providerWithRoom(providers) ?? null);
     held += 1;
-    return new MemoryPermit(() => {
-      held -= 1;
-      semaphore.release();
-      forgetIfIdle(user, semaphore);
-    });
+    if (userScope !== null) userScope.held += 1;
+    for (const scope of scopes) scope.held += 1;
+    if (provider !== null) provider.held += 1;
+    if (userScope !== null && line.size() > 0) line.userChanged(userScope.key);
+    return new MemoryPermit(owner, userScope, scopes, provider);
   }
 
-  function wait(user: string, semaphore: Semaphore, signal: DisconnectSignal): Promise<Permit> {
+  /** Grants waiting requests what there is room for, after a change of a scope. */
+  function serve({ kind, key }: Pick<Scope, "kind" | "key">): void {
+    if (kind === "user") line.userChanged(key);
+    for (let next; (next = line.next() as MemoryWaiter | undefined) !== undefined;) next.grant(take(next));
+  }
+
+  const owner: PermitOwner = {
+    move(permit, to) {
+      const target = scopeOf(to);
+      if (line.providerWithRoom([target]) === undefined) return false;
+      const { place } = permit;
+      target.held += 1;
+      permit.place = target;
+      if (place === null) return true;
+      place.held -= 1;
+      if (line.size() > 0) serve(place);
+      return true;
+    },
+    release({ userScope, scopes, place }) {
+      held -= 1;
+      if (userScope !== null) userScope.held -= 1;
+      for (const scope of scopes) scope.held -= 1;
+      if (place !== null) place.held -= 1;
+      if (line.size() > 0) serve(userScope ?? anyScope);
+    },
+  };
+
+  function wait(
+    needs: Needs,
+    { user, weight }: Pick<Waiter, "user" | "weight">,
+    signal: DisconnectSignal,
+    onWaiting: ((now: () => Waiting) => void) | undefined,
+  ): Promise<Permit> {
     return new Promise((resolve, reject) => {
       const stopWaiting = (): void => {
         clearTimeout(timer);
         rejectors.delete(giveUp);
         signal.onGone = undefined;
       };
-      const grant = (): void => {
-        stopWaiting();
-        resolve(issue(user, semaphore));
+      const waiter: MemoryWaiter = {
+        ...needs,
+        ...{ user, weight, place: 0, arrival: 0, queue: null },
+        grant(permit) {
+          stopWaiting();
+          resolve(permit);
+        },
       };
       const giveUp = (reason: Error): void => {
         stopWaiting();
-        semaphore.leave(grant);
-        forgetIfIdle(user, semaphore);
+        line.leave(waiter);
         reject(reason);
+        // If a place was kept for it, that is free for others now.
+        if (line.size() > 0) serve(anyScope);
+      };
+      const expectedMs = (): number | null => {
+        const interval = line.intervalOf(waiter);
+        return interval === null ? null : interval * line.placeOf(waiter);
       };
       const timer = setTimeout(() => {
-        giveUp(exceeded());
-      }, maxWaitMs);
+        giveUp(exceeded(needs, expectedMs()));
+      }, rule.maxWaitMs);
       const onGone = (): void => {
         giveUp(new ClientDisconnectedError());
       };
       signal.onGone = onGone;
       rejectors.add(giveUp);
-      semaphore.join(grant);
+      line.join(waiter);
+      onWaiting?.(() => ({ place: line.placeOf(waiter), expectedMs: expectedMs() }));
     });
   }
 
   return {
-    configure(rule) {
-      ({ maxWaitMs, maxWaiting } = rule);
+    configure(next) {
+      rule = next;
     },
-    acquire({ user, scopes }, signal) {
+    acquire(request, signal, onWaiting) {
       if (closed) throw new AppError("shutting_down", { retryAfterSeconds: 1 });
       if (signal.gone) throw new ClientDisconnectedError();
-      const max = scopes.find(({ kind }) => kind === "user")?.max ?? Infinity;
-      const semaphore = semaphoreOf(user, max);
-      if (semaphore.tryTake()) return issue(user, semaphore);
-      if (maxWaitMs > 0 && semaphore.waiting < maxWaiting) return wait(user, semaphore, signal);
-      forgetIfIdle(user, semaphore);
-      throw exceeded();
+      if (known >= forgetAt) forgetUnused();
+      const needs = needsOf(request.scopes, request.providers, scopeOf);
+      if (line.hasRoom(needs)) {
+        const permit = take(needs);
+        // A demand whose users all run as much as they may has no place kept for it.
+        if (line.size() > 0) serve(anyScope);
+        return permit;
+      }
+      if (rule.maxWaitMs > 0 && line.size() < rule.maxWaitingTotal && line.sizeOf(request.user) < rule.maxWaiting)
+        return wait(needs, request, signal, onWaiting);
+      throw exceeded(needs, null);
     },
     inFlight: () => held,
-    waiting: () => rejectors.size,
+    waiting: () => line.size(),
     close() {
       closed = true;
       for (const reject of rejectors) reject(new AppError("shutting_down", { retryAfterSeconds: 1 }));
@@ -106,91 +189,71 @@ export function createMemoryConcurrency(options: QueueRule): MemoryConcurrency {
   };
 }
 
+interface MemoryWaiter extends Waiter {
+  grant(permit: Permit): void;
+}
+
+interface PermitOwner {
+  move(permit: MemoryPermit, to: PermitScope): boolean;
+  release(permit: MemoryPermit): void;
+}
+
+/** A class because one is made for each request. */
 class MemoryPermit implements Permit {
-  readonly provider = null;
-  #giveBack: (() => void) | undefined;
+  readonly userScope: Scope | null;
+  readonly scopes: readonly Scope[];
+  /** Its place at a provider. */
+  place: Scope | null;
+  #owner: PermitOwner | null;
 
-  constructor(giveBack: () => void) {
-    this.#giveBack = giveBack;
+  constructor(owner: PermitOwner, userScope: Scope | null, scopes: readonly Scope[], place: Scope | null) {
+    this.#owner = owner;
+    this.userScope = userScope;
+    this.scopes = scopes;
+    this.place = place;
   }
 
-  move(): boolean {
-    return true;
+  get provider(): string | null {
+    return this.place?.key ?? null;
+  }
+
+  move(to: PermitScope): boolean {
+    if (this.place?.key === to.key) return true;
+    return this.#owner?.move(this, to) ?? false;
   }
 
   release(): void {
-    const giveBack = this.#giveBack;
-    this.#giveBack = undefined;
-    giveBack?.();
+    const owner = this.#owner;
+    this.#owner = null;
+    owner?.release(this);
   }
 }
 
-function exceeded(): AppError {
-  return new AppError("concurrency_exceeded", { retryAfterSeconds: 1 });
+/** Stands for a change that concerns no user's cap. */
+const anyScope = { kind: "process", key: "" } as const;
+
+function needsOf(
+  asked: readonly PermitScope[],
+  providers: readonly PermitScope[],
+  scopeOf: (scope: PermitScope) => Scope,
+): Needs {
+  let userScope: Scope | null = null;
+  let scopes: Scope[] | undefined;
+  for (const scope of asked) {
+    if (scope.kind === "user") userScope = scopeOf(scope);
+    else (scopes ??= []).push(scopeOf(scope));
+  }
+  return { userScope, scopes: scopes ?? none, providers: providers.length === 0 ? none : providers.map(scopeOf) };
 }
 
-/**
- * A number of permits, and a queue of waiting callers: first come, first served. A class because one is created for
- * most requests. Synchronous throughout; timeouts are the caller's responsibility.
- */
-export class Semaphore {
-  #max: number;
-  #held = 0;
-  /** Insertion order is the queue order; a Set so that removing one from the middle is cheap. */
-  readonly #line = new Set<() => void>();
-
-  constructor(max: number) {
-    this.#max = max;
-  }
-
-  /** Permits in use. */
-  get held(): number {
-    return this.#held;
-  }
-
-  /** Number of waiting callers. */
-  get waiting(): number {
-    return this.#line.size;
-  }
-
-  /** Changes the number of permits. None is revoked: with fewer permits, the excess ends by release. */
-  resize(max: number): void {
-    this.#max = max;
-    this.#serve();
-  }
-
-  /** Takes a permit if one is free. Waiting callers come first. */
-  tryTake(): boolean {
-    if (this.#line.size > 0 || this.#held >= this.#max) return false;
-    this.#held += 1;
-    return true;
-  }
-
-  /**
-   * Joins the queue. `grant` is called once the caller has a permit, from inside another's release or resize; it must
-   * not throw. Each call needs its own function: it also identifies the caller for `leave`.
-   */
-  join(grant: () => void): void {
-    this.#line.add(grant);
-  }
-
-  /** Leaves the queue. Does nothing if `grant` was called already. */
-  leave(grant: () => void): void {
-    this.#line.delete(grant);
-  }
-
-  /** Returns a permit, exactly once for each one taken, and passes it to the first in the queue. */
-  release(): void {
-    this.#held -= 1;
-    this.#serve();
-  }
-
-  #serve(): void {
-    for (const grant of this.#line) {
-      if (this.#held >= this.#max) return;
-      this.#line.delete(grant);
-      this.#held += 1;
-      grant();
-    }
-  }
+/** The refusal, which names the first scope without room but never whose it is. */
+function exceeded({ userScope, scopes, providers }: Needs, expectedMs: number | null): AppError {
+  const isFull = (scope: Scope): boolean => scope.held >= scope.max;
+  const all = [...(userScope === null ? [] : [userScope]), ...scopes];
+  const full = all.find(isFull) ?? providers.find(isFull);
+  const seconds = expectedMs === null ? 1 : Math.ceil(expectedMs / 1000);
+  return new AppError("concurrency_exceeded", {
+    retryAfterSeconds: Math.min(maxRetryAfterSeconds, Math.max(1, seconds)),
+    details: full === undefined ? {} : { scope: full.kind, max: full.max },
+  });
 }
