@@ -30,7 +30,7 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
   const guarded = guard(ledger);
   return {
     rateLimiter: guardRateLimiter(others.rateLimiter),
-    concurrency: guard(others.concurrency),
+    concurrency: guardConcurrency(others.concurrency),
     users: guard(others.users),
     sessions: guard(others.sessions),
     apiKeys: guard(others.apiKeys),
@@ -65,6 +65,19 @@ function guardRateLimiter(port: RateLimiter): RateLimiter {
     take(request) {
       const taken = guarded.take(request);
       return taken instanceof Promise ? taken.then(guardTicket) : guardTicket(taken);
+    },
+  };
+}
+
+function guardConcurrency(port: ConcurrencyLimiter): ConcurrencyLimiter {
+  const guarded = guard(port);
+  return {
+    ...guarded,
+    acquire(request, signal, onWaiting) {
+      const permit = guarded.acquire(request, signal, onWaiting);
+      // One that counts no provider is only released, whose failure is of no consequence.
+      if (request.providers.length === 0) return permit;
+      return permit instanceof Promise ? permit.then(guard) : guard(permit);
     },
   };
 }

@@ -6,6 +6,7 @@ import type { Config } from "./config/schema.ts";
 import { createCors, type Cors } from "./http/plugins/cors.ts";
 import type { Clock } from "./lib/clock.ts";
 import { createIpList, type IpList } from "./lib/ip-list.ts";
+import { createPermitRules } from "./limits/permit-rules.ts";
 import { createAllowances } from "./quota/allowances.ts";
 import { createTiers, type Tiers } from "./quota/tiers.ts";
 import { upstreamTimeouts } from "./providers/open-providers.ts";
@@ -68,7 +69,7 @@ export function createPolicy(options: {
       maxMs: retry.max_ms,
       maxRetryAfterMs: retry.max_retry_after_seconds * 1000,
     },
-    maxParallel: config.concurrency.max_parallel,
+    permitRules: createPermitRules(config, () => Infinity),
     readerTimes: upstreamTimeouts(config.timeouts),
     streamDefault: chat.stream_default,
     jsonHeartbeat: chat.json_heartbeat,

@@ -201,6 +201,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
+      permitsHeld: () => backends.concurrency.inFlight(),
       permitsWaiting: () => backends.concurrency.waiting(),
       journalUnsynced,
       behaviourLog: () => behaviourLog.health(),

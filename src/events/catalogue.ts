@@ -60,6 +60,8 @@ export interface ChatFinished extends EventBase {
   readonly generationMs: number | null;
   /** ms from the arrival of the request to its end. */
   readonly durationMs: number;
+  /** ms that it waited for a permit; 0 if it didn't. */
+  readonly queueMs: number;
   /** Attempts at providers beyond the first. */
   readonly retries: number;
 }
@@ -272,6 +274,7 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>> } = {
       first_event_ms: tenths(event.firstEventMs),
       generation_ms: tenths(event.generationMs),
       duration_ms: tenths(event.durationMs),
+      queue_ms: tenths(event.queueMs),
       retries: event.retries,
     }),
   },

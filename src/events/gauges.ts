@@ -4,6 +4,8 @@ import { Counter, Gauge, type Registry } from "prom-client";
 export interface Gauges {
   /** Running chats. */
   readonly inFlight: () => number;
+  /** Permits that are held. */
+  readonly permitsHeld: () => number;
   /** Chats that wait for a permit. */
   readonly permitsWaiting: () => number;
   /** Journal records that are written but not yet synced to disk. */
@@ -59,7 +61,8 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
     });
   };
   gauge("proxy_requests_in_flight", "Chats that run now.", gauges.inFlight);
-  gauge("proxy_permits_waiting", "Chats that wait for a permit of their user.", gauges.permitsWaiting);
+  gauge("proxy_permits_held", "Permits that chats hold now.", gauges.permitsHeld);
+  gauge("proxy_permits_waiting", "Chats that wait for a permit.", gauges.permitsWaiting);
   gauge("journal_unsynced_records", "Charges that a power loss now would lose.", gauges.journalUnsynced);
   gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => gauges.behaviourLog().queued);
 

@@ -31,9 +31,12 @@ const firstEventBuckets = [
   0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600,
 ];
 const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
+const queueBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120];
 /** Outcomes where no client is left to receive an error. A shutdown sends one: it counts as shutting_down. */
 const disconnects = ["client_gone", "reader_stalled"];
-const limitRules = ["global", "per_user", "per_key", "concurrency"];
+/** A user's cap, and the others. */
+const concurrencyRules = ["", "_group", "_model", "_provider", "_process"].map((scope) => `concurrency${scope}`);
+const limitRules = ["global", "per_user", "per_key", ...concurrencyRules, "overload"];
 /** Replaces label values outside their fixed set, so that nothing from outside can add series. */
 const other = "other";
 const maxCurrencies = 16;
@@ -89,6 +92,11 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
   const firstEvent = histogram("upstream_latency_seconds", "Time to the first data event.", firstEventBuckets);
   const perToken = histogram("upstream_time_per_output_token_seconds", "Time per output token.", perTokenBuckets);
 
+  const queue = new Histogram({
+    ...{ name: "proxy_queue_seconds", help: "Time that chats waited for a permit, if they did." },
+    ...{ buckets: queueBuckets, registers: [registry] },
+  });
+
   const counter = registerCounter.bind(null, registry);
   counter(
     "proxy_requests_total",
@@ -114,6 +122,7 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
     retries += chat.retries;
     const provider = knownProviders.has(chat.provider) ? chat.provider : other;
     const model = knownModels.has(chat.model) ? chat.model : other;
+    if (chat.queueMs > 0) queue.observe(chat.queueMs / 1000);
     if (chat.firstEventMs !== null) firstEvent.observe({ provider }, chat.firstEventMs / 1000);
     // The first token marks the start of the generation, so it is not counted as generated during it.
     if (chat.generationMs !== null && chat.outputTokens > 1 && !chat.estimated) {

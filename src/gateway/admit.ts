@@ -1,10 +1,42 @@
 import { AppError } from "../errors.ts";
+import type { Awaitable } from "../lib/awaitable.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
+import type { PermitRequest, PermitScope } from "../limits/concurrency.ts";
 import type { RateLimitRefusal, RateLimitRequest, RateUse } from "../limits/rate-limiter.ts";
 import type { Route } from "../providers/router.ts";
 import type { Settlement } from "../quota/ledger.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { RequestCost } from "./request-cost.ts";
+
+const noProviders: readonly PermitScope[] = [];
+
+/** The permits that a request needs in order to run. What has no cap is left out. */
+export function permitRequest({ incoming, group, trust }: RequestContext, route: Route): PermitRequest {
+  const { account, client, policy } = incoming;
+  const { permitRules: rules } = policy;
+  const user = account.username;
+  const max = Math.max(1, Math.floor((account.max_parallel ?? rules.maxParallel) * trust.parallel));
+  const scopes: PermitScope[] = [{ kind: "user", key: user, max }];
+  if (group !== null && group.maxParallel !== null)
+    scopes.push({ kind: "group", key: group.name, max: group.maxParallel });
+  const model = rules.modelScope(route.upstreamModel);
+  if (model !== null) scopes.push(model);
+  if (rules.total !== null) scopes.push(rules.total);
+  return {
+    requestId: client.traceId,
+    user,
+    weight: rules.weightOf(account.quota_tier),
+    scopes,
+    providers: rules.capsProviders ? providerNames(route).map(rules.providerScope) : noProviders,
+  };
+}
+
+/** How failover takes a place at a provider before it sends a request there; null if no provider has a cap. */
+export function placeTaker({ permit, incoming }: RequestContext): ((provider: string) => Awaitable<boolean>) | null {
+  if (permit?.provider == null) return null;
+  const { permitRules } = incoming.policy;
+  return (provider) => permit.move(permitRules.providerScope(provider));
+}
 
 /** What the rate limiter is asked for a request that may go to these providers. */
 export function rateRequest(context: RequestContext, route: Route, cost: RequestCost): RateLimitRequest {

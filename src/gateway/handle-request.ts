@@ -4,7 +4,7 @@ import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";
 import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
 import type { RateLimiter } from "../limits/rate-limiter.ts";
-import type { ConcurrencyLimiter } from "../limits/concurrency.ts";
+import type { ConcurrencyLimiter, Waiting } from "../limits/concurrency.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
 import { metrics } from "../quota/metrics.ts";
 import { AbandonedError, type UpstreamResponse, type Failover } from "../providers/failover.ts";
@@ -12,7 +12,7 @@ import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
-import { rateLimited, rateRequest, routeFrom, useOf } from "./admit.ts";
+import { permitRequest, placeTaker, rateLimited, rateRequest, routeFrom, useOf } from "./admit.ts";
 import { RequestCost, nothingOwed } from "./request-cost.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
 import {
@@ -100,16 +100,22 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const limits = policy.limitsOf(account, apiKey);
     const route = admission.routeOf(request, body.value, limits, arrivedAt);
 
-    // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
-    const requestId = client.traceId;
-    const max = account.max_parallel ?? policy.maxParallel;
-    const scopes = [{ kind: "user", key: user, max }] as const;
-    context.permit = await deps.concurrency.acquire({ requestId, user, weight: 1, scopes, providers: [] }, client);
+    const onWaiting = (now: () => Waiting): void => {
+      context.startWaiting();
+      const { noticeAfterMs } = policy.permitRules;
+      if (request.stream && noticeAfterMs > 0)
+        client.startNotice(context, format.startStream(request.model, arrivedAt), noticeAfterMs, now);
+    };
+    const permit = await deps.concurrency.acquire(permitRequest(context, route), client, onWaiting);
+    context.permit = permit;
+    context.stopWaiting();
+    client.stopNotice();
     const cost = (context.cost = new RequestCost(pricingPolicy, request, route, arrivedAt));
     const reservation = {
       user,
       limits,
-      requestId,
+      // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
+      requestId: client.traceId,
       model: request.model,
       apiKey: apiKey?.id,
       upperBound: cost.upperBound(),
@@ -119,15 +125,17 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
     const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
 
+    const placed = routeFrom(affordable, permit.provider);
+
     // The last step before sending: a request that is refused for another reason uses none of the shared rate.
-    const ticket = await deps.rateLimiter.take(rateRequest(context, affordable, cost));
+    const ticket = await deps.rateLimiter.take(rateRequest(context, placed, cost));
     if (!("settle" in ticket)) throw rateLimited(ticket);
     context.ticket = ticket;
 
     if (request.stream || policy.jsonHeartbeat) {
       client.startHeartbeat(context, request.stream ? format.startStream(request.model, arrivedAt) : null);
     }
-    const { attempt } = (context.response = await send(context, routeFrom(affordable, ticket.provider), request));
+    const { attempt } = (context.response = await send(context, routeFrom(placed, ticket.provider), request));
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
@@ -146,7 +154,8 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const { account, client, policy } = context.incoming;
     context.wasSent = true;
     try {
-      const requester = { traceId: client.traceId, user: account.username, retry: policy.retry };
+      const takePlace = placeTaker(context);
+      const requester = { traceId: client.traceId, user: account.username, retry: policy.retry, takePlace };
       return await deps.failover(route, request, client, requester);
     } catch (error) {
       if (error instanceof UpstreamError && error.attempts === 0) context.wasSent = false;

@@ -1,4 +1,5 @@
 import type { Allowances } from "../quota/allowances.ts";
+import type { PermitRules } from "../limits/permit-rules.ts";
 import type { ReaderTimes } from "../providers/provider.ts";
 import type { RetryRule } from "../providers/failover.ts";
 import type { Admission } from "./admission.ts";
@@ -14,8 +15,7 @@ export interface GatewayPolicy {
   readonly retry: RetryRule;
   readonly limitsOf: Allowances["limitsOf"];
   readonly pricingPolicy: PricingPolicy;
-  /** Default for users without a `max_parallel` of their own. */
-  readonly maxParallel: number;
+  readonly permitRules: PermitRules;
   /** The proxy's own timeouts towards clients; a provider may have others. */
   readonly readerTimes: ReaderTimes;
   /** chat.stream_default. */

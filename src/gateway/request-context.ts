@@ -58,6 +58,8 @@ export class RequestContext implements HeaderSource, Slotted {
   trust: Trust = neutralTrust;
   request: ParsedRequest | null = null;
   permit: Permit | null = null;
+  /** ms that it has waited for a permit. */
+  queueMs = 0;
   cost: RequestCost | null = null;
   hold: Hold | null = null;
   /** The user's buckets after the last change of the hold. */
@@ -77,11 +79,24 @@ export class RequestContext implements HeaderSource, Slotted {
   settlement: Settlement | null = null;
   readonly #options: RunOptions;
   readonly #startedAt: number;
+  #waitingSince: number | null = null;
 
   constructor(call: IncomingRequest, options: RunOptions) {
     this.incoming = call;
     this.#options = options;
     this.#startedAt = options.clock.monotonic();
+  }
+
+  /** It waits for a permit from now on. */
+  startWaiting(): void {
+    this.#waitingSince = this.#options.clock.monotonic();
+  }
+
+  /** It waits no longer; does nothing if it didn't. */
+  stopWaiting(): void {
+    if (this.#waitingSince === null) return;
+    this.queueMs = this.#options.clock.monotonic() - this.#waitingSince;
+    this.#waitingSince = null;
   }
 
   /** Adds the X-Quota headers, as of the last change of the hold. */
@@ -92,6 +107,7 @@ export class RequestContext implements HeaderSource, Slotted {
 
   /** The one event that reports this request. */
   finished(end: RequestEnd): ChatFinished {
+    this.stopWaiting();
     const { account, ip, client } = this.incoming;
     const { request, response, settlement } = this;
     const { clock } = this.#options;
@@ -125,6 +141,7 @@ export class RequestContext implements HeaderSource, Slotted {
       firstEventMs: response?.attempt.firstEventMs ?? null,
       generationMs: response?.attempt.generationMs() ?? null,
       durationMs: clock.monotonic() - this.#startedAt,
+      queueMs: this.queueMs,
       retries: response?.retries ?? Math.max(0, (error?.attempts ?? 0) - 1),
     };
   }
@@ -140,7 +157,11 @@ export function refusalEvent(context: RequestContext, error: AppError, at: numbe
     return { type: "quota.exceeded", ...base, metric: String(details.metric), per: String(details.per) };
   }
   if (code === "rate_limited") return { type: "rate_limit.rejected", ...base, rule: String(details.rule) };
-  if (code === "concurrency_exceeded") return { type: "rate_limit.rejected", ...base, rule: "concurrency" };
+  if (code === "concurrency_exceeded") {
+    const { scope = "user" } = details;
+    const rule = scope === "user" ? "concurrency" : `concurrency_${String(scope)}`;
+    return { type: "rate_limit.rejected", ...base, rule };
+  }
   return null;
 }
 

@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import type { ApiFormat, ClientStream } from "./formats/api-format.ts";
 import type { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { Waiting } from "../limits/concurrency.ts";
 import type { Caller } from "../providers/failover.ts";
 import type { ReaderTimes } from "../providers/provider.ts";
 
@@ -24,6 +25,15 @@ export interface HeaderSource {
 /** Notified when a slow client has caught up. */
 export interface DrainListener {
   onDrain(): void;
+}
+
+/** What a waiting client is told. */
+interface Notice {
+  readonly headers: HeaderSource;
+  readonly stream: ClientStream;
+  readonly waiting: () => Waiting;
+  /** The place that it was told last. */
+  place: number;
 }
 
 /** Up to this size a chunk is copied into one buffer, which then comes out of Node's pool. */
@@ -69,6 +79,8 @@ export class ResponseWriter implements Caller {
   #heartbeatTimer: NodeJS.Timeout | undefined;
   #times: ReaderTimes;
   #headers: HeaderSource | null = null;
+  #notice: Notice | null = null;
+  #noticeTimer: NodeJS.Timeout | undefined;
   #lastWriteAt = 0;
   /** Whether the body is chunked; it is not for HTTP/1.0 clients. */
   #chunked = false;
@@ -133,6 +145,38 @@ export class ResponseWriter implements Caller {
     this.#headers = headers;
     this.#lastWriteAt = this.#clock.monotonic();
     this.#scheduleHeartbeat();
+  }
+
+  /**
+   * From `afterMs` on a client that waits for a stream is told its place in the line by comments, which begin with the
+   * 200, until stopNotice is called. Comments have no meaning to SDKs; people and logs see them.
+   * @param waiting read at each comment
+   */
+  startNotice(headers: HeaderSource, stream: ClientStream, afterMs: number, waiting: () => Waiting): void {
+    this.#notice = { headers, stream, waiting, place: 0 };
+    this.#noticeTimer = setTimeout(notify, afterMs, this).unref();
+  }
+
+  stopNotice(): void {
+    clearTimeout(this.#noticeTimer);
+    this.#notice = null;
+  }
+
+  notifyOfPlace(): void {
+    const notice = this.#notice;
+    if (notice === null || this.gone) return;
+    if (!this.opened) {
+      this.startHeartbeat(notice.headers, notice.stream);
+      this.open(notice.headers);
+    }
+    const { place, expectedMs } = notice.waiting();
+    // A client that is behind has enough to read.
+    if (place !== notice.place && !this.#raw.writableNeedDrain) {
+      notice.place = place;
+      this.#write(placeComment(place, expectedMs));
+      this.#lastWriteAt = this.#clock.monotonic();
+    }
+    this.#noticeTimer = setTimeout(notify, noticeEveryMs, this).unref();
   }
 
   /** Writes the 200 and the headers, which are sent together with the next write. */
@@ -269,6 +313,7 @@ export class ResponseWriter implements Caller {
   }
 
   #stopTimers(): void {
+    this.stopNotice();
     clearTimeout(this.#stallTimer);
     clearTimeout(this.#heartbeatTimer);
     this.#heartbeatTimer = undefined;
@@ -277,6 +322,18 @@ export class ResponseWriter implements Caller {
 
 function heartbeat(client: ResponseWriter): void {
   client.heartbeatIfDue();
+}
+
+function notify(client: ResponseWriter): void {
+  client.notifyOfPlace();
+}
+
+/** How often a client may be told its place, in ms. */
+const noticeEveryMs = 1000;
+
+function placeComment(place: number, expectedMs: number | null): Buffer {
+  const wait = expectedMs === null ? "" : ` wait=${Math.max(1, Math.ceil(expectedMs / 1000))}s`;
+  return Buffer.from(`: queued place=${place}${wait}\n\n`);
 }
 
 function stall(client: ResponseWriter): void {

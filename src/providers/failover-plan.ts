@@ -22,7 +22,7 @@ interface Wait {
 export class FailoverPlan {
   /** Attempts so far. */
   count = 0;
-  readonly #candidates: readonly Provider[];
+  #candidates: readonly Provider[];
   readonly #since: number;
   readonly #target: (provider: Provider) => Target;
   readonly #failures: { readonly provider: Provider; readonly error: UpstreamError }[] = [];
@@ -35,6 +35,11 @@ export class FailoverPlan {
     this.#candidates = candidates;
     this.#since = since;
     this.#target = target;
+  }
+
+  /** Passes over a provider, with all its keys, from now on: the request has no place there. */
+  leaveOut(name: string): void {
+    this.#candidates = this.#candidates.filter((provider) => provider.name !== name);
   }
 
   recordFailure(provider: Provider, error: UpstreamError): void {

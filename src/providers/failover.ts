@@ -1,6 +1,7 @@
 import { type Candidate, FailoverPlan } from "./failover-plan.ts";
 import { Attempt } from "./attempt.ts";
 import { UpstreamError } from "./upstream-error.ts";
+import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../lib/disconnect-signal.ts";
 import type { Log } from "../lib/log.ts";
@@ -14,11 +15,16 @@ export interface Caller extends DisconnectSignal {
   useTimes(times: ReaderTimes | null): void;
 }
 
-/** Identifies the request and its user, and says how often to try. */
+/** Identifies the request and its user, and says how often to try and where it has room. */
 interface Requester {
   readonly traceId: string;
   readonly user: string;
   readonly retry: RetryRule;
+  /**
+   * Called before each attempt at a provider by this name, where providers have caps: whether the request has a place
+   * there. Null if none has a cap.
+   */
+  readonly takePlace: ((provider: string) => Awaitable<boolean>) | null;
 }
 
 /** A response whose first data event has arrived. */
@@ -99,7 +105,7 @@ export function createFailover(options: FailoverOptions): Failover {
     return plan.enter(provider, clock.monotonic());
   }
 
-  return async (route, request, caller, { traceId, user, retry }) => {
+  return async (route, request, caller, { traceId, user, retry, takePlace }) => {
     const since = clock.monotonic();
     const plan = new FailoverPlan(route.candidates, since, (provider) => ({
       model: provider.ownName(route.upstreamModel),
@@ -137,6 +143,10 @@ export function createFailover(options: FailoverOptions): Failover {
       const candidate = plan.nextUntried(now) ?? (await waitForCandidate(plan, since, caller, retry));
       if (candidate === null) break;
       const { provider } = candidate;
+      if (takePlace !== null && !(await hasPlace(candidate, caller, takePlace))) {
+        plan.leaveOut(provider.name);
+        continue;
+      }
       if (plan.count === 0) provider.health.retryBudget.earn();
       else provider.health.stats.retries++;
       plan.count++;
@@ -161,6 +171,23 @@ export function createFailover(options: FailoverOptions): Failover {
     error.attempts = plan.count;
     throw error;
   };
+}
+
+/** As takePlace. Gives the pass back unless there is a place. Rejects with ClientDisconnectedError as well. */
+async function hasPlace(
+  { provider, pass }: Candidate,
+  caller: Caller,
+  takePlace: (provider: string) => Awaitable<boolean>,
+): Promise<boolean> {
+  let isPlaced = false;
+  try {
+    isPlaced = await takePlace(provider.name);
+    // Nothing listened to the client meanwhile.
+    if (caller.gone) throw new ClientDisconnectedError();
+    return isPlaced;
+  } finally {
+    if (!isPlaced || caller.gone) provider.health.giveBack(pass);
+  }
 }
 
 async function send(

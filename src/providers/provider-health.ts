@@ -183,8 +183,13 @@ export class ProviderHealth {
   }
 
   /** The proxy gave it up: the client has disconnected. */
-  abandoned({ model, accountPermit, modelPermit }: Pass): void {
+  abandoned(pass: Pass): void {
     this.stats.inFlight--;
+    this.giveBack(pass);
+  }
+
+  /** Nothing was sent after all. */
+  giveBack({ model, accountPermit, modelPermit }: Pass): void {
     this.#account.abandoned(accountPermit);
     this.#models.get(model)?.breaker.abandoned(modelPermit);
   }

@@ -39,6 +39,7 @@ describe("behaviour log", () => {
       first_event_ms: 30,
       generation_ms: 200,
       duration_ms: 250,
+      queue_ms: 0,
       retries: 0,
     });
   });

@@ -54,6 +54,30 @@ describe("asking again", () => {
     expect(silent.asked).toHaveLength(2);
   });
 
+  it("passes over a provider where the request has no place, as if it were not there", async () => {
+    const [down, up] = [await serve(refuse(500)), await serve(answer)];
+    const providers = ["a", "b", "c"].map((name) => open(name, { baseUrl: name === "c" ? up.url : down.url }));
+    const { ask, signal } = setUp();
+    const asked: string[] = [];
+    const { attempt, retries } = await ask(providers, "alice", "m", (name) => asked.push(name) > 0 && name !== "b");
+    expect([asked, attempt.provider.name, retries]).toEqual([["a", "b", "c"], "c", 1]);
+    attempt.cancel(new Error("enough"));
+    expect(down.asked).toHaveLength(1);
+
+    const nowhere = await upstreamErrorOf(ask(providers, "alice", "m", () => Promise.resolve(false)));
+    expect(nowhere).toMatchObject({ attempts: 0, facts: { kind: "unavailable" } });
+    const leaving = ask(providers, "alice", "m", () => (signal.gone = true));
+    await expect(leaving).rejects.toBeInstanceOf(ClientDisconnectedError);
+    signal.gone = false;
+    const failing = ask([open("d", { baseUrl: up.url })], "alice", "m", () => Promise.reject(new Error("lost")));
+    await expect(failing).rejects.toThrow();
+    expect(providers.map(({ health }) => [health.stats.inFlight, health.stats.asked])).toEqual([
+      [0, 1],
+      [0, 0],
+      [0, 1],
+    ]);
+  });
+
   it("says whose times hold for the client: each provider's while it is asked, and the one's that answers", async () => {
     const [down, up] = [await serve(refuse(500)), await serve(answer)];
     const own = (heartbeat: number) => ({ timeouts: { ...testProvider("x").timeouts, heartbeat } });

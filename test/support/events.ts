@@ -28,6 +28,7 @@ export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished 
     firstEventMs: 30,
     generationMs: 200,
     durationMs: 250.04,
+    queueMs: 0,
     retries: 0,
     ...changes,
   };

@@ -74,7 +74,12 @@ export function setUp(changes: Partial<RetryRule> = {}) {
     onGone: undefined,
     useTimes: (times) => followed.push(times?.heartbeat ?? null),
   };
-  const ask = (candidates: readonly Provider[], user = "alice", model = "m"): Promise<UpstreamResponse> => {
+  const ask = (
+    candidates: readonly Provider[],
+    user = "alice",
+    model = "m",
+    takePlace: Parameters<typeof dispatch>[3]["takePlace"] = null,
+  ): Promise<UpstreamResponse> => {
     const route = { model, upstreamModel: model, candidates };
     return dispatch(
       route,
@@ -86,7 +91,7 @@ export function setUp(changes: Partial<RetryRule> = {}) {
         bodyFor: (model) => Buffer.from(model),
       },
       signal,
-      { traceId: "trace", user, retry },
+      { traceId: "trace", user, retry, takePlace },
     );
   };
   return { ask, signal, followed, log, alerts };

@@ -1,0 +1,49 @@
+import type { Config } from "../config/schema.ts";
+import { createGlobMap, type GlobMap } from "../lib/globs.ts";
+import type { PermitScope } from "./concurrency.ts";
+
+/** The caps of a config on what runs at the same time. Immutable. */
+export interface PermitRules {
+  /** Default for users without a `max_parallel` of their own. */
+  readonly maxParallel: number;
+  /** The cap of all requests together; null: none. */
+  readonly total: PermitScope | null;
+  /** The cap of a model by its name after aliases; null: none. */
+  modelScope(model: string): PermitScope | null;
+  /** Whether any provider has a cap. */
+  readonly capsProviders: boolean;
+  /** The cap of a provider now, which is Infinity if it has none. */
+  readonly providerScope: (name: string) => PermitScope;
+  /** The share of a tier's users in the waiting line; 1 for a tier that is unknown. */
+  weightOf(tier: string): number;
+  /** After how long a waiting stream gets its 200 and comments, in ms; 0: never. */
+  readonly noticeAfterMs: number;
+}
+
+/**
+ * @param adaptiveCap the cap of a provider as it has adapted, if it does
+ */
+export function createPermitRules(
+  { concurrency, quota }: Pick<Config, "concurrency" | "quota">,
+  adaptiveCap: (provider: string) => number,
+): PermitRules {
+  const { max_parallel, max_total, per_model, per_provider, notice_after_ms, adaptive } = concurrency;
+  const modelMax: GlobMap<number> | null = Object.keys(per_model).length === 0 ? null : createGlobMap(per_model);
+  const providerMax = new Map(Object.entries(per_provider));
+  const weights = new Map(Object.entries(quota.tiers).map(([name, { weight = 1 }]) => [name, weight]));
+  return {
+    maxParallel: max_parallel,
+    total: max_total === 0 ? null : { kind: "process", key: "", max: max_total },
+    modelScope(model) {
+      const max = modelMax?.(model);
+      return max === undefined ? null : { kind: "model", key: model, max };
+    },
+    capsProviders: providerMax.size > 0 || adaptive.enabled,
+    providerScope(name) {
+      const max = Math.min(providerMax.get(name) ?? Infinity, adaptive.enabled ? adaptiveCap(name) : Infinity);
+      return { kind: "provider", key: name, max };
+    },
+    weightOf: (tier) => weights.get(tier) ?? 1,
+    noticeAfterMs: notice_after_ms,
+  };
+}
