@@ -11,6 +11,7 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { measureLedger } from "./micro.mjs";
+import { measureRates } from "./rates.mjs";
 import { createRunning, startLoad, startPassthrough, startProxy, startUpstream } from "./processes.mjs";
 import { burst, firstToken, json, openMemory, paced } from "./scenarios.mjs";
 import { comparison } from "./table.mjs";
@@ -26,6 +27,7 @@ const size = options.smoke
       settleMs: 200,
       streams: 50,
       ledger: { rounds: 2_000, records: 20_000, users: 100 },
+      rates: { users: 1000, rounds: 10_000 },
     }
   : {
       // Many and short: the speed of a virtual machine changes by the second, and each round compares.
@@ -36,6 +38,7 @@ const size = options.smoke
       settleMs: 3000,
       streams: 300,
       ledger: { rounds: 100_000, records: 1_000_000, users: 10_000 },
+      rates: { users: 1_000_000, rounds: 200_000 },
     };
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-"));
@@ -66,13 +69,18 @@ try {
     for (const [name, result] of results) figures[name].push({ ...result, ...memory[name] });
   }
   const ledger = await measureLedger(join(dir, "ledger"), size.ledger);
+  const rates = measureRates(size.rates);
 
   const machine = `${cpus()[0]?.model ?? "unknown CPU"}, ${availableParallelism()} cores, Node ${process.version}`;
-  if (options.json) print(JSON.stringify({ machine, size, rounds: figures, ledger }, undefined, 2));
+  if (options.json) print(JSON.stringify({ machine, size, rounds: figures, ledger, rates }, undefined, 2));
   else {
     print(`${machine}; medians of ${size.rounds} rounds, ${size.streams} paced streams\n`);
     print(comparison(figures.direct, figures.passthrough, figures.proxy));
-    print(`\n${Object.entries(ledger).map(line).join("\n")}`);
+    print(
+      `\n${Object.entries({ ...ledger, ...rates })
+        .map(line)
+        .join("\n")}`,
+    );
   }
 } catch (error) {
   console.error(error);

@@ -10,7 +10,8 @@ import type { Closer } from "./lib/close-all.ts";
 import type { Clock } from "./lib/clock.ts";
 import type { Log } from "./lib/log.ts";
 import { createMemoryConcurrency, queueRule } from "./limits/memory/memory-concurrency.ts";
-import { createMemoryRateLimiter, limitRules } from "./limits/memory/memory-rate-limiter.ts";
+import { createMemoryRateLimiter } from "./limits/memory/memory-rate-limiter.ts";
+import { createRateRules, type RateRule } from "./limits/rate-rules.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
 
 /**
@@ -43,7 +44,7 @@ export interface OpenBackendsOptions {
 export interface OpenedBackends {
   readonly backends: Backends;
   /** Tells our own limiters the figures of a changed config. */
-  readonly configure: (config: Pick<Config, "rate_limit" | "concurrency">) => void;
+  readonly configure: (config: Pick<Config, "rate_limit" | "limits" | "groups" | "concurrency">) => void;
   /** Records of our own ledger that a power loss would lose now. */
   readonly journalUnsynced: () => number;
 }
@@ -98,7 +99,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
       ? opened(await openMemoryLedger({ ...files, quota, storage, usage, keyIdsOf }))
       : undefined;
 
-  const ownRateLimiter = createMemoryRateLimiter({ rules: limitRules(config.rate_limit), clock });
+  const ownRateLimiter = createMemoryRateLimiter({ rules: rateRules(config), clock });
   const ownConcurrency = createMemoryConcurrency({
     rule: queueRule(config.concurrency),
     now: () => clock.monotonic(),
@@ -122,11 +123,18 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   }
   return {
     backends,
-    configure({ rate_limit, concurrency }) {
-      ownRateLimiter.configure(limitRules(rate_limit));
-      ownConcurrency.configure(queueRule(concurrency));
+    configure(next) {
+      ownRateLimiter.configure(rateRules(next));
+      ownConcurrency.configure(queueRule(next.concurrency));
       ownUsers?.recheck();
     },
     journalUnsynced: () => ownLedger?.stats().lagRecords ?? 0,
   };
+}
+
+function rateRules(config: Pick<Config, "rate_limit" | "limits" | "groups">): readonly RateRule[] {
+  return createRateRules(
+    config,
+    Object.entries(config.groups).map(([name, { rates }]) => ({ name, rates })),
+  );
 }

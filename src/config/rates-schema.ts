@@ -33,6 +33,16 @@ export const rateRulesSection = z.array(rateRule).max(100);
 /** A rule as config.toml has it. */
 export type RateRuleConfig = Readonly<z.infer<typeof rateRule>>;
 
+/** The name of a rule that gives none. */
+export function defaultRateName({ by, metric, per }: Pick<RateRuleConfig, "by" | "metric" | "per">): string {
+  return [...[by].flat().sort(), metric, per].join("_");
+}
+
+/** Units at once of a rule that says none. */
+export function defaultBurst({ max, per }: Pick<RateRuleConfig, "max" | "per">): number {
+  return per === "second" ? 2 * max : max;
+}
+
 /** Refuses rules that contradict others or that nothing could ever pass. The issues' paths begin at `limits`. */
 export function checkRates(
   { limits }: { readonly limits: readonly RateRuleConfig[] },

@@ -240,6 +240,7 @@ export const configSchema = z
 
 export type { GroupRate } from "./groups-schema.ts";
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
+export { defaultBurst, defaultRateName } from "./rates-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
 export { isoInstant, modelGlob, network, note } from "./value-schemas.ts";

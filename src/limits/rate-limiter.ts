@@ -78,6 +78,27 @@ export interface RateTicket {
   settle(use: RateUse): Awaitable<void>;
 }
 
+/** A rule and what has become of it, for operators. */
+export interface RateRuleStatus {
+  readonly name: string;
+  /** Empty: one bucket for all. */
+  readonly by: readonly string[];
+  readonly metric: RateMetric;
+  readonly max: number;
+  readonly windowSeconds: number;
+  readonly burst: number;
+  /** null: all; the same for tiers and groups. */
+  readonly models: readonly string[] | null;
+  readonly tiers: readonly string[] | null;
+  readonly groups: readonly string[] | null;
+  /** Buckets with something taken. */
+  readonly buckets: number;
+  /** Buckets that were forgotten too early, since there were too many. */
+  readonly evicted: number;
+  /** Requests that it has refused. */
+  readonly refused: number;
+}
+
 /** Limits the rate of requests, and of what users may do free of charge only so often. */
 export interface RateLimiter {
   /** Takes from every rule that applies, or from none. A result with `settle` is a ticket: the request may proceed. */
@@ -89,4 +110,8 @@ export interface RateLimiter {
   takeFreeDisconnect(
     request: Pick<RateLimitRequest, "user" | "requestId"> & { readonly max: number },
   ): Awaitable<boolean>;
+  /** All rules, for operators. Looks at every bucket. */
+  rules(): Awaitable<readonly RateRuleStatus[]>;
+  /** What such a request would find, without those by provider. Takes nothing. */
+  statesOf(request: RateLimitRequest): Awaitable<readonly RateLimitState[]>;
 }

@@ -1,23 +1,24 @@
 import { describe, expect, it } from "vitest";
 import type { Clock } from "../../src/lib/clock.ts";
-import type { LimitRule } from "../../src/limits/memory/memory-rate-limiter.ts";
-import type { RateLimiter, RateLimitRequest } from "../../src/limits/rate-limiter.ts";
+import type { RateLimiter } from "../../src/limits/rate-limiter.ts";
+import type { RateRule } from "../../src/limits/rate-rules.ts";
 import { createManualClock } from "../support/manual-clock.ts";
-import { rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
+import { perSecond, rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 
-const perUser = { name: "user", requestsPerSecond: 1, keyOf: ({ user }: RateLimitRequest) => user };
+const slow = perSecond(1, { perMs: 10_000, burst: 1 });
+const perUser = perSecond(1, { name: "user", by: ["user"] });
 
 /** What every rate limiter does. */
 export function describeRateLimiter(
   name: string,
-  open: (rules: readonly LimitRule[], clock: Clock) => Promise<RateLimiter>,
+  open: (rules: readonly RateRule[], clock: Clock) => Promise<RateLimiter>,
 ): void {
   const take = async (limiter: RateLimiter, user = "alice") => refusalIn(await limiter.take(rateAsk({ user })));
 
   describe(name, () => {
     it("lets a burst of twice the rate through, then the rate, and names rule and wait", async () => {
       const clock = createManualClock(1e9);
-      const limiter = await open([{ name: "global", requestsPerSecond: 10 }], clock);
+      const limiter = await open([perSecond(10)], clock);
       for (let i = 0; i < 20; i++) expect(await take(limiter)).toBeNull();
       expect(await take(limiter)).toEqual({ rule: "global", retryAfterMs: 100 });
       clock.advance(100);
@@ -26,13 +27,13 @@ export function describeRateLimiter(
     });
 
     it("lets no more through at once than one after the other", async () => {
-      const limiter = await open([{ name: "global", requestsPerSecond: 10 }], createManualClock());
+      const limiter = await open([perSecond(10)], createManualClock());
       const all = await Promise.all(Array.from({ length: 100 }, () => take(limiter)));
       expect(all.filter((refusal) => refusal === null)).toHaveLength(20);
     });
 
     it("lets single requests through at a rate below one a second", async () => {
-      const limiter = await open([{ name: "global", requestsPerSecond: 0.1 }], createManualClock());
+      const limiter = await open([slow], createManualClock());
       expect(await take(limiter)).toBeNull();
       expect(await take(limiter)).toEqual({ rule: "global", retryAfterMs: 10_000 });
     });
@@ -45,7 +46,7 @@ export function describeRateLimiter(
     });
 
     it("takes nothing from the other rules for a request that one refuses", async () => {
-      const limiter = await open([{ name: "global", requestsPerSecond: 2 }, perUser], createManualClock());
+      const limiter = await open([perSecond(2), perUser], createManualClock());
       await take(limiter, "a");
       await take(limiter, "a");
       for (let i = 0; i < 10; i++) expect(await take(limiter, "a")).toMatchObject({ rule: "user" });
@@ -54,13 +55,13 @@ export function describeRateLimiter(
     });
 
     it("names the longest wait of several rules that refuse", async () => {
-      const limiter = await open([perUser, { name: "global", requestsPerSecond: 0.2 }], createManualClock());
+      const limiter = await open([perUser, { ...slow, perMs: 5000 }], createManualClock());
       await take(limiter);
       expect(await take(limiter)).toEqual({ rule: "global", retryAfterMs: 5000 });
     });
 
     it("takes back what was not sent after all", async () => {
-      const limiter = await open([{ name: "global", requestsPerSecond: 0.5 }], createManualClock());
+      const limiter = await open([perSecond(1, { perMs: 2000, burst: 1 })], createManualClock());
       const ticket = ticketOf(await limiter.take(rateAsk()));
       await ticket.settle(unsent);
       await ticket.settle(unsent);

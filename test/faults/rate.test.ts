@@ -4,7 +4,7 @@ import { createMemoryRateLimiter } from "../../src/limits/memory/memory-rate-lim
 import { jsonOf, type JsonAnswer } from "../support/accounts.ts";
 import { startCountingUpstream } from "../support/counting-upstream.ts";
 import { createManualClock } from "../support/manual-clock.ts";
-import { rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
+import { perSecond, rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 import { bearer, post, startProxy } from "../support/start-proxy.ts";
 
 const password = "correct horse battery";
@@ -109,10 +109,7 @@ describe("P7: what is refused takes nothing from the rate that all share", () =>
 });
 
 it("P7: what is given back to the limiter can be taken again, once", async () => {
-  const rules = [
-    { name: "global", requestsPerSecond: 1 },
-    { name: "none", requestsPerSecond: 0.001, keyOf: () => null },
-  ];
+  const rules = [perSecond(1), perSecond(1, { name: "none", perMs: 1e6, by: ["group"] })];
   const limiter = createMemoryRateLimiter({ rules, clock: createManualClock() });
   const ticket = ticketOf(await limiter.take(rateAsk()));
   expect(refusalIn(await limiter.take(rateAsk()))).toBeNull();

@@ -1,4 +1,5 @@
 import type { RateLimitRefusal, RateLimitRequest, RateTicket, RateUse } from "../../src/limits/rate-limiter.ts";
+import type { RateRule } from "../../src/limits/rate-rules.ts";
 
 /** A request as rate limits see it. */
 export function rateAsk(some: Partial<RateLimitRequest> = {}): RateLimitRequest {
@@ -16,6 +17,15 @@ export function rateAsk(some: Partial<RateLimitRequest> = {}): RateLimitRequest 
     outputTokens: 0,
     isOwnBound: false,
     factor: 1,
+    ...some,
+  };
+}
+
+/** A rule of requests per second, with bursts of two seconds. */
+export function perSecond(max: number, some: Partial<RateRule> = {}): RateRule {
+  return {
+    ...{ name: "global", by: [], metric: "requests", max, perMs: 1000, burst: 2 * max },
+    ...{ models: null, tiers: null, groups: null, weights: {}, isShown: true },
     ...some,
   };
 }

@@ -1,170 +1,260 @@
-import type { Config } from "../../config/schema.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type {
+  RateLimiter,
+  RateLimitRefusal,
+  RateLimitRequest,
+  RateLimitState,
+  RateTicket,
+  RateUse,
+} from "../rate-limiter.ts";
+import type { RateRule, RateScope } from "../rate-rules.ts";
+import {
+  add,
+  type Bucketed,
+  changed,
+  keyOf,
+  look,
+  newBucketed,
+  stateOf,
+  statusOf,
+  stepsOf,
+  type Taking,
+  unitsOf,
+} from "./rule-buckets.ts";
 import { createWindowTally } from "./window-tally.ts";
-import type { RateLimiter, RateLimitRefusal, RateLimitRequest, RateTicket } from "../rate-limiter.ts";
 
 const hourMs = 3_600_000;
+/** Buckets kept over all rules whose keys users bring with them; about 100 bytes each. */
+const defaultMaxBuckets = 2_000_000;
+/** Fewest of one rule, and as many as a rule has whose keys come from the config. */
+const leastBuckets = 10_000;
+/** What a client can have as many of as it likes. */
+const unboundedScopes: readonly RateScope[] = ["user", "key", "address", "model"];
 
-/** A rule with one token bucket for each key. */
-export interface LimitRule {
-  /** Name in rejections and metrics. */
-  readonly name: string;
-  /** Tokens added each second. A burst may take twice as many (at least one). */
-  readonly requestsPerSecond: number;
-  /** The key of the bucket that a request takes from; null: no bucket. Absent: one bucket for all. */
-  readonly keyOf?: (request: RateLimitRequest) => string | null;
-}
-
-/** The rules of a config, with the names that rejections and metrics use. */
-export function limitRules(rates: Config["rate_limit"]): readonly LimitRule[] {
-  const { requests_per_second: global, per_user: perUser, per_key: perKey } = rates;
-  const rules: LimitRule[] = [{ name: "global", requestsPerSecond: global }];
-  if (perUser !== undefined) rules.push({ name: "per_user", requestsPerSecond: perUser, keyOf: ({ user }) => user });
-  if (perKey !== undefined) rules.push({ name: "per_key", requestsPerSecond: perKey, keyOf: ({ apiKey }) => apiKey });
-  return rules;
-}
-
-interface Bucketed {
-  readonly name: string;
-  readonly rate: GcraRate;
-  readonly keyOf: (request: RateLimitRequest) => string | null;
-  /** Key to theoretical arrival time, the least recently used first. */
-  readonly tats: Map<string, number>;
+/** The rules that may apply to a request; those by provider apart, since they decide who gets it. */
+interface RuleSet {
+  readonly plain: Bucketed[];
+  readonly byProvider: Bucketed[];
 }
 
 /** A rate limiter whose rules can be changed while it runs. */
 export interface MemoryRateLimiter extends RateLimiter {
   /**
-   * Uses other rules from now on. A rule that stays, by name, keeps its buckets: each is as full as before, as a share of
-   * its burst.
+   * Uses other rules from now on. A rule that stays, by name and scopes, keeps its buckets: each is as full as before,
+   * as a share of its burst.
    */
-  configure(rules: readonly LimitRule[]): void;
+  configure(rules: readonly RateRule[]): void;
 }
 
 /**
- * A rate limiter in this process's memory: no timers and no locks, since each decision is one synchronous call.
- * Each rule remembers `maxKeys` keys; the one unused for the longest is forgotten, so that its bucket is full again.
+ * A rate limiter in this process's memory: no timers and no locks, since each decision is one synchronous call. A
+ * bucket is forgotten once nothing is taken of it, or if there are more than `maxBuckets`.
  */
 export function createMemoryRateLimiter(options: {
-  readonly rules: readonly LimitRule[];
+  readonly rules: readonly RateRule[];
   readonly clock: Clock;
-  readonly maxKeys?: number;
+  readonly maxBuckets?: number;
 }): MemoryRateLimiter {
-  const { clock, maxKeys = 10_000 } = options;
-  let rules = options.rules.map((rule) => toBucketed(rule));
+  const { clock, maxBuckets = defaultMaxBuckets } = options;
+  const time = createSteadyTime(clock);
   const freeDisconnects = createWindowTally({ windowMs: hourMs, clock });
+  let bucketed: readonly Bucketed[] = [];
+  let forAll: RuleSet = { plain: [], byProvider: [] };
+  let forGroup = new Map<string, RuleSet>();
 
-  function giveBack(request: RateLimitRequest): void {
-    for (const { rate, keyOf, tats } of rules) {
-      const key = keyOf(request);
-      const tat = key === null ? undefined : tats.get(key);
-      if (key !== null && tat !== undefined) tats.set(key, gcraGiveBack(rate, tat));
+  function configure(rules: readonly RateRule[]): void {
+    const now = time();
+    const known = new Map(bucketed.map((one) => [identity(one.rule), one]));
+    const busy = rules.filter(hasUnboundedKeys).length;
+    const share = Math.max(leastBuckets, 2 * Math.floor(maxBuckets / Math.max(1, busy) / 2));
+    bucketed = rules.map((rule) => {
+      const before = known.get(identity(rule));
+      if (before !== undefined) return changed(before, rule, now);
+      return newBucketed(rule, hasUnboundedKeys(rule) ? share : leastBuckets, now);
+    });
+    forAll = { plain: [], byProvider: [] };
+    forGroup = new Map();
+    for (const one of bucketed) {
+      const { by, groups } = one.rule;
+      for (const set of groups === null ? [forAll] : groups.map(setOf)) {
+        (by.includes("provider") ? set.byProvider : set.plain).push(one);
+      }
     }
   }
 
-  function ticketOf(request: RateLimitRequest): RateTicket {
-    let isSettled = false;
-    return {
-      states: [],
-      provider: null,
-      settle({ wasSent }) {
-        if (!isSettled && !wasSent) giveBack(request);
-        isSettled = true;
-      },
-    };
+  function setOf(group: string): RuleSet {
+    let set = forGroup.get(group);
+    if (set === undefined) forGroup.set(group, (set = { plain: [], byProvider: [] }));
+    return set;
   }
 
+  configure(options.rules);
+
   return {
-    configure(next) {
-      const known = new Map(rules.map((rule) => [rule.name, rule]));
-      const now = clock.monotonic();
-      rules = next.map((rule) => toBucketed(rule, known.get(rule.name), now));
-    },
+    configure,
     take(request) {
-      const now = clock.monotonic();
-      const refusal = longestWait(rules, request, now);
-      if (refusal !== null) return refusal;
-      for (const { rate, keyOf, tats } of rules) {
-        const key = keyOf(request);
-        if (key === null) continue;
-        const tat = gcraTake(rate, tats.get(key) ?? -Infinity, now);
-        remember(tats, key, tat, maxKeys);
+      const now = time();
+      const ofGroup = request.group === null ? undefined : forGroup.get(request.group);
+      const takings: Taking[] = [];
+      look(forAll.plain, request, "", now, takings);
+      if (ofGroup !== undefined) look(ofGroup.plain, request, "", now, takings);
+
+      let provider: string | null = null;
+      if (forAll.byProvider.length > 0 || (ofGroup !== undefined && ofGroup.byProvider.length > 0)) {
+        const byProvider = [...forAll.byProvider, ...(ofGroup?.byProvider ?? [])];
+        const choice = chooseProvider(byProvider, request, now);
+        provider = choice.provider;
+        takings.push(...choice.takings);
       }
-      return ticketOf(request);
+
+      const worst = worstOf(takings);
+      if (worst !== null) return refusalOf(worst, takings, request);
+      for (const { of, key, before, steps } of takings) of.buckets.set(key, now, before + steps);
+      return new MemoryTicket(request, takings, provider, time);
     },
     takeFreeDisconnect: ({ user, max }) => freeDisconnects.take(user, max),
+    rules() {
+      const now = time();
+      return bucketed.map((one) => statusOf(one, now));
+    },
+    statesOf(request) {
+      const now = time();
+      const takings: Taking[] = [];
+      look(forAll.plain, request, "", now, takings);
+      const ofGroup = request.group === null ? undefined : forGroup.get(request.group);
+      if (ofGroup !== undefined) look(ofGroup.plain, request, "", now, takings);
+      return takings.map((taking) => stateOf(taking, taking.before, request));
+    },
   };
 }
 
-/** @param before the same rule with its former rate */
-function toBucketed({ name, requestsPerSecond, keyOf = () => "" }: LimitRule, before?: Bucketed, nowMs = 0): Bucketed {
-  const rate = gcraRate(requestsPerSecond, Math.max(1, 2 * requestsPerSecond));
-  const tats = before?.tats ?? new Map<string, number>();
-  if (before !== undefined && before.rate.fullMs !== rate.fullMs) {
-    const factor = rate.fullMs / before.rate.fullMs;
-    for (const [key, tat] of tats) tats.set(key, nowMs + owedMs(before.rate, tat, nowMs) * factor);
-  }
-  return { name, rate, keyOf, tats };
+/**
+ * Whole ms that pass. What a clock jumps back doesn't count: nobody waits for it again, and nothing flows off twice
+ * that had not flowed off before.
+ */
+function createSteadyTime(clock: Clock): () => number {
+  let last = Math.floor(clock.monotonic());
+  let passed = 0;
+  return () => {
+    const now = Math.floor(clock.monotonic());
+    if (now > last) passed += now - last;
+    last = now;
+    return passed;
+  };
 }
 
-function longestWait(rules: readonly Bucketed[], request: RateLimitRequest, now: number): RateLimitRefusal | null {
-  let worst: RateLimitRefusal | null = null;
-  for (const { name, rate, keyOf, tats } of rules) {
-    const key = keyOf(request);
-    if (key === null) continue;
-    const retryAfterMs = gcraWaitMs(rate, tats.get(key) ?? -Infinity, now);
-    if (retryAfterMs > (worst?.retryAfterMs ?? 0)) worst = { rule: name, retryAfterMs, tooLarge: null, states: [] };
+function identity({ name, by, groups, metric }: RateRule): string {
+  // A rule for one group is another rule, even if its name is the same.
+  return [name, metric, by.join("+"), ...(groups?.length === 1 ? groups : [])].join("\n");
+}
+
+function hasUnboundedKeys({ by }: RateRule): boolean {
+  return by.some((scope) => unboundedScopes.includes(scope));
+}
+
+/** The first provider whose rules all have room; if there is none, the one that has room first. */
+function chooseProvider(
+  rules: readonly Bucketed[],
+  request: RateLimitRequest,
+  now: number,
+): { readonly provider: string | null; readonly takings: readonly Taking[] } {
+  let best: { provider: string; takings: Taking[]; worst: Taking } | null = null;
+  for (const provider of request.providers) {
+    const takings: Taking[] = [];
+    look(rules, request, provider, now, takings);
+    const worst = worstOf(takings);
+    if (worst === null) return { provider, takings };
+    if (best === null || isWorse(best.worst, worst)) best = { provider, takings, worst };
   }
+  return best ?? { provider: null, takings: [] };
+}
+
+/** The rule that refuses for the longest; null if none refuses. */
+function worstOf(takings: readonly Taking[]): Taking | null {
+  let worst: Taking | null = null;
+  for (const taking of takings) if (taking.waitMs > 0 && (worst === null || isWorse(taking, worst))) worst = taking;
   return worst;
 }
 
-function remember(tats: Map<string, number>, key: string, tat: number, maxKeys: number): void {
-  // Deleting and setting moves the key to the end of the map. A rule without keys has a single one, which stays.
-  if (tats.size > 1) tats.delete(key);
-  tats.set(key, tat);
-  if (tats.size <= maxKeys) return;
-  const [oldest] = tats.keys();
-  if (oldest !== undefined) tats.delete(oldest);
+function isWorse(a: Taking, b: Taking): boolean {
+  return isTooLarge(a) === isTooLarge(b) ? a.waitMs > b.waitMs : isTooLarge(a);
 }
 
-/** A rate with a burst, precomputed by `gcraRate`. */
-export interface GcraRate {
-  /** ms in which one token is added. */
-  readonly intervalMs: number;
-  /** ms in which an empty bucket fills up. */
-  readonly fullMs: number;
+function isTooLarge({ rate, steps }: Taking): boolean {
+  return steps > rate.room;
 }
 
-/**
- * The generic cell rate algorithm: a token bucket whose whole state is one number, the theoretical arrival time (TAT),
- * which is when the bucket will be full again, in ms of a monotonic clock. No timer refills it and no lock guards it.
- * A bucket nobody has used yet has the TAT -Infinity.
- *
- * `perSecond` tokens are added each second, up to `burst`; both > 0, `burst` >= 1.
- */
-export function gcraRate(perSecond: number, burst: number): GcraRate {
-  const intervalMs = 1000 / perSecond;
-  return { intervalMs, fullMs: burst * intervalMs };
+function refusalOf(worst: Taking, takings: readonly Taking[], request: RateLimitRequest): RateLimitRefusal {
+  const { of, rate, steps } = worst;
+  of.refused++;
+  const { name, metric } = of.rule;
+  return {
+    rule: name,
+    retryAfterMs: Math.max(...takings.map((taking) => taking.waitMs)),
+    tooLarge: isTooLarge(worst)
+      ? {
+          metric,
+          needed: Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(steps / rate.cost)),
+          most: Math.floor(rate.room / rate.cost),
+        }
+      : null,
+    states: takings
+      .filter((taking) => taking.of.rule.isShown)
+      .map((taking) => {
+        const state = stateOf(taking, taking.before, request);
+        return taking.waitMs > 0 ? { ...state, resetMs: taking.waitMs } : state;
+      }),
+  };
 }
 
-/** ms until a token is available; 0 if one may be taken now. Changes nothing. */
-export function gcraWaitMs(rate: GcraRate, tat: number, nowMs: number): number {
-  const waitMs = owedMs(rate, tat, nowMs) + rate.intervalMs - rate.fullMs;
-  // Sums of intervals are not exact in floating point: a rounding error must not cost the last token of a burst.
-  return waitMs <= rate.intervalMs * 1e-3 ? 0 : waitMs;
-}
+/** As a class, since one is made for each request. */
+class MemoryTicket implements RateTicket {
+  readonly provider: string | null;
+  readonly #request: RateLimitRequest;
+  readonly #takings: readonly Taking[];
+  readonly #time: () => number;
+  #isSettled = false;
 
-/** The TAT after a token is taken. Call gcraWaitMs first. */
-export function gcraTake(rate: GcraRate, tat: number, nowMs: number): number {
-  return nowMs + owedMs(rate, tat, nowMs) + rate.intervalMs;
-}
+  constructor(request: RateLimitRequest, takings: readonly Taking[], provider: string | null, time: () => number) {
+    this.provider = provider;
+    this.#request = request;
+    this.#takings = takings;
+    this.#time = time;
+  }
 
-/** The TAT after a token is given back. Never fills a bucket beyond its burst. */
-function gcraGiveBack(rate: GcraRate, tat: number): number {
-  return tat - rate.intervalMs;
-}
+  get states(): readonly RateLimitState[] {
+    return this.#takings
+      .filter(({ of }) => of.rule.isShown)
+      .map((taking) => stateOf(taking, taking.before + taking.steps, this.#request));
+  }
 
-/** ms until the bucket is full. Never more than for an empty bucket, so a clock that jumps back locks nobody out. */
-function owedMs(rate: GcraRate, tat: number, nowMs: number): number {
-  return Math.min(Math.max(tat - nowMs, 0), rate.fullMs);
+  settle(use: RateUse): void {
+    if (this.#isSettled) return;
+    this.#isSettled = true;
+    const now = this.#time();
+    for (const taking of this.#takings) this.#correct(taking, use, now);
+  }
+
+  #correct({ of, rate, key, steps }: Taking, use: RateUse, now: number): void {
+    // After a reload the same share of the room.
+    const taken = of.rate === rate ? steps : Math.ceil((steps / rate.room) * of.rate.room);
+    const used = use.wasSent ? this.#used(of, taken, use) : 0;
+    const keyOfUse = this.#keyOfUse(of, key, use);
+    if (keyOfUse === key) add(of, key, used - taken, now);
+    else {
+      add(of, key, -taken, now);
+      add(of, keyOfUse, used, now);
+    }
+  }
+
+  #used(of: Bucketed, taken: number, use: RateUse): number {
+    if (of.rule.metric === "requests") return taken;
+    return stepsOf(of, this.#request, unitsOf(of, this.#request, use.tokens, use.outputTokens));
+  }
+
+  /** The bucket of the provider that was used, which may be another one than was taken from. */
+  #keyOfUse({ rule }: Bucketed, key: string, { provider }: RateUse): string {
+    if (provider === null || provider === this.provider || !rule.by.includes("provider")) return key;
+    return keyOf(rule.by, this.#request, provider) ?? key;
+  }
 }

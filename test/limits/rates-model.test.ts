@@ -1,0 +1,126 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { createMemoryRateLimiter } from "../../src/limits/memory/memory-rate-limiter.ts";
+import type { RateLimitRequest, RateTicket, RateUse } from "../../src/limits/rate-limiter.ts";
+import type { RateRule } from "../../src/limits/rate-rules.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+import { type ModelTicket, RateModel } from "../support/rate-model.ts";
+import { rateAsk } from "../support/rates.ts";
+
+const scopes = ["user", "key", "group", "tier", "address", "model", "provider"] as const;
+const models = ["small", "large"];
+
+const someRule: fc.Arbitrary<Omit<RateRule, "name">> = fc.record({
+  by: fc.subarray([...scopes], { maxLength: 3 }),
+  metric: fc.constantFrom("requests", "tokens", "output_tokens"),
+  max: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 3000 }), fc.constant(999_999_937)),
+  perMs: fc.constantFrom(1000, 60_000, 3_600_000),
+  burst: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 3000 })),
+  models: fc.option(fc.subarray(models, { minLength: 1 }), { freq: 4 }),
+  tiers: fc.option(fc.constant(["basic"]), { freq: 4 }),
+  groups: fc.option(fc.constant(["lab"]), { freq: 4 }),
+  weights: fc.constantFrom({}, { large: 3 }, { small: 0, large: 2 }),
+  isShown: fc.constant(true),
+});
+
+const someRequest: fc.Arbitrary<RateLimitRequest> = fc
+  .record({
+    user: fc.constantFrom("alice", "bob"),
+    tier: fc.constantFrom("basic", "pro"),
+    group: fc.constantFrom(null, "lab", "ops"),
+    apiKey: fc.constantFrom(null, "k1", "k2"),
+    ip: fc.constantFrom("192.0.2.1", "192.0.2.2"),
+    model: fc.constantFrom(...models),
+    upstreamModel: fc.constantFrom(...models),
+    providers: fc.shuffledSubarray(["p", "q", "r"], { minLength: 1 }),
+    tokens: fc.oneof(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 4000 })),
+    outputTokens: fc.integer({ min: 0, max: 20 }),
+    isOwnBound: fc.boolean(),
+  })
+  .map((some) => rateAsk(some));
+
+const someUse: fc.Arbitrary<RateUse> = fc.record({
+  wasSent: fc.boolean(),
+  provider: fc.constantFrom(null, "p", "q"),
+  tokens: fc.oneof(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 9000 })),
+  outputTokens: fc.integer({ min: 0, max: 40 }),
+});
+
+type Step =
+  | { readonly take: RateLimitRequest; readonly obeys: boolean }
+  | { readonly settle: number; readonly use: RateUse }
+  | { readonly moveMs: number };
+
+const someStep: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ take: someRequest, obeys: fc.boolean() }) },
+  { weight: 3, arbitrary: fc.record({ settle: fc.nat(50), use: someUse }) },
+  { weight: 3, arbitrary: fc.record({ moveMs: fc.oneof(fc.nat(50), fc.nat(5000), fc.nat(1e7)) }) },
+  { weight: 1, arbitrary: fc.record({ moveMs: fc.integer({ min: -1e7, max: -1 }) }) },
+);
+
+it("decides, waits and corrects exactly as leaky buckets in fractions do, whatever the clock does", async () => {
+  const property = fc.asyncProperty(
+    fc.array(someRule, { minLength: 1, maxLength: 6 }),
+    fc.array(someStep, { minLength: 1, maxLength: 60 }),
+    async (unnamed, steps) => {
+      const rules = unnamed.map((rule, index) => ({ ...rule, name: `rule${index}` }));
+      const clock = createManualClock(1e9);
+      const limiter = createMemoryRateLimiter({ rules, clock });
+      const model = new RateModel(rules);
+      const tickets: { readonly real: RateTicket; readonly model: ModelTicket }[] = [];
+      let passed = 0;
+      let seen = clock.monotonic();
+      /** The time that passes: jumps back don't count, and are seen only when something is asked. */
+      const now = (): number => {
+        passed += Math.max(0, clock.monotonic() - seen);
+        seen = clock.monotonic();
+        return passed;
+      };
+
+      /** Takes from both, and returns the wait that both name; null if both let it through. */
+      const take = async (request: RateLimitRequest): Promise<number | null> => {
+        const expected = model.take(request, now());
+        const real = await limiter.take(request);
+        if ("settle" in real) {
+          if (!("ticket" in expected)) throw new Error(`let through against ${expected.refusing.join()}`);
+          expect(real.provider).toBe(expected.ticket.provider);
+          for (const state of real.states) {
+            const rule = rules.find(({ name }) => name === state.rule);
+            if (rule?.by.includes("provider") !== true) {
+              expect(state).toMatchObject(model.state(state.rule, request, now()));
+            }
+          }
+          tickets.push({ real, model: expected.ticket });
+          return null;
+        }
+        if ("ticket" in expected) throw new Error(`refused by ${real.rule}`);
+        expect(expected.refusing).toContain(real.rule);
+        expect([real.retryAfterMs, real.tooLarge !== null]).toEqual([expected.waitMs, expected.isTooLarge]);
+        return expected.isTooLarge ? null : expected.waitMs;
+      };
+
+      for (const step of steps) {
+        if ("moveMs" in step) clock.advance(step.moveMs);
+        else if ("settle" in step) {
+          const ticket = tickets[step.settle % Math.max(1, tickets.length)];
+          if (ticket === undefined) continue;
+          tickets.splice(tickets.indexOf(ticket), 1);
+          model.settle(ticket.model, step.use, now());
+          await ticket.real.settle(step.use);
+          await ticket.real.settle(step.use);
+        } else {
+          const waitMs = await take(step.take);
+          if (waitMs !== null && step.obeys) {
+            clock.advance(waitMs - 1);
+            expect(await take(step.take)).toBe(1);
+            clock.advance(1);
+            expect(await take(step.take)).toBeNull();
+          }
+        }
+        // Nothing was taken that the model doesn't know of, above all not by what was refused.
+        for (const { name, buckets } of await limiter.rules()) expect(buckets).toBe(model.used(name, now()));
+      }
+    },
+  );
+  await fc.assert(property, { numRuns: 400 });
+});
