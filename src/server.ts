@@ -16,6 +16,7 @@ import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
+import { createShedding } from "./http/plugins/shed.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";
@@ -24,7 +25,7 @@ import { registerLoginRoute, registerPasswordRoute, registerSessionRoutes } from
 import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
-import { connectionsUnderFileLimit } from "./lib/files/open-file-limit.ts";
+import { connectionCap, longestBacklog } from "./lib/files/open-file-limit.ts";
 import { withModelInOneStep } from "./lib/request-target.ts";
 import type { Policy } from "./policy.ts";
 import type { Services } from "./services.ts";
@@ -82,7 +83,13 @@ export async function buildServer(services: Services): Promise<Server> {
   // An expectation other than 100-continue may be ignored (RFC 9110, 10.1.1); Node would respond with an empty body.
   // Connections beyond the limit would take the descriptors that running requests need for their providers.
   const limitConnections = ({ config }: Policy): void => {
-    app.server.maxConnections = config.server.max_connections ?? connectionsUnderFileLimit() ?? Infinity;
+    const { max_connections: asked } = config.server;
+    const cap = connectionCap(asked);
+    app.server.maxConnections = cap;
+    if (asked !== undefined && cap < asked) {
+      const line = { event: "connections_capped", max_connections: asked, cap };
+      log.warn(line, "server.max_connections is more than the limit of open files allows: raise `ulimit -n`");
+    }
   };
   limitConnections(policy());
   services.onPolicy(limitConnections);
@@ -106,7 +113,14 @@ export async function buildServer(services: Services): Promise<Server> {
   await registerOpenapi(app, version);
 
   const { sessions, apiKeys, loginService } = services;
+  const shedding = createShedding({
+    ...{ overload: services.overload, emit, clock, random: Math.random },
+    rules: () => policy().permitRules,
+    retryAfterSeconds: () => policy().config.overload.retry_after_seconds,
+  });
+  shedding.beforeAuthentication(app);
   registerAuthentication(app, services.authenticate, () => policy().adminAddresses);
+  shedding.afterAuthentication(app);
   registerSignatures(app, { nonces: services.nonces, clock });
 
   registerOpsRoutes(app, {
@@ -136,6 +150,12 @@ export async function buildServer(services: Services): Promise<Server> {
     app,
     listen() {
       const { host, port, backlog } = boot.server;
+      const most = longestBacklog();
+      if (most !== undefined && most < backlog)
+        log.warn(
+          { event: "backlog_capped", backlog, cap: most },
+          "server.backlog is more than net.core.somaxconn allows",
+        );
       return app.listen({ host, port, backlog });
     },
     async stop(drainMs, delayMs = 0) {

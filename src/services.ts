@@ -25,6 +25,8 @@ import { systemClock, type Clock } from "./lib/clock.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
+import { createLoadReading, type LoadReading } from "./lib/load-reading.ts";
+import { createOverload, sampleMs, type Overload } from "./limits/overload.ts";
 import type { Allowances } from "./quota/allowances.ts";
 import { createZone } from "./quota/zone.ts";
 import type { ModelList } from "./providers/model-list.ts";
@@ -56,6 +58,7 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly models: ModelList;
   readonly providerAdmin: ProviderAdmin;
   readonly metrics: Metrics;
+  readonly overload: Overload;
   readonly checks: readonly HealthCheck[];
   /** The absolute path of users/. */
   readonly usersDir: string;
@@ -80,6 +83,8 @@ export interface ServicesOptions {
   readonly backends?: GivenBackends;
   /** Adds the process's own metrics; at most once per process. */
   readonly processMetrics?: boolean;
+  /** Reads how loaded this process is; default: its event loop, heap and descriptors. */
+  readonly readLoad?: () => LoadReading;
 }
 
 /** Builds the services in order of dependency. If one can't be built, closes all others and throws. */
@@ -191,6 +196,19 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
   const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
 
+  const overload = createOverload({
+    rule: () => policy().config.overload,
+    read: options.readLoad ?? createLoadReading(sampleMs, () => clock.monotonic()),
+    monotonic: () => clock.monotonic(),
+    onChange({ began, level, reason }) {
+      const type = began ? "overload.began" : "overload.ended";
+      bus.emit({ type, at: clock.now(), traceId: newId(), ip: "", level, reason });
+    },
+  });
+  closers.push(() => {
+    overload.close();
+  });
+
   const gateway = createGateway({
     ...backends,
     failover: upstream.failover,
@@ -201,6 +219,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
+      overload: () => ({ level: overload.level(), loopDelayMs: overload.reading().loopDelayMs }),
       permitsHeld: () => backends.concurrency.inFlight(),
       permitsWaiting: () => backends.concurrency.waiting(),
       journalUnsynced,
@@ -250,11 +269,13 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     models: upstream.models,
     providerAdmin: upstream.admin,
     metrics,
+    overload,
     checks: createHealthChecks({
       ...events,
       ...backends,
       models: upstream.models,
       eventLoop,
+      overload,
       disk,
       reloader,
       keyFileStatus,

@@ -21,9 +21,9 @@ const adaptiveSection = z.strictObject({
 
 /** [concurrency]: how many requests run at once, and how the others wait for their turn. */
 export const concurrencySection = z.strictObject({
-  max_parallel: count(1, 10_000).default(1).describe("Concurrent chats per user; user files can override it."),
-  max_wait_ms: count(0, 600_000).default(5000).describe("How long a further one may wait for its turn before 429."),
-  max_waiting: count(0, 10_000).default(8).describe("How many may wait per user."),
+  max_parallel: count(1, 10_000).default(8).describe("Concurrent chats per user; user files can override it."),
+  max_wait_ms: count(0, 600_000).default(30_000).describe("How long a further one may wait for its turn before 429."),
+  max_waiting: count(0, 10_000).default(32).describe("How many may wait per user."),
   max_waiting_total: count(0, 1_000_000).default(2000).describe("How many may wait in all."),
   max_total: count(0, 1_000_000).default(0).describe("Concurrent chats of all users together; 0: no cap."),
   per_model: z

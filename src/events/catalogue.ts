@@ -14,7 +14,8 @@ export type ProxyEvent =
   | ProviderAlert
   | AdminChanged
   | ConfigReloaded
-  | ConfigRejected;
+  | ConfigRejected
+  | OverloadChanged;
 
 interface EventBase {
   /** ms since the epoch. */
@@ -213,6 +214,15 @@ interface ConfigRejected extends EventBase {
   readonly error: string;
 }
 
+/** The proxy has begun to refuse work because it is short of resources, or it does so no longer. */
+interface OverloadChanged extends EventBase {
+  readonly type: "overload.began" | "overload.ended";
+  /** 0 to 1: the part of the work that is refused. */
+  readonly level: number;
+  /** What is short: "event_loop", "heap" or "descriptors". */
+  readonly reason: string;
+}
+
 /** Emits an event; never throws, never waits. */
 export type Emit = (event: ProxyEvent) => void;
 
@@ -344,6 +354,16 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>> } = {
     ...{ alert: "if_named", behaviour: false },
     log: { level: "error", message: "the config on disk is invalid; the previous one stays in force" },
     facts: ({ by, error }) => ({ by: text(by), error }),
+  },
+  "overload.began": {
+    ...{ alert: "by_default", behaviour: false },
+    log: { level: "warn", message: "overloaded: new requests are refused" },
+    facts: ({ level, reason }) => ({ level, reason }),
+  },
+  "overload.ended": {
+    ...{ alert: "if_named", behaviour: false },
+    log: { level: "info", message: "the overload is over" },
+    facts: ({ level, reason }) => ({ level, reason }),
   },
 };
 

@@ -4,6 +4,8 @@ import { Counter, Gauge, type Registry } from "prom-client";
 export interface Gauges {
   /** Running chats. */
   readonly inFlight: () => number;
+  /** The level of overload, and the mean delay of the event loop in ms. */
+  readonly overload: () => { readonly level: number; readonly loopDelayMs: number };
   /** Permits that are held. */
   readonly permitsHeld: () => number;
   /** Chats that wait for a permit. */
@@ -61,6 +63,12 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
     });
   };
   gauge("proxy_requests_in_flight", "Chats that run now.", gauges.inFlight);
+  gauge("proxy_overload_level", "Part of the new work that is refused, 0 to 1.", () => gauges.overload().level);
+  gauge(
+    "proxy_event_loop_delay_seconds",
+    "How late the event loop is, over the last readings.",
+    () => gauges.overload().loopDelayMs / 1000,
+  );
   gauge("proxy_permits_held", "Permits that chats hold now.", gauges.permitsHeld);
   gauge("proxy_permits_waiting", "Chats that wait for a permit.", gauges.permitsWaiting);
   gauge("journal_unsynced_records", "Charges that a power loss now would lose.", gauges.journalUnsynced);

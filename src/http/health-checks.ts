@@ -8,6 +8,7 @@ import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
 import type { DiskProbe } from "../lib/files/disk-probe.ts";
 import type { Ledger } from "../quota/ledger.ts";
+import type { Overload } from "../limits/overload.ts";
 import type { ModelList } from "../providers/model-list.ts";
 import type { HealthCheck } from "./routes/ops.ts";
 
@@ -22,6 +23,7 @@ interface Parts {
   readonly eventLoop: IntervalHistogram;
   /** Checks the disk of the state folder. */
   readonly disk: DiskProbe;
+  readonly overload: Pick<Overload, "level" | "reason">;
   readonly reloader: Pick<Reloader, "status">;
   readonly keyFileStatus: Pick<KeyFileStatus, "problems">;
 }
@@ -92,6 +94,12 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
         const providers = await models.reachability();
         return { ok: providers.some(({ ok }) => ok), facts: { providers } };
       },
+    },
+    {
+      // A proxy that refuses some work is healthy: a restart would lose what runs.
+      name: "overload",
+      immediate: true,
+      check: () => ({ ok: true, facts: { level: parts.overload.level(), reason: parts.overload.reason() } }),
     },
     {
       name: "event_loop",

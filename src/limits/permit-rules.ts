@@ -16,6 +16,10 @@ export interface PermitRules {
   readonly providerScope: (name: string) => PermitScope;
   /** The share of a tier's users in the waiting line; 1 for a tier that is unknown. */
   weightOf(tier: string): number;
+  /** How heavy a tier is among all: 0 is the lightest; tiers of one weight have one rank. */
+  readonly rankOf: (tier: string) => number;
+  /** How many ranks there are, at least 1. */
+  readonly ranks: number;
   /** After how long a waiting stream gets its 200 and comments, in ms; 0: never. */
   readonly noticeAfterMs: number;
 }
@@ -31,6 +35,8 @@ export function createPermitRules(
   const modelMax: GlobMap<number> | null = Object.keys(per_model).length === 0 ? null : createGlobMap(per_model);
   const providerMax = new Map(Object.entries(per_provider));
   const weights = new Map(Object.entries(quota.tiers).map(([name, { weight = 1 }]) => [name, weight]));
+  const ranked = [...new Set(weights.values())].sort((a, b) => a - b);
+  const weightOf = (tier: string): number => weights.get(tier) ?? 1;
   return {
     maxParallel: max_parallel,
     total: max_total === 0 ? null : { kind: "process", key: "", max: max_total },
@@ -43,7 +49,9 @@ export function createPermitRules(
       const max = Math.min(providerMax.get(name) ?? Infinity, adaptive.enabled ? adaptiveCap(name) : Infinity);
       return { kind: "provider", key: name, max };
     },
-    weightOf: (tier) => weights.get(tier) ?? 1,
+    weightOf,
+    rankOf: (tier) => Math.max(0, ranked.indexOf(weightOf(tier))),
+    ranks: Math.max(1, ranked.length),
     noticeAfterMs: notice_after_ms,
   };
 }

@@ -6,7 +6,7 @@ const alerts = (lines: string) => () => parseConfig(`[alerts]\n${lines}`, "confi
 describe("[alerts] and [security]", () => {
   it("have defaults that need no webhook", () => {
     expect(alerts("")()).toMatchObject({
-      events: ["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert"],
+      events: ["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert", "overload.began"],
       allow_private: false,
       secret_env: "ALERT_WEBHOOK_SECRET",
     });

@@ -85,7 +85,7 @@ describe("the limits on chats", () => {
   });
 
   it("make the second chat of a user wait for the first, and no other user's", async () => {
-    await start("[concurrency]\nmax_wait_ms = 60000\n");
+    await start("[concurrency]\nmax_parallel = 1\nmax_wait_ms = 60000\n");
     const first = await running();
     const second = open();
     await waiting(1);
@@ -104,7 +104,7 @@ describe("the limits on chats", () => {
   });
 
   it("refuse the second chat once it has waited long enough", async () => {
-    await start("[concurrency]\nmax_wait_ms = 50\n");
+    await start("[concurrency]\nmax_parallel = 1\nmax_wait_ms = 50\n");
     const first = await running();
     expectRefusal(proxy, await ask(), "concurrency_exceeded");
     expect(await rejections("concurrency")).toBe(1);
@@ -115,7 +115,7 @@ describe("the limits on chats", () => {
   });
 
   it("refuse at once what finds the waiting line full", async () => {
-    await start("[concurrency]\nmax_wait_ms = 60000\nmax_waiting = 1\n");
+    await start("[concurrency]\nmax_parallel = 1\nmax_wait_ms = 60000\nmax_waiting = 1\n");
     await running();
     const second = open();
     await waiting(1);
@@ -128,7 +128,7 @@ describe("the limits on chats", () => {
   });
 
   it("forget a chat whose client leaves the waiting line, and serve the next in it", async () => {
-    await start("[concurrency]\nmax_wait_ms = 60000\n");
+    await start("[concurrency]\nmax_parallel = 1\nmax_wait_ms = 60000\n");
     const first = await running();
     let leave = (): void => undefined;
     const second = open(token, (go) => (leave = go));
@@ -149,7 +149,7 @@ describe("the limits on chats", () => {
   });
 
   it("follow a user file that is changed while chats run", async () => {
-    await start("[concurrency]\nmax_wait_ms = 60000\n");
+    await start("[concurrency]\nmax_parallel = 1\nmax_wait_ms = 60000\n");
     await running();
     const second = open();
     await waiting(1);

@@ -6,6 +6,7 @@ import { chatFinished, loginFailed } from "../support/events.ts";
 
 const quiet: Gauges = {
   inFlight: () => 0,
+  overload: () => ({ level: 0, loopDelayMs: 0 }),
   permitsHeld: () => 0,
   permitsWaiting: () => 0,
   journalUnsynced: () => 0,

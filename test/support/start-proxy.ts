@@ -28,6 +28,8 @@ export interface ProxyOptions {
   readonly configFile?: boolean;
   /** As createServices takes it. */
   readonly backends?: ServicesOptions["backends"];
+  /** As createServices takes it; default: no load, whatever the machine that runs the tests does. */
+  readonly readLoad?: ServicesOptions["readLoad"];
 }
 
 export interface RunningProxy {
@@ -88,6 +90,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     onLockLost: () => {
       throw new Error("the lock was lost");
     },
+    readLoad: options.readLoad ?? (() => ({ loopDelayMs: 0, heapShare: 0, descriptorShare: 0 })),
     ...(options.clock === undefined ? {} : { clock: options.clock }),
     ...(backends === undefined ? {} : { backends }),
   });

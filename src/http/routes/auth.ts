@@ -162,7 +162,7 @@ export function registerLoginRoute(
   app.withTypeProvider<ZodTypeProvider>().post(
     "/auth/login",
     {
-      config: { access: "public" },
+      config: { access: "public", sheds: true },
       schema: {
         summary: "Log in",
         tags: ["auth"],

@@ -31,7 +31,7 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
     app.post(
       path,
       {
-        config: { access: "api_key", keepBytes: true, errorBody },
+        config: { access: "api_key", sheds: true, keepBytes: true, errorBody },
         // The hot path: the format checks the body itself, and the response is written raw.
         validatorCompiler: () => () => true,
         schema: {

@@ -14,7 +14,7 @@ export function registerCountTokensRoutes(app: FastifyInstance, countTokens: () 
     app.post(
       path,
       {
-        config: { access: "api_key", keepBytes: true, errorBody: messages.errorBody },
+        config: { access: "api_key", sheds: true, keepBytes: true, errorBody: messages.errorBody },
         // Checked by the format itself, like messages.
         validatorCompiler: () => () => true,
         schema: {

@@ -4,12 +4,11 @@ import { readFileSync } from "node:fs";
 const ownFiles = 64;
 
 /**
- * How many connections may be accepted at once so that each can have one to a provider, under this process's limit of
- * open files (RLIMIT_NOFILE, getrlimit(2)). undefined if the limit is unknown: it is read on Linux only.
+ * This process's limit of open files (RLIMIT_NOFILE, getrlimit(2)). undefined if it is unknown: it is read on Linux only.
  *
  * @param readLimits returns the text of /proc/self/limits
  */
-export function connectionsUnderFileLimit(
+export function openFileLimit(
   readLimits = (): string => readFileSync("/proc/self/limits", "utf8"),
 ): number | undefined {
   let text: string;
@@ -19,5 +18,34 @@ export function connectionsUnderFileLimit(
     return undefined;
   }
   const soft = /^Max open files +(\d+)/m.exec(text)?.[1];
-  return soft === undefined ? undefined : Math.max(8, Math.floor((Number(soft) - ownFiles) / 2));
+  return soft === undefined ? undefined : Number(soft);
+}
+
+/**
+ * How many connections may be accepted at once so that each can have one to a provider, under the limit of open files.
+ * undefined if that is unknown.
+ *
+ * @param readLimits as openFileLimit
+ */
+export function connectionsUnderFileLimit(readLimits?: () => string): number | undefined {
+  const limit = openFileLimit(readLimits);
+  return limit === undefined ? undefined : Math.max(8, Math.floor((limit - ownFiles) / 2));
+}
+
+/**
+ * How many connections to accept: as many as are asked for, but never more than there are descriptors for; half of the
+ * limit of open files where no number is asked for.
+ */
+export function connectionCap(asked: number | undefined, most = connectionsUnderFileLimit()): number {
+  return Math.min(asked ?? Infinity, most ?? Infinity);
+}
+
+/** The longest backlog that the system allows a listening socket (net.core.somaxconn). undefined if it is unknown. */
+export function longestBacklog(): number | undefined {
+  try {
+    const most = Number.parseInt(readFileSync("/proc/sys/net/core/somaxconn", "utf8"), 10);
+    return Number.isNaN(most) ? undefined : most;
+  } catch {
+    return undefined;
+  }
 }
