@@ -99,7 +99,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
       ? opened(await openMemoryLedger({ ...files, quota, storage, usage, keyIdsOf }))
       : undefined;
 
-  const ownRateLimiter = createMemoryRateLimiter({ rules: rateRules(config), clock });
+  const ownRateLimiter = createMemoryRateLimiter({ rules: ratesOf(config), clock });
   const ownConcurrency = createMemoryConcurrency({
     rule: queueRule(config.concurrency),
     now: () => clock.monotonic(),
@@ -124,7 +124,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   return {
     backends,
     configure(next) {
-      ownRateLimiter.configure(rateRules(next));
+      ownRateLimiter.configure(ratesOf(next));
       ownConcurrency.configure(queueRule(next.concurrency));
       ownUsers?.recheck();
     },
@@ -132,7 +132,8 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   };
 }
 
-function rateRules(config: Pick<Config, "rate_limit" | "limits" | "groups">): readonly RateRule[] {
+/** The rate rules of a config, those of its groups included. */
+export function ratesOf(config: Pick<Config, "rate_limit" | "limits" | "groups">): readonly RateRule[] {
   return createRateRules(
     config,
     Object.entries(config.groups).map(([name, { rates }]) => ({ name, rates })),

@@ -6,12 +6,13 @@ import { createIdentity, type IdentityServices } from "./identity/create-identit
 import { createPasswords } from "./identity/passwords/password.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import type { Backends } from "./backends.ts";
-import { openBackends, type GivenBackends } from "./open-backends.ts";
+import { openBackends, ratesOf, type GivenBackends } from "./open-backends.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
 import { createGateway, type Gateway } from "./gateway/handle-request.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
+import type { Config } from "./config/schema.ts";
 import type { BootConfig } from "./config/boot.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
@@ -191,7 +192,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   live.onChange(({ config: next, upstream: { names } }) => {
     configure(next);
     events.configureEvents(next);
-    metrics.configure(names);
+    metrics.configure({ ...names, rules: ruleNames(next) });
   });
 
   const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
@@ -216,6 +217,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   const metrics = createMetrics({
     ...policy().upstream.names,
+    rules: ruleNames(config),
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
@@ -289,4 +291,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     },
     close: () => closeAll(closers),
   };
+}
+
+function ruleNames(config: Config): readonly string[] {
+  return ratesOf(config).map(({ name }) => name);
 }

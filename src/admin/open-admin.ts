@@ -5,6 +5,8 @@ import { createCredentialsAdmin, type CredentialsAdmin, type CredentialsAdminOpt
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
+import { createRateOperations, type RateOperations } from "./rate-operations.ts";
+import type { RateLimiter } from "../limits/rate-limiter.ts";
 import type { ProviderAdmin } from "../providers/provider-admin.ts";
 
 /** All operations for operators, except on the users themselves. */
@@ -13,6 +15,7 @@ export interface Admin {
   readonly grants: QuotaGrants;
   readonly credentials: CredentialsAdmin;
   readonly providers: ProviderOperations;
+  readonly rates: RateOperations;
   readonly config: ConfigOperations;
 }
 
@@ -25,6 +28,7 @@ type AdminParts = Omit<QuotaAdminOptions, "currency"> &
     readonly config: () => Config;
     readonly reloader: Reloader;
     readonly providers: ProviderAdmin;
+    readonly rateLimiter: RateLimiter;
   };
 
 export function createAdmin({ quota, ...parts }: AdminParts): Admin {
@@ -33,6 +37,7 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     grants: createQuotaGrants({ ...parts, quota }),
     credentials: createCredentialsAdmin(parts),
     providers: createProviderOperations(parts),
+    rates: createRateOperations(parts),
     config: createConfigOperations(parts),
   };
 }

@@ -9,6 +9,8 @@ export interface MetricsOptions {
   readonly providers: readonly string[];
   /** Names of the configured models: others get no label of their own, since clients choose the names. */
   readonly models: readonly string[];
+  /** Names of the configured rate rules. */
+  readonly rules: readonly string[];
   readonly gauges: Gauges;
   /**
    * Whether to add CPU, memory, garbage collection and event loop delay of the process. At most once per process: their
@@ -19,8 +21,8 @@ export interface MetricsOptions {
 
 export interface Metrics {
   readonly sink: Sink;
-  /** Gives more providers and models labels of their own. Those before keep theirs: a counter must not vanish. */
-  configure(names: Pick<MetricsOptions, "providers" | "models">): void;
+  /** Gives more providers, models and rules labels of their own. Those before keep theirs: a counter must not vanish. */
+  configure(names: Pick<MetricsOptions, "providers" | "models" | "rules">): void;
   /** The metrics in Prometheus text format. */
   text(): Promise<string>;
   /** Content type of the text. */
@@ -42,6 +44,8 @@ const other = "other";
 const maxCurrencies = 16;
 /** Maximum number of models with their own label; each has up to four series per provider. */
 const maxModels = 200;
+/** Maximum number of rate rules with their own label, over all reloads. */
+const maxRules = 200;
 /** Maximum number of providers with their own label, over all reloads. */
 const maxProviders = 200;
 
@@ -49,7 +53,7 @@ const maxProviders = 200;
  * Counts events for Prometheus, in its own registry. Label values come from fixed sets: error codes, route groups,
  * configured providers and models, rules. Users, addresses and clients' model names never become labels.
  */
-export function createMetrics({ providers, models, gauges, processMetrics }: MetricsOptions): Metrics {
+export function createMetrics({ providers, models, rules, gauges, processMetrics }: MetricsOptions): Metrics {
   const registry = new Registry();
   if (processMetrics) addProcessMetrics(registry);
   registerGauges(registry, gauges);
@@ -78,6 +82,11 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
     rejections: tallies(limitRules, (rule) => ({ rule })),
     quotaRefusals: tallies([""], () => ({})),
   };
+  let named = 0;
+  const nameRules = (names: readonly string[]): void => {
+    for (const name of names) if (named < maxRules && counters.rejections.addValue(name)) named++;
+  };
+  nameRules(rules);
   let retries = 0;
   const knownProviders = new Set(providers);
   const knownModels = new Set(models.slice(0, maxModels));
@@ -173,6 +182,7 @@ export function createMetrics({ providers, models, gauges, processMetrics }: Met
     configure(names) {
       addNames(knownProviders, names.providers, maxProviders);
       addNames(knownModels, names.models, maxModels);
+      nameRules(names.rules);
     },
     text: () => registry.metrics(),
     contentType: registry.contentType,
@@ -184,6 +194,8 @@ interface Tallies {
   /** Counts for a value; for "other" if it is not in the set. */
   readonly add: (value: string, amount: number) => void;
   readonly all: () => readonly Tally[];
+  /** Adds a value to the set, with a series of its own. False if it was there already. */
+  readonly addValue: (value: string) => boolean;
 }
 
 /** @param shown the values whose series exist from the start, at 0, so that the first one shows as a rise */
@@ -199,6 +211,12 @@ function tallies(
   return {
     add(value, amount) {
       (made.get(value) ?? rest).count += amount;
+    },
+    addValue(value) {
+      if (made.has(value)) return false;
+      always.add(value);
+      made.set(value, make(value));
+      return true;
     },
     all() {
       const some = [...made].filter(([value, { count }]) => count > 0 || always.has(value)).map(([, tally]) => tally);

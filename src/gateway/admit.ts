@@ -85,16 +85,18 @@ export function useOf({ response, abandoned, wasSent }: RequestContext, { usage 
 }
 
 /** The 429 of a request that some rule refuses. */
-export function rateLimited({ rule, retryAfterMs, tooLarge }: RateLimitRefusal): AppError {
-  const retryAfterSeconds = retryAfterMs / 1000;
-  if (tooLarge === null) return new AppError("rate_limited", { retryAfterSeconds, details: { rule } });
+export function rateLimited(
+  { rule, retryAfterMs, tooLarge }: RateLimitRefusal,
+  headers: Readonly<Record<string, string>>,
+): AppError {
+  const extras = { retryAfterSeconds: retryAfterMs / 1000, headers };
+  if (tooLarge === null) return new AppError("rate_limited", { ...extras, details: { rule } });
   const { metric, needed, most } = tooLarge;
-  const what = metric === "output_tokens" ? "output tokens" : metric;
-  const message = `This request may need ${needed} ${what}, and the rule ${rule} allows ${most} at once. Lower max_tokens.`;
+  const message = `This request may need ${needed} ${metric.replace("_", " ")}, and the rule ${rule} allows ${most} at once.`;
   return new AppError("rate_limited", {
-    message,
-    retryAfterSeconds,
+    ...extras,
+    message: metric === "requests" ? message : `${message} Lower max_tokens, or send less.`,
     shouldRetry: false,
-    details: { rule, needed, most },
+    details: { rule, metric, needed, most },
   });
 }

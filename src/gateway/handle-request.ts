@@ -129,7 +129,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
     // The last step before sending: a request that is refused for another reason uses none of the shared rate.
     const ticket = await deps.rateLimiter.take(rateRequest(context, placed, cost));
-    if (!("settle" in ticket)) throw rateLimited(ticket);
+    if (!("settle" in ticket)) throw rateLimited(ticket, context.refusedRates(ticket));
     context.ticket = ticket;
 
     if (request.stream || policy.jsonHeartbeat) {

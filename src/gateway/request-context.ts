@@ -11,13 +11,14 @@ import { ClientDisconnectedError } from "../lib/disconnect-signal.ts";
 import type { JsonObject } from "../lib/json-object.ts";
 import type { Slotted } from "../lib/swap-remove-set.ts";
 import type { Permit } from "../limits/concurrency.ts";
-import type { RateTicket } from "../limits/rate-limiter.ts";
+import type { RateLimitRefusal, RateLimitState, RateTicket } from "../limits/rate-limiter.ts";
 import type { GatewayPolicy } from "./policy.ts";
 import type { UpstreamResponse } from "../providers/failover.ts";
 import type { Provider } from "../providers/provider.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { BucketState, Hold, Outcome, Settlement } from "../quota/ledger.ts";
 import { metrics } from "../quota/metrics.ts";
+import { addRateHeaders } from "./rate-headers.ts";
 import type { RequestCost } from "./request-cost.ts";
 import { neutralTrust, type Trust } from "./trust.ts";
 import type { DisconnectReason, HeaderSource, ResponseWriter } from "./response-writer.ts";
@@ -99,10 +100,26 @@ export class RequestContext implements HeaderSource, Slotted {
     this.#waitingSince = null;
   }
 
-  /** Adds the X-Quota headers, as of the last change of the hold. */
+  /** Adds the X-Quota headers, as of the last change of the hold, and those of the rates, as of the take. */
   addHeaders(to: string[]): void {
     const { isoTime } = this.#options;
     addQuotaHeaders(to, this.buckets, this.incoming.policy.warnPercent, isoTime);
+    if (this.ticket !== null) this.#addRates(to, this.ticket.states, null);
+  }
+
+  /** The headers of a request that the rates refuse. */
+  refusedRates({ states, retryAfterMs }: RateLimitRefusal): Record<string, string> {
+    const list: string[] = [];
+    this.#addRates(list, states, retryAfterMs);
+    const headers: Record<string, string> = {};
+    for (let at = 0; at < list.length; at += 2) headers[list[at] ?? ""] = list[at + 1] ?? "";
+    return headers;
+  }
+
+  #addRates(to: string[], states: readonly RateLimitState[], retryAfterMs: number | null): void {
+    const { clock, isoTime } = this.#options;
+    const style = this.request?.api === "messages" ? "anthropic" : "openai";
+    addRateHeaders(to, states, { style, now: clock.now(), isoTime, retryAfterMs });
   }
 
   /** The one event that reports this request. */

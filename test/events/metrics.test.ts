@@ -19,7 +19,13 @@ const quiet: Gauges = {
 };
 
 const meter = (gauges = quiet) =>
-  createMetrics({ providers: ["deepseek", "zhipu"], models: ["deepseek-flash"], gauges, processMetrics: false });
+  createMetrics({
+    providers: ["deepseek", "zhipu"],
+    models: ["deepseek-flash"],
+    rules: [],
+    gauges,
+    processMetrics: false,
+  });
 const base = { at: 0, traceId: "t", ip: "192.0.2.1" };
 
 /** The samples after these events, by series. */
@@ -140,7 +146,7 @@ describe("metrics", () => {
   });
 
   test("two meters in one process don't meet, and a process's own metrics can be added", async () => {
-    const one = createMetrics({ providers: [], models: [], gauges: quiet, processMetrics: true });
+    const one = createMetrics({ providers: [], models: [], rules: [], gauges: quiet, processMetrics: true });
     const two = meter();
     one.sink(chatFinished());
     expect(samplesOf(await two.text()).get('proxy_requests_total{status="ok",code="ok",route="api"}')).toBe(0);

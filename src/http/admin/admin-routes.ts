@@ -3,6 +3,7 @@ import type { Admin } from "../../admin/open-admin.ts";
 import { registerCredentialsRoutes } from "./credentials-routes.ts";
 import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-routes.ts";
 import { registerConfigRoutes } from "./config-route.ts";
+import { registerLimitsRoutes } from "./limits-routes.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
 import { registerQuotaRoutes } from "./quota-routes.ts";
 
@@ -17,5 +18,6 @@ export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOpt
   registerCredentialsRoutes(app, admin.credentials);
   registerActivityRoutes(app, options);
   registerProviderRoutes(app, admin.providers);
+  registerLimitsRoutes(app, admin.rates);
   registerConfigRoutes(app, admin.config);
 }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
+import { rateHeaderNames } from "../../gateway/rate-headers.ts";
 import { routedPath } from "../../lib/request-target.ts";
 
 /** Which web pages may read the proxy's responses. */
@@ -19,6 +20,7 @@ const allowOrigin = "access-control-allow-origin";
 const exposed = [
   ...["x-request-id", "retry-after", "x-should-retry"],
   ...["x-quota-remaining", "x-quota-reset", "x-quota-warning"],
+  ...rateHeaderNames,
 ].join(", ");
 const methods = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /** How long a browser may cache a preflight, in s. */
