@@ -109,6 +109,7 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
       upstream: prepared,
       simulated: chosen.simulated,
       keyless: chosen.keyless,
+      capOf: upstream.caps.capOf,
       env,
       clock,
     });

@@ -44,10 +44,12 @@ export function createPolicy(options: {
   readonly upstream: ProviderSet;
   readonly simulated: boolean;
   readonly keyless: readonly string[];
+  /** The cap of a provider now; Infinity if it has none. */
+  readonly capOf: (provider: string) => number;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
 }): Policy {
-  const { config, upstream, simulated, keyless, env, clock } = options;
+  const { config, upstream, simulated, keyless, capOf, env, clock } = options;
   const { quota, chat, abort, retry, server } = config;
   const { timezone, currency } = quota;
   const tiers = createTiers(quota);
@@ -69,7 +71,7 @@ export function createPolicy(options: {
       maxMs: retry.max_ms,
       maxRetryAfterMs: retry.max_retry_after_seconds * 1000,
     },
-    permitRules: createPermitRules(config, () => Infinity),
+    permitRules: createPermitRules(config, capOf),
     readerTimes: upstreamTimeouts(config.timeouts),
     streamDefault: chat.stream_default,
     jsonHeartbeat: chat.json_heartbeat,

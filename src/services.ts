@@ -142,6 +142,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   const upstream = createProviderServices({
     ...{ clock, log, emit: bus.emit, random: Math.random },
+    concurrency: () => policy().config.concurrency,
     rereadKey: (provider) => {
       live.rereadKeys(provider);
     },

@@ -35,6 +35,8 @@ type CircuitState = "closed" | "open" | "half_open";
 interface ProviderGauges {
   readonly name: string;
   readonly inFlight: number;
+  /** Most requests at once, as it is now; null: no cap. */
+  readonly cap: number | null;
   readonly asked: number;
   readonly failed: number;
   readonly retries: number;
@@ -104,7 +106,7 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
 
 /** Adds the providers' metrics. A label contains the provider's name, never which key it was. */
 function registerProviderGauges(registry: Registry, read: Gauges["providers"]): void {
-  const gauge = (name: string, help: string, valueOf: (provider: ProviderGauges) => number): void => {
+  const gauge = (name: string, help: string, valueOf: (provider: ProviderGauges) => number | null): void => {
     new Gauge({
       name,
       help,
@@ -113,7 +115,10 @@ function registerProviderGauges(registry: Registry, read: Gauges["providers"]): 
       collect() {
         // A provider that is no longer configured has no gauges.
         this.reset();
-        for (const provider of read()) this.set({ provider: provider.name }, valueOf(provider));
+        for (const provider of read()) {
+          const value = valueOf(provider);
+          if (value !== null) this.set({ provider: provider.name }, value);
+        }
       },
     });
   };
@@ -123,6 +128,7 @@ function registerProviderGauges(registry: Registry, read: Gauges["providers"]): 
     );
   };
   gauge("upstream_requests_in_flight", "Requests to the provider under way.", ({ inFlight }) => inFlight);
+  gauge("upstream_concurrency_limit", "Requests that the provider may have at once.", ({ cap }) => cap);
   gauge(
     "upstream_breakers_open",
     "Keys of the provider whose circuit breaker, or that of a model, is open or half-open.",

@@ -25,15 +25,14 @@ export interface PermitRules {
 }
 
 /**
- * @param adaptiveCap the cap of a provider as it has adapted, if it does
+ * @param capOf the cap of a provider now, which may adapt; Infinity if it has none
  */
 export function createPermitRules(
   { concurrency, quota }: Pick<Config, "concurrency" | "quota">,
-  adaptiveCap: (provider: string) => number,
+  capOf: (provider: string) => number,
 ): PermitRules {
   const { max_parallel, max_total, per_model, per_provider, notice_after_ms, adaptive } = concurrency;
   const modelMax: GlobMap<number> | null = Object.keys(per_model).length === 0 ? null : createGlobMap(per_model);
-  const providerMax = new Map(Object.entries(per_provider));
   const weights = new Map(Object.entries(quota.tiers).map(([name, { weight = 1 }]) => [name, weight]));
   const ranked = [...new Set(weights.values())].sort((a, b) => a - b);
   const weightOf = (tier: string): number => weights.get(tier) ?? 1;
@@ -44,11 +43,8 @@ export function createPermitRules(
       const max = modelMax?.(model);
       return max === undefined ? null : { kind: "model", key: model, max };
     },
-    capsProviders: providerMax.size > 0 || adaptive.enabled,
-    providerScope(name) {
-      const max = Math.min(providerMax.get(name) ?? Infinity, adaptive.enabled ? adaptiveCap(name) : Infinity);
-      return { kind: "provider", key: name, max };
-    },
+    capsProviders: Object.keys(per_provider).length > 0 || adaptive.enabled,
+    providerScope: (name) => ({ kind: "provider", key: name, max: capOf(name) }),
     weightOf,
     rankOf: (tier) => Math.max(0, ranked.indexOf(weightOf(tier))),
     ranks: Math.max(1, ranked.length),

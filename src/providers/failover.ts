@@ -6,6 +6,7 @@ import type { Clock } from "../lib/clock.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../lib/disconnect-signal.ts";
 import type { Log } from "../lib/log.ts";
 import type { Alerts } from "./alerts.ts";
+import type { ProviderCaps } from "./provider-caps.ts";
 import type { Provider, ReaderTimes, UpstreamRequest } from "./provider.ts";
 import type { Route } from "./router.ts";
 
@@ -63,6 +64,7 @@ export interface FailoverOptions {
   /** A number in [0, 1), for the pauses. */
   readonly random: () => number;
   readonly alerts: Alerts;
+  readonly caps: Pick<ProviderCaps, "adapt">;
   readonly log: Log;
 }
 
@@ -81,7 +83,7 @@ export type Failover = (
 
 /** Sends requests to providers, and retries with the same or another one if that may help. */
 export function createFailover(options: FailoverOptions): Failover {
-  const { clock, random, alerts, log } = options;
+  const { clock, random, alerts, caps, log } = options;
 
   /**
    * Waits until a provider may be tried again and enters its circuits. Null if there is none, if the wait would exceed
@@ -112,6 +114,12 @@ export function createFailover(options: FailoverOptions): Failover {
       user,
     }));
     let outdated = 0;
+
+    function adapt({ name }: Provider, firstEventMs: number | null): void {
+      let inFlight = 0;
+      for (const one of route.candidates) if (one.name === name) inFlight += one.health.stats.inFlight;
+      caps.adapt(name, { firstEventMs, inFlight });
+    }
 
     /**
      * Sends the request to a provider. If it rejects `stream_options`, which the proxy adds, the request is sent again
@@ -152,6 +160,7 @@ export function createFailover(options: FailoverOptions): Failover {
       plan.count++;
       try {
         const attempt = await sendOnce(candidate);
+        adapt(provider, attempt.firstEventMs);
         return { attempt, retries: plan.count - 1 };
       } catch (error) {
         if (!(error instanceof UpstreamError)) throw error;
@@ -161,6 +170,7 @@ export function createFailover(options: FailoverOptions): Failover {
           continue;
         }
         plan.recordFailure(provider, error);
+        if (isTooMuch(error)) adapt(provider, null);
         error.provider = provider.name;
         logUpstreamError(log, route, request, provider, error, traceId);
         if (error.rule.alert) alerts.raise(provider, error.facts.kind, traceId);
@@ -171,6 +181,11 @@ export function createFailover(options: FailoverOptions): Failover {
     error.attempts = plan.count;
     throw error;
   };
+}
+
+/** Whether a provider has failed because it has too much to do, or says so. */
+function isTooMuch({ facts: { kind, stage } }: UpstreamError): boolean {
+  return kind === "rate_limited" || kind === "overloaded" || (kind === "timeout" && stage.startsWith("first_"));
 }
 
 /** As takePlace. Gives the pass back unless there is a place. Rejects with ClientDisconnectedError as well. */

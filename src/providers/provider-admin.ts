@@ -24,6 +24,8 @@ export interface ProviderView {
   /** "up" if at least one key can be sent requests now. */
   readonly state: "up" | "down" | "drained";
   readonly inFlight: number;
+  /** Most requests at once, as it is now; null: no cap. */
+  readonly cap: number | null;
   /** Since the start: attempts, of these the failed ones, and the retries. */
   readonly asked: number;
   readonly failed: number;
@@ -49,9 +51,11 @@ export function createProviderAdmin(options: {
   /** The providers in use now. */
   readonly providers: () => readonly Provider[];
   readonly probes: ProviderProbes;
+  /** The cap of a provider now; Infinity if it has none. */
+  readonly capOf: (provider: string) => number;
   readonly clock: Clock;
 }): ProviderAdmin {
-  const { providers, probes, clock } = options;
+  const { providers, probes, capOf, clock } = options;
 
   function byName(): ReadonlyMap<string, readonly Provider[]> {
     const found = new Map<string, Provider[]>();
@@ -66,7 +70,11 @@ export function createProviderAdmin(options: {
   }
 
   return {
-    list: () => Array.from(byName(), ([name, keys]) => viewOf(name, keys, probes, clock.monotonic())),
+    list: () =>
+      Array.from(byName(), ([name, keys]) => ({
+        ...viewOf(name, keys, probes, clock.monotonic()),
+        cap: Number.isFinite(capOf(name)) ? capOf(name) : null,
+      })),
     drain: (name) =>
       change(name, (health) => {
         health.drained = true;
@@ -78,7 +86,12 @@ export function createProviderAdmin(options: {
   };
 }
 
-function viewOf(name: string, keys: readonly Provider[], probes: ProviderProbes, now: number): ProviderView {
+function viewOf(
+  name: string,
+  keys: readonly Provider[],
+  probes: ProviderProbes,
+  now: number,
+): Omit<ProviderView, "cap"> {
   const stats = keys.map(({ health }) => health.stats);
   const sum = (read: (one: (typeof stats)[number]) => number): number => stats.reduce((all, one) => all + read(one), 0);
   const responses = sum((one) => one.outcomes().total);

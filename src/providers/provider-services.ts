@@ -8,6 +8,7 @@ import { createKnownModels, createModelList, type KnownModels, type ModelList } 
 import { openProviders, type KeyedProvider, type OpenedProviders } from "./open-providers.ts";
 import type { ProviderAccount } from "./provider-account.ts";
 import { createProviderAdmin, type ProviderAdmin } from "./provider-admin.ts";
+import { createProviderCaps, type CapRule, type ProviderCaps } from "./provider-caps.ts";
 import { createProviderProbes } from "./provider-probes.ts";
 import { createRouter, type Router } from "./router.ts";
 
@@ -16,6 +17,8 @@ export interface ProviderServicesOptions {
    * Called when a provider has rejected its key. If there is a new one by now, it calls `useKeys` before it returns.
    */
   readonly rereadKey: (provider: string) => void;
+  /** [concurrency] in force. */
+  readonly concurrency: () => CapRule;
   readonly clock: Clock;
   /** A number in [0, 1). */
   readonly random: () => number;
@@ -42,6 +45,7 @@ export interface ProviderSet {
 /** The services around the providers. They live on while the config is reloaded. */
 export interface ProviderServices {
   readonly failover: Failover;
+  readonly caps: ProviderCaps;
   readonly models: ModelList;
   readonly admin: ProviderAdmin;
   /** Makes the providers of a config; connections and health of those in use are shared. Changes nothing yet. */
@@ -68,6 +72,7 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
   /** Accounts that requests of an earlier policy may still use. */
   const retired = new Set<ProviderAccount>();
   const alerts = createAlerts({ emit, clock });
+  const caps = createProviderCaps(options.concurrency, () => clock.monotonic());
   const models = createModelList({ providers: [], aliases: {}, clock });
   const probes = createProviderProbes({
     ...{ clock, random, alerts },
@@ -85,9 +90,10 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
   }
 
   return {
-    failover: createFailover({ clock, random, alerts, log }),
+    failover: createFailover({ clock, random, alerts, caps, log }),
+    caps,
     models,
-    admin: createProviderAdmin({ providers: () => inUse.providers, probes, clock }),
+    admin: createProviderAdmin({ providers: () => inUse.providers, probes, capOf: caps.capOf, clock }),
     prepare({ keyed, config, simulatorUrl }) {
       const opened = openProviders(keyed, config, {
         simulatorUrl,

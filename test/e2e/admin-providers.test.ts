@@ -43,7 +43,7 @@ describe("providers", () => {
       providers: [
         {
           ...{ name: "upstream", kind: "deepseek", state: "up" },
-          ...{ in_flight: 0, asked: 1, failed: 0, retries: 0, error_rate: 0 },
+          ...{ in_flight: 0, cap: null, asked: 1, failed: 0, retries: 0, error_rate: 0 },
           first_event_ms: { p50: expect.any(Number), p90: expect.any(Number), p99: expect.any(Number) },
           keys: [{ key: 0, breaker: "closed", limited_for_ms: 0, circuits: [], in_flight: 0, probe: null }],
         },

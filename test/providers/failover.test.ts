@@ -24,8 +24,10 @@ describe("asking again", () => {
       (++requests < 3 ? refuse(503) : answer)(response, request);
     });
     const provider = open("a", { baseUrl: url, breaker: { failures: 9, windowMs: 1000, openMs: 1000 } });
-    const { attempt, retries } = await setUp().ask([provider]);
+    const { ask, adapted } = setUp();
+    const { attempt, retries } = await ask([provider]);
     expect(retries).toBe(2);
+    expect(adapted).toEqual(["a too much", "a too much", "a good"]);
     attempt.cancel(new Error("enough"));
     expect(provider.health.stats.inFlight).toBe(0);
   });

@@ -45,6 +45,7 @@ describe("providers out of service", () => {
       clock: systemClock,
       random: () => 0,
       alerts: { raise: () => undefined },
+      caps: { adapt: () => undefined },
       log: createCapturedLog(),
     });
     const request = {

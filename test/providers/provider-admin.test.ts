@@ -22,7 +22,7 @@ describe("the operator's view of a provider", () => {
   it("adds up its keys, and never names one", () => {
     const clock = createManualClock(1000);
     const keys = [0, 1].map((keyIndex) => testProvider("main", { keyIndex, apiKey: `sk-sentinel-${keyIndex}` }));
-    const admin = createProviderAdmin({ providers: () => keys, probes: noProbes, clock });
+    const admin = createProviderAdmin({ providers: () => keys, probes: noProbes, capOf: () => 5, clock });
     expect(admin.list()).toMatchObject([{ name: "main", state: "up", errorRate: null, firstEventMs: null }]);
 
     const [first, second] = keys.map(({ health }) => health);
@@ -38,6 +38,7 @@ describe("the operator's view of a provider", () => {
     second?.sent();
     const [view] = admin.list();
     expect(view).toMatchObject({
+      cap: 5,
       inFlight: 1,
       asked: 3,
       failed: 1,
@@ -60,7 +61,7 @@ describe("the operator's view of a provider", () => {
   it("says that it is down where no key can be asked, and up again once the operator restores it", () => {
     const clock = createManualClock();
     const provider = testProvider("main");
-    const admin = createProviderAdmin({ providers: () => [provider], probes: noProbes, clock });
+    const admin = createProviderAdmin({ providers: () => [provider], probes: noProbes, capOf: () => 5, clock });
     const broken = new UpstreamError({ kind: "key_refused", stage: "first_event" });
     for (let i = 0; i < 2; i++) {
       provider.health.sent();

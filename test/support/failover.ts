@@ -61,11 +61,13 @@ export const answer: Handler = (response) => {
 export function setUp(changes: Partial<RetryRule> = {}) {
   const log = createCapturedLog();
   const alerts: string[] = [];
+  const adapted: string[] = [];
   const retry = { attempts: 3, baseMs: 1, maxMs: 4, maxRetryAfterMs: 1000, ...changes };
   const dispatch = createFailover({
     clock: systemClock,
     random: () => 1,
     alerts: { raise: (provider, kind) => alerts.push(`${provider.name} ${provider.keyIndex} ${kind}`) },
+    caps: { adapt: (name, { firstEventMs }) => adapted.push(`${name} ${firstEventMs === null ? "too much" : "good"}`) },
     log,
   });
   const followed: (number | null)[] = [];
@@ -94,7 +96,7 @@ export function setUp(changes: Partial<RetryRule> = {}) {
       { traceId: "trace", user, retry, takePlace },
     );
   };
-  return { ask, signal, followed, log, alerts };
+  return { ask, signal, followed, log, alerts, adapted };
 }
 
 /** The fault that an answer ended in. */

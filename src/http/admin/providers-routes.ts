@@ -27,6 +27,7 @@ const providerResponse = z.object({
   kind: z.string(),
   state: z.enum(["up", "down", "drained"]).describe("`up` if at least one key can take requests now."),
   in_flight: z.int(),
+  cap: z.int().nullable().describe("Most requests at once, as it is now; null if there is no cap."),
   asked: z.int().describe("Requests since the start."),
   failed: z.int().describe("How many of them failed."),
   retries: z.int().describe("How many of them were retries."),
