@@ -15,18 +15,28 @@ const secretValue = /key|secret|password|token|url/i;
 /**
  * One line for each problem with a config: path, what was expected, and the actual value.
  * @param input the parsed TOML, for the actual values
+ * @param lineOf the line of a path, named at the end; undefined if it isn't known
  */
-export function explainIssues(issues: readonly Issue[], input: unknown): string[] {
-  return issues.flatMap((issue) => explain(issue, input));
+export function explainIssues(
+  issues: readonly Issue[],
+  input: unknown,
+  lineOf: (path: readonly string[]) => number | undefined = () => undefined,
+): string[] {
+  const at = (path: readonly string[]): string => {
+    const line = lineOf(path);
+    return line === undefined ? "" : ` (line ${line})`;
+  };
+  return issues.flatMap((issue) => explain(issue, input, at));
 }
 
-function explain(issue: Issue, input: unknown): string[] {
+function explain(issue: Issue, input: unknown, at: (path: readonly string[]) => string): string[] {
   const path = issue.path.map(String);
-  if (issue.code === "unrecognized_keys") return issue.keys.map((key) => unknownKey([...path, key], path));
+  if (issue.code === "unrecognized_keys")
+    return issue.keys.map((key) => unknownKey([...path, key], path) + at([...path, key]));
   const got = valueAt(input, path);
   const isText = typeof got === "string";
   const shown = isText && secretValue.test(path.at(-1) ?? "") ? `text of ${got.length} characters` : describe(got);
-  return [`${path.join(".")}: ${expectation(issue)}, got ${shown}`];
+  return [`${path.join(".")}: ${expectation(issue)}, got ${shown}${at(path)}`];
 }
 
 function unknownKey(full: readonly string[], parent: readonly string[]): string {
@@ -50,7 +60,9 @@ function expectation(issue: Issue): string {
     case "invalid_value":
       return `expected ${issue.values.length > 1 ? "one of " : ""}${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
     case "invalid_union":
-      return "expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8";
+      return issue.message.startsWith("expected")
+        ? issue.message
+        : "expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8";
     case "invalid_format":
       return issue.format === "regex" ? `expected ${issue.message}` : `expected a valid ${issue.format}`;
     case "invalid_key":

@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { explainIssues } from "./explain.ts";
 import { configSchema, type Config } from "./schema.ts";
+import { createLineFinder } from "./toml-lines.ts";
 
 /** Environment variables, in the format of process.env. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -62,7 +63,7 @@ export function parseConfig(text: string, name: string, env: Env = {}): Config {
   const problems: string[] = [];
   applyEnv(input, env, problems);
   const result = configSchema.safeParse(input);
-  if (!result.success) problems.push(...explainIssues(result.error.issues, input));
+  if (!result.success) problems.push(...explainIssues(result.error.issues, input, createLineFinder(text)));
   if (problems.length > 0 || !result.success) {
     throw new ConfigError(problems.map((problem) => `${name}: ${problem}`).join("\n"));
   }

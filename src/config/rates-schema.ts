@@ -12,7 +12,9 @@ const amount = z.int().min(1).max(1_000_000_000);
 const rateRule = z.strictObject({
   name: plainName.optional().describe("Named in refusals, headers and metrics. Default: made of by, metric and per."),
   by: z
-    .union([z.enum(rateScopes), z.array(z.enum(rateScopes)).min(1).max(rateScopes.length)])
+    .union([z.enum(rateScopes), z.array(z.enum(rateScopes)).min(1).max(rateScopes.length)], {
+      error: `expected one of ${rateScopes.join(", ")}, or a list of them`,
+    })
     .describe("What has a bucket of its own: one scope, or a list of them for each combination."),
   metric: z.enum(rateMetrics).default("requests").describe("What is counted; tokens are input and output."),
   per: z.enum(ratePeriods).describe("The time in which `max` comes back."),
@@ -43,15 +45,40 @@ export function defaultBurst({ max, per }: Pick<RateRuleConfig, "max" | "per">):
   return per === "second" ? 2 * max : max;
 }
 
-/** Refuses rules that contradict others or that nothing could ever pass. The issues' paths begin at `limits`. */
-export function checkRates(
-  { limits }: { readonly limits: readonly RateRuleConfig[] },
-  ctx: z.core.$RefinementCtx,
-): void {
-  limits.forEach(({ name }, index) => {
-    const first = limits.findIndex((rule) => rule.name !== undefined && rule.name === name);
-    if (first < 0 || first === index) return;
-    const message = `expected another name than limits.${first} has`;
-    ctx.addIssue({ code: "custom", path: ["limits", index, "name"], message });
+/** Names that refusals have for other reasons. */
+const reservedNames = /^(global|per_user|per_key|overload|other|concurrency(_[a-z]+)?)$/;
+
+interface RatedConfig {
+  readonly limits: readonly RateRuleConfig[];
+  readonly quota: { readonly tiers: Readonly<Record<string, unknown>> };
+}
+
+/** Refuses rules that contradict others or that some requests could never pass. The issues' paths begin at `limits`. */
+export function checkRates({ limits, quota }: RatedConfig, ctx: z.core.$RefinementCtx): void {
+  const names = limits.map((rule) => rule.name ?? defaultRateName(rule));
+  const tiers = Object.keys(quota.tiers);
+  limits.forEach((rule, index) => {
+    const refuse = (path: readonly (string | number)[], message: string): void => {
+      ctx.addIssue({ code: "custom", path: ["limits", index, ...path], message });
+    };
+    const name = names[index] ?? "";
+    const first = names.indexOf(name);
+    if (first < index && rule.name === undefined) refuse([], `expected a name, since limits.${first} is ${name} too`);
+    else if (first < index) refuse(["name"], `expected another name than limits.${first} has`);
+    if (reservedNames.test(name)) refuse(["name"], `expected another name, since ${name} is one of the proxy's own`);
+
+    const by = [rule.by].flat();
+    if (new Set(by).size < by.length) refuse(["by"], "expected each of them once");
+    else if (by.includes("global") && by.length > 1)
+      refuse(["by"], "expected nothing beside global, which is one for all");
+    rule.tiers?.forEach((tier, at) => {
+      if (!tiers.includes(tier)) refuse(["tiers", at], `expected a tier of quota.tiers: ${tiers.join(", ")}`);
+    });
+    if (rule.metric !== "requests") return;
+    const burst = rule.burst ?? defaultBurst(rule);
+    for (const [model, weight] of Object.entries(rule.weight)) {
+      if (weight > burst)
+        refuse(["weight", model], `expected at most ${burst}, the burst: a request of that weight would never pass`);
+    }
   });
 }

@@ -12,7 +12,7 @@ describe("what is wrong with a config", () => {
       durability = "always"
       [concurrency]
       max_parallel = 0
-      [limits]
+      [limit]
       x = 1
       [[providers]]
       name = "Deep Seek"
@@ -26,12 +26,12 @@ describe("what is wrong with a config", () => {
       message = (error as ConfigError).message;
     }
     expect(message.split("\n").sort()).toEqual([
-      "my.toml: concurrency.max_parallel: expected at least 1, got number 0",
-      "my.toml: limits: unknown key",
-      "my.toml: providers.0.models: expected at least 1 entries, got a list of 0",
-      'my.toml: providers.0.name: expected lower-case letters, digits, - and _, got text "Deep Seek"',
-      'my.toml: server.port: expected a number, got text "8080"',
-      'my.toml: storage.durability: expected one of "interval", "strict", got text "always"',
+      "my.toml: concurrency.max_parallel: expected at least 1, got number 0 (line 7)",
+      'my.toml: limit: unknown key; did you mean "limits"? (line 8)',
+      "my.toml: providers.0.models: expected at least 1 entries, got a list of 0 (line 13)",
+      'my.toml: providers.0.name: expected lower-case letters, digits, - and _, got text "Deep Seek" (line 11)',
+      'my.toml: server.port: expected a number, got text "8080" (line 3)',
+      'my.toml: storage.durability: expected one of "interval", "strict", got text "always" (line 5)',
     ]);
   });
 
