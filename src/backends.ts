@@ -1,5 +1,6 @@
 import { AppError } from "./errors.ts";
 import type { ApiKeys } from "./identity/api-keys.ts";
+import type { Groups } from "./identity/groups.ts";
 import type { LoginGuard } from "./identity/login-guard.ts";
 import type { Nonces } from "./identity/nonces.ts";
 import type { Sessions } from "./identity/sessions.ts";
@@ -21,6 +22,7 @@ export interface Backends {
   readonly users: Users;
   readonly sessions: Sessions;
   readonly apiKeys: ApiKeys;
+  readonly groups: Groups;
   readonly loginGuard: LoginGuard;
   readonly nonces: Nonces;
 }
@@ -34,6 +36,7 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
     users: guard(others.users),
     sessions: guard(others.sessions),
     apiKeys: guard(others.apiKeys),
+    groups: guard(others.groups),
     loginGuard: guardLoginGuard(others.loginGuard),
     nonces: guard(others.nonces),
     ledger: {

@@ -2,6 +2,7 @@ import { guardBackends, type Backends } from "./backends.ts";
 import type { Config } from "./config/schema.ts";
 import type { Emit } from "./events/catalogue.ts";
 import { openFileApiKeys } from "./identity/files/file-api-keys.ts";
+import { openFileGroups } from "./identity/files/file-groups.ts";
 import { openFileSessions } from "./identity/files/file-sessions.ts";
 import { openFileUsers } from "./identity/files/file-users.ts";
 import { openMemoryLoginGuard } from "./identity/memory/memory-login-guard.ts";
@@ -43,7 +44,7 @@ export interface OpenBackendsOptions {
 
 export interface OpenedBackends {
   readonly backends: Backends;
-  /** Tells our own limiters the figures of a changed config. */
+  /** Tells our own limiters the figures of a changed config, and our own groups those of it. */
   readonly configure: (config: Pick<Config, "rate_limit" | "limits" | "groups" | "concurrency">) => void;
   /** Records of our own ledger that a power loss would lose now. */
   readonly journalUnsynced: () => number;
@@ -92,6 +93,10 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
       }),
     );
   const apiKeys = replaced.apiKeys ?? opened(await openFileApiKeys({ ...files, newId }));
+  const ownGroups =
+    replaced.groups === undefined ? opened(await openFileGroups({ ...files, groups: config.groups })) : undefined;
+  let rated: Pick<Config, "rate_limit" | "limits"> = config;
+  const rateRules = (): readonly RateRule[] => createRateRules(rated, ownGroups?.list());
   const ownGuard = openMemoryLoginGuard(security, { clock, emit });
   const keyIdsOf = async (user: string) => (await used().apiKeys.list(user)).map(({ id }) => id);
   const ownLedger =
@@ -99,7 +104,10 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
       ? opened(await openMemoryLedger({ ...files, quota, storage, usage, keyIdsOf }))
       : undefined;
 
-  const ownRateLimiter = createMemoryRateLimiter({ rules: ratesOf(config), clock });
+  const ownRateLimiter = createMemoryRateLimiter({ rules: rateRules(), clock });
+  ownGroups?.onChange(() => {
+    ownRateLimiter.configure(rateRules());
+  });
   const ownConcurrency = createMemoryConcurrency({
     rule: queueRule(config.concurrency),
     now: () => clock.monotonic(),
@@ -108,6 +116,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
     ...(ownUsers === undefined ? {} : { users: ownUsers }),
     ...{ sessions, apiKeys, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
     ...(ownLedger === undefined ? {} : { ledger: ownLedger }),
+    ...(ownGroups === undefined ? {} : { groups: ownGroups }),
     rateLimiter: ownRateLimiter,
     concurrency: ownConcurrency,
   };
@@ -115,6 +124,17 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   const backends = guardBackends(typeof given === "function" ? { ...all, ...given(all) } : all);
   inUse.backends = backends;
 
+  /** Users may come later, but a name that is misspelled never will. */
+  async function warnUnknown(groups: Config["groups"]): Promise<void> {
+    const names = new Set(await backends.users.names());
+    const named = Object.values(groups).flatMap(({ members, owners }) => [...members, ...owners]);
+    const unknown = new Set(named.filter((name) => !name.startsWith("@") && !names.has(name)));
+    if (unknown.size === 0) return;
+    const facts = { users: [...unknown].slice(0, 20), count: unknown.size };
+    log.warn(facts, "groups of the config have members or owners that are no users");
+  }
+
+  await warnUnknown(config.groups);
   if (replaced.loginGuard === undefined) {
     // Even after a restart, users can log in from their known addresses while others guess their passwords.
     for (const user of await backends.users.names()) {
@@ -124,9 +144,12 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   return {
     backends,
     configure(next) {
-      ownRateLimiter.configure(ratesOf(next));
+      rated = next;
+      if (ownGroups === undefined) ownRateLimiter.configure(rateRules());
+      else ownGroups.configure(next.groups);
       ownConcurrency.configure(queueRule(next.concurrency));
       ownUsers?.recheck();
+      void warnUnknown(next.groups).catch(() => undefined);
     },
     journalUnsynced: () => ownLedger?.stats().lagRecords ?? 0,
   };

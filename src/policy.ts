@@ -62,7 +62,7 @@ export function createPolicy(options: {
     simulated,
     keyless,
     countTokens: createCountTokens(router, quota.estimate_bytes_per_token),
-    admission: createAdmission({ router, pricing: pricingPolicy.pricing }),
+    admission: createAdmission({ router, pricing: pricingPolicy.pricing, tiers: quota.tiers }),
     pricingPolicy,
     limitsOf: createAllowances({ tiers, currency, timezone, clock }).limitsOf,
     retry: {

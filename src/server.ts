@@ -46,7 +46,7 @@ export interface Server {
 
 /** The whole HTTP side, in order: the map of the app. */
 export async function buildServer(services: Services): Promise<Server> {
-  const { boot, policy, clock, log, emit, ledger, limitsOf, gateway } = services;
+  const { boot, policy, clock, log, emit, ledger, gateway } = services;
   let shuttingDown = false;
   let stopping = false;
   const requestMs = boot.server.request_seconds * 1000;
@@ -132,11 +132,17 @@ export async function buildServer(services: Services): Promise<Server> {
   registerLoginRoute(app, { ...loginService, clock });
   registerSessionRoutes(app, { ...loginService, sessions, emit, clock });
   registerPasswordRoute(app, { ...loginService, clock });
-  registerKeyRoutes(app, { apiKeys, knownModels: () => policy().upstream.knownModels, emit, clock });
+  registerKeyRoutes(app, {
+    apiKeys,
+    groups: services.groups,
+    knownModels: () => policy().upstream.knownModels,
+    emit,
+    clock,
+  });
   registerChatRoutes(app, { gateway, clock, policy });
-  registerCountTokensRoutes(app, () => policy().countTokens);
-  registerModelRoutes(app, services.models);
-  registerAccountRoutes(app, { ledger, limitsOf });
+  registerCountTokensRoutes(app, services);
+  registerModelRoutes(app, services);
+  registerAccountRoutes(app, services);
   registerUsageRoutes(app, {
     ledger,
     timezone: boot.quota.timezone,

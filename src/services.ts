@@ -158,7 +158,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onOpen,
   });
   const policy = (): Policy => live.current();
-  const limitsOf: Allowances["limitsOf"] = (account, apiKey) => policy().limitsOf(account, apiKey);
+  const limitsOf: Allowances["limitsOf"] = (...of) => policy().limitsOf(...of);
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
   const passwords = await createPasswords({
     maxHashes: config.auth.max_hashes,

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { cuttingMetrics, limitName, metricNames, metrics, type Metric } from "../quota/metrics.ts";
 import { periodNames } from "../quota/periods.ts";
-import { currencyCode, moment, note, plainName, timezone } from "./value-schemas.ts";
+import { currencyCode, modelGlob, moment, note, plainName, timezone } from "./value-schemas.ts";
 
 const maxSafe = Number.MAX_SAFE_INTEGER;
 
@@ -47,6 +47,12 @@ const tierSchema = z
   .strictObject({
     requests: z.int().min(0).optional().describe("Shorthand for a limit of requests per month."),
     limits: z.array(limitSchema).max(100).default([]).describe("Any number of limits; all must allow a request."),
+    models: z
+      .array(modelGlob)
+      .min(1)
+      .max(100)
+      .optional()
+      .describe('Models that its users may use; globs such as "deepseek-*". Absent: all.'),
     weight: z
       .int()
       .min(1)
@@ -118,16 +124,27 @@ export function checkLimitCurrencies(
   prices: readonly { readonly currency: string }[],
   ctx: z.core.$RefinementCtx,
 ): void {
+  for (const [name, { limits }] of Object.entries(tiers)) {
+    checkPricedCurrencies(limits, ofQuota, prices, ["quota", "tiers", name, "limits"], ctx);
+  }
+}
+
+/** As checkLimitCurrencies, for the limits at a path. */
+export function checkPricedCurrencies(
+  limits: readonly Counted[],
+  defaultCurrency: string,
+  prices: readonly { readonly currency: string }[],
+  path: readonly string[],
+  ctx: z.core.$RefinementCtx,
+): void {
   const priced = [...new Set(prices.map(({ currency }) => currency))];
   if (priced.length === 0) return;
-  for (const [name, { limits }] of Object.entries(tiers)) {
-    limits.forEach(({ metric, currency = ofQuota }, index) => {
-      if (!metrics[metric].hasCurrency || priced.includes(currency)) return;
-      const rows = priced.map((one) => `${one} (models.prices.${prices.findIndex((price) => price.currency === one)})`);
-      const message = `expected a limit in a currency of models.prices, which are in ${rows.join(", ")}, not in ${currency}`;
-      ctx.addIssue({ code: "custom", path: ["quota", "tiers", name, "limits", index], message, input: limits });
-    });
-  }
+  limits.forEach(({ metric, currency = defaultCurrency }, index) => {
+    if (!metrics[metric].hasCurrency || priced.includes(currency)) return;
+    const rows = priced.map((one) => `${one} (models.prices.${prices.findIndex((price) => price.currency === one)})`);
+    const message = `expected a limit in a currency of models.prices, which are in ${rows.join(", ")}, not in ${currency}`;
+    ctx.addIssue({ code: "custom", path: [...path, index], message, input: limits });
+  });
 }
 
 /** A limit in the format of config.toml and user files; `max` of cost is in units of the currency. */

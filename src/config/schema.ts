@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { groupsSection } from "./groups-schema.ts";
+import { checkGroups, groupsSection } from "./groups-schema.ts";
 import { checkPermits, concurrencySection } from "./concurrency-schema.ts";
 import { overloadSection } from "./overload-schema.ts";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
@@ -236,14 +236,16 @@ export const configSchema = z
     checkLimitCurrencies(config.quota, config.models.prices, ctx);
     checkPermits(config, ctx);
     checkRates(config, ctx);
+    checkGroups(config, ctx);
   });
 
-export type { GroupRate } from "./groups-schema.ts";
+export { groupSchema } from "./groups-schema.ts";
+export type { GroupConfig, GroupRate } from "./groups-schema.ts";
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { defaultBurst, defaultRateName } from "./rates-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
-export { isoInstant, modelGlob, network, note } from "./value-schemas.ts";
+export { isoInstant, modelGlob, network, note, plainName } from "./value-schemas.ts";
 
 /** The parsed config, with all defaults filled in. */
 export type Config = Readonly<z.infer<typeof configSchema>>;

@@ -1,4 +1,5 @@
 import type { Emit } from "../events/catalogue.ts";
+import type { Groups } from "../identity/groups.ts";
 import type { Clock } from "../lib/clock.ts";
 import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";
@@ -24,6 +25,7 @@ import {
   type RequestEnd,
   withPartial,
 } from "./request-context.ts";
+import { chooseGroup } from "./choose-group.ts";
 import { collectResponse } from "./collect.ts";
 import { startDrain } from "./drain.ts";
 import { BudgetGuard } from "./budget-guard.ts";
@@ -35,6 +37,7 @@ export interface GatewayOptions {
   readonly rateLimiter: RateLimiter;
   readonly concurrency: ConcurrencyLimiter;
   readonly ledger: Ledger;
+  readonly groups: Pick<Groups, "get" | "ofUser">;
   readonly failover: Failover;
   readonly emit: Emit;
   /** The multipliers of a user's limits. Absent: neutral. */
@@ -95,9 +98,11 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
     const arrivedAt = deps.clock.now();
     context.trust = deps.trustOf?.(user) ?? neutralTrust;
-    admission.checkScope(apiKey, body.value.model);
+    const chosen = chooseGroup(context.incoming, deps.groups);
+    const group = (context.group = chosen instanceof Promise ? await chosen : chosen);
+    admission.checkModel({ apiKey, account, group }, body.value.model);
     const request = (context.request = format.parse(body, streamByDefault));
-    const limits = policy.limitsOf(account, apiKey);
+    const limits = policy.limitsOf(account, apiKey, group);
     const route = admission.routeOf(request, body.value, limits, arrivedAt);
 
     const onWaiting = (now: () => Waiting): void => {
@@ -118,6 +123,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
       requestId: client.traceId,
       model: request.model,
       apiKey: apiKey?.id,
+      group: group?.name,
       upperBound: cost.upperBound(),
     };
     const hold = (context.hold = await deps.ledger.reserve(reservation));

@@ -29,7 +29,7 @@ export interface IncomingRequest {
   readonly policy: GatewayPolicy;
   readonly account: Account;
   /** The API key that it came with; null for an access token. */
-  readonly apiKey: Pick<ApiKey, "id" | "limits" | "allowsModel"> | null;
+  readonly apiKey: Pick<ApiKey, "id" | "limits" | "group" | "allowsModel"> | null;
   /** The value of X-Group; null if there is none. */
   readonly groupHeader: string | null;
   /** The client's address. */

@@ -1,5 +1,6 @@
 import type { IntervalHistogram } from "node:perf_hooks";
 import type { Users } from "../identity/users.ts";
+import type { Groups } from "../identity/groups.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
 import type { Sessions } from "../identity/sessions.ts";
 import type { KeyFileStatus } from "../config/key-file-status.ts";
@@ -19,6 +20,7 @@ interface Parts {
   readonly users: Pick<Users, "names" | "problems">;
   readonly sessions: Pick<Sessions, "problems">;
   readonly apiKeys: Pick<ApiKeys, "problems">;
+  readonly groups: Pick<Groups, "problems">;
   readonly models: ModelList;
   readonly eventLoop: IntervalHistogram;
   /** Checks the disk of the state folder. */
@@ -71,6 +73,7 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
           users.problems(),
           parts.sessions.problems(),
           parts.apiKeys.problems(),
+          parts.groups.problems(),
           ledger.problems(),
         ]);
         return { ok: true, facts: { accounts: (await users.names()).length, problems: problems.flat() } };

@@ -12,6 +12,7 @@ export interface NewApiKey {
   readonly models?: readonly string[] | undefined;
   readonly addresses?: readonly string[] | undefined;
   readonly limits?: readonly LimitConfig[] | undefined;
+  readonly group?: string | undefined;
   /** Whether its requests must be signed. */
   readonly signed?: boolean | undefined;
 }

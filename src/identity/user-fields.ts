@@ -1,6 +1,14 @@
 import { TomlDate } from "smol-toml";
 import { z } from "zod";
-import { grantsSchema, isoInstant, limitsSchema, note, type GrantConfig } from "../config/schema.ts";
+import {
+  grantsSchema,
+  isoInstant,
+  limitsSchema,
+  modelGlob,
+  note,
+  plainName,
+  type GrantConfig,
+} from "../config/schema.ts";
 import { isoOfInstant, isTomlTime } from "../lib/wall-clock.ts";
 import { metricNames } from "../quota/metrics.ts";
 import { periodNames } from "../quota/periods.ts";
@@ -69,6 +77,8 @@ const time = (description: string) => ({
   shown: z.iso.datetime().nullable(),
   show: utc,
 });
+
+const modelList = z.array(modelGlob).min(1).max(100);
 
 /** As in the user file: a date, or a date and time with or without an offset. */
 const moment = z
@@ -142,6 +152,29 @@ const shownFields = {
     option: "max-parallel",
     shown: z.int().nullable(),
     show: (most) => most ?? null,
+  }),
+  models: settable({
+    file: modelList.optional(),
+    request: modelList.describe('Models that the user may use; globs such as "deepseek-*". Default: all.'),
+    removable: true,
+    shown: z.array(z.string()).nullable(),
+    show: (list) => (list === undefined ? null : [...list]),
+  }),
+  default_group: settable({
+    file: plainName.optional(),
+    request: plainName.describe("The group that requests count for that name none. Default: the first one."),
+    removable: true,
+    shown: z.string().nullable(),
+    show: (group) => group ?? null,
+  }),
+  service: settable({
+    file: z.boolean().optional(),
+    request: z
+      .boolean()
+      .describe("Whether it is a service account: it can't log in, and counts for its default group alone."),
+    removable: true,
+    shown: z.boolean(),
+    show: (service = false) => service,
   }),
   limits: settable({
     file: limitsSchema.optional(),

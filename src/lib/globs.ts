@@ -62,3 +62,10 @@ export function createGlobMap<V>(table: Readonly<Record<string, V>>): GlobMap<V>
     .map(([glob, value]) => ({ matches: globMatcher(glob), value }));
   return (name) => names.get(name) ?? globs.find(({ matches }) => matches(name))?.value;
 }
+
+/** Whether a name is in a list of names and globs; every name is where there is no list. */
+export function createAllowList(globs: readonly string[] | null | undefined): (name: string) => boolean {
+  if (globs === null || globs === undefined) return () => true;
+  const matchers = globs.map(globMatcher);
+  return (name) => matchers.some((matches) => matches(name));
+}

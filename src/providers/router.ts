@@ -20,6 +20,8 @@ export interface Router {
    * name is a misspelling of a known one.
    */
   resolve(model: string, api: ApiName): Route;
+  /** The name of a model after resolving aliases. */
+  upstreamName(model: string): string;
   /** The known name that a misspelled one stands for; undefined if the name is known or resembles none. */
   nearest(model: string): string | undefined;
 }
@@ -60,6 +62,7 @@ export function createRouter({ providers, aliases, knownModels, random }: Router
   }
 
   return {
+    upstreamName: (model) => targetOf(model) ?? model,
     nearest: (model) => knownModels.nearest(model),
     resolve(model, api) {
       const meant = knownModels.nearest(model);

@@ -13,6 +13,8 @@ export interface AllowanceAccount {
   readonly limits?: readonly LimitConfig[] | undefined;
   /** Each is added to the limit of the same metric, period and currency; ignored if there is none. */
   readonly grants?: readonly GrantConfig[] | undefined;
+  /** Whether it is of a service: in a group such an account has the limits of the group and of its keys alone. */
+  readonly service?: boolean | undefined;
 }
 
 /** The fields of an API key that determine what may be used through it. Keys are replaced, never mutated. */
@@ -21,13 +23,23 @@ interface AllowanceKey {
   readonly limits: readonly LimitConfig[];
 }
 
+/** The fields of a group that determine what its members may use. Groups are replaced, never mutated. */
+interface AllowanceGroup {
+  readonly name: string;
+  readonly limits: readonly LimitConfig[];
+}
+
 /** What each user may use: the limits of the tier, the user's own limits, and grants in force. */
 export interface Allowances {
   /**
-   * The user's current limits, followed by those of the API key in use; the same array while nothing changes. An
-   * account of an unknown tier may use nothing.
+   * The user's current limits, followed by those of the API key in use and those of the group that the request counts
+   * for; the same array while nothing changes. An account of an unknown tier may use nothing.
    */
-  readonly limitsOf: (account: AllowanceAccount, apiKey?: AllowanceKey | null) => readonly QuotaLimit[];
+  readonly limitsOf: (
+    account: AllowanceAccount,
+    apiKey?: AllowanceKey | null,
+    group?: AllowanceGroup | null,
+  ) => readonly QuotaLimit[];
 }
 
 export interface AllowancesOptions {
@@ -50,20 +62,25 @@ interface Grant extends QuotaLimit {
   readonly until: number;
 }
 
-/** The limits of a key, after those of its user. */
-interface KeyAllowance {
-  readonly ofUser: readonly QuotaLimit[];
+/** Limits in addition to others. */
+interface Addition {
+  /** The others. */
+  readonly to: readonly QuotaLimit[];
+  /** All of them. */
   readonly limits: readonly QuotaLimit[];
 }
 
 /** Removing a tier from the config must not make its users unlimited. */
 const nothing: readonly QuotaLimit[] = [{ metric: "requests", per: "total", max: 0 }];
+const unlimited: readonly QuotaLimit[] = [];
 
 /** Creates the allowances. They cache as many accounts as the account store has: a replaced account is forgotten. */
 export function createAllowances({ tiers, currency, timezone, clock }: AllowancesOptions): Allowances {
   const local = createWallClock(timezone);
   const known = new WeakMap<AllowanceAccount, Allowance>();
-  const knownKeys = new WeakMap<AllowanceKey, KeyAllowance>();
+  const knownKeys = new WeakMap<AllowanceKey, Addition>();
+  /** By group, and by the limits of the user and the key: many have the same ones, those of their tier. */
+  const knownGroups = new WeakMap<AllowanceGroup, WeakMap<readonly QuotaLimit[], readonly QuotaLimit[]>>();
 
   function workOut(account: AllowanceAccount, now: number): Allowance {
     const ofTier = tiers.limitsOf(account.quota_tier) ?? nothing;
@@ -101,16 +118,32 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
     return fresh.limits;
   }
 
+  function withKey(limits: readonly QuotaLimit[], apiKey: AllowanceKey | null): readonly QuotaLimit[] {
+    if (apiKey === null || apiKey.limits.length === 0) return limits;
+    const allowance = knownKeys.get(apiKey);
+    if (allowance?.to === limits) return allowance.limits;
+    const ofKey = apiKey.limits.map((limit): QuotaLimit => ({ ...toLimit(limit, currency), apiKey: apiKey.id }));
+    const fresh = { to: limits, limits: [...limits, ...ofKey] };
+    knownKeys.set(apiKey, fresh);
+    return fresh.limits;
+  }
+
+  function withGroup(limits: readonly QuotaLimit[], group: AllowanceGroup | null): readonly QuotaLimit[] {
+    if (group === null || group.limits.length === 0) return limits;
+    let known = knownGroups.get(group);
+    if (known === undefined) knownGroups.set(group, (known = new WeakMap()));
+    let all = known.get(limits);
+    if (all === undefined) {
+      const ofGroup = group.limits.map((limit): QuotaLimit => ({ ...toLimit(limit, currency), group: group.name }));
+      known.set(limits, (all = [...limits, ...ofGroup]));
+    }
+    return all;
+  }
+
   return {
-    limitsOf(account, apiKey = null) {
-      const limits = ofUser(account);
-      if (apiKey === null || apiKey.limits.length === 0) return limits;
-      const allowance = knownKeys.get(apiKey);
-      if (allowance?.ofUser === limits) return allowance.limits;
-      const ofKey = apiKey.limits.map((limit): QuotaLimit => ({ ...toLimit(limit, currency), apiKey: apiKey.id }));
-      const fresh = { ofUser: limits, limits: [...limits, ...ofKey] };
-      knownKeys.set(apiKey, fresh);
-      return fresh.limits;
+    limitsOf(account, apiKey = null, group = null) {
+      const own = account.service === true && group !== null ? unlimited : ofUser(account);
+      return withGroup(withKey(own, apiKey), group);
     },
   };
 }

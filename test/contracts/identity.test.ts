@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
+import { parseConfig } from "../../src/config/load.ts";
 import { openFileApiKeys } from "../../src/identity/files/file-api-keys.ts";
+import { openFileGroups } from "../../src/identity/files/file-groups.ts";
 import { openFileSessions } from "../../src/identity/files/file-sessions.ts";
 import { createMemoryLoginGuard } from "../../src/identity/memory/memory-login-guard.ts";
 import { createMemoryNonces } from "../../src/identity/memory/memory-nonces.ts";
@@ -10,6 +12,7 @@ import { rule } from "../support/login-guard.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { useStore } from "../identity/support.ts";
 import { describeApiKeys } from "./api-keys.ts";
+import { configGroups, describeGroups } from "./groups.ts";
 import { describeLoginGuard } from "./login-guard.ts";
 import { describeNonces } from "./nonces.ts";
 import { describeSessions } from "./sessions.ts";
@@ -38,6 +41,15 @@ const openApiKeys: Parameters<typeof describeApiKeys>[1] = async (clock) => {
 };
 describeApiKeys("API keys in files", openApiKeys);
 describeApiKeys("API keys in files, 3 ms late", delayed(openApiKeys));
+
+const openGroups: Parameters<typeof describeGroups>[1] = async () => {
+  const { groups } = parseConfig(configGroups, "test.toml");
+  const opened = await openFileGroups({ usersDir: tempDir(), groups, log: createCapturedLog() });
+  onTestFinished(() => opened.close());
+  return opened;
+};
+describeGroups("groups in files", openGroups);
+describeGroups("groups in files, 3 ms late", delayed(openGroups));
 
 const openGuard: Parameters<typeof describeLoginGuard>[1] = (clock) =>
   Promise.resolve(

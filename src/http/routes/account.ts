@@ -1,9 +1,11 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Allowances } from "../../quota/allowances.ts";
 import { formatNano } from "../../lib/money.ts";
 import type { BucketState, Ledger } from "../../quota/ledger.ts";
+import type { Groups } from "../../identity/groups.ts";
+import { groupOfRequest } from "../group-of-request.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 
@@ -27,9 +29,22 @@ const balanceResponse = z.object({
 /** GET /auth/quota: what the caller may still use. GET /user/balance: the same for DeepSeek's clients. */
 export function registerAccountRoutes(
   app: FastifyInstance,
-  { ledger, limitsOf }: { readonly ledger: Ledger; readonly limitsOf: Allowances["limitsOf"] },
+  options: {
+    readonly ledger: Ledger;
+    readonly groups: Pick<Groups, "get" | "ofUser">;
+    readonly limitsOf: Allowances["limitsOf"];
+  },
 ): void {
+  const { ledger, groups, limitsOf } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
+
+  /** Those of the user, of the API key and of the group, as a chat with the same headers would find them. */
+  async function bucketsOf(request: FastifyRequest): Promise<readonly BucketState[]> {
+    const account = accountOfRequest(request);
+    const group = await groupOfRequest(request, groups);
+    return ledger.buckets(account.username, limitsOf(account, request.apiKey, group));
+  }
+
   routes.get(
     "/auth/quota",
     {
@@ -37,9 +52,8 @@ export function registerAccountRoutes(
       schema: { summary: "My quota", tags: ["account"], response: { 200: quotaResponse } },
     },
     async (request) => {
-      const account = accountOfRequest(request);
-      const { username, quota_tier: tier } = account;
-      const buckets = await ledger.buckets(username, limitsOf(account, request.apiKey));
+      const { username, quota_tier: tier } = accountOfRequest(request);
+      const buckets = await bucketsOf(request);
       return { username, tier, limits: buckets.map(toLimitResponse) };
     },
   );
@@ -55,8 +69,7 @@ export function registerAccountRoutes(
       },
     },
     async (request) => {
-      const account = accountOfRequest(request);
-      const buckets = await ledger.buckets(account.username, limitsOf(account, request.apiKey));
+      const buckets = await bucketsOf(request);
       return { is_available: buckets.every(({ remaining }) => remaining > 0), balance_infos: toBalances(buckets) };
     },
   );

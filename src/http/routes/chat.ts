@@ -6,6 +6,7 @@ import { ResponseWriter } from "../../gateway/response-writer.ts";
 import type { Gateway } from "../../gateway/handle-request.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { AppError } from "../../errors.ts";
+import { groupHeaderOf } from "../group-of-request.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { bodyOfRequest } from "../plugins/request-body.ts";
 import type { GatewayPolicy } from "../../gateway/policy.ts";
@@ -83,11 +84,6 @@ function streamOr(response: z.ZodType) {
     description: "One JSON object, or events if `stream` is true.",
     content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
   };
-}
-
-function groupHeaderOf({ headers }: FastifyRequest): string | null {
-  const value = headers["x-group"];
-  return value === undefined ? null : String(value);
 }
 
 function asksForPartial({ headers }: FastifyRequest): boolean {

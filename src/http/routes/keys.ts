@@ -8,6 +8,8 @@ import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { KnownModels } from "../../providers/model-list.ts";
+import { chooseGroup } from "../../gateway/choose-group.ts";
+import type { Groups } from "../../identity/groups.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { keyResponse, listedKeyResponse, toKeyResponse, toListedKeyResponse } from "../schemas/keys.ts";
@@ -30,6 +32,7 @@ const keysResponse = z.object({ keys: z.array(listedKeyResponse) });
 
 interface KeyRouteOptions {
   readonly apiKeys: ApiKeys;
+  readonly groups: Pick<Groups, "get" | "ofUser">;
   /** The names known now. */
   readonly knownModels: () => KnownModels;
   readonly emit: Emit;
@@ -37,7 +40,8 @@ interface KeyRouteOptions {
 }
 
 /** GET, POST and DELETE /auth/keys: long-lived keys for programs that can't log in. */
-export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, emit, clock }: KeyRouteOptions): void {
+export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions): void {
+  const { apiKeys, groups, knownModels, emit, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
 
@@ -65,7 +69,7 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
         summary: "Create an API key",
         tags,
         body: keyBody,
-        response: { 201: newKeyResponse, 400: errorSchema, 409: errorSchema },
+        response: { 201: newKeyResponse, 400: errorSchema, 403: errorSchema, 409: errorSchema },
       },
     },
     async (request, reply) => {
@@ -75,7 +79,12 @@ export function registerKeyRoutes(app: FastifyInstance, { apiKeys, knownModels, 
         throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
       }
       checkScope(terms.models ?? [], knownModels());
-      const created = await apiKeys.create(accountOfRequest(request), {
+      const account = accountOfRequest(request);
+      // Nobody gets a key of a group that it could not be used in.
+      if (terms.group !== undefined) {
+        await chooseGroup({ groupHeader: null, apiKey: { group: terms.group }, account }, groups);
+      }
+      const created = await apiKeys.create(account, {
         ...terms,
         expiresAt,
         signed: require_signature,

@@ -2,7 +2,11 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { AppError } from "../../errors.ts";
+import type { Admission } from "../../gateway/admission.ts";
+import type { Groups } from "../../identity/groups.ts";
 import type { ModelList } from "../../providers/model-list.ts";
+import { groupOfRequest } from "../group-of-request.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
 import { speaksAnthropic } from "../anthropic-clients.ts";
 import { anthropicModel, anthropicModelList, model, modelList } from "../schemas/models.ts";
 
@@ -11,18 +15,27 @@ type Listed = Awaited<ReturnType<ModelList["list"]>>[number];
 /** No provider reports when a model was created. Anthropic's clients get the epoch then, as its documents specify. */
 const unknownDate = "1970-01-01T00:00:00Z";
 
+interface ModelRouteOptions {
+  readonly models: ModelList;
+  readonly groups: Pick<Groups, "get" | "ofUser">;
+  readonly policy: () => { readonly admission: Admission };
+}
+
 /**
  * The models that a caller may use, as a list and one by one, in the format of the caller's SDK family: chat apps and
  * SDKs of both look below /v1, and some omit it.
  */
-export function registerModelRoutes(app: FastifyInstance, models: ModelList): void {
+export function registerModelRoutes(app: FastifyInstance, options: ModelRouteOptions): void {
+  const { models, groups, policy } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "api_key" as const };
   const tags = ["chat"];
 
-  async function listedFor({ apiKey }: FastifyRequest): Promise<readonly Listed[]> {
-    const all = await models.list();
-    return apiKey === null ? all : all.filter(({ id }) => apiKey.allowsModel(id));
+  async function listedFor(request: FastifyRequest): Promise<readonly Listed[]> {
+    const group = await groupOfRequest(request, groups);
+    const user = { apiKey: request.apiKey, account: accountOfRequest(request), group };
+    const { admission } = policy();
+    return (await models.list()).filter(({ id }) => admission.allowsModel(user, id));
   }
 
   for (const path of ["/models", "/v1/models", "/anthropic/v1/models"]) {

@@ -12,6 +12,7 @@ export const limitResponse = z.object({
     .string()
     .optional()
     .describe("The id of the API key if it is the key's own limit; otherwise it is the user's."),
+  group: z.string().optional().describe("The group's name if its members share the limit."),
   max: z.number(),
   used: z.number(),
   reserved: z.number().describe("Reserved by running requests."),
@@ -27,13 +28,14 @@ export function toLimitResponse({
   remaining,
   resetAt,
 }: BucketState): z.input<typeof limitResponse> {
-  const { metric, per, max, currency, apiKey } = limit;
+  const { metric, per, max, currency, apiKey, group } = limit;
   const { toNumber } = metrics[metric];
   return {
     metric,
     per,
     ...(currency === undefined ? {} : { currency }),
     ...(apiKey === undefined ? {} : { api_key: apiKey }),
+    ...(group === undefined ? {} : { group }),
     max: toNumber(max),
     used: toNumber(used),
     reserved: toNumber(reserved),

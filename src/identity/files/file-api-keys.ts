@@ -186,7 +186,7 @@ export async function openFileApiKeys(options: FileApiKeysOptions): Promise<File
 }
 
 function newRow(settings: NewApiKey, id: string, createdAt: number, hash: string, salt: string | undefined): ApiKeyRow {
-  const { name, expiresAt, models, addresses, limits } = settings;
+  const { name, expiresAt, models, addresses, limits, group } = settings;
   return {
     id,
     name,
@@ -196,6 +196,7 @@ function newRow(settings: NewApiKey, id: string, createdAt: number, hash: string
     ...(models === undefined ? {} : { models: [...models] }),
     ...(addresses === undefined ? {} : { addresses: [...addresses] }),
     ...(limits === undefined ? {} : { limits: [...limits] }),
+    ...(group === undefined ? {} : { group }),
     ...(salt === undefined ? {} : { signing_salt: salt }),
   };
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { limitsSchema, modelGlob, network, type LimitConfig } from "../../config/schema.ts";
+import { limitsSchema, modelGlob, network, plainName, type LimitConfig } from "../../config/schema.ts";
 import { globMatcher } from "../../lib/globs.ts";
 import { createIpList } from "../../lib/ip-list.ts";
 
@@ -25,6 +25,7 @@ export const apiKeyTerms = {
     .optional()
     .describe("Addresses and networks from which it may be used. Absent: all."),
   limits: limitsSchema.optional().describe("Limits of this key, in addition to the user's."),
+  group: plainName.optional().describe("The group that its requests count for. Absent: as the request says."),
 };
 
 /** The schema of a key in its file. */
@@ -54,6 +55,8 @@ export interface ApiKey {
   readonly addresses: readonly string[] | null;
   /** In addition to the user's own limits; empty: none. */
   readonly limits: readonly LimitConfig[];
+  /** The group that its requests count for; null: as the request says. */
+  readonly group: string | null;
   /** Whether its requests must be signed. */
   readonly signed: boolean;
   /** @param model the name that the client sends */
@@ -74,6 +77,7 @@ export function toApiKey(user: string, row: ApiKeyRow): ApiKey {
     models: row.models ?? null,
     addresses: row.addresses ?? null,
     limits: row.limits ?? [],
+    group: row.group ?? null,
     signed: row.signing_salt !== undefined,
     allowsModel: (model) => models?.some((matches) => matches(model)) ?? true,
     allowsAddress: (ip) => addresses?.has(ip) ?? true,
