@@ -5,7 +5,7 @@ import { createPricingPolicy } from "./gateway/request-cost.ts";
 import type { Config } from "./config/schema.ts";
 import { createCors, type Cors } from "./http/plugins/cors.ts";
 import type { Clock } from "./lib/clock.ts";
-import { createIpList, type IpList } from "./lib/ip-list.ts";
+import { type AddressRules, createAddressRules, createIpList, type IpList } from "./lib/ip-list.ts";
 import { createPermitRules } from "./limits/permit-rules.ts";
 import { createAllowances } from "./quota/allowances.ts";
 import { createTiers, type Tiers } from "./quota/tiers.ts";
@@ -30,6 +30,8 @@ export interface Policy extends GatewayPolicy {
   readonly cors: Cors;
   /** Reverse proxies whose X-Forwarded-For is trusted. */
   readonly trustedProxies: IpList;
+  /** Which addresses may use the proxy. */
+  readonly addressRules: AddressRules;
   /** Addresses that may use /admin. */
   readonly adminAddresses: IpList;
   /** Addresses that may read /metrics and the details of /healthz. */
@@ -83,6 +85,7 @@ export function createPolicy(options: {
     freeDisconnects: abort.free_disconnects_per_hour,
     cors: createCors(server.cors_origins),
     trustedProxies: createIpList(server.trust_proxy),
+    addressRules: createAddressRules(config.access.allow, config.access.deny),
     adminAddresses: createIpList(config.admin.allow),
     metricsAddresses: createIpList(config.metrics.allow),
     metricsToken: env[config.metrics.token_env],

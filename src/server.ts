@@ -5,6 +5,7 @@ import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAuthentication, registerSignatures } from "./http/plugins/authenticate.ts";
+import { registerAddressRules } from "./http/plugins/addresses.ts";
 import { registerCors } from "./http/plugins/cors.ts";
 import {
   createBadUrlHandler,
@@ -107,6 +108,7 @@ export async function buildServer(services: Services): Promise<Server> {
   });
   registerErrors(app, { log, reportRefusal, cors });
   registerRequestCount(app, { emit, clock });
+  registerAddressRules(app, () => policy().addressRules);
   watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
   boundLargeBodies(app, boot.server.body_limit_bytes);
   registerJsonBody(app);

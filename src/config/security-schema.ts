@@ -8,10 +8,21 @@ const addresses = z.array(network);
 const hour = 3600;
 
 /** [access]: which addresses may use the proxy at all. */
-export const accessSection = z.strictObject({
-  allow: addresses.default([]).describe("Addresses that may use the proxy; empty: all that `deny` doesn't name."),
-  deny: addresses.default([]).describe("Addresses that may not, even if `allow` names them."),
-});
+export const accessSection = z
+  .strictObject({
+    allow: addresses.default([]).describe("Addresses that may use the proxy; empty: all that `deny` doesn't name."),
+    deny: addresses.default([]).describe("Addresses that may not, even if `allow` names their network."),
+  })
+  .superRefine(({ allow, deny }, ctx) => {
+    allow.forEach((entry, index) => {
+      if (!deny.includes(entry)) return;
+      ctx.addIssue({
+        code: "custom",
+        path: ["allow", index],
+        message: "expected an address that deny doesn't name too",
+      });
+    });
+  });
 
 /** [security]: slows down password guessing. */
 export const securitySection = z.strictObject({

@@ -1,4 +1,5 @@
 import { AppError } from "../errors.ts";
+import { type AddressRules, createAddressRules } from "../lib/ip-list.ts";
 import { isoOfInstant } from "../lib/wall-clock.ts";
 import type { Account } from "./account-schema.ts";
 
@@ -39,6 +40,22 @@ export function checkUsable(account: Account, now: number): void {
       throw refusal({ reason, ...at(banned_until), ...why }, "This account is banned for a time.");
     }
   }
+}
+
+/**
+ * Creates the check whether an account may be used from an address; it throws AppError `address_not_allowed`. The lists
+ * of an account are prepared once, as long as it doesn't change.
+ */
+export function createAddressCheck(): (account: Account, ip: string) => void {
+  const prepared = new WeakMap<Account, AddressRules>();
+  return (account, ip) => {
+    const { allow_addresses: allow, deny_addresses: deny } = account;
+    if (allow === undefined && deny === undefined) return;
+    let rules = prepared.get(account);
+    if (rules === undefined) prepared.set(account, (rules = createAddressRules(allow ?? [], deny ?? [])));
+    if (rules.allows(ip)) return;
+    throw new AppError("address_not_allowed", { message: "This account may not be used from this address." });
+  };
 }
 
 function refusal(details: Readonly<Record<string, string>>, message?: string): AppError {

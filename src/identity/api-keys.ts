@@ -11,6 +11,7 @@ export interface NewApiKey {
   readonly expiresAt?: number | undefined;
   readonly models?: readonly string[] | undefined;
   readonly addresses?: readonly string[] | undefined;
+  readonly deny_addresses?: readonly string[] | undefined;
   readonly limits?: readonly LimitConfig[] | undefined;
   readonly group?: string | undefined;
   /** Whether its requests must be signed. */

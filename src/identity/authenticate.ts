@@ -1,7 +1,7 @@
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Account } from "./account-schema.ts";
-import { checkUsable } from "./account-state.ts";
+import { checkUsable, createAddressCheck } from "./account-state.ts";
 import type { ApiKeys } from "./api-keys.ts";
 import { looksLikeApiKey } from "./keys/api-key-text.ts";
 import type { ApiKey } from "./keys/api-key.ts";
@@ -40,8 +40,9 @@ export interface AuthenticateOptions {
  */
 export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   const { users, tokens, sessions, apiKeys, clock } = options;
+  const checkAddress = createAddressCheck();
 
-  async function byToken(token: string): Promise<Identity> {
+  async function byToken(token: string, ip: string): Promise<Identity> {
     const claims = tokens.verify(token);
     const isLive = await sessions.isLive(claims.sid);
     const account = await users.get(claims.sub);
@@ -50,6 +51,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     checkUsable(account, clock.now());
     if (account.token_version !== claims.ver) throw new AppError("invalid_token");
     if (!isLive) throw new AppError("invalid_token", { message: "The session has been ended. Log in again." });
+    checkAddress(account, ip);
     return { account, apiKey: null, signingSecret: null, sessionId: claims.sid };
   }
 
@@ -64,8 +66,9 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     if (!apiKey.allowsAddress(ip)) {
       throw new AppError("address_not_allowed", { message: "This API key may not be used from this address." });
     }
+    checkAddress(account, ip);
     return { account, apiKey, signingSecret, sessionId: null };
   }
 
-  return (credential, ip) => (looksLikeApiKey(credential) ? byApiKey(credential, ip) : byToken(credential));
+  return (credential, ip) => (looksLikeApiKey(credential) ? byApiKey(credential, ip) : byToken(credential, ip));
 }

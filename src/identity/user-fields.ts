@@ -5,6 +5,7 @@ import {
   isoInstant,
   limitsSchema,
   modelGlob,
+  network,
   note,
   plainName,
   type GrantConfig,
@@ -79,6 +80,15 @@ const time = (description: string) => ({
 });
 
 const modelList = z.array(modelGlob).min(1).max(100);
+
+/** A list of addresses and networks; absent: none. */
+const addressList = (description: string) => ({
+  file: z.array(network).min(1).max(100).optional(),
+  request: z.array(network).min(1).max(100).describe(description),
+  removable: true as const,
+  shown: z.array(z.string()).nullable(),
+  show: (list: readonly string[] | undefined) => (list === undefined ? null : [...list]),
+});
 
 /** As in the user file: a date, or a date and time with or without an offset. */
 const moment = z
@@ -176,6 +186,10 @@ const shownFields = {
     shown: z.boolean(),
     show: (service = false) => service,
   }),
+  allow_addresses: settable(addressList("Addresses and networks from which the user may come. Default: all.")),
+  deny_addresses: settable(
+    addressList("Addresses and networks from which the user may not come, even if allow_addresses has them."),
+  ),
   limits: settable({
     file: limitsSchema.optional(),
     request: limitsSchema,

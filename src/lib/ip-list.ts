@@ -30,6 +30,22 @@ export function createIpList(entries: readonly string[]): IpList {
   };
 }
 
+/** Decides by address. */
+export interface AddressRules {
+  allows(ip: string): boolean;
+}
+
+/**
+ * Rules of two lists: what `deny` names is refused, even if `allow` names it; an empty `allow` names all.
+ * @throws Error as createIpList does
+ */
+export function createAddressRules(allow: readonly string[], deny: readonly string[]): AddressRules {
+  const denied = createIpList(deny);
+  if (allow.length === 0) return { allows: (ip) => !denied.has(ip) };
+  const allowed = createIpList(allow);
+  return { allows: (ip) => allowed.has(ip) && !denied.has(ip) };
+}
+
 /** Whether createIpList accepts an entry. */
 export function isNetwork(entry: string): boolean {
   try {

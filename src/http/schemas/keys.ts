@@ -15,12 +15,13 @@ export const keyResponse = z.object({
 export const listedKeyResponse = keyResponse.extend({ last_used_at: z.iso.datetime().nullable() });
 
 export function toKeyResponse(key: ApiKey): z.input<typeof keyResponse> {
-  const { id, name, models, addresses, limits, signed, createdAt, expiresAt, group } = key;
+  const { id, name, models, addresses, denyAddresses, limits, signed, createdAt, expiresAt, group } = key;
   return {
     id,
     name,
     ...(models === null ? {} : { models: [...models] }),
     ...(addresses === null ? {} : { addresses: [...addresses] }),
+    ...(denyAddresses.length === 0 ? {} : { deny_addresses: [...denyAddresses] }),
     ...(limits.length === 0 ? {} : { limits: [...limits] }),
     ...(group === null ? {} : { group }),
     require_signature: signed,

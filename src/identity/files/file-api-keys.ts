@@ -186,7 +186,7 @@ export async function openFileApiKeys(options: FileApiKeysOptions): Promise<File
 }
 
 function newRow(settings: NewApiKey, id: string, createdAt: number, hash: string, salt: string | undefined): ApiKeyRow {
-  const { name, expiresAt, models, addresses, limits, group } = settings;
+  const { name, expiresAt, models, addresses, deny_addresses: denied, limits, group } = settings;
   return {
     id,
     name,
@@ -195,6 +195,7 @@ function newRow(settings: NewApiKey, id: string, createdAt: number, hash: string
     ...(expiresAt === undefined ? {} : { expires_at: new Date(expiresAt) }),
     ...(models === undefined ? {} : { models: [...models] }),
     ...(addresses === undefined ? {} : { addresses: [...addresses] }),
+    ...(denied === undefined ? {} : { deny_addresses: [...denied] }),
     ...(limits === undefined ? {} : { limits: [...limits] }),
     ...(group === undefined ? {} : { group }),
     ...(salt === undefined ? {} : { signing_salt: salt }),

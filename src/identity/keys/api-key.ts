@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { limitsSchema, modelGlob, network, plainName, type LimitConfig } from "../../config/schema.ts";
 import { globMatcher } from "../../lib/globs.ts";
-import { createIpList } from "../../lib/ip-list.ts";
+import { createAddressRules } from "../../lib/ip-list.ts";
 
 const digest = z.string().length(43);
 
@@ -24,6 +24,12 @@ export const apiKeyTerms = {
     .max(100)
     .optional()
     .describe("Addresses and networks from which it may be used. Absent: all."),
+  deny_addresses: z
+    .array(network)
+    .min(1)
+    .max(100)
+    .optional()
+    .describe("Addresses and networks from which it may not be used, even if `addresses` has them."),
   limits: limitsSchema.optional().describe("Limits of this key, in addition to the user's."),
   group: plainName.optional().describe("The group that its requests count for. Absent: as the request says."),
 };
@@ -53,6 +59,7 @@ export interface ApiKey {
   readonly models: readonly string[] | null;
   /** null: all addresses. */
   readonly addresses: readonly string[] | null;
+  readonly denyAddresses: readonly string[];
   /** In addition to the user's own limits; empty: none. */
   readonly limits: readonly LimitConfig[];
   /** The group that its requests count for; null: as the request says. */
@@ -67,7 +74,7 @@ export interface ApiKey {
 /** Converts a row to its key. */
 export function toApiKey(user: string, row: ApiKeyRow): ApiKey {
   const models = row.models?.map(globMatcher);
-  const addresses = row.addresses === undefined ? undefined : createIpList(row.addresses);
+  const rules = createAddressRules(row.addresses ?? [], row.deny_addresses ?? []);
   return {
     id: row.id,
     user,
@@ -76,10 +83,11 @@ export function toApiKey(user: string, row: ApiKeyRow): ApiKey {
     expiresAt: row.expires_at?.getTime() ?? null,
     models: row.models ?? null,
     addresses: row.addresses ?? null,
+    denyAddresses: row.deny_addresses ?? [],
     limits: row.limits ?? [],
     group: row.group ?? null,
     signed: row.signing_salt !== undefined,
     allowsModel: (model) => models?.some((matches) => matches(model)) ?? true,
-    allowsAddress: (ip) => addresses?.has(ip) ?? true,
+    allowsAddress: (ip) => rules.allows(ip),
   };
 }

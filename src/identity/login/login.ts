@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from "node:crypto";
-import { checkUsable } from "../account-state.ts";
+import { checkUsable, createAddressCheck } from "../account-state.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
@@ -40,10 +40,11 @@ export interface LoginOptions {
  * run.
  *
  * @returns a function that emits `login.succeeded` or `login.failed` and throws AppError `invalid_request` (an invalid
- * user name), `invalid_credentials`, `account_disabled`, `login_blocked` or `login_busy`
+ * user name), `invalid_credentials`, `account_disabled`, `address_not_allowed`, `login_blocked` or `login_busy`
  */
 export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<TokenPair> {
   const { users, loginGuard, passwords, guarded, clock, reuseSeconds, sessions } = options;
+  const checkAddress = createAddressCheck();
   const reuse = createTokenReuse({
     clock,
     reuseSeconds,
@@ -88,6 +89,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       const reused = await reuse.find({ account: before, passwordDigest, origin });
       if (reused !== undefined) {
         checkUsable(before, clock.now());
+        checkAddress(before, origin.ip);
         return reused;
       }
     }
@@ -97,6 +99,7 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     const account = await users.get(user);
     if (account === undefined || account.password_hash !== proven) throw new AppError("invalid_credentials");
     checkUsable(account, clock.now());
+    checkAddress(account, origin.ip);
     // Of several logins that shared the run, the first opens a session for all.
     return reuse.findOrKeep({ account, passwordDigest, origin }, () => options.pairs.open(account, origin));
   }
