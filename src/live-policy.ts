@@ -124,6 +124,14 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
 
   function warn({ config, keyless, pricingPolicy }: Policy): void {
     for (const name of keyless) log.warn({ provider: name }, "no API key for this provider: it is not used");
+    const named = new Set(config.limits.flatMap(({ groups = [] }) => groups));
+    const unknown = [...named].filter((group) => !Object.hasOwn(config.groups, group));
+    if (unknown.length > 0) {
+      log.warn(
+        { groups: unknown },
+        "rules for rates name groups that the config doesn't have: administrators may add them",
+      );
+    }
     const unpriced = unpricedModels(config, pricingPolicy.pricing, clock.now());
     if (unpriced.length > 0) {
       log.warn({ models: unpriced }, "these models have no price: users with a cost limit cannot use them");

@@ -104,6 +104,16 @@ describe("a rule of [[limits]]", () => {
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 429, 429]);
   });
 
+  it("of a group is shared by its members, beside their own", async () => {
+    const group = `[groups.lab]\nmembers = ["alice", "bob"]\nrates = [{ metric = "requests", per = "minute", max = 2 }]\n`;
+    const { proxy, ask } = await start(perMinute('"user"', 100) + perMinute('"user"', 50, 'groups = ["later"]'), group);
+    const bob = await proxy.login("bob");
+    expect([(await ask()).status, (await ask({}, bob)).status]).toEqual([200, 200]);
+    expect(await (await ask()).json()).toMatchObject({ error: { details: { rule: "group_lab_requests_minute" } } });
+    expect((await ask({}, await proxy.login("root"))).status).toBe(200);
+    expect(proxy.logLines.filter((line) => line.includes("rules for rates name groups"))).toHaveLength(1);
+  });
+
   it("is changed by a reload, and GET /admin/limits shows it, its buckets and a user's state", async () => {
     const { proxy, ask } = await start(perMinute('"user"', 4));
     await ask();
