@@ -8,11 +8,12 @@ const connections = new Map();
 let running = 0;
 let awake = false;
 
-const orders = { closed, open, count, leave };
+const orders = { closed, open, count, leave, arrivals, atOnce };
 
 process.on("message", async ({ order, ...options }) => {
   running++;
-  stayAwake();
+  // Where the provider needs the core to keep up, it gets what of it is left.
+  if (order !== "arrivals" && order !== "atOnce") stayAwake();
   process.send(await orders[order](options));
   running--;
 });
@@ -112,4 +113,60 @@ function percentiles(values) {
   values.sort((a, b) => a - b);
   const at = (share) => values[Math.min(values.length - 1, Math.floor(values.length * share))];
   return { p50Ms: at(0.5), p99Ms: at(0.99) };
+}
+
+/** Nobody waits longer for an answer, in ms. */
+const patienceMs = 3000;
+
+/** Requests that come at a rate for `ms`, whether or not the earlier ones are answered; and GETs of /livez beside them. */
+async function arrivals({ url, token, body, perSecond, ms }) {
+  const bytes = requestBytes(url, token, body);
+  const idle = [];
+  const connections = [];
+  const pending = new Set();
+  let [sent, served, refused] = [0, 0, 0];
+  const startedAt = performance.now();
+  const livez = probe(`${url}/livez`, () => performance.now() - startedAt < ms);
+  const send = async () => {
+    let connection = idle.pop();
+    if (connection === undefined) connections.push((connection = new Connection(url)));
+    const { ok, head } = await connection.send(bytes, "data: [DONE]");
+    if (ok) served++;
+    else if (head?.startsWith("HTTP/1.1 503") === true) refused++;
+    idle.push(connection);
+  };
+  for (let passed = 0; passed < ms; passed = performance.now() - startedAt) {
+    for (; sent < (passed / 1000) * perSecond; sent++) {
+      const one = send().finally(() => pending.delete(one));
+      pending.add(one);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  const seconds = (performance.now() - startedAt) / 1000;
+  const goodput = served / seconds;
+  await Promise.race([Promise.all(pending), new Promise((resolve) => setTimeout(resolve, patienceMs))]);
+  for (const connection of connections) connection.close();
+  return { sent: sent / seconds, goodput, refused: refused / sent, livez: percentiles(await livez).p99Ms };
+}
+
+/** Times of GETs, one every 20 ms. */
+async function probe(url, goesOn) {
+  const times = [];
+  while (goesOn()) {
+    const startedAt = performance.now();
+    await (await fetch(url)).text();
+    times.push(performance.now() - startedAt);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return times;
+}
+
+/** So many clients with a connection each, all at once. Times to the first event. */
+async function atOnce({ url, token, body, clients }) {
+  const bytes = requestBytes(url, token, body);
+  const connections = Array.from({ length: clients }, () => new Connection(url));
+  const results = await Promise.all(connections.map((connection) => connection.send(bytes, "data: [DONE]")));
+  for (const connection of connections) connection.close();
+  const firsts = results.filter(({ ok }) => ok).map(({ sentAt, firstAt }) => firstAt - sentAt);
+  return { ...percentiles(firsts), last: Math.max(...firsts), refused: clients - firsts.length };
 }

@@ -86,22 +86,29 @@ export async function startPassthrough(dir, upstreamUrl) {
 }
 
 /**
- * The proxy with everything on, and limits that nothing here reaches. Logs in once.
+ * The proxy with everything on, and limits that nothing here reaches, unless they are given. Logs each user in once.
+ *
  * @param program the compiled program, where it is not the one of this folder
+ * @param changes `server` and `concurrency`: keys of these sections; `users`: names, the first of which gets
+ *   `token`; `flags`: of Node
  */
-export async function startProxy(dir, upstreamUrl, program = "dist") {
+export async function startProxy(dir, upstreamUrl, program = "dist", changes = {}) {
+  const { server: serverKeys = "", concurrency = "max_parallel = 10000", users = ["bench"], flags = [] } = changes;
   mkdirSync(join(dir, "users"), { recursive: true });
-  writeFileSync(
-    join(dir, "users", "bench.toml"),
-    `username = "bench"\npassword = "${password}"\nquota_tier = "bench"\nmax_parallel = 10000\n`,
-    { mode: 0o600 },
-  );
+  for (const user of users) {
+    writeFileSync(
+      join(dir, "users", `${user}.toml`),
+      `username = "${user}"\npassword = "${password}"\nquota_tier = "bench"\n`,
+      { mode: 0o600 },
+    );
+  }
   const config = join(dir, "config.toml");
   writeFileSync(
     config,
     `[server]
 host = "127.0.0.1"
 port = 0
+${serverKeys}
 
 [[providers]]
 name = "bench"
@@ -114,7 +121,7 @@ models = ["*"]
 requests_per_second = 1000000
 
 [concurrency]
-max_parallel = 10000
+${concurrency}
 
 [quota.tiers.bench]
 requests = 1000000000
@@ -122,16 +129,24 @@ requests = 1000000000
   );
   const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key" };
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
-  const args = [...measured, join(program, "main.js"), "--config", config];
+  const args = [...flags, ...measured, join(program, "main.js"), "--config", config];
   const server = await start("proxy", args, { dir, core: measuredCore, env });
-  const response = await fetch(`${server.url}/auth/login`, {
+  try {
+    const tokens = [];
+    for (const username of users) tokens.push(await logIn(server.url, username));
+    return { ...server, tokens, token: tokens[0] };
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+}
+
+async function logIn(url, username) {
+  const response = await fetch(`${url}/auth/login`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ username: "bench", password }),
+    body: JSON.stringify({ username, password }),
   });
-  if (!response.ok) {
-    await server.stop();
-    throw new Error(`the login failed: ${response.status} ${await response.text()}`);
-  }
-  return { ...server, token: (await response.json()).token };
+  if (!response.ok) throw new Error(`the login failed: ${response.status} ${await response.text()}`);
+  return (await response.json()).token;
 }

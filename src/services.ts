@@ -201,6 +201,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const overload = createOverload({
     rule: () => policy().config.overload,
     read: options.readLoad ?? createLoadReading(sampleMs, () => clock.monotonic()),
+    running: () => gateway.running(),
     monotonic: () => clock.monotonic(),
     onChange({ began, level, reason }) {
       const type = began ? "overload.began" : "overload.ended";

@@ -10,8 +10,8 @@ export const overloadSection = z
       .boolean()
       .default(true)
       .describe("Whether an overloaded proxy refuses new requests with 503, those of the lightest tiers first."),
-    loop_delay_ms: milliseconds.default(150).describe("Delay of the event loop from which some requests are refused."),
-    loop_delay_hard_ms: milliseconds.default(500).describe("Delay of the event loop from which all are."),
+    loop_delay_ms: milliseconds.default(50).describe("Delay of the event loop from which some requests are refused."),
+    loop_delay_hard_ms: milliseconds.default(250).describe("Delay of the event loop from which all are."),
     heap_percent: percent
       .default(85)
       .describe("Use of the heap, in percent of its limit, from which some are refused."),

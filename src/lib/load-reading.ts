@@ -13,12 +13,12 @@ export interface LoadReading {
 }
 
 /** Reads the slower facts once in so many readings. */
-const heapEvery = 10;
-const descriptorsEvery = 20;
+const heapEvery = 40;
+const descriptorsEvery = 80;
 
 /**
  * A function to be called every `everyMs` by a timer, whose delay is that of the event loop. The heap is looked at once
- * a second if that is every 100 ms, and the descriptors, which are counted in /proc while other work goes on, every two.
+ * a second if that is every 25 ms, and the descriptors, which are counted in /proc while other work goes on, every two.
  *
  * @param monotonic ms
  */

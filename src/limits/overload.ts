@@ -13,7 +13,7 @@ export interface Overload {
   level(): number;
   /** What level() is due to; null while it is 0. */
   reason(): OverloadReason | null;
-  /** The last reading, with the mean delay of the event loop. */
+  /** The last reading. */
   reading(): LoadReading;
   /**
    * Whether a new request is refused. Of those for which the level says "some", evenly so many are.
@@ -30,6 +30,8 @@ export interface OverloadOptions {
   readonly rule: () => OverloadRule;
   /** Called every sampleMs. */
   readonly read: () => LoadReading;
+  /** Chats in progress. */
+  readonly running: () => number;
   /** ms that only grow. */
   readonly monotonic: () => number;
   /** Called when an overload begins, and when it has been over for a while. */
@@ -40,19 +42,29 @@ export interface OverloadOptions {
   }) => void;
 }
 
-/** How often the load is read, in ms. */
-export const sampleMs = 100;
+/**
+ * How often the load is read, in ms. Short, because a loop whose turns take longer than this runs the timer once a turn:
+ * then the delay that is read is the turn but for so much.
+ */
+export const sampleMs = 25;
 /** An overload is over once no sign has come near its limit for so long, in ms. */
 const calmMs = 1000;
 const nearShare = 0.8;
-/** What counts of the last reading of the event loop; the rest is what counted before. */
-const newest = 0.5;
+/** So many readings in turn must show a delay of the event loop: a single pause of the machine is no overload. */
+const readings = 5;
+/** With fewer chats in progress the event loop is not late because of them, and refusing others would not help. */
+const fewRunning = 32;
+/** Levels that differ less are the same. */
+const closeEnough = 0.02;
+/** How fast the level follows the signs; 1 is at once. */
+const following = 0.25;
 
 /**
- * Watches the load, so that new work is refused before what runs becomes slow. The delay of the event loop is smoothed,
- * so it takes a few readings to rise or fall.
+ * Watches the load, so that new work is refused before what runs becomes slow. For the event loop the least of the last
+ * delays counts, as CoDel does with queues (RFC 8289): only a delay that stays is a queue that is too long. The level
+ * goes a quarter of the way to what the signs say with each reading, so that it doesn't swing between all and nothing.
  */
-export function createOverload({ rule, read, monotonic, onChange }: OverloadOptions): Overload {
+export function createOverload({ rule, read, running, monotonic, onChange }: OverloadOptions): Overload {
   let reading: LoadReading = { loopDelayMs: 0, heapShare: 0, descriptorShare: 0 };
   let level = 0;
   let reason: OverloadReason | null = null;
@@ -61,16 +73,21 @@ export function createOverload({ rule, read, monotonic, onChange }: OverloadOpti
   let calmSince: number | null = null;
   /** By rank: what is still to be refused of the requests seen, below 1. */
   const due: number[] = [];
+  const delays: number[] = [];
 
   function sample(): void {
-    const next = read();
-    const loopDelayMs = reading.loopDelayMs * (1 - newest) + next.loopDelayMs * newest;
-    reading = { ...next, loopDelayMs };
-    const { enabled } = rule();
-    const signs = enabled ? signsOf(reading, rule()) : [];
+    reading = read();
+    delays.push(reading.loopDelayMs);
+    if (delays.length > readings) delays.shift();
+    const isLate = delays.length === readings && running() >= fewRunning;
+    const loopDelayMs = isLate ? Math.min(...delays) : 0;
+    const signs = rule().enabled ? signsOf({ ...reading, loopDelayMs }, rule()) : [];
     const [worst] = [...signs].sort((a, b) => b.level - a.level);
-    level = worst === undefined ? 0 : Math.min(1, Math.max(0, worst.level));
-    reason = level > 0 ? (worst?.reason ?? null) : null;
+    const target = worst === undefined ? 0 : Math.min(1, Math.max(0, worst.level));
+    level += (target - level) * following;
+    if (Math.abs(target - level) < closeEnough) level = target;
+    if (target > 0) reason = worst?.reason ?? null;
+    else if (level === 0) reason = null;
     follow(signs.some(({ isNear }) => isNear));
   }
 

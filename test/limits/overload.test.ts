@@ -7,12 +7,13 @@ import { createPermitRules } from "../../src/limits/permit-rules.ts";
 const calm: LoadReading = { loopDelayMs: 0, heapShare: 0.5, descriptorShare: 0.1 };
 
 /** An overload whose readings a test sets; `changes` are the begins and ends. */
-function watch(toml = "") {
+function watch(toml = "", running = 32) {
   let reading = calm;
   const changes: string[] = [];
   const overload = createOverload({
     rule: () => parseConfig(toml, "test.toml").overload,
     read: () => reading,
+    running: () => running,
     monotonic: () => Date.now(),
     onChange: ({ began, reason }) => changes.push(`${began ? "began" : "ended"} ${reason}`),
   });
@@ -47,26 +48,36 @@ describe("overload", () => {
 
   test("is none while all signs are below their limits", () => {
     const { overload, read, changes } = watch();
-    read({ loopDelayMs: 149, heapShare: 0.84, descriptorShare: 0.89 }, 50);
+    read({ loopDelayMs: 49, heapShare: 0.84, descriptorShare: 0.89 }, 50);
     expect([overload.level(), overload.reason(), shedOf(overload, 2)]).toEqual([0, null, [0, 0]]);
     expect(changes).toEqual([]);
   });
 
-  test("begins within three readings, and a single late one is none", () => {
+  test("of the event loop begins with the fifth late reading in a row: a pause of the machine is none", () => {
     const { overload, read } = watch();
-    read({ loopDelayMs: 290 });
+    read({ loopDelayMs: 5000 }, 4);
+    read(calm);
+    read({ loopDelayMs: 5000 }, 4);
     expect(overload.level()).toBe(0);
-    read(calm, 20);
-    read({ loopDelayMs: 600 }, 3);
-    expect(overload.reason()).toBe("event_loop");
+    read({ loopDelayMs: 5000 });
+    expect([overload.level(), overload.reason()]).toEqual([0.25, "event_loop"]);
+    read({ loopDelayMs: 5000 }, 20);
     expect(overload.level()).toBe(1);
     expect(shedOf(overload, 3)).toEqual([100, 100, 100]);
+    read(calm, 20);
+    expect([overload.level(), overload.reason()]).toEqual([0, null]);
+  });
+
+  test("is none while few chats run, however late the event loop is", () => {
+    const { overload, read } = watch("", 31);
+    read({ loopDelayMs: 5000 }, 20);
+    expect(overload.level()).toBe(0);
   });
 
   test.each([
     ["heap", { heapShare: 0.9 }, 0.5],
     ["descriptors", { descriptorShare: 0.97 }, 1],
-    ["event_loop", { loopDelayMs: 325 }, 0.5],
+    ["event_loop", { loopDelayMs: 150 }, 0.5],
   ])("of the %s has the level that its sign has between the two limits", (reason, reading, level) => {
     const { overload, read } = watch();
     read(reading, 40);
@@ -76,7 +87,7 @@ describe("overload", () => {
 
   test("refuses the lightest tiers first, and one tier in an even share", () => {
     const { overload, read } = watch();
-    read({ heapShare: 0.9 });
+    read({ heapShare: 0.9 }, 20);
     expect(shedOf(overload, 1)).toEqual([50]);
     expect(shedOf(overload, 2)).toEqual([100, 0]);
     expect(shedOf(overload, 4)).toEqual([100, 100, 0, 0]);
@@ -89,12 +100,13 @@ describe("overload", () => {
 
   test("is reported when it begins, and when it has been over for a second", () => {
     const { read, changes } = watch();
+    const second = 1000 / sampleMs;
     read({ heapShare: 0.96 });
-    read({ heapShare: 0.8 }, 20);
+    read({ heapShare: 0.8 }, 2 * second);
     expect(changes).toEqual(["began heap"]);
-    read({ heapShare: 0.5 }, 9);
+    read({ heapShare: 0.5 }, second);
     read({ heapShare: 0.96 });
-    read({ heapShare: 0.5 }, 10);
+    read({ heapShare: 0.5 }, second);
     expect(changes).toEqual(["began heap"]);
     read({ heapShare: 0.5 });
     expect(changes).toEqual(["began heap", "ended heap"]);

@@ -4,7 +4,7 @@ import { createProviderCaps } from "../../src/providers/provider-caps.ts";
 
 function open(toml: string) {
   let now = 0;
-  const { concurrency } = parseConfig(`${toml}`, "test.toml");
+  const { concurrency } = parseConfig(toml, "test.toml");
   const caps = createProviderCaps(
     () => concurrency,
     () => now,
