@@ -21,6 +21,7 @@ import { createShedding } from "./http/plugins/shed.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";
+import { createGroupUsage, registerMyGroupRoutes } from "./http/routes/group-usage.ts";
 import { registerKeyRoutes } from "./http/routes/keys.ts";
 import { registerLoginRoute, registerPasswordRoute, registerSessionRoutes } from "./http/routes/auth.ts";
 import { registerModelRoutes } from "./http/routes/models.ts";
@@ -134,10 +135,11 @@ export async function buildServer(services: Services): Promise<Server> {
   registerLoginRoute(app, { ...loginService, clock });
   registerSessionRoutes(app, { ...loginService, sessions, emit, clock });
   registerPasswordRoute(app, { ...loginService, clock });
+  const knownModels = () => policy().upstream.knownModels;
   registerKeyRoutes(app, {
     apiKeys,
     groups: services.groups,
-    knownModels: () => policy().upstream.knownModels,
+    knownModels,
     emit,
     clock,
   });
@@ -145,13 +147,12 @@ export async function buildServer(services: Services): Promise<Server> {
   registerCountTokensRoutes(app, services);
   registerModelRoutes(app, services);
   registerAccountRoutes(app, services);
-  registerUsageRoutes(app, {
-    ledger,
-    timezone: boot.quota.timezone,
-    today: services.today,
-    keepDays: boot.usage.keep_days,
-  });
-  registerAdminRoutes(app, services);
+  const { timezone } = boot.quota;
+  const usage = { ledger, timezone, today: services.today, keepDays: boot.usage.keep_days };
+  registerUsageRoutes(app, usage);
+  const groupUsage = createGroupUsage(usage);
+  registerMyGroupRoutes(app, { ...services, groupUsage });
+  registerAdminRoutes(app, { ...services, groupUsage, knownModels });
   registerUserRoutes(app, services);
 
   return {

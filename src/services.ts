@@ -237,6 +237,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   bus.subscribe("metrics", metrics.sink);
 
+  const userAdmin = createUserAdmin({ ...backends, tierNames: () => policy().tiers.names, clock, audit });
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
   closers.push(() => {
@@ -257,6 +258,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     audit,
     admin: createAdmin({
       ...backends,
+      ...{ userAdmin, emit: bus.emit },
       limitsOf,
       providers: upstream.admin,
       quota: config.quota,
@@ -265,7 +267,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       clock,
       audit,
     }),
-    userAdmin: createUserAdmin({ ...backends, tierNames: () => policy().tiers.names, clock, audit }),
+    userAdmin,
     ...backends,
     limitsOf,
     today: () => dayOf(clock.now()),

@@ -2,6 +2,7 @@ import type { Config } from "../config/schema.ts";
 import type { Reloader } from "../config/reload.ts";
 import { createConfigOperations, type ConfigOperations } from "./config-operations.ts";
 import { createCredentialsAdmin, type CredentialsAdmin, type CredentialsAdminOptions } from "./credentials-admin.ts";
+import { createGroupAdmin, type GroupAdmin, type GroupAdminOptions } from "./group-admin.ts";
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
@@ -17,11 +18,13 @@ export interface Admin {
   readonly providers: ProviderOperations;
   readonly rates: RateOperations;
   readonly config: ConfigOperations;
+  readonly groups: GroupAdmin;
 }
 
 type AdminParts = Omit<QuotaAdminOptions, "currency"> &
   Omit<QuotaGrantsOptions, "quota"> &
-  CredentialsAdminOptions & {
+  CredentialsAdminOptions &
+  GroupAdminOptions & {
     /** quota.timezone, monthly_reset_day and currency, which stay as they are. */
     readonly quota: QuotaGrantsOptions["quota"];
     /** The config in force. */
@@ -39,5 +42,6 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     providers: createProviderOperations(parts),
     rates: createRateOperations(parts),
     config: createConfigOperations(parts),
+    groups: createGroupAdmin(parts),
   };
 }

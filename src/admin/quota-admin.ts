@@ -1,4 +1,6 @@
 import type { Account } from "../identity/account-schema.ts";
+import { groupAccount } from "../quota/accounts.ts";
+import type { Group } from "../identity/groups.ts";
 import type { Users } from "../identity/users.ts";
 import type { ApiKey } from "../identity/keys/api-key.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
@@ -24,6 +26,12 @@ export interface QuotaAdmin {
   adjust(actor: Actor, name: string, request: AdjustRequest): Promise<void>;
   /** Restarts a running period. Throws as `adjust`. */
   reset(actor: Actor, name: string, request: ResetRequest): Promise<void>;
+  /** What the members of a group have used of its limits together. */
+  ofGroup(group: Group): Promise<readonly BucketState[]>;
+  /** As `adjust`, in the group's account alone: nothing changes for its members. */
+  adjustGroup(actor: Actor, group: Group, request: AdjustRequest): Promise<void>;
+  /** As `reset`, for a group. */
+  resetGroup(actor: Actor, group: Group, request: ResetRequest): Promise<void>;
 }
 
 export interface QuotaAdminOptions {
@@ -35,6 +43,23 @@ export interface QuotaAdminOptions {
   readonly currency: string;
   readonly audit: Audit;
 }
+
+/** An account of the ledger, and whose it is in the audit log. */
+interface Target {
+  readonly account: string;
+  readonly user: string | null;
+  /** Before what is changed. */
+  readonly prefix: string;
+}
+
+const ofUser = (name: string): Target => ({ account: name, user: name, prefix: "" });
+const ofGroup = ({ name }: Group): Target => {
+  const account = groupAccount(name);
+  return { account, user: null, prefix: `${account} ` };
+};
+
+/** With a group, such an account has the limits of the group alone. */
+const nobody = { quota_tier: "", service: true };
 
 type Counted = Pick<QuotaLimit, "metric" | "per" | "currency">;
 
@@ -55,6 +80,35 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
     return { id: key.id, name: key.name, buckets: await ledger.buckets(account.username, own) };
   }
 
+  async function adjust(actor: Actor, target: Target, { reason, currency: own = currency, ...amounts }: AdjustRequest) {
+    const { account, user, prefix } = target;
+    const delta = { ...forEachMetric(metricNames, (metric) => amounts[metric] ?? 0), currency: own };
+    const changed = metricNames.filter((metric) => delta[metric] !== 0);
+    const limits = changed.flatMap((metric) => periodNames.map((per) => counted(metric, per, own)));
+    const before = await usedOf(account, limits);
+    await ledger.adjust(account, delta, { reason, by: actor.by });
+    const after = await usedOf(account, limits);
+    const subject = prefix + changed.join(" ");
+    await audit.record(actor, { action: "quota.adjusted", user, subject, before, after, reason });
+  }
+
+  async function reset(
+    actor: Actor,
+    { account, user, prefix }: Target,
+    ofTarget: readonly QuotaLimit[],
+    { per, reason }: ResetRequest,
+  ) {
+    const currencies = new Set([currency, ...ofTarget.flatMap((limit) => limit.currency ?? [])]);
+    const limits = metricNames.flatMap((metric) =>
+      (metrics[metric].hasCurrency ? [...currencies] : [currency]).map((own) => counted(metric, per, own)),
+    );
+    const before = await usedOf(account, limits);
+    await ledger.reset(account, per, { reason, by: actor.by });
+    const after = await usedOf(account, limits);
+    const change = { action: "quota.reset", user, subject: prefix + per, before, after, reason } as const;
+    await audit.record(actor, change);
+  }
+
   return {
     async of(name) {
       const account = await findUser(users, name);
@@ -65,28 +119,17 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
         keys: await Promise.all(limited.map((key) => viewOfKey(account, key))),
       };
     },
-    async adjust(actor, name, { reason, currency: own = currency, ...amounts }) {
+    async adjust(actor, name, request) {
       await findUser(users, name);
-      const delta = { ...forEachMetric(metricNames, (metric) => amounts[metric] ?? 0), currency: own };
-      const changed = metricNames.filter((metric) => delta[metric] !== 0);
-      const limits = changed.flatMap((metric) => periodNames.map((per) => counted(metric, per, own)));
-      const before = await usedOf(name, limits);
-      await ledger.adjust(name, delta, { reason, by: actor.by });
-      const after = await usedOf(name, limits);
-      const subject = changed.join(" ");
-      await audit.record(actor, { action: "quota.adjusted", user: name, subject, before, after, reason });
+      await adjust(actor, ofUser(name), request);
     },
-    async reset(actor, name, { per, reason }) {
+    async reset(actor, name, request) {
       const account = await findUser(users, name);
-      const currencies = new Set([currency, ...limitsOf(account).flatMap((limit) => limit.currency ?? [])]);
-      const limits = metricNames.flatMap((metric) =>
-        (metrics[metric].hasCurrency ? [...currencies] : [currency]).map((own) => counted(metric, per, own)),
-      );
-      const before = await usedOf(name, limits);
-      await ledger.reset(name, per, { reason, by: actor.by });
-      const after = await usedOf(name, limits);
-      await audit.record(actor, { action: "quota.reset", user: name, subject: per, before, after, reason });
+      await reset(actor, ofUser(name), limitsOf(account), request);
     },
+    ofGroup: async (group) => ledger.buckets(groupAccount(group.name), limitsOf(nobody, null, group)),
+    adjustGroup: (actor, group, request) => adjust(actor, ofGroup(group), request),
+    resetGroup: (actor, group, request) => reset(actor, ofGroup(group), limitsOf(nobody, null, group), request),
   };
 }
 

@@ -170,7 +170,11 @@ export type AdminAction =
   | "quota.reset"
   | "quota.brought_back"
   | "sessions.revoked"
+  | "api_key.created"
   | "api_key.revoked"
+  | "group.created"
+  | "group.changed"
+  | "group.removed"
   | "provider.drained"
   | "provider.restored"
   | "config.reloaded";

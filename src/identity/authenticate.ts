@@ -49,7 +49,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     if (account === undefined) throw new AppError("invalid_token");
     // Before the other checks: disabling ends the token, and the user should learn why it stopped working.
     checkUsable(account, clock.now());
-    if (account.token_version !== claims.ver) throw new AppError("invalid_token");
+    if (account.token_version !== claims.ver || account.service === true) throw new AppError("invalid_token");
     if (!isLive) throw new AppError("invalid_token", { message: "The session has been ended. Log in again." });
     checkAddress(account, ip);
     return { account, apiKey: null, signingSecret: null, sessionId: claims.sid };

@@ -3,11 +3,12 @@ import type { Admin } from "../../admin/open-admin.ts";
 import { registerCredentialsRoutes } from "./credentials-routes.ts";
 import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-routes.ts";
 import { registerConfigRoutes } from "./config-route.ts";
+import { registerGroupRoutes, type GroupRouteOptions } from "./groups-routes.ts";
 import { registerLimitsRoutes } from "./limits-routes.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
 import { registerQuotaRoutes } from "./quota-routes.ts";
 
-interface AdminRouteOptions extends ActivityRouteOptions {
+interface AdminRouteOptions extends ActivityRouteOptions, Omit<GroupRouteOptions, "groups" | "quota"> {
   readonly admin: Admin;
 }
 
@@ -15,6 +16,7 @@ interface AdminRouteOptions extends ActivityRouteOptions {
 export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOptions): void {
   const { admin } = options;
   registerQuotaRoutes(app, admin);
+  registerGroupRoutes(app, { ...options, groups: admin.groups, quota: admin.quota });
   registerCredentialsRoutes(app, admin.credentials);
   registerActivityRoutes(app, options);
   registerProviderRoutes(app, admin.providers);

@@ -1,9 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { apiKeyTerms } from "../../identity/keys/api-key.ts";
 import type { ApiKeys } from "../../identity/api-keys.ts";
-import { isoInstant } from "../../config/value-schemas.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
@@ -12,21 +10,14 @@ import { chooseGroup } from "../../gateway/choose-group.ts";
 import type { Groups } from "../../identity/groups.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { keyResponse, listedKeyResponse, toKeyResponse, toListedKeyResponse } from "../schemas/keys.ts";
-
-const keyBody = z.strictObject({
-  ...apiKeyTerms,
-  expires_at: isoInstant.optional().describe("When it expires. Absent: never."),
-  require_signature: z
-    .boolean()
-    .default(false)
-    .describe("Whether its requests must be signed; see docs/signatures.md."),
-});
-
-const newKeyResponse = keyResponse.extend({
-  key: z.string().describe("The key. Shown only here."),
-  signing_secret: z.string().optional().describe("Signs the requests of the key. Shown only here."),
-});
+import {
+  keyBody,
+  listedKeyResponse,
+  newKeyResponse,
+  toKeySettings,
+  toListedKeyResponse,
+  toNewKeyResponse,
+} from "../schemas/keys.ts";
 
 const keysResponse = z.object({ keys: z.array(listedKeyResponse) });
 
@@ -73,32 +64,15 @@ export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions
       },
     },
     async (request, reply) => {
-      const { expires_at, require_signature, ...terms } = request.body;
-      const expiresAt = expires_at === undefined ? undefined : Date.parse(expires_at);
-      if (expiresAt !== undefined && expiresAt <= clock.now()) {
-        throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
-      }
-      checkScope(terms.models ?? [], knownModels());
+      const settings = toKeySettings(request.body, knownModels(), clock.now());
       const account = accountOfRequest(request);
       // Nobody gets a key of a group that it could not be used in.
-      if (terms.group !== undefined) {
-        await chooseGroup({ groupHeader: null, apiKey: { group: terms.group }, account }, groups);
+      if (settings.group !== undefined) {
+        await chooseGroup({ groupHeader: null, apiKey: { group: settings.group }, account }, groups);
       }
-      const created = await apiKeys.create(account, {
-        ...terms,
-        expiresAt,
-        signed: require_signature,
-      });
+      const created = await apiKeys.create(account, settings);
       emitKeyEvent(request, "api_key.created", created.key.id);
-      const { signingSecret: secret } = created;
-      return reply
-        .code(201)
-        .header("cache-control", "no-store")
-        .send({
-          ...toKeyResponse(created.key),
-          key: created.text,
-          ...(secret === undefined ? {} : { signing_secret: secret }),
-        });
+      return reply.code(201).header("cache-control", "no-store").send(toNewKeyResponse(created));
     },
   );
 
@@ -121,14 +95,4 @@ export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions
       return reply.code(204).send(null);
     },
   );
-}
-
-/** A misspelled name in a scope would make the key useless. */
-function checkScope(models: readonly string[], knownModels: KnownModels): void {
-  models.forEach((model, index) => {
-    const meant = knownModels.nearest(model);
-    if (meant === undefined) return;
-    const message = `There is no model ${JSON.stringify(model)}. Did you mean ${JSON.stringify(meant)}? Case and white space count in names.`;
-    throw new AppError("invalid_request", { param: `models.${index}`, message, details: { nearest: meant } });
-  });
 }

@@ -14,7 +14,7 @@ const defaultDays = 30;
 /** The size of the pieces in which an export is sent, in characters. */
 const pieceLength = 16 << 10;
 
-interface UsageRouteOptions {
+export interface UsageRouteOptions {
   readonly ledger: Pick<Ledger, "usage" | "usageOfAll">;
   /** quota.timezone. */
   readonly timezone: string;
@@ -74,7 +74,11 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
 }
 
 /** The requested days. Throws AppError invalid_request. */
-function spanOf(query: Pick<z.output<typeof myUsageQuery>, "from" | "to">, today: string, keepDays: number): UsageSpan {
+export function spanOf(
+  query: Pick<z.output<typeof myUsageQuery>, "from" | "to">,
+  today: string,
+  keepDays: number,
+): UsageSpan {
   const to = query.to ?? today;
   const from = query.from ?? shiftDate(to, 1 - Math.min(defaultDays, keepDays));
   const refuse = (message: string): never => {

@@ -85,7 +85,9 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
     // First of all, even before steps that cost no hashing: a right guess must not pass while a wrong one is refused.
     await loginGuard.check(attempt);
     const passwordDigest = digestOf(user, password);
-    if (before !== undefined) {
+    // A service account is one without a password: it costs the same work, and says the same.
+    const hash = before?.service === true ? undefined : before?.password_hash;
+    if (before !== undefined && hash !== undefined) {
       const reused = await reuse.find({ account: before, passwordDigest, origin });
       if (reused !== undefined) {
         checkUsable(before, clock.now());
@@ -94,10 +96,11 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       }
     }
 
-    const proven = await proveOnce(attempt, before?.password_hash, passwordDigest, password);
+    const proven = await proveOnce(attempt, hash, passwordDigest, password);
     // The current account: it may have changed while argon2 ran.
     const account = await users.get(user);
-    if (account === undefined || account.password_hash !== proven) throw new AppError("invalid_credentials");
+    if (account === undefined || account.service === true || account.password_hash !== proven)
+      throw new AppError("invalid_credentials");
     checkUsable(account, clock.now());
     checkAddress(account, origin.ip);
     // Of several logins that shared the run, the first opens a session for all.

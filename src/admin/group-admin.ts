@@ -1,0 +1,167 @@
+import { AppError } from "../errors.ts";
+import type { Emit } from "../events/catalogue.ts";
+import type { Account } from "../identity/account-schema.ts";
+import type { ApiKeys, CreatedApiKey, NewApiKey } from "../identity/api-keys.ts";
+import { isMember, type Group, type GroupFields, type GroupPatch, type Groups } from "../identity/groups.ts";
+import { generatePassword } from "../identity/passwords/new-password.ts";
+import { checkUserName } from "../identity/user-name.ts";
+import type { Users } from "../identity/users.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Actor, Audit } from "./audit.ts";
+import { findUser } from "./find-user.ts";
+import type { UserAdmin } from "./user-admin.ts";
+
+/** A key that an administrator has made, and the account that it belongs to. */
+interface KeyOfUser extends CreatedApiKey {
+  readonly user: string;
+}
+
+/**
+ * Manages groups, and makes API keys for users and groups. All throw AppError `invalid_request` (it names the field),
+ * `not_found`, `conflict` (the name is taken, or the group is one of the config) or `storage_unavailable`.
+ */
+export interface GroupAdmin {
+  list(): Promise<readonly Group[]>;
+  get(name: string): Promise<Group>;
+  create(actor: Actor, name: string, fields: GroupFields): Promise<Group>;
+  change(actor: Actor, name: string, patch: GroupPatch): Promise<Group>;
+  remove(actor: Actor, name: string): Promise<void>;
+  /** Adds a user to those whom a group lists; does nothing if it lists that user. */
+  addMember(actor: Actor, name: string, user: string): Promise<void>;
+  /** Takes a user out of those whom a group lists. Groups inside it may have that user all the same. */
+  removeMember(actor: Actor, name: string, user: string): Promise<void>;
+  /** Makes a key of a user. */
+  createKey(actor: Actor, user: string, settings: NewApiKey): Promise<KeyOfUser>;
+  /**
+   * Makes a key of a group.
+   * @param user a member; by default the group's own service account, which is made if there is none
+   */
+  createGroupKey(actor: Actor, group: string, user: string | undefined, settings: NewApiKey): Promise<KeyOfUser>;
+}
+
+export interface GroupAdminOptions {
+  readonly groups: Groups;
+  readonly users: Pick<Users, "get">;
+  readonly userAdmin: Pick<UserAdmin, "create">;
+  readonly apiKeys: Pick<ApiKeys, "create">;
+  readonly audit: Audit;
+  readonly emit: Emit;
+  readonly clock: Clock;
+}
+
+export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
+  const { groups, users, userAdmin, apiKeys, audit, emit, clock } = options;
+
+  async function find(name: string): Promise<Group> {
+    const group = await groups.get(name);
+    if (group !== undefined) return group;
+    throw new AppError("not_found", { message: `There is no group ${JSON.stringify(name)}.` });
+  }
+
+  async function change(
+    actor: Actor,
+    name: string,
+    patch: GroupPatch | ((group: Group) => GroupPatch),
+  ): Promise<Group> {
+    let before: Group | undefined;
+    const after = await groups.change(name, (group) => {
+      before = group;
+      return typeof patch === "function" ? patch(group) : patch;
+    });
+    const [was, is] = [before === undefined ? {} : groupView(before), groupView(after)];
+    const changed = Object.keys(is).filter((key) => JSON.stringify(was[key]) !== JSON.stringify(is[key]));
+    const only = (view: Readonly<Record<string, unknown>>) =>
+      Object.fromEntries(changed.map((key) => [key, view[key] ?? null]));
+    if (changed.length > 0) {
+      const difference = { before: only(was), after: only(is) };
+      await audit.record(actor, { action: "group.changed", user: null, subject: name, ...difference });
+    }
+    return after;
+  }
+
+  async function createKey(actor: Actor, account: Account, settings: NewApiKey): Promise<KeyOfUser> {
+    const { username: user } = account;
+    const created = await apiKeys.create(account, settings);
+    const { id, name, group } = created.key;
+    emit({ type: "api_key.created", at: clock.now(), traceId: actor.traceId, ip: actor.ip, user, subject: id });
+    const after = { name, ...(group === null ? {} : { group }) };
+    await audit.record(actor, { action: "api_key.created", user, subject: id, before: null, after });
+    return { ...created, user };
+  }
+
+  /** A key that could not be used in its group is of no use. */
+  function checkMember(group: Group, account: Account, param: string): void {
+    if (isMember(group, account)) return;
+    const message = `${param}: expected a member of the group ${group.name}, which ${account.username} is not.`;
+    throw new AppError("invalid_request", { param, message });
+  }
+
+  /** The account whose keys stand for the group itself. */
+  async function serviceAccountOf(actor: Actor, group: Group): Promise<Account> {
+    const username = `svc-${group.name}`.slice(0, 32);
+    const known = await users.get(username);
+    if (known === undefined) {
+      const terms = { service: true, default_group: group.name };
+      return (await userAdmin.create(actor, { username, password: generatePassword(), ...terms })).account;
+    }
+    if (known.service === true && known.default_group === group.name) return known;
+    const message = `There is a user ${username}, who is not the service account of ${group.name}: name a user.`;
+    throw new AppError("conflict", { param: "user", message });
+  }
+
+  return {
+    list: async () => groups.list(),
+    get: find,
+    async create(actor, name, fields) {
+      const group = await groups.create(name, fields);
+      await audit.record(actor, {
+        action: "group.created",
+        user: null,
+        subject: name,
+        before: null,
+        after: groupView(group),
+      });
+      return group;
+    },
+    change,
+    async remove(actor, name) {
+      const group = await find(name);
+      if (!(await groups.remove(name))) await find(name);
+      const before = groupView(group);
+      await audit.record(actor, { action: "group.removed", user: null, subject: name, before, after: null });
+    },
+    async addMember(actor, name, user) {
+      await findUser(users, user);
+      await change(actor, name, ({ listed }) => (listed.includes(user) ? {} : { members: [...listed, user] }));
+    },
+    async removeMember(actor, name, user) {
+      const member = checkUserName(user);
+      await change(actor, name, ({ listed }) =>
+        listed.includes(member) ? { members: listed.filter((one) => one !== member) } : {},
+      );
+    },
+    async createKey(actor, user, settings) {
+      const account = await findUser(users, user);
+      if (settings.group !== undefined) {
+        const group = await groups.get(settings.group);
+        if (group === undefined) {
+          throw new AppError("invalid_request", { param: "group", message: "group: expected the name of a group." });
+        }
+        checkMember(group, account, "group");
+      }
+      return createKey(actor, account, settings);
+    },
+    async createGroupKey(actor, name, user, settings) {
+      const group = await find(name);
+      const account = user === undefined ? await serviceAccountOf(actor, group) : await findUser(users, user);
+      checkMember(group, account, "user");
+      return createKey(actor, account, { ...settings, group: name });
+    },
+  };
+}
+
+/** A group as the audit log shows it; the keys are those of requests. */
+function groupView(group: Group): Readonly<Record<string, unknown>> {
+  const { description, listed, owners, limits, rates, models, maxParallel } = group;
+  return { description, members: listed, owners, limits, rates, models, max_parallel: maxParallel };
+}

@@ -1,0 +1,183 @@
+import { describe, expect, it } from "vitest";
+import { startAdminApi } from "../support/admin-api.ts";
+import { alicePassword, bearer, post, userFile } from "../support/start-proxy.ts";
+
+const chat = { model: "sim-fast", stream: false, messages: [{ role: "user", content: "hi" }] };
+const limits = [{ metric: "requests", per: "day", max: 100 }];
+
+const start = () =>
+  startAdminApi({
+    config: '[groups.fixed]\nmembers = ["alice"]\nowners = ["bob"]',
+    users: { olga: userFile("olga", alicePassword) },
+  });
+
+describe("/admin/groups", () => {
+  it("makes, shows, changes and removes groups, with an audit of what differs", async () => {
+    const { get, post: create, as, delete: remove, audits } = await start();
+    const made = await create("/admin/groups", { name: "team", members: ["bob"], owners: ["olga"], limits });
+    expect(made).toMatchObject({
+      status: 201,
+      body: { name: "team", members: ["bob"], origin: "admin", models: null },
+    });
+    expect((await as("eve", "GET", "/admin/groups")).body.groups.map((one: { name: string }) => one.name)).toEqual([
+      ...["fixed", "team"],
+    ]);
+    expect((await create("/admin/groups", { name: "team" })).status).toBe(409);
+    const patch = { description: "all of us", models: ["sim-*"], members: ["bob", "@fixed"] };
+    expect(await as("boss", "PATCH", "/admin/groups/team", patch)).toMatchObject({
+      status: 200,
+      body: { ...patch, users: ["alice", "bob"], owners: ["olga"], limits },
+    });
+    expect((await as("boss", "PATCH", "/admin/groups/team", { models: null })).body).toMatchObject({ models: null });
+    expect((await as("boss", "PUT", "/admin/groups/team/members/olga")).status).toBe(204);
+    expect((await as("boss", "PUT", "/admin/groups/team/members/olga")).status).toBe(204);
+    expect((await as("boss", "PUT", "/admin/groups/team/members/nobody")).status).toBe(404);
+    expect((await get("/admin/groups/team")).body.users).toEqual(["alice", "bob", "olga"]);
+    expect((await remove("/admin/groups/team/members/olga")).status).toBe(204);
+    expect((await remove("/admin/groups/team/members/olga")).status).toBe(204);
+    expect((await remove("/admin/groups/team")).status).toBe(204);
+    expect((await remove("/admin/groups/team")).status).toBe(404);
+    expect((await get("/admin/groups/team")).status).toBe(404);
+    const lines = (await audits()).map(({ action, subject, after }) => [action, subject, after]);
+    expect(lines).toMatchObject([
+      ["group.created", "team", { members: ["bob"], owners: ["olga"] }],
+      ["group.changed", "team", patch],
+      ["group.changed", "team", { models: null }],
+      ["group.changed", "team", { members: ["bob", "@fixed", "olga"] }],
+      ["group.changed", "team", { members: ["bob", "@fixed"] }],
+      ["group.removed", "team", null],
+    ]);
+  });
+
+  it("refuses what is wrong, by name, and what config.toml has", async () => {
+    const { as, post: create, delete: remove } = await start();
+    await create("/admin/groups", { name: "team" });
+    const refused: [string, string, object | undefined, number, string | null][] = [
+      ["POST", "/admin/groups", {}, 400, "name"],
+      ["POST", "/admin/groups", { name: "Team" }, 400, "name"],
+      ["POST", "/admin/groups", { name: "a", members: ["@b"] }, 400, "members"],
+      ["POST", "/admin/groups", { name: "a", members: ["x y"] }, 400, "members.0"],
+      [
+        "POST",
+        "/admin/groups",
+        { name: "a", limits: [{ metric: "requests", per: "day", max: -1 }] },
+        400,
+        "limits.0.max",
+      ],
+      ["POST", "/admin/groups", { name: "a", max_parallel: 1.5 }, 400, "max_parallel"],
+      ["POST", "/admin/groups", { name: "a", owner: "x" }, 400, "owner"],
+      ["PATCH", "/admin/groups/team", { members: ["@team"] }, 400, "members"],
+      ["PATCH", "/admin/groups/fixed", { description: "x" }, 409, null],
+      ["PUT", "/admin/groups/fixed/members/bob", undefined, 409, null],
+      ["PATCH", "/admin/groups/nothing", { description: "x" }, 404, null],
+    ];
+    for (const [method, path, body, status, param] of refused) {
+      expect(await as("boss", method, path, body)).toMatchObject({ status, body: { error: { param } } });
+    }
+    expect((await remove("/admin/groups/fixed")).status).toBe(409);
+    expect((await as("eve", "POST", "/admin/groups", { name: "hers" })).status).toBe(403);
+  });
+
+  it("shows and changes what a group has used, by member, to its owners as well", async () => {
+    const { get, post: create, as, audits } = await start();
+    await create("/admin/groups", { name: "team", members: ["alice", "bob"], owners: ["olga"], limits });
+    for (const user of ["bob", "bob"]) await as(user, "POST", "/v1/chat/completions", chat);
+    expect((await get("/admin/groups/team/quota")).body).toMatchObject({
+      limits: [{ group: "team", used: 2, max: 100 }],
+    });
+    const adjusted = await create("/admin/groups/team/quota/adjust", { requests: 5, reason: "moved here" });
+    expect(adjusted.body).toMatchObject({ group: "team", limits: [{ used: 7 }] });
+    expect((await create("/admin/groups/team/quota/reset", { per: "day", reason: "anew" })).body.limits[0].used).toBe(
+      0,
+    );
+    const { body } = await get("/admin/groups/team/usage?by=user");
+    expect(body.rows.map((row: { user: string; requests: number }) => [row.user, row.requests])).toEqual([
+      ["", 0],
+      ["bob", 2],
+    ]);
+    expect((await as("olga", "GET", "/auth/groups/team/usage?by=model")).body.rows).toMatchObject([
+      { model: "adjust" },
+      { model: "sim-fast", requests: 2 },
+    ]);
+    const [foreign, unknown] = [
+      await as("bob", "GET", "/auth/groups/team/usage"),
+      await as("bob", "GET", "/auth/groups/nothing/usage"),
+    ];
+    expect([foreign.status, foreign.body.error.message]).toEqual([404, unknown.body.error.message]);
+    expect((await as("olga", "GET", "/auth/groups")).body.groups).toMatchObject([
+      { name: "team", role: "owner", member: false, default: false, limits: [{ used: 0 }] },
+    ]);
+    expect((await as("alice", "GET", "/auth/groups")).body.groups).toMatchObject([
+      { name: "fixed", role: "member", default: true, limits: [] },
+      { name: "team", role: "member", default: false },
+    ]);
+    expect((await get("/admin/usage?by=user")).body.rows.map((row: { user: string }) => row.user)).toEqual(["bob"]);
+    const changes = (await audits()).filter(({ action }) => String(action).startsWith("quota."));
+    expect(changes).toMatchObject([
+      { action: "quota.adjusted", subject: "@team requests", reason: "moved here" },
+      { action: "quota.reset", subject: "@team day", reason: "anew" },
+    ]);
+    expect(changes.some((line) => "user" in line && line.user !== null)).toBe(false);
+  });
+});
+
+describe("keys that administrators make", () => {
+  it("of a user, also for a group that has the user", async () => {
+    const { post: create, proxy, audits } = await start();
+    const made = await create("/admin/users/alice/keys", { name: "for alice", group: "fixed" });
+    expect(made).toMatchObject({ status: 201, body: { user: "alice", group: "fixed", require_signature: false } });
+    const answer = await post(`${proxy.url}/v1/chat/completions`, chat, bearer(made.body.key));
+    expect(answer.status).toBe(200);
+    for (const [path, body, status] of [
+      ["/admin/users/bob/keys", { name: "x", group: "fixed" }, 400],
+      ["/admin/users/bob/keys", { name: "x", group: "nothing" }, 400],
+      ["/admin/users/nobody/keys", { name: "x" }, 404],
+      ["/admin/users/bob/keys", { name: "x", expires_at: "2020-01-01T00:00:00Z" }, 400],
+    ] as const) {
+      expect(await create(path, body)).toMatchObject({ status });
+    }
+    expect(await audits()).toMatchObject([
+      { action: "api_key.created", user: "alice", subject: made.body.id, after: { name: "for alice", group: "fixed" } },
+    ]);
+    expect(JSON.stringify(await audits())).not.toContain(made.body.key);
+  });
+
+  it("of a group belong to its service account, which can't log in and has the group's limits alone", async () => {
+    const { post: create, proxy, as, get, delete: remove } = await start();
+    await create("/admin/groups", { name: "team", limits: [{ metric: "requests", per: "day", max: 2 }] });
+    const made = await create("/admin/groups/team/keys", { name: "robot" });
+    expect(made).toMatchObject({ status: 201, body: { user: "svc-team", group: "team" } });
+    expect((await get("/admin/users/svc-team")).body).toMatchObject({ service: true, default_group: "team" });
+    expect((await create("/admin/groups/team/keys", { name: "second" })).body.user).toBe("svc-team");
+    // The limits of its tier don't concern it.
+    const say = () => post(`${proxy.url}/v1/chat/completions`, chat, bearer(made.body.key));
+    const codes: number[] = [];
+    for (let count = 0; count < 3; count++) codes.push((await say()).status);
+    expect(codes).toEqual([200, 200, 402]);
+    const quota = await fetch(`${proxy.url}/auth/quota`, { headers: bearer(made.body.key) });
+    expect(await quota.json()).toMatchObject({ limits: [{ group: "team", used: 2 }] });
+
+    expect((await as("bob", "GET", "/auth/quota")).status).toBe(200);
+    await as("boss", "PATCH", "/admin/users/bob", { service: true });
+    expect((await as("bob", "GET", "/auth/quota")).status).toBe(401);
+    const login = await post(`${proxy.url}/auth/login`, { username: "bob", password: alicePassword });
+    expect([login.status, ((await login.json()) as { error: { code: string } }).error.code]).toEqual([
+      ...[401, "invalid_credentials"],
+    ]);
+    expect((await create("/admin/groups/team/keys", { name: "x", user: "alice" })).status).toBe(400);
+
+    // Without its group it may do nothing: never what its tier would allow.
+    expect((await remove("/admin/groups/team")).status).toBe(204);
+    const after = await say();
+    expect([after.status, ((await after.json()) as { error: { code: string } }).error.code]).toEqual([
+      ...[403, "group_not_allowed"],
+    ]);
+  });
+
+  it("don't turn somebody else into a service account", async () => {
+    const { post: create } = await start();
+    await create("/admin/groups", { name: "x" });
+    await create("/admin/users", { username: "svc-x", password: "correct horse battery" });
+    expect((await create("/admin/groups/x/keys", { name: "k" })).status).toBe(409);
+  });
+});
