@@ -49,6 +49,20 @@ describe("I5: the lines for passwords", () => {
     expect((await Promise.all(guesses)).filter((outcome) => outcome === "login_busy")).toHaveLength(14);
   });
 
+  it("serve a login from a known address after two others, whatever else floods them", async () => {
+    const { verify, open, served } = await useLines();
+    const flood = [
+      ...Array.from({ length: 500 }, () => verify("invented")),
+      ...Array.from({ length: 200 }, () => verify("account", "account")),
+    ];
+    const own = verify("known_address", "known_address");
+    open();
+    expect(await own).not.toBe("login_busy");
+    await Promise.all(flood);
+    // Two ran already; then each line has one turn.
+    expect(served.indexOf("known_address")).toBeLessThanOrEqual(2 + 2);
+  });
+
   it("of unknown names are never empty of places", async () => {
     const { verify, open } = await useLines(1);
     const all = Array.from({ length: 4 }, () => verify("invented"));
