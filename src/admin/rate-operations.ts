@@ -3,7 +3,7 @@ import type { RateLimiter, RateLimitState, RateRuleStatus } from "../limits/rate
 import { findUser } from "./find-user.ts";
 
 /** Whose state is asked for. */
-export interface RateQuery {
+interface RateQuery {
   readonly user: string;
   /** The group that a request would count for. */
   readonly group?: string | undefined;

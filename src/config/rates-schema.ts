@@ -2,8 +2,7 @@ import { z } from "zod";
 import { modelGlob, plainName } from "./value-schemas.ts";
 
 /** What a rule may count by. */
-export const rateScopes = ["global", "user", "key", "group", "tier", "address", "model", "provider"] as const;
-export type RateScope = (typeof rateScopes)[number];
+const rateScopes = ["global", "user", "key", "group", "tier", "address", "model", "provider"] as const;
 const rateMetrics = ["requests", "tokens", "output_tokens"] as const;
 const ratePeriods = ["second", "minute", "hour"] as const;
 
