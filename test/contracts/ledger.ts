@@ -15,6 +15,46 @@ const now = Date.parse("2026-11-22T04:00:00Z");
  */
 export function describeLedger(name: string, open: (clock: Clock) => Promise<Ledger>): void {
   describe(name, () => {
+    describe("a request in a group", () => {
+      const shared: QuotaLimit = { ...monthly(2), group: "red" };
+      const limits = [monthly(500), shared];
+
+      it("counts for the user and for the group, at each step", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask({ limits, group: "red" }));
+        const [other] = await ledger.buckets("bob", [shared]);
+        expect(other).toMatchObject({ used: 0, reserved: 1, remaining: 1 });
+        expect(await hold.commit(charge(1))).toMatchObject([{ used: 1 }, { used: 1, reserved: 0 }]);
+        await hold.settle(settlement(charge(1)));
+        expect(await usedOf(ledger, limits)).toEqual([1, 1]);
+        expect(await usedOf(ledger, limits, "bob")).toEqual([0, 1]);
+      });
+
+      it("is refused where either has no room, and then takes from neither", async () => {
+        const ledger = await open(createManualClock(now));
+        await ledger.reserve(ask({ limits, group: "red" }));
+        await ledger.reserve(ask({ user: "bob", limits, group: "red" }));
+        const refusal = await refusalOf(() => ledger.reserve(ask({ user: "carol", limits, group: "red" })));
+        expect(refusal).toMatchObject({ code: "quota_exceeded", extras: { details: { group: "red", reserved: 2 } } });
+        expect(await ledger.buckets("carol", limits)).toMatchObject([{ reserved: 0 }, { reserved: 2 }]);
+      });
+
+      it("can be taken back in the group's account alone, which no sum over all users has", async () => {
+        const ledger = await open(createManualClock(now));
+        const hold = await ledger.reserve(ask({ limits, group: "red" }));
+        await hold.commit(charge(1));
+        await hold.settle(settlement(charge(1)));
+        await ledger.adjust("@red", { requests: -1, tokens: 0, cost: 0, currency: "CNY" }, { reason: "x", by: "y" });
+        expect(await usedOf(ledger, limits)).toEqual([1, 0]);
+        const day = { from: "2026-11-22", to: "2026-11-22" };
+        expect(await ledger.usage(day)).toMatchObject([{ requests: 1, adjusted: null }]);
+        expect(await ledger.usage({ ...day, user: "@red" })).toMatchObject([
+          { model: "adjust", adjusted: { requests: -1 } },
+          { key: "alice", requests: 1 },
+        ]);
+      });
+    });
+
     describe("reserve, commit, settle", () => {
       it("charge nothing before the first event, and hold the place until then", async () => {
         const ledger = await open(createManualClock(now));

@@ -41,6 +41,32 @@ function setUp(nowIso = "2026-11-23T10:00:00+08:00") {
   };
 }
 
+describe("the limits of a group", () => {
+  const group = { name: "team", limits: [{ metric: "cost", per: "month", max: 2.5 } as const] };
+  const ofTeam = { metric: "cost", per: "month", max: 2_500_000_000, currency: "CNY", group: "team" };
+  const key = { id: "key-1", limits: [{ metric: "requests", per: "day", max: 3 } as const] };
+
+  it("come after those of the user and of the key, in the same array while nothing changes", () => {
+    const { allowances, tiers } = setUp();
+    const user = account();
+    const limits = allowances.limitsOf(user, key, group);
+    expect(limits.slice(0, -2)).toEqual(tiers.limitsOf("basic"));
+    expect(limits.slice(-2)).toEqual([{ metric: "requests", per: "day", max: 3, apiKey: "key-1" }, ofTeam]);
+    expect(allowances.limitsOf(user, key, group)).toBe(limits);
+    expect(allowances.limitsOf(account(), null, group)).toBe(allowances.limitsOf(user, null, group));
+    expect(allowances.limitsOf(user, key, { name: "other", limits: [] })).toBe(allowances.limitsOf(user, key));
+    expect(allowances.limitsOf(user, key, { ...group }).at(-1)).toEqual(ofTeam);
+  });
+
+  it("are the only ones of a service account beside its key's, but not where it has no group", () => {
+    const { allowances, tiers } = setUp();
+    const service = { ...account(), service: true };
+    expect(allowances.limitsOf(service, null, group)).toEqual([ofTeam]);
+    expect(allowances.limitsOf(service, key, group)).toHaveLength(2);
+    expect(allowances.limitsOf(service)).toEqual(tiers.limitsOf("basic"));
+  });
+});
+
 /** An account as its TOML file has it. */
 function account(toml = "", quota_tier = "basic"): AllowanceAccount {
   const { limits, grants } = parse(toml);

@@ -153,6 +153,18 @@ describe("the usage of a group", () => {
     expect(ledger.stats().users).toBe(2);
   });
 
+  it("tells 1000 members apart on a day, also after a restart in the middle of it", async () => {
+    const { open } = setUp();
+    let ledger = await open();
+    for (let member = 0; member < 400; member++) await use(ledger, { user: `user-${member}`, limits: [] });
+    await ledger.close();
+    ledger = await open();
+    for (let member = 400; member < 1001; member++) await use(ledger, { user: `user-${member}`, limits: [] });
+    const rows = await ledger.usage({ user: "@red", ...allDays });
+    expect(rows.filter(({ key }) => key !== "")).toHaveLength(1000);
+    expect(rows.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(1001 * 70);
+  });
+
   it("is complete after a start without the file of totals, which is about users alone", async () => {
     const { open, dir } = setUp();
     const ledger = await open();

@@ -7,7 +7,7 @@ import { countMetrics, forEachMetric, sinceVersion } from "../metrics.ts";
 import { isEndless, mapPeriods, periodNames, type Per, type PeriodAt } from "../periods.ts";
 import { NewerVersionError } from "../../lib/journal/journal-format.ts";
 import { recordVersion } from "./charge-record.ts";
-import { type OpenDay, UsageDay } from "../usage/usage-history.ts";
+import { maxRowsOf, type OpenDay, UsageDay } from "../usage/usage-history.ts";
 import { fromKeptRow, keptRowSchema, toKeptRow } from "../usage/usage-row.ts";
 import { totalsName, type UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
@@ -95,7 +95,7 @@ export function decodeSnapshot(text: string, name: string, periodAt: PeriodAt): 
   const windows = windowsOf(result.data);
   const keys = new Map(Object.entries(result.data.keys).map(([id, stored]) => [id, windowsOf(stored)]));
   const days = history.map(({ day: date, start, end, models }): OpenDay => ({
-    day: dayOf(date, models),
+    day: dayOf(date, models, maxRowsOf(name)),
     start: Date.parse(start),
     end: Date.parse(end),
   }));
@@ -138,10 +138,15 @@ function modelsOf({ rows }: UsageDay): readonly object[] {
   return rows.map((row) => Object.fromEntries(Object.entries(toKeptRow(row)).filter(([key]) => key !== "day")));
 }
 
-function dayOf(date: string, models: readonly Omit<z.infer<typeof keptRowSchema>, "day">[]): UsageDay {
+function dayOf(
+  date: string,
+  models: readonly Omit<z.infer<typeof keptRowSchema>, "day">[],
+  maxRows?: number,
+): UsageDay {
   return new UsageDay(
     date,
     models.map((row) => fromKeptRow({ ...row, day: date })),
+    maxRows,
   );
 }
 

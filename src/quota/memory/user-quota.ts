@@ -3,7 +3,7 @@ import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import { PeriodCounts, type Window } from "./period-counts.ts";
 import type { PeriodAt } from "../periods.ts";
-import { type OpenDay, type UsageDay, UsageHistory } from "../usage/usage-history.ts";
+import { maxRowsOf, type OpenDay, type UsageDay, UsageHistory } from "../usage/usage-history.ts";
 
 /** A user's recovered past; missing parts start empty. */
 interface Past {
@@ -29,7 +29,7 @@ export class UserQuota {
 
   constructor(name: string, periodAt: PeriodAt, { windows, keys = new Map(), days }: Past = {}) {
     this.name = name;
-    this.history = new UsageHistory(periodAt, days);
+    this.history = new UsageHistory(periodAt, days, maxRowsOf(name));
     this.counts = new PeriodCounts(periodAt, windows);
     this.#periodAt = periodAt;
     for (const [id, past] of keys) this.#keys.set(id, new PeriodCounts(periodAt, past));

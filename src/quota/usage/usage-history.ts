@@ -1,3 +1,4 @@
+import { isGroupAccount } from "../accounts.ts";
 import type { UsageRow } from "../ledger.ts";
 import type { LedgerRecord } from "../memory/charge-record.ts";
 import type { PeriodAt } from "../periods.ts";
@@ -17,12 +18,15 @@ export interface OpenDay {
  */
 export class UsageHistory {
   readonly #periodAt: PeriodAt;
+  readonly #maxRows: number;
   /** Oldest first. */
   #days: readonly OpenDay[];
 
-  constructor(periodAt: PeriodAt, days: readonly OpenDay[] = []) {
+  /** @param maxRows of a new day */
+  constructor(periodAt: PeriodAt, days: readonly OpenDay[] = [], maxRows = maxRowsOfUser) {
     this.#periodAt = periodAt;
     this.#days = days;
+    this.#maxRows = maxRows;
   }
 
   get days(): readonly OpenDay[] {
@@ -41,7 +45,7 @@ export class UsageHistory {
       newest.end = Math.max(newest.end, end ?? 0);
       return newest.day;
     }
-    const day = new UsageDay(date);
+    const day = new UsageDay(date, [], this.#maxRows);
     this.#days = [...this.#days, { day, start, end: end ?? Infinity }];
     return day;
   }
@@ -103,7 +107,14 @@ export class UsageHistory {
 }
 
 /** Model names come from clients; beyond so many rows a day, the rest is counted together. */
-const maxRows = 200;
+const maxRowsOfUser = 200;
+/** Those of a group are by member as well. */
+const maxRowsOfGroup = 1000;
+
+/** Rows of an account on one day beyond which the rest is counted together. */
+export function maxRowsOf(account: string): number {
+  return isGroupAccount(account) ? maxRowsOfGroup : maxRowsOfUser;
+}
 
 /** What was used on one day, by model and API key. */
 export class UsageDay {
@@ -114,9 +125,12 @@ export class UsageDay {
   /** Whether the archive has its current state; `closing` while it is being written there. */
   state: "open" | "closing" | "archived" = "open";
   readonly #rows = new Map<string, UsageTally>();
+  readonly #maxRows: number;
 
-  constructor(date: string, rows: readonly UsageRow[] = []) {
+  /** @param maxRows beyond which the rest is counted together */
+  constructor(date: string, rows: readonly UsageRow[] = [], maxRows = maxRowsOfUser) {
     this.date = date;
+    this.#maxRows = maxRows;
     for (const row of rows) this.#rows.set(rowName(row.model, row.key), copyRow(row));
   }
 
@@ -149,7 +163,7 @@ export class UsageDay {
     const name = rowName(model, key);
     const known = this.#rows.get(name);
     if (known !== undefined) return known;
-    if (this.#rows.size >= maxRows && (model !== "other" || key !== "")) return this.#row("other", "");
+    if (this.#rows.size >= this.#maxRows && (model !== "other" || key !== "")) return this.#row("other", "");
     const row = emptyRow(this.date, model, key);
     this.#rows.set(name, row);
     return row;
