@@ -2,10 +2,10 @@ import type { Config } from "../config/schema.ts";
 import type { LoadReading } from "../lib/load-reading.ts";
 
 /** What is overloaded. */
-export type OverloadReason = "event_loop" | "heap" | "descriptors";
+type OverloadReason = "event_loop" | "heap" | "descriptors";
 
 /** Where signs of overload begin, and where everything is refused. */
-export type OverloadRule = Config["overload"];
+type OverloadRule = Config["overload"];
 
 /** How overloaded the process is. */
 export interface Overload {

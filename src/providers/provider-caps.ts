@@ -1,7 +1,7 @@
 import type { Config } from "../config/schema.ts";
 
 /** How one request fared before its first data event. */
-export interface FirstEvent {
+interface FirstEvent {
   /** ms from the request to its first data event; null: the provider limited it (429), was overloaded or too late. */
   readonly firstEventMs: number | null;
   /** Requests at the provider under way, this one included. */
