@@ -19,7 +19,7 @@ const groupRate = z.strictObject({
 });
 
 /** The settings of a group, in config.toml, in its file and in requests of the admin API. */
-export const groupFields = {
+const groupFields = {
   description: note.default("").describe("For people."),
   members: z
     .array(z.string().regex(/^@?[a-z0-9][a-z0-9_-]{0,31}$/, "the name of a user, or @ and the name of a group"))

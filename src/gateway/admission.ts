@@ -12,7 +12,7 @@ import { isModelName } from "./formats/request-checks.ts";
 import { unpricedExtra } from "./unpriced-extras.ts";
 
 /** Whose lists of models apply to a request. */
-export interface ModelUser {
+interface ModelUser {
   readonly apiKey: Pick<ApiKey, "allowsModel"> | null;
   readonly account: Pick<Account, "quota_tier" | "models">;
   readonly group: Pick<Group, "name" | "allowsModel"> | null;

@@ -17,7 +17,7 @@ export const keyBody = z.strictObject({
 });
 
 /** An API key, without the secret itself. */
-export const keyResponse = z.object({
+const keyResponse = z.object({
   id: z.string(),
   ...apiKeyTerms,
   require_signature: z.boolean(),
