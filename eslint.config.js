@@ -41,6 +41,11 @@ export default tseslint.config(
     },
   },
   {
+    // A closed set: every event once, in one file.
+    files: ["src/events/catalogue.ts"],
+    rules: { "max-lines": ["error", { max: 600 }] },
+  },
+  {
     // A pattern that searches the same text again and again lets whoever writes that text stop the process.
     files: ["**/*.{ts,js,mjs,cjs}"],
     ignores: ["test/**"],

@@ -15,7 +15,13 @@ function inner(schema) {
 
 function defaultOf(schema) {
   if (schema.def?.type === "default") return schema.def.defaultValue;
+  if (isOneRow(schema)) return schema.parse(undefined);
   return schema.def?.innerType === undefined ? undefined : defaultOf(schema.def.innerType);
+}
+
+/** Whether an object is shown in one row, instead of one for each of its keys. */
+function isOneRow(schema) {
+  return schema.meta()?.row === "one";
 }
 
 function describe(schema) {
@@ -24,7 +30,7 @@ function describe(schema) {
 
 function rows(schema, path) {
   const bare = inner(schema);
-  if (bare.shape !== undefined)
+  if (bare.shape !== undefined && !isOneRow(schema))
     return Object.entries(bare.shape).flatMap(([key, child]) => rows(child, [...path, key]));
   const element = bare.def?.element;
   if (element !== undefined && inner(element).shape !== undefined)

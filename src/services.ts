@@ -29,7 +29,9 @@ import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createLoadReading, type LoadReading } from "./lib/load-reading.ts";
 import { createOverload, sampleMs, type Overload } from "./limits/overload.ts";
 import type { Allowances } from "./quota/allowances.ts";
+import { createScaleLimits } from "./quota/scaled-limits.ts";
 import { createZone } from "./quota/zone.ts";
+import { openRisk } from "./risk/open-risk.ts";
 import type { ModelList } from "./providers/model-list.ts";
 import { createProviderServices } from "./providers/provider-services.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
@@ -52,6 +54,7 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly audit: Audit;
   readonly admin: Admin;
   readonly userAdmin: UserAdmin;
+  /** What a user may use now, by tier, own limits, grants and trust. */
   readonly limitsOf: Allowances["limitsOf"];
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
@@ -158,7 +161,12 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onOpen,
   });
   const policy = (): Policy => live.current();
-  const limitsOf: Allowances["limitsOf"] = (...of) => policy().limitsOf(...of);
+  const risk = await openRisk({ usersDir, config: config.risk, emit: bus.emit, clock, log });
+  closers.push(() => risk.close());
+  bus.subscribe("risk", risk.sink);
+  const scaleLimits = createScaleLimits();
+  const limitsOf: Services["limitsOf"] = (account, ...more) =>
+    scaleLimits(policy().limitsOf(account, ...more), isNamed(account) ? risk.trustOf(account).quota : 1);
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
   const passwords = await createPasswords({
     maxHashes: config.auth.max_hashes,
@@ -192,6 +200,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   // What has state of its own is told the new figures.
   live.onChange(({ config: next, upstream: { names } }) => {
     configure(next);
+    risk.configure(next.risk);
     events.configureEvents(next);
     metrics.configure({ ...names, rules: ruleNames(next) });
   });
@@ -215,6 +224,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const gateway = createGateway({
     ...backends,
     failover: upstream.failover,
+    trustOf: (account) => risk.trustOf(account),
     ...{ emit: bus.emit, clock, log },
   });
   const metrics = createMetrics({
@@ -232,6 +242,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       logLinesDropped: () => log.dropped(),
       alerts: alertStats,
       config: () => reloader.status(),
+      trust: () => risk.counts(),
     },
     processMetrics,
   });
@@ -261,6 +272,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       ...{ userAdmin, emit: bus.emit },
       limitsOf,
       providers: upstream.admin,
+      risk,
       quota: config.quota,
       config: () => policy().config,
       reloader,
@@ -299,4 +311,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
 function ruleNames(config: Config): readonly string[] {
   return ratesOf(config).map(({ name }) => name);
+}
+
+/** The limits of a group are asked for on nobody's behalf. */
+function isNamed<A extends { readonly username?: string | undefined }>(
+  account: A,
+): account is A & { readonly username: string } {
+  return account.username !== undefined;
 }

@@ -5,9 +5,12 @@ import { createCredentialsAdmin, type CredentialsAdmin, type CredentialsAdminOpt
 import { createGroupAdmin, type GroupAdmin, type GroupAdminOptions } from "./group-admin.ts";
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
+import type { Users } from "../identity/users.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
 import { createRateOperations, type RateOperations } from "./rate-operations.ts";
 import type { RateLimiter } from "../limits/rate-limiter.ts";
+import { createRiskAdmin, type RiskAdmin } from "./risk-admin.ts";
+import type { Risk } from "../risk/risk.ts";
 import type { ProviderAdmin } from "../providers/provider-admin.ts";
 
 /** All operations for operators, except on the users themselves. */
@@ -19,6 +22,7 @@ export interface Admin {
   readonly rates: RateOperations;
   readonly config: ConfigOperations;
   readonly groups: GroupAdmin;
+  readonly risk: RiskAdmin;
 }
 
 type AdminParts = Omit<QuotaAdminOptions, "currency"> &
@@ -32,6 +36,8 @@ type AdminParts = Omit<QuotaAdminOptions, "currency"> &
     readonly reloader: Reloader;
     readonly providers: ProviderAdmin;
     readonly rateLimiter: RateLimiter;
+    readonly risk: Risk;
+    readonly users: Pick<Users, "get" | "update">;
   };
 
 export function createAdmin({ quota, ...parts }: AdminParts): Admin {
@@ -43,5 +49,6 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     rates: createRateOperations(parts),
     config: createConfigOperations(parts),
     groups: createGroupAdmin(parts),
+    risk: createRiskAdmin(parts),
   };
 }

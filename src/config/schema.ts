@@ -6,6 +6,7 @@ import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.t
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
 import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
 import { rateRulesSection, checkRates } from "./rates-schema.ts";
+import { riskSection } from "./risk-schema.ts";
 import { accessSection, alertsSection, securitySection } from "./security-schema.ts";
 import { modelGlob, network, plainModel } from "./value-schemas.ts";
 
@@ -215,6 +216,7 @@ export const configSchema = z
     metrics: metricsSection.prefault({}),
     admin: adminSection.prefault({}),
     access: accessSection.prefault({}),
+    risk: riskSection.prefault({}),
     security: securitySection.prefault({}),
     alerts: alertsSection.prefault({}),
   })
@@ -244,6 +246,7 @@ export type { GroupConfig, GroupRate } from "./groups-schema.ts";
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { defaultBurst, defaultRateName } from "./rates-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";
+export type { RiskConfig } from "./risk-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
 export { isoInstant, modelGlob, network, note, plainName } from "./value-schemas.ts";
 

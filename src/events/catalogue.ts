@@ -13,6 +13,7 @@ export type ProxyEvent =
   | CredentialChanged
   | ProviderAlert
   | AdminChanged
+  | TrustChanged
   | ConfigReloaded
   | ConfigRejected
   | OverloadChanged;
@@ -32,6 +33,8 @@ export interface ChatFinished extends EventBase {
   readonly user: string;
   /** The id of the request's API key; "" for an access token. */
   readonly keyId: string;
+  /** The client program, from its User-Agent; "" if it names none. */
+  readonly client: string;
   /** The group that the request counts for; "" for none. */
   readonly group: string;
   /** chat, beta_chat, completions, messages or embeddings; "" if the request was refused as invalid. */
@@ -169,6 +172,8 @@ export type AdminAction =
   | "quota.adjusted"
   | "quota.reset"
   | "quota.brought_back"
+  | "trust.pinned"
+  | "trust.unpinned"
   | "sessions.revoked"
   | "api_key.created"
   | "api_key.revoked"
@@ -195,6 +200,20 @@ export interface AdminChanged extends EventBase {
   readonly after: Readonly<Record<string, unknown>> | null;
   /** The reason, if one was given; else "". */
   readonly reason: string;
+}
+
+/** A user has moved to another trust step. */
+interface TrustChanged extends EventBase {
+  readonly type: "trust.changed";
+  readonly user: string;
+  /** Names of steps. */
+  readonly from: string;
+  readonly to: string;
+  readonly direction: "up" | "down";
+  /** The score, from 0 to 100. */
+  readonly score: number;
+  /** Why, in words. */
+  readonly reasons: readonly string[];
 }
 
 /** A changed config has come into force, or differs in what needs a restart. */
@@ -269,6 +288,7 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>> } = {
       ip: text(event.ip),
       user: text(event.user),
       key_id: text(event.keyId),
+      client: event.client,
       group: event.group,
       api: event.api,
       model: text(event.model),
@@ -347,6 +367,12 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>> } = {
       ...{ action, by: text(by), ...(user === null ? {} : { user: text(user) }) },
       ...{ subject: text(subject), before, after, reason },
     }),
+  },
+  "trust.changed": {
+    ...{ ...aboutUser, log: { level: "info", message: "a user has moved to another trust step" } },
+    facts: ({ user, from, to, direction, score, reasons }) => {
+      return { user: text(user), from, to, direction, score, reasons };
+    },
   },
   "config.reloaded": {
     ...{ alert: "if_named", behaviour: false, log: { level: "info", message: "the config has been reloaded" } },

@@ -21,6 +21,8 @@ export interface Gauges {
   readonly providers: () => readonly ProviderGauges[];
   /** Lost lines of the proxy's own log. */
   readonly logLinesDropped: () => number;
+  /** How many users are at each trust step. */
+  readonly trust: () => ReadonlyMap<string, number>;
   /** Reloads of the config; times in ms since the epoch. */
   readonly config: () => {
     readonly loadedAt: number;
@@ -87,6 +89,17 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
     "When a config was last loaded or reloaded.",
     () => gauges.config().loadedAt / 1000,
   );
+
+  new Gauge({
+    name: "proxy_trust_users",
+    help: "Users at each trust step whose behaviour is known.",
+    labelNames: ["step"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [step, users] of gauges.trust()) this.set({ step }, users);
+    },
+  });
 
   registerProviderGauges(registry, gauges.providers);
   registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>

@@ -1,3 +1,4 @@
+import type { Account } from "../identity/account-schema.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Groups } from "../identity/groups.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -8,6 +9,7 @@ import type { RateLimiter } from "../limits/rate-limiter.ts";
 import type { ConcurrencyLimiter, Waiting } from "../limits/concurrency.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
 import { metrics } from "../quota/metrics.ts";
+import { createScaleLimits } from "../quota/scaled-limits.ts";
 import { AbandonedError, type UpstreamResponse, type Failover } from "../providers/failover.ts";
 import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
@@ -30,7 +32,7 @@ import { collectResponse } from "./collect.ts";
 import { startDrain } from "./drain.ts";
 import { BudgetGuard } from "./budget-guard.ts";
 import { relay } from "./relay.ts";
-import { neutralTrust, type Trust } from "./trust.ts";
+import { neutralTrust, type Trust } from "../risk/trust.ts";
 import type { GatewayPolicy } from "./policy.ts";
 
 export interface GatewayOptions {
@@ -41,7 +43,7 @@ export interface GatewayOptions {
   readonly failover: Failover;
   readonly emit: Emit;
   /** The multipliers of a user's limits. Absent: neutral. */
-  readonly trustOf?: (user: string) => Trust;
+  readonly trustOf?: (account: Account) => Trust;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -65,6 +67,7 @@ export interface Gateway {
  */
 export function createGateway(deps: GatewayOptions): Gateway {
   const options = { clock: deps.clock, isoTime: createIsoTime() };
+  const scaleLimits = createScaleLimits();
   const running = new SwapRemoveSet<RequestContext>();
   let idleWaiters: (() => void)[] = [];
   /** Groups of requests in progress, each with what to call once all of them have ended. */
@@ -97,12 +100,12 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const user = account.username;
 
     const arrivedAt = deps.clock.now();
-    context.trust = deps.trustOf?.(user) ?? neutralTrust;
+    context.trust = deps.trustOf?.(account) ?? neutralTrust;
     const chosen = chooseGroup(context.incoming, deps.groups);
     const group = (context.group = chosen instanceof Promise ? await chosen : chosen);
     admission.checkModel({ apiKey, account, group }, body.value.model);
     const request = (context.request = format.parse(body, streamByDefault));
-    const limits = policy.limitsOf(account, apiKey, group);
+    const limits = scaleLimits(policy.limitsOf(account, apiKey, group), context.trust.quota);
     const route = admission.routeOf(request, body.value, limits, arrivedAt);
 
     const onWaiting = (now: () => Waiting): void => {

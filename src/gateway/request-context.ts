@@ -20,7 +20,7 @@ import type { BucketState, Hold, Outcome, Settlement } from "../quota/ledger.ts"
 import { metrics } from "../quota/metrics.ts";
 import { addRateHeaders } from "./rate-headers.ts";
 import type { RequestCost } from "./request-cost.ts";
-import { neutralTrust, type Trust } from "./trust.ts";
+import { neutralTrust, type Trust } from "../risk/trust.ts";
 import type { DisconnectReason, HeaderSource, ResponseWriter } from "./response-writer.ts";
 
 /** One request to an API, authenticated. */
@@ -34,6 +34,8 @@ export interface IncomingRequest {
   readonly groupHeader: string | null;
   /** The client's address. */
   readonly ip: string;
+  /** The client program; "" if it names none. */
+  readonly clientName: string;
   readonly body: JsonObject;
   readonly format: ApiFormat;
   /** The default for `stream` on this route. */
@@ -139,6 +141,7 @@ export class RequestContext implements HeaderSource, Slotted {
       ip,
       user: account.username,
       keyId: this.incoming.apiKey?.id ?? "",
+      client: this.incoming.clientName,
       group: this.group?.name ?? "",
       api: request?.api ?? "",
       model: request?.model ?? "",

@@ -190,6 +190,14 @@ const shownFields = {
   deny_addresses: settable(
     addressList("Addresses and networks from which the user may not come, even if allow_addresses has them."),
   ),
+  // A step that [risk] does not have counts as none: a change of the config must lock no user file.
+  trust_step: settable({
+    file: plainName.optional(),
+    request: plainName.describe("A trust step of config.toml to which the user is pinned, whatever the score."),
+    removable: true,
+    shown: z.string().nullable(),
+    show: (step) => step ?? null,
+  }),
   limits: settable({
     file: limitsSchema.optional(),
     request: limitsSchema,

@@ -15,6 +15,10 @@ export interface AllowanceAccount {
   readonly grants?: readonly GrantConfig[] | undefined;
   /** Whether it is of a service: in a group such an account has the limits of the group and of its keys alone. */
   readonly service?: boolean | undefined;
+  /** Whose account it is, and since when: trust multiplies the limits. Absent: nobody's. */
+  readonly username?: string | undefined;
+  readonly created_at?: Date | undefined;
+  readonly trust_step?: string | undefined;
 }
 
 /** The fields of an API key that determine what may be used through it. Keys are replaced, never mutated. */

@@ -20,6 +20,7 @@ describe("behaviour log", () => {
       ip: "192.0.2.1",
       user: "alice",
       key_id: "",
+      client: "",
       group: "",
       api: "chat",
       model: 'a"b\nc',

@@ -5,11 +5,26 @@ const types = Object.keys(catalogue) as (keyof typeof catalogue)[];
 
 describe("the catalogue of events", () => {
   it("names what may be an alert, and what is one by default", () => {
-    expect(defaultAlerts).toEqual(["login.locked", "login.unlocked", "session.reuse_detected", "provider.alert"]);
+    expect(defaultAlerts).toEqual([
+      "login.locked",
+      "login.unlocked",
+      "session.reuse_detected",
+      "provider.alert",
+      "overload.began",
+    ]);
     expect([...alertTypes].sort()).toEqual([
       ...["admin.changed", "api_key.created", "config.rejected", "config.reloaded", "login.failed", "login.locked"],
-      ...["login.succeeded", "login.unlocked", "password.changed", "provider.alert", "quota.exceeded"],
+      ...[
+        "login.succeeded",
+        "login.unlocked",
+        "overload.began",
+        "overload.ended",
+        "password.changed",
+        "provider.alert",
+        "quota.exceeded",
+      ],
       "session.reuse_detected",
+      "trust.changed",
     ]);
   });
 
@@ -24,6 +39,12 @@ describe("the catalogue of events", () => {
 
   it("logs what an operator should look at above info", () => {
     const loud = types.filter((type) => !["info", undefined].includes(catalogue[type].log?.level));
-    expect(loud).toEqual(["login.locked", "session.reuse_detected", "provider.alert", "config.rejected"]);
+    expect(loud).toEqual([
+      "login.locked",
+      "session.reuse_detected",
+      "provider.alert",
+      "config.rejected",
+      "overload.began",
+    ]);
   });
 });

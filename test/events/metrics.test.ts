@@ -15,6 +15,7 @@ const quiet: Gauges = {
   providers: () => [],
   logLinesDropped: () => 0,
   alerts: () => undefined,
+  trust: () => new Map([["normal", 2]]),
   config: () => ({ loadedAt: 5000, invalid: null, reloads: { success: 2, failure: 1 } }),
 };
 

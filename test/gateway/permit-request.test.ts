@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { permitRequest } from "../../src/gateway/admit.ts";
 import type { RequestContext } from "../../src/gateway/request-context.ts";
-import { neutralTrust } from "../../src/gateway/trust.ts";
+import { neutralTrust } from "../../src/risk/trust.ts";
 import { createPermitRules } from "../../src/limits/permit-rules.ts";
 import type { Route } from "../../src/providers/router.ts";
 

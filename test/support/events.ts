@@ -9,6 +9,7 @@ export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished 
     ip: "192.0.2.1",
     user: "alice",
     keyId: "",
+    client: "",
     group: "",
     api: "chat",
     model: "deepseek-flash",

@@ -7,6 +7,7 @@ import { registerGroupRoutes, type GroupRouteOptions } from "./groups-routes.ts"
 import { registerLimitsRoutes } from "./limits-routes.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
 import { registerQuotaRoutes } from "./quota-routes.ts";
+import { registerRiskRoutes } from "./risk-routes.ts";
 
 interface AdminRouteOptions extends ActivityRouteOptions, Omit<GroupRouteOptions, "groups" | "quota"> {
   readonly admin: Admin;
@@ -22,4 +23,5 @@ export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOpt
   registerProviderRoutes(app, admin.providers);
   registerLimitsRoutes(app, admin.rates);
   registerConfigRoutes(app, admin.config);
+  registerRiskRoutes(app, admin.risk);
 }

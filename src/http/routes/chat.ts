@@ -55,6 +55,7 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
           apiKey: request.apiKey,
           groupHeader: groupHeaderOf(request),
           ip: request.ip,
+          clientName: clientNameOf(request.headers["user-agent"]),
           body,
           format,
           streamByDefault: mayStreamByDefault && policy.streamDefault && !takesJsonAlone(request.headers.accept),
@@ -84,6 +85,15 @@ function streamOr(response: z.ZodType) {
     description: "One JSON object, or events if `stream` is true.",
     content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
   };
+}
+
+/**
+ * The client program that a User-Agent names, without its version, at most 40 printable characters: `OpenAI/Python` of
+ * `OpenAI/Python 2.1.0`, `claude-cli` of `claude-cli/2.0.14 (external, cli)`.
+ */
+function clientNameOf(userAgent = ""): string {
+  const [name = ""] = userAgent.slice(0, 40).split(" ", 1);
+  return name.replace(/\/v?[0-9].*$/, "").replace(/[^\x21-\x7e]/g, "?");
 }
 
 function asksForPartial({ headers }: FastifyRequest): boolean {

@@ -1,0 +1,54 @@
+import { AppError } from "../errors.ts";
+import type { Users } from "../identity/users.ts";
+import type { Risk, RiskView } from "../risk/risk.ts";
+import type { Actor, Audit } from "./audit.ts";
+import { findUser } from "./find-user.ts";
+
+/** What operators see of the trust steps, and how they overrule them. */
+export interface RiskAdmin {
+  readonly enabled: () => boolean;
+  readonly stepNames: () => readonly string[];
+  list: Risk["list"];
+  /** Throws AppError `invalid_request`, `not_found`. */
+  get(name: string): Promise<RiskView>;
+  /**
+   * Pins a user to a step, whatever the score; null takes the pin away, and the user goes on from there. Audited; a call
+   * that changes nothing is not. Throws AppError `invalid_request` for an unknown step, `not_found`,
+   * `storage_unavailable`.
+   */
+  pin(actor: Actor, name: string, step: string | null, reason: string): Promise<RiskView>;
+}
+
+export function createRiskAdmin(options: {
+  readonly risk: Risk;
+  readonly users: Pick<Users, "get" | "update">;
+  readonly audit: Audit;
+}): RiskAdmin {
+  const { risk, users, audit } = options;
+  return {
+    enabled: () => risk.enabled(),
+    stepNames: () => risk.stepNames(),
+    list: (query) => risk.list(query),
+    get: async (name) => risk.view(await findUser(users, name)),
+    async pin(actor, name, step, reason) {
+      if (step !== null && !risk.stepNames().includes(step)) {
+        const message = `step: expected one of ${risk.stepNames().join(", ")}, or null; got ${JSON.stringify(step.slice(0, 100))}`;
+        throw new AppError("invalid_request", { param: "step", message });
+      }
+      const before = await findUser(users, name);
+      const account = await users.update(name, { trust_step: step });
+      // In force at once, and not with the user's next request alone.
+      risk.trustOf(account);
+      if (before.trust_step !== account.trust_step) {
+        await audit.record(actor, {
+          action: step === null ? "trust.unpinned" : "trust.pinned",
+          user: name,
+          before: { trust_step: before.trust_step ?? null },
+          after: { trust_step: step },
+          reason,
+        });
+      }
+      return risk.view(account);
+    },
+  };
+}

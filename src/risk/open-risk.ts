@@ -1,0 +1,70 @@
+import { join } from "node:path";
+import { z } from "zod";
+import { removeTemporaries, readPlainFile, writeFileAtomic } from "../lib/files/atomic-file.ts";
+import { fileErrorCode } from "../lib/files/file-ops.ts";
+import type { Log } from "../lib/log.ts";
+import { createRisk, type Risk, type RiskOptions, type RiskRecord, riskRecordSchema } from "./risk.ts";
+
+/** How often what has changed is written, in ms. A crash loses so much of what was noted of behaviour, no step. */
+const saveEveryMs = 60_000;
+const fileVersion = 1;
+const fileSchema = z.object({ version: z.literal(fileVersion), users: z.record(z.string(), z.unknown()) });
+
+export interface OpenRiskOptions extends Omit<RiskOptions, "saved"> {
+  /** The absolute path of users/: the steps are in trust.json. */
+  readonly usersDir: string;
+  readonly log: Log;
+}
+
+/**
+ * Opens the trust steps as they were stored. An unreadable file costs what was noted, never the start: everybody begins
+ * at the step of an account of that age.
+ */
+export async function openRisk({
+  usersDir,
+  log,
+  ...options
+}: OpenRiskOptions): Promise<Risk & { close(): Promise<void> }> {
+  const path = join(usersDir, "trust.json");
+  await removeTemporaries(usersDir, ".json");
+  const risk = createRisk({ ...options, saved: await load(path, log) });
+  let saving = Promise.resolve();
+
+  async function save(): Promise<void> {
+    const { users, changed } = risk.records();
+    if (!changed) return;
+    try {
+      await writeFileAtomic(path, JSON.stringify({ version: fileVersion, users }));
+    } catch (err) {
+      log.error({ err, file: path }, "the users' trust steps could not be written");
+    }
+  }
+
+  const timer = setInterval(() => {
+    saving = saving.then(save);
+  }, saveEveryMs).unref();
+  return {
+    ...risk,
+    async close() {
+      clearInterval(timer);
+      await saving.then(save);
+    },
+  };
+}
+
+/** The stored users; one that is invalid is left out. */
+async function load(path: string, log: Log): Promise<ReadonlyMap<string, RiskRecord>> {
+  const users = new Map<string, RiskRecord>();
+  try {
+    const { users: stored } = fileSchema.parse(JSON.parse(await readPlainFile(path)));
+    for (const [name, record] of Object.entries(stored)) {
+      const parsed = riskRecordSchema.safeParse(record);
+      if (parsed.success) users.set(name, parsed.data);
+      else log.warn({ file: path, user: name }, "the stored trust of a user is invalid: it begins anew");
+    }
+  } catch (err) {
+    if (fileErrorCode(err) !== "ENOENT")
+      log.warn({ err, file: path }, "the users' trust steps could not be read: they begin anew");
+  }
+  return users;
+}

@@ -1,0 +1,384 @@
+import { z } from "zod";
+import type { RiskConfig } from "../config/schema.ts";
+import type { ChatFinished, Emit, ProxyEvent } from "../events/catalogue.ts";
+import type { Clock } from "../lib/clock.ts";
+import { Behaviour, behaviourSchema, type Action } from "./behaviour.ts";
+import { type SignalName, signalNames, signals } from "./signals.ts";
+import { neutralTrust, type Trust } from "./trust.ts";
+
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+/** How often a user's score is worked out while requests come, in ms. */
+const lookEveryMs = 10_000;
+/** Most users whose behaviour is remembered; beyond it those are forgotten who have been away longest. */
+const maxUsers = 10_000;
+
+/** The fields of an account that matter here. */
+interface TrustAccount {
+  readonly username: string;
+  readonly created_at?: Date | undefined;
+  /** The step to which an operator has pinned the user. */
+  readonly trust_step?: string | undefined;
+}
+
+/** A signal that adds to a user's score. */
+interface RiskReason {
+  readonly signal: SignalName;
+  /** As the signal measures it. */
+  readonly value: number;
+  readonly points: number;
+  /** In words. */
+  readonly text: string;
+}
+
+/** What is known of a user's trust. */
+export interface RiskView {
+  readonly user: string;
+  readonly trust: Trust;
+  readonly pinned: boolean;
+  /** Since when the user has been at the step, in ms since the epoch; null if nothing is known of the user yet. */
+  readonly since: number | null;
+  /** From 0, nothing suspicious, to 100. */
+  readonly score: number;
+  /** What adds to the score, most first. */
+  readonly reasons: readonly RiskReason[];
+  /** Days with completed requests, and completed requests, since then. */
+  readonly activeDays: number;
+  readonly completed: number;
+}
+
+/** Keeps a score and a trust step for each user, by the events of their requests. */
+export interface Risk {
+  /** The factors of a user's limits now. Constant time, for each request. */
+  trustOf(account: TrustAccount): Trust;
+  /** Takes note of events. */
+  readonly sink: (event: ProxyEvent) => void;
+  readonly enabled: () => boolean;
+  /** The names of the steps, from the most careful to the most trusting. */
+  readonly stepNames: () => readonly string[];
+  view(account: TrustAccount): RiskView;
+  /** The users whose behaviour is known, by score, the highest first. */
+  list(query: { readonly step?: string | undefined; readonly minScore: number; readonly limit: number }): {
+    readonly users: readonly RiskView[];
+    /** How many match. */
+    readonly total: number;
+  };
+  /** How many known users are at each step. */
+  counts(): ReadonlyMap<string, number>;
+  configure(config: RiskConfig): void;
+  /** What has to be stored, and whether it has changed since the last call. */
+  records(): { readonly users: Readonly<Record<string, RiskRecord>>; readonly changed: boolean };
+}
+
+/** A user as it is stored. */
+export const riskRecordSchema = z.object({
+  step: z.string(),
+  pinned: z.boolean(),
+  since: z.number(),
+  calm_since: z.number(),
+  demoted_at: z.number(),
+  created_at: z.number(),
+  completed: z.number(),
+  active_days: z.number(),
+  last_active_day: z.number(),
+  behaviour: behaviourSchema,
+});
+export type RiskRecord = z.infer<typeof riskRecordSchema>;
+
+interface Known {
+  step: string;
+  pinned: boolean;
+  /** When the step began, and since when the score has been low, in ms since the epoch. */
+  since: number;
+  calmSince: number;
+  /** When the user last went down; 0: never. */
+  demotedAt: number;
+  /** created_at of the account: another account of the same name begins anew. */
+  readonly createdAt: number;
+  completed: number;
+  activeDays: number;
+  lastActiveDay: number;
+  /** When the score is worked out again. */
+  lookAt: number;
+  readonly behaviour: Behaviour;
+}
+
+/** What caused a change: in an event, the request's. */
+interface Cause {
+  readonly at: number;
+  readonly traceId: string;
+  readonly ip: string;
+}
+
+export interface RiskOptions {
+  readonly config: RiskConfig;
+  readonly emit: Emit;
+  readonly clock: Clock;
+  /** What was stored. */
+  readonly saved?: ReadonlyMap<string, RiskRecord>;
+}
+
+/**
+ * Creates the trust steps. A user goes down as soon as the score is high, one step at a time, and up after a time of
+ * good use; an operator's pin wins over both.
+ */
+export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptions): Risk {
+  let rules = config;
+  let trusts = trustsOf(config);
+  let changed = false;
+  const known = new Map<string, Known>();
+  for (const [name, record] of saved) known.set(name, fromRecord(record));
+
+  function indexOf(step: string): number {
+    const names = [...trusts.keys()];
+    const index = names.indexOf(step);
+    // The step was removed from the config.
+    return index === -1 ? names.indexOf(rules.start) : index;
+  }
+
+  function nameAt(index: number): string {
+    return rules.steps[index]?.name ?? rules.start;
+  }
+
+  function trustAt(step: string): Trust {
+    return trusts.get(step) ?? trusts.get(rules.start) ?? neutralTrust;
+  }
+
+  /** The step of a user of whom nothing is known: new ones at `start`, older ones, which were there before, above. */
+  function firstStep(createdAt: number, now: number): string {
+    const isNew = now - createdAt < rules.promote_days * dayMs;
+    const start = indexOf(rules.start);
+    return nameAt(isNew ? start : Math.min(start + 1, rules.steps.length - 1));
+  }
+
+  function pinOf({ trust_step: pin }: TrustAccount): string | undefined {
+    return pin !== undefined && trusts.has(pin) ? pin : undefined;
+  }
+
+  function enter(account: TrustAccount): Known {
+    const now = clock.now();
+    const createdAt = account.created_at?.getTime() ?? 0;
+    const entry: Known = {
+      ...{ step: firstStep(createdAt, now), pinned: false, since: now, calmSince: now, demotedAt: 0 },
+      ...{ createdAt, completed: 0, activeDays: 0, lastActiveDay: -1, lookAt: 0, behaviour: new Behaviour() },
+    };
+    if (known.size >= maxUsers) forgetOldest();
+    known.set(account.username, entry);
+    changed = true;
+    return entry;
+  }
+
+  function forgetOldest(): void {
+    const byAge = [...known].sort(([, a], [, b]) => a.behaviour.lastAt - b.behaviour.lastAt);
+    for (const [name] of byAge.slice(0, maxUsers / 10)) known.delete(name);
+  }
+
+  function entryOf(account: TrustAccount): Known {
+    const entry = known.get(account.username);
+    if (entry === undefined) return enter(account);
+    return entry.createdAt === (account.created_at?.getTime() ?? 0) ? entry : enter(account);
+  }
+
+  function notePin(user: string, entry: Known, pin: string | undefined): void {
+    const cause = { at: clock.now(), traceId: "", ip: "" };
+    if (pin === undefined) {
+      entry.pinned = false;
+      entry.since = cause.at;
+      return;
+    }
+    entry.pinned = true;
+    if (entry.step !== pin) move(user, entry, pin, cause, "pinned by an operator");
+  }
+
+  function scoreOf({ behaviour }: Known, at: number): { readonly score: number; readonly reasons: RiskReason[] } {
+    const values = behaviour.measure(at, rules.min_requests);
+    const reasons: RiskReason[] = [];
+    let sum = 0;
+    for (const signal of signalNames) {
+      const value = values.get(signal);
+      const { points: most, from, to } = rules.signals[signal];
+      if (value === undefined || value <= from) continue;
+      const points = most * Math.min(1, (value - from) / (to - from));
+      sum += points;
+      if (points >= 0.5) reasons.push({ signal, value, points, text: signals[signal].say(value) });
+    }
+    reasons.sort((a, b) => b.points - a.points);
+    return { score: Math.min(100, sum), reasons };
+  }
+
+  /** Moves a user where the score or good use calls for it: by one step at most. */
+  function look(user: string, entry: Known, cause: Cause): void {
+    const { at } = cause;
+    entry.lookAt = at + lookEveryMs;
+    // A clock that was ahead for a while must not keep anybody where they are.
+    entry.since = Math.min(entry.since, at);
+    const { score, reasons } = scoreOf(entry, at);
+    if (score >= rules.promote_score) entry.calmSince = at;
+    entry.calmSince = Math.min(entry.calmSince, at);
+    if (entry.pinned) return;
+    const step = indexOf(entry.step);
+    if (score >= rules.demote_score) {
+      const sinceDemoted = Math.abs(at - entry.demotedAt);
+      if (step === 0 || sinceDemoted < rules.demote_pause_hours * hourMs) return;
+      entry.demotedAt = at;
+      move(user, entry, nameAt(step - 1), cause, ...reasons.map(({ text }) => text));
+      return;
+    }
+    if (step + 1 >= rules.steps.length) return;
+    const calmMs = at - Math.max(entry.since, entry.calmSince);
+    if (step < indexOf(rules.start)) {
+      if (calmMs < rules.recover_hours * hourMs) return;
+      move(
+        user,
+        entry,
+        nameAt(step + 1),
+        cause,
+        `a score below ${rules.promote_score} for ${rules.recover_hours} hours`,
+      );
+      return;
+    }
+    const { promote_days: days, promote_active_days: active, promote_requests: most } = rules;
+    if (calmMs < days * dayMs || entry.activeDays < active || entry.completed < most) return;
+    const reason = `${entry.completed} completed requests on ${entry.activeDays} days, with a score below ${rules.promote_score}`;
+    move(user, entry, nameAt(step + 1), cause, reason);
+  }
+
+  function move(user: string, entry: Known, to: string, { at, traceId, ip }: Cause, ...reasons: string[]): void {
+    const from = entry.step;
+    const { score } = scoreOf(entry, at);
+    entry.step = to;
+    entry.since = at;
+    entry.completed = 0;
+    entry.activeDays = 0;
+    entry.lastActiveDay = -1;
+    changed = true;
+    const direction = indexOf(to) > indexOf(from) ? "up" : "down";
+    emit({ type: "trust.changed", at, traceId, ip, user, from, to, direction, score: Math.round(score), reasons });
+  }
+
+  function noteRequest(event: ChatFinished): void {
+    const entry = known.get(event.user);
+    if (entry === undefined) return;
+    const action = actionOf(event);
+    entry.behaviour.note(action);
+    changed = true;
+    if (action.result === "completed") {
+      entry.completed++;
+      const day = Math.floor(action.at / dayMs);
+      if (day !== entry.lastActiveDay) entry.activeDays++;
+      entry.lastActiveDay = day;
+    }
+    // A clock that is set back must not put it off.
+    if (action.at >= entry.lookAt || action.at < entry.lookAt - lookEveryMs) look(event.user, entry, event);
+  }
+
+  function viewOf(user: string, entry: Known): RiskView {
+    const { score, reasons } = scoreOf(entry, Math.max(clock.now(), entry.behaviour.lastAt));
+    const { pinned, since, activeDays, completed } = entry;
+    return { user, trust: trustAt(entry.step), pinned, since, score, reasons, activeDays, completed };
+  }
+
+  return {
+    trustOf(account) {
+      if (!rules.enabled) return neutralTrust;
+      const entry = entryOf(account);
+      const pin = pinOf(account);
+      if (pin === undefined ? entry.pinned : !entry.pinned || entry.step !== pin) notePin(account.username, entry, pin);
+      return trustAt(entry.step);
+    },
+    sink(event) {
+      if (!rules.enabled) return;
+      if (event.type === "chat.finished") noteRequest(event);
+      else if (event.type === "session.reuse_detected") {
+        const entry = known.get(event.user);
+        if (entry === undefined) return;
+        entry.behaviour.noteStolenSession(event.at);
+        look(event.user, entry, event);
+      }
+    },
+    enabled: () => rules.enabled,
+    stepNames: () => [...trusts.keys()],
+    view(account) {
+      const entry = known.get(account.username);
+      if (rules.enabled && entry !== undefined) return viewOf(account.username, entry);
+      const createdAt = account.created_at?.getTime() ?? 0;
+      const pin = pinOf(account);
+      const trust = rules.enabled ? trustAt(pin ?? firstStep(createdAt, clock.now())) : neutralTrust;
+      return {
+        ...{ user: account.username, trust, pinned: pin !== undefined, since: null, score: 0 },
+        ...{ reasons: [], activeDays: 0, completed: 0 },
+      };
+    },
+    list({ step, minScore, limit }) {
+      if (!rules.enabled) return { users: [], total: 0 };
+      const users = Array.from(known, ([user, entry]) => viewOf(user, entry))
+        .filter((view) => view.score >= minScore && (step === undefined || view.trust.step === step))
+        .sort((a, b) => b.score - a.score || (a.user < b.user ? -1 : 1));
+      return { users: users.slice(0, limit), total: users.length };
+    },
+    counts() {
+      const counts = new Map([...trusts.keys()].map((name) => [name, 0]));
+      if (!rules.enabled) return counts;
+      for (const entry of known.values()) {
+        const { step } = trustAt(entry.step);
+        counts.set(step, (counts.get(step) ?? 0) + 1);
+      }
+      return counts;
+    },
+    configure(next) {
+      rules = next;
+      trusts = trustsOf(next);
+    },
+    records() {
+      const was = changed;
+      changed = false;
+      return { users: Object.fromEntries(Array.from(known, ([name, entry]) => [name, toRecord(entry)])), changed: was };
+    },
+  };
+}
+
+function trustsOf({ steps }: RiskConfig): ReadonlyMap<string, Trust> {
+  return new Map(steps.map(({ name, ...factors }) => [name, { step: name, ...factors }]));
+}
+
+function toRecord(entry: Known): RiskRecord {
+  return {
+    ...{ step: entry.step, pinned: entry.pinned, since: entry.since, calm_since: entry.calmSince },
+    ...{
+      demoted_at: entry.demotedAt,
+      created_at: entry.createdAt,
+      completed: entry.completed,
+      active_days: entry.activeDays,
+    },
+    ...{ last_active_day: entry.lastActiveDay, behaviour: entry.behaviour.record },
+  };
+}
+
+function fromRecord(record: RiskRecord): Known {
+  return {
+    ...{ step: record.step, pinned: record.pinned, since: record.since, calmSince: record.calm_since },
+    ...{
+      demotedAt: record.demoted_at,
+      createdAt: record.created_at,
+      completed: record.completed,
+      activeDays: record.active_days,
+    },
+    ...{ lastActiveDay: record.last_active_day, lookAt: 0, behaviour: new Behaviour(record.behaviour) },
+  };
+}
+
+/** Refusals that say nothing about a request but that there were too many, or too expensive ones. */
+const overLimit: ReadonlySet<string> = new Set(["rate_limited", "concurrency_exceeded", "quota_exceeded"]);
+
+function actionOf(event: ChatFinished): Action {
+  const { at, ip, client, inputTokens, outputTokens } = event;
+  return { at, ip, client, result: resultOf(event), tokens: inputTokens + outputTokens };
+}
+
+function resultOf({ outcome, code, status, firstEventMs }: ChatFinished): Action["result"] {
+  if (outcome === "completed") return "completed";
+  if (outcome === "client_gone") return firstEventMs === null ? "abandoned" : "other";
+  if (overLimit.has(code)) return "over_limit";
+  // An error of the client's: not one of ours, of a provider, or of the account.
+  return status >= 400 && status < 500 && status !== 429 ? "failed" : "other";
+}
