@@ -19,9 +19,9 @@ describe("/admin/groups", () => {
       status: 201,
       body: { name: "team", members: ["bob"], origin: "admin", models: null },
     });
-    expect((await as("eve", "GET", "/admin/groups")).body.groups.map((one: { name: string }) => one.name)).toEqual([
-      ...["fixed", "team"],
-    ]);
+    expect((await as("eve", "GET", "/admin/groups")).body).toMatchObject({
+      groups: [{ name: "fixed" }, { name: "team" }],
+    });
     expect((await create("/admin/groups", { name: "team" })).status).toBe(409);
     const patch = { description: "all of us", models: ["sim-*"], members: ["bob", "@fixed"] };
     expect(await as("boss", "PATCH", "/admin/groups/team", patch)).toMatchObject({
@@ -91,10 +91,12 @@ describe("/admin/groups", () => {
       0,
     );
     const { body } = await get("/admin/groups/team/usage?by=user");
-    expect(body.rows.map((row: { user: string; requests: number }) => [row.user, row.requests])).toEqual([
-      ["", 0],
-      ["bob", 2],
-    ]);
+    expect(body).toMatchObject({
+      rows: [
+        { user: "", requests: 0 },
+        { user: "bob", requests: 2 },
+      ],
+    });
     expect((await as("olga", "GET", "/auth/groups/team/usage?by=model")).body.rows).toMatchObject([
       { model: "adjust" },
       { model: "sim-fast", requests: 2 },
@@ -111,7 +113,7 @@ describe("/admin/groups", () => {
       { name: "fixed", role: "member", default: true, limits: [] },
       { name: "team", role: "member", default: false },
     ]);
-    expect((await get("/admin/usage?by=user")).body.rows.map((row: { user: string }) => row.user)).toEqual(["bob"]);
+    expect((await get("/admin/usage?by=user")).body).toMatchObject({ rows: [{ user: "bob" }] });
     const changes = (await audits()).filter(({ action }) => String(action).startsWith("quota."));
     expect(changes).toMatchObject([
       { action: "quota.adjusted", subject: "@team requests", reason: "moved here" },
@@ -126,7 +128,7 @@ describe("keys that administrators make", () => {
     const { post: create, proxy, audits } = await start();
     const made = await create("/admin/users/alice/keys", { name: "for alice", group: "fixed" });
     expect(made).toMatchObject({ status: 201, body: { user: "alice", group: "fixed", require_signature: false } });
-    const answer = await post(`${proxy.url}/v1/chat/completions`, chat, bearer(made.body.key));
+    const answer = await post(`${proxy.url}/v1/chat/completions`, chat, bearer(String(made.body.key)));
     expect(answer.status).toBe(200);
     for (const [path, body, status] of [
       ["/admin/users/bob/keys", { name: "x", group: "fixed" }, 400],
@@ -139,7 +141,7 @@ describe("keys that administrators make", () => {
     expect(await audits()).toMatchObject([
       { action: "api_key.created", user: "alice", subject: made.body.id, after: { name: "for alice", group: "fixed" } },
     ]);
-    expect(JSON.stringify(await audits())).not.toContain(made.body.key);
+    expect(JSON.stringify(await audits())).not.toContain(String(made.body.key));
   });
 
   it("of a group belong to its service account, which can't log in and has the group's limits alone", async () => {
@@ -150,11 +152,11 @@ describe("keys that administrators make", () => {
     expect((await get("/admin/users/svc-team")).body).toMatchObject({ service: true, default_group: "team" });
     expect((await create("/admin/groups/team/keys", { name: "second" })).body.user).toBe("svc-team");
     // The limits of its tier don't concern it.
-    const say = () => post(`${proxy.url}/v1/chat/completions`, chat, bearer(made.body.key));
+    const say = () => post(`${proxy.url}/v1/chat/completions`, chat, bearer(String(made.body.key)));
     const codes: number[] = [];
     for (let count = 0; count < 3; count++) codes.push((await say()).status);
     expect(codes).toEqual([200, 200, 402]);
-    const quota = await fetch(`${proxy.url}/auth/quota`, { headers: bearer(made.body.key) });
+    const quota = await fetch(`${proxy.url}/auth/quota`, { headers: bearer(String(made.body.key)) });
     expect(await quota.json()).toMatchObject({ limits: [{ group: "team", used: 2 }] });
 
     expect((await as("bob", "GET", "/auth/quota")).status).toBe(200);

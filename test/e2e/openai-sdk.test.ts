@@ -18,7 +18,8 @@ describe("the official OpenAI SDK, with its baseURL at the proxy", () => {
         poor: userFile("poor", alicePassword).replace("basic", "poor"),
         busy: userFile("busy", alicePassword),
       },
-      config: "[quota.tiers]\nbasic = { requests = 500 }\npoor = { requests = 1 }\n[concurrency]\nmax_parallel = 1\nmax_wait_ms = 0\n",
+      config:
+        "[quota.tiers]\nbasic = { requests = 500 }\npoor = { requests = 1 }\n[concurrency]\nmax_parallel = 1\nmax_wait_ms = 0\n",
     });
     token = await proxy.login();
     openai = sdk(token);
