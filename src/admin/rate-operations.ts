@@ -1,5 +1,6 @@
 import type { Users } from "../identity/users.ts";
 import type { RateLimiter, RateLimitState, RateRuleStatus } from "../limits/rate-limiter.ts";
+import type { Risk } from "../risk/risk.ts";
 import { findUser } from "./find-user.ts";
 
 /** Whose state is asked for. */
@@ -21,15 +22,17 @@ export interface RateOperations {
 export function createRateOperations(options: {
   readonly rateLimiter: Pick<RateLimiter, "rules" | "statesOf">;
   readonly users: Pick<Users, "get">;
+  readonly risk: Pick<Risk, "trustOf">;
 }): RateOperations {
-  const { rateLimiter, users } = options;
+  const { rateLimiter, users, risk } = options;
   return {
     rules: async () => rateLimiter.rules(),
     async statesOf({ user, group = null, model = "" }) {
       const account = await findUser(users, user);
       const states = await rateLimiter.statesOf({
         ...{ requestId: "", user: account.username, tier: account.quota_tier, group, apiKey: null, ip: "" },
-        ...{ model, upstreamModel: model, providers: [], tokens: 1, outputTokens: 1, isOwnBound: true, factor: 1 },
+        ...{ model, upstreamModel: model, providers: [], tokens: 1, outputTokens: 1, isOwnBound: true },
+        factor: risk.trustOf(account).rate,
       });
       const hidden = model === "" ? ["address", "model"] : ["address"];
       const rules = await rateLimiter.rules();
