@@ -28,7 +28,7 @@ limits = [{ metric = "cost", per = "month", max = 12.5 }]`;
     [
       "an unknown group",
       `[groups.a]\nmembers = ["@b"]`,
-      `groups.a.members.0: expected the name of a group: a, got text "@b"`,
+      `groups.a.members.0: expected the name of a user: there is no other group, got text "@b"`,
     ],
     ["itself", `[groups.a]\nmembers = ["x", "@a"]`, `groups.a.members.1: expected no cycle: a -> a, got text "@a"`],
     [
@@ -92,6 +92,23 @@ describe("the members of groups", () => {
     ]);
     expect(members.get("a")).toEqual(["alice", "bob"]);
     expect(members.get("b")).toEqual(["bob"]);
+  });
+
+  it("name other groups than the one itself where a group is unknown, a few of many", () => {
+    const messageFor = (lists: Readonly<Record<string, readonly string[]>>) => expand(lists).problems[0]?.message;
+    expect(messageFor({ a: ["@x"], b: [], c: [] })).toBe("expected another group: @b, @c");
+    expect(messageFor({ a: ["@x"] })).toBe("expected the name of a user: there is no other group");
+    const many = Object.fromEntries(Array.from({ length: 1000 }, (_none, index) => [`g${index}`, []] as const));
+    expect(messageFor({ a: ["@x"], ...many })).toMatch(/^expected another group: (@g\d+, ){20}…$/);
+  });
+
+  it("have the same problem whatever else there is, and whichever group is looked at first", () => {
+    const identities = (lists: Readonly<Record<string, readonly string[]>>) =>
+      new Set(expand(lists).problems.map(({ identity }) => identity));
+    const known = identities({ b: ["@c", "alice", "@gone"], c: ["@b"] });
+    expect(known.size).toBe(2);
+    expect(identities({ a: ["@c"], c: ["@b"], b: ["@gone", "@c"] })).toEqual(known);
+    expect(identities({ b: ["@c", "@lost"], c: ["@b"] })).not.toEqual(known);
   });
 
   it("are at most 10000, in at most 8 groups inside each other", () => {

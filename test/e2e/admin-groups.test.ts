@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { startAdminApi } from "../support/admin-api.ts";
 import { alicePassword, bearer, post, userFile } from "../support/start-proxy.ts";
@@ -76,6 +78,17 @@ describe("/admin/groups", () => {
     }
     expect((await remove("/admin/groups/fixed")).status).toBe(409);
     expect((await as("eve", "POST", "/admin/groups", { name: "hers" })).status).toBe(403);
+  });
+
+  it("goes on after config.toml has lost a group that is a member of another", async () => {
+    const config = '[groups.seed]\nmembers = ["alice"]';
+    const { post: create, delete: remove, get, proxy } = await startAdminApi({ config, configFile: true });
+    await create("/admin/groups", { name: "outer", members: ["alice", "bob", "@seed"] });
+    writeFileSync(join(proxy.folder, "config.toml"), proxy.configText(""));
+    expect((await create("/admin/config/reload", {})).status).toBe(200);
+    expect((await create("/admin/groups", { name: "fresh" })).status).toBe(201);
+    expect((await remove("/admin/groups/outer/members/alice")).status).toBe(204);
+    expect((await get("/admin/groups/outer")).body).toMatchObject({ members: ["bob", "@seed"], users: ["bob"] });
   });
 
   it("shows and changes what a group has used, by member, to its owners as well", async () => {

@@ -104,8 +104,8 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
     return [
       ...broken.values(),
       ...hidden.map((name) => ({ file: `groups/${name}${ending}`, reason: "config.toml has a group of this name" })),
-      ...view.problems.map(({ group, index, message }) => {
-        return { file: `groups/${group}${ending}`, reason: `members.${index}: ${message}` };
+      ...view.problems.map(({ group, index, member, message }) => {
+        return { file: `groups/${group}${ending}`, reason: `members.${index}: ${message}, got ${member}` };
       }),
     ];
   }
@@ -118,9 +118,12 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
   /** Stores a group, after it has been checked together with all others. Only inside a task of the queue. */
   async function store(name: string, config: GroupConfig): Promise<Group> {
     const next = viewOf(new Map(stored).set(name, config));
-    const problem = next.problems.find((one) => !view.problems.some((old) => isSame(old, one)));
+    // What was wrong before must not block a change: only what it would make wrong.
+    const before = new Set(view.problems.map(({ identity }) => identity));
+    const problem = next.problems.find(({ identity }) => !before.has(identity));
     if (problem !== undefined) {
-      const message = `members: ${problem.message}${problem.group === name ? "" : `, in the group ${problem.group}`}`;
+      const place = problem.group === name ? "" : `, in the group ${problem.group}`;
+      const message = `members: ${problem.message}, got ${JSON.stringify(problem.member)}${place}`;
       throw new AppError("invalid_request", { param: "members", message });
     }
     try {
@@ -203,10 +206,6 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
 
 function notFound(name: string): AppError {
   return new AppError("not_found", { message: `There is no group ${JSON.stringify(name)}.` });
-}
-
-function isSame(a: MemberProblem, b: MemberProblem): boolean {
-  return a.group === b.group && a.index === b.index && a.message === b.message;
 }
 
 /** Throws AppError invalid_request, which names the field. */

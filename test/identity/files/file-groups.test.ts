@@ -105,7 +105,15 @@ describe("groups in files", () => {
     expect(changes).toBe(1);
     expect(groups.ofUser("ivan")).toEqual([]);
     expect(groups.ofUser("bob").map(({ name }) => name)).toEqual(["research", "alpha"]);
-    expect(groups.problems()).toMatchObject([{ file: "groups/alpha.toml" }]);
+    expect(groups.problems()).toMatchObject([{ file: "groups/alpha.toml", reason: /got @interns$/ as never }]);
+    // That keeps nobody from changing groups, that one included; a new problem is refused.
+    await groups.create("fresh", { members: ["@alpha"] });
+    expect((await groups.change("alpha", { members: ["@interns", "carol"] })).members).toEqual(["carol"]);
+    expect(await refusalOf(() => groups.change("alpha", { members: ["@interns", "@lost"] }))).toMatchObject({
+      code: "invalid_request",
+      message: 'members: expected another group: @research, @fresh, got "@lost"',
+    });
+    expect(await groups.remove("fresh")).toBe(true);
     groups.configure(ofConfig('[groups.alpha]\nmembers = ["carol"]'));
     expect(groups.get("alpha")).toMatchObject({ origin: "config", members: ["carol"] });
   });
