@@ -105,6 +105,10 @@ class GuardedTicket implements RateTicket {
     return this.#ticket.provider;
   }
 
+  move(provider: string): Awaitable<RateLimitRefusal | null> {
+    return calling(() => this.#ticket.move(provider));
+  }
+
   settle(use: RateUse): Awaitable<void> {
     return calling(() => this.#ticket.settle(use));
   }

@@ -31,11 +31,25 @@ export function permitRequest({ incoming, group, trust }: RequestContext, route:
   };
 }
 
-/** How failover takes a place at a provider before it sends a request there; null if no provider has a cap. */
-export function placeTaker({ permit, incoming }: RequestContext): ((provider: string) => Awaitable<boolean>) | null {
-  if (permit?.provider == null) return null;
+/**
+ * How failover takes a place at a provider, and of its rates, before it sends a request there; null if no provider has a
+ * cap or a rate. Notes in the context which rates have refused.
+ */
+export function placeTaker(context: RequestContext): ((provider: string) => Awaitable<boolean>) | null {
+  const { permit, ticket, incoming } = context;
+  if (permit?.provider == null && ticket?.provider == null) return null;
   const { permitRules } = incoming.policy;
-  return (provider) => permit.move(permitRules.providerScope(provider));
+  return async (provider) => {
+    // The place first: one that is not used is free again when the request ends, but what is taken of a rate is not.
+    if (permit?.provider != null && !(await permit.move(permitRules.providerScope(provider)))) return false;
+    if (ticket?.provider == null || ticket.provider === provider) return true;
+    const refusal = await ticket.move(provider);
+    if (refusal === null) return true;
+    const { leftOut } = context;
+    if (refusal.tooLarge === null && (leftOut === null || refusal.retryAfterMs < leftOut.retryAfterMs))
+      context.leftOut = refusal;
+    return false;
+  };
 }
 
 /** What the rate limiter is asked for a request that may go to these providers. */

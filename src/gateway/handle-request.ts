@@ -167,7 +167,12 @@ export function createGateway(deps: GatewayOptions): Gateway {
       const requester = { traceId: client.traceId, user: account.username, retry: policy.retry, takePlace };
       return await deps.failover(route, request, client, requester);
     } catch (error) {
-      if (error instanceof UpstreamError && error.attempts === 0) context.wasSent = false;
+      if (!(error instanceof UpstreamError)) throw error;
+      if (error.attempts === 0) context.wasSent = false;
+      const { leftOut } = context;
+      // Another provider could have been tried, but for its rates: the client may come back when they have room.
+      if (leftOut !== null && (error.attempts === 0 || error.rule.retry !== "never"))
+        throw rateLimited(leftOut, context.refusedRates(leftOut));
       throw error;
     }
   }

@@ -69,6 +69,8 @@ export class RequestContext implements HeaderSource, Slotted {
   buckets: readonly BucketState[] = [];
   /** What it has taken of the rates; null before. */
   ticket: RateTicket | null = null;
+  /** Of the refusals that have kept it from a provider in a failover, the one with the shortest wait. */
+  leftOut: RateLimitRefusal | null = null;
   /** Whether a provider may have been sent it. */
   wasSent = false;
   response: UpstreamResponse | null = null;

@@ -72,6 +72,12 @@ export interface RateTicket {
   /** Whose rules were taken from, if some rules are by provider: the request must try it first. Otherwise null. */
   readonly provider: string | null;
   /**
+   * For failover: takes from the rules of another provider, all or none, and gives back what was taken from those of the
+   * former one. Null: done, or no rule is by provider. Otherwise nothing has changed, and the request must not be sent
+   * there. Not after settle.
+   */
+  move(provider: string): Awaitable<RateLimitRefusal | null>;
+  /**
    * Corrects what was taken to what was used. Exactly once: later calls do nothing. A limiter in memory never throws
    * here; where a call is lost, what was taken lapses with time.
    */
@@ -95,7 +101,7 @@ export interface RateRuleStatus {
   readonly buckets: number;
   /** Buckets that were forgotten too early, since there were too many. */
   readonly evicted: number;
-  /** Requests that it has refused. */
+  /** Requests that it has refused, or kept from a provider in a failover. */
   readonly refused: number;
 }
 

@@ -37,7 +37,7 @@ export class FailoverPlan {
     this.#target = target;
   }
 
-  /** Passes over a provider, with all its keys, from now on: the request has no place there. */
+  /** Passes over a provider, with all its keys, from now on: the request has no place there, or its rates refuse it. */
   leaveOut(name: string): void {
     this.#candidates = this.#candidates.filter((provider) => provider.name !== name);
   }

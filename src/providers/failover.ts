@@ -22,8 +22,8 @@ interface Requester {
   readonly user: string;
   readonly retry: RetryRule;
   /**
-   * Called before each attempt at a provider by this name, where providers have caps: whether the request has a place
-   * there. Null if none has a cap.
+   * Called before each attempt at a provider by this name, where providers have caps or rates: whether the request has
+   * a place there. Null if none has any.
    */
   readonly takePlace: ((provider: string) => Awaitable<boolean>) | null;
 }

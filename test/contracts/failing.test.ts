@@ -128,6 +128,14 @@ describe("what was carried out though its result was lost", () => {
     });
   });
 
+  it("is a refusal of the storage, where it was the move of a rate", async () => {
+    await useFailing("move", "before", async ({ rateLimiter }) => {
+      const ticket = ticketOf(await rateLimiter.take(rateAsk()));
+      expect((await refusalOf(async () => ticket.move("q"))).code).toBe("storage_unavailable");
+      expect(await ticket.move("q")).toBeNull();
+    });
+  });
+
   it("leaves a refresh token valid, within the leeway", async () => {
     await useFailing("refresh", "after", async ({ sessions, users }) => {
       const account = await users.create(newUser);

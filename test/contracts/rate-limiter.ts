@@ -69,6 +69,26 @@ export function describeRateLimiter(
       expect(await take(limiter)).not.toBeNull();
     });
 
+    it("moves what was taken by provider to another one if that has room, and else changes nothing", async () => {
+      const each = perSecond(1, { name: "each", by: ["provider"], perMs: 10_000, burst: 1 });
+      const limiter = await open([perSecond(10), each], createManualClock());
+      const ask = async (...providers: readonly string[]) => limiter.take(rateAsk({ providers }));
+      const ticket = ticketOf(await ask("a"));
+      expect(await ticket.move("a")).toBeNull();
+      expect(await ticket.move("b")).toBeNull();
+      expect(ticket.provider).toBe("b");
+      const other = ticketOf(await ask("a"));
+      expect(await other.move("b")).toMatchObject({ rule: "each", retryAfterMs: 10_000, tooLarge: null });
+      expect(other.provider).toBe("a");
+      expect(refusalIn(await ask("a", "b"))).toEqual({ rule: "each", retryAfterMs: 10_000 });
+      await ticket.settle({ wasSent: true, provider: "b", tokens: 0, outputTokens: 0 });
+      await other.settle(unsent);
+      expect(refusalIn(await ask("b"))).not.toBeNull();
+      expect(refusalIn(await ask("a"))).toBeNull();
+      const plain = ticketOf(await (await open([perSecond(1)], createManualClock())).take(rateAsk()));
+      expect([plain.provider, await plain.move("b")]).toEqual([null, null]);
+    });
+
     it("lets a user disconnect for free so many times an hour", async () => {
       const clock = createManualClock();
       const limiter = await open([], clock);

@@ -98,6 +98,30 @@ describe("two providers of which one fails", () => {
     });
   });
 
+  it("get no more requests than a rule by provider allows; the others are told when to come back", async () => {
+    const [first, second] = [await startScripted(), await startScripted()];
+    const answerAll = async (upstream: ScriptedUpstream, status: number, body: object): Promise<void> => {
+      for (;;) (await upstream.next(60_000)).respond(status, body);
+    };
+    answerAll(first, 500, { error: { message: "down" } }).catch(() => undefined);
+    const choices = [{ index: 0, message: { role: "assistant", content: "hi" }, finish_reason: "stop" }];
+    answerAll(second, 200, { id: "1", object: "chat.completion", model: "m", choices }).catch(() => undefined);
+    const limit = '[[limits]]\nname = "each"\nby = "provider"\nper = "hour"\nmax = 2\n';
+    const { proxy, token } = await start(first.url, second.url, { config: limit });
+    for (let asked = 1; asked <= 12; asked++) {
+      const client = await ask(proxy, token, "m", false);
+      await client.ended;
+      expect([asked, client.status]).toEqual([asked, asked <= 2 ? 200 : 429]);
+      if (client.status === 200) continue;
+      const error: unknown = JSON.parse(client.text);
+      expect(error).toMatchObject({ error: { code: "rate_limited", details: { rule: "each" } } });
+      expect(Number(client.headers["retry-after"])).toBeGreaterThan(1700);
+      expect(Number(client.headers["retry-after"])).toBeLessThanOrEqual(1800);
+    }
+    expect(second.received).toBe(2);
+    expect(await usedRequests(proxy, token)).toBe(2);
+  });
+
   it("go on behind a heartbeat that has already committed the 200", async () => {
     const [first, second] = [await startScripted(), await startScripted()];
     const { proxy, token } = await start(first.url, second.url, { config: "[timeouts]\nheartbeat_seconds = 0.05\n" });

@@ -168,6 +168,26 @@ describe("rules by provider", () => {
   });
 });
 
+describe("a ticket that is moved to another provider", () => {
+  it("takes from all rules by provider or none, and corrects the last one", async () => {
+    const byModel = perSecond(1, { name: "model", by: ["model", "provider"], perMs: 60_000, burst: 1 });
+    const { limiter } = open({ ...tokens(100), by: ["provider"] }, byModel);
+    const ask = (upstreamModel: string, asked: number, ...providers: readonly string[]) =>
+      limiter.take(rateAsk({ upstreamModel, tokens: asked, providers }));
+    const ticket = ticketOf(await ask("m", 60, "a", "b", "c"));
+    ticketOf(await ask("m", 10, "b"));
+    expect(await ticket.move("b")).toMatchObject({ rule: "model" });
+    expect(refusalIn(await ask("n", 90, "b"))).toBeNull();
+    expect(refusalIn(await ask("n", 41, "a"))).toMatchObject({ rule: "tokens" });
+    expect(await ticket.move("c")).toBeNull();
+    expect(refusalIn(await ask("m", 100, "a"))).toBeNull();
+    await ticket.settle({ wasSent: true, provider: "c", tokens: 20, outputTokens: 1 });
+    expect(refusalIn(await ask("n", 81, "c"))).toMatchObject({ rule: "tokens" });
+    expect(refusalIn(await ask("n", 80, "c"))).toBeNull();
+    expect(refusalIn(await ask("m", 1, "c"))).not.toBeNull();
+  });
+});
+
 describe("trust", () => {
   it("makes rules by user slower or faster, and those of all not", async () => {
     const { limiter } = open(perSecond(1000), { ...perUser, perMs: 60_000, max: 60, burst: 10 });

@@ -31,6 +31,8 @@ const leastBuckets = 10_000;
 /** What a client can have as many of as it likes. */
 const unboundedScopes: readonly RateScope[] = ["user", "key", "address", "model"];
 
+const noRules: readonly Bucketed[] = [];
+
 /** The rules that may apply to a request; those by provider apart, since they decide who gets it. */
 interface RuleSet {
   readonly plain: Bucketed[];
@@ -100,8 +102,9 @@ export function createMemoryRateLimiter(options: {
       if (ofGroup !== undefined) look(ofGroup.plain, request, "", now, takings);
 
       let provider: string | null = null;
+      let byProvider: readonly Bucketed[] = noRules;
       if (forAll.byProvider.length > 0 || (ofGroup !== undefined && ofGroup.byProvider.length > 0)) {
-        const byProvider = [...forAll.byProvider, ...(ofGroup?.byProvider ?? [])];
+        byProvider = [...forAll.byProvider, ...(ofGroup?.byProvider ?? [])];
         const choice = chooseProvider(byProvider, request, now);
         provider = choice.provider;
         takings.push(...choice.takings);
@@ -110,7 +113,7 @@ export function createMemoryRateLimiter(options: {
       const worst = worstOf(takings);
       if (worst !== null) return refusalOf(worst, takings, request);
       for (const { of, key, before, steps } of takings) of.buckets.set(key, now, before + steps);
-      return new MemoryTicket(request, takings, provider, time);
+      return new MemoryTicket(request, takings, provider, byProvider, time);
     },
     takeFreeDisconnect: ({ user, max }) => freeDisconnects.take(user, max),
     rules() {
@@ -207,25 +210,60 @@ function refusalOf(worst: Taking, takings: readonly Taking[], request: RateLimit
   };
 }
 
+/** What a request has taken, in steps of the rule as it is now: after a reload the same share of the room. */
+function stepsNow({ of, rate, steps }: Taking): number {
+  return of.rate === rate ? steps : Math.ceil((steps / rate.room) * of.rate.room);
+}
+
 /** As a class, since one is made for each request. */
 class MemoryTicket implements RateTicket {
-  readonly provider: string | null;
   readonly #request: RateLimitRequest;
-  readonly #takings: readonly Taking[];
+  #takings: readonly Taking[];
+  #provider: string | null;
+  readonly #byProvider: readonly Bucketed[];
   readonly #time: () => number;
   #isSettled = false;
 
-  constructor(request: RateLimitRequest, takings: readonly Taking[], provider: string | null, time: () => number) {
-    this.provider = provider;
+  /** @param byProvider the rules by provider that may apply */
+  constructor(
+    request: RateLimitRequest,
+    takings: readonly Taking[],
+    provider: string | null,
+    byProvider: readonly Bucketed[],
+    time: () => number,
+  ) {
     this.#request = request;
     this.#takings = takings;
+    this.#provider = provider;
+    this.#byProvider = byProvider;
     this.#time = time;
+  }
+
+  get provider(): string | null {
+    return this.#provider;
   }
 
   get states(): readonly RateLimitState[] {
     return this.#takings
       .filter(({ of }) => of.rule.isShown)
       .map((taking) => stateOf(taking, taking.before + taking.steps, this.#request));
+  }
+
+  move(provider: string): RateLimitRefusal | null {
+    if (this.#isSettled || this.#provider === null || provider === this.#provider) return null;
+    const now = this.#time();
+    const takings: Taking[] = [];
+    look(this.#byProvider, this.#request, provider, now, takings);
+    const worst = worstOf(takings);
+    if (worst !== null) return refusalOf(worst, takings, this.#request);
+    for (const { of, key, before, steps } of takings) of.buckets.set(key, now, before + steps);
+    for (const taking of this.#takings) {
+      if (taking.of.rule.by.includes("provider")) add(taking.of, taking.key, -stepsNow(taking), now);
+      else takings.push(taking);
+    }
+    this.#takings = takings;
+    this.#provider = provider;
+    return null;
   }
 
   settle(use: RateUse): void {
@@ -235,9 +273,9 @@ class MemoryTicket implements RateTicket {
     for (const taking of this.#takings) this.#correct(taking, use, now);
   }
 
-  #correct({ of, rate, key, steps }: Taking, use: RateUse, now: number): void {
-    // After a reload the same share of the room.
-    const taken = of.rate === rate ? steps : Math.ceil((steps / rate.room) * of.rate.room);
+  #correct(taking: Taking, use: RateUse, now: number): void {
+    const { of, key } = taking;
+    const taken = stepsNow(taking);
     const used = use.wasSent ? this.#used(of, taken, use) : 0;
     const keyOfUse = this.#keyOfUse(of, key, use);
     if (keyOfUse === key) add(of, key, used - taken, now);
@@ -254,7 +292,7 @@ class MemoryTicket implements RateTicket {
 
   /** The bucket of the provider that was used, which may be another one than was taken from. */
   #keyOfUse({ rule }: Bucketed, key: string, { provider }: RateUse): string {
-    if (provider === null || provider === this.provider || !rule.by.includes("provider")) return key;
+    if (provider === null || provider === this.#provider || !rule.by.includes("provider")) return key;
     return keyOf(rule.by, this.#request, provider) ?? key;
   }
 }
