@@ -31,6 +31,7 @@ import { createOverload, sampleMs, type Overload } from "./limits/overload.ts";
 import type { Allowances } from "./quota/allowances.ts";
 import { createScaleLimits } from "./quota/scaled-limits.ts";
 import { createZone } from "./quota/zone.ts";
+import { ownRateNames } from "./config/rates-schema.ts";
 import { openRisk } from "./risk/open-risk.ts";
 import type { ModelList } from "./providers/model-list.ts";
 import { createProviderServices } from "./providers/provider-services.ts";
@@ -161,7 +162,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onOpen,
   });
   const policy = (): Policy => live.current();
-  const risk = await openRisk({ usersDir, config: config.risk, emit: bus.emit, clock, log });
+  const risk = await openRisk({
+    usersDir,
+    config: config.risk,
+    ownRules: ownRateNames(config),
+    emit: bus.emit,
+    clock,
+    log,
+  });
   closers.push(() => risk.close());
   bus.subscribe("risk", risk.sink);
   const scaleLimits = createScaleLimits();
@@ -200,7 +208,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   // What has state of its own is told the new figures.
   live.onChange(({ config: next, upstream: { names } }) => {
     configure(next);
-    risk.configure(next.risk);
+    risk.configure(next.risk, ownRateNames(next));
     events.configureEvents(next);
     metrics.configure({ ...names, rules: ruleNames(next) });
   });

@@ -44,6 +44,12 @@ export function defaultBurst({ max, per }: Pick<RateRuleConfig, "max" | "per">):
   return per === "second" ? 2 * max : max;
 }
 
+/** The names of the rules that count a user or a key alone: nobody else can exhaust them. */
+export function ownRateNames({ limits }: Pick<RatedConfig, "limits">): ReadonlySet<string> {
+  const own = limits.filter(({ by }) => [by].flat().some((scope) => scope === "user" || scope === "key"));
+  return new Set(["per_user", "per_key", ...own.map((rule) => rule.name ?? defaultRateName(rule))]);
+}
+
 /** Names that refusals have for other reasons. */
 const reservedNames = /^(global|per_user|per_key|overload|other|concurrency(_[a-z]+)?)$/;
 

@@ -47,6 +47,11 @@ export interface ChatFinished extends EventBase {
   readonly outcome: string;
   /** "ok", or the error code that the client got. */
   readonly code: string;
+  /**
+   * The limit that refused it; "" if none did: the name of a rule, `concurrency` (the user's own), `concurrency_SCOPE`,
+   * `user quota` or `group quota`.
+   */
+  readonly refusedBy: string;
   /** HTTP status that the client got; 0 if it disconnected before one was sent. */
   readonly status: number;
   readonly requests: number;

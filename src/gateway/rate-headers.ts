@@ -23,7 +23,8 @@ const maxShown = 8;
 export function addRateHeaders(to: string[], states: readonly RateLimitState[], options: RateHeaderOptions): void {
   if (states.length === 0) return;
   const { retryAfterMs } = options;
-  const tightest = [...states].sort((a, b) => shareLeft(a) - shareLeft(b));
+  // Of several that are used up, the one that takes longest is what a client has to wait for.
+  const tightest = [...states].sort((a, b) => shareLeft(a) - shareLeft(b) || b.resetMs - a.resetMs);
   const shown = tightest.slice(0, maxShown);
   to.push("ratelimit-policy", shown.map(policyOf).join(", "));
   const longestSeconds = retryAfterMs === null ? Infinity : wholeSeconds(retryAfterMs);
@@ -65,11 +66,16 @@ function policyOf({ rule, metric, max, windowSeconds }: RateLimitState): string 
   return `"${rule}";q=${max};w=${windowSeconds}${unit}`;
 }
 
+/** What is left, without the part of a burst above the limit: clients subtract it from the limit. */
+function ofLimit({ remaining, max }: RateLimitState): number {
+  return Math.min(remaining, max);
+}
+
 function addOpenAi(to: string[], what: string, state: RateLimitState | undefined): void {
   if (state === undefined) return;
   to.push(
     ...[`x-ratelimit-limit-${what}`, String(state.max)],
-    ...[`x-ratelimit-remaining-${what}`, String(state.remaining)],
+    ...[`x-ratelimit-remaining-${what}`, String(ofLimit(state))],
     ...[`x-ratelimit-reset-${what}`, goDuration(state.resetMs)],
   );
 }
@@ -83,7 +89,7 @@ function addAnthropic(
   if (state === undefined) return;
   to.push(
     ...[`anthropic-ratelimit-${what}-limit`, String(state.max)],
-    ...[`anthropic-ratelimit-${what}-remaining`, String(state.remaining)],
+    ...[`anthropic-ratelimit-${what}-remaining`, String(ofLimit(state))],
     ...[`anthropic-ratelimit-${what}-reset`, isoTime(now + state.resetMs)],
   );
 }

@@ -151,6 +151,7 @@ export class RequestContext implements HeaderSource, Slotted {
       stream: request?.stream ?? this.incoming.streamByDefault,
       outcome: end.outcome,
       code: end.error?.code ?? (end.outcome === "completed" ? "ok" : end.outcome),
+      refusedBy: end.error === null ? "" : limitOf(end.error),
       status: client.opened ? 200 : (end.error?.status ?? (end.outcome === "completed" ? 200 : 0)),
       requests: charge?.requests ?? 0,
       inputTokens: usage?.input ?? 0,
@@ -178,13 +179,18 @@ export function refusalEvent(context: RequestContext, error: AppError, at: numbe
   if (code === "quota_exceeded") {
     return { type: "quota.exceeded", ...base, metric: String(details.metric), per: String(details.per) };
   }
-  if (code === "rate_limited") return { type: "rate_limit.rejected", ...base, rule: String(details.rule) };
-  if (code === "concurrency_exceeded") {
-    const { scope = "user" } = details;
-    const rule = scope === "user" ? "concurrency" : `concurrency_${String(scope)}`;
-    return { type: "rate_limit.rejected", ...base, rule };
-  }
+  if (code === "rate_limited" || code === "concurrency_exceeded")
+    return { type: "rate_limit.rejected", ...base, rule: limitOf(error) };
   return null;
+}
+
+/** The limit that an error is about, as ChatFinished names it; "" if it is about none. */
+function limitOf({ code, extras: { details = {} } }: AppError): string {
+  if (code === "rate_limited") return String(details.rule);
+  if (code === "quota_exceeded") return details.group === undefined ? "user quota" : "group quota";
+  if (code !== "concurrency_exceeded") return "";
+  const { scope = "user" } = details;
+  return scope === "user" ? "concurrency" : `concurrency_${String(scope)}`;
 }
 
 /**

@@ -4,7 +4,7 @@ import type { QuotaLimit } from "./ledger.ts";
 export type ScaleLimits = (limits: readonly QuotaLimit[], factor: number) => readonly QuotaLimit[];
 
 /**
- * Creates a function that multiplies a user's own limits by a factor above 0, rounding down; those of API keys and
+ * Creates a function that multiplies a user's own limits by a factor above 0, rounding down, but not to nothing; those of API keys and
  * groups stay. For the same limits and factor it returns the same array.
  */
 export function createScaleLimits(): ScaleLimits {
@@ -27,6 +27,7 @@ function isOwn({ apiKey, group }: QuotaLimit): boolean {
   return apiKey === undefined && group === undefined;
 }
 
+/** A small limit does not become none, and one of 0 stays. */
 function scaledMax(max: number, factor: number): number {
-  return Math.min(Number.MAX_SAFE_INTEGER, Math.floor(max * factor));
+  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(Math.min(max, 1), Math.floor(max * factor)));
 }

@@ -65,7 +65,8 @@ export interface Risk {
   };
   /** How many known users are at each step. */
   counts(): ReadonlyMap<string, number>;
-  configure(config: RiskConfig): void;
+  /** @param ownRules as in RiskOptions */
+  configure(config: RiskConfig, ownRules: ReadonlySet<string>): void;
   /** What has to be stored, and whether it has changed since the last call. */
   records(): { readonly users: Readonly<Record<string, RiskRecord>>; readonly changed: boolean };
 }
@@ -73,7 +74,7 @@ export interface Risk {
 /** A user as it is stored. */
 export const riskRecordSchema = z.object({
   step: z.string(),
-  pinned: z.boolean(),
+  pin: z.string().nullable(),
   since: z.number(),
   calm_since: z.number(),
   demoted_at: z.number(),
@@ -86,8 +87,10 @@ export const riskRecordSchema = z.object({
 export type RiskRecord = z.infer<typeof riskRecordSchema>;
 
 interface Known {
+  /** The step that the user has earned. */
   step: string;
-  pinned: boolean;
+  /** The step to which an operator has pinned the user; null: none. */
+  pin: string | null;
   /** When the step began, and since when the score has been low, in ms since the epoch. */
   since: number;
   calmSince: number;
@@ -112,6 +115,8 @@ interface Cause {
 
 export interface RiskOptions {
   readonly config: RiskConfig;
+  /** The names of the rules of rates that count a user or a key alone. */
+  readonly ownRules: ReadonlySet<string>;
   readonly emit: Emit;
   readonly clock: Clock;
   /** What was stored. */
@@ -122,8 +127,9 @@ export interface RiskOptions {
  * Creates the trust steps. A user goes down as soon as the score is high, one step at a time, and up after a time of
  * good use; an operator's pin wins over both.
  */
-export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptions): Risk {
+export function createRisk({ config, emit, clock, saved = new Map(), ...options }: RiskOptions): Risk {
   let rules = config;
+  let { ownRules } = options;
   let trusts = trustsOf(config);
   let changed = false;
   const known = new Map<string, Known>();
@@ -151,15 +157,15 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
     return nameAt(isNew ? start : Math.min(start + 1, rules.steps.length - 1));
   }
 
-  function pinOf({ trust_step: pin }: TrustAccount): string | undefined {
-    return pin !== undefined && trusts.has(pin) ? pin : undefined;
+  function pinOf({ trust_step: pin }: TrustAccount): string | null {
+    return pin !== undefined && trusts.has(pin) ? pin : null;
   }
 
   function enter(account: TrustAccount): Known {
     const now = clock.now();
     const createdAt = account.created_at?.getTime() ?? 0;
     const entry: Known = {
-      ...{ step: firstStep(createdAt, now), pinned: false, since: now, calmSince: now, demotedAt: 0 },
+      ...{ step: firstStep(createdAt, now), pin: null, since: now, calmSince: now, demotedAt: 0 },
       ...{ createdAt, completed: 0, activeDays: 0, lastActiveDay: -1, lookAt: 0, behaviour: new Behaviour() },
     };
     if (known.size >= maxUsers) forgetOldest();
@@ -179,15 +185,17 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
     return entry.createdAt === (account.created_at?.getTime() ?? 0) ? entry : enter(account);
   }
 
-  function notePin(user: string, entry: Known, pin: string | undefined): void {
-    const cause = { at: clock.now(), traceId: "", ip: "" };
-    if (pin === undefined) {
-      entry.pinned = false;
-      entry.since = cause.at;
-      return;
-    }
-    entry.pinned = true;
-    if (entry.step !== pin) move(user, entry, pin, cause, "pinned by an operator");
+  /** The step in force: a pin hides the step that the user has earned. */
+  function stepOf({ pin, step }: Known): string {
+    return pin ?? step;
+  }
+
+  function notePin(user: string, entry: Known, pin: string | null): void {
+    const before = stepOf(entry);
+    entry.pin = pin;
+    changed = true;
+    const reason = pin === null ? "no longer pinned by an operator" : "pinned by an operator";
+    if (stepOf(entry) !== before) report(user, entry, before, { at: clock.now(), traceId: "", ip: "" }, [reason]);
   }
 
   function scoreOf({ behaviour }: Known, at: number): { readonly score: number; readonly reasons: RiskReason[] } {
@@ -215,7 +223,7 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
     const { score, reasons } = scoreOf(entry, at);
     if (score >= rules.promote_score) entry.calmSince = at;
     entry.calmSince = Math.min(entry.calmSince, at);
-    if (entry.pinned) return;
+    if (entry.pin !== null) return;
     const step = indexOf(entry.step);
     if (score >= rules.demote_score) {
       const sinceDemoted = Math.abs(at - entry.demotedAt);
@@ -243,39 +251,47 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
     move(user, entry, nameAt(step + 1), cause, reason);
   }
 
-  function move(user: string, entry: Known, to: string, { at, traceId, ip }: Cause, ...reasons: string[]): void {
+  function move(user: string, entry: Known, to: string, cause: Cause, ...reasons: string[]): void {
     const from = entry.step;
-    const { score } = scoreOf(entry, at);
     entry.step = to;
-    entry.since = at;
+    entry.since = cause.at;
     entry.completed = 0;
     entry.activeDays = 0;
     entry.lastActiveDay = -1;
     changed = true;
+    report(user, entry, from, cause, reasons);
+  }
+
+  function report(user: string, entry: Known, from: string, cause: Cause, reasons: readonly string[]): void {
+    const { at, traceId, ip } = cause;
+    const to = stepOf(entry);
     const direction = indexOf(to) > indexOf(from) ? "up" : "down";
-    emit({ type: "trust.changed", at, traceId, ip, user, from, to, direction, score: Math.round(score), reasons });
+    const score = Math.round(scoreOf(entry, at).score);
+    emit({ type: "trust.changed", at, traceId, ip, user, from, to, direction, score, reasons });
   }
 
   function noteRequest(event: ChatFinished): void {
     const entry = known.get(event.user);
     if (entry === undefined) return;
-    const action = actionOf(event);
-    entry.behaviour.note(action);
+    const { at, ip, client, inputTokens, outputTokens } = event;
+    const result = resultOf(event, ownRules);
+    entry.behaviour.note({ at, ip, client, result, tokens: inputTokens + outputTokens });
     changed = true;
-    if (action.result === "completed") {
+    if (result === "completed") {
       entry.completed++;
-      const day = Math.floor(action.at / dayMs);
+      const day = Math.floor(at / dayMs);
       if (day !== entry.lastActiveDay) entry.activeDays++;
       entry.lastActiveDay = day;
     }
     // A clock that is set back must not put it off.
-    if (action.at >= entry.lookAt || action.at < entry.lookAt - lookEveryMs) look(event.user, entry, event);
+    if (at >= entry.lookAt || at < entry.lookAt - lookEveryMs) look(event.user, entry, event);
   }
 
   function viewOf(user: string, entry: Known): RiskView {
     const { score, reasons } = scoreOf(entry, Math.max(clock.now(), entry.behaviour.lastAt));
-    const { pinned, since, activeDays, completed } = entry;
-    return { user, trust: trustAt(entry.step), pinned, since, score, reasons, activeDays, completed };
+    const { since, activeDays, completed } = entry;
+    const trust = trustAt(stepOf(entry));
+    return { user, trust, pinned: entry.pin !== null, since, score, reasons, activeDays, completed };
   }
 
   return {
@@ -283,8 +299,8 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
       if (!rules.enabled) return neutralTrust;
       const entry = entryOf(account);
       const pin = pinOf(account);
-      if (pin === undefined ? entry.pinned : !entry.pinned || entry.step !== pin) notePin(account.username, entry, pin);
-      return trustAt(entry.step);
+      if (pin !== entry.pin) notePin(account.username, entry, pin);
+      return trustAt(stepOf(entry));
     },
     sink(event) {
       if (!rules.enabled) return;
@@ -305,7 +321,7 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
       const pin = pinOf(account);
       const trust = rules.enabled ? trustAt(pin ?? firstStep(createdAt, clock.now())) : neutralTrust;
       return {
-        ...{ user: account.username, trust, pinned: pin !== undefined, since: null, score: 0 },
+        ...{ user: account.username, trust, pinned: pin !== null, since: null, score: 0 },
         ...{ reasons: [], activeDays: 0, completed: 0 },
       };
     },
@@ -320,13 +336,14 @@ export function createRisk({ config, emit, clock, saved = new Map() }: RiskOptio
       const counts = new Map([...trusts.keys()].map((name) => [name, 0]));
       if (!rules.enabled) return counts;
       for (const entry of known.values()) {
-        const { step } = trustAt(entry.step);
+        const { step } = trustAt(stepOf(entry));
         counts.set(step, (counts.get(step) ?? 0) + 1);
       }
       return counts;
     },
-    configure(next) {
+    configure(next, nextOwnRules) {
       rules = next;
+      ownRules = nextOwnRules;
       trusts = trustsOf(next);
     },
     records() {
@@ -343,7 +360,7 @@ function trustsOf({ steps }: RiskConfig): ReadonlyMap<string, Trust> {
 
 function toRecord(entry: Known): RiskRecord {
   return {
-    ...{ step: entry.step, pinned: entry.pinned, since: entry.since, calm_since: entry.calmSince },
+    ...{ step: entry.step, pin: entry.pin, since: entry.since, calm_since: entry.calmSince },
     ...{
       demoted_at: entry.demotedAt,
       created_at: entry.createdAt,
@@ -356,7 +373,7 @@ function toRecord(entry: Known): RiskRecord {
 
 function fromRecord(record: RiskRecord): Known {
   return {
-    ...{ step: record.step, pinned: record.pinned, since: record.since, calmSince: record.calm_since },
+    ...{ step: record.step, pin: record.pin, since: record.since, calmSince: record.calm_since },
     ...{
       demotedAt: record.demoted_at,
       createdAt: record.created_at,
@@ -367,18 +384,16 @@ function fromRecord(record: RiskRecord): Known {
   };
 }
 
-/** Refusals that say nothing about a request but that there were too many, or too expensive ones. */
-const overLimit: ReadonlySet<string> = new Set(["rate_limited", "concurrency_exceeded", "quota_exceeded"]);
+/** Limits that only the user can exhaust, beside rules by user or by key. Those of a group or of all, others can. */
+const ownLimits: ReadonlySet<string> = new Set(["user quota", "concurrency"]);
 
-function actionOf(event: ChatFinished): Action {
-  const { at, ip, client, inputTokens, outputTokens } = event;
-  return { at, ip, client, result: resultOf(event), tokens: inputTokens + outputTokens };
-}
-
-function resultOf({ outcome, code, status, firstEventMs }: ChatFinished): Action["result"] {
+function resultOf(
+  { outcome, refusedBy, status, firstEventMs }: ChatFinished,
+  ownRules: ReadonlySet<string>,
+): Action["result"] {
   if (outcome === "completed") return "completed";
   if (outcome === "client_gone") return firstEventMs === null ? "abandoned" : "other";
-  if (overLimit.has(code)) return "over_limit";
+  if (refusedBy !== "") return ownLimits.has(refusedBy) || ownRules.has(refusedBy) ? "over_limit" : "other";
   // An error of the client's: not one of ours, of a provider, or of the account.
   return status >= 400 && status < 500 && status !== 429 ? "failed" : "other";
 }

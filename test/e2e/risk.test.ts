@@ -121,7 +121,7 @@ describe("trust steps", () => {
       { action: "trust.unpinned", before: { trust_step: "normal" }, after: { trust_step: null } },
     ]);
     const metrics = await (await fetch(`${api.proxy.url}/metrics`)).text();
-    expect(metrics).toContain('proxy_trust_users{step="normal"} 2');
+    expect(metrics).toContain('proxy_trust_users{step="normal"} 1');
   });
 
   it("refuse what makes no sense, with the field's name", async () => {

@@ -36,6 +36,17 @@ describe("the headers of rates", () => {
     ]);
   });
 
+  it("are of the rule that takes longest where several are used up", () => {
+    const slow = { ...rpm, rule: "slow", max: 2, windowSeconds: 3600, remaining: 0, resetMs: 1_800_000 };
+    const both = headers([{ ...rpm, remaining: 0, resetMs: 18_000 }, slow], { retryAfterMs: 1_800_000 });
+    expect(both.get("x-ratelimit-limit-requests")).toBe("2");
+    expect(both.get("x-ratelimit-reset-requests")).toBe("30m0s");
+  });
+
+  it("are never more than the limit, whatever the burst", () => {
+    expect(headers([{ ...rpm, remaining: 119 }]).get("x-ratelimit-remaining-requests")).toBe("60");
+  });
+
   it("are OpenAI's, of requests and of tokens, or of the output's where only that is limited", () => {
     expect(Object.fromEntries(headers([rpm, tpm, out]))).toMatchObject({
       "x-ratelimit-limit-requests": "60",

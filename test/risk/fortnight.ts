@@ -36,7 +36,14 @@ interface Behaviour {
 
 const abandoned = { outcome: "client_gone", code: "client_gone", status: 0, firstEventMs: null, outputTokens: 0 };
 const invalid = { outcome: "refused", code: "invalid_request", status: 400, firstEventMs: null, outputTokens: 0 };
-const limited = { outcome: "refused", code: "rate_limited", status: 429, firstEventMs: null, outputTokens: 0 };
+const limited = {
+  outcome: "refused",
+  code: "rate_limited",
+  refusedBy: "per_user",
+  status: 429,
+  firstEventMs: null,
+  outputTokens: 0,
+};
 
 /** So many requests at random times between two hours. */
 function spread(
@@ -127,7 +134,7 @@ export function simulateFortnight(seed: number): readonly Fortnight[] {
     const clock = createManualClock(beginning);
     const moves: Fortnight["moves"][number][] = [];
     const risk = createRisk({
-      ...{ config, clock },
+      ...{ config, clock, ownRules: new Set(["per_user"]) },
       emit: (event) => {
         if (event.type === "trust.changed") moves.push(event);
       },

@@ -15,6 +15,7 @@ const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 const start = Date.UTC(2026, 0, 5);
 const alice = { username: "alice", created_at: new Date(start) };
+const ownRules = new Set(["per_user"]);
 const gone = { outcome: "client_gone", code: "client_gone", firstEventMs: null } as const;
 
 function rulesOf(risk: object = {}): RiskConfig {
@@ -24,7 +25,7 @@ function rulesOf(risk: object = {}): RiskConfig {
 function setUp(risk: object = {}) {
   const clock = createManualClock(start);
   const events: ProxyEvent[] = [];
-  const options = { config: rulesOf(risk), clock, emit: (event: ProxyEvent) => events.push(event) };
+  const options = { config: rulesOf(risk), ownRules, clock, emit: (event: ProxyEvent) => events.push(event) };
   const service = createRisk(options);
   const chat = (changes: Partial<ChatFinished> = {}, account = alice): void => {
     service.trustOf(account);
@@ -115,6 +116,21 @@ describe("trust steps", () => {
     expect(risk.view(alice)).toMatchObject({ score: 0, reasons: [] });
   });
 
+  it.each([
+    ["user quota", 55],
+    ["per_user", 55],
+    ["concurrency", 55],
+    // Others may have used them up.
+    ["group quota", 0],
+    ["global", 0],
+    ["concurrency_process", 0],
+    ["group_team_requests_minute", 0],
+  ])("count a refusal by %s with %i points", (refusedBy, score) => {
+    const { chats, risk } = setUp();
+    chats(50, { outcome: "refused", code: "rate_limited", status: 429, refusedBy, firstEventMs: null });
+    expect(risk.view(alice).score).toBe(score);
+  });
+
   it("count nothing that others can do in a user's name", () => {
     const { risk, chat, clock } = setUp();
     chat();
@@ -136,7 +152,7 @@ describe("trust steps", () => {
     expect(risk.view(alice)).toMatchObject({ score: 30, reasons: [{ signal: "stolen_sessions", points: 30 }] });
   });
 
-  it("stay where an operator has pinned a user, and go on from there", () => {
+  it("stay where an operator has pinned a user, and give back the step that was earned", () => {
     const { risk, chats, events } = setUp();
     const pinned = { ...alice, trust_step: "trusted" };
     expect(risk.trustOf(pinned).step).toBe("trusted");
@@ -146,8 +162,10 @@ describe("trust steps", () => {
       risk.sink(chatFinished({ at: start + i * 20_000, user: "alice", ...gone }));
     }
     expect(risk.view(pinned)).toMatchObject({ trust: { step: "trusted" }, pinned: true, score: 60 });
+    expect(risk.trustOf(alice).step).toBe("probation");
+    expect(events.at(-1)).toMatchObject({ from: "trusted", to: "probation", direction: "down" });
     chats(1, gone);
-    expect(risk.trustOf(alice).step).toBe("normal");
+    expect(risk.trustOf(alice).step).toBe("restricted");
   });
 
   it("ignore a pin to a step that there isn't", () => {
@@ -167,9 +185,9 @@ describe("trust steps", () => {
     const { risk, chats } = setUp();
     chats(20, gone);
     const steps = [{ name: "new", rate: 0.1 }, { name: "known" }];
-    risk.configure(rulesOf({ steps, start: "new" }));
+    risk.configure(rulesOf({ steps, start: "new" }), ownRules);
     expect(risk.trustOf(alice)).toMatchObject({ step: "new", rate: 0.1 });
-    risk.configure(rulesOf({ enabled: false }));
+    risk.configure(rulesOf({ enabled: false }), ownRules);
     expect(risk.trustOf(alice)).toBe(neutralTrust);
   });
 

@@ -17,6 +17,7 @@ export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished 
     stream: true,
     outcome: "completed",
     code: "ok",
+    refusedBy: "",
     status: 200,
     requests: 1,
     inputTokens: 100,
