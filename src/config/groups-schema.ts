@@ -1,22 +1,29 @@
 import { z } from "zod";
 import { expandMembers } from "../lib/member-graph.ts";
 import { checkPricedCurrencies, limitsSchema } from "./quota-schema.ts";
+import { checkWeights } from "./rates-schema.ts";
 import { modelGlob, note, plainName } from "./value-schemas.ts";
 
 const models = z.array(modelGlob).min(1).max(100);
 const maxGroups = 1000;
 
-const groupRate = z.strictObject({
-  metric: z.enum(["requests", "tokens", "output_tokens"]).describe("What is counted."),
-  per: z.enum(["second", "minute", "hour"]).describe("Period."),
-  max: z.int().min(1).max(1e9).describe("Maximum per period."),
-  burst: z.int().min(1).max(1e9).optional().describe("How many at once; default: max, and 2 x max per second."),
-  models: models.optional().describe("Models that it applies to; absent: all."),
-  weight: z
-    .record(modelGlob, z.int().min(0).max(1000))
-    .default({})
-    .describe("Units that a request or each of its tokens takes, by model; default 1."),
-});
+const groupRate = z
+  .strictObject({
+    metric: z.enum(["requests", "tokens", "output_tokens"]).describe("What is counted."),
+    per: z.enum(["second", "minute", "hour"]).describe("Period."),
+    max: z.int().min(1).max(1e9).describe("Maximum per period."),
+    burst: z.int().min(1).max(1e9).optional().describe("How many at once; default: max, and 2 x max per second."),
+    models: models.optional().describe("Models that it applies to; absent: all."),
+    weight: z
+      .record(modelGlob, z.int().min(0).max(1000))
+      .default({})
+      .describe("Units that a request or each of its tokens takes, by model; default 1."),
+  })
+  .superRefine((rate, ctx) => {
+    checkWeights(rate, (path, message) => {
+      ctx.addIssue({ code: "custom", path: [...path], message });
+    });
+  });
 
 /** The settings of a group, in config.toml, in its file and in requests of the admin API. */
 const groupFields = {

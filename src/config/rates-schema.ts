@@ -76,14 +76,27 @@ export function checkRates({ limits, quota }: RatedConfig, ctx: z.core.$Refineme
     if (new Set(by).size < by.length) refuse(["by"], "expected each of them once");
     else if (by.includes("global") && by.length > 1)
       refuse(["by"], "expected nothing beside global, which is one for all");
+    for (const field of ["tiers", "groups", "models"] as const) {
+      const listed: readonly string[] = rule[field] ?? [];
+      const again = listed.findIndex((entry, at) => listed.indexOf(entry) < at);
+      if (again !== -1) refuse([field, again], "expected each of them once");
+    }
     rule.tiers?.forEach((tier, at) => {
       if (!tiers.includes(tier)) refuse(["tiers", at], `expected a tier of quota.tiers: ${tiers.join(", ")}`);
     });
-    if (rule.metric !== "requests") return;
-    const burst = rule.burst ?? defaultBurst(rule);
-    for (const [model, weight] of Object.entries(rule.weight)) {
-      if (weight > burst)
-        refuse(["weight", model], `expected at most ${burst}, the burst: a request of that weight would never pass`);
-    }
+    checkWeights(rule, refuse);
   });
+}
+
+/** Refuses weights of a rule that counts requests by which a request could never pass. */
+export function checkWeights(
+  rule: Pick<RateRuleConfig, "metric" | "per" | "max" | "burst" | "weight">,
+  refuse: (path: readonly (string | number)[], message: string) => void,
+): void {
+  if (rule.metric !== "requests") return;
+  const burst = rule.burst ?? defaultBurst(rule);
+  for (const [model, weight] of Object.entries(rule.weight)) {
+    if (weight > burst)
+      refuse(["weight", model], `expected at most ${burst}, the burst: a request of that weight would never pass`);
+  }
 }

@@ -24,6 +24,8 @@ export interface RateRule {
   readonly weights: Readonly<Record<string, number>>;
   /** Whether responses say what is left of it. */
   readonly isShown: boolean;
+  /** The group whose own rate it is; null: the config's. A rule of the config may have the name of a group's rate. */
+  readonly ofGroup: string | null;
 }
 
 type RuleConfig = Config["limits"][number];
@@ -45,12 +47,12 @@ export function createRateRules(
   const rules = [perSecondRule("global", [], global, false)];
   if (perUser !== undefined) rules.push(perSecondRule("per_user", ["user"], perUser, true));
   if (perKey !== undefined) rules.push(perSecondRule("per_key", ["key"], perKey, true));
-  for (const rule of config.limits) rules.push(ruleOf(rule));
+  for (const rule of config.limits) rules.push(ruleOf(rule, null));
   for (const { name, rates } of groups) rules.push(...groupRules(name, rates));
   return rules;
 }
 
-function ruleOf(rule: RuleConfig): RateRule {
+function ruleOf(rule: RuleConfig, ofGroup: string | null): RateRule {
   const { by, metric, per, max, models, tiers, groups, weight } = rule;
   return {
     name: rule.name ?? defaultRateName(rule),
@@ -64,6 +66,7 @@ function ruleOf(rule: RuleConfig): RateRule {
     groups: groups ?? null,
     weights: weight,
     isShown: true,
+    ofGroup,
   };
 }
 
@@ -77,7 +80,7 @@ function groupRules(group: string, rates: readonly GroupRate[]): RateRule[] {
     let name = `group_${group}_${rate.metric}_${rate.per}`;
     for (let nth = 2; names.has(name); nth++) name = `group_${group}_${rate.metric}_${rate.per}_${nth}`;
     names.add(name);
-    return ruleOf({ ...rate, name, by: "group", groups: [group], tiers: undefined });
+    return ruleOf({ ...rate, name, by: "group", groups: [group], tiers: undefined }, group);
   });
 }
 
@@ -90,6 +93,6 @@ function perSecondRule(name: string, by: readonly RateScope[], perSecond: number
     max: Math.max(1, Math.round(perSecond * scale)),
     perMs: 1000 * scale,
     burst: Math.max(1, 2 * perSecond),
-    ...{ models: null, tiers: null, groups: null, weights: {} },
+    ...{ models: null, tiers: null, groups: null, weights: {}, ofGroup: null },
   };
 }

@@ -53,6 +53,11 @@ limits = [{ metric = "cost", per = "month", max = 12.5 }]`;
       `[groups.a]\nlimits = [{ metric = "requests", per = "day", max = 1 }, { metric = "requests", per = "day", max = 2 }]`,
       "groups.a.limits.1: expected one limit of requests per day",
     ],
+    [
+      "a request of a weight that would never pass",
+      `[groups.a]\nrates = [{ metric = "requests", per = "second", max = 2, weight = { "free" = 4, "pro*" = 5 } }]`,
+      "groups.a.rates.0.weight.pro*: expected at most 4, the burst: a request of that weight would never pass",
+    ],
     ["no model at all", `[groups.a]\nmodels = []`, "groups.a.models: expected at least 1 entries"],
     ["no chat at once", `[groups.a]\nmax_parallel = 0`, "groups.a.max_parallel: expected at least 1"],
     ["an unknown key", `[groups.a]\nmember = ["alice"]`, `groups.a.member: unknown key; did you mean "members"?`],

@@ -56,6 +56,9 @@ describe("[[limits]]", () => {
       rule('burst = 2\nweight = { "deepseek-pro" = 5 }'),
       "limits.0.weight.deepseek-pro: expected at most 2, the burst: a request of that weight would never pass, got number 5",
     ],
+    [rule('groups = ["lab", "ops", "lab"]'), 'limits.0.groups.2: expected each of them once, got text "lab"'],
+    [rule('tiers = ["pro", "pro"]'), 'limits.0.tiers.1: expected each of them once, got text "pro"'],
+    [rule('models = ["a*", "a*"]'), 'limits.0.models.1: expected each of them once, got text "a*"'],
     [rule("weight = { a = -1 }"), "limits.0.weight.a: expected at least 0, got number -1"],
     [rule("maxx = 1"), 'limits.0.maxx: unknown key; did you mean "max"?'],
   ])("%j is refused", (text, problem) => {

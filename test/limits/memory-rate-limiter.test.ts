@@ -233,6 +233,37 @@ describe("buckets", () => {
   });
 });
 
+describe("rules that are alike", () => {
+  it("have buckets of their own, before and after a reload", async () => {
+    const same = { name: "group_lab_requests_second", by: ["group"], groups: ["lab"], perMs: 60_000 } as const;
+    const rules = [perSecond(4, { ...same, burst: 4 }), perSecond(6, { ...same, burst: 6, ofGroup: "lab" })];
+    const { limiter } = open(...rules);
+    for (const more of [2, 2]) {
+      for (let asked = 0; asked < more; asked++) expect(await take(limiter, { group: "lab" })).toBeNull();
+      limiter.configure(rules);
+    }
+    expect(await take(limiter, { group: "lab" })).toMatchObject({ retryAfterMs: 15_000 });
+    limiter.configure(rules.slice(1));
+    for (let asked = 0; asked < 2; asked++) expect(await take(limiter, { group: "lab" })).toBeNull();
+    expect(await take(limiter, { group: "lab" })).toMatchObject({ retryAfterMs: 10_000 });
+  });
+
+  it("never share a bucket, even where nothing tells them apart", async () => {
+    const rules = [perUser, { ...perUser, burst: 1 }];
+    const { limiter } = open(...rules);
+    limiter.configure(rules);
+    expect((await limiter.rules()).map(({ burst }) => burst)).toEqual([2, 1]);
+    expect(await take(limiter, {})).toBeNull();
+    expect(await take(limiter, {})).toMatchObject({ rule: "user" });
+  });
+
+  it("count a group once that is named twice", async () => {
+    const { limiter } = open(tokens(100, { groups: ["lab", "lab"] }));
+    for (let asked = 0; asked < 2; asked++) expect(await take(limiter, { group: "lab", tokens: 50 })).toBeNull();
+    expect(await take(limiter, { group: "lab", tokens: 50 })).toEqual({ rule: "tokens", retryAfterMs: 30_000 });
+  });
+});
+
 describe("rules of a config", () => {
   const rulesOf = (text: string) => createRateRules(parseConfig(text, "test.toml"));
 

@@ -21,6 +21,7 @@ const someRule: fc.Arbitrary<Omit<RateRule, "name">> = fc.record({
   groups: fc.option(fc.constant(["lab"]), { freq: 4 }),
   weights: fc.constantFrom({}, { large: 3 }, { small: 0, large: 2 }),
   isShown: fc.constant(true),
+  ofGroup: fc.constant(null),
 });
 
 const someRequest: fc.Arbitrary<RateLimitRequest> = fc

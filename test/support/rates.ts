@@ -25,7 +25,7 @@ export function rateAsk(some: Partial<RateLimitRequest> = {}): RateLimitRequest 
 export function perSecond(max: number, some: Partial<RateRule> = {}): RateRule {
   return {
     ...{ name: "global", by: [], metric: "requests", max, perMs: 1000, burst: 2 * max },
-    ...{ models: null, tiers: null, groups: null, weights: {}, isShown: true },
+    ...{ models: null, tiers: null, groups: null, weights: {}, isShown: true, ofGroup: null },
     ...some,
   };
 }

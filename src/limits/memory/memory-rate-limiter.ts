@@ -71,6 +71,7 @@ export function createMemoryRateLimiter(options: {
     const share = Math.max(leastBuckets, 2 * Math.floor(maxBuckets / Math.max(1, busy) / 2));
     bucketed = rules.map((rule) => {
       const before = known.get(identity(rule));
+      known.delete(identity(rule));
       if (before !== undefined) return changed(before, rule, now);
       return newBucketed(rule, hasUnboundedKeys(rule) ? share : leastBuckets, now);
     });
@@ -78,7 +79,7 @@ export function createMemoryRateLimiter(options: {
     forGroup = new Map();
     for (const one of bucketed) {
       const { by, groups } = one.rule;
-      for (const set of groups === null ? [forAll] : groups.map(setOf)) {
+      for (const set of groups === null ? [forAll] : [...new Set(groups)].map(setOf)) {
         (by.includes("provider") ? set.byProvider : set.plain).push(one);
       }
     }
@@ -146,9 +147,8 @@ function createSteadyTime(clock: Clock): () => number {
   };
 }
 
-function identity({ name, by, groups, metric }: RateRule): string {
-  // A rule for one group is another rule, even if its name is the same.
-  return [name, metric, by.join("+"), ...(groups?.length === 1 ? groups : [])].join("\n");
+function identity({ name, by, metric, ofGroup }: RateRule): string {
+  return [name, metric, by.join("+"), ofGroup ?? ""].join("\n");
 }
 
 function hasUnboundedKeys({ by }: RateRule): boolean {
