@@ -25,6 +25,7 @@ export interface GroupAdmin {
   get(name: string): Promise<Group>;
   create(actor: Actor, name: string, fields: GroupFields): Promise<Group>;
   change(actor: Actor, name: string, patch: GroupPatch): Promise<Group>;
+  /** Revokes the keys of the group, archives its service account and removes it. */
   remove(actor: Actor, name: string): Promise<void>;
   /** Adds a user to those whom a group lists; does nothing if it lists that user. */
   addMember(actor: Actor, name: string, user: string): Promise<void>;
@@ -41,9 +42,9 @@ export interface GroupAdmin {
 
 export interface GroupAdminOptions {
   readonly groups: Groups;
-  readonly users: Pick<Users, "get">;
-  readonly userAdmin: Pick<UserAdmin, "create">;
-  readonly apiKeys: Pick<ApiKeys, "create">;
+  readonly users: Pick<Users, "get" | "names">;
+  readonly userAdmin: Pick<UserAdmin, "create" | "archive">;
+  readonly apiKeys: Pick<ApiKeys, "create" | "list" | "revoke">;
   readonly audit: Audit;
   readonly emit: Emit;
   readonly clock: Clock;
@@ -98,15 +99,37 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
 
   /** The account whose keys stand for the group itself. */
   async function serviceAccountOf(actor: Actor, group: Group): Promise<Account> {
-    const username = `svc-${group.name}`.slice(0, 32);
+    const username = serviceNameOf(group.name);
     const known = await users.get(username);
     if (known === undefined) {
       const terms = { service: true, default_group: group.name };
       return (await userAdmin.create(actor, { username, password: generatePassword(), ...terms })).account;
     }
-    if (known.service === true && known.default_group === group.name) return known;
+    if (isServiceOf(known, group.name)) return known;
     const message = `There is a user ${username}, who is not the service account of ${group.name}: name a user.`;
     throw new AppError("conflict", { param: "user", message });
+  }
+
+  /**
+   * Ends what would be in force again in a new group of the name. Users who have left the group, and keys that could
+   * not be used in it, are looked at as well.
+   */
+  async function endAccess(actor: Actor, group: string): Promise<void> {
+    for (const user of await users.names()) {
+      const account = await users.get(user);
+      const isService = account !== undefined && isServiceOf(account, group);
+      for (const key of await apiKeys.list(user)) {
+        if (!isService && key.group !== group) continue;
+        const before = { name: key.name, created_at: new Date(key.createdAt), group };
+        try {
+          await apiKeys.revoke(user, key.id);
+        } finally {
+          await audit.record(actor, { action: "api_key.revoked", user, subject: key.id, before, after: null });
+        }
+      }
+    }
+    const own = await users.get(serviceNameOf(group));
+    if (own !== undefined && isServiceOf(own, group)) await userAdmin.archive(actor, own.username);
   }
 
   return {
@@ -126,7 +149,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
     change,
     async remove(actor, name) {
       const group = await find(name);
-      if (!(await groups.remove(name))) await find(name);
+      if (!(await groups.remove(name, () => endAccess(actor, name)))) await find(name);
       const before = groupView(group);
       await audit.record(actor, { action: "group.removed", user: null, subject: name, before, after: null });
     },
@@ -158,6 +181,15 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
       return createKey(actor, account, { ...settings, group: name });
     },
   };
+}
+
+/** The user name of the account that stands for a group. */
+function serviceNameOf(group: string): string {
+  return `svc-${group}`.slice(0, 32);
+}
+
+function isServiceOf(account: Account, group: string): boolean {
+  return account.service === true && account.default_group === group;
 }
 
 /** A group as the audit log shows it; the keys are those of requests. */

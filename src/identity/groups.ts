@@ -54,10 +54,12 @@ export interface Groups {
   /**
    * Removes a group. What runs in it goes on; the ledger's counts stay with the name.
    *
+   * @param endAccess ends what is bound to the name; called once the group is out of use, and before the name is free
+   * again. If it fails, the group stays, and what it throws is thrown
    * @returns false if there is none
    * @throws AppError `conflict` (a group of the config, or one that is a member of another), `storage_unavailable`
    */
-  remove(name: string): Awaitable<boolean>;
+  remove(name: string, endAccess?: () => Promise<unknown>): Awaitable<boolean>;
   /** Stored groups that are not in force as they are. */
   problems(): Awaitable<readonly AccountProblem[]>;
 }

@@ -80,6 +80,24 @@ export function describeGroups(name: string, open: () => Promise<Groups>): void 
       expect(await namesOf(groups, "alice")).toEqual(["research"]);
     });
 
+    it("ends what is bound to one that is removed before its name is free, and keeps it where that fails", async () => {
+      const groups = await open();
+      await groups.create("alpha", { members: ["alice"] });
+      const fails = async () => groups.remove("alpha", () => Promise.reject(new Error("out of order")));
+      await expect(fails()).rejects.toThrow("out of order");
+      expect(await namesOf(groups, "alice")).toEqual(["research", "alpha"]);
+      const steps: string[] = [];
+      const removed = attempt(() =>
+        groups.remove("alpha", async () => {
+          steps.push(`ended in ${(await namesOf(groups, "alice")).join(", ")}`);
+        }),
+      );
+      await attempt(() => groups.create("alpha", {}));
+      steps.push("made again");
+      expect(await removed).toBe(true);
+      expect(steps).toEqual(["ended in research", "made again"]);
+    });
+
     it("refuses what it can't have, and changes nothing", async () => {
       const groups = await open();
       await groups.create("alpha", { members: ["alice"] });

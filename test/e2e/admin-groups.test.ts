@@ -158,7 +158,7 @@ describe("keys that administrators make", () => {
   });
 
   it("of a group belong to its service account, which can't log in and has the group's limits alone", async () => {
-    const { post: create, proxy, as, get, delete: remove } = await start();
+    const { post: create, proxy, as, get } = await start();
     await create("/admin/groups", { name: "team", limits: [{ metric: "requests", per: "day", max: 2 }] });
     const made = await create("/admin/groups/team/keys", { name: "robot" });
     expect(made).toMatchObject({ status: 201, body: { user: "svc-team", group: "team" } });
@@ -180,12 +180,41 @@ describe("keys that administrators make", () => {
       ...[401, "invalid_credentials"],
     ]);
     expect((await create("/admin/groups/team/keys", { name: "x", user: "alice" })).status).toBe(400);
+  });
 
-    // Without its group it may do nothing: never what its tier would allow.
+  it("end with their group, for good", async () => {
+    const { post: create, proxy, as, get, delete: remove, audits } = await start();
+    await create("/admin/groups", { name: "team", members: ["alice", "bob"] });
+    const keyOf = async (path: string, body: object) =>
+      (await create(path, { name: "k", ...body })).body as Record<"id" | "key" | "user", string>;
+    const ofGroup = await keyOf("/admin/groups/team/keys", {});
+    const ofAlice = await keyOf("/admin/users/alice/keys", { group: "team" });
+    const ofBob = await keyOf("/admin/users/bob/keys", { group: "team" });
+    const free = await keyOf("/admin/users/alice/keys", {});
+    // A key of one who has left would be in force again in a group that lists that user.
+    expect((await remove("/admin/groups/team/members/bob")).status).toBe(204);
+    await create("/admin/groups", { name: "outer", members: ["@team"] });
+    expect((await remove("/admin/groups/team")).status).toBe(409);
+    const say = async ({ key }: { key: string }) =>
+      (await post(`${proxy.url}/v1/chat/completions`, chat, bearer(key))).status;
+    expect([await say(ofGroup), await say(ofAlice)]).toEqual([200, 200]);
+    await remove("/admin/groups/outer");
+
     expect((await remove("/admin/groups/team")).status).toBe(204);
-    const after = await say();
-    expect([after.status, ((await after.json()) as { error: { code: string } }).error.code]).toEqual([
-      ...[403, "group_not_allowed"],
+    expect((await get("/admin/users/svc-team")).status).toBe(404);
+    await create("/admin/groups", { name: "team", members: ["alice", "bob", "svc-team"] });
+    const fresh = await keyOf("/admin/groups/team/keys", {});
+    expect(fresh.user).toBe("svc-team");
+    const statuses = [];
+    for (const key of [ofGroup, ofAlice, ofBob, free, fresh]) statuses.push(await say(key));
+    expect(statuses).toEqual([401, 401, 401, 200, 200]);
+    expect((await as("boss", "GET", "/admin/users/alice/keys")).body.keys).toMatchObject([{ id: free.id }]);
+    const ends = (await audits()).filter(({ action }) => /revoked|archived/.test(String(action)));
+    expect(ends).toMatchObject([
+      { action: "api_key.revoked", user: "alice", subject: ofAlice.id, before: { group: "team" } },
+      { action: "api_key.revoked", user: "bob", subject: ofBob.id },
+      { action: "api_key.revoked", user: "svc-team", subject: ofGroup.id },
+      { action: "user.archived", user: "svc-team" },
     ]);
   });
 

@@ -141,6 +141,16 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
     return group;
   }
 
+  async function unlinkFile(name: string): Promise<void> {
+    try {
+      await fileOps.unlink(join(folder, `${name}${ending}`));
+      await syncFolder(folder, fileOps);
+    } catch (cause) {
+      log.error({ group: name, err: cause }, "a group could not be removed");
+      throw new AppError("storage_unavailable", { message: "The group could not be removed.", cause });
+    }
+  }
+
   function checkOurs(name: string): void {
     if (!Object.hasOwn(ofConfig, name)) return;
     const message = `The group ${name} is in config.toml: change it there, and reload.`;
@@ -174,24 +184,26 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
         if (group === undefined || before === undefined) throw notFound(name);
         return store(name, checked(withPatch(before, typeof patch === "function" ? patch(group) : patch)));
       }),
-    remove: (name) =>
+    remove: (name, endAccess) =>
       inTurn(async () => {
         checkOurs(name);
-        if (!stored.has(name)) return false;
+        const config = stored.get(name);
+        if (config === undefined) return false;
         const users = [...view.groups.values()].filter(({ listed }) => listed.includes(`@${name}`));
         if (users.length > 0) {
           const message = `The group ${name} is a member of ${users.map((one) => one.name).join(", ")}: take it out first.`;
           throw new AppError("conflict", { message });
         }
-        try {
-          await fileOps.unlink(join(folder, `${name}${ending}`));
-          await syncFolder(folder, fileOps);
-        } catch (cause) {
-          log.error({ group: name, err: cause }, "a group could not be removed");
-          throw new AppError("storage_unavailable", { message: "The group could not be removed.", cause });
-        }
         stored.delete(name);
         use(viewOf(stored));
+        try {
+          await endAccess?.();
+          await unlinkFile(name);
+        } catch (error) {
+          stored.set(name, config);
+          use(viewOf(stored));
+          throw error;
+        }
         return true;
       }),
     problems,
