@@ -58,8 +58,8 @@ const ofGroup = ({ name }: Group): Target => {
   return { account, user: null, prefix: `${account} ` };
 };
 
-/** With a group, such an account has the limits of the group alone. */
-const nobody = { quota_tier: "", service: true };
+/** An account that has the limits of a group alone. */
+const standInFor = ({ name }: Group) => ({ quota_tier: "", service: true, default_group: name });
 
 type Counted = Pick<QuotaLimit, "metric" | "per" | "currency">;
 
@@ -127,9 +127,10 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
       const account = await findUser(users, name);
       await reset(actor, ofUser(name), limitsOf(account), request);
     },
-    ofGroup: async (group) => ledger.buckets(groupAccount(group.name), limitsOf(nobody, null, group)),
+    ofGroup: async (group) => ledger.buckets(groupAccount(group.name), limitsOf(standInFor(group), null, group)),
     adjustGroup: (actor, group, request) => adjust(actor, ofGroup(group), request),
-    resetGroup: (actor, group, request) => reset(actor, ofGroup(group), limitsOf(nobody, null, group), request),
+    resetGroup: (actor, group, request) =>
+      reset(actor, ofGroup(group), limitsOf(standInFor(group), null, group), request),
   };
 }
 

@@ -116,6 +116,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
     async create(actor, { password, quota_tier = tierNames()[0] ?? "", ...user }) {
       const username = checkUserName(user.username);
       if (password !== undefined) checkNewPassword(password, username, "password");
+      checkServiceGroup(user);
       const made = password === undefined ? generatePassword() : undefined;
       const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };
       const account = await inTurn(() => users.create({ ...user, quota_tier, ...secret }));
@@ -133,6 +134,8 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       const account = await inTurn(() =>
         users.update(name, patchOf, async (before, after) => {
           checkMeant(before, isMeant);
+          // A file that was written by hand may lack the group: that keeps nobody from changing something else.
+          if (lacksGroup(after) && !lacksGroup(before)) checkServiceGroup(after);
           await keepAnAdmin(before, after);
           difference = userDifference(before, after);
         }),
@@ -161,6 +164,19 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       await audit.record(actor, { action: "user.archived", user: name, before: { ...viewOf(account) }, after: null });
     },
   };
+}
+
+type ServiceFields = Pick<NewAccount, "service" | "default_group">;
+
+function lacksGroup({ service, default_group }: ServiceFields): boolean {
+  return service === true && default_group === undefined;
+}
+
+/** A service account counts for its default group alone: without one it could only use its tier's limits. */
+function checkServiceGroup(fields: ServiceFields): void {
+  if (!lacksGroup(fields)) return;
+  const message = "default_group: expected the name of a group, because service is true; got none.";
+  throw new AppError("invalid_request", { param: "default_group", message });
 }
 
 /** A leftover reason would be shown with the next ban. */

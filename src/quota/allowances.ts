@@ -13,8 +13,9 @@ export interface AllowanceAccount {
   readonly limits?: readonly LimitConfig[] | undefined;
   /** Each is added to the limit of the same metric, period and currency; ignored if there is none. */
   readonly grants?: readonly GrantConfig[] | undefined;
-  /** Whether it is of a service: in a group such an account has the limits of the group and of its keys alone. */
+  /** Whether it is of a service: in its default group it has the limits of the group and of its keys alone. */
   readonly service?: boolean | undefined;
+  readonly default_group?: string | undefined;
   /** Whose account it is, and since when: trust multiplies the limits. Absent: nobody's. */
   readonly username?: string | undefined;
   readonly created_at?: Date | undefined;
@@ -146,7 +147,8 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
 
   return {
     limitsOf(account, apiKey = null, group = null) {
-      const own = account.service === true && group !== null ? unlimited : ofUser(account);
+      const standsForGroup = account.service === true && group !== null && group.name === account.default_group;
+      const own = standsForGroup ? unlimited : ofUser(account);
       return withGroup(withKey(own, apiKey), group);
     },
   };

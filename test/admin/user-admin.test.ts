@@ -41,6 +41,19 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}) {
 }
 
 describe("a user admin", () => {
+  it("makes no service account without a default group, and changes something else of one all the same", async () => {
+    const { admin, store } = await useAdmin({ alice: "", robot: "service = true" });
+    const refused = { code: "invalid_request", extras: { param: "default_group" } };
+    await expect(admin.create(actor, { username: "bob", service: true })).rejects.toMatchObject(refused);
+    await expect(admin.patch(actor, "alice", { service: true })).rejects.toMatchObject(refused);
+    await admin.patch(actor, "alice", { service: true, default_group: "team" });
+    await expect(admin.patch(actor, "alice", { default_group: null })).rejects.toMatchObject(refused);
+    expect(accountOf(store, "alice")).toMatchObject({ service: true, default_group: "team" });
+    expect((await admin.patch(actor, "robot", { max_parallel: 3 })).max_parallel).toBe(3);
+    const made = await admin.create(actor, { username: "svc-team", service: true, default_group: "team" });
+    expect(made.account.service).toBe(true);
+  });
+
   it("makes a user of the first tier with a one-time password, unless told otherwise", async () => {
     const { store, admin, told } = await useAdmin();
     const made = await admin.create(actor, { username: "bob" });

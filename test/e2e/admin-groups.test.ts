@@ -173,7 +173,7 @@ describe("keys that administrators make", () => {
     expect(await quota.json()).toMatchObject({ limits: [{ group: "team", used: 2 }] });
 
     expect((await as("bob", "GET", "/auth/quota")).status).toBe(200);
-    await as("boss", "PATCH", "/admin/users/bob", { service: true });
+    await as("boss", "PATCH", "/admin/users/bob", { service: true, default_group: "team" });
     expect((await as("bob", "GET", "/auth/quota")).status).toBe(401);
     const login = await post(`${proxy.url}/auth/login`, { username: "bob", password: alicePassword });
     expect([login.status, ((await login.json()) as { error: { code: string } }).error.code]).toEqual([

@@ -58,12 +58,16 @@ describe("the limits of a group", () => {
     expect(allowances.limitsOf(user, key, { ...group }).at(-1)).toEqual(ofTeam);
   });
 
-  it("are the only ones of a service account beside its key's, but not where it has no group", () => {
+  it("are the only ones of a service account beside its key's, but only in its default group", () => {
     const { allowances, tiers } = setUp();
-    const service = { ...account(), service: true };
+    const service = { ...account(), service: true, default_group: "team" };
     expect(allowances.limitsOf(service, null, group)).toEqual([ofTeam]);
     expect(allowances.limitsOf(service, key, group)).toHaveLength(2);
     expect(allowances.limitsOf(service)).toEqual(tiers.limitsOf("basic"));
+    for (const default_group of [undefined, "other"]) {
+      const limits = allowances.limitsOf({ ...service, default_group }, null, group);
+      expect(limits).toEqual([...(tiers.limitsOf("basic") ?? []), ofTeam]);
+    }
   });
 });
 
