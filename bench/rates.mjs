@@ -19,7 +19,7 @@ const rules = [
   rule("tier", ["tier"], "output_tokens"),
 ];
 const providers = ["p"];
-const use = { wasSent: true, provider: "p", tokens: 30, outputTokens: 20 };
+const use = { wasSent: true, tokens: 30, outputTokens: 20 };
 
 /** `users` have a bucket each; `rounds` of checks by random ones of them. */
 export function measureRates({ users, rounds }) {

@@ -88,14 +88,8 @@ export function routeFrom(route: Route, first: string | null): Route {
 }
 
 /** What a request has used of the rates. Tokens that a provider has generated count even if they are not charged. */
-export function useOf({ response, abandoned, wasSent }: RequestContext, { usage }: Settlement): RateUse {
-  const provider = response?.attempt.provider ?? abandoned;
-  return {
-    wasSent,
-    provider: provider?.name ?? null,
-    tokens: usage.input + usage.output,
-    outputTokens: usage.output,
-  };
+export function useOf({ wasSent }: RequestContext, { usage }: Settlement): RateUse {
+  return { wasSent, tokens: usage.input + usage.output, outputTokens: usage.output };
 }
 
 /** The 429 of a request that some rule refuses. */

@@ -14,6 +14,8 @@ export interface IpList {
  * @throws Error that names an entry which is neither.
  */
 export function createIpList(entries: readonly string[]): IpList {
+  // Most lists are empty, and are asked for every request: reading the address would be in vain.
+  if (entries.length === 0) return { has: () => false };
   // One per family: a BlockList treats IPv4 addresses as mapped ones and finds them in IPv6 networks such as ::/0.
   const lists = { ipv4: new BlockList(), ipv6: new BlockList() };
   for (const entry of entries) {

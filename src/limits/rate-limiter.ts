@@ -58,8 +58,6 @@ export interface RateLimitRefusal {
 export interface RateUse {
   /** False if no provider was sent it: then it gets everything back. */
   readonly wasSent: boolean;
-  /** Who generated its response; null: nobody. */
-  readonly provider: string | null;
   /** Safe integers, at least 0. */
   readonly tokens: number;
   readonly outputTokens: number;

@@ -42,18 +42,19 @@ const someRequest: fc.Arbitrary<RateLimitRequest> = fc
 
 const someUse: fc.Arbitrary<RateUse> = fc.record({
   wasSent: fc.boolean(),
-  provider: fc.constantFrom(null, "p", "q"),
   tokens: fc.oneof(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 9000 })),
   outputTokens: fc.integer({ min: 0, max: 40 }),
 });
 
 type Step =
   | { readonly take: RateLimitRequest; readonly obeys: boolean }
+  | { readonly move: number; readonly to: string }
   | { readonly settle: number; readonly use: RateUse }
   | { readonly moveMs: number };
 
 const someStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ take: someRequest, obeys: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ move: fc.nat(50), to: fc.constantFrom("p", "q", "r") }) },
   { weight: 3, arbitrary: fc.record({ settle: fc.nat(50), use: someUse }) },
   { weight: 3, arbitrary: fc.record({ moveMs: fc.oneof(fc.nat(50), fc.nat(5000), fc.nat(1e7)) }) },
   { weight: 1, arbitrary: fc.record({ moveMs: fc.integer({ min: -1e7, max: -1 }) }) },
@@ -101,7 +102,13 @@ it("decides, waits and corrects exactly as leaky buckets in fractions do, whatev
       };
 
       for (const step of steps) {
-        if ("moveMs" in step) clock.advance(step.moveMs);
+        if ("move" in step) {
+          const ticket = tickets[step.move % Math.max(1, tickets.length)];
+          if (ticket === undefined) continue;
+          const refusal = await ticket.real.move(step.to);
+          expect(refusal?.retryAfterMs ?? null).toBe(model.move(ticket.model, step.to, now()));
+          expect(ticket.real.provider).toBe(ticket.model.provider);
+        } else if ("moveMs" in step) clock.advance(step.moveMs);
         else if ("settle" in step) {
           const ticket = tickets[step.settle % Math.max(1, tickets.length)];
           if (ticket === undefined) continue;

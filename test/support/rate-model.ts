@@ -17,8 +17,8 @@ interface ModelTaking {
 /** What a request has taken in the model. */
 export interface ModelTicket {
   readonly request: RateLimitRequest;
-  readonly takings: readonly ModelTaking[];
-  readonly provider: string | null;
+  takings: readonly ModelTaking[];
+  provider: string | null;
 }
 
 export type ModelResult =
@@ -63,17 +63,28 @@ export class RateModel {
     return { ticket: { request, takings, provider: byProvider.length > 0 ? (chosen?.provider ?? null) : null } };
   }
 
-  settle({ request, takings, provider }: ModelTicket, use: RateUse, now: number): void {
+  /** Moves a ticket to another provider; returns the wait in ms if that has no room, and null if it is done. */
+  move(ticket: ModelTicket, to: string, now: number): number | null {
+    const { request, takings, provider } = ticket;
+    if (provider === null || provider === to) return null;
+    const { group } = request;
+    const taken = this.#rules
+      .filter(({ by, groups }) => by.includes("provider") && (groups?.includes(group ?? "") ?? true))
+      .flatMap((rule) => this.#look(rule, request, to, now));
+    if (taken.some(({ wait }) => wait > 0n)) return longest(taken);
+    for (const { rule, key, units } of taken) this.#add(rule, key, units, now);
+    const left = takings.filter(({ rule }) => rule.by.includes("provider"));
+    for (const { rule, key, units } of left) this.#add(rule, key, -units, now);
+    ticket.takings = [...takings.filter((one) => !left.includes(one)), ...taken];
+    ticket.provider = to;
+    return null;
+  }
+
+  settle({ request, takings }: ModelTicket, use: RateUse, now: number): void {
     for (const { rule, key, units } of takings) {
       const counted = unitsOf(rule, request, use.tokens, use.outputTokens);
       const used = !use.wasSent ? 0n : rule.metric === "requests" ? units : counted;
-      const moves = use.provider !== null && provider !== null && use.provider !== provider;
-      const usedKey = moves && rule.by.includes("provider") ? (keyOf(rule, request, use.provider) ?? key) : key;
-      if (usedKey === key) this.#add(rule, key, used - units, now);
-      else {
-        this.#add(rule, key, -units, now);
-        this.#add(rule, usedKey, used, now);
-      }
+      this.#add(rule, key, used - units, now);
     }
   }
 

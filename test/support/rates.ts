@@ -30,7 +30,7 @@ export function perSecond(max: number, some: Partial<RateRule> = {}): RateRule {
   };
 }
 
-export const unsent: RateUse = { wasSent: false, provider: null, tokens: 0, outputTokens: 0 };
+export const unsent: RateUse = { wasSent: false, tokens: 0, outputTokens: 0 };
 
 /** The ticket of a take; fails where it was refused. */
 export function ticketOf(taken: RateTicket | RateLimitRefusal): RateTicket {

@@ -12,7 +12,6 @@ import {
   add,
   type Bucketed,
   changed,
-  keyOf,
   look,
   newBucketed,
   stateOf,
@@ -276,23 +275,11 @@ class MemoryTicket implements RateTicket {
   #correct(taking: Taking, use: RateUse, now: number): void {
     const { of, key } = taking;
     const taken = stepsNow(taking);
-    const used = use.wasSent ? this.#used(of, taken, use) : 0;
-    const keyOfUse = this.#keyOfUse(of, key, use);
-    if (keyOfUse === key) add(of, key, used - taken, now);
-    else {
-      add(of, key, -taken, now);
-      add(of, keyOfUse, used, now);
-    }
+    add(of, key, (use.wasSent ? this.#used(of, taken, use) : 0) - taken, now);
   }
 
   #used(of: Bucketed, taken: number, use: RateUse): number {
     if (of.rule.metric === "requests") return taken;
     return stepsOf(of, this.#request, unitsOf(of, this.#request, use.tokens, use.outputTokens));
-  }
-
-  /** The bucket of the provider that was used, which may be another one than was taken from. */
-  #keyOfUse({ rule }: Bucketed, key: string, { provider }: RateUse): string {
-    if (provider === null || provider === this.#provider || !rule.by.includes("provider")) return key;
-    return keyOf(rule.by, this.#request, provider) ?? key;
   }
 }

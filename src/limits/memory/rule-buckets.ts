@@ -114,7 +114,7 @@ function stepsOfTake(of: Bucketed, request: RateLimitRequest, units: number): nu
 }
 
 /** The key of the bucket; null if the request has none, such as no group. */
-export function keyOf(by: readonly RateScope[], request: RateLimitRequest, provider: string): string | null {
+function keyOf(by: readonly RateScope[], request: RateLimitRequest, provider: string): string | null {
   let key: string | null = null;
   for (const scope of by) {
     const part = partOf(scope, request, provider);
