@@ -12,8 +12,8 @@ export interface RiskAdmin {
   /** Throws AppError `invalid_request`, `not_found`. */
   get(name: string): Promise<RiskView>;
   /**
-   * Pins a user to a step, whatever the score; null takes the pin away, and the user goes on from there. Audited; a call
-   * that changes nothing is not. Throws AppError `invalid_request` for an unknown step, `not_found`,
+   * Pins a user to a step, whatever the score; null removes the pin, and the step that the user has earned applies again.
+   * Audited, unless nothing changes. Throws AppError `invalid_request` for an unknown step, `not_found`,
    * `storage_unavailable`.
    */
   pin(actor: Actor, name: string, step: string | null, reason: string): Promise<RiskView>;

@@ -23,7 +23,7 @@ interface Requester {
   readonly retry: RetryRule;
   /**
    * Called before each attempt at a provider by this name, where providers have caps or rates: whether the request has
-   * a place there. Null if none has any.
+   * a place there. Null if no provider has any.
    */
   readonly takePlace: ((provider: string) => Awaitable<boolean>) | null;
 }

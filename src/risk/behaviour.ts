@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { ChatFinished } from "../events/catalogue.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
 import type { SignalName } from "./signals.ts";
 
@@ -21,6 +22,9 @@ const leastTokensOfDay = 20_000;
 /** An hour, with those before and after it, is usual if it has had this share of the requests of the past. */
 const usualShare = 0.02;
 
+/** Limits that only the user can exhaust, beside rules by user or by key. Those of a group or of all, others can. */
+const ownLimits: ReadonlySet<string> = new Set(["user quota", "concurrency"]);
+
 /** A finished request, as far as a user's behaviour shows in it. */
 export interface Action {
   /** ms since the epoch. */
@@ -31,6 +35,26 @@ export interface Action {
   readonly result: "completed" | "failed" | "over_limit" | "abandoned" | "other";
   /** Input and output. */
   readonly tokens: number;
+}
+
+/**
+ * What a finished request shows.
+ * @param ownRules names of the rules of rates that count a user or a key alone
+ */
+export function actionOf(event: ChatFinished, ownRules: ReadonlySet<string>): Action {
+  const { at, ip, client, inputTokens, outputTokens } = event;
+  return { at, ip, client, result: resultOf(event, ownRules), tokens: inputTokens + outputTokens };
+}
+
+function resultOf(
+  { outcome, refusedBy, status, firstEventMs }: ChatFinished,
+  ownRules: ReadonlySet<string>,
+): Action["result"] {
+  if (outcome === "completed") return "completed";
+  if (outcome === "client_gone") return firstEventMs === null ? "abandoned" : "other";
+  if (refusedBy !== "") return ownLimits.has(refusedBy) || ownRules.has(refusedBy) ? "over_limit" : "other";
+  // An error of the client's: not one of ours, of a provider, or of the account.
+  return status >= 400 && status < 500 && status !== 429 ? "failed" : "other";
 }
 
 const amount = z.number().min(0).max(Number.MAX_SAFE_INTEGER);

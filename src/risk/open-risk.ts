@@ -1,12 +1,15 @@
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { z } from "zod";
 import { removeTemporaries, readPlainFile, writeFileAtomic } from "../lib/files/atomic-file.ts";
 import { fileErrorCode } from "../lib/files/file-ops.ts";
 import type { Log } from "../lib/log.ts";
 import { createRisk, type Risk, type RiskOptions, type RiskRecord, riskRecordSchema } from "./risk.ts";
 
-/** How often what has changed is written, in ms. A crash loses so much of what was noted of behaviour, no step. */
+/** How often what has changed is written, in ms. A crash loses what was noted since. */
 const saveEveryMs = 60_000;
+/** Users whose records are turned into text in one piece. */
+const usersAtOnce = 100;
 const fileVersion = 1;
 const fileSchema = z.object({ version: z.literal(fileVersion), users: z.record(z.string(), z.unknown()) });
 
@@ -29,13 +32,15 @@ export async function openRisk({
   await removeTemporaries(usersDir, ".json");
   const risk = createRisk({ ...options, saved: await load(path, log) });
   let saving = Promise.resolve();
+  let hasFailed = false;
 
   async function save(): Promise<void> {
-    const { users, changed } = risk.records();
-    if (!changed) return;
+    if (!risk.takeChanged() && !hasFailed) return;
     try {
-      await writeFileAtomic(path, JSON.stringify({ version: fileVersion, users }));
+      await writeFileAtomic(path, await textOf(risk));
+      hasFailed = false;
     } catch (err) {
+      hasFailed = true;
       log.error({ err, file: path }, "the users' trust steps could not be written");
     }
   }
@@ -50,6 +55,17 @@ export async function openRisk({
       await saving.then(save);
     },
   };
+}
+
+/** The text of the file, made in pieces, so that requests go on meanwhile. */
+async function textOf(risk: Pick<Risk, "records">): Promise<string> {
+  let text = `{"version":${fileVersion},"users":{`;
+  let count = 0;
+  for (const [user, record] of risk.records()) {
+    text += `${count === 0 ? "" : ","}${JSON.stringify(user)}:${JSON.stringify(record)}`;
+    if (++count % usersAtOnce === 0) await setImmediate();
+  }
+  return `${text}}}`;
 }
 
 /** The stored users; one that is invalid is left out. */

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { RiskConfig } from "../config/schema.ts";
 import type { ChatFinished, Emit, ProxyEvent } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
-import { Behaviour, behaviourSchema, type Action } from "./behaviour.ts";
+import { actionOf, Behaviour, behaviourSchema } from "./behaviour.ts";
 import { type SignalName, signalNames, signals } from "./signals.ts";
 import { neutralTrust, type Trust } from "./trust.ts";
 
@@ -67,8 +67,10 @@ export interface Risk {
   counts(): ReadonlyMap<string, number>;
   /** @param ownRules as in RiskOptions */
   configure(config: RiskConfig, ownRules: ReadonlySet<string>): void;
-  /** What has to be stored, and whether it has changed since the last call. */
-  records(): { readonly users: Readonly<Record<string, RiskRecord>>; readonly changed: boolean };
+  /** What has to be stored. */
+  records(): Iterable<readonly [user: string, record: RiskRecord]>;
+  /** Whether any of it has changed since the last call. */
+  takeChanged(): boolean;
 }
 
 /** A user as it is stored. */
@@ -273,9 +275,9 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
   function noteRequest(event: ChatFinished): void {
     const entry = known.get(event.user);
     if (entry === undefined) return;
-    const { at, ip, client, inputTokens, outputTokens } = event;
-    const result = resultOf(event, ownRules);
-    entry.behaviour.note({ at, ip, client, result, tokens: inputTokens + outputTokens });
+    const action = actionOf(event, ownRules);
+    const { at, result } = action;
+    entry.behaviour.note(action);
     changed = true;
     if (result === "completed") {
       entry.completed++;
@@ -346,10 +348,13 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
       ownRules = nextOwnRules;
       trusts = trustsOf(next);
     },
-    records() {
+    *records() {
+      for (const [name, entry] of known) yield [name, toRecord(entry)] as const;
+    },
+    takeChanged() {
       const was = changed;
       changed = false;
-      return { users: Object.fromEntries(Array.from(known, ([name, entry]) => [name, toRecord(entry)])), changed: was };
+      return was;
     },
   };
 }
@@ -382,18 +387,4 @@ function fromRecord(record: RiskRecord): Known {
     },
     ...{ lastActiveDay: record.last_active_day, lookAt: 0, behaviour: new Behaviour(record.behaviour) },
   };
-}
-
-/** Limits that only the user can exhaust, beside rules by user or by key. Those of a group or of all, others can. */
-const ownLimits: ReadonlySet<string> = new Set(["user quota", "concurrency"]);
-
-function resultOf(
-  { outcome, refusedBy, status, firstEventMs }: ChatFinished,
-  ownRules: ReadonlySet<string>,
-): Action["result"] {
-  if (outcome === "completed") return "completed";
-  if (outcome === "client_gone") return firstEventMs === null ? "abandoned" : "other";
-  if (refusedBy !== "") return ownLimits.has(refusedBy) || ownRules.has(refusedBy) ? "over_limit" : "other";
-  // An error of the client's: not one of ours, of a provider, or of the account.
-  return status >= 400 && status < 500 && status !== 429 ? "failed" : "other";
 }
