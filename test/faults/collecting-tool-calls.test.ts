@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
 import { describe, expect, it, test } from "vitest";
 import { UnmergeableError } from "../../src/gateway/formats/merge-fields.ts";

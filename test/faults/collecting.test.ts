@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { AssistantStream } from "openai/lib/AssistantStream";
 import { describe, expect, it, test } from "vitest";
 import { CompletionCollector } from "../../src/gateway/formats/completions.ts";

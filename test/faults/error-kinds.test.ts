@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { kindOfError } from "../../src/providers/error-kinds.ts";
 import type { UpstreamErrorKind } from "../../src/providers/upstream-error.ts";

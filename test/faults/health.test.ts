@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { connectionsUnderFileLimit } from "../../src/lib/files/open-file-limit.ts";
 import { Deadlines } from "../../src/providers/deadlines.ts";

@@ -1,5 +1,5 @@
 import { createHash, createHmac, randomUUID } from "node:crypto";
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createAuthenticate } from "../../src/identity/authenticate.ts";
 import { openFileApiKeys } from "../../src/identity/files/file-api-keys.ts";

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { runJournalCli } from "../../src/cli/journal-commands.ts";
 import type { CommandIo } from "../../src/cli/this-process.ts";

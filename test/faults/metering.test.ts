@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import type { RequestCost } from "../../src/gateway/request-cost.ts";
 import { BudgetGuard } from "../../src/gateway/budget-guard.ts";

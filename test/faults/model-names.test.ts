@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createKnownModels } from "../../src/providers/model-list.ts";
 import { createRouter } from "../../src/providers/router.ts";

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { UpstreamError } from "../../src/providers/upstream-error.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { event, readResponse } from "../support/read-response.ts";
 import { messageDelta, messageEvent, messageStart, messageStop, messageText } from "../support/message-events.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { CompletionCollector } from "../../src/gateway/formats/completions.ts";
 import { UnmergeableError } from "../../src/gateway/formats/merge-fields.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { basename, join, normalize } from "node:path";
 import { expect, it } from "vitest";
 import { checkUserName, isUserName } from "../../src/identity/user-name.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import {
   JsonRefusal,
@@ -328,7 +328,9 @@ describe("withoutMember", () => {
         const whole = [...entries.slice(0, at % 5), ["x", value] as const, ...entries.slice(at % 5)];
         const text = JSON.stringify(Object.fromEntries(whole), null, at % 3);
         if (text.includes("__proto__")) return;
-        expect(JSON.parse(withoutMember(parse(text), "x").bytes.toString())).toEqual(Object.fromEntries(entries));
+        // Through text on both sides: JSON writes -0 as 0.
+        const expected: unknown = JSON.parse(JSON.stringify(Object.fromEntries(entries)));
+        expect(JSON.parse(withoutMember(parse(text), "x").bytes.toString())).toEqual(expected);
       }),
     );
   });

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { expect, it } from "vitest";
 import { SwapRemoveSet, type Slotted } from "../../src/lib/swap-remove-set.ts";
 

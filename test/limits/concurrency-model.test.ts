@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
 import { createMemoryConcurrency } from "../../src/limits/memory/memory-concurrency.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import type { Permit, PermitScope, Waiting } from "../../src/limits/concurrency.ts";
 import { createMemoryConcurrency } from "../../src/limits/memory/memory-concurrency.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { createWindowTally } from "../../src/limits/memory/window-tally.ts";
 import { createManualClock } from "../support/manual-clock.ts";

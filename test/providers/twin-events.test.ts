@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { createReader } from "../../src/providers/stream/response-body.ts";
 import { testProvider } from "../support/provider.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { ask, charge, monthly, openTestLedger, settlement, usedOf } from "../support/ledger.ts";

@@ -1,5 +1,5 @@
 import { rmSync } from "node:fs";
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
 import type { Charge, Hold, QuotaLimit, UsageRow } from "../../src/quota/ledger.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { costOf, highestCostOf, type Price } from "../../src/quota/pricing/pricing.ts";
 import type { TokenUsage } from "../../src/quota/ledger.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../../support/fast-check.ts";
 import { parse, stringify } from "smol-toml";
 import { describe, expect, it } from "vitest";
 import { editToml, parseToml } from "../../../src/identity/files/toml-edit.ts";
