@@ -9,6 +9,7 @@ import { rateRulesSection, checkRates } from "./rates-schema.ts";
 import { riskSection } from "./risk-schema.ts";
 import { accessSection, alertsSection, securitySection } from "./security-schema.ts";
 import { modelGlob, network, plainModel } from "./value-schemas.ts";
+import { stateSection } from "./state-schema.ts";
 
 /** A duration in seconds in config.toml; fractions are allowed. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -196,6 +197,7 @@ export const configSchema = z
   .strictObject({
     server: serverSection.prefault({}),
     storage: storageSection.prefault({}),
+    state: stateSection.prefault({}),
     auth: authSection.prefault({}),
     providers: z.array(providerSection).default([]),
     models: modelsSection.prefault({}),

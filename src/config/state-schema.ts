@@ -1,0 +1,50 @@
+import { z } from "zod";
+
+/** [state]: where users, sessions, quotas and limits are kept. The address of Redis is in REDIS_URL: it may hold a password. */
+export const stateSection = z.strictObject({
+  backend: z
+    .enum(["files", "redis"])
+    .default("files")
+    .describe(
+      "Where the state is kept: `files` for one process, `redis` for any number of processes over one Redis or Valkey, whose address is in REDIS_URL.",
+    ),
+  key_prefix: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "expected 1 to 32 characters: lower-case letters, digits, - and _")
+    .default("llmproxy")
+    .describe("The beginning of all keys in Redis. All processes that share a state have the same."),
+  timeout_ms: z
+    .int()
+    .min(50)
+    .max(30_000)
+    .default(2000)
+    .describe("How long an answer of Redis is waited for, repetitions included, before a request is refused."),
+  lease_seconds: z
+    .int()
+    .min(5)
+    .max(3600)
+    .default(30)
+    .describe("How long permits and reservations of a process that has died stay taken. Live ones renew theirs."),
+  when_away: z
+    .enum(["refuse", "allowance"])
+    .default("refuse")
+    .describe(
+      "What happens while Redis does not answer: `refuse` every request that is limited or billed with 503, or serve from an `allowance` that each process keeps in advance.",
+    ),
+  allowance_percent: z
+    .number()
+    .min(0)
+    .max(50)
+    .default(1)
+    .describe(
+      "Share of each limit that one process may use up while Redis does not answer, with when_away `allowance`.",
+    ),
+  min_replicas: z
+    .int()
+    .min(0)
+    .max(8)
+    .default(0)
+    .describe(
+      "Replicas of Redis that must have a charge before it counts as made, with storage.durability `strict`. Needs min-replicas-to-write in Redis.",
+    ),
+});

@@ -1,0 +1,36 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+/** The functions that run in Redis: one library, whose name and functions carry the digest of its code. */
+export interface FunctionLibrary {
+  readonly name: string;
+  /** For FUNCTION LOAD. */
+  readonly code: string;
+  /** The whole name of a function. */
+  functionName(name: string): string;
+}
+
+const prelude = new URL("./prelude.lua", import.meta.url);
+
+/**
+ * Puts the parts of all domains together. Two versions of the proxy may run at once during a deploy: each calls its own
+ * functions, so that neither replaces the other's.
+ *
+ * @param parts files in Lua; see prelude.lua for what they may use
+ */
+export function createLibrary(parts: readonly URL[]): FunctionLibrary {
+  const bodies = [prelude, ...parts].map((part) => readFileSync(part, "utf8"));
+  const digest = createHash("sha256").update(bodies.join("\n")).digest("hex").slice(0, 12);
+  const name = `llmproxy_${digest}`;
+  // Each part has a scope of its own: Lua allows 200 local variables in one.
+  const [head = "", ...domains] = bodies;
+  const code = [
+    `#!lua name=${name}`,
+    head,
+    ...domains.map((body) => `do\n${body}\nend`),
+    "for name, callback in pairs(fn) do",
+    `  redis.register_function{ function_name = '${name}_' .. name, callback = callback, flags = flags[name] or {} }`,
+    "end",
+  ].join("\n");
+  return { name, code, functionName: (each) => `${name}_${each}` };
+}

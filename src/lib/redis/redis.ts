@@ -1,0 +1,73 @@
+/** A reply. Amounts come as text: a number would be rounded beyond 2^53. */
+export type RedisReply = string | number | boolean | null | readonly RedisReply[];
+
+/** Redis could not be asked, or its answer was lost: the call may have run, or not. */
+export class RedisUnavailableError extends Error {
+  override readonly name = "RedisUnavailableError";
+}
+
+/** Redis answered with an error. */
+export class RedisReplyError extends Error {
+  override readonly name = "RedisReplyError";
+}
+
+/** What is known of the connection. */
+export interface RedisStatus {
+  readonly connected: boolean;
+  /** Calls that have no answer yet. */
+  readonly inFlight: number;
+  /** Calls that ended without an answer, or were refused since too many were in flight. */
+  readonly failed: number;
+  /** Calls that were repeated after their answer was lost. */
+  readonly repeated: number;
+}
+
+/** The shared connection. All its verbs are safe to repeat: see `call`. */
+export interface Redis {
+  /**
+   * Calls a function of the library. It must give the same answer when it is called again with the same arguments,
+   * without taking effect twice: after a lost answer the call is repeated until `timeoutMs` have passed.
+   *
+   * @param name without the library's prefix
+   * @param keys whole keys, as `keyIn` makes them: at least one, all of the same slot
+   * @throws RedisUnavailableError, RedisReplyError
+   */
+  call(name: string, keys: readonly [string, ...string[]], args: readonly (string | number)[]): Promise<RedisReply>;
+  /** Sends a plain command that is safe to repeat, to the server of a key. Throws as `call`. */
+  send(key: string, command: readonly string[]): Promise<RedisReply>;
+  /** The slot tags: every key is in one of them. */
+  readonly tags: readonly string[];
+  /** The tag of a name: that of a user, a group's account, an API key's hash. The same name has the same tag for ever. */
+  tagOf(name: string): string;
+  /** A key in the slot of a tag: `PREFIX:{TAG}:KIND[:NAME]`. */
+  keyIn(tag: string, kind: string, name?: string): string;
+  /**
+   * Calls the listener with each key of a kind whose value may have changed, and with null where changes may have been
+   * missed. Best effort: what must not be stale for longer has an age of its own.
+   */
+  onChange(kind: string, listener: (key: string | null) => void): void;
+  status(): RedisStatus;
+  /** Ends at once; calls in flight are rejected. */
+  close(): Promise<void>;
+}
+
+/** Narrows a reply. */
+export function replyList(reply: RedisReply): readonly RedisReply[] {
+  if (!Array.isArray(reply)) throw new RedisReplyError("expected a list");
+  return reply as readonly RedisReply[];
+}
+
+/** Narrows a reply; null is "". */
+export function replyText(reply: RedisReply | undefined): string {
+  if (typeof reply === "string") return reply;
+  if (typeof reply === "number") return String(reply);
+  if (reply === null || reply === undefined) return "";
+  throw new RedisReplyError("expected a text");
+}
+
+/** A reply that is an integer, as number or text. Beyond 2^53 it is rounded. */
+export function replyNumber(reply: RedisReply | undefined): number {
+  const number = typeof reply === "number" ? reply : typeof reply === "string" && reply !== "" ? Number(reply) : NaN;
+  if (Number.isNaN(number)) throw new RedisReplyError("expected a number");
+  return number;
+}

@@ -1,0 +1,9 @@
+import { createLibrary, type FunctionLibrary } from "./lib/redis/library.ts";
+
+/** The parts of the library that runs in Redis, in their order: each may use what those before it put into `lib`. */
+const parts: readonly string[] = [];
+
+/** The functions of all domains. Reads their files. */
+export function createRedisLibrary(): FunctionLibrary {
+  return createLibrary(parts.map((part) => new URL(part, import.meta.url)));
+}
