@@ -1,0 +1,39 @@
+import type { Ledger } from "../ledger.ts";
+
+/**
+ * A record of a tag's log, which a function of ledger.lua wrote in the same call as its decision. `body` is JSON; in
+ * all but marks it begins with `at`, the time by the clock of Redis that decides in which periods it counts. It is not
+ * earlier than the newest window of the account, so counting a tag's records in their order leads to the sums in Redis.
+ *
+ *   charge  {at, user, requestId, model, apiKey?, group?, charge}: `group` is the name. It counts for the user and for
+ *           the group, at the same time, as one record of the journal does.
+ *   settle  {at, user, requestId, model, apiKey?, group?, first, final, usage, outcome, estimated, price}: `at` is that
+ *           of its charge; the time of the record itself is when it was settled.
+ *   adjust  {at, user, added, taken, reason, by}: `user` may be a group's account, as in `reset`.
+ *   reset   {at, user, per, reason, by}
+ *   mark    {}: counts nothing. A group's account changes in its own tag, while the record of the request is in the
+ *           user's: the mark gives that change a number, so that its loss is noticed.
+ */
+export interface LogRecord {
+  /** From 1, without gaps, in each tag. */
+  readonly seq: number;
+  readonly kind: "charge" | "settle" | "adjust" | "reset" | "mark";
+  /** When it was written, in ms since the epoch, by the clock of Redis. */
+  readonly writtenAt: number;
+  readonly body: string;
+}
+
+/** What the ledger over Redis needs of this node's replica of all accounts. */
+export interface LedgerReplica extends Pick<Ledger, "usage" | "usageOfAll" | "problems"> {
+  /** The number of the newest record of a tag that this node knows of: drained, or noted. 0 if none. */
+  lastSeq(tag: string): number;
+  /** Whether anything was ever counted for an account: then its absence from Redis is a loss. */
+  hasBegun(account: string): boolean;
+  /** A record that a call of this node has just written: known before it is drained, and where Redis loses it. */
+  note(tag: string, record: LogRecord): void;
+  /**
+   * Called where Redis has answered that a tag has no epoch, fewer records than this node has seen, or lacks an account
+   * that has begun. Resolves when the tag is whole again; rejects if it cannot be now, and then nothing is sold.
+   */
+  repair(tag: string): Promise<void>;
+}

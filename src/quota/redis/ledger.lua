@@ -1,0 +1,2 @@
+-- The ledger's decisions: what an account has used and what running requests hold of it.
+-- Uses lib.log_append(keys, kind, body, at): the last two keys are `log` and `logseq` of the tag; returns the number.
