@@ -18,6 +18,7 @@ if (!existsSync(stamp) || statSync(stamp).mtimeMs < Math.max(...sources)) {
   console.error("Compiling; this takes about ten seconds …");
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit", cwd: root });
+  await import("./copy-lua.mjs");
   writeFileSync(stamp, "");
   // A file saved while the compiler ran must count as newer than the build.
   utimesSync(stamp, startedAt, startedAt);

@@ -65,7 +65,7 @@ export function createCallDeadlines(monotonic: () => number): CallDeadlines {
             if (settle()) resolve(value);
           },
           (error: unknown) => {
-            if (settle()) reject(error as Error);
+            if (settle()) reject(error instanceof Error ? error : new Error(String(error)));
           },
         );
       });

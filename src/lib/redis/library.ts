@@ -28,9 +28,19 @@ export function createLibrary(parts: readonly URL[]): FunctionLibrary {
     `#!lua name=${name}`,
     head,
     ...domains.map((body) => `do\n${body}\nend`),
-    "for name, callback in pairs(fn) do",
-    `  redis.register_function{ function_name = '${name}_' .. name, callback = callback, flags = flags[name] or {} }`,
-    "end",
+    // One by one: `pairs` is not to be had while a library is loaded.
+    ...functionsIn(bodies).map(
+      (each) =>
+        `redis.register_function{ function_name = '${name}_${each}', callback = fn.${each}, flags = flags.${each} or {} }`,
+    ),
   ].join("\n");
   return { name, code, functionName: (each) => `${name}_${each}` };
+}
+
+/** The names behind `function fn.` at the beginning of a line. Throws if one is there twice. */
+function functionsIn(bodies: readonly string[]): readonly string[] {
+  const names = bodies.flatMap((body) => [...body.matchAll(/^function fn\.(\w+)/gm)].map(([, name = ""]) => name));
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new Error(`the library has two functions ${twice}`);
+  return names;
 }

@@ -1,5 +1,6 @@
--- The beginning of the library. Each domain's file below adds to `fn`: fn.NAME = function(keys, args) ... end, and to
--- `flags` where a function needs some: flags.NAME = { 'allow-oom' }.
+-- The beginning of the library. Each domain's file below adds to `fn`, at the beginning of a line:
+--   function fn.NAME(keys, args) ... end
+-- and to `flags` where a function needs some: flags.NAME = { 'allow-oom' }.
 -- Amounts are text: a double has 53 bits, and text made from a number 14 digits. They are added by HINCRBY alone.
 -- Every loop is bounded; everything is checked before the first write, since a function that fails keeps what it wrote.
 -- What several domains share is in `lib`: each file has a scope of its own.
@@ -21,4 +22,9 @@ local function negated(amount)
   if amount == '0' then return '0' end
   if string.sub(amount, 1, 1) == '-' then return string.sub(amount, 2) end
   return '-' .. amount
+end
+
+-- The server's time, in ms since the epoch.
+function fn.now()
+  return int(now_ms())
 end

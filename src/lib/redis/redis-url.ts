@@ -36,11 +36,11 @@ const maxLength = 4096;
 
 /** Parses REDIS_URL. Throws RangeError with a message that contains no password. */
 export function parseRedisUrl(url: string): RedisTarget {
-  const [scheme = "", rest] = splitOnce(url, "://");
+  const [scheme, rest] = splitOnce(url, "://");
   const [kind, tls] = Object.hasOwn(schemes, scheme) ? (schemes[scheme] ?? []) : [];
   if (kind === undefined || tls === undefined || rest === undefined || url.length > maxLength)
     throw new RangeError(`expected ${redisUrlForms}`);
-  const [authority = "", path = ""] = splitOnce(rest, "/");
+  const [authority, path = ""] = splitOnce(rest, "/");
   const at = authority.lastIndexOf("@");
   const [username = "", password] = at < 0 ? [] : splitOnce(authority.slice(0, at), ":");
   const [first, ...others] = authority
@@ -85,7 +85,7 @@ function splitOnce(text: string, separator: string): readonly [string, string?] 
 function parseAddress(text: string, defaultPort: number): RedisAddress {
   const isV6 = text.startsWith("[");
   const end = isV6 ? text.indexOf("]") : -1;
-  const host = isV6 ? text.slice(1, end) : (splitOnce(text, ":")[0] ?? "");
+  const host = isV6 ? text.slice(1, end) : splitOnce(text, ":")[0];
   const tail = isV6 ? text.slice(end + 1) : text.slice(host.length);
   const port = tail === "" ? defaultPort : /^:\d{1,5}$/.test(tail) ? Number(tail.slice(1)) : NaN;
   if (host === "" || (isV6 && end < 0) || !/^[\w.:-]+$/.test(host)) throw new RangeError("expected a host");

@@ -35,6 +35,8 @@ export interface Redis {
   call(name: string, keys: readonly [string, ...string[]], args: readonly (string | number)[]): Promise<RedisReply>;
   /** Sends a plain command that is safe to repeat, to the server of a key. Throws as `call`. */
   send(key: string, command: readonly string[]): Promise<RedisReply>;
+  /** Sends a command to every primary; an error of one is in its place. Throws RedisUnavailableError. */
+  onEveryServer(command: readonly string[]): Promise<readonly (RedisReply | Error)[]>;
   /** The slot tags: every key is in one of them. */
   readonly tags: readonly string[];
   /** The tag of a name: that of a user, a group's account, an API key's hash. The same name has the same tag for ever. */

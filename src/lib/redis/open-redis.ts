@@ -1,0 +1,135 @@
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ErrorReply } from "@redis/client";
+import type { Log } from "../log.ts";
+import type { FunctionLibrary } from "./library.ts";
+import { createCallDeadlines } from "./call-deadlines.ts";
+import { connectRedis } from "./connection.ts";
+import { describeTarget, type RedisTarget } from "./redis-url.ts";
+import { type Redis, type RedisReply, RedisReplyError, RedisUnavailableError } from "./redis.ts";
+
+export interface OpenRedisOptions {
+  readonly target: RedisTarget;
+  readonly library: FunctionLibrary;
+  readonly keyPrefix: string;
+  /** How long a call may take in all, in ms. */
+  readonly timeoutMs: number;
+  readonly log: Log;
+  /** Monotonic ms. */
+  readonly monotonic: () => number;
+}
+
+/** Calls without an answer, at most; more are refused at once. */
+const maxInFlight = 20_000;
+/** Pause before a call is repeated, in ms. */
+const repeatAfterMs = 25;
+/** Hash tags: the state is spread over so many slots, and so over at most as many servers of a cluster. A contract. */
+const tagCount = 16;
+/** Replies that say that nothing has run, and that a later try may succeed. */
+const passing = /^(?:LOADING|MASTERDOWN|READONLY|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS|MOVED|ASK)\b/;
+
+/**
+ * Connects, and loads the library. Rejects if Redis cannot be reached or refuses the login: a later loss of the
+ * connection is repaired by itself.
+ *
+ * @throws RedisUnavailableError, RedisReplyError
+ */
+export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
+  const { target, library, keyPrefix, timeoutMs, log, monotonic } = options;
+  const where = describeTarget(target);
+  const watchers = new Map<string, Set<(key: string | null) => void>>();
+  let lastError = "";
+
+  const connection = await connectRedis(target, {
+    onError(error) {
+      const text = error instanceof Error ? error.message : String(error);
+      // One line for each new kind of error: a client repeats it at every attempt.
+      if (text !== lastError) log.warn({ redis: where, err: error }, "the connection to Redis is troubled");
+      lastError = text;
+    },
+    onInvalidate(key) {
+      const kind = key?.split(":", 3)[2];
+      for (const [watched, listeners] of watchers) {
+        if (kind === undefined || kind === watched) for (const listener of listeners) listener(key);
+      }
+    },
+  });
+  const deadlines = createCallDeadlines(monotonic);
+  let repeated = 0;
+  let failed = 0;
+  let loading: Promise<void> | undefined;
+
+  function load(): Promise<void> {
+    loading ??= loadOnce().finally(() => (loading = undefined));
+    return loading;
+  }
+
+  async function loadOnce(): Promise<void> {
+    const replies = await connection.onEveryServer(["FUNCTION", "LOAD", library.code]);
+    const refused = replies.find((reply) => reply instanceof Error && !reply.message.includes("already exists"));
+    if (refused instanceof ErrorReply) throw new RedisReplyError(refused.message, { cause: refused });
+    if (refused instanceof Error) throw refused;
+  }
+
+  /** Sends a command until it has an answer, or the time is over. */
+  async function send(key: string, command: readonly string[]): Promise<RedisReply> {
+    if (deadlines.count() >= maxInFlight) {
+      failed++;
+      throw new RedisUnavailableError(`more than ${maxInFlight} calls to Redis have no answer yet`);
+    }
+    const deadline = monotonic() + timeoutMs;
+    const isOver = (): boolean => monotonic() >= deadline;
+    for (;;) {
+      try {
+        return await deadlines.before(deadline, connection.send(key, command));
+      } catch (error) {
+        if (error instanceof ErrorReply) {
+          if (error.message.includes("Function not found")) await deadlines.before(deadline, load());
+          else if (!passing.test(error.message)) throw new RedisReplyError(error.message, { cause: error });
+        }
+        if (isOver()) {
+          failed++;
+          throw new RedisUnavailableError(`Redis (${where}) did not answer within ${timeoutMs} ms`, { cause: error });
+        }
+        repeated++;
+        await sleep(Math.min(repeatAfterMs, deadline - monotonic()));
+      }
+    }
+  }
+
+  try {
+    await deadlines.before(monotonic() + timeoutMs, load());
+  } catch (error) {
+    deadlines.close();
+    connection.close();
+    throw error;
+  }
+
+  const keyIn: Redis["keyIn"] = (tag, kind, name) =>
+    `${keyPrefix}:{${tag}}:${kind}${name === undefined ? "" : `:${name}`}`;
+  const tags = Array.from({ length: tagCount }, (_, index) => index.toString(16).padStart(2, "0"));
+  return {
+    tags,
+    tagOf: (name) => tags[createHash("sha1").update(name).digest().readUInt8(0) % tagCount] ?? "00",
+    keyIn,
+    call: (name, keys, args) =>
+      send(keys[0], ["FCALL", library.functionName(name), String(keys.length), ...keys, ...args.map(String)]),
+    send,
+    onEveryServer: (command) => deadlines.before(monotonic() + timeoutMs, connection.onEveryServer(command)),
+    onChange(kind, listener) {
+      const known = watchers.get(kind);
+      if (known !== undefined) {
+        known.add(listener);
+        return;
+      }
+      watchers.set(kind, new Set([listener]));
+      connection.track(tags.map((tag) => keyIn(tag, kind)));
+    },
+    status: () => ({ connected: connection.isReady(), inFlight: deadlines.count(), failed, repeated }),
+    close() {
+      deadlines.close();
+      connection.close();
+      return Promise.resolve();
+    },
+  };
+}

@@ -1,0 +1,183 @@
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createClient } from "@redis/client";
+import { afterAll, beforeAll, describe, onTestFinished } from "vitest";
+import { openRedis } from "../../src/lib/redis/open-redis.ts";
+import { parseRedisUrl } from "../../src/lib/redis/redis-url.ts";
+import type { Redis } from "../../src/lib/redis/redis.ts";
+import { createRedisLibrary } from "../../src/redis-library.ts";
+import { createCapturedLog } from "./captured-log.ts";
+
+/** The program of the server: Redis, or what REDIS_SERVER names, such as valkey-server. */
+const program = process.env.REDIS_SERVER ?? "redis-server";
+const isInstalled = spawnSync(program, ["--version"]).status === 0;
+
+/** As describe; skipped where there is no Redis, except in CI, where that is a failure. */
+export const describeWithRedis = isInstalled || process.env.CI !== undefined ? describe : describe.skip;
+
+/** A server of its own process. */
+export interface RedisServer {
+  readonly port: number;
+  readonly url: string;
+  /** Stops it as a crash does. Its data are kept where it has an append-only file. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port, with the data that its folder has. */
+  restart(): Promise<void>;
+  /** Stops it in its tracks, as a machine that hangs. */
+  pause(): void;
+  resume(): void;
+  close(): Promise<void>;
+}
+
+/** Starts a server on a free port of 127.0.0.1. By default nothing is written to disk. */
+export async function startRedisServer(args: readonly string[] = []): Promise<RedisServer> {
+  const folder = mkdtempSync(join(tmpdir(), "redis-"));
+  const port = await freePort();
+  let child = await start(port, folder, args);
+  async function kill(): Promise<void> {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit");
+    child.kill("SIGKILL");
+    await gone;
+  }
+  return {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    kill,
+    async restart() {
+      await kill();
+      child = await start(port, folder, args);
+    },
+    pause: () => void child.kill("SIGSTOP"),
+    resume: () => void child.kill("SIGCONT"),
+    async close() {
+      await kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function start(port: number, folder: string, args: readonly string[]): Promise<ChildProcess> {
+  const defaults = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+  const child = spawn(
+    program,
+    ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--loglevel", "warning", ...defaults, ...args],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  let output = "";
+  const listen = (bytes: Buffer): void => {
+    output = (output + bytes.toString()).slice(-2000);
+  };
+  child.stdout.on("data", listen);
+  child.stderr.on("data", listen);
+  process.once("exit", () => child.kill("SIGKILL"));
+  const client = createClient({
+    socket: { host: "127.0.0.1", port, reconnectStrategy: () => (child.exitCode === null ? 20 : false) },
+  });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    await client.ping();
+  } catch (cause) {
+    throw new Error(`${program} did not start: ${output}`, { cause });
+  } finally {
+    if (client.isOpen) client.destroy();
+  }
+  return child;
+}
+
+/** A cluster of three primaries, without replicas unless asked for. */
+export async function startRedisCluster({ replicas = 0 } = {}): Promise<{
+  readonly url: string;
+  readonly servers: readonly RedisServer[];
+  close(): Promise<void>;
+}> {
+  const args = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1000"];
+  const servers = await Promise.all(Array.from({ length: 3 * (1 + replicas) }, () => startRedisServer(args)));
+  const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
+  const made = spawnSync("redis-cli", [
+    ...["--cluster", "create", ...addresses, "--cluster-yes"],
+    ...["--cluster-replicas", String(replicas)],
+  ]);
+  if (made.status !== 0)
+    throw new Error(`the cluster was not made: ${made.stdout.toString()}${made.stderr.toString()}`);
+  return {
+    url: `redis+cluster://${addresses.slice(0, 3).join(",")}`,
+    servers,
+    async close() {
+      await Promise.all(servers.map((server) => server.close()));
+    },
+  };
+}
+
+/** One server for all tests of a file. */
+export function useRedis(args: readonly string[] = []) {
+  let server: RedisServer | undefined;
+  beforeAll(async () => {
+    server = await startRedisServer(args);
+  });
+  afterAll(() => server?.close());
+  const running = (): RedisServer => {
+    if (server === undefined) throw new Error("the server is not started yet");
+    return server;
+  };
+  return { server: running, open: (options: OpenOptions = {}) => openTestRedis({ url: running().url, ...options }) };
+}
+
+/** One cluster for all tests of a file. */
+export function useRedisCluster() {
+  let cluster: Awaited<ReturnType<typeof startRedisCluster>> | undefined;
+  beforeAll(async () => {
+    cluster = await startRedisCluster();
+  });
+  afterAll(() => cluster?.close());
+  return {
+    open(options: OpenOptions = {}) {
+      if (cluster === undefined) throw new Error("the cluster is not started yet");
+      return openTestRedis({ url: cluster.url, ...options });
+    },
+  };
+}
+
+export interface OpenOptions {
+  readonly url?: string;
+  /** Default: one that nobody else has, so that the state is empty. */
+  readonly keyPrefix?: string;
+  readonly timeoutMs?: number;
+}
+
+/** A connection with the whole library; closed at the end of the test. */
+export async function openTestRedis({
+  url = "",
+  keyPrefix = newPrefix(),
+  timeoutMs = 2000,
+}: OpenOptions): Promise<Redis> {
+  const redis = await openRedis({
+    ...{ target: parseRedisUrl(url), library: createRedisLibrary(), keyPrefix, timeoutMs },
+    log: createCapturedLog(),
+    monotonic: () => performance.now(),
+  });
+  onTestFinished(() => redis.close());
+  return redis;
+}
+
+/** A prefix of keys that nobody else has. */
+export function newPrefix(): string {
+  return `t${randomBytes(6).toString("hex")}`;
+}
+
+/** Free now, as is the port of a cluster's bus above it. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    if (port < 55_000) return port;
+  }
+}
