@@ -9,16 +9,17 @@ function lib.log_lost(keys, known)
   return not state[1] or state[3] ~= false or tonumber(state[2] or '0') < tonumber(known)
 end
 
--- Appends a record and returns its number. `body` is JSON. The last two keys are `log` and `logseq`.
-function lib.log_append(keys, kind, body)
+-- Appends a record and returns its number. `body` is JSON; `at` is the record's time, by default the present. The last two
+-- keys are `log` and `logseq`.
+function lib.log_append(keys, kind, body, at)
   local seq = redis.call('HINCRBY', keys[#keys], 'seq', 1)
-  redis.call('XADD', keys[#keys - 1], '*', 's', int(seq), 'k', kind, 't', int(now_ms()), 'b', body)
+  redis.call('XADD', keys[#keys - 1], '*', 's', int(seq), 'k', kind, 't', int(at or now_ms()), 'b', body)
   return seq
 end
 
 -- args: the id of the record after which to begin, how many at the most
 -- -> { epoch or '', seq, fenced or '', id of the newest record or '', records: { id, { field, value, ... } } }
-fn.log_read = function(keys, args)
+function fn.log_read(keys, args)
   local state = redis.call('HMGET', keys[#keys], 'epoch', 'seq', 'fenced')
   local newest = redis.call('XREVRANGE', keys[#keys - 1], '+', '-', 'COUNT', 1)[1]
   local records = redis.call('XRANGE', keys[#keys - 1], '(' .. args[1], '+', 'COUNT', tonumber(args[2]))

@@ -282,7 +282,12 @@ describe("the records of groups", () => {
     ["a group behind an @", `["charge.2",1,"alice","r","m",1,0,0,"CNY","","@red",1]`, "is no name of a group"],
     ["a group without a time", `["charge.2",1,"alice","r","m",1,0,0,"CNY","","red"]`, "column"],
     ["a group in version 1", `["charge",1,"alice","r","m",1,0,0,"CNY","","red",1]`, "column"],
-    ["a version to come", `["charge.3",1,"alice","r","m",1,0,0,"CNY"]`, "its format is 3"],
+    [
+      "a record of the shared log without its place there",
+      `["charge.3",1,"alice","r","m",1,0,0,"CNY","","",0]`,
+      "column",
+    ],
+    ["a version to come", `["charge.4",1,"alice","r","m",1,0,0,"CNY"]`, "its format is 4"],
   ])("refuse %s", (_name, payload, message) => {
     expect(() => decodeLedgerRecord(payload)).toThrow(message);
   });

@@ -13,8 +13,20 @@ export interface GroupShare {
   readonly at: number;
 }
 
+/** Where a record stands in the log that all processes share: its number in the log of a tag. */
+export interface LogPosition {
+  readonly tag: string;
+  readonly seq: number;
+}
+
+/** What a record has that was read from the shared log. */
+interface Logged {
+  /** Undefined for one of this process. */
+  readonly from?: LogPosition | undefined;
+}
+
 /** The first charge of a request, at its first data event. */
-interface ChargeRecord {
+interface ChargeRecord extends Logged {
   readonly kind: "charge";
   /** Time of the charge, in ms since the epoch; determines the periods in which it counts. */
   readonly at: number;
@@ -29,7 +41,7 @@ interface ChargeRecord {
 }
 
 /** The end of a charged request. Contains everything that later readers may need about it. */
-export interface SettleRecord {
+export interface SettleRecord extends Logged {
   readonly kind: "settle";
   /** `at` of its charge record. */
   readonly at: number;
@@ -52,7 +64,7 @@ export interface SettleRecord {
 }
 
 /** A manual change of what counts as used. */
-interface AdjustRecord extends ChangeNote {
+interface AdjustRecord extends ChangeNote, Logged {
   readonly kind: "adjust";
   /** As in a charge record. */
   readonly at: number;
@@ -63,7 +75,7 @@ interface AdjustRecord extends ChangeNote {
 }
 
 /** A manual restart of a period. */
-interface ResetRecord extends ChangeNote {
+interface ResetRecord extends ChangeNote, Logged {
   readonly kind: "reset";
   /** ms since the epoch. */
   readonly at: number;
@@ -103,7 +115,9 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
  * Versions: a kind without a number, such as "charge", is of version 1; "charge.2" is of version 2. A version adds the
  * columns of metrics with that `since` behind the currency, so that older records keep their meaning: what has no
  * column was 0. Version 2 adds groups: only records that concern a group are of it, so that an older program reads all
- * others. A program refuses the records of a version that it doesn't know.
+ * others. Version 3 appends the tag and the number that a record has in the shared log, behind an API key and a group
+ * that may both be "": only records from there are of it. A program refuses the records of a version that it doesn't
+ * know.
  */
 
 /** Columns of a CHARGE before the currency. */
@@ -117,15 +131,22 @@ const laterMetrics = metricNames
 export const recordVersion = Math.max(...metricNames.map(sinceVersion));
 /** The first version whose records may concern groups. */
 const groupVersion = 2;
+/** The first version whose records may come from the shared log. */
+const loggedVersion = 3;
 /** The newest version that this program writes and reads. */
-export const latestVersion = Math.max(recordVersion, groupVersion);
-const suffixes = { others: suffixOf(recordVersion), groups: suffixOf(latestVersion) };
+export const latestVersion = Math.max(recordVersion, loggedVersion);
+const suffixes = {
+  others: suffixOf(recordVersion),
+  groups: suffixOf(Math.max(recordVersion, groupVersion)),
+  logged: suffixOf(latestVersion),
+};
 
 /** A record as one line of JSON, concatenated by hand: JSON.stringify takes four times as long. */
 export function encodeLedgerRecord(record: LedgerRecord): string {
   const { kind, at, user } = record;
   const concernsGroup = "group" in record ? record.group !== undefined : isGroupAccount(user);
-  const head = `["${kind}${concernsGroup ? suffixes.groups : suffixes.others}",${at},"${user}"`;
+  const version = record.from !== undefined ? "logged" : concernsGroup ? "groups" : "others";
+  const head = `["${kind}${suffixes[version]}",${at},"${user}"`;
   switch (record.kind) {
     case "charge":
       return `${head},${requestOf(record)},${columnsOf(record.charge)}${sourceOf(record)}]`;
@@ -136,9 +157,9 @@ export function encodeLedgerRecord(record: LedgerRecord): string {
       return `${head},${requestOf(record)},${columnsOf(first)},${columnsOf(final)},${tokens},${end}`;
     }
     case "adjust":
-      return `${head},${columnsOf(record.added)},${columnsOf(record.taken)},${noteOf(record)}]`;
+      return `${head},${columnsOf(record.added)},${columnsOf(record.taken)},${noteOf(record)}${positionOf(record)}]`;
     case "reset":
-      return `${head},"${record.per}",${noteOf(record)}]`;
+      return `${head},"${record.per}",${noteOf(record)}${positionOf(record)}]`;
   }
 }
 
@@ -168,7 +189,9 @@ function readRecord(columns: ListReader): LedgerRecord {
       const requestId = columns.text();
       const model = columns.text();
       const charge = readCharge(columns, version);
-      return { kind, at, user, requestId, model, charge, apiKey: readKey(columns), group: readGroup(columns, version) };
+      const apiKey = readKey(columns);
+      const group = readGroup(columns, version);
+      return { kind, at, user, requestId, model, charge, apiKey, group, from: readPosition(columns, version) };
     }
     case "settle": {
       const requestId = columns.text();
@@ -199,16 +222,20 @@ function readRecord(columns: ListReader): LedgerRecord {
         price,
         apiKey,
         group,
+        from: readPosition(columns, version),
       };
     }
     case "adjust": {
       const added = readCharge(columns, version);
-      return { kind, at, user, added, taken: readCharge(columns, version), reason: columns.text(), by: columns.text() };
+      const taken = readCharge(columns, version);
+      const note = { reason: columns.text(), by: columns.text() };
+      return { kind, at, user, added, taken, ...note, from: readPosition(columns, version) };
     }
     case "reset": {
       const per = columns.text();
       if (!isPer(per)) throw new Error(`unknown period ${JSON.stringify(per)}`);
-      return { kind, at, user, per, reason: columns.text(), by: columns.text() };
+      const note = { reason: columns.text(), by: columns.text() };
+      return { kind, at, user, per, ...note, from: readPosition(columns, version) };
     }
     default:
       throw new Error(`unknown kind ${JSON.stringify(kind)}`);
@@ -239,8 +266,16 @@ function readKey(columns: ListReader): string | undefined {
 function readGroup(columns: ListReader, version: number): GroupShare | undefined {
   if (version < groupVersion || !columns.more()) return undefined;
   const name = columns.text();
+  if (name === "" && version >= loggedVersion) {
+    columns.amount();
+    return undefined;
+  }
   if (!userName.test(name)) throw new Error(`${JSON.stringify(name)} is no name of a group`);
   return { name, at: columns.amount() };
+}
+
+function readPosition(columns: ListReader, version: number): LogPosition | undefined {
+  return version < loggedVersion ? undefined : { tag: columns.text(), seq: columns.amount() };
 }
 
 function readUsage(columns: ListReader): TokenUsage {
@@ -260,9 +295,16 @@ function requestOf({ requestId, model }: { readonly requestId: string; readonly 
   return `${quote(requestId)},${quote(model)}`;
 }
 
-function sourceOf({ apiKey, group }: Pick<ChargeRecord, "apiKey" | "group">): string {
+function sourceOf(record: Pick<ChargeRecord, "apiKey" | "group" | "from">): string {
+  const { apiKey, group, from } = record;
+  if (from !== undefined)
+    return `,${quote(apiKey ?? "")},"${group?.name ?? ""}",${group?.at ?? 0}${positionOf(record)}`;
   if (group !== undefined) return `,${quote(apiKey ?? "")},"${group.name}",${group.at}`;
   return apiKey === undefined ? "" : `,${quote(apiKey)}`;
+}
+
+function positionOf({ from }: Logged): string {
+  return from === undefined ? "" : `,"${from.tag}",${from.seq}`;
 }
 
 function suffixOf(version: number): string {

@@ -6,6 +6,7 @@ import { AppError } from "../../errors.ts";
 import { openJournalArchive } from "./journal-archive.ts";
 import { createJournalGate } from "./journal-gate.ts";
 import { createJournalRepair } from "./journal-repair.ts";
+import { createLedgerFollower, type LedgerFollower } from "./ledger-follower.ts";
 import { createLateSettlements } from "./late-settlements.ts";
 import type {
   BucketState,
@@ -76,6 +77,8 @@ export interface MemoryLedger extends Ledger {
    * @returns the affected users
    */
   bringBack(user?: string): Promise<readonly string[]>;
+  /** The ledger as a replica of the one that all processes share. */
+  readonly follower: LedgerFollower;
   /** For metrics: what a power loss would lose now, outdated snapshots, and the number of users. */
   stats(): {
     readonly lagRecords: number;
@@ -98,7 +101,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const journalDir = join(usersDir, "journal");
   const archive = createUsageArchive({ folder: usageDir(usersDir), keepDays, log, ops });
   const recovered = await recover({ usersDir, journalDir, periodAt, archive, keepDays, log, ops });
-  const { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq } = recovered;
+  const { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq, positions } = recovered;
   const dayOf = (at: number): string => periodAt("day", at).date;
   const archiveDays = storage.journal_archive_days ?? 0;
   const journalArchive =
@@ -119,7 +122,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const intervalMs = storage.snapshot_interval_seconds * 1000;
   const today = (): string => dayOf(clock.now());
   const snapshots = createSnapshots({
-    ...{ usersDir, archive, journal, totals, totalsCoverSeq, intervalMs, today, log, ops },
+    ...{ usersDir, archive, journal, totals, totalsCoverSeq, intervalMs, today, log, ops, positions },
     // What is missing in an unusable file exists nowhere else.
     keepJournal: unusable.size > 0,
   });
@@ -153,10 +156,10 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     // neither, and each snapshot says by its number whether it has the record.
     const seq = gate.record(encodeLedgerRecord(record));
     user.count(record);
-    snapshots.changed(user);
+    if (!unusable.has(user.name)) snapshots.changed(user);
     if (group !== undefined && "group" in record && record.group !== undefined) {
       group.count(asOfGroup(record, record.group));
-      snapshots.changed(group);
+      if (!unusable.has(group.name)) snapshots.changed(group);
     }
     // What is changed by hand in a group's account was used by no user.
     if (!isGroupAccount(user.name)) totals.count(user.history.dateAt(record.at), record);
@@ -219,13 +222,15 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       const message = `What ${whose} used cannot be read at the moment. The operator has to mend a file.`;
       throw new AppError("storage_unavailable", { message });
     }
-    const now = clock.now();
-    let user = users.get(name);
-    if (user === undefined) {
-      if (!accountName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
-      users.set(name, (user = new UserQuota(name, periodAt)));
-    }
-    user.lookAt(now);
+    const user = users.get(name) ?? added(name);
+    user.lookAt(clock.now());
+    return user;
+  }
+
+  function added(name: string): UserQuota {
+    if (!accountName.test(name)) throw new RangeError(`${JSON.stringify(name)} is no user name`);
+    const user = new UserQuota(name, periodAt);
+    users.set(name, user);
     return user;
   }
 
@@ -274,6 +279,16 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       }
       return moved;
     },
+    follower: createLedgerFollower({
+      ...{ users, positions, logged: recovered.logged },
+      // What counts in an account whose file can't be used is kept in the journal alone.
+      account: (name) => (unusable.has(name) ? new UserQuota(name, periodAt) : (users.get(name) ?? added(name))),
+      write,
+      passed: () => {
+        snapshots.changed(totals);
+      },
+      synced: () => journal.synced(journal.lastSeq()),
+    }),
     ...createUsageQueries({ users, totals, archive }),
     problems: () => [...unusable.values()],
     health: () => gate.health(),

@@ -26,6 +26,8 @@ import { UserQuota } from "./user-quota.ts";
 const snapshotName = /^(.*)\.quota\.toml$/;
 /** Files read concurrently: enough to keep the disk busy. */
 const readsAtOnce = 32;
+/** Records of the shared log that are remembered beyond the journal: more than a loss of Redis concerns. */
+const keptOfLog = 20_000;
 const allDays: UsageSpan = { from: "0000-01-01", to: "9999-12-31" };
 
 /** Everything that was counted before the process started. */
@@ -41,6 +43,10 @@ export interface Recovered {
   readonly coveredSeq: number;
   /** The last record included in the totals' file; 0 if the file is missing or can't be used. */
   readonly totalsCoverSeq: number;
+  /** How far the shared log was counted, by tag. */
+  readonly positions: Map<string, number>;
+  /** What the journal still has of that log, oldest first. */
+  readonly logged: readonly LedgerRecord[];
 }
 
 interface Entry extends Snapshot {
@@ -51,6 +57,7 @@ interface Entry extends Snapshot {
 interface TotalsEntry {
   readonly totals: UsageTotals;
   readonly coversSeq: number;
+  readonly positions: ReadonlyMap<string, number>;
   /** As above. */
   changed: boolean;
 }
@@ -83,6 +90,9 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   // precisely, and not at all if another file can't be used.
   const coveredByAll = known?.coversSeq ?? (unusable.size > 0 ? Infinity : coveredSeq);
 
+  const positions = new Map(known?.positions);
+  let logged: LedgerRecord[] = [];
+
   /** Counts a record in an account, unless the account's snapshot has it. */
   function countIn(name: string, seq: number, record: LedgerRecord): UserQuota {
     let entry = entries.get(name);
@@ -102,6 +112,12 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     (seq, payload) => {
       const record = decodeLedgerRecord(payload);
       if (record === undefined) return;
+      if (record.from !== undefined) {
+        const { tag, seq: number } = record.from;
+        positions.set(tag, Math.max(positions.get(tag) ?? 0, number));
+        logged.push(record);
+        if (logged.length >= 2 * keptOfLog) logged = logged.slice(-keptOfLog);
+      }
       const user = countIn(record.user, seq, record);
       if ("group" in record && record.group !== undefined) {
         countIn(groupAccount(record.group.name), seq, asOfGroup(record, record.group));
@@ -132,7 +148,8 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     .filter((one) => one.changed)
     .map(({ user }) => user);
   if (known?.changed !== false) changed.push(totals);
-  return { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq: known?.coversSeq ?? 0 };
+  const totalsCoverSeq = known?.coversSeq ?? 0;
+  return { users, unusable, totals, changed, content, coveredSeq, totalsCoverSeq, positions, logged };
 }
 
 /**
@@ -154,7 +171,7 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
   const { usersDir, archive, keepDays, log } = options;
   const path = totalsPath(usersDir);
   try {
-    const { days, coversSeq } = decodeTotals(await readPlainFile(path));
+    const { days, coversSeq, positions } = decodeTotals(await readPlainFile(path));
     const open = new Set(days.map(({ date }) => date));
     const archived = new Map<string, UsageRow[]>();
     // Rows archived after this snapshot will be counted again from the journal.
@@ -166,7 +183,7 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
       day.state = "archived";
       return day;
     });
-    return { totals: new UsageTotals(keepDays, [...closed, ...days]), coversSeq, changed: false };
+    return { totals: new UsageTotals(keepDays, [...closed, ...days]), coversSeq, positions, changed: false };
   } catch (error) {
     if (fileErrorCode(error) !== "ENOENT") log.warn({ err: error, file: path }, "the totals of usage cannot be used");
     return undefined;

@@ -39,7 +39,13 @@ const snapshotSchema = z.strictObject({
   history: z.array(z.strictObject({ ...day, start: z.iso.datetime(), end: z.iso.datetime() })).default(() => []),
 });
 
-const totalsSchema = z.strictObject({ ...head, history: z.array(z.strictObject(day)) });
+/** How far the shared log has been counted, by tag. */
+const positions = z.record(z.string().regex(/^\w{1,8}$/), amount);
+const totalsSchema = z.strictObject({
+  ...head,
+  positions: positions.default(() => ({})),
+  history: z.array(z.strictObject(day)),
+});
 
 /** A user's quota as of journal record `coversSeq`. */
 export interface Snapshot {
@@ -107,23 +113,43 @@ export function coversSeqOf(text: string): number {
   return Number(/^covers_seq = (\d{1,16})$/m.exec(text)?.[1] ?? 0);
 }
 
-/** The text of users/usage/_totals.toml: the days that the archive does not have. */
-export function encodeTotals(totals: UsageTotals, coversSeq: number): string {
+/**
+ * The text of users/usage/_totals.toml: the days that the archive does not have.
+ * @param positions by tag, the number up to which the files of all accounts contain the shared log
+ */
+export function encodeTotals(
+  totals: UsageTotals,
+  coversSeq: number,
+  positions: ReadonlyMap<string, number> = new Map(),
+): string {
   const open = totals.days.filter(({ state }) => state !== "archived");
   const history = open.map((day) => ({ day: day.date, models: modelsOf(day) }));
   return (
     "# Written by the proxy, which overwrites changes. What all users have used together; cost in nano-units (1e-9).\n" +
-    stringify({ format: recordVersion, covers_seq: coversSeq, history }) +
+    stringify({
+      ...{ format: recordVersion, covers_seq: coversSeq },
+      ...(positions.size === 0 ? {} : { positions: Object.fromEntries(positions) }),
+      history,
+    }) +
     "\n"
   );
 }
 
-/** Reads the file of totals: its days, and the last journal record it covers. Throws as decodeSnapshot. */
-export function decodeTotals(text: string): { readonly days: readonly UsageDay[]; readonly coversSeq: number } {
+/** The file of totals. */
+interface StoredTotals {
+  readonly days: readonly UsageDay[];
+  /** The last journal record that it covers. */
+  readonly coversSeq: number;
+  /** As encodeTotals gets them. */
+  readonly positions: ReadonlyMap<string, number>;
+}
+
+/** Reads the file of totals. Throws as decodeSnapshot. */
+export function decodeTotals(text: string): StoredTotals {
   const result = totalsSchema.safeParse(parseKnown(text));
   if (!result.success) throw new Error(reasonsOf(result.error));
   const days = result.data.history.map(({ day: date, models }) => dayOf(date, models));
-  return { days, coversSeq: result.data.covers_seq };
+  return { days, coversSeq: result.data.covers_seq, positions: new Map(Object.entries(result.data.positions)) };
 }
 
 /** Throws NewerVersionError, which says more than the keys that an older schema doesn't know. */

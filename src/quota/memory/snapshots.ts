@@ -45,6 +45,8 @@ export interface SnapshotsOptions {
   readonly ops: FileOps;
   /** Whether the journal has records that no snapshot will cover. */
   readonly keepJournal: boolean;
+  /** How far the shared log has been counted, by tag; empty where there is none. */
+  readonly positions: ReadonlyMap<string, number>;
 }
 
 /** Starts the rounds, one every `intervalMs`; a slow disk makes them fewer, never concurrent. */
@@ -70,6 +72,8 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
 
   async function writeAll(): Promise<void> {
     const upTo = journal.lastSeq();
+    // As of now: what is counted from here on may not be in the files of this round.
+    const positions = new Map(options.positions);
     const queue = [...changed].filter((counted) => counted instanceof UserQuota);
     let failures = 0;
     const workers = Array.from({ length: writesAtOnce }, async () => {
@@ -81,7 +85,13 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     if (failures > 0) return;
     // The totals come last, so that their number says what all files together cover: a start uses it to decide whether
     // a missing journal file is allowed to be missing.
-    if (changed.has(totals) && !(await write(totals))) return;
+    try {
+      if (positions.size > 0) await syncFolder(usersDir, ops);
+    } catch (error) {
+      log.warn({ err: error }, "the users folder could not be synced; trying again later");
+      return;
+    }
+    if (changed.has(totals) && !(await write(totals, positions))) return;
     if (options.keepJournal) return;
     try {
       // The new files must be durable before the records that they replace are removed.
@@ -93,23 +103,29 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     }
   }
 
-  async function write(counted: UserQuota | UsageTotals): Promise<boolean> {
+  async function write(counted: UserQuota | UsageTotals, positions?: ReadonlyMap<string, number>): Promise<boolean> {
     const isTotals = counted instanceof UsageTotals;
     const path = isTotals ? totalsPath(usersDir) : snapshotPath(usersDir, counted.name);
     try {
       await archiveClosed(counted.name, isTotals ? counted : counted.history);
       const coversSeq = journal.lastSeq();
-      const text = isTotals ? encodeTotals(counted, coversSeq) : encodeSnapshot(counted, coversSeq);
+      const text = isTotals ? encodeTotals(counted, coversSeq, positions) : encodeSnapshot(counted, coversSeq);
       // From here on a new charge is not in this text, so it marks its user again.
       changed.delete(counted);
       await writeFileAtomic(path, text, { syncFolder: isTotals, ops });
       if (isTotals) totalsCoverSeq = coversSeq;
+      // Its positions are older than its sums: the next round brings both together before any journal file goes.
+      if (positions !== undefined && isBehind(positions)) changed.add(counted);
       return true;
     } catch (error) {
       changed.add(counted);
       log.warn({ err: error, file: path }, "a quota could not be written; the old file stands, trying again later");
       return false;
     }
+  }
+
+  function isBehind(positions: ReadonlyMap<string, number>): boolean {
+    return [...options.positions].some(([tag, seq]) => positions.get(tag) !== seq);
   }
 
   /** Past days go to the archive, and are durable there, before the snapshot omits them. */
