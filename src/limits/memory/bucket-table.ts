@@ -1,4 +1,4 @@
-import { type GcraRate, leftAfter, longestMs } from "./gcra.ts";
+import { type GcraRate, leftAfter, longestMs } from "../gcra.ts";
 
 /** The buckets of one rule, each a key with what is taken of it, in steps of the rule's rate. */
 export interface BucketTable {

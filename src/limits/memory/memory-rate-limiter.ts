@@ -9,17 +9,18 @@ import type {
 } from "../rate-limiter.ts";
 import type { RateRule, RateScope } from "../rate-rules.ts";
 import {
-  add,
-  type Bucketed,
-  changed,
-  look,
-  newBucketed,
+  identity,
+  isWorse,
+  refusalOf,
+  type RuleSets,
+  ruleSets,
   stateOf,
-  statusOf,
   stepsOf,
   type Taking,
   unitsOf,
-} from "./rule-buckets.ts";
+  worstOf,
+} from "../rate-terms.ts";
+import { add, type Bucketed, bucketedStatus, changed, look, newBucketed } from "./rule-buckets.ts";
 import { createWindowTally } from "./window-tally.ts";
 
 const hourMs = 3_600_000;
@@ -31,12 +32,6 @@ const leastBuckets = 10_000;
 const unboundedScopes: readonly RateScope[] = ["user", "key", "address", "model"];
 
 const noRules: readonly Bucketed[] = [];
-
-/** The rules that may apply to a request; those by provider apart, since they decide who gets it. */
-interface RuleSet {
-  readonly plain: Bucketed[];
-  readonly byProvider: Bucketed[];
-}
 
 /** A rate limiter whose rules can be changed while it runs. */
 export interface MemoryRateLimiter extends RateLimiter {
@@ -60,8 +55,7 @@ export function createMemoryRateLimiter(options: {
   const time = createSteadyTime(clock);
   const freeDisconnects = createWindowTally({ windowMs: hourMs, clock });
   let bucketed: readonly Bucketed[] = [];
-  let forAll: RuleSet = { plain: [], byProvider: [] };
-  let forGroup = new Map<string, RuleSet>();
+  let { forAll, forGroup }: RuleSets<Bucketed> = ruleSets([]);
 
   function configure(rules: readonly RateRule[]): void {
     const now = time();
@@ -74,20 +68,7 @@ export function createMemoryRateLimiter(options: {
       if (before !== undefined) return changed(before, rule, now);
       return newBucketed(rule, hasUnboundedKeys(rule) ? share : leastBuckets, now);
     });
-    forAll = { plain: [], byProvider: [] };
-    forGroup = new Map();
-    for (const one of bucketed) {
-      const { by, groups } = one.rule;
-      for (const set of groups === null ? [forAll] : [...new Set(groups)].map(setOf)) {
-        (by.includes("provider") ? set.byProvider : set.plain).push(one);
-      }
-    }
-  }
-
-  function setOf(group: string): RuleSet {
-    let set = forGroup.get(group);
-    if (set === undefined) forGroup.set(group, (set = { plain: [], byProvider: [] }));
-    return set;
+    ({ forAll, forGroup } = ruleSets(bucketed));
   }
 
   configure(options.rules);
@@ -97,7 +78,7 @@ export function createMemoryRateLimiter(options: {
     take(request) {
       const now = time();
       const ofGroup = request.group === null ? undefined : forGroup.get(request.group);
-      const takings: Taking[] = [];
+      const takings: Taking<Bucketed>[] = [];
       look(forAll.plain, request, "", now, takings);
       if (ofGroup !== undefined) look(ofGroup.plain, request, "", now, takings);
 
@@ -118,11 +99,11 @@ export function createMemoryRateLimiter(options: {
     takeFreeDisconnect: ({ user, max }) => freeDisconnects.take(user, max),
     rules() {
       const now = time();
-      return bucketed.map((one) => statusOf(one, now));
+      return bucketed.map((one) => bucketedStatus(one, now));
     },
     statesOf(request) {
       const now = time();
-      const takings: Taking[] = [];
+      const takings: Taking<Bucketed>[] = [];
       look(forAll.plain, request, "", now, takings);
       const ofGroup = request.group === null ? undefined : forGroup.get(request.group);
       if (ofGroup !== undefined) look(ofGroup.plain, request, "", now, takings);
@@ -146,10 +127,6 @@ function createSteadyTime(clock: Clock): () => number {
   };
 }
 
-function identity({ name, by, metric, ofGroup }: RateRule): string {
-  return [name, metric, by.join("+"), ofGroup ?? ""].join("\n");
-}
-
 function hasUnboundedKeys({ by }: RateRule): boolean {
   return by.some((scope) => unboundedScopes.includes(scope));
 }
@@ -159,10 +136,10 @@ function chooseProvider(
   rules: readonly Bucketed[],
   request: RateLimitRequest,
   now: number,
-): { readonly provider: string | null; readonly takings: readonly Taking[] } {
-  let best: { provider: string; takings: Taking[]; worst: Taking } | null = null;
+): { readonly provider: string | null; readonly takings: readonly Taking<Bucketed>[] } {
+  let best: { provider: string; takings: Taking<Bucketed>[]; worst: Taking<Bucketed> } | null = null;
   for (const provider of request.providers) {
-    const takings: Taking[] = [];
+    const takings: Taking<Bucketed>[] = [];
     look(rules, request, provider, now, takings);
     const worst = worstOf(takings);
     if (worst === null) return { provider, takings };
@@ -171,53 +148,15 @@ function chooseProvider(
   return best ?? { provider: null, takings: [] };
 }
 
-/** The rule that refuses for the longest; null if none refuses. */
-function worstOf(takings: readonly Taking[]): Taking | null {
-  let worst: Taking | null = null;
-  for (const taking of takings) if (taking.waitMs > 0 && (worst === null || isWorse(taking, worst))) worst = taking;
-  return worst;
-}
-
-function isWorse(a: Taking, b: Taking): boolean {
-  return isTooLarge(a) === isTooLarge(b) ? a.waitMs > b.waitMs : isTooLarge(a);
-}
-
-function isTooLarge({ rate, steps }: Taking): boolean {
-  return steps > rate.room;
-}
-
-function refusalOf(worst: Taking, takings: readonly Taking[], request: RateLimitRequest): RateLimitRefusal {
-  const { of, rate, steps } = worst;
-  of.refused++;
-  const { name, metric } = of.rule;
-  return {
-    rule: name,
-    retryAfterMs: Math.max(...takings.map((taking) => taking.waitMs)),
-    tooLarge: isTooLarge(worst)
-      ? {
-          metric,
-          needed: Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(steps / rate.cost)),
-          most: Math.floor(rate.room / rate.cost),
-        }
-      : null,
-    states: takings
-      .filter((taking) => taking.of.rule.isShown)
-      .map((taking) => {
-        const state = stateOf(taking, taking.before, request);
-        return taking.waitMs > 0 ? { ...state, resetMs: taking.waitMs } : state;
-      }),
-  };
-}
-
 /** What a request has taken, in steps of the rule as it is now: after a reload the same share of the room. */
-function stepsNow({ of, rate, steps }: Taking): number {
+function stepsNow({ of, rate, steps }: Taking<Bucketed>): number {
   return of.rate === rate ? steps : Math.ceil((steps / rate.room) * of.rate.room);
 }
 
 /** As a class, since one is made for each request. */
 class MemoryTicket implements RateTicket {
   readonly #request: RateLimitRequest;
-  #takings: readonly Taking[];
+  #takings: readonly Taking<Bucketed>[];
   #provider: string | null;
   readonly #byProvider: readonly Bucketed[];
   readonly #time: () => number;
@@ -226,7 +165,7 @@ class MemoryTicket implements RateTicket {
   /** @param byProvider the rules by provider that may apply */
   constructor(
     request: RateLimitRequest,
-    takings: readonly Taking[],
+    takings: readonly Taking<Bucketed>[],
     provider: string | null,
     byProvider: readonly Bucketed[],
     time: () => number,
@@ -251,7 +190,7 @@ class MemoryTicket implements RateTicket {
   move(provider: string): RateLimitRefusal | null {
     if (this.#isSettled || this.#provider === null || provider === this.#provider) return null;
     const now = this.#time();
-    const takings: Taking[] = [];
+    const takings: Taking<Bucketed>[] = [];
     look(this.#byProvider, this.#request, provider, now, takings);
     const worst = worstOf(takings);
     if (worst !== null) return refusalOf(worst, takings, this.#request);
@@ -272,7 +211,7 @@ class MemoryTicket implements RateTicket {
     for (const taking of this.#takings) this.#correct(taking, use, now);
   }
 
-  #correct(taking: Taking, use: RateUse, now: number): void {
+  #correct(taking: Taking<Bucketed>, use: RateUse, now: number): void {
     const { of, key } = taking;
     const taken = stepsNow(taking);
     add(of, key, (use.wasSent ? this.#used(of, taken, use) : 0) - taken, now);
