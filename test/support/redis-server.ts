@@ -136,12 +136,11 @@ export function useRedisCluster() {
     cluster = await startRedisCluster();
   });
   afterAll(() => cluster?.close());
-  return {
-    open(options: OpenOptions = {}) {
-      if (cluster === undefined) throw new Error("the cluster is not started yet");
-      return openTestRedis({ url: cluster.url, ...options });
-    },
+  const url = (): string => {
+    if (cluster === undefined) throw new Error("the cluster is not started yet");
+    return cluster.url;
   };
+  return { url, open: (options: OpenOptions = {}) => openTestRedis({ url: url(), ...options }) };
 }
 
 export interface OpenOptions {
