@@ -1,14 +1,137 @@
 import { AppError } from "../errors.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
-import type { PermitRequest, PermitScope } from "../limits/concurrency.ts";
-import type { RateLimitRefusal, RateLimitRequest, RateUse } from "../limits/rate-limiter.ts";
+import type { ConcurrencyLimiter, Permit, PermitRequest, PermitScope, Waiting } from "../limits/concurrency.ts";
+import type { RateLimiter, RateLimitRefusal, RateLimitRequest, RateUse } from "../limits/rate-limiter.ts";
 import type { Route } from "../providers/router.ts";
-import type { Settlement } from "../quota/ledger.ts";
+import type { Hold, Ledger, QuotaLimit, ReserveRequest, Settlement } from "../quota/ledger.ts";
 import type { RequestContext } from "./request-context.ts";
-import type { RequestCost } from "./request-cost.ts";
+import { nothingOwed, type RequestCost } from "./request-cost.ts";
+
+/** A request that is about to be admitted. */
+interface Admission {
+  readonly route: Route;
+  readonly cost: RequestCost;
+  readonly limits: readonly QuotaLimit[];
+  /** As ConcurrencyLimiter.acquire has it. */
+  readonly onWaiting: (now: () => Waiting) => void;
+}
+
+/** What the gateway needs of the backends to admit a request. */
+interface AdmitOptions {
+  readonly concurrency: ConcurrencyLimiter;
+  readonly ledger: Ledger;
+  readonly rateLimiter: RateLimiter;
+}
+
+/** Where it may be sent, beginning with the provider whose place and rates it has. */
+interface Admitted {
+  readonly hold: Hold;
+  readonly route: Route;
+}
+
+/**
+ * Admits requests: each needs a permit, a hold on its quota and a ticket of the rates, or is refused with what the first
+ * of them says, in this order. What is granted is noted in the context at once: the end of the request gives it back.
+ */
+export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) {
+  return async function admit(context: RequestContext, admission: Admission): Promise<Admitted> {
+    const { route, cost, limits, onWaiting } = admission;
+    const { client } = context.incoming;
+    let wake: (() => void) | null = null;
+    const asked = concurrency.acquire(permitRequest(context, route), client, (now) => {
+      onWaiting(now);
+      wake?.();
+    });
+    // Money in several currencies is held one after the other.
+    const inTurn = !(asked instanceof Promise) || context.isWaiting || (limitsCost(limits) && cost.hasOtherCurrencies);
+    if (!inTurn) {
+      const waiting = new Promise<void>((resolve) => (wake = resolve));
+      const admitted = await together(context, admission, asked, waiting);
+      if (admitted !== null) return admitted;
+    }
+    const permit = (context.permit = await asked);
+    context.stopWaiting();
+    client.stopNotice();
+    const hold = (context.hold = await ledger.reserve(reservation(context, admission)));
+    context.buckets = hold.buckets;
+    const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
+    const placed = routeFrom(affordable, permit.provider);
+    // The last step before sending: a request that is refused for another reason uses none of the shared rate.
+    const ticket = await rateLimiter.take(rateRequest(context, placed, cost));
+    if (!("settle" in ticket)) throw rateLimited(ticket, context.refusedRates(ticket));
+    context.ticket = ticket;
+    return { hold, route: routeFrom(placed, ticket.provider) };
+  };
+
+  /**
+   * Backends behind a network are asked for all three at once: one round trip. Null if the request has to wait for its
+   * permit: it must not hold quota meanwhile, and everything has been given back.
+   */
+  async function together(
+    context: RequestContext,
+    { route, cost, limits }: Admission,
+    asked: Promise<Permit>,
+    waiting: Promise<void>,
+  ): Promise<Admitted | null> {
+    const reserving = Promise.resolve(ledger.reserve(reservation(context, { cost, limits })));
+    const taking = Promise.resolve(rateLimiter.take(rateRequest(context, route, cost)));
+    const outcomes = Promise.allSettled([reserving, taking]);
+    // What is granted after all when another of the three has failed is noted before the request ends.
+    const [permitted] = await Promise.allSettled([Promise.race([asked, waiting])]);
+    const [reserved, taken] = await outcomes;
+    const hold = (context.hold = reserved.status === "fulfilled" ? reserved.value : null);
+    const ticket = taken.status === "fulfilled" && "settle" in taken.value ? taken.value : null;
+    context.ticket = ticket;
+    if (permitted.status === "rejected") throw permitted.reason;
+    const permit = permitted.value;
+    if (permit === undefined) {
+      context.hold = context.ticket = null;
+      await Promise.all([
+        hold?.settle(nothingOwed("refused", context.incoming.policy.currency)),
+        ticket?.settle(unsent),
+      ]);
+      return null;
+    }
+    context.permit = permit;
+    if (reserved.status === "rejected") throw reserved.reason;
+    if (taken.status === "rejected") throw taken.reason;
+    if (hold === null) throw new Error("a reservation without a hold");
+    context.buckets = hold.buckets;
+    if (!("settle" in taken.value)) throw rateLimited(taken.value, context.refusedRates(taken.value));
+    const placed = routeFrom(route, permit.provider);
+    if (ticket?.provider != null && permit.provider !== null && ticket.provider !== permit.provider) {
+      // The place decides: its provider's rates are taken instead.
+      const refusal = await ticket.move(permit.provider);
+      if (refusal !== null) throw rateLimited(refusal, context.refusedRates(refusal));
+    }
+    return { hold, route: routeFrom(placed, ticket?.provider ?? null) };
+  }
+}
 
 const noProviders: readonly PermitScope[] = [];
+const unsent: RateUse = { wasSent: false, tokens: 0, outputTokens: 0 };
+
+function limitsCost(limits: readonly QuotaLimit[]): boolean {
+  return limits.some(({ metric }) => metric === "cost");
+}
+
+/** The trace id is one id for a request in the journal, logs, events and the client's X-Request-ID. */
+function reservation(
+  { incoming, group, request }: RequestContext,
+  { cost, limits }: Pick<Admission, "cost" | "limits">,
+): ReserveRequest {
+  const { account, apiKey, client } = incoming;
+  return {
+    user: account.username,
+    limits,
+    requestId: client.traceId,
+    model: request?.model ?? "",
+    apiKey: apiKey?.id,
+    group: group?.name,
+    upperBound: cost.upperBound(),
+  };
+}
 
 /** The permits that a request needs in order to run. What has no cap is left out. */
 export function permitRequest({ incoming, group, trust }: RequestContext, route: Route): PermitRequest {
@@ -53,7 +176,7 @@ export function placeTaker(context: RequestContext): ((provider: string) => Awai
 }
 
 /** What the rate limiter is asked for a request that may go to these providers. */
-export function rateRequest(context: RequestContext, route: Route, cost: RequestCost): RateLimitRequest {
+function rateRequest(context: RequestContext, route: Route, cost: RequestCost): RateLimitRequest {
   const { account, apiKey, ip, client } = context.incoming;
   return {
     requestId: client.traceId,
@@ -80,7 +203,7 @@ function providerNames({ candidates }: Route): readonly string[] {
 }
 
 /** The route with the candidates of one provider first; as it is if `first` is null. */
-export function routeFrom(route: Route, first: string | null): Route {
+function routeFrom(route: Route, first: string | null): Route {
   const { candidates } = route;
   if (first === null || candidates[0]?.name === first) return route;
   const chosen = candidates.filter(({ name }) => name === first);

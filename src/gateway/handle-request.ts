@@ -2,6 +2,7 @@ import type { Account } from "../identity/account-schema.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Groups } from "../identity/groups.ts";
 import type { Clock } from "../lib/clock.ts";
+import { orElse } from "../lib/awaitable.ts";
 import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";
 import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
@@ -15,7 +16,7 @@ import type { Attempt } from "../providers/attempt.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
-import { permitRequest, placeTaker, rateLimited, rateRequest, routeFrom, useOf } from "./admit.ts";
+import { createAdmit, placeTaker, rateLimited, useOf } from "./admit.ts";
 import { RequestCost, nothingOwed } from "./request-cost.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
 import {
@@ -68,6 +69,7 @@ export interface Gateway {
 export function createGateway(deps: GatewayOptions): Gateway {
   const options = { clock: deps.clock, isoTime: createIsoTime() };
   const scaleLimits = createScaleLimits();
+  const admit = createAdmit(deps);
   const running = new SwapRemoveSet<RequestContext>();
   let idleWaiters: (() => void)[] = [];
   /** Groups of requests in progress, each with what to call once all of them have ended. */
@@ -97,8 +99,6 @@ export function createGateway(deps: GatewayOptions): Gateway {
   async function serve(context: RequestContext): Promise<RequestEnd> {
     const { policy, account, apiKey, body, format, client, streamByDefault } = context.incoming;
     const { admission, pricingPolicy } = policy;
-    const user = account.username;
-
     const arrivedAt = deps.clock.now();
     context.trust = deps.trustOf?.(account) ?? neutralTrust;
     const chosen = chooseGroup(context.incoming, deps.groups);
@@ -114,37 +114,14 @@ export function createGateway(deps: GatewayOptions): Gateway {
       if (request.stream && noticeAfterMs > 0)
         client.startNotice(context, format.startStream(request.model, arrivedAt), noticeAfterMs, now);
     };
-    const permit = await deps.concurrency.acquire(permitRequest(context, route), client, onWaiting);
-    context.permit = permit;
-    context.stopWaiting();
-    client.stopNotice();
     const cost = (context.cost = new RequestCost(pricingPolicy, request, route, arrivedAt));
-    const reservation = {
-      user,
-      limits,
-      // The trace id: one id for a request in the journal, logs, events and the client's X-Request-ID.
-      requestId: client.traceId,
-      model: request.model,
-      apiKey: apiKey?.id,
-      group: group?.name,
-      upperBound: cost.upperBound(),
-    };
-    const hold = (context.hold = await deps.ledger.reserve(reservation));
-    context.buckets = hold.buckets;
-
-    const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
-
-    const placed = routeFrom(affordable, permit.provider);
-
-    // The last step before sending: a request that is refused for another reason uses none of the shared rate.
-    const ticket = await deps.rateLimiter.take(rateRequest(context, placed, cost));
-    if (!("settle" in ticket)) throw rateLimited(ticket, context.refusedRates(ticket));
-    context.ticket = ticket;
+    // A permit, a hold on the quota, and a ticket of the rates: all three or none.
+    const { hold, route: admitted } = await admit(context, { route, cost, limits, onWaiting });
 
     if (request.stream || policy.jsonHeartbeat) {
       client.startHeartbeat(context, request.stream ? format.startStream(request.model, arrivedAt) : null);
     }
-    const { attempt } = (context.response = await send(context, routeFrom(placed, ticket.provider), request));
+    const { attempt } = (context.response = await send(context, admitted, request));
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
@@ -235,25 +212,27 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const { hold, ticket, permit, response } = context;
     const traceId = context.incoming.client.traceId;
     const settlement = (context.settlement = await settlementOf(context, end));
-    try {
-      if (hold !== null) context.buckets = await hold.settle(settlement);
-    } catch (error) {
-      // The first charge stands. Everything else that the request holds is released all the same.
-      const { outcome, charge } = settlement;
-      deps.log.error({ trace_id: traceId, err: error, outcome, charge }, "a charge was not settled");
-    }
-    try {
-      // Before the permit is released: whoever gets it next finds the corrected rates.
-      await ticket?.settle(useOf(context, settlement));
-    } catch (error) {
-      deps.log.error({ trace_id: traceId, err: error }, "the rates of a request were not corrected");
-    }
+    const failed = (message: string, facts: object = {}) => {
+      return (error: unknown) => {
+        deps.log.error({ trace_id: traceId, err: error, ...facts }, message);
+        return undefined;
+      };
+    };
+    const { outcome, charge } = settlement;
+    // The first charge stands where this fails. Everything else that the request holds is released all the same.
+    const settling = orElse(() => hold?.settle(settlement), failed("a charge was not settled", { outcome, charge }));
+    // Before the permit is released: whoever gets it next finds the corrected rates.
+    const correcting = orElse(
+      () => ticket?.settle(useOf(context, settlement)),
+      failed("the rates of a request were not corrected"),
+    );
     response?.attempt.cancel();
-    try {
-      await permit?.release();
-    } catch (error) {
-      deps.log.error({ trace_id: traceId, err: error }, "a permit was not released");
-    }
+    const releasing = orElse(() => permit?.release(), failed("a permit was not released"));
+    // Behind a network all three are on their way by now.
+    const buckets = settling instanceof Promise ? await settling : settling;
+    if (buckets !== undefined) context.buckets = buckets;
+    if (correcting instanceof Promise) await correcting;
+    if (releasing instanceof Promise) await releasing;
     const refusal =
       end.outcome === "refused" && end.error !== null ? refusalEvent(context, end.error, deps.clock.now()) : null;
     if (refusal !== null) deps.emit(refusal);
@@ -335,8 +314,4 @@ function presented(end: RequestEnd, context: RequestContext): RequestEnd {
   const error = format.adaptError?.(end.error) ?? end.error;
   if (context.request?.stream === true && format.failsAsStream?.(error) === true) client.open(context);
   return error === end.error ? end : { ...end, error };
-}
-
-function limitsCost(limits: readonly QuotaLimit[]): boolean {
-  return limits.some(({ metric }) => metric === "cost");
 }

@@ -97,6 +97,11 @@ export class RequestContext implements HeaderSource, Slotted {
     this.#waitingSince = this.#options.clock.monotonic();
   }
 
+  /** Whether it waits for a permit. */
+  get isWaiting(): boolean {
+    return this.#waitingSince !== null;
+  }
+
   /** It waits no longer; does nothing if it didn't. */
   stopWaiting(): void {
     if (this.#waitingSince === null) return;
