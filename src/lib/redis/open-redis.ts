@@ -23,6 +23,8 @@ export interface OpenRedisOptions {
 const maxInFlight = 20_000;
 /** Pause before a call is repeated, in ms. */
 const repeatAfterMs = 25;
+/** How long replicas are waited for at a time, in ms: meanwhile the connection answers nothing else. */
+const replicaWaitMs = 200;
 /** Hash tags: the state is spread over so many slots, and so over at most as many servers of a cluster. A contract. */
 const tagCount = 16;
 /** Replies that say that nothing has run, and that a later try may succeed. */
@@ -71,8 +73,17 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     if (refused instanceof Error) throw refused;
   }
 
-  /** Sends a command until it has an answer, or the time is over. */
-  async function send(key: string, command: readonly string[]): Promise<RedisReply> {
+  /** The answer, once so many replicas have what its command wrote. */
+  async function withReplicas(key: string, deadline: number, answer: Promise<RedisReply>, replicas: number) {
+    // Right behind it, so on the same connection: WAIT speaks of what its own connection has written.
+    const waiting = connection.send(key, ["WAIT", String(replicas), String(replicaWaitMs)]);
+    const [reply, reached] = await Promise.all([answer, deadlines.before(deadline, waiting)]);
+    if (Number(reached) >= replicas) return reply;
+    throw new RedisUnavailableError(`${Number(reached)} of ${replicas} replicas have what was written`);
+  }
+
+  /** Sends a command until it has an answer and so many replicas have what it wrote, or the time is over. */
+  async function send(key: string, command: readonly string[], replicas = 0): Promise<RedisReply> {
     if (deadlines.count() >= maxInFlight) {
       failed++;
       throw new RedisUnavailableError(`more than ${maxInFlight} calls to Redis have no answer yet`);
@@ -81,7 +92,8 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     const isOver = (): boolean => monotonic() >= deadline;
     for (;;) {
       try {
-        return await deadlines.before(deadline, connection.send(key, command));
+        const answer = deadlines.before(deadline, connection.send(key, command));
+        return await (replicas === 0 ? answer : withReplicas(key, deadline, answer, replicas));
       } catch (error) {
         if (error instanceof ErrorReply) {
           if (error.message.includes("Function not found")) await deadlines.before(deadline, load());
@@ -112,9 +124,11 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     tags,
     tagOf: (name) => tags[createHash("sha1").update(name).digest().readUInt8(0) % tagCount] ?? "00",
     keyIn,
-    call: (name, keys, args) =>
-      send(keys[0], ["FCALL", library.functionName(name), String(keys.length), ...keys, ...args.map(String)]),
-    send,
+    call(name, keys, args, { replicas } = {}) {
+      const command = ["FCALL", library.functionName(name), String(keys.length), ...keys, ...args.map(String)];
+      return send(keys[0], command, replicas);
+    },
+    send: (key, command) => send(key, command),
     onEveryServer: (command) => deadlines.before(monotonic() + timeoutMs, connection.onEveryServer(command)),
     onChange(kind, listener) {
       const known = watchers.get(kind);

@@ -22,6 +22,11 @@ export interface RedisStatus {
   readonly repeated: number;
 }
 
+export interface CallOptions {
+  /** How many replicas must have what was written up to this call; fewer are an unknown outcome. Default: 0. */
+  readonly replicas?: number | undefined;
+}
+
 /** The shared connection. All its verbs are safe to repeat: see `call`. */
 export interface Redis {
   /**
@@ -32,7 +37,12 @@ export interface Redis {
    * @param keys whole keys, as `keyIn` makes them: at least one, all of the same slot
    * @throws RedisUnavailableError, RedisReplyError
    */
-  call(name: string, keys: readonly [string, ...string[]], args: readonly (string | number)[]): Promise<RedisReply>;
+  call(
+    name: string,
+    keys: readonly [string, ...string[]],
+    args: readonly (string | number)[],
+    options?: CallOptions,
+  ): Promise<RedisReply>;
   /** Sends a plain command that is safe to repeat, to the server of a key. Throws as `call`. */
   send(key: string, command: readonly string[]): Promise<RedisReply>;
   /** Sends a command to every primary; an error of one is in its place. Throws RedisUnavailableError. */
