@@ -1,9 +1,13 @@
 import { createLibrary, type FunctionLibrary } from "./lib/redis/library.ts";
 
 /** The parts of the library that runs in Redis, in their order: each may use what those before it put into `lib`. */
-const parts: readonly string[] = ["./replica/log.lua", "./limits/redis/rates.lua"];
+const parts: readonly string[] = ["./replica/log.lua", "./limits/redis/rates.lua", "./quota/redis/ledger.lua"];
 
-/** The functions of all domains. Reads their files. */
-export function createRedisLibrary(): FunctionLibrary {
-  return createLibrary(parts.map((part) => new URL(part, import.meta.url)));
+/**
+ * The functions of all domains. Reads their files.
+ *
+ * @param more parts behind those of the program
+ */
+export function createRedisLibrary(more: readonly URL[] = []): FunctionLibrary {
+  return createLibrary([...parts.map((part) => new URL(part, import.meta.url)), ...more]);
 }

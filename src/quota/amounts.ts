@@ -1,6 +1,6 @@
 import { addAmounts, isAmount } from "../lib/money.ts";
-import type { Adjusted, Charge } from "./ledger.ts";
-import type { CountMetric, Metric } from "./metrics.ts";
+import type { Adjusted, Charge, Delta } from "./ledger.ts";
+import { type CountMetric, forEachMetric, type Metric, metricNames } from "./metrics.ts";
 
 /*
  * The arithmetic of charges: the one place that spells the metrics out, field by field, because every charge comes
@@ -101,4 +101,12 @@ export function sumOf(held: Charge, extra: Charge): Charge {
     cost: addAmounts(held.cost, extra.cost),
     currency: held.currency,
   };
+}
+
+/** The positive (1) or negative part of a delta, as amounts. Throws RangeError for amounts or a currency that are none. */
+export function partOf(delta: Delta, sign: 1 | -1): Charge {
+  const { currency } = delta;
+  const charge = { ...forEachMetric(metricNames, (metric) => Math.max(0, sign * delta[metric])), currency };
+  if (!isCharge(charge) || !/^[A-Z]{3}$/.test(currency)) throw new RangeError("not an amount in a currency");
+  return charge;
 }

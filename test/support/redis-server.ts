@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "@redis/client";
 import { afterAll, beforeAll, describe, onTestFinished } from "vitest";
+import type { FunctionLibrary } from "../../src/lib/redis/library.ts";
 import { openRedis } from "../../src/lib/redis/open-redis.ts";
 import { parseRedisUrl } from "../../src/lib/redis/redis-url.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
@@ -148,6 +149,8 @@ export interface OpenOptions {
   /** Default: one that nobody else has, so that the state is empty. */
   readonly keyPrefix?: string;
   readonly timeoutMs?: number;
+  /** Default: the program's. */
+  readonly library?: FunctionLibrary;
 }
 
 /** A connection with the whole library; closed at the end of the test. */
@@ -155,9 +158,10 @@ export async function openTestRedis({
   url = "",
   keyPrefix = newPrefix(),
   timeoutMs = 2000,
+  library = createRedisLibrary(),
 }: OpenOptions): Promise<Redis> {
   const redis = await openRedis({
-    ...{ target: parseRedisUrl(url), library: createRedisLibrary(), keyPrefix, timeoutMs },
+    ...{ target: parseRedisUrl(url), library, keyPrefix, timeoutMs },
     log: createCapturedLog(),
     monotonic: () => performance.now(),
   });

@@ -8,26 +8,16 @@ import { createJournalGate } from "./journal-gate.ts";
 import { createJournalRepair } from "./journal-repair.ts";
 import { createLedgerFollower, type LedgerFollower } from "./ledger-follower.ts";
 import { createLateSettlements } from "./late-settlements.ts";
-import type {
-  BucketState,
-  Charge,
-  Delta,
-  Hold,
-  Ledger,
-  LedgerHealth,
-  QuotaLimit,
-  QuotaProblem,
-  ReserveRequest,
-} from "../ledger.ts";
+import type { BucketState, Hold, Ledger, LedgerHealth, QuotaLimit, QuotaProblem, ReserveRequest } from "../ledger.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
 import { accountName, groupAccount, isGroupAccount } from "../accounts.ts";
-import { isCharge } from "../amounts.ts";
-import { forEachMetric, metricNames, metrics } from "../metrics.ts";
+import { isCharge, partOf } from "../amounts.ts";
+import { quotaExceeded } from "../quota-exceeded.ts";
 import { type CountedAccounts, type HoldBackend, isUsage, MemoryHold } from "./memory-hold.ts";
-import { createPeriods, periods } from "../periods.ts";
+import { createPeriods } from "../periods.ts";
 import { recover } from "./recovery.ts";
 import { usageDir } from "./snapshot-format.ts";
 import { RequestAccounts } from "./request-accounts.ts";
@@ -312,50 +302,4 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
 /** For changes by hand, each of which concerns one account. */
 function only(user: UserQuota): CountedAccounts {
   return { user, group: undefined };
-}
-
-/** The positive or negative part of a delta, as amounts. */
-function partOf(delta: Delta, sign: 1 | -1): Charge {
-  const { currency } = delta;
-  const charge = { ...forEachMetric(metricNames, (metric) => Math.max(0, sign * delta[metric])), currency };
-  if (!isCharge(charge) || !/^[A-Z]{3}$/.test(currency)) throw new RangeError("not an amount in a currency");
-  return charge;
-}
-
-/**
- * The 402 for a limit without room. Its details are `{metric, per, used, reserved, limit, requested, reset_at}`, plus
- * `api_key`, its id, if it is a limit of that key, or `group`, its name, if it is one of that group: integers for requests or tokens; for cost decimal strings in units
- * of `currency`, which is then included. `reset_at` is ISO 8601 in UTC, or null if the limit never resets.
- */
-function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
-  const { format, hasCurrency } = metrics[limit.metric];
-  const resetAtIso = resetAt === null ? null : new Date(resetAt).toISOString();
-  const unit = hasCurrency ? (limit.currency ?? "") : limit.metric;
-  const held = reserved > 0 ? `, ${format(reserved)} more held by requests that are running` : "";
-  const through =
-    limit.group !== undefined
-      ? ` by the group ${limit.group}`
-      : limit.apiKey !== undefined
-        ? " through this API key"
-        : "";
-  const short = used < limit.max ? ` This one may need ${format(request[limit.metric])}.` : "";
-  return new AppError("quota_exceeded", {
-    message:
-      `${format(used)} of ${format(limit.max)} ${unit}${periods[limit.per].label} are used${through}${held}.${short} ` +
-      (resetAtIso === null ? "This limit does not reset." : `The quota resets at ${resetAtIso}.`),
-    details: {
-      metric: limit.metric,
-      per: limit.per,
-      ...(limit.apiKey === undefined ? {} : { api_key: limit.apiKey }),
-      ...(limit.group === undefined ? {} : { group: limit.group }),
-      ...(limit.currency === undefined ? {} : { currency: limit.currency }),
-      used: format(used),
-      reserved: format(reserved),
-      limit: format(limit.max),
-      requested: format(request[limit.metric]),
-      reset_at: resetAtIso,
-    },
-    // A client's automatic retry cannot succeed before the reset.
-    shouldRetry: false,
-  });
 }

@@ -1,0 +1,171 @@
+import { replyNumber, replyText, RedisReplyError, RedisUnavailableError, type Redis } from "../../lib/redis/redis.ts";
+import { isGroupAccount } from "../accounts.ts";
+import type { BucketState, Charge } from "../ledger.ts";
+import { type AccountCalls, type AccountReply, type AccountView, bucketsIn, chargeText } from "./account-calls.ts";
+
+/** A request's reservation in one account: its user's, or its group's. */
+export interface HoldPart {
+  /** Unlike a request id, which a client may send twice, no other request has it. */
+  readonly id: string;
+  readonly view: AccountView;
+  /** hold, leases. */
+  readonly keys: readonly [string, string];
+  /** Its name among the leases of the tag, from which any node can tell what it holds: see LeaseName. */
+  readonly member: string;
+  /** The time of its first charge, once Redis has said so. */
+  chargedAt: number | undefined;
+}
+
+/** The id of a hold, its account, the API key or "", and for a group's account the user or "". */
+export type LeaseName = readonly [id: string, account: string, apiKey: string, user: string];
+
+/** What is held, by `METRIC` or `cost:CURRENCY`. */
+export type HeldAmounts = Readonly<Record<string, number>>;
+
+/** A limit without room, and whether there may be some in a moment. */
+export interface NoRoom {
+  readonly index: number;
+  readonly unsure: boolean;
+  readonly bucket: BucketState;
+}
+
+/** The first charge, for the call that makes it. */
+export interface FirstCharge {
+  readonly first: Charge;
+  /** The record as JSON, but for `{"at":…,` in front of it; "" for a group's account. */
+  readonly body: string;
+  /** The time of the user's charge; undefined: now, or `ago` ms before. */
+  readonly at?: number | undefined;
+  readonly ago?: number | undefined;
+}
+
+/** The end of a charge. */
+export interface FinalCharge {
+  readonly final: Charge;
+  /** As FirstCharge.body, for the settlement. */
+  readonly body: string;
+  /** The first charge: to be made where Redis has none, unless the part knows its time. Undefined: then nothing is. */
+  readonly first: FirstCharge | undefined;
+  /** Whether the request has a part in a group's account as well. */
+  readonly shared: boolean;
+  /** Whether an earlier try cannot have been forgotten. */
+  readonly fresh: boolean;
+}
+
+/** The functions of ledger.lua that concern one reservation in one account. Each throws as AccountCalls.call. */
+export interface HoldCalls {
+  part(id: string, view: AccountView, user: string): HoldPart;
+  /** @param pair another account is asked at the same time, and this one is given back if that refuses */
+  reserve(part: HoldPart, bound: Charge, pair: boolean): Promise<readonly BucketState[] | NoRoom>;
+  /** Makes the first charge. */
+  commit(part: HoldPart, charge: FirstCharge, replicas?: number): Promise<readonly BucketState[]>;
+  /** Makes it hold so much in all if there is room for `extra`; without `extra` in any case. */
+  grow(part: HoldPart, held: HeldAmounts, extra: Charge | null): Promise<NoRoom | null>;
+  /** Releases it and, with `charge`, settles. Undefined if that was done before, and nobody knows the buckets then. */
+  settle(part: HoldPart, charge: FinalCharge | null): Promise<readonly BucketState[] | undefined>;
+}
+
+/** A settled hold is remembered for so long, in ms, and for longer than the lease of what may ask for it. */
+const rememberMs = 300_000;
+
+/** @param leaseMs how long a hold is kept without a word from its node */
+export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: number): HoldCalls {
+  const keepMs = Math.max(rememberMs, 3 * leaseMs);
+
+  const call = (name: string, part: HoldPart, args: string, replicas?: number): Promise<AccountReply> =>
+    calls.call(
+      name,
+      part.view,
+      part.keys,
+      `${args}"lease":${leaseMs},"member":${JSON.stringify(part.member)},`,
+      replicas,
+    );
+
+  function chargeArgs(charge: FirstCharge, bodyName: string): string {
+    const time = charge.at === undefined ? `"ago":${charge.ago ?? 0}` : `"at":"${charge.at}"`;
+    return `"first":${chargeText(charge.first)},"${bodyName}":${JSON.stringify(charge.body)},${time},`;
+  }
+
+  function note(part: HoldPart, kind: "charge" | "settle", at: number, seq: string, writtenAt: number, body: string) {
+    const record = body === "" ? ({ kind: "mark", body: "{}" } as const) : { kind, body: `{"at":${at},${body}` };
+    calls.note(part.view.tag, { seq, writtenAt, ...record });
+  }
+
+  return {
+    part(id, view, user) {
+      const isGroup = isGroupAccount(view.account);
+      const name: LeaseName = [id, view.account, view.apiKey ?? "", isGroup ? user : ""];
+      const keys = [redis.keyIn(view.tag, "hold", holdName(name)), redis.keyIn(view.tag, "leases")] as const;
+      return { id, view, keys, member: JSON.stringify(name), chargedAt: undefined };
+    },
+    async reserve(part, bound, pair) {
+      const reply = await call("ledger_reserve", part, `"bound":${chargeText(bound)},${pair ? '"pair":true,' : ""}`);
+      if (reply.word === "FULL") return noRoom(part, reply);
+      expectOk(reply);
+      return bucketsIn(reply.values, 0, part.view.limits);
+    },
+    async commit(part, charge, replicas) {
+      const reply = await call("ledger_commit", part, chargeArgs(charge, "body"), replicas);
+      expectOk(reply);
+      const [at, seq, time] = reply.values;
+      part.chargedAt = replyNumber(at);
+      note(part, "charge", part.chargedAt, replyText(seq), replyNumber(time), charge.body);
+      return bucketsIn(reply.values, 3, part.view.limits);
+    },
+    async grow(part, held, extra) {
+      const amounts = Object.entries(held).map(([name, amount]) => `${JSON.stringify(name)}:"${amount}"`);
+      const more = extra === null ? "" : `"extra":${chargeText(extra)},`;
+      const reply = await call("ledger_grow", part, `"held":{${amounts.join(",")}},${more}`);
+      if (reply.word === "FULL") return noRoom(part, reply);
+      expectOk(reply);
+      return null;
+    },
+    async settle(part, charge) {
+      const reply = await call(
+        "ledger_settle",
+        part,
+        `"keep":${keepMs},${charge === null ? "" : finalArgs(part, charge)}`,
+      );
+      if (reply.word === "DONE" || reply.word === "GONE") return undefined;
+      expectOk(reply);
+      const [time, at, chargeSeq, seq] = reply.values;
+      if (charge !== null && replyText(at) !== "") {
+        const writtenAt = replyNumber(time);
+        part.chargedAt = replyNumber(at);
+        if (charge.first !== undefined)
+          note(part, "charge", part.chargedAt, replyText(chargeSeq), writtenAt, charge.first.body);
+        note(part, "settle", part.chargedAt, replyText(seq), writtenAt, charge.body);
+      }
+      return bucketsIn(reply.values, 4, part.view.limits);
+    },
+  };
+
+  function finalArgs({ chargedAt }: HoldPart, { final, body, first, shared, fresh }: FinalCharge): string {
+    const flags = `${shared ? '"shared":true,' : ""}${fresh ? '"fresh":true,' : ""}`;
+    const known =
+      first === undefined
+        ? ""
+        : chargedAt === undefined
+          ? chargeArgs(first, "charge_body")
+          : `"charged":{"at":"${chargedAt}","first":${chargeText(first.first)}},`;
+    return `"final":${chargeText(final)},"body":${JSON.stringify(body)},${flags}${known}`;
+  }
+}
+
+/** The name of a hold's key: both parts of a request may be in one tag. */
+export function holdName([id, account]: LeaseName): string {
+  return isGroupAccount(account) ? `${id}@` : id;
+}
+
+function noRoom({ view }: HoldPart, { values }: AccountReply): NoRoom {
+  const index = replyNumber(values[0]);
+  const [bucket] = bucketsIn(values, 2, view.limits.slice(index, index + 1));
+  if (bucket === undefined) throw new RedisReplyError("expected one of the limits");
+  return { index, unsure: replyText(values[1]) === "1", bucket };
+}
+
+function expectOk({ word }: AccountReply): void {
+  // It was given up, and then the call for it arrived.
+  if (word === "DONE") throw new RedisUnavailableError("the reservation has ended");
+  if (word !== "OK") throw new RedisReplyError(`unexpected reply ${word}`);
+}

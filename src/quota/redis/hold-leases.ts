@@ -1,0 +1,115 @@
+import type { Log } from "../../lib/log.ts";
+import { replyList, replyText, type Redis } from "../../lib/redis/redis.ts";
+import type { Charge } from "../ledger.ts";
+import { forEachMetric, metricNames } from "../metrics.ts";
+import type { AccountCalls } from "./account-calls.ts";
+import { type HoldCalls, holdName, type HoldPart, type LeaseName } from "./hold-calls.ts";
+
+/** Keeps this node's reservations, and gives back those of nodes that are gone. */
+export interface HoldLeases {
+  add(parts: readonly HoldPart[]): void;
+  remove(parts: readonly HoldPart[]): void;
+  /** Renews this node's leases. */
+  renew(): Promise<void>;
+  /** Gives back what is held under leases that are over. Any node does it, at any time. */
+  reap(): Promise<void>;
+  /** How many parts are held. */
+  count(): number;
+  stop(): void;
+}
+
+export interface HoldLeasesOptions {
+  readonly redis: Redis;
+  readonly accounts: AccountCalls;
+  readonly calls: HoldCalls;
+  readonly leaseMs: number;
+  readonly log: Log;
+}
+
+/** Leases renewed in one call, and reaped in one round of a tag, at the most. */
+const batch = 500;
+
+/** Renews and reaps three times in the time of a lease. */
+export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldLeasesOptions): HoldLeases {
+  /** By tag. */
+  const held = new Map(redis.tags.map((tag) => [tag, new Set<string>()]));
+  let running = false;
+  const timer = setInterval(() => void beat(), leaseMs / 3).unref();
+
+  async function beat(): Promise<void> {
+    if (running) return;
+    running = true;
+    try {
+      // In this order: a node that was cut off says first what is still its own.
+      await renew();
+      await reap();
+    } catch (error) {
+      log.warn({ err: error }, "the leases of reservations were not renewed; this is tried again");
+    } finally {
+      running = false;
+    }
+  }
+
+  async function renew(): Promise<void> {
+    await Promise.all(
+      [...held].flatMap(([tag, members]) => {
+        const all = [...members];
+        const batches = Array.from({ length: Math.ceil(all.length / batch) }, (_, index) =>
+          all.slice(index * batch, (index + 1) * batch),
+        );
+        return batches.map((some) => redis.call("ledger_renew", [redis.keyIn(tag, "leases")], [leaseMs, ...some]));
+      }),
+    );
+  }
+
+  async function reap(): Promise<void> {
+    await Promise.all(
+      redis.tags.map(async (tag) => {
+        const keys = [redis.keyIn(tag, "leases"), redis.keyIn(tag, "reaping")] as const;
+        const due = replyList(await redis.call("ledger_due", keys, [leaseMs, batch]));
+        for (const member of due) await lapse(replyText(member));
+      }),
+    );
+  }
+
+  async function lapse(member: string): Promise<void> {
+    const name = JSON.parse(member) as LeaseName;
+    const [id, account, apiKey, user] = name;
+    const part = calls.part(id, accounts.view(account, apiKey === "" ? undefined : apiKey, []), user);
+    if (user !== "") await finishGroup(part, id, user);
+    const [acct, acctkey] = part.view.counts;
+    await redis.call("ledger_lapse", [acct, acctkey, ...part.keys], [member, apiKey === "" ? "0" : "1"]);
+  }
+
+  /** What a node that died has charged or settled for the user, but not for the group. */
+  async function finishGroup(part: HoldPart, id: string, user: string): Promise<void> {
+    const hold = redis.keyIn(redis.tagOf(user), "hold", holdName([id, user, "", ""]));
+    const [state, at, first, final] = replyList(await redis.call("ledger_peek", [hold], [])).map(replyText);
+    if (at === undefined || at === "" || first === undefined) return;
+    const charge = { first: chargeIn(first), body: "", at: Number(at) };
+    if (state === "committed") await calls.commit(part, charge);
+    else if (final !== undefined && final !== "")
+      await calls.settle(part, { final: chargeIn(final), body: "", first: charge, shared: false, fresh: true });
+  }
+
+  return {
+    add(parts) {
+      for (const { view, member } of parts) held.get(view.tag)?.add(member);
+    },
+    remove(parts) {
+      for (const { view, member } of parts) held.get(view.tag)?.delete(member);
+    },
+    renew,
+    reap,
+    count: () => [...held.values()].reduce((sum, { size }) => sum + size, 0),
+    stop() {
+      clearInterval(timer);
+    },
+  };
+}
+
+/** A charge as ledger.lua keeps it. */
+function chargeIn(text: string): Charge {
+  const stored = JSON.parse(text) as Readonly<Record<string, string>>;
+  return { ...forEachMetric(metricNames, (metric) => Number(stored[metric] ?? "0")), currency: stored.currency ?? "" };
+}

@@ -1,0 +1,272 @@
+import { addAmounts } from "../../lib/money.ts";
+import { isCharge } from "../amounts.ts";
+import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement } from "../ledger.ts";
+import { countMetrics } from "../metrics.ts";
+import { isUsage } from "../memory/memory-hold.ts";
+import { bucketOf } from "./account-calls.ts";
+import type { FinalCharge, FirstCharge, HeldAmounts, HoldCalls, HoldPart, NoRoom } from "./hold-calls.ts";
+
+/** The ledger's operations that a hold needs. */
+export interface HoldBackend {
+  readonly calls: HoldCalls;
+  /** Whether a charge must be as durable as Redis can make it before it counts as made, and on how many replicas. */
+  readonly strict: boolean;
+  readonly replicas: number;
+  /** Monotonic ms. */
+  monotonic(): number;
+  /** Called once the parts hold nothing any more. */
+  released(parts: readonly HoldPart[]): void;
+  /** Repeats a settlement that failed until it succeeds; for one of nothing, its lease suffices. */
+  settleLater(late: LateSettlement): void;
+  /** A final charge that makes no sense. */
+  unusable(request: ReserveRequest, settlement: Settlement): void;
+}
+
+/** A final charge that Redis has not accepted, as far as is known. */
+export interface LateSettlement {
+  readonly request: ReserveRequest;
+  readonly settlement: Settlement;
+  readonly parts: readonly HoldPart[];
+  /** Tries once more. Rejects if that fails. */
+  settle(fresh: boolean): Promise<unknown>;
+}
+
+interface Commit extends FirstCharge {
+  /** Monotonic ms. */
+  readonly startedAt: number;
+  /** Whether it is to be made by settle where it was not made in time. */
+  stands: boolean;
+}
+
+/**
+ * A reservation in Redis, of a user's account and, as a second part, of a group's. One call at a time, as the port says;
+ * what was sent and not awaited is awaited by the next call.
+ */
+export class RedisHold implements Hold {
+  readonly buckets: readonly BucketState[];
+  readonly #backend: HoldBackend;
+  readonly #request: ReserveRequest;
+  readonly #parts: readonly HoldPart[];
+  #held: HeldAmounts;
+  #known: readonly BucketState[];
+  #commit: Commit | undefined;
+  #settled = false;
+  /** What is on its way; never rejects. */
+  #pending: Promise<unknown> | undefined;
+
+  /** @param parts the user's, and the group's if there is one, whose reservations were made */
+  constructor(
+    backend: HoldBackend,
+    request: ReserveRequest,
+    parts: readonly HoldPart[],
+    buckets: readonly BucketState[],
+  ) {
+    this.#backend = backend;
+    this.#request = request;
+    this.#parts = parts;
+    this.#held = amountsOf(request.upperBound);
+    this.buckets = this.#known = buckets;
+  }
+
+  get committed(): boolean {
+    return this.#commit?.stands === true;
+  }
+
+  /** Not strict, it answers at once, with the buckets as they would be if nobody else had changed them. */
+  async commit(first: Charge): Promise<readonly BucketState[]> {
+    if (this.#commit !== undefined || this.#settled) return this.#known;
+    if (!isCharge(first)) throw new RangeError("a charge must be of safe integers >= 0");
+    const { strict } = this.#backend;
+    const startedAt = this.#backend.monotonic();
+    const commit: Commit = { first, body: this.#recordOf({ charge: first }), startedAt, stands: !strict };
+    this.#commit = commit;
+    const before = this.#held;
+    this.#held = restOf(before, first);
+    if (!strict) this.#known = this.#known.map((bucket) => moved(bucket, amountsOf(first), {}, before, this.#held));
+    const { promise, ended } = tracked(this.#after(() => this.#makeCharge(commit)));
+    this.#pending = ended;
+    if (!strict) return this.#known;
+    this.#known = await promise;
+    commit.stands = true;
+    return this.#known;
+  }
+
+  async grow(extra: Charge): Promise<QuotaLimit | null> {
+    if (this.#settled) return null;
+    if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
+    const target = sumOf(this.#held, extra);
+    if (Object.keys(target).length > countMetrics.length + 2)
+      throw new RangeError("a hold has two currencies at the most");
+    const before = this.#held;
+    const results = await this.#after(() =>
+      Promise.allSettled(this.#parts.map((part) => this.#backend.calls.grow(part, target, extra))),
+    );
+    const blocking = firstRefusal(this.#request.limits, results.map(valueOf));
+    const failed = results.find((result) => result.status === "rejected");
+    if (blocking === undefined && failed === undefined) {
+      this.#held = target;
+      return null;
+    }
+    const grown = this.#parts.filter((_, index) => valueOf(results[index]) === null);
+    this.#pending = Promise.allSettled(grown.map((part) => this.#backend.calls.grow(part, before, null)));
+    if (failed?.status === "rejected") throw failed.reason;
+    return blocking?.limit ?? null;
+  }
+
+  async settle(settlement: Settlement): Promise<readonly BucketState[]> {
+    if (this.#settled) return this.#known;
+    this.#settled = true;
+    const backend = this.#backend;
+    const commit = this.#commit;
+    const makesSense = isCharge(settlement.charge) && isUsage(settlement.usage);
+    if (commit !== undefined && !makesSense) backend.unusable(this.#request, settlement);
+    const final = makesSense ? settlement.charge : undefined;
+    this.#known = this.#known.map((bucket) => {
+      const [added, taken] =
+        commit?.stands === true && final !== undefined ? [amountsOf(final), amountsOf(commit.first)] : [{}, {}];
+      return moved(bucket, added, taken, this.#held, {});
+    });
+    const settle = (fresh: boolean) =>
+      commit === undefined
+        ? this.#release()
+        : final === undefined
+          ? this.#keepFirst(commit)
+          : this.#replace(commit, final, settlement, fresh);
+    try {
+      this.#known = merged(this.#request.limits, await this.#after(() => settle(true)), this.#known);
+      backend.released(this.#parts);
+    } catch {
+      if (commit === undefined) backend.released(this.#parts);
+      else backend.settleLater({ request: this.#request, settlement, parts: this.#parts, settle });
+    }
+    return this.#known;
+  }
+
+  /** Runs work at once, or after what is on its way. */
+  #after<T>(work: () => Promise<T>): Promise<T> {
+    return this.#pending === undefined ? work() : this.#pending.then(work);
+  }
+
+  /** The user's part decides the time, and the group's follows: a node that dies in between leaves that to be found. */
+  async #makeCharge(commit: Commit): Promise<readonly BucketState[]> {
+    const { calls, replicas } = this.#backend;
+    const buckets: (readonly BucketState[])[] = [];
+    for (const part of this.#parts) {
+      const charge = part === this.#parts[0] ? commit : this.#ofGroup(commit);
+      buckets.push(await calls.commit(part, charge, this.#backend.strict ? replicas : 0));
+    }
+    return merged(this.#request.limits, buckets, this.#known);
+  }
+
+  #release(): Promise<readonly (readonly BucketState[] | undefined)[]> {
+    return Promise.all(this.#parts.map((part) => this.#backend.calls.settle(part, null)));
+  }
+
+  /** Where the final charge makes no sense the first one stands, and nothing more is held. */
+  async #keepFirst(commit: Commit): Promise<readonly (readonly BucketState[] | undefined)[]> {
+    if (commit.stands && this.#parts.some(({ chargedAt }) => chargedAt === undefined)) await this.#makeCharge(commit);
+    return this.#release();
+  }
+
+  async #replace(commit: Commit, final: Charge, settlement: Settlement, fresh: boolean) {
+    const { usage, outcome, estimated, price } = settlement;
+    const body = this.#recordOf({ first: commit.first, final, usage, outcome, estimated, price });
+    const first = commit.stands ? { ...commit, ago: this.#backend.monotonic() - commit.startedAt } : undefined;
+    const [user, group] = this.#parts;
+    const { calls } = this.#backend;
+    if (user === undefined) return [];
+    const charge: FinalCharge = { final, body, first, shared: group !== undefined, fresh };
+    const userSettled = calls.settle(user, charge);
+    if (group === undefined) return [await userSettled];
+    // The time of the group's charge is the user's: known, or in this answer.
+    if (user.chargedAt === undefined) await userSettled;
+    const share = first === undefined ? undefined : { ...first, ...this.#ofGroup(commit) };
+    return Promise.all([userSettled, calls.settle(group, { ...charge, body: "", first: share, shared: false })]);
+  }
+
+  /** The group's part of a first charge: its record is the user's. */
+  #ofGroup({ first }: FirstCharge): FirstCharge {
+    return { first, body: "", at: this.#parts[0]?.chargedAt };
+  }
+
+  /** A record of this request as JSON, but for its beginning `{"at":…,`. */
+  #recordOf(rest: object): string {
+    const { user, requestId, model, apiKey, group } = this.#request;
+    return JSON.stringify({ id: this.#parts[0]?.id, user, requestId, model, apiKey, group, ...rest }).slice(1);
+  }
+}
+
+/** The buckets of a request in the order of its limits. Those of a part that are not known are taken from `before`. */
+export function merged(
+  limits: readonly QuotaLimit[],
+  parts: readonly (readonly BucketState[] | undefined)[],
+  before: readonly BucketState[],
+): readonly BucketState[] {
+  const next = parts.map(() => 0);
+  return limits.flatMap((limit, index) => {
+    const part = limit.group === undefined ? 0 : 1;
+    const place = next[part] ?? 0;
+    next[part] = place + 1;
+    return parts[part]?.[place] ?? before[index] ?? [];
+  });
+}
+
+/** The first of the request's limits for which a part has no room. */
+export function firstRefusal(
+  limits: readonly QuotaLimit[],
+  parts: readonly (NoRoom | null | undefined)[],
+): (NoRoom & { readonly limit: QuotaLimit }) | undefined {
+  const next = parts.map(() => 0);
+  for (const limit of limits) {
+    const part = limit.group === undefined ? 0 : 1;
+    const place = next[part] ?? 0;
+    next[part] = place + 1;
+    const refusal = parts[part];
+    if (refusal?.index === place) return { ...refusal, limit };
+  }
+  return undefined;
+}
+
+function valueOf<T>(result: PromiseSettledResult<T> | undefined): T | undefined {
+  return result?.status === "fulfilled" ? result.value : undefined;
+}
+
+/** A promise, and the same one without its error: it is reported where the first is awaited, or at settle. */
+function tracked<T>(promise: Promise<T>): { readonly promise: Promise<T>; readonly ended: Promise<unknown> } {
+  return { promise, ended: promise.catch(() => undefined) };
+}
+
+function amountsOf({ cost, currency, ...counts }: Charge): HeldAmounts {
+  return { ...counts, [`cost:${currency}`]: cost };
+}
+
+function sumOf(held: HeldAmounts, extra: Charge): HeldAmounts {
+  const sums: Record<string, number> = { ...held };
+  for (const [name, amount] of Object.entries(amountsOf(extra))) sums[name] = addAmounts(sums[name] ?? 0, amount);
+  return sums;
+}
+
+function restOf(held: HeldAmounts, first: Charge): HeldAmounts {
+  const taken = amountsOf(first);
+  return Object.fromEntries(
+    Object.entries(held).map(([name, amount]) => [name, Math.max(0, amount - (taken[name] ?? 0))]),
+  );
+}
+
+/** A bucket after more was used, and a reservation has changed from `before` to `after`. */
+function moved(
+  { limit, used, reserved, resetAt }: BucketState,
+  added: HeldAmounts,
+  taken: HeldAmounts,
+  before: HeldAmounts,
+  after: HeldAmounts,
+): BucketState {
+  const name = limit.metric === "cost" ? `cost:${limit.currency ?? ""}` : limit.metric;
+  const of = (amounts: HeldAmounts): number => amounts[name] ?? 0;
+  return bucketOf(
+    limit,
+    Math.max(0, addAmounts(used, of(added)) - of(taken)),
+    addAmounts(Math.max(0, reserved - of(before)), of(after)),
+    resetAt,
+  );
+}

@@ -1,0 +1,205 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Config } from "../../config/schema.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { Log } from "../../lib/log.ts";
+import { replyNumber, replyText, type Redis } from "../../lib/redis/redis.ts";
+import { accountName, groupAccount, userName } from "../accounts.ts";
+import { isCharge, partOf } from "../amounts.ts";
+import type { BucketState, Hold, Ledger, QuotaLimit, ReserveRequest } from "../ledger.ts";
+import { createPeriods } from "../periods.ts";
+import { quotaExceeded } from "../quota-exceeded.ts";
+import { accountOf, bucketsIn, chargeText, createAccountCalls } from "./account-calls.ts";
+import { createHoldCalls, type HoldPart, type NoRoom } from "./hold-calls.ts";
+import { createHoldLeases } from "./hold-leases.ts";
+import { createLateSettles } from "./late-settles.ts";
+import type { LedgerReplica } from "./ledger-replica.ts";
+import { firstRefusal, type HoldBackend, merged, RedisHold } from "./redis-hold.ts";
+
+export interface RedisLedgerOptions {
+  readonly redis: Redis;
+  readonly replica: LedgerReplica;
+  readonly quota: Pick<Config["quota"], "timezone" | "monthly_reset_day">;
+  readonly state: Pick<Config["state"], "lease_seconds" | "min_replicas">;
+  readonly storage: Pick<Config["storage"], "durability">;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Ids that no other node and no earlier run has. */
+  readonly newId: () => string;
+}
+
+/** A ledger that any number of nodes share. Redis decides; the replica answers what was used when. */
+export interface RedisLedger extends Ledger {
+  /** Renews and reaps leases now; otherwise a timer does. */
+  readonly leases: { renew(): Promise<void>; reap(): Promise<void> };
+  /** For metrics: reservations of this node, and final charges that Redis has not accepted yet. */
+  stats(): { readonly held: number; readonly late: number };
+}
+
+/**
+ * A refusal is repeated so often where the room may be held by a request that another account is about to refuse, after
+ * so many ms. Together longer than ledger.lua's pair_ms.
+ */
+const unsure = { repeats: 3, afterMs: 10 } as const;
+
+/** Nothing is read or written before the first call. */
+export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
+  const { redis, replica, quota, state, storage, clock, log } = options;
+  const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
+  const accounts = createAccountCalls(redis, replica, periodAt, () => clock.now());
+  const leaseMs = state.lease_seconds * 1000;
+  const calls = createHoldCalls(redis, accounts, leaseMs);
+  const leases = createHoldLeases({ redis, accounts, calls, leaseMs, log });
+  const late = createLateSettles({
+    monotonic: () => clock.monotonic(),
+    log,
+    onEnd: (parts) => {
+      leases.remove(parts);
+    },
+  });
+  const strict = storage.durability === "strict";
+  const replicas = strict ? state.min_replicas : 0;
+  const backend: HoldBackend = {
+    ...{ calls, strict, replicas },
+    monotonic: () => clock.monotonic(),
+    released: (parts) => {
+      leases.remove(parts);
+    },
+    settleLater: (settlement) => {
+      late.keep(settlement);
+    },
+    unusable({ user, requestId }, { outcome, charge }) {
+      log.error({ user, requestId, outcome, charge }, "a final charge is not of amounts; the first one stands");
+    },
+  };
+  const node = options.newId();
+  let ids = 0;
+  const nextId = (): string => `${node}.${(ids++).toString(36)}`;
+
+  /** The user's part of a request, and the group's. */
+  function partsOf({ user, group, apiKey, limits }: ReserveRequest): readonly HoldPart[] {
+    const id = nextId();
+    const own = limits.filter((limit) => limit.group === undefined);
+    const parts = [calls.part(id, accounts.view(user, apiKey, own), user)];
+    if (group !== undefined) {
+      const shared = limits.filter((limit) => limit.group !== undefined);
+      parts.push(calls.part(id, accounts.view(groupAccount(group), undefined, shared), user));
+    }
+    return parts;
+  }
+
+  /** Asks all accounts at once. If one refuses or fails, nothing stays reserved in the others. */
+  async function tryReserve(request: ReserveRequest): Promise<Hold | (NoRoom & { readonly limit: QuotaLimit })> {
+    const parts = partsOf(request);
+    const { limits, upperBound } = request;
+    const results = await Promise.allSettled(parts.map((part) => calls.reserve(part, upperBound, parts.length > 1)));
+    const failed = results.find((result) => result.status === "rejected");
+    const replies = results.map((result) => (result.status === "fulfilled" ? result.value : undefined));
+    const granted = replies.map((reply) => (reply !== undefined && "bucket" in reply ? undefined : reply));
+    if (granted.every((buckets) => buckets !== undefined)) {
+      leases.add(parts);
+      return new RedisHold(backend, request, parts, merged(limits, granted, []));
+    }
+    for (const [index, part] of parts.entries()) {
+      const reply = replies[index];
+      // Where it fails too, the lease ends what may be there.
+      if (reply === undefined || !("bucket" in reply)) calls.settle(part, null).catch(() => undefined);
+    }
+    if (failed?.status === "rejected") throw failed.reason;
+    const refusals = replies.map((reply) => (reply !== undefined && "bucket" in reply ? reply : null));
+    const refusal = firstRefusal(limits, refusals);
+    if (refusal === undefined) throw new Error("refused without a limit");
+    return refusal;
+  }
+
+  /** Makes a change by hand, once. */
+  async function change(account: string, args: string, kind: "adjust" | "reset", body: object): Promise<void> {
+    checkAccount(account);
+    const view = accounts.view(account, undefined, []);
+    const mark = redis.keyIn(view.tag, "hold", nextId());
+    const text = JSON.stringify({ user: account, ...body }).slice(1);
+    const { values } = await accounts.call(
+      "ledger_change",
+      view,
+      [mark],
+      `${args}"body":${JSON.stringify(text)},"keep":${markMs},`,
+      replicas,
+    );
+    const [seq, writtenAt, at] = values;
+    accounts.note(view.tag, {
+      ...{ seq: replyText(seq), writtenAt: replyNumber(writtenAt) },
+      ...{ kind, body: `{"at":${replyText(at)},${text}` },
+    });
+  }
+
+  return {
+    async reserve(request) {
+      if (!isCharge(request.upperBound)) throw new RangeError("a charge must be of safe integers >= 0");
+      if (!userName.test(request.user)) throw notName(request.user);
+      if (request.group !== undefined) checkAccount(groupAccount(request.group));
+      for (const limit of request.limits) {
+        if (limit.group !== undefined && limit.group !== request.group)
+          throw new RangeError("a limit of another group");
+        if (limit.apiKey !== undefined && limit.apiKey !== request.apiKey)
+          throw new RangeError("a limit of another API key");
+      }
+      for (let tries = 0; ; tries++) {
+        const result = await tryReserve(request);
+        if (!("unsure" in result)) return result;
+        if (!result.unsure || tries === unsure.repeats)
+          throw quotaExceeded({ ...result.bucket, limit: result.limit }, request.upperBound);
+        await sleep(unsure.afterMs);
+      }
+    },
+    async buckets(user, limits) {
+      checkAccount(user);
+      // One call for each account, and for each API key of one.
+      const byCounts = new Map<string, { account: string; apiKey: string | undefined; places: number[] }>();
+      for (const [place, limit] of limits.entries()) {
+        const account = accountOf(limit, user);
+        checkAccount(account);
+        const name = JSON.stringify([account, limit.apiKey]);
+        const counts = byCounts.get(name) ?? { account, apiKey: limit.apiKey, places: [] };
+        counts.places.push(place);
+        byCounts.set(name, counts);
+      }
+      const all: BucketState[] = [];
+      await Promise.all(
+        [...byCounts.values()].map(async ({ account, apiKey, places }) => {
+          const some = places.flatMap((place) => limits[place] ?? []);
+          const view = accounts.view(account, apiKey, some);
+          const { values } = await accounts.call("ledger_buckets", view, [], "");
+          for (const [index, bucket] of bucketsIn(values, 0, some).entries()) all[places[index] ?? 0] = bucket;
+        }),
+      );
+      return all;
+    },
+    async adjust(account, delta, note) {
+      const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
+      const args = `"added":${chargeText(added)},"taken":${chargeText(taken)},`;
+      await change(account, args, "adjust", { added, taken, ...note });
+    },
+    reset: (account, per, note) => change(account, `"per":"${per}",`, "reset", { per, ...note }),
+    usage: (query) => replica.usage(query),
+    usageOfAll: (span) => replica.usageOfAll(span),
+    problems: () => replica.problems(),
+    health: () => (redis.status().connected ? { ok: true } : { ok: false, reason: "Redis does not answer" }),
+    leases,
+    stats: () => ({ held: leases.count(), late: late.count() }),
+    async close() {
+      leases.stop();
+      await late.close();
+    },
+  };
+}
+
+/** A change by hand is remembered for so long, in ms, so that a repeated call doesn't make it twice. */
+const markMs = 300_000;
+
+/** Throws RangeError. */
+function checkAccount(name: string): void {
+  if (!accountName.test(name)) throw notName(name);
+}
+
+function notName(name: string): RangeError {
+  return new RangeError(`${JSON.stringify(name)} is no user name`);
+}
