@@ -10,6 +10,7 @@ export default defineConfig({
     // Real sockets and argon2 share two cores in CI: a condition gets time to come true, a hang still fails.
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    globalSetup: process.env.E2E_BACKENDS === "redis" ? ["test/support/redis-of-run.ts"] : [],
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
       { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts] } },

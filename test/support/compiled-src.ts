@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -11,7 +11,13 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
  */
 export function compileSrc(folder: string, parts: readonly string[]): void {
   for (const part of parts) {
-    for (const file of part.endsWith(".ts") ? [part] : filesOf(part)) {
+    for (const file of isSource(part) ? [part] : filesOf(part)) {
+      const target = join(folder, file.replace(/\.ts$/, ".js"));
+      mkdirSync(dirname(target), { recursive: true });
+      if (file.endsWith(".lua")) {
+        copyFileSync(join(root, "src", file), target);
+        continue;
+      }
       const { outputText } = ts.transpileModule(readFileSync(join(root, "src", file), "utf8"), {
         compilerOptions: {
           module: ts.ModuleKind.ESNext,
@@ -20,8 +26,6 @@ export function compileSrc(folder: string, parts: readonly string[]): void {
           verbatimModuleSyntax: true,
         },
       });
-      const target = join(folder, file.replace(/\.ts$/, ".js"));
-      mkdirSync(dirname(target), { recursive: true });
       writeFileSync(target, outputText);
     }
   }
@@ -29,9 +33,14 @@ export function compileSrc(folder: string, parts: readonly string[]): void {
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
 }
 
+/** Whether a file is one that a compiled program needs: code, or functions for Redis. */
+export function isSource(name: string): boolean {
+  return name.endsWith(".ts") || name.endsWith(".lua");
+}
+
 /** The sources in a folder of src/ and in all folders below it. */
 function filesOf(part: string): string[] {
   return readdirSync(join(root, "src", part), { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(".ts"))
+    .filter(isSource)
     .map((name) => join(part, name));
 }

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSy
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { compileSrc } from "./compiled-src.ts";
+import { compileSrc, isSource } from "./compiled-src.ts";
 import { eventually } from "./eventually.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -49,9 +49,7 @@ export interface ServerStart {
  */
 export function compiledServer(): string {
   const src = join(root, "src");
-  const files = readdirSync(src, { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(".ts"))
-    .sort();
+  const files = readdirSync(src, { recursive: true, encoding: "utf8" }).filter(isSource).sort();
   const hash = createHash("sha256");
   for (const file of files)
     hash

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,6 +29,8 @@ export interface ProxyOptions {
   readonly configFile?: boolean;
   /** As createServices takes it. */
   readonly backends?: ServicesOptions["backends"];
+  /** The state is in this Redis, below this prefix. */
+  readonly redis?: { readonly url: string; readonly keyPrefix: string };
   /** As createServices takes it; default: no load, whatever the machine that runs the tests does. */
   readonly readLoad?: ServicesOptions["readLoad"];
 }
@@ -52,6 +55,14 @@ export interface RunningProxy {
 /** With E2E_BACKENDS=delayed every test runs over backends that answer 3 ms late, as those behind a network do. */
 const backendsOfRun = process.env.E2E_BACKENDS === "delayed" ? delayedBackends : undefined;
 
+/** With E2E_BACKENDS=redis every test has its state in one Redis, below a prefix of its folder's own. */
+const redisOfRun = process.env.E2E_BACKENDS === "redis" ? process.env.E2E_REDIS_URL : undefined;
+
+function redisFor(folder: string): ProxyOptions["redis"] {
+  if (redisOfRun === undefined) return undefined;
+  return { url: redisOfRun, keyPrefix: `t${createHash("sha256").update(folder).digest("hex").slice(0, 16)}` };
+}
+
 export const alicePassword = "correct horse battery";
 
 /** The key that the proxy sends upstream in tests; it must never be seen anywhere else. */
@@ -70,8 +81,10 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     options.upstreamUrl === undefined
       ? ""
       : `[[providers]]\nname = "upstream"\nkind = "${options.kind ?? "deepseek"}"\napi_key_env = "DEEPSEEK_API_KEY"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
+  const redis = options.redis ?? redisFor(folder);
+  const state = redis === undefined ? "" : `[state]\nbackend = "redis"\nkey_prefix = "${redis.keyPrefix}"\n`;
   const configText = (config: string): string =>
-    `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${provider}\n${config}\n`;
+    `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${state}${provider}\n${config}\n`;
   const text = configText(options.config ?? "");
   const path = join(folder, "config.toml");
   if (options.configFile === true) await writeFile(path, text);
@@ -84,7 +97,11 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
   const log = createLogger({ level: "debug", destination: { write: (line) => logLines.push(line) } });
   const services = await createServices({
     loaded,
-    env: { DEEPSEEK_API_KEY: options.upstreamUrl === undefined ? "" : upstreamKey, ...options.env },
+    env: {
+      DEEPSEEK_API_KEY: options.upstreamUrl === undefined ? "" : upstreamKey,
+      ...(redis === undefined ? {} : { REDIS_URL: redis.url }),
+      ...options.env,
+    },
     log,
     processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
     onLockLost: () => {
