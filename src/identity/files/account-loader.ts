@@ -4,9 +4,9 @@ import type { z } from "zod";
 import type { Clock } from "../../lib/clock.ts";
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import { changesDue } from "./account-changes.ts";
+import { toAccount } from "./account-edits.ts";
 import { isAccountFileName, readAccountFile, readStamp, writeAccountFile, type AccountFile } from "./account-file.ts";
 import type { AccountRecords } from "./account-records.ts";
-import type { Account } from "../account-schema.ts";
 import type { AccountFields } from "../user-fields.ts";
 import { parseAccountText } from "./account-text.ts";
 import type { KeyedQueue } from "./keyed-queue.ts";
@@ -101,11 +101,4 @@ export function createAccountLoader(options: AccountLoaderOptions): AccountLoade
   }
 
   return { load, scan };
-}
-
-/** The account of a user file whose password is hashed. */
-export function toAccount(fields: AccountFields): Account {
-  const { password, password_hash, ...rest } = fields;
-  if (password !== undefined || password_hash === undefined) throw new Error("the password has not been hashed");
-  return { ...rest, password_hash };
 }

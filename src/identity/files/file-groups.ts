@@ -1,22 +1,31 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { stringify, TomlError } from "smol-toml";
-import { z } from "zod";
-import { groupSchema, type Config, type GroupConfig } from "../../config/schema.ts";
+import type { Config, GroupConfig } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import { readPlainFile, removeTemporaries, syncFolder } from "../../lib/files/atomic-file.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
-import { expandMembers, type MemberProblem } from "../../lib/member-graph.ts";
-import { createGroup, type Group, type GroupFields, type GroupPatch, type Groups } from "../groups.ts";
-import { isUserName } from "../user-name.ts";
+import {
+  checkedGroup,
+  checkNewGroup,
+  checkNewView,
+  checkRemovable,
+  checkStoredGroup,
+  createGroupView,
+  groupProblems,
+  groupReason,
+  groupText,
+  type GroupView,
+  noSuchGroup,
+  parseGroup,
+  withGroupPatch,
+} from "../group-view.ts";
+import type { Group, Groups } from "../groups.ts";
 import type { AccountProblem } from "../users.ts";
 import { writeAccountFile } from "./account-file.ts";
 import { createKeyedQueue } from "./keyed-queue.ts";
-import { parseToml } from "./toml-edit.ts";
 
 const ending = ".toml";
-const maxGroups = 1000;
 
 export interface FileGroupsOptions {
   /** Their folder, users/groups, is made when the first one is. */
@@ -42,14 +51,6 @@ export interface FileGroups extends Groups {
   close(): Promise<void>;
 }
 
-/** What is in force. */
-interface View {
-  readonly groups: ReadonlyMap<string, Group>;
-  readonly ofUser: ReadonlyMap<string, readonly Group[]>;
-  /** Of stored groups. */
-  readonly problems: readonly MemberProblem[];
-}
-
 const none: readonly Group[] = [];
 
 /** Loads the stored groups. Rejects if their folder can't be read. */
@@ -66,10 +67,9 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
   for (const file of await filesIn(folder)) {
     const name = file.slice(0, -ending.length);
     try {
-      if (!isUserName(name)) throw new Error("expected a name of lower-case letters, digits, - and _");
-      stored.set(name, groupSchema.parse(parseToml(await readPlainFile(join(folder, file)))));
+      stored.set(name, parseGroup(name, await readPlainFile(join(folder, file))));
     } catch (error) {
-      const problem = { file: `groups/${file}`, reason: reasonOf(error) };
+      const problem = { file: `groups/${file}`, reason: groupReason(error) };
       broken.set(name, problem);
       log.error(problem, "a group cannot be read: not in force");
     }
@@ -77,40 +77,15 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
   let view = viewOf(stored);
   for (const problem of problems()) log.error(problem, "a group is not in force as it is stored");
 
-  function viewOf(definitions: ReadonlyMap<string, GroupConfig>): View {
-    const all = new Map<string, readonly [GroupConfig, Group["origin"]]>();
-    for (const [name, config] of Object.entries(ofConfig)) all.set(name, [config, "config"]);
-    for (const name of [...definitions.keys()].sort()) {
-      const config = definitions.get(name);
-      if (config !== undefined && !all.has(name)) all.set(name, [config, "admin"]);
-    }
-    const expanded = expandMembers(new Map([...all].map(([name, [config]]) => [name, config.members])));
-    const groups = new Map<string, Group>();
-    const ofUser = new Map<string, Group[]>();
-    for (const [name, [config, origin]] of all) {
-      const group = createGroup(name, config, expanded.members.get(name) ?? [], origin);
-      groups.set(name, group);
-      for (const user of group.members) {
-        const known = ofUser.get(user);
-        if (known === undefined) ofUser.set(user, [group]);
-        else known.push(group);
-      }
-    }
-    return { groups, ofUser, problems: expanded.problems.filter(({ group }) => definitions.has(group)) };
+  function viewOf(definitions: ReadonlyMap<string, GroupConfig>): GroupView {
+    return createGroupView(ofConfig, definitions);
   }
 
   function problems(): readonly AccountProblem[] {
-    const hidden = [...stored.keys()].filter((name) => Object.hasOwn(ofConfig, name));
-    return [
-      ...broken.values(),
-      ...hidden.map((name) => ({ file: `groups/${name}${ending}`, reason: "config.toml has a group of this name" })),
-      ...view.problems.map(({ group, index, member, message }) => {
-        return { file: `groups/${group}${ending}`, reason: `members.${index}: ${message}, got ${member}` };
-      }),
-    ];
+    return [...broken.values(), ...groupProblems(view, ofConfig, stored)];
   }
 
-  function use(next: View): void {
+  function use(next: GroupView): void {
     view = next;
     for (const listener of listeners) listener();
   }
@@ -118,17 +93,10 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
   /** Stores a group, after it has been checked together with all others. Only inside a task of the queue. */
   async function store(name: string, config: GroupConfig): Promise<Group> {
     const next = viewOf(new Map(stored).set(name, config));
-    // What was wrong before must not block a change: only what it would make wrong.
-    const before = new Set(view.problems.map(({ identity }) => identity));
-    const problem = next.problems.find(({ identity }) => !before.has(identity));
-    if (problem !== undefined) {
-      const place = problem.group === name ? "" : `, in the group ${problem.group}`;
-      const message = `members: ${problem.message}, got ${JSON.stringify(problem.member)}${place}`;
-      throw new AppError("invalid_request", { param: "members", message });
-    }
+    checkNewView(view, next, name);
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      await writeAccountFile(join(folder, `${name}${ending}`), textOf(config), fileOps);
+      await writeAccountFile(join(folder, `${name}${ending}`), groupText(config), fileOps);
     } catch (cause) {
       log.error({ group: name, err: cause }, "a group could not be written");
       throw new AppError("storage_unavailable", { message: "The group could not be saved.", cause });
@@ -151,12 +119,6 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
     }
   }
 
-  function checkOurs(name: string): void {
-    if (!Object.hasOwn(ofConfig, name)) return;
-    const message = `The group ${name} is in config.toml: change it there, and reload.`;
-    throw new AppError("conflict", { message });
-  }
-
   /** All changes go one after another: each is checked against all groups. */
   const inTurn = <T>(task: () => Promise<T>): Promise<T> => queue.run("", task);
 
@@ -166,34 +128,24 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
     ofUser: (user) => view.ofUser.get(user) ?? none,
     create: (name, fields) =>
       inTurn(async () => {
-        if (!isUserName(name)) {
-          const message = "A group's name has 1 to 32 characters: lower-case letters, digits, - and _.";
-          throw new AppError("invalid_request", { param: "name", message });
-        }
-        if (view.groups.has(name)) throw new AppError("conflict", { message: `There is a group ${name} already.` });
+        checkNewGroup(view, name);
         if (broken.has(name)) throw new AppError("conflict", { message: `The file of the group ${name} is damaged.` });
-        if (view.groups.size >= maxGroups)
-          throw new AppError("conflict", { message: `There are ${maxGroups} groups.` });
-        return store(name, checked(fields));
+        return store(name, checkedGroup(fields));
       }),
     change: (name, patch) =>
       inTurn(async () => {
-        checkOurs(name);
+        checkStoredGroup(ofConfig, name);
         const group = view.groups.get(name);
         const before = stored.get(name);
-        if (group === undefined || before === undefined) throw notFound(name);
-        return store(name, checked(withPatch(before, typeof patch === "function" ? patch(group) : patch)));
+        if (group === undefined || before === undefined) throw noSuchGroup(name);
+        return store(name, checkedGroup(withGroupPatch(before, typeof patch === "function" ? patch(group) : patch)));
       }),
     remove: (name, endAccess) =>
       inTurn(async () => {
-        checkOurs(name);
+        checkStoredGroup(ofConfig, name);
         const config = stored.get(name);
         if (config === undefined) return false;
-        const users = [...view.groups.values()].filter(({ listed }) => listed.includes(`@${name}`));
-        if (users.length > 0) {
-          const message = `The group ${name} is a member of ${users.map((one) => one.name).join(", ")}: take it out first.`;
-          throw new AppError("conflict", { message });
-        }
+        checkRemovable(view, name);
         stored.delete(name);
         use(viewOf(stored));
         try {
@@ -216,33 +168,6 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
   };
 }
 
-function notFound(name: string): AppError {
-  return new AppError("not_found", { message: `There is no group ${JSON.stringify(name)}.` });
-}
-
-/** Throws AppError invalid_request, which names the field. */
-function checked(fields: GroupFields): GroupConfig {
-  const { success, data, error } = groupSchema.safeParse(fields);
-  if (success) return data;
-  const [issue] = error.issues;
-  const param = issue?.path.join(".") ?? "";
-  throw new AppError("invalid_request", { param, message: `${param}: ${issue?.message ?? "invalid"}` });
-}
-
-function withPatch(before: GroupConfig, patch: GroupPatch): GroupFields {
-  const changes = Object.entries(patch).filter(([, value]) => value !== undefined);
-  const merged = Object.entries<unknown>({ ...before, ...Object.fromEntries(changes) });
-  return Object.fromEntries(merged.filter(([, value]) => value !== null));
-}
-
-/** Without what is empty. */
-function textOf(config: GroupConfig): string {
-  const kept = Object.entries(config).filter(
-    ([, value]) => value !== undefined && value !== "" && !(Array.isArray(value) && value.length === 0),
-  );
-  return `# Written by the proxy: changes made here are lost.\n${stringify(Object.fromEntries(kept))}`;
-}
-
 async function filesIn(folder: string): Promise<readonly string[]> {
   try {
     // The half-written files of a killed process.
@@ -252,12 +177,4 @@ async function filesIn(folder: string): Promise<readonly string[]> {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
     throw error;
   }
-}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof TomlError) return error.message.split("\n", 1)[0] ?? "invalid TOML";
-  if (error instanceof z.ZodError) {
-    return error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
-  }
-  return error instanceof Error ? error.message : String(error);
 }

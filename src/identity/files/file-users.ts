@@ -12,18 +12,12 @@ import {
   isAccountFileName,
   writeAccountFile,
 } from "./account-file.ts";
-import { changesOfPatch, nextTokenVersion } from "./account-changes.ts";
-import { createAccountLoader, toAccount } from "./account-loader.ts";
+import { changesOfPatch } from "./account-changes.ts";
+import { changedAccountRecord, newAccountRecord } from "./account-edits.ts";
+import { createAccountLoader } from "./account-loader.ts";
 import { createAccountRecords, type AccountListener } from "./account-records.ts";
 import { createAccountSchema, type Account } from "../account-schema.ts";
-import {
-  checkAccountFields,
-  editAccountText,
-  newAccountText,
-  notSaved,
-  orInvalid,
-  parseAccountText,
-} from "./account-text.ts";
+import { notSaved } from "./account-text.ts";
 import { createKeyedQueue } from "./keyed-queue.ts";
 import type { TomlChanges } from "./toml-edit.ts";
 import { checkUserName, isUserName } from "../user-name.ts";
@@ -144,12 +138,7 @@ export async function openFileUsers(options: FileUsersOptions): Promise<FileUser
     check?: ChangeCheck,
   ): Promise<Account> {
     const record = await currentRecord(name);
-    const { text, account } = orInvalid(() => {
-      const changes = changesOf(record.account);
-      checkAccountFields({ ...record.account, ...changes }, schema);
-      const text = editAccountText(record.text, changes);
-      return { text, account: toAccount(parseAccountText(text, name, schema)) };
-    });
+    const { text, account } = changedAccountRecord(record, changesOf, schema);
     await check?.(record.account, account);
     if (text === record.text) return record.account;
     await writeAccountFile(pathOf(name), text, fileOps).catch(notSaved);
@@ -167,13 +156,8 @@ export async function openFileUsers(options: FileUsersOptions): Promise<FileUser
       const name = checkUserName(fields.username);
       const taken = new AppError("conflict", { param: "username", message: `There is a user "${name}" already.` });
       if (records.get(name) !== undefined) throw taken;
-      const password_hash = await hashPassword(password);
-      const now = clock.now();
-      const { text, account } = orInvalid(() => {
-        const input = { ...fields, password_hash, token_version: nextTokenVersion(0, now), created_at: new Date(now) };
-        const text = newAccountText(checkAccountFields(input, schema));
-        return { text, account: toAccount(parseAccountText(text, name, schema)) };
-      });
+      const hash = await hashPassword(password);
+      const { text, account } = newAccountRecord(fields, hash, clock.now(), schema);
       return queue.run(name, async () => {
         if (!(await createAccountFile(pathOf(name), text, fileOps).catch(notSaved))) throw taken;
         records.put({ account, text, stamp: undefined });
