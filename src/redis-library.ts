@@ -1,7 +1,12 @@
 import { createLibrary, type FunctionLibrary } from "./lib/redis/library.ts";
 
 /** The parts of the library that runs in Redis, in their order: each may use what those before it put into `lib`. */
-const parts: readonly string[] = ["./replica/log.lua", "./limits/redis/rates.lua", "./quota/redis/ledger.lua"];
+const parts: readonly string[] = [
+  "./replica/log.lua",
+  "./identity/redis/identity.lua",
+  "./limits/redis/rates.lua",
+  "./quota/redis/ledger.lua",
+];
 
 /**
  * The functions of all domains. Reads their files.

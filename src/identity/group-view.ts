@@ -61,7 +61,7 @@ export function groupProblems(
 }
 
 /** Its file in the users folder. */
-export function groupFile(name: string): string {
+function groupFile(name: string): string {
   return `groups/${name}.toml`;
 }
 

@@ -156,7 +156,7 @@ export async function openFileApiKeys(options: FileApiKeysOptions): Promise<File
         const salt = settings.signed === true ? newSalt() : undefined;
         // Never before its account, whatever the clock says: an older key counts as a previous user's.
         const createdAt = Math.max(clock.now(), created_at?.getTime() ?? 0);
-        const row = newRow(settings, options.newId(), createdAt, apiKeyHash(text), salt);
+        const row = newKeyRow(settings, options.newId(), createdAt, apiKeyHash(text), salt);
         const stored = orInvalid(() => files.readBack(user, row));
         // Active only once it is on disk: a key that was shown must not be lost.
         await save(user, stored.row);
@@ -185,7 +185,14 @@ export async function openFileApiKeys(options: FileApiKeysOptions): Promise<File
   };
 }
 
-function newRow(settings: NewApiKey, id: string, createdAt: number, hash: string, salt: string | undefined): ApiKeyRow {
+/** A new key as it is stored. */
+export function newKeyRow(
+  settings: NewApiKey,
+  id: string,
+  createdAt: number,
+  hash: string,
+  salt: string | undefined,
+): ApiKeyRow {
   const { name, expiresAt, models, addresses, deny_addresses: denied, limits, group } = settings;
   return {
     id,

@@ -4,7 +4,7 @@ import { AccountTextError } from "./account-text.ts";
 import { parseToml } from "./toml-edit.ts";
 
 /** The text of one user's sessions or keys: a list of rows, of which some may be unreadable. */
-export interface OwnedText<T> {
+interface OwnedText<T> {
   readonly rows: readonly ReadRow<T>[];
   /** Unreadable rows, as they are in the text. */
   readonly unread: readonly unknown[];

@@ -38,7 +38,7 @@ interface LoadTime {
  * exchange and responding, and the client can only retry when the proxy is back: without this a legitimate client would
  * be taken for a thief.
  */
-const lostResponseMs = 600_000;
+export const lostResponseMs = 600_000;
 
 /** Converts a session to its row in the file. */
 export function toRow({ id, family, current, version, ip, client, ...session }: Session): z.input<typeof sessionRow> {

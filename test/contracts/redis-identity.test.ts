@@ -1,0 +1,20 @@
+import { describeWithRedis, useRedis } from "../support/redis-server.ts";
+import { keysOver, seed, sessionsOver, usersOver } from "../support/redis-identity.ts";
+import { describeApiKeys } from "./api-keys.ts";
+import { describeSessions } from "./sessions.ts";
+import { describeUsers } from "./users.ts";
+
+describeWithRedis("over Redis", () => {
+  const { open } = useRedis();
+  const opened = async () => {
+    const redis = await open();
+    await seed(redis);
+    return redis;
+  };
+
+  describeUsers("users in Redis", async (clock) => usersOver(await opened(), { clock }));
+  describeSessions("sessions in Redis", async ({ clock, findAccount }) =>
+    sessionsOver(await opened(), { clock, findAccount, now: () => clock.now() }),
+  );
+  describeApiKeys("API keys in Redis", async (clock) => keysOver(await opened(), clock));
+});

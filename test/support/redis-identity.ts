@@ -1,0 +1,61 @@
+import { randomUUID } from "node:crypto";
+import { onTestFinished } from "vitest";
+import { createDocuments, type Documents } from "../../src/identity/redis/documents.ts";
+import { openRedisUsers, type RedisUsersOptions } from "../../src/identity/redis/redis-users.ts";
+import { openRedisApiKeys } from "../../src/identity/redis/redis-api-keys.ts";
+import { openRedisSessions, type RedisSessionsOptions } from "../../src/identity/redis/redis-sessions.ts";
+import type { Redis } from "../../src/lib/redis/redis.ts";
+import { systemClock, type Clock } from "../../src/lib/clock.ts";
+import { fakeHash } from "../identity/support.ts";
+import { createCapturedLog } from "./captured-log.ts";
+
+/** Marks all tags as seeded, as the first start does. */
+export async function seed(redis: Redis): Promise<void> {
+  for (const tag of redis.tags) {
+    const key = redis.keyIn(tag, "logseq");
+    await redis.send(key, ["HSETNX", key, "epoch", randomUUID()]);
+  }
+}
+
+export function documentsOf(redis: Redis): Documents {
+  return createDocuments(redis, () => "0");
+}
+
+/** Users over Redis with the tiers basic and premium. */
+export function usersOver(redis: Redis, options: Partial<RedisUsersOptions> = {}) {
+  const users = openRedisUsers({
+    redis,
+    documents: documentsOf(redis),
+    clock: systemClock,
+    log: createCapturedLog(),
+    tierNames: () => ["basic", "premium"],
+    hashPassword: (password) => Promise.resolve(fakeHash(password)),
+    ...options,
+  });
+  onTestFinished(() => users.close());
+  return users;
+}
+
+/** API keys over Redis. */
+export function keysOver(redis: Redis, clock: Clock = systemClock) {
+  const keys = openRedisApiKeys({
+    ...{ redis, documents: documentsOf(redis), clock, log: createCapturedLog(), newId: randomUUID },
+  });
+  onTestFinished(() => keys.close());
+  return keys;
+}
+
+/** Sessions over Redis: 30 days at most, 7 days idle, 10 s leeway, 50 of a user. */
+export function sessionsOver(
+  redis: Redis,
+  options: Pick<RedisSessionsOptions, "findAccount"> & Partial<RedisSessionsOptions>,
+) {
+  const sessions = openRedisSessions({
+    ...{ redis, documents: documentsOf(redis), clock: systemClock, log: createCapturedLog(), newId: randomUUID },
+    ...{ emit: () => undefined, forgetAccount: () => undefined },
+    ...{ sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 },
+    ...options,
+  });
+  onTestFinished(() => sessions.close());
+  return sessions;
+}
