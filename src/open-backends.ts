@@ -10,8 +10,9 @@ import { createMemoryNonces } from "./identity/memory/memory-nonces.ts";
 import type { Closer } from "./lib/close-all.ts";
 import type { Clock } from "./lib/clock.ts";
 import type { Log } from "./lib/log.ts";
-import { createMemoryConcurrency, queueRule } from "./limits/memory/memory-concurrency.ts";
+import { createMemoryConcurrency } from "./limits/memory/memory-concurrency.ts";
 import { createMemoryRateLimiter } from "./limits/memory/memory-rate-limiter.ts";
+import { queueRule } from "./limits/permit-rules.ts";
 import { createRateRules, type RateRule } from "./limits/rate-rules.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
 

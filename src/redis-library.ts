@@ -6,6 +6,7 @@ const parts: readonly string[] = [
   "./identity/redis/identity.lua",
   "./limits/redis/rates.lua",
   "./quota/redis/ledger.lua",
+  "./limits/redis/permits.lua",
 ];
 
 /**

@@ -50,7 +50,7 @@ export interface ConcurrencyLimiter {
    * A permit at once if one is free, else a promise of one: requests queue, for a bounded time. Throws or rejects with
    * AppError concurrency_exceeded (429) or shutting_down (503), or with ClientDisconnectedError.
    *
-   * @param onWaiting called once, before the promise is returned, if the request has to wait
+   * @param onWaiting called once if the request has to wait: by a limiter in memory before the promise is returned
    */
   acquire(
     request: PermitRequest,

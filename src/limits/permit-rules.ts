@@ -1,4 +1,5 @@
 import type { Config } from "../config/schema.ts";
+import { AppError } from "../errors.ts";
 import { createGlobMap, type GlobMap } from "../lib/globs.ts";
 import type { PermitScope } from "./concurrency.ts";
 
@@ -50,4 +51,37 @@ export function createPermitRules(
     ranks: Math.max(1, ranked.length),
     noticeAfterMs: notice_after_ms,
   };
+}
+
+/** How requests queue for a permit. */
+export interface QueueRule {
+  /** How long a request may wait for a permit, in ms; 0: not at all. */
+  readonly maxWaitMs: number;
+  /** How many requests of one user may wait, at one process. */
+  readonly maxWaiting: number;
+  /** How many requests may wait in all, at one process. */
+  readonly maxWaitingTotal: number;
+}
+
+/** The rule of a config. */
+export function queueRule({ max_wait_ms, max_waiting, max_waiting_total }: Config["concurrency"]): QueueRule {
+  return { maxWaitMs: max_wait_ms, maxWaiting: max_waiting, maxWaitingTotal: max_waiting_total };
+}
+
+/** Longest Retry-After, in seconds. */
+const maxRetryAfterSeconds = 60;
+
+/**
+ * The refusal, which names a scope without room but never whose it is.
+ * @param expectedMs until there is room; null: unknown
+ */
+export function concurrencyExceeded(
+  full: Pick<PermitScope, "kind" | "max"> | undefined,
+  expectedMs: number | null,
+): AppError {
+  const seconds = expectedMs === null ? 1 : Math.ceil(expectedMs / 1000);
+  return new AppError("concurrency_exceeded", {
+    retryAfterSeconds: Math.min(maxRetryAfterSeconds, Math.max(1, seconds)),
+    details: full === undefined ? {} : { scope: full.kind, max: full.max },
+  });
 }

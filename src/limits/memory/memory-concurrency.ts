@@ -1,23 +1,8 @@
 import type { ConcurrencyLimiter, Permit, PermitKind, PermitScope, Waiting } from "../concurrency.ts";
-import type { Config } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/disconnect-signal.ts";
+import { concurrencyExceeded, type QueueRule } from "../permit-rules.ts";
 import { createFairLine, type Scope, type Waiter } from "./fair-line.ts";
-
-/** How requests queue for a permit. */
-export interface QueueRule {
-  /** How long a request may wait for a permit, in ms; 0: not at all. */
-  readonly maxWaitMs: number;
-  /** How many requests of one user may wait. */
-  readonly maxWaiting: number;
-  /** How many requests may wait in all. */
-  readonly maxWaitingTotal: number;
-}
-
-/** The rule of a config. */
-export function queueRule({ max_wait_ms, max_waiting, max_waiting_total }: Config["concurrency"]): QueueRule {
-  return { maxWaitMs: max_wait_ms, maxWaiting: max_waiting, maxWaitingTotal: max_waiting_total };
-}
 
 /** A concurrency limiter whose rule can be changed while it runs. */
 export interface MemoryConcurrency extends ConcurrencyLimiter {
@@ -37,8 +22,6 @@ type Needs = Pick<Waiter, "userScope" | "scopes" | "providers">;
 const none: readonly Scope[] = [];
 /** Scopes that nobody uses are kept up to this number at least, so that most requests create none. */
 const keptScopes = 1000;
-/** Longest Retry-After, in seconds. */
-const maxRetryAfterSeconds = 60;
 
 /** Keeps the permits in this process's memory: counts by scope, and one line for all who wait. */
 export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurrencyOptions): MemoryConcurrency {
@@ -251,9 +234,5 @@ function exceeded({ userScope, scopes, providers }: Needs, expectedMs: number | 
   const isFull = (scope: Scope): boolean => scope.held >= scope.max;
   const all = [...(userScope === null ? [] : [userScope]), ...scopes];
   const full = all.find(isFull) ?? providers.find(isFull);
-  const seconds = expectedMs === null ? 1 : Math.ceil(expectedMs / 1000);
-  return new AppError("concurrency_exceeded", {
-    retryAfterSeconds: Math.min(maxRetryAfterSeconds, Math.max(1, seconds)),
-    details: full === undefined ? {} : { scope: full.kind, max: full.max },
-  });
+  return concurrencyExceeded(full, expectedMs);
 }
