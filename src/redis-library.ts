@@ -4,6 +4,7 @@ import { createLibrary, type FunctionLibrary } from "./lib/redis/library.ts";
 const parts: readonly string[] = [
   "./replica/log.lua",
   "./identity/redis/identity.lua",
+  "./identity/redis/guard.lua",
   "./limits/redis/rates.lua",
   "./quota/redis/ledger.lua",
   "./limits/redis/permits.lua",

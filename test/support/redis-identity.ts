@@ -3,11 +3,16 @@ import { onTestFinished } from "vitest";
 import { createDocuments, type Documents } from "../../src/identity/redis/documents.ts";
 import { openRedisUsers, type RedisUsersOptions } from "../../src/identity/redis/redis-users.ts";
 import { openRedisApiKeys } from "../../src/identity/redis/redis-api-keys.ts";
+import { openRedisGroups } from "../../src/identity/redis/redis-groups.ts";
+import { createRedisLoginGuard } from "../../src/identity/redis/redis-login-guard.ts";
 import { openRedisSessions, type RedisSessionsOptions } from "../../src/identity/redis/redis-sessions.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import { systemClock, type Clock } from "../../src/lib/clock.ts";
+import { parseConfig } from "../../src/config/load.ts";
 import { fakeHash } from "../identity/support.ts";
+import { configGroups } from "../contracts/groups.ts";
 import { createCapturedLog } from "./captured-log.ts";
+import { rule } from "./login-guard.ts";
 
 /** Marks all tags as seeded, as the first start does. */
 export async function seed(redis: Redis): Promise<void> {
@@ -58,4 +63,24 @@ export function sessionsOver(
   });
   onTestFinished(() => sessions.close());
   return sessions;
+}
+
+/** Groups over Redis, with those of configGroups. */
+export function groupsOver(redis: Redis) {
+  const { groups } = parseConfig(configGroups, "test.toml");
+  const monotonic = (): number => performance.now();
+  const opened = openRedisGroups({ redis, documents: documentsOf(redis), groups, log: createCapturedLog(), monotonic });
+  onTestFinished(() => opened.close());
+  return opened;
+}
+
+/** A login guard over Redis with five free failures. */
+export function guardOver(
+  redis: Redis,
+  clock: Clock,
+  options: Partial<Parameters<typeof createRedisLoginGuard>[0]> = {},
+) {
+  const figures = { rule, maxTracked: 1000, knownAddressMs: 86_400_000, isShared: () => false };
+  const now = (): number => clock.now();
+  return createRedisLoginGuard({ redis, figures, clock, now, emit: () => undefined, ...options });
 }

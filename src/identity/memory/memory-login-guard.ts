@@ -25,8 +25,8 @@ export interface MemoryLoginGuard extends LoginGuard {
   tracked(): number;
 }
 
-export interface MemoryLoginGuardOptions {
-  /** Read at every use: its figures may change, and so may those below. */
+/** What the guard goes by. Read at every use: the figures may change. */
+export interface GuardFigures {
   readonly rule: BackoffRule;
   /**
    * The number of addresses, of IPv6 networks of each size, and of nonexistent names to remember; a multiple of 4.
@@ -37,6 +37,9 @@ export interface MemoryLoginGuardOptions {
   readonly knownAddressMs: number;
   /** Whether many users share an address: failures from there count against the account alone. */
   readonly isShared: (ip: string) => boolean;
+}
+
+export interface MemoryLoginGuardOptions extends GuardFigures {
   readonly clock: Clock;
   readonly emit: (event: LoginLocked | LoginUnlocked) => void;
 }
@@ -53,7 +56,7 @@ interface Counter {
  * IPv6 networks that a single attacker may own, and how many times the failures of one address they are allowed: the
  * larger ones may belong to several people.
  */
-const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] = [
+export const widerNetworks: readonly (readonly [bits: NetworkBits, factor: number])[] = [
   [56, 2],
   [48, 4],
 ];
@@ -204,12 +207,12 @@ function withMoreFree(rule: BackoffRule, factor: number): BackoffRule {
   };
 }
 
-/** Neither a user name nor an address contains a space. */
-function pairKey(user: string, address: string): string {
+/** The key of a user at a known address: neither contains a space. */
+export function pairKey(user: string, address: string): string {
   return `${user} ${address}`;
 }
 
-function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "scope" | "user" | "address"> {
+export function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "scope" | "user" | "address"> {
   if (scope === "account") return { scope, user: key, address: null };
   if (scope === "address") return { scope, user: null, address: key };
   const [user = "", address = ""] = key.split(" ");
@@ -223,10 +226,21 @@ export function openMemoryLoginGuard(
   security: () => Config["security"],
   options: Pick<MemoryLoginGuardOptions, "clock" | "emit">,
 ): MemoryLoginGuard {
-  let shared = { of: security(), list: createIpList(security().login_exempt_addresses) };
+  const figures = guardFigures(security);
+  const { rule, maxTracked } = figures;
   return createMemoryLoginGuard({
-    clock: options.clock,
-    emit: options.emit,
+    ...{ clock: options.clock, emit: options.emit, rule, maxTracked },
+    isShared: (ip) => figures.isShared(ip),
+    get knownAddressMs() {
+      return figures.knownAddressMs;
+    },
+  });
+}
+
+/** What [security] says now. */
+export function guardFigures(security: () => Config["security"]): GuardFigures {
+  let shared = { of: security(), list: createIpList(security().login_exempt_addresses) };
+  return {
     rule: {
       get freeFailures() {
         return security().login_free_failures;
@@ -250,7 +264,7 @@ export function openMemoryLoginGuard(
     get knownAddressMs() {
       return security().login_known_address_days * dayMs;
     },
-  });
+  };
 }
 
 /** The addresses from which each account has logged in recently. */

@@ -24,7 +24,7 @@ flags.identity_get = { 'no-writes' }
 
 -- keys: document, index, rev, done, log, logseq
 -- args: request id, number of the newest record known, name, 'new' | 'any' | version, 'put' | 'delete', text, mark,
---   record for the log, revision of the index that must be the current one ('' any)
+--   record for the log, revision of the index that must be the current one, 'any', or '' where it stands for names alone
 -- -> OK, number of the record
 function fn.identity_put(keys, args)
   local id, known, name, expected, verb, text, mark, record, revision = unpack(args)
@@ -32,7 +32,9 @@ function fn.identity_put(keys, args)
   if done then return { 'OK', done } end
   if lib.log_lost(keys, known) then return { 'LOST' } end
   if conflicts(keys[1], expected) then return { 'CONFLICT' } end
-  if revision ~= '' and (redis.call('GET', keys[3]) or '0') ~= revision then return { 'CONFLICT' } end
+  if revision ~= '' and revision ~= 'any' and (redis.call('GET', keys[3]) or '0') ~= revision then
+    return { 'CONFLICT' }
+  end
   local changed
   if verb == 'delete' then
     redis.call('DEL', keys[1])
@@ -41,7 +43,6 @@ function fn.identity_put(keys, args)
     redis.call('HSET', keys[1], 'v', id, 't', text, 'm', mark)
     changed = redis.call('ZADD', keys[2], 0, name)
   end
-  -- Where the revision is checked, it stands for the texts as well as for the names.
   if changed == 1 or revision ~= '' then redis.call('SET', keys[3], id) end
   local seq = int(lib.log_append(keys, 'doc', record))
   redis.call('SET', keys[4], seq, 'PX', done_ms)
@@ -114,4 +115,40 @@ function fn.identity_used(keys, args)
     end
   end
   return redis.call('HGETALL', keys[1])
+end
+
+-- From when on the nonces of a tag are known, in s since the epoch. keys: since; args: time or ''
+function fn.nonce_open(keys, args)
+  local now = math.floor((tonumber(args[1]) or now_ms()) / 1000)
+  redis.call('SET', keys[1], int(now), 'NX')
+  return 'OK'
+end
+
+-- Records a nonce of an API key. The nonces are a sorted set by the timestamp of their signature.
+-- keys: nonces, the timestamp up to which they are forgotten, since, done
+-- args: nonce, timestamp in s, how many are kept at most, for how many s a timestamp may be valid, time or ''
+-- -> 1, or 0 if it was used before, or if that is no longer known
+function fn.nonce_use(keys, args)
+  local nonce, at, max, keep = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
+  local done = redis.call('GET', keys[4])
+  if done then return tonumber(done) end
+  local now = math.floor((tonumber(args[5]) or now_ms()) / 1000)
+  local since = tonumber(redis.call('GET', keys[3]) or '')
+  -- All was lost; or the clock was ahead, and has been set back.
+  if not since or now < since - keep then
+    since = now
+    redis.call('SET', keys[3], int(now))
+  end
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', '(' .. int(now - keep))
+  if at < since or at < now - keep or at > now + keep then return 0 end
+  local floor = tonumber(redis.call('GET', keys[2]) or '')
+  if floor and at <= floor or redis.call('ZSCORE', keys[1], nonce) then return 0 end
+  redis.call('SET', keys[4], '1', 'PX', done_ms)
+  redis.call('ZADD', keys[1], int(at), nonce)
+  redis.call('PEXPIRE', keys[1], 2000 * keep)
+  if redis.call('ZCARD', keys[1]) > max then
+    local oldest = redis.call('ZPOPMIN', keys[1])
+    redis.call('SET', keys[2], oldest[2], 'PX', 2000 * keep)
+  end
+  return 1
 end
