@@ -8,6 +8,7 @@ const parts: readonly string[] = [
   "./limits/redis/rates.lua",
   "./quota/redis/ledger.lua",
   "./limits/redis/permits.lua",
+  "./fleet/fleet.lua",
 ];
 
 /**
