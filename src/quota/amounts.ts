@@ -32,6 +32,17 @@ export class Amounts implements Record<CountMetric, number> {
     const before = this.costs.get(currency) ?? 0;
     if (before > 0 && cost > 0) this.costs.set(currency, Math.max(0, before - cost));
   }
+
+  /** Puts one charge in the place of another, without the sum of both in between: that might be too large. */
+  replace(first: Charge, final: Charge): void {
+    this.requests = Math.max(0, addAmounts(this.requests, final.requests - first.requests));
+    this.tokens = Math.max(0, addAmounts(this.tokens, final.tokens - first.tokens));
+    const moved = first.currency === final.currency ? final.cost - first.cost : final.cost;
+    const before = this.costs.get(final.currency);
+    const cost = Math.max(0, addAmounts(before ?? 0, moved));
+    if (cost > 0 || before !== undefined) this.costs.set(final.currency, cost);
+    if (first.currency !== final.currency) this.subtract({ ...first, requests: 0, tokens: 0 });
+  }
 }
 
 /** A charge of nothing. */

@@ -83,3 +83,15 @@ export async function openTestRedisLedger(
   onTestFinished(() => ledger.close().catch(() => undefined));
   return ledger;
 }
+
+/** A connection on which every call arrives twice, as if its first answer had been lost. */
+export function sentTwice(redis: Redis): Redis {
+  return {
+    ...redis,
+    async call(...given) {
+      const first = redis.call(...given);
+      first.catch(() => undefined);
+      return redis.call(...given);
+    },
+  };
+}

@@ -106,8 +106,7 @@ export class PeriodCounts {
   replace(atMs: number, first: Charge, final: Charge): void {
     for (const { start, end, used } of this.#windows) {
       if (atMs < start || atMs >= end) continue;
-      used.add(final);
-      used.subtract(first);
+      used.replace(first, final);
     }
   }
 

@@ -55,8 +55,10 @@ export interface FinalCharge {
 /** The functions of ledger.lua that concern one reservation in one account. Each throws as AccountCalls.call. */
 export interface HoldCalls {
   part(id: string, view: AccountView, user: string): HoldPart;
-  /** @param pair another account is asked at the same time, and this one is given back if that refuses */
+  /** @param pair another account is asked at the same time: then either confirm or settle follows */
   reserve(part: HoldPart, bound: Charge, pair: boolean): Promise<readonly BucketState[] | NoRoom>;
+  /** All accounts have agreed. Sent, and not awaited: if it is lost, other refusals take a moment longer. */
+  confirm(part: HoldPart): void;
   /** Makes the first charge. */
   commit(part: HoldPart, charge: FirstCharge, replicas?: number): Promise<readonly BucketState[]>;
   /** Makes it hold so much in all if there is room for `extra`; without `extra` in any case. */
@@ -103,6 +105,9 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
       if (reply.word === "FULL") return noRoom(part, reply);
       expectOk(reply);
       return bucketsIn(reply.values, 0, part.view.limits);
+    },
+    confirm({ view, keys }) {
+      redis.call("ledger_confirm", [...view.counts, ...keys], []).catch(() => undefined);
     },
     async commit(part, charge, replicas) {
       const reply = await call("ledger_commit", part, chargeArgs(charge, "body"), replicas);

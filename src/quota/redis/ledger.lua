@@ -5,9 +5,11 @@
 --   PER:METRIC[:CURRENCY]       what was used in it
 --   reserved:METRIC[:CURRENCY]  what running requests may still be charged, in whichever window that happens
 --   latest                      the time of the latest charge
---   unsure                      until then some of what is reserved may be given back at once: see `pair` of ledger_reserve
+--   unsure                      how many reservations are `asked`
 -- A reservation (`hold`) is a hash, from reserve on until a while after settle:
---   state                       `reserved`, `committed` or `done`; a lapsed one is gone, or committed and holds nothing
+--   state                       `asked`: as `reserved`, but a group or user that was asked at the same time may yet
+--                               refuse; `reserved`, `committed` or `done`. A lapsed one is gone, or committed and holds
+--                               nothing
 --   held:METRIC[:CURRENCY]      its part of what the account has reserved
 --   at, first, final            the time of the charge, the first one, the final one
 -- `leases` is a sorted set: until when a hold is kept without a word from its node.
@@ -29,12 +31,15 @@ local most = 9007199254740991
 -- How long a settled hold is remembered, for calls that are repeated, and a committed one after it has lapsed: for a
 -- settlement that comes late. In ms.
 local lapsed_ms = 3600000
--- Within this time a reservation of a user and a group is whole, or given back. In ms.
-local pair_ms = 25
 
-local function time_of(text)
-  if text == 'inf' then return math.huge end
-  return tonumber(text)
+-- An integer as text: a third of the cost of `int`, which also rounds.
+local function text(n)
+  return string.format('%d', n)
+end
+
+local function time_of(value)
+  if value == 'inf' then return math.huge end
+  return tonumber(value)
 end
 
 -- A hash as a table, with the fields that have changed.
@@ -70,28 +75,38 @@ local function field_of(prefix, metric, currency)
   return prefix .. ':' .. metric
 end
 
--- Adds to fields of a prefix: { ['METRIC[:CURRENCY]'] = number }. Stops at both ends, as memory's amounts do.
+-- Adds parts { ['METRIC[:CURRENCY]'] = number } to the fields of a prefix. Stops at both ends, as memory's amounts do.
 local function add(hash, prefix, parts, sign)
   for name, part in pairs(parts) do
-    if part > 0 then
+    if part ~= 0 then
       local field = prefix .. ':' .. name
-      put(hash, field, int(math.max(0, math.min(most, amount(hash, field) + sign * part))))
+      local sum = amount(hash, field) + sign * part
+      if sum < 0 then sum = 0 elseif sum > most then sum = most end
+      put(hash, field, text(sum))
     end
   end
 end
 
-local function number(text)
-  if type(text) ~= 'string' or not string.find(text, '^%d+$') or #text > 16 then return nil end
-  local value = tonumber(text)
+-- What is to be added where one charge takes the place of another.
+local function difference(final, first)
+  local parts = {}
+  for name, part in pairs(final) do parts[name] = part - (first[name] or 0) end
+  for name, part in pairs(first) do if not final[name] then parts[name] = -part end end
+  return parts
+end
+
+local function number(digits)
+  if type(digits) ~= 'string' or not string.find(digits, '^%d+$') or #digits > 16 then return nil end
+  local value = tonumber(digits)
   return value <= most and value or nil
 end
 
 -- A charge { METRIC: amount, currency } as parts; nil if it is none.
 local function parts_of(charge)
   local parts = {}
-  for metric, text in pairs(charge) do
+  for metric, digits in pairs(charge) do
     if metric ~= 'currency' then
-      local value = number(text)
+      local value = number(digits)
       if not value then return nil end
       parts[metric == 'cost' and 'cost:' .. charge.currency or metric] = value
     end
@@ -103,8 +118,8 @@ end
 local function parts_in(hash, prefix)
   local parts = {}
   local start = prefix .. ':'
-  for field, text in pairs(hash.fields) do
-    if string.sub(field, 1, #start) == start then parts[string.sub(field, #start + 1)] = tonumber(text) end
+  for field, digits in pairs(hash.fields) do
+    if string.sub(field, 1, #start) == start then parts[string.sub(field, #start + 1)] = tonumber(digits) end
   end
   return parts
 end
@@ -165,7 +180,7 @@ local function open(keys, args, at)
     stale = stale or key_stale
   end
   both.now = now
-  if stale then return nil, { 'STALE', int(now) } end
+  if stale then return nil, { 'STALE', text(now) } end
   if args.begun and not account.fields['total:end'] then return nil, { 'LOST' } end
   return both
 end
@@ -184,8 +199,8 @@ local function with_buckets(reply, both, limits)
     local limit = limits[i]
     local counts = counts_of(both, limit)
     local over = counts.over[limit.per]
-    reply[#reply + 1] = int(used(counts, limit))
-    reply[#reply + 1] = int(reserved(counts, limit))
+    reply[#reply + 1] = text(used(counts, limit))
+    reply[#reply + 1] = text(reserved(counts, limit))
     reply[#reply + 1] = over and over[2] or counts.fields[limit.per .. ':end']
   end
   return reply
@@ -193,14 +208,14 @@ end
 
 -- { 'FULL', its place, whether that may be different soon, bucket } for the first limit without room; nil if all have
 -- room. A limit in another currency always has.
-local function full(both, limits, charge, now)
+local function full(both, limits, charge)
   for i = 1, #limits do
     local limit = limits[i]
     local counts = counts_of(both, limit)
     local concerned = limit.metric ~= 'cost' or limit.currency == charge.currency
     local taken = used(counts, limit) + reserved(counts, limit)
     if concerned and taken + tonumber(charge[limit.metric]) > tonumber(limit.max) then
-      local unsure = tonumber(both[1].fields.unsure or '0') > now and '1' or '0'
+      local unsure = amount(both[1], 'unsure') > 0 and '1' or '0'
       return with_buckets({ 'FULL', i - 1, unsure }, both, { limit })
     end
   end
@@ -208,7 +223,7 @@ local function full(both, limits, charge, now)
 end
 
 local function extend(keys, args, now)
-  redis.call('ZADD', keys[4], int(now + args.lease), args.member)
+  redis.call('ZADD', keys[4], text(now + args.lease), args.member)
 end
 
 -- The rest of what a hold has after `first` has been taken from it.
@@ -228,8 +243,8 @@ local function hold_instead(both, hold, parts)
 end
 
 -- keys: acct, acctkey, hold, leases, log, logseq
--- args: limits, bound, lease, member, key; pair: another account is asked at the same time, and this is given back if
---       it refuses
+-- args: limits, bound, lease, member, key; pair: another account is asked at the same time, and either
+--       ledger_confirm or ledger_settle follows
 -- -> { 'OK', buckets } | { 'FULL', ... } | LOST | STALE | DONE
 function fn.ledger_reserve(keys, args)
   local args = cjson.decode(args[1])
@@ -242,17 +257,36 @@ function fn.ledger_reserve(keys, args)
   local hold = load(keys[3])
   if hold.fields.state == 'done' then return { 'DONE' } end
   if not hold.fields.state then
-    local blocking = full(both, args.limits, args.bound, now)
+    local blocking = full(both, args.limits, args.bound)
     if blocking then return blocking end
-    put(hold, 'state', 'reserved')
+    put(hold, 'state', args.pair and 'asked' or 'reserved')
+    if args.pair then put(both[1], 'unsure', text(amount(both[1], 'unsure') + 1)) end
     hold_instead(both, hold, bound)
-    if args.pair then put(both[1], 'unsure', int(now + pair_ms)) end
     each(both, save)
     save(hold)
     extend(keys, args, now)
   end
   return with_buckets({ 'OK' }, both, args.limits)
 end
+
+-- It is certain now what becomes of a hold.
+local function decided(both, hold)
+  if hold.fields.state == 'asked' then put(both[1], 'unsure', text(math.max(0, amount(both[1], 'unsure') - 1))) end
+end
+
+-- All accounts that were asked have agreed.
+-- keys: acct, acctkey, hold, leases
+function fn.ledger_confirm(keys)
+  local hold = load(keys[3])
+  if hold.fields.state ~= 'asked' then return 0 end
+  local account = load(keys[1])
+  decided({ account }, hold)
+  put(hold, 'state', 'reserved')
+  save(account)
+  save(hold)
+  return 1
+end
+flags.ledger_confirm = { 'allow-oom' }
 
 -- Makes the first charge: counts it, and takes it from what is held. `at` is the effective time.
 local function charge(both, hold, first, at, first_text)
@@ -261,20 +295,21 @@ local function charge(both, hold, first, at, first_text)
     for per in pairs(both.windows) do add(both[i], per, first, 1) end
   end
   hold_instead(both, hold, rest_of(parts_in(hold, 'held'), first))
+  decided(both, hold)
   put(hold, 'state', 'committed')
-  put(hold, 'at', int(at))
+  put(hold, 'at', text(at))
   put(hold, 'first', first_text)
-  put(both[1], 'latest', int(math.max(at, tonumber(both[1].fields.latest or '0'))))
+  put(both[1], 'latest', text(math.max(at, tonumber(both[1].fields.latest or '0'))))
 end
 
 -- The time of a charge: that of another account (`at`), or so long ago (`ago`).
-local function charged_at(args)
-  return args.at and tonumber(args.at) or now_ms() - (args.ago or 0)
+local function charged_at(args, now)
+  return args.at and tonumber(args.at) or now - math.floor(args.ago or 0)
 end
 
 local function log_with_at(keys, kind, at, body)
   if body == '' then return lib.log_append(keys, 'mark', '{}') end
-  return lib.log_append(keys, kind, '{"at":' .. int(at) .. ',' .. body)
+  return lib.log_append(keys, kind, '{"at":' .. text(at) .. ',' .. body)
 end
 
 -- keys: as ledger_reserve
@@ -285,22 +320,22 @@ function fn.ledger_commit(keys, args)
   if lib.log_lost(keys, args.known) then return { 'LOST' } end
   local first = parts_of(args.first)
   if not first then return refused() end
-  local both, problem = open(keys, args, charged_at(args))
+  local now = now_ms()
+  local both, problem = open(keys, args, charged_at(args, now))
   if not both then return problem end
   local hold = load(keys[3])
   local state = hold.fields.state
   if state == 'done' then return { 'DONE' } end
   local seq = hold.fields.seq or ''
-  local now = now_ms()
   if state ~= 'committed' then
     charge(both, hold, first, both.now, cjson.encode(args.first))
     each(both, save)
-    seq = int(log_with_at(keys, 'charge', both.now, args.body))
+    seq = text(log_with_at(keys, 'charge', both.now, args.body))
     put(hold, 'seq', seq)
     save(hold)
     if not state then redis.call('PEXPIRE', keys[3], lapsed_ms) end
   end
-  return with_buckets({ 'OK', hold.fields.at, seq, int(now) }, both, args.limits)
+  return with_buckets({ 'OK', hold.fields.at, seq, text(now) }, both, args.limits)
 end
 flags.ledger_commit = { 'allow-oom' }
 
@@ -312,8 +347,8 @@ function fn.ledger_grow(keys, args)
   local args = cjson.decode(args[1])
   if lib.log_lost(keys, args.known) then return { 'LOST' } end
   local target = {}
-  for name, text in pairs(args.held) do
-    target[name] = number(text)
+  for name, digits in pairs(args.held) do
+    target[name] = number(digits)
     if not target[name] then return refused() end
   end
   if args.extra and not parts_of(args.extra) then return refused() end
@@ -325,7 +360,7 @@ function fn.ledger_grow(keys, args)
   local same = true
   for name, part in pairs(target) do same = same and amount(hold, 'held:' .. name) == part end
   if same then return { 'OK' } end
-  local blocking = args.extra and full(both, args.limits, args.extra, now)
+  local blocking = args.extra and full(both, args.limits, args.extra)
   if blocking then return blocking end
   hold_instead(both, hold, target)
   if not hold.fields.state then put(hold, 'state', 'reserved') end
@@ -338,11 +373,11 @@ end
 
 -- Replaces a charge with another, in the windows that contain its time.
 local function replace(counts, windows, at, first, final)
+  local parts = difference(final, first)
   for per in pairs(windows) do
     local from, to = counts.fields[per .. ':start'], counts.fields[per .. ':end']
     if from and at >= time_of(from) and at < time_of(to) then
-      add(counts, per, final, 1)
-      add(counts, per, first, -1)
+      add(counts, per, parts, 1)
     end
   end
 end
@@ -370,26 +405,26 @@ function fn.ledger_settle(keys, args)
   local both, problem = open(keys, args, now)
   if not both then return problem end
 
-  local reply = { 'OK', int(now), '', '', '' }
+  local reply = { 'OK', text(now), '', '', '' }
   local at = state == 'committed' and tonumber(hold.fields.at) or args.charged and tonumber(args.charged.at)
   if final and first and not at then
-    local charged, stale = open(keys, args, charged_at(args))
-    if not charged then return stale end
-    both = charged
-      at = both.now
+    -- Where it was made in windows that are not those of now, it counts in those of now.
+    both = open(keys, args, charged_at(args, now)) or both
+    at = both.now
     charge(both, hold, first, at, first_text)
-    reply[4] = int(log_with_at(keys, 'charge', at, args.charge_body))
+    reply[4] = text(log_with_at(keys, 'charge', at, args.charge_body))
   end
+  decided(both, hold)
   hold_instead(both, hold, {})
   redis.call('DEL', keys[3])
   if final and at then
     each(both, replace, args.windows, at, first, final)
-    reply[3] = int(at)
-    reply[5] = int(log_with_at(keys, 'settle', at, args.body))
+    reply[3] = text(at)
+    reply[5] = text(log_with_at(keys, 'settle', at, args.body))
   end
   redis.call('HSET', keys[3], 'state', 'done')
   if args.shared and final and at then
-    redis.call('HSET', keys[3], 'at', int(at), 'first', first_text, 'final', cjson.encode(args.final))
+    redis.call('HSET', keys[3], 'at', text(at), 'first', first_text, 'final', cjson.encode(args.final))
   end
   redis.call('PEXPIRE', keys[3], args.keep)
   each(both, save)
@@ -434,7 +469,7 @@ function fn.ledger_change(keys, args)
   if args.per then
     local ends = account.fields[args.per .. ':end']
     for name in pairs(parts_in(account, args.per)) do put(account, args.per .. ':' .. name, '0') end
-    put(account, args.per .. ':start', int(math.min(at + 1, time_of(ends) - 1)))
+    put(account, args.per .. ':start', text(math.min(at + 1, time_of(ends) - 1)))
     put(account, args.per .. ':end', ends)
   else
     for per in pairs(args.windows) do
@@ -444,17 +479,17 @@ function fn.ledger_change(keys, args)
   end
   save(account)
   local kind = args.per and 'reset' or 'adjust'
-  local seq = int(log_with_at(keys, kind, at, args.body))
-  redis.call('HSET', keys[3], 'seq', seq, 'time', int(now), 'at', int(at))
+  local seq = text(log_with_at(keys, kind, at, args.body))
+  redis.call('HSET', keys[3], 'seq', seq, 'time', text(now), 'at', text(at))
   redis.call('PEXPIRE', keys[3], args.keep)
-  return { 'OK', seq, int(now), int(at) }
+  return { 'OK', seq, text(now), text(at) }
 end
 flags.ledger_change = { 'allow-oom' }
 
 -- Extends the leases of holds that are still held.
 -- keys: leases; args: lease, members
 function fn.ledger_renew(keys, args)
-  local ends = int(now_ms() + tonumber(args[1]))
+  local ends = text(now_ms() + tonumber(args[1]))
   local command = { 'ZADD', keys[1], 'XX' }
   for i = 2, #args do
     command[#command + 1] = ends
@@ -473,9 +508,9 @@ function fn.ledger_due(keys, args)
   local asked = redis.call('HMGET', keys[2], 'asked', 'from')
   local from = tonumber(asked[2] or '0')
   if asked[1] and now - tonumber(asked[1]) > lease / 2 then from = now + lease end
-  redis.call('HSET', keys[2], 'asked', int(now), 'from', int(from))
+  redis.call('HSET', keys[2], 'asked', text(now), 'from', text(from))
   if now < from then return {} end
-  return redis.call('ZRANGEBYSCORE', keys[1], '-inf', int(now), 'LIMIT', 0, tonumber(args[2]))
+  return redis.call('ZRANGEBYSCORE', keys[1], '-inf', text(now), 'LIMIT', 0, tonumber(args[2]))
 end
 flags.ledger_due = { 'allow-oom' }
 
@@ -494,13 +529,14 @@ function fn.ledger_lapse(keys, args)
   if not ends or tonumber(ends) > now_ms() then return 0 end
   local both = { load(keys[1]), args[2] == '1' and load(keys[2]) or nil }
   local hold = load(keys[3])
+  decided(both, hold)
   hold_instead(both, hold, {})
   each(both, save)
   redis.call('ZREM', keys[4], args[1])
   if hold.fields.state == 'committed' then
     save(hold)
     redis.call('PEXPIRE', keys[3], lapsed_ms)
-  elseif hold.fields.state == 'reserved' then
+  elseif hold.fields.state ~= 'done' then
     redis.call('DEL', keys[3])
   end
   return 1

@@ -265,7 +265,7 @@ function moved(
   const of = (amounts: HeldAmounts): number => amounts[name] ?? 0;
   return bucketOf(
     limit,
-    Math.max(0, addAmounts(used, of(added)) - of(taken)),
+    Math.max(0, addAmounts(used, of(added) - of(taken))),
     addAmounts(Math.max(0, reserved - of(before)), of(after)),
     resetAt,
   );

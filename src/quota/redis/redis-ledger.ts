@@ -36,10 +36,10 @@ export interface RedisLedger extends Ledger {
 }
 
 /**
- * A refusal is repeated so often where the room may be held by a request that another account is about to refuse, after
- * so many ms. Together longer than ledger.lua's pair_ms.
+ * A reservation that was refused is tried again after these times, in ms, while the room is held by a request whose
+ * other account may yet refuse it: that is known in a moment, unless its node has died.
  */
-const unsure = { repeats: 3, afterMs: 10 } as const;
+const unsurePauses = [2, 5, 10, 20, 40, 80, 160, 320, 320] as const;
 
 /** Nothing is read or written before the first call. */
 export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
@@ -96,6 +96,7 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     const replies = results.map((result) => (result.status === "fulfilled" ? result.value : undefined));
     const granted = replies.map((reply) => (reply !== undefined && "bucket" in reply ? undefined : reply));
     if (granted.every((buckets) => buckets !== undefined)) {
+      if (parts.length > 1) for (const part of parts) calls.confirm(part);
       leases.add(parts);
       return new RedisHold(backend, request, parts, merged(limits, granted, []));
     }
@@ -145,9 +146,9 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
       for (let tries = 0; ; tries++) {
         const result = await tryReserve(request);
         if (!("unsure" in result)) return result;
-        if (!result.unsure || tries === unsure.repeats)
-          throw quotaExceeded({ ...result.bucket, limit: result.limit }, request.upperBound);
-        await sleep(unsure.afterMs);
+        const pause = result.unsure ? unsurePauses[tries] : undefined;
+        if (pause === undefined) throw quotaExceeded({ ...result.bucket, limit: result.limit }, request.upperBound);
+        await sleep(pause);
       }
     },
     async buckets(user, limits) {
