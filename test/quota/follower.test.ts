@@ -13,7 +13,7 @@ const at = Date.parse("2026-11-26T09:00:00Z");
 /** The record with number `seq` of a tag's log: each one counts as many tokens as its number. */
 function recordOf(tag: string, seq: number): LedgerRecord & { readonly from: LogPosition } {
   const request = { at, user: `user${tag}`, requestId: `r${seq}`, model: "m", group: { name: "red", at } };
-  return { kind: "charge", ...request, charge: charge(1, seq), from: { tag, seq } };
+  return { kind: "charge", ...request, charge: charge(1, seq), from: { log: `${tag}.a`, seq } };
 }
 
 const sumTo = (seq: number) => (seq * (seq + 1)) / 2;
@@ -48,13 +48,14 @@ const open = (folder: string, ops: FileOps = diskOps) =>
 /** Applies what is missing up to a number, from where the ledger says it is. */
 async function follow({ follower }: MemoryLedger, upTo: number): Promise<void> {
   for (let seq = 1; seq <= upTo; seq++) {
-    for (const tag of ["00", "01"]) if (seq > (follower.positions.get(tag) ?? 0)) follower.apply(recordOf(tag, seq));
+    for (const tag of ["00", "01"])
+      if (seq > (follower.positions.get(`${tag}.a`) ?? 0)) follower.apply(recordOf(tag, seq));
     if (seq % 2 === 0) await follower.synced();
   }
 }
 
 function expectExact(ledger: MemoryLedger): void {
-  const positions = ["00", "01"].map((tag) => ledger.follower.positions.get(tag) ?? 0);
+  const positions = ["00", "01"].map((tag) => ledger.follower.positions.get(`${tag}.a`) ?? 0);
   expect(["user00", "user01"].flatMap((user) => usedOf(ledger, tokens, user))).toEqual(positions.map(sumTo));
   const ofGroup = usedOf(ledger, [{ ...tokens[0], group: "red" } as QuotaLimit]);
   expect(ofGroup).toEqual([positions.map(sumTo).reduce((a, b) => a + b)]);
@@ -81,7 +82,7 @@ describe("a ledger that follows the shared log", () => {
       await follow(again, 6);
       await again.close();
       const last = await open(folder);
-      expect(last.follower.positions).toEqual(new Map([["00", 6], ["01", 6]])); // prettier-ignore
+      expect(last.follower.positions).toEqual(new Map([["00.a", 6], ["01.a", 6]])); // prettier-ignore
       expectExact(last);
       expect((await last.usage({ from: "2026-11-01", to: "2026-11-30" })).map((row) => row.tokens)).toEqual([
         2 * sumTo(6),
@@ -94,12 +95,12 @@ describe("a ledger that follows the shared log", () => {
     const folder = tempDir();
     const ledger = await open(folder);
     ledger.follower.apply(recordOf("00", 1));
-    ledger.follower.pass({ tag: "00", seq: 2 });
-    ledger.follower.pass({ tag: "05", seq: 7 });
+    ledger.follower.pass({ log: "00.a", seq: 2 });
+    ledger.follower.pass({ log: "05.a", seq: 7 });
     await ledger.close();
     const again = await open(folder);
-    expect(again.follower.positions).toEqual(new Map([["00", 2], ["05", 7]])); // prettier-ignore
-    expectExact({ ...again, follower: { ...again.follower, positions: new Map([["00", 1]]) } });
+    expect(again.follower.positions).toEqual(new Map([["00.a", 2], ["05.a", 7]])); // prettier-ignore
+    expectExact({ ...again, follower: { ...again.follower, positions: new Map([["00.a", 1]]) } });
     await again.close();
   });
 

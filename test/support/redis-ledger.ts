@@ -40,7 +40,7 @@ export async function createTestReplica(clock: Clock): Promise<LedgerReplica & {
     note(tag, record) {
       last.set(tag, Math.max(record.seq, last.get(tag) ?? 0));
       const counted = ledgerRecordOf(record);
-      if (counted !== undefined) ledger.follower.apply({ ...counted, from: { tag, seq: record.seq } });
+      if (counted !== undefined) ledger.follower.apply({ ...counted, from: { log: `${tag}.test`, seq: record.seq } });
     },
     repair: () => Promise.reject(new Error("nothing can be repaired")),
     usage: (query) => ledger.usage(query),

@@ -13,9 +13,11 @@ export interface GroupShare {
   readonly at: number;
 }
 
-/** Where a record stands in the log that all processes share: its number in the log of a tag. */
+/** Where a record stands in the logs that all processes share. */
 export interface LogPosition {
-  readonly tag: string;
+  /** The log: `TAG.EPOCH`. A tag's log begins anew, with another epoch, after a loss. */
+  readonly log: string;
+  /** The record's number in it. */
   readonly seq: number;
 }
 
@@ -115,8 +117,8 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
  * Versions: a kind without a number, such as "charge", is of version 1; "charge.2" is of version 2. A version adds the
  * columns of metrics with that `since` behind the currency, so that older records keep their meaning: what has no
  * column was 0. Version 2 adds groups: only records that concern a group are of it, so that an older program reads all
- * others. Version 3 appends the tag and the number that a record has in the shared log, behind an API key and a group
- * that may both be "": only records from there are of it. A program refuses the records of a version that it doesn't
+ * others. Version 3 appends the log and the number that a record has in it, behind an API key and a group
+ * that may both be "": only records of shared logs are of it. A program refuses the records of a version that it doesn't
  * know.
  */
 
@@ -275,7 +277,7 @@ function readGroup(columns: ListReader, version: number): GroupShare | undefined
 }
 
 function readPosition(columns: ListReader, version: number): LogPosition | undefined {
-  return version < loggedVersion ? undefined : { tag: columns.text(), seq: columns.amount() };
+  return version < loggedVersion ? undefined : { log: columns.text(), seq: columns.amount() };
 }
 
 function readUsage(columns: ListReader): TokenUsage {
@@ -304,7 +306,7 @@ function sourceOf(record: Pick<ChargeRecord, "apiKey" | "group" | "from">): stri
 }
 
 function positionOf({ from }: Logged): string {
-  return from === undefined ? "" : `,"${from.tag}",${from.seq}`;
+  return from === undefined ? "" : `,"${from.log}",${from.seq}`;
 }
 
 function suffixOf(version: number): string {

@@ -278,6 +278,16 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
         snapshots.changed(totals);
       },
       synced: () => journal.synced(journal.lastSeq()),
+      adopt(name, past) {
+        if (unusable.has(name)) return;
+        const before = current(name);
+        const user = new UserQuota(name, periodAt, { ...past, days: before.history.days });
+        users.set(name, user);
+        snapshots.replaced(before);
+        snapshots.changed(user);
+        snapshots.changed(totals);
+      },
+      save: () => snapshots.round(),
     }),
     ...createUsageQueries({ users, totals, archive }),
     problems: () => [...unusable.values()],

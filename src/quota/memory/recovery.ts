@@ -10,6 +10,7 @@ import { asOfGroup, decodeLedgerRecord, type LedgerRecord } from "./charge-recor
 import type { QuotaProblem, UsageRow, UsageSpan } from "../ledger.ts";
 import type { PeriodAt } from "../periods.ts";
 import {
+  type CoveredLogs,
   coversSeqOf,
   decodeSnapshot,
   decodeTotals,
@@ -21,12 +22,13 @@ import type { UsageArchive } from "../usage/usage-archive.ts";
 import { UsageDay } from "../usage/usage-history.ts";
 import { createUsageQueries } from "../usage/usage-queries.ts";
 import { totalsName, UsageTotals } from "../usage/usage-totals.ts";
+import { movePosition } from "./ledger-follower.ts";
 import { UserQuota } from "./user-quota.ts";
 
 const snapshotName = /^(.*)\.quota\.toml$/;
 /** Files read concurrently: enough to keep the disk busy. */
 const readsAtOnce = 32;
-/** Records of the shared log that are remembered beyond the journal: more than a loss of Redis concerns. */
+/** Records of shared logs that are remembered beyond the journal: more than a loss of Redis concerns. */
 const keptOfLog = 20_000;
 const allDays: UsageSpan = { from: "0000-01-01", to: "9999-12-31" };
 
@@ -43,9 +45,9 @@ export interface Recovered {
   readonly coveredSeq: number;
   /** The last record included in the totals' file; 0 if the file is missing or can't be used. */
   readonly totalsCoverSeq: number;
-  /** How far the shared log was counted, by tag. */
+  /** By shared log, how far it was counted: one log of each tag. */
   readonly positions: Map<string, number>;
-  /** What the journal still has of that log, oldest first. */
+  /** What the journal still has of these logs, oldest first. */
   readonly logged: readonly LedgerRecord[];
 }
 
@@ -57,7 +59,7 @@ interface Entry extends Snapshot {
 interface TotalsEntry {
   readonly totals: UsageTotals;
   readonly coversSeq: number;
-  readonly positions: ReadonlyMap<string, number>;
+  readonly logs: CoveredLogs;
   /** As above. */
   changed: boolean;
 }
@@ -90,7 +92,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
   // precisely, and not at all if another file can't be used.
   const coveredByAll = known?.coversSeq ?? (unusable.size > 0 ? Infinity : coveredSeq);
 
-  const positions = new Map(known?.positions);
+  const positions = new Map(known?.logs.positions);
   let logged: LedgerRecord[] = [];
 
   /** Counts a record in an account, unless the account's snapshot has it. */
@@ -113,8 +115,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
       const record = decodeLedgerRecord(payload);
       if (record === undefined) return;
       if (record.from !== undefined) {
-        const { tag, seq: number } = record.from;
-        positions.set(tag, Math.max(positions.get(tag) ?? 0, number));
+        if (seq > (known?.logs.seq ?? 0)) movePosition(positions, record.from);
         logged.push(record);
         if (logged.length >= 2 * keptOfLog) logged = logged.slice(-keptOfLog);
       }
@@ -171,7 +172,7 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
   const { usersDir, archive, keepDays, log } = options;
   const path = totalsPath(usersDir);
   try {
-    const { days, coversSeq, positions } = decodeTotals(await readPlainFile(path));
+    const { days, coversSeq, logs } = decodeTotals(await readPlainFile(path));
     const open = new Set(days.map(({ date }) => date));
     const archived = new Map<string, UsageRow[]>();
     // Rows archived after this snapshot will be counted again from the journal.
@@ -183,7 +184,7 @@ async function readTotals(options: RecoveryOptions): Promise<TotalsEntry | undef
       day.state = "archived";
       return day;
     });
-    return { totals: new UsageTotals(keepDays, [...closed, ...days]), coversSeq, positions, changed: false };
+    return { totals: new UsageTotals(keepDays, [...closed, ...days]), coversSeq, logs, changed: false };
   } catch (error) {
     if (fileErrorCode(error) !== "ENOENT") log.warn({ err: error, file: path }, "the totals of usage cannot be used");
     return undefined;

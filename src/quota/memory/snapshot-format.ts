@@ -39,11 +39,12 @@ const snapshotSchema = z.strictObject({
   history: z.array(z.strictObject({ ...day, start: z.iso.datetime(), end: z.iso.datetime() })).default(() => []),
 });
 
-/** How far the shared log has been counted, by tag. */
-const positions = z.record(z.string().regex(/^\w{1,8}$/), amount);
+/** How far the shared logs have been counted. */
+const positions = z.record(z.string().regex(/^\w{1,8}\.\w{0,16}$/), amount);
 const totalsSchema = z.strictObject({
   ...head,
   positions: positions.default(() => ({})),
+  positions_seq: amount.default(0),
   history: z.array(z.strictObject(day)),
 });
 
@@ -113,14 +114,19 @@ export function coversSeqOf(text: string): number {
   return Number(/^covers_seq = (\d{1,16})$/m.exec(text)?.[1] ?? 0);
 }
 
-/**
- * The text of users/usage/_totals.toml: the days that the archive does not have.
- * @param positions by tag, the number up to which the files of all accounts contain the shared log
- */
+/** How far shared logs have been counted. */
+export interface CoveredLogs {
+  /** By log, the number of its last record that is in the files of all accounts. */
+  readonly positions: ReadonlyMap<string, number>;
+  /** The last journal record by then. */
+  readonly seq: number;
+}
+
+/** The text of users/usage/_totals.toml: the days that the archive does not have. */
 export function encodeTotals(
   totals: UsageTotals,
   coversSeq: number,
-  positions: ReadonlyMap<string, number> = new Map(),
+  { positions, seq }: CoveredLogs = { positions: new Map(), seq: 0 },
 ): string {
   const open = totals.days.filter(({ state }) => state !== "archived");
   const history = open.map((day) => ({ day: day.date, models: modelsOf(day) }));
@@ -128,7 +134,7 @@ export function encodeTotals(
     "# Written by the proxy, which overwrites changes. What all users have used together; cost in nano-units (1e-9).\n" +
     stringify({
       ...{ format: recordVersion, covers_seq: coversSeq },
-      ...(positions.size === 0 ? {} : { positions: Object.fromEntries(positions) }),
+      ...(positions.size === 0 ? {} : { positions: Object.fromEntries(positions), positions_seq: seq }),
       history,
     }) +
     "\n"
@@ -140,8 +146,7 @@ interface StoredTotals {
   readonly days: readonly UsageDay[];
   /** The last journal record that it covers. */
   readonly coversSeq: number;
-  /** As encodeTotals gets them. */
-  readonly positions: ReadonlyMap<string, number>;
+  readonly logs: CoveredLogs;
 }
 
 /** Reads the file of totals. Throws as decodeSnapshot. */
@@ -149,7 +154,8 @@ export function decodeTotals(text: string): StoredTotals {
   const result = totalsSchema.safeParse(parseKnown(text));
   if (!result.success) throw new Error(reasonsOf(result.error));
   const days = result.data.history.map(({ day: date, models }) => dayOf(date, models));
-  return { days, coversSeq: result.data.covers_seq, positions: new Map(Object.entries(result.data.positions)) };
+  const { covers_seq: coversSeq, positions: stored, positions_seq: seq } = result.data;
+  return { days, coversSeq, logs: { positions: new Map(Object.entries(stored)), seq } };
 }
 
 /** Throws NewerVersionError, which says more than the keys that an older schema doesn't know. */

@@ -2,7 +2,14 @@ import { removeTemporaries, syncFolder, writeFileAtomic } from "../../lib/files/
 import type { FileOps } from "../../lib/files/file-ops.ts";
 import type { Journal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
-import { encodeSnapshot, encodeTotals, snapshotPath, totalsPath, usageDir } from "./snapshot-format.ts";
+import {
+  type CoveredLogs,
+  encodeSnapshot,
+  encodeTotals,
+  snapshotPath,
+  totalsPath,
+  usageDir,
+} from "./snapshot-format.ts";
 import type { UsageArchive } from "../usage/usage-archive.ts";
 import { UsageTotals } from "../usage/usage-totals.ts";
 import { UserQuota } from "./user-quota.ts";
@@ -14,6 +21,8 @@ const writesAtOnce = 2;
 export interface Snapshots {
   /** Marks a user or the totals as different from the file. */
   changed(counted: UserQuota | UsageTotals): void;
+  /** A user whose place another object has taken. */
+  replaced(user: UserQuota): void;
   /**
    * Writes everything that has changed, then drops the covered part of the journal. Never rejects: failed writes are
    * retried in the next round, and the journal is kept until then. A call during a round waits for it and then starts
@@ -45,7 +54,7 @@ export interface SnapshotsOptions {
   readonly ops: FileOps;
   /** Whether the journal has records that no snapshot will cover. */
   readonly keepJournal: boolean;
-  /** How far the shared log has been counted, by tag; empty where there is none. */
+  /** By shared log, how far it has been counted; empty where there is none. */
   readonly positions: ReadonlyMap<string, number>;
 }
 
@@ -73,7 +82,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
   async function writeAll(): Promise<void> {
     const upTo = journal.lastSeq();
     // As of now: what is counted from here on may not be in the files of this round.
-    const positions = new Map(options.positions);
+    const logs = { positions: new Map(options.positions), seq: upTo };
     const queue = [...changed].filter((counted) => counted instanceof UserQuota);
     let failures = 0;
     const workers = Array.from({ length: writesAtOnce }, async () => {
@@ -86,12 +95,12 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     // The totals come last, so that their number says what all files together cover: a start uses it to decide whether
     // a missing journal file is allowed to be missing.
     try {
-      if (positions.size > 0) await syncFolder(usersDir, ops);
+      if (logs.positions.size > 0) await syncFolder(usersDir, ops);
     } catch (error) {
       log.warn({ err: error }, "the users folder could not be synced; trying again later");
       return;
     }
-    if (changed.has(totals) && !(await write(totals, positions))) return;
+    if (changed.has(totals) && !(await write(totals, logs))) return;
     if (options.keepJournal) return;
     try {
       // The new files must be durable before the records that they replace are removed.
@@ -103,19 +112,19 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     }
   }
 
-  async function write(counted: UserQuota | UsageTotals, positions?: ReadonlyMap<string, number>): Promise<boolean> {
+  async function write(counted: UserQuota | UsageTotals, logs?: CoveredLogs): Promise<boolean> {
     const isTotals = counted instanceof UsageTotals;
     const path = isTotals ? totalsPath(usersDir) : snapshotPath(usersDir, counted.name);
     try {
       await archiveClosed(counted.name, isTotals ? counted : counted.history);
       const coversSeq = journal.lastSeq();
-      const text = isTotals ? encodeTotals(counted, coversSeq, positions) : encodeSnapshot(counted, coversSeq);
+      const text = isTotals ? encodeTotals(counted, coversSeq, logs) : encodeSnapshot(counted, coversSeq);
       // From here on a new charge is not in this text, so it marks its user again.
       changed.delete(counted);
       await writeFileAtomic(path, text, { syncFolder: isTotals, ops });
       if (isTotals) totalsCoverSeq = coversSeq;
       // Its positions are older than its sums: the next round brings both together before any journal file goes.
-      if (positions !== undefined && isBehind(positions)) changed.add(counted);
+      if (logs !== undefined && isBehind(logs)) changed.add(counted);
       return true;
     } catch (error) {
       changed.add(counted);
@@ -124,8 +133,8 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     }
   }
 
-  function isBehind(positions: ReadonlyMap<string, number>): boolean {
-    return [...options.positions].some(([tag, seq]) => positions.get(tag) !== seq);
+  function isBehind({ positions }: CoveredLogs): boolean {
+    return [...options.positions].some(([log, seq]) => positions.get(log) !== seq);
   }
 
   /** Past days go to the archive, and are durable there, before the snapshot omits them. */
@@ -143,6 +152,7 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
 
   return {
     changed: (counted) => void changed.add(counted),
+    replaced: (user) => void changed.delete(user),
     round,
     async coverAll() {
       changed.add(totals);

@@ -1,0 +1,85 @@
+import { mkdir, readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { readPlainFile, syncFolder, writeFileAtomic } from "../lib/files/atomic-file.ts";
+import { diskOps, fileErrorCode, type FileOps } from "../lib/files/file-ops.ts";
+import { isUserName } from "../identity/user-name.ts";
+import type { DocumentRecord } from "./logged-records.ts";
+
+/** A document of Redis as a file of the users folder, and back. */
+export interface DocumentFolder {
+  /** Writes or removes the file; on disk when it resolves. Rejects with Node's error, RangeError for an impossible name. */
+  write(document: DocumentRecord): Promise<void>;
+  /** What the folder has. Throws Node's errors, and those of files that are no plain UTF-8 text. */
+  all(): AsyncIterable<DocumentRecord & { readonly text: string }>;
+}
+
+/** Where the documents of each kind are: files NAME + ending in a folder below the users folder. */
+const places: Readonly<Record<string, { readonly folder: string; readonly ending: string }>> = {
+  users: { folder: "", ending: ".toml" },
+  keys: { folder: "", ending: ".keys.toml" },
+  sessions: { folder: "", ending: ".sessions.toml" },
+  groups: { folder: "groups", ending: ".toml" },
+};
+/** Archived documents have the path of their file for a name. */
+const archiveFolder = ".archive";
+const archivedName = /^(?:[\w-][\w.-]*\/)*[\w-][\w.-]*$/;
+
+/** Documents in files of a users folder, as the backend `files` has them. */
+export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): DocumentFolder {
+  function pathOf({ kind, name }: DocumentRecord): string {
+    if (kind === "archive" && archivedName.test(name)) return join(usersDir, archiveFolder, name);
+    const place = Object.hasOwn(places, kind) ? places[kind] : undefined;
+    if (place === undefined || !isUserName(name)) throw new RangeError(`no document can be ${kind}/${name}`);
+    return join(usersDir, place.folder, name + place.ending);
+  }
+
+  async function* filesBelow(folder: string): AsyncIterable<string> {
+    for (const entry of await entriesOf(folder)) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) yield* filesBelow(path);
+      else if (entry.isFile()) yield path;
+    }
+  }
+
+  return {
+    async write(document) {
+      const path = pathOf(document);
+      const before = await readPlainFile(path).catch((error: unknown) => {
+        if (fileErrorCode(error) === "ENOENT") return null;
+        throw error;
+      });
+      if (before === document.text) return;
+      if (document.text === null) {
+        await ops.unlink(path);
+        await syncFolder(dirname(path), ops);
+        return;
+      }
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await writeFileAtomic(path, document.text, { ops });
+    },
+    async *all() {
+      for (const [kind, { folder, ending }] of Object.entries(places)) {
+        for (const { name: file } of await entriesOf(join(usersDir, folder))) {
+          const name = file.slice(0, -ending.length);
+          // NAME.keys.toml ends with .toml as well: a name has no dot.
+          if (file.endsWith(ending) && isUserName(name))
+            yield { kind, name, text: await readPlainFile(join(usersDir, folder, file)) };
+        }
+      }
+      const archive = join(usersDir, archiveFolder);
+      for await (const path of filesBelow(archive)) {
+        const name = path.slice(archive.length + 1);
+        if (archivedName.test(name)) yield { kind: "archive", name, text: await readPlainFile(path) };
+      }
+    },
+  };
+}
+
+async function entriesOf(folder: string) {
+  try {
+    return await readdir(folder, { withFileTypes: true });
+  } catch (error) {
+    if (fileErrorCode(error) === "ENOENT") return [];
+    throw error;
+  }
+}

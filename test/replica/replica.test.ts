@@ -1,0 +1,157 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { systemClock } from "../../src/lib/clock.ts";
+import type { QuotaLimit } from "../../src/quota/ledger.ts";
+import { eventually } from "../support/eventually.ts";
+import { charge, openTestLedger, settlement, spend, usedOf } from "../support/ledger.ts";
+import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
+import { type Account, openReplicaNode, type ReplicaNode, spendAlways, totals } from "../support/replica-node.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const days = { from: "2000-01-01", to: "2100-01-01" };
+
+async function spendOnce({ ledger }: ReplicaNode, user: string, group?: string): Promise<void> {
+  const request = { user, group, limits: totals, requestId: `r${Math.random()}`, model: "m" };
+  const hold = await ledger.reserve({ ...request, upperBound: charge(1, 100) });
+  await hold.commit(charge(1, 10));
+  await hold.settle(settlement(charge(1, 70)));
+}
+
+const ofGroup = (group: string): QuotaLimit[] => totals.map((limit) => ({ ...limit, group }));
+
+describeWithRedis("the users folder of each process", () => {
+  const redis = useRedis();
+  const open = (keyPrefix: string, folder?: string) =>
+    openReplicaNode({ url: redis.server().url, keyPrefix, ...(folder === undefined ? {} : { folder }) });
+
+  it("seeds an empty Redis, and nothing is sold before", async () => {
+    const folder = tempDir();
+    const before = await openTestLedger(folder, systemClock);
+    await spend(before);
+    await spend(before, "bob");
+    await before.close();
+    writeFileSync(join(folder, "alice.toml"), "the text of a file\n");
+    const node = await open(newPrefix(), folder);
+    const key = node.redis.keyIn(node.redis.tagOf("alice"), "doc", "users/alice");
+    expect(await node.redis.send(key, ["HGET", key, "t"])).toBe("the text of a file\n");
+    expect(await usedOf(node.ledger, totals)).toEqual([1, 70]);
+    expect(await usedOf(node.ledger, totals, "bob")).toEqual([1, 70]);
+    await spendOnce(node, "alice");
+    expect(await usedOf(node.ledger, totals)).toEqual([2, 140]);
+  });
+
+  it("has what all of them have charged, when it is asked", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    await spendOnce(one, "alice", "red");
+    await spendOnce(two, "alice", "red");
+    await spendOnce(two, "bob");
+    await one.ledger.adjust("bob", { requests: 0, tokens: 5, cost: 0, currency: "CNY" }, { reason: "r", by: "b" });
+    for (const node of [one, two]) {
+      const rows = await node.replica.usage({ ...days, user: "alice" });
+      expect(rows.map((row) => [row.requests, row.tokens, row.unsettled])).toEqual([[2, 140, 0]]);
+      expect(usedOf(node.memory, totals, "alice")).toEqual([2, 140]);
+      expect(usedOf(node.memory, totals, "bob")).toEqual([1, 75]);
+      expect(usedOf(node.memory, ofGroup("red"))).toEqual([2, 140]);
+    }
+  });
+
+  it("is filled from Redis where it is empty, and goes on where it stopped where it is not", async () => {
+    const prefix = newPrefix();
+    const one = await open(prefix);
+    let two = await open(prefix);
+    await spendOnce(one, "alice", "red");
+    await two.replica.catchUp();
+    await two.close();
+    await spendOnce(one, "alice", "red");
+    two = await open(prefix, two.folder);
+    expect(usedOf(two.memory, totals)).toEqual([2, 140]);
+    expect(usedOf(two.memory, ofGroup("red"))).toEqual([2, 140]);
+    expect(two.log.lines.filter(({ facts }) => JSON.stringify(facts).includes("rebuilt"))).toEqual([]);
+    const three = await open(prefix);
+    expect(usedOf(three.memory, totals)).toEqual([2, 140]);
+    await spendOnce(two, "alice", "red");
+    await three.replica.catchUp();
+    expect(usedOf(three.memory, totals)).toEqual([3, 210]);
+    expect(usedOf(three.memory, ofGroup("red"))).toEqual([3, 210]);
+    await three.close();
+    const again = await openTestLedger(three.folder, systemClock);
+    expect(usedOf(again, totals)).toEqual([3, 210]);
+    await again.close();
+  });
+
+  it("gets the log trimmed to what all have on disk, and is rebuilt where it was away for too long", async () => {
+    const prefix = newPrefix();
+    const one = await openReplicaNode({ url: redis.server().url, keyPrefix: prefix, keepForMs: 300 });
+    let two = await openReplicaNode({ url: redis.server().url, keyPrefix: prefix, keepForMs: 300 });
+    await spendOnce(one, "alice");
+    await two.replica.catchUp();
+    await two.close();
+    for (let i = 0; i < 5; i++) await spendOnce(one, "alice");
+    const key = one.redis.keyIn(one.redis.tagOf("alice"), "log");
+    await eventually(async () => {
+      await one.replica.catchUp();
+      expect(await one.redis.send(key, ["XLEN", key])).toBe(1);
+    });
+    two = await open(prefix, two.folder);
+    expect(usedOf(two.memory, totals)).toEqual([6, 420]);
+    await spendOnce(one, "alice");
+    await two.replica.catchUp();
+    expect(usedOf(two.memory, totals)).toEqual([7, 490]);
+  });
+
+  it("has the documents as files", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const tag = one.redis.tagOf("alice");
+    const put = async (text: string | null): Promise<void> => {
+      const key = one.redis.keyIn(tag, "log");
+      const body = JSON.stringify({ kind: "users", name: "alice", text });
+      const seq = one.redis.keyIn(tag, "logseq");
+      const number = await one.redis.send(seq, ["HINCRBY", seq, "seq", "1"]);
+      await one.redis.send(key, ["XADD", key, "*", "s", String(number), "k", "doc", "t", "1", "b", body]);
+    };
+    await put("first\n");
+    await put("second\n");
+    await two.replica.catchUp();
+    expect(readFileSync(join(two.folder, "alice.toml"), "utf8")).toBe("second\n");
+    await put(null);
+    await two.replica.catchUp();
+    expect(() => readFileSync(join(two.folder, "alice.toml"))).toThrow(/ENOENT/);
+  });
+
+  it("gives back what FLUSHALL took, in the middle of the work, and no charge is lost or doubled", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const seen = new Map<string, Account>();
+    const stops = [spendAlways(one, ["alice", "bob"], seen, "red"), spendAlways(two, ["carol", "dave"], seen)];
+    const settled = (): number => [...seen.values()].reduce((sum, account) => sum + account.settled, 0);
+    await eventually(() => {
+      expect(settled()).toBeGreaterThan(50);
+    });
+    const before = settled();
+    await one.redis.send(one.redis.keyIn("00", "x"), ["FLUSHALL"]);
+    await eventually(() => {
+      expect(settled()).toBeGreaterThan(before + 50);
+    }, 20_000);
+    for (const stop of stops) await stop();
+    await expectExact([one, two], seen);
+    const sums = ["alice", "bob"].map((user) => seen.get(user)?.settled ?? 0);
+    const requests = sums.reduce((a, b) => a + b);
+    expect(await usedOf(one.ledger, ofGroup("red"))).toEqual([requests, 70 * requests]);
+    expect(usedOf(two.memory, ofGroup("red"))).toEqual([requests, 70 * requests]);
+  });
+});
+
+/** Each user's charges are in Redis and in every replica, once. */
+async function expectExact(nodes: readonly ReplicaNode[], seen: ReadonlyMap<string, Account>): Promise<void> {
+  for (const node of nodes) {
+    await node.replica.catchUp();
+    for (const [user, { settled }] of seen) {
+      const expected = [settled, 70 * settled];
+      expect([user, await usedOf(node.ledger, totals, user)]).toEqual([user, expected]);
+      expect([user, usedOf(node.memory, totals, user)]).toEqual([user, expected]);
+    }
+  }
+}
