@@ -5,7 +5,7 @@ import { type Redis, replyList, replyNumber, replyText } from "../lib/redis/redi
 import { type Board, createBoard } from "./board.ts";
 
 /** What a process says about itself. */
-export interface NodeFacts {
+interface NodeFacts {
   /** When it was started, in ms since the epoch. */
   readonly startedAt: number;
   readonly version: string;
@@ -16,7 +16,7 @@ export interface NodeFacts {
 }
 
 /** A process as others see it. */
-export interface FleetNode extends NodeFacts {
+interface FleetNode extends NodeFacts {
   readonly id: string;
   /** ms since it was last heard of. */
   readonly silentMs: number;

@@ -31,7 +31,7 @@ export interface Taking<Of extends RatedRule = RatedRule> {
 }
 
 /** The rules that may apply to a request; those by provider apart, since they decide who gets it. */
-export interface RuleSet<Of extends RatedRule> {
+interface RuleSet<Of extends RatedRule> {
   readonly plain: Of[];
   readonly byProvider: Of[];
 }
