@@ -1,0 +1,12 @@
+export { type AdminClient } from "./admin.ts";
+export { type ChatCallbacks, type ChatChunk, type ChatOptions, type ChatRequest } from "./chat.ts";
+export { type ChatResult, type ChatStream, type ChatUsage, StreamBrokenError } from "./chat.ts";
+export { createClient, type ClientOptions, type ProxyClient } from "./client.ts";
+export { type Json } from "./call.ts";
+export { type ApiKey, type NewApiKey, type Quota, type QuotaLimit, type UsageQuery } from "./client.ts";
+export { AuthenticationError, ConnectionError, ForbiddenError, InvalidRequestError, ProxyError } from "./errors.ts";
+export { QuotaExceededError, RateLimitError, UnavailableError } from "./errors.ts";
+export { createProxyFetch, type ProxyAccess } from "./proxy-fetch.ts";
+export { type RetryNotice, type RetryPolicy } from "./retry.ts";
+export { signRequest, type RequestToSign, type SignatureHeaders } from "./signing.ts";
+export { createMemoryStore, type Tokens, type TokenStore } from "./tokens.ts";
