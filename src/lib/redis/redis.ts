@@ -22,7 +22,7 @@ export interface RedisStatus {
   readonly repeated: number;
 }
 
-export interface CallOptions {
+interface CallOptions {
   /** How many replicas must have what was written up to this call; fewer are an unknown outcome. Default: 0. */
   readonly replicas?: number | undefined;
 }
