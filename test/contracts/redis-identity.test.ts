@@ -1,6 +1,15 @@
-import { describeWithRedis, useRedis } from "../support/redis-server.ts";
+import type { Redis } from "../../src/lib/redis/redis.ts";
+import { describeWithRedis, useRedis, useRedisCluster } from "../support/redis-server.ts";
 import { openRedisNonces } from "../../src/identity/redis/redis-nonces.ts";
-import { groupsOver, guardOver, keysOver, seed, sessionsOver, usersOver } from "../support/redis-identity.ts";
+import {
+  groupsOver,
+  guardOver,
+  keysOver,
+  repeating,
+  seed,
+  sessionsOver,
+  usersOver,
+} from "../support/redis-identity.ts";
 import { describeApiKeys } from "./api-keys.ts";
 import { describeGroups } from "./groups.ts";
 import { describeLoginGuard } from "./login-guard.ts";
@@ -9,19 +18,31 @@ import { describeSessions } from "./sessions.ts";
 import { describeUsers } from "./users.ts";
 
 describeWithRedis("over Redis", () => {
+  describeIdentity("in Redis", useRedis().open);
+});
+
+describeWithRedis("over Redis, with every answer lost once", () => {
   const { open } = useRedis();
-  const opened = async () => {
+  describeIdentity("in Redis, each call twice", async () => repeating(await open()));
+});
+
+describeWithRedis("over a cluster of Redis", () => {
+  describeIdentity("in a cluster", useRedisCluster().open);
+});
+
+/** All six suites. */
+function describeIdentity(where: string, open: () => Promise<Redis>): void {
+  const opened = async (): Promise<Redis> => {
     const redis = await open();
     await seed(redis);
     return redis;
   };
-
-  describeUsers("users in Redis", async (clock) => usersOver(await opened(), { clock }));
-  describeSessions("sessions in Redis", async ({ clock, findAccount }) =>
+  describeUsers(`users ${where}`, async (clock) => usersOver(await opened(), { clock }));
+  describeSessions(`sessions ${where}`, async ({ clock, findAccount }) =>
     sessionsOver(await opened(), { clock, findAccount, now: () => clock.now() }),
   );
-  describeApiKeys("API keys in Redis", async (clock) => keysOver(await opened(), clock));
-  describeGroups("groups in Redis", async () => groupsOver(await opened()));
-  describeLoginGuard("the login guard in Redis", async (clock) => guardOver(await opened(), clock));
-  describeNonces("nonces in Redis", async (clock) => openRedisNonces(await opened(), () => clock.now()));
-});
+  describeApiKeys(`API keys ${where}`, async (clock) => keysOver(await opened(), clock));
+  describeGroups(`groups ${where}`, async () => groupsOver(await opened()));
+  describeLoginGuard(`the login guard ${where}`, async (clock) => guardOver(await opened(), clock));
+  describeNonces(`nonces ${where}`, async (clock) => openRedisNonces(await opened(), () => clock.now()));
+}

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
 import { createDocuments, type Documents } from "../../src/identity/redis/documents.ts";
 import { openRedisUsers, type RedisUsersOptions } from "../../src/identity/redis/redis-users.ts";
+import { openRedisIdentity, type RedisIdentityOptions } from "../../src/identity/redis/open-redis-identity.ts";
 import { openRedisApiKeys } from "../../src/identity/redis/redis-api-keys.ts";
 import { openRedisGroups } from "../../src/identity/redis/redis-groups.ts";
 import { createRedisLoginGuard } from "../../src/identity/redis/redis-login-guard.ts";
@@ -83,4 +84,34 @@ export function guardOver(
   const figures = { rule, maxTracked: 1000, knownAddressMs: 86_400_000, isShared: () => false };
   const now = (): number => clock.now();
   return createRedisLoginGuard({ redis, figures, clock, now, emit: () => undefined, ...options });
+}
+
+/** A process over the shared Redis, with the config's defaults. */
+export async function nodeOver(redis: Redis, options: Partial<RedisIdentityOptions> = {}) {
+  const { auth, security } = parseConfig("", "test.toml");
+  const node = await openRedisIdentity({
+    ...{ redis, lastSeq: () => "0", groups: {}, auth: () => auth, security: () => security },
+    tierNames: () => ["basic", "premium"],
+    hashPassword: (password) => Promise.resolve(fakeHash(password)),
+    ...{ clock: systemClock, log: createCapturedLog(), emit: () => undefined, newId: randomUUID },
+    ...options,
+  });
+  onTestFinished(() => node.close());
+  return node;
+}
+
+/** A connection to which no change is reported. */
+export function deaf(redis: Redis): Redis {
+  return { ...redis, onChange: () => undefined };
+}
+
+/** A connection on which every answer is lost once: each call runs twice. */
+export function repeating(redis: Redis): Redis {
+  return {
+    ...redis,
+    async call(name, keys, args) {
+      await redis.call(name, keys, args);
+      return redis.call(name, keys, args);
+    },
+  };
 }
