@@ -1,6 +1,7 @@
 import { runImportCli } from "./import-commands.ts";
 import { runJournalCli } from "./journal-commands.ts";
 import { runQuotaCli } from "./quota-commands.ts";
+import { runStateCli } from "./state-commands.ts";
 import { thisProcess } from "./this-process.ts";
 import { runUserCli } from "./user-commands.ts";
 
@@ -10,6 +11,7 @@ const programs = new Map([
   ["quota", runQuotaCli],
   ["journal", runJournalCli],
   ["import", runImportCli],
+  ["state", runStateCli],
 ]);
 
 const [name = "", ...args] = process.argv.slice(2);

@@ -15,10 +15,11 @@ export async function runCli(
   argv: readonly string[],
   cwd: string,
   stdin = "",
+  env: CommandIo["env"] = {},
 ): Promise<CommandResult> {
   const [out, err]: [string[], string[]] = [[], []];
   const code = await run(argv, {
-    env: {},
+    env,
     cwd,
     user: "tester",
     processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),

@@ -1,0 +1,50 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { runStateCli } from "../../src/cli/state-commands.ts";
+import { systemClock } from "../../src/lib/clock.ts";
+import { runCli } from "../support/cli.ts";
+import { openTestLedger, spend, usedOf } from "../support/ledger.ts";
+import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+describeWithRedis("npm run state", () => {
+  const redis = useRedis();
+
+  it("brings the users folder to Redis and back, and names each difference", async () => {
+    const folder = tempDir();
+    const users = join(folder, "users");
+    mkdirSync(users);
+    writeFileSync(join(folder, "config.toml"), `[state]\nkey_prefix = "${newPrefix()}"\n`);
+    writeFileSync(join(users, "alice.toml"), "a text\n");
+    const ledger = await openTestLedger(users, systemClock);
+    await spend(ledger);
+    await ledger.close();
+    const run = (word: string) => runCli(runStateCli, [word], folder, "", { REDIS_URL: redis.server().url });
+
+    expect(await run("export")).toMatchObject({ code: 1, err: expect.stringContaining("nothing to export") as string });
+    const same = { code: 0, out: "The users folder and Redis have the same." };
+    expect(await run("import")).toMatchObject(same);
+    expect((await run("import")).out).toContain(same.out);
+
+    rmSync(users, { recursive: true });
+    mkdirSync(users);
+    const different = await run("verify");
+    expect(different.code).toBe(1);
+    expect(different.out).toContain("alice, month:tokens: 0 in the users folder, 70 in Redis");
+    expect(different.out).toContain("users/alice: the users folder does not have it");
+    expect(await run("export")).toMatchObject(same);
+    expect(readFileSync(join(users, "alice.toml"), "utf8")).toBe("a text\n");
+    const back = await openTestLedger(users, systemClock);
+    expect(usedOf(back)).toEqual([1]);
+    await back.close();
+  });
+
+  it("says what is wrong with the command, or with the address", async () => {
+    const folder = tempDir();
+    mkdirSync(join(folder, "users"));
+    expect(await runCli(runStateCli, ["move"], folder)).toMatchObject({ code: 2 });
+    const { code, err } = await runCli(runStateCli, ["verify"], folder);
+    expect([code, err]).toEqual([1, expect.stringContaining("REDIS_URL")]);
+  });
+});
