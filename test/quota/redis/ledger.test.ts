@@ -136,7 +136,7 @@ describeWithRedis("the ledger over Redis", () => {
     const later = await ledger.reserve(ask({ limits: [tokens], upperBound: charge(1, 5) }));
     await later.commit(charge(1, 5));
     await hold.settle(settlement(charge(1, 80)));
-    expect(await usedOf(ledger, [tokens, weekly, monthly(9)])).toEqual([5, 5, 1]);
+    expect(await usedOf(ledger, [tokens, weekly, { ...tokens, per: "month" }])).toEqual([5, 5, 5]);
     expect(await usedOf(ledger, [{ ...tokens, per: "total" }])).toEqual([85]);
   });
 
