@@ -1,12 +1,19 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { createIdentity, type IdentityServices } from "./identity/create-identity.ts";
 import { createPasswords } from "./identity/passwords/password.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import type { Backends } from "./backends.ts";
-import { openBackends, ratesOf, type GivenBackends } from "./open-backends.ts";
+import { openBackends, ratesOf, type GivenBackends, type OpenBackendsOptions } from "./open-backends.ts";
+import type { Redis } from "./lib/redis/redis.ts";
+import { type Fleet, openFleet } from "./fleet/fleet.ts";
+import { shareProviders, shareReload } from "./share-operations.ts";
+import { version } from "./version.ts";
+import { openRedisBackends } from "./open-redis-backends.ts";
+import { connectState, shareTokenSecret } from "./open-redis-state.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
@@ -67,6 +74,10 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly checks: readonly HealthCheck[];
   /** The absolute path of users/. */
   readonly usersDir: string;
+  /** Where the state is shared with other processes; undefined if it is this one's alone. */
+  readonly redis: Redis | undefined;
+  /** All processes that share it. */
+  readonly fleet: Fleet | undefined;
   readonly reloader: Reloader;
   /** Reads the config and all files with secrets again at once. They are also watched while the proxy runs. */
   reload(by: string): Promise<void>;
@@ -107,6 +118,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const { loaded, env, log, clock = systemClock, processMetrics = false } = options;
   const { config, folder } = loaded;
   const newId = randomUUID;
+  const startedAt = clock.now();
   const onOpen = (close: Closer): void => {
     closers.push(close);
   };
@@ -134,6 +146,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen });
   const { bus, behaviourLog, alertStats } = events;
+  const redis = config.state.backend === "redis" ? await connectState({ env, config, clock, log }) : undefined;
+  if (redis !== undefined) {
+    closers.push(() => redis.close());
+    await shareTokenSecret(redis, usersDir, env);
+  }
   const keyFileStatus = createKeyFileStatus({ report: createReloadReport(bus.emit, clock), clock });
   const tokenKeys = await openTokenKeys({
     ...{ env, usersDir, log },
@@ -180,7 +197,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     maxHashes: config.auth.max_hashes,
     maxWaiting: config.auth.max_waiting_logins,
   });
-  const { backends, configure, journalUnsynced } = await openBackends({
+  const backendOptions: OpenBackendsOptions = {
     given: options.backends,
     usersDir,
     config,
@@ -193,7 +210,10 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     emit: bus.emit,
     newId,
     onOpen,
-  });
+  };
+  const { backends, configure, journalUnsynced } = await (redis === undefined
+    ? openBackends(backendOptions)
+    : openRedisBackends({ ...backendOptions, redis }));
   const identity = createIdentity({
     ...backends,
     passwords,
@@ -214,6 +234,31 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
 
   const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
+
+  const fleet =
+    redis === undefined
+      ? undefined
+      : await openFleet({
+          ...{ redis, clock, log },
+          facts: () => ({
+            startedAt,
+            version,
+            address: `${hostname()}:${config.server.port}`,
+            config: createHash("sha256").update(JSON.stringify(policy().config)).digest("hex").slice(0, 12),
+          }),
+        });
+  if (fleet !== undefined) closers.push(() => fleet.close());
+  const shared = fleet === undefined ? undefined : { board: fleet.board, log };
+  const providers = shared === undefined ? upstream.admin : shareProviders(upstream.admin, shared);
+  const tellReload = shared === undefined ? undefined : shareReload((by) => reloader.reload(by), shared);
+  const sharedReloader: Reloader = {
+    ...reloader,
+    async reload(by) {
+      const result = await reloader.reload(by);
+      if (result.ok) tellReload?.(by);
+      return result;
+    },
+  };
 
   const overload = createOverload({
     rule: () => policy().config.overload,
@@ -279,11 +324,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       ...backends,
       ...{ userAdmin, emit: bus.emit },
       limitsOf,
-      providers: upstream.admin,
+      providers,
       risk,
       quota: config.quota,
       config: () => policy().config,
-      reloader,
+      reloader: sharedReloader,
       clock,
       audit,
     }),
@@ -293,7 +338,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     today: () => dayOf(clock.now()),
     gateway,
     models: upstream.models,
-    providerAdmin: upstream.admin,
+    providerAdmin: providers,
     metrics,
     overload,
     checks: createHealthChecks({
@@ -307,11 +352,13 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       keyFileStatus,
     }),
     usersDir,
+    redis,
+    fleet,
     reloader,
     async reload(by) {
       tokenKeys.check();
       live.rereadKeys();
-      if (loaded.path !== undefined) await reloader.reload(by);
+      if (loaded.path !== undefined) await sharedReloader.reload(by);
     },
     close: () => closeAll(closers),
   };

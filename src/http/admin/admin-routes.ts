@@ -5,12 +5,15 @@ import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-ro
 import { registerConfigRoutes } from "./config-route.ts";
 import { registerGroupRoutes, type GroupRouteOptions } from "./groups-routes.ts";
 import { registerLimitsRoutes } from "./limits-routes.ts";
+import { registerNodesRoute } from "./nodes-route.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
 import { registerQuotaRoutes } from "./quota-routes.ts";
 import { registerRiskRoutes } from "./risk-routes.ts";
 
 interface AdminRouteOptions extends ActivityRouteOptions, Omit<GroupRouteOptions, "groups" | "quota"> {
   readonly admin: Admin;
+  /** undefined: the state is this process's alone. */
+  readonly fleet: { readonly nodes: Parameters<typeof registerNodesRoute>[1] } | undefined;
 }
 
 /** All of /admin except users and usage. */
@@ -24,4 +27,5 @@ export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOpt
   registerLimitsRoutes(app, admin.rates);
   registerConfigRoutes(app, admin.config);
   registerRiskRoutes(app, admin.risk);
+  registerNodesRoute(app, options.fleet?.nodes);
 }
