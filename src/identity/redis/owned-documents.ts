@@ -37,6 +37,8 @@ export interface OwnedEdit<R> {
 export interface OwnedDocuments<T> {
   /** At once while it may be trusted. */
   get(user: string): Awaitable<OwnedList<T>>;
+  /** As get, where it is cached; else undefined, and the read has begun. */
+  atOnce(user: string): OwnedList<T> | undefined;
   /** Reads it now. */
   renew(user: string): Promise<OwnedList<T>>;
   /**
@@ -116,6 +118,13 @@ export function createOwnedDocuments<T>(options: OwnedDocumentsOptions<T>): Owne
     get(user) {
       const list = cache.get(user);
       return list instanceof Promise ? list.then((later) => later ?? empty) : (list ?? empty);
+    },
+    atOnce(user) {
+      const list = cache.get(user);
+      if (!(list instanceof Promise)) return list ?? empty;
+      // Whoever calls get() next joins this read, and hears of its failure.
+      list.catch(() => undefined);
+      return undefined;
     },
     renew: async (user) => (await cache.renew(user)) ?? empty,
     change: (user, edit) => queue.run(user, () => tryChanges(user, edit)),

@@ -167,8 +167,7 @@ export function openRedisApiKeys(options: RedisApiKeysOptions): RedisApiKeys {
       const hash = hashOf(text);
       const owner = pointers.ownerOf(hash);
       if (typeof owner === "string") {
-        const list = owned.get(owner);
-        const stored = list instanceof Promise ? undefined : list.byName.get(hash);
+        const stored = owned.atOnce(owner)?.byName.get(hash);
         if (stored !== undefined && hashes.get(text) !== undefined) return accept(text, stored);
       }
       return findLater(text, hash, owner);

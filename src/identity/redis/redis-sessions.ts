@@ -181,8 +181,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
   function look(id: string): Awaitable<Session | undefined> {
     const owner = byId.ownerOf(id);
     if (typeof owner !== "string") return owner === undefined ? undefined : find(id, owner);
-    const list = owned.get(owner);
-    return (list instanceof Promise ? undefined : list.byName.get(id)) ?? find(id, owner);
+    return owned.atOnce(owner)?.byName.get(id) ?? find(id, owner);
   }
 
   /** The family of a refresh token, and whose it is. */
