@@ -173,9 +173,8 @@ describe("the TypeScript client", () => {
     expect(made.key).toMatch(/^dsp_/);
     const withKey = client({ apiKey: made.key });
     await withKey.chat({ model: "sim-fast", messages }).result();
-    await expect(withKey.quota())
-      .resolves.toBeDefined()
-      .catch(() => undefined);
+    expect(await withKey.quota()).toMatchObject({ username: "alice" });
+    await expect(withKey.keys.list()).rejects.toMatchObject({ name: "ForbiddenError", code: "forbidden" });
     expect(await own.usage({ by: "model" })).toHaveProperty("rows");
     expect((await own.models()).length).toBeGreaterThan(0);
     expect((await own.keys.list()).map(({ name }) => name)).toEqual(["laptop"]);
