@@ -25,20 +25,6 @@ export const stateSection = z.strictObject({
     .max(3600)
     .default(30)
     .describe("How long permits and reservations of a process that has died stay taken. Live ones renew theirs."),
-  when_away: z
-    .enum(["refuse", "allowance"])
-    .default("refuse")
-    .describe(
-      "What happens while Redis does not answer: `refuse` every request that is limited or billed with 503, or serve from an `allowance` that each process keeps in advance.",
-    ),
-  allowance_percent: z
-    .number()
-    .min(0)
-    .max(50)
-    .default(1)
-    .describe(
-      "Share of each limit that one process may use up while Redis does not answer, with when_away `allowance`.",
-    ),
   min_replicas: z
     .int()
     .min(0)

@@ -81,6 +81,14 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     return running;
   }
 
+  /**
+   * All tags are stopped together, and each is opened only once the records of the others are back: a process that has
+   * noticed it in one tag takes part in all of them. Where nothing is to be mended this ends at once.
+   */
+  async function mendAll(): Promise<void> {
+    await Promise.all(followers.map(mend));
+  }
+
   const turns = new Map<string, Promise<unknown>>();
 
   /** Takes what is new in a tag; where something is wrong, mends it. One call after another: each looks for itself. */
@@ -100,7 +108,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       if (state === "gap") await rebuild();
       else {
         if (state === "lost") await fenceAll(redis);
-        await mend(follower);
+        await mendAll();
       }
     }
   }
@@ -249,7 +257,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       await follow(follower);
       if (!(await isMissing(tag))) return;
       await fenceAll(redis);
-      await mend(follower);
+      await mendAll();
       await follow(follower);
     },
     async catchUp() {

@@ -16,7 +16,6 @@ export interface RestoreOptions {
   readonly redis: Redis;
   readonly ledger: LedgerFollower;
   readonly documents: DocumentFolder;
-  /** The tag in which the backend keeps a document. */
   /** The newest records of all tags. */
   readonly recent: () => readonly LoggedRecord[];
   readonly log: Log;

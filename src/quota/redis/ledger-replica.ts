@@ -16,7 +16,7 @@ import type { Ledger } from "../ledger.ts";
  *           user's: the mark gives that change a number, so that its loss is noticed.
  */
 export interface LogRecord {
-  /** From 1, without gaps, in each tag. */
+  /** From 1 in each tag, without gaps but where what was lost has been put back. */
   readonly seq: number;
   readonly kind: "charge" | "settle" | "adjust" | "reset" | "mark";
   /** When it was written, in ms since the epoch, by the clock of Redis. */
