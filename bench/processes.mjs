@@ -78,6 +78,23 @@ export function startLoad(dir) {
   return start("load", ["bench/load.mjs"], { dir, core: othersCore, listens: false });
 }
 
+/** A Redis of its own, with an append-only file that is synced every second. */
+export async function startRedis(dir) {
+  const port = String(20_000 + (process.pid % 20_000));
+  const args = ["--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "yes"];
+  const command = canPin ? [pinner, "-c", othersCore, "redis-server"] : ["redis-server"];
+  const child = spawn(command[0], [...command.slice(1), ...args], { stdio: "ignore" });
+  const exited = new Promise((resolve) => child.once("exit", resolve));
+  return {
+    name: "redis",
+    url: `redis://127.0.0.1:${port}`,
+    async stop() {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
 /** Bare fastify and undici. */
 export async function startPassthrough(dir, upstreamUrl) {
   const env = { UPSTREAM_URL: upstreamUrl };
@@ -90,10 +107,16 @@ export async function startPassthrough(dir, upstreamUrl) {
  *
  * @param program the compiled program, where it is not the one of this folder
  * @param changes `server` and `concurrency`: keys of these sections; `users`: names, the first of which gets
- *   `token`; `flags`: of Node
+ *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state
  */
 export async function startProxy(dir, upstreamUrl, program = "dist", changes = {}) {
-  const { server: serverKeys = "", concurrency = "max_parallel = 10000", users = ["bench"], flags = [] } = changes;
+  const {
+    server: serverKeys = "",
+    concurrency = "max_parallel = 10000",
+    users = ["bench"],
+    flags = [],
+    redis,
+  } = changes;
   mkdirSync(join(dir, "users"), { recursive: true });
   for (const user of users) {
     writeFileSync(
@@ -117,6 +140,7 @@ base_url = "${upstreamUrl}"
 api_key_env = "BENCH_API_KEY"
 models = ["*"]
 
+${redis === undefined ? "" : '[state]\nbackend = "redis"\n'}
 [rate_limit]
 requests_per_second = 1000000
 
@@ -129,6 +153,7 @@ requests = 1000000000
   );
   const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key" };
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
+  if (redis !== undefined) env.REDIS_URL = redis;
   const args = [...flags, ...measured, join(program, "main.js"), "--config", config];
   const server = await start("proxy", args, { dir, core: measuredCore, env });
   try {

@@ -9,7 +9,7 @@ import { documentOf, identityOf, ledgerRecordOf, loggedRecordOf, type LoggedReco
  * How a tag's log stands: `current`; `lost`: Redis lacks records that this node has, or has none at all; `mending`: what was
  * lost is being put back; `gap`: this node lacks records that the log has no more.
  */
-export type TagState = "current" | "lost" | "mending" | "gap";
+type TagState = "current" | "lost" | "mending" | "gap";
 
 /** Brings one tag's log into this node's users folder. Its verbs wait for each other. */
 export interface TagFollower {

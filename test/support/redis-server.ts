@@ -93,7 +93,7 @@ async function start(port: number, folder: string, args: readonly string[]): Pro
 }
 
 /** A cluster of three primaries, without replicas unless asked for. */
-export async function startRedisCluster({ replicas = 0 } = {}): Promise<{
+async function startRedisCluster({ replicas = 0 } = {}): Promise<{
   readonly url: string;
   readonly servers: readonly RedisServer[];
   close(): Promise<void>;

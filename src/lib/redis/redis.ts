@@ -12,7 +12,7 @@ export class RedisReplyError extends Error {
 }
 
 /** What is known of the connection. */
-export interface RedisStatus {
+interface RedisStatus {
   readonly connected: boolean;
   /** Calls that have no answer yet. */
   readonly inFlight: number;
