@@ -296,6 +296,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       alerts: alertStats,
       config: () => reloader.status(),
       trust: () => risk.counts(),
+      redis: redis === undefined ? undefined : () => redis.status(),
     },
     processMetrics,
   });

@@ -23,6 +23,15 @@ export interface Gauges {
   readonly logLinesDropped: () => number;
   /** How many users are at each trust step. */
   readonly trust: () => ReadonlyMap<string, number>;
+  /** The connection to Redis; undefined: the state is this process's alone, and has no such metrics. */
+  readonly redis?:
+    | (() => {
+        readonly connected: boolean;
+        readonly inFlight: number;
+        readonly failed: number;
+        readonly repeated: number;
+      })
+    | undefined;
   /** Reloads of the config; times in ms since the epoch. */
   readonly config: () => {
     readonly loadedAt: number;
@@ -102,6 +111,15 @@ export function registerGauges(registry: Registry, gauges: Gauges): void {
   });
 
   registerProviderGauges(registry, gauges.providers);
+  const { redis } = gauges;
+  if (redis !== undefined) {
+    gauge("redis_connected", "Whether Redis answers.", () => (redis().connected ? 1 : 0));
+    gauge("redis_calls_in_flight", "Calls to Redis without an answer yet.", () => redis().inFlight);
+    registerCounter(registry, "redis_calls_troubled_total", "Calls to Redis by trouble.", ["trouble"], () => [
+      { labels: { trouble: "failed" }, count: redis().failed },
+      { labels: { trouble: "repeated" }, count: redis().repeated },
+    ]);
+  }
   registerCounter(registry, "behaviour_log_dropped_total", "Behaviour log lines lost.", ["reason"], () =>
     Object.entries(gauges.behaviourLog().dropped).map(([reason, count]) => ({ labels: { reason }, count })),
   );

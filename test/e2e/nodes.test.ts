@@ -108,6 +108,7 @@ describeWithRedis("several proxies over one Redis", () => {
     };
     expect(nodes.map((node) => node.this).sort()).toEqual([false, true]);
     expect(nodes.filter(({ leader }) => leader)).toHaveLength(1);
+    expect(await (await fetch(`${one.url}/metrics`)).text()).toContain("redis_connected 1");
   });
 
   it("go on where Redis is restarted, with nothing lost", async () => {
