@@ -1,18 +1,19 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "@redis/client";
-import { afterAll, beforeAll, describe, onTestFinished } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished } from "vitest";
 import type { FunctionLibrary } from "../../src/lib/redis/library.ts";
 import { openRedis } from "../../src/lib/redis/open-redis.ts";
 import { parseRedisUrl } from "../../src/lib/redis/redis-url.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import { createRedisLibrary } from "../../src/redis-library.ts";
 import { createCapturedLog } from "./captured-log.ts";
+import { eventually } from "./eventually.ts";
 
 /** The program of the server: Redis, or what REDIS_SERVER names, such as valkey-server. */
 const program = process.env.REDIS_SERVER ?? "redis-server";
@@ -36,10 +37,19 @@ export interface RedisServer {
 }
 
 /** Starts a server on a free port of 127.0.0.1. By default nothing is written to disk. */
-export async function startRedisServer(args: readonly string[] = []): Promise<RedisServer> {
+export function startRedisServer(args: readonly string[] = []): Promise<RedisServer> {
+  const defaults = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+  return startProgram((port, folder) => [
+    ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--loglevel", "warning", ...defaults, ...args],
+  ]);
+}
+
+/** @param argsOf its arguments: the same whenever it is started again */
+async function startProgram(argsOf: (port: number, folder: string) => readonly string[]): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "redis-"));
   const port = await freePort();
-  let child = await start(port, folder, args);
+  const args = argsOf(port, folder);
+  let child = await start(port, args);
   async function kill(): Promise<void> {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const gone = once(child, "exit");
@@ -52,7 +62,7 @@ export async function startRedisServer(args: readonly string[] = []): Promise<Re
     kill,
     async restart() {
       await kill();
-      child = await start(port, folder, args);
+      child = await start(port, args);
     },
     pause: () => void child.kill("SIGSTOP"),
     resume: () => void child.kill("SIGCONT"),
@@ -63,13 +73,8 @@ export async function startRedisServer(args: readonly string[] = []): Promise<Re
   };
 }
 
-async function start(port: number, folder: string, args: readonly string[]): Promise<ChildProcess> {
-  const defaults = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
-  const child = spawn(
-    program,
-    ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--loglevel", "warning", ...defaults, ...args],
-    { stdio: ["ignore", "pipe", "pipe"] },
-  );
+async function start(port: number, args: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   const listen = (bytes: Buffer): void => {
     output = (output + bytes.toString()).slice(-2000);
@@ -83,7 +88,10 @@ async function start(port: number, folder: string, args: readonly string[]): Pro
   client.on("error", () => undefined);
   try {
     await client.connect();
-    await client.ping();
+    // It listens before it has read its file.
+    await eventually(async () => {
+      await client.ping();
+    });
   } catch (cause) {
     throw new Error(`${program} did not start: ${output}`, { cause });
   } finally {
@@ -114,6 +122,55 @@ async function startRedisCluster({ replicas = 0 } = {}): Promise<{
       await Promise.all(servers.map((server) => server.close()));
     },
   };
+}
+
+/** A primary with a replica, and three sentinels that put the replica in its place within a second or two. */
+export async function startRedisSentinel(args: readonly string[] = []): Promise<{
+  readonly url: string;
+  readonly primary: RedisServer;
+  readonly replica: RedisServer;
+  close(): Promise<void>;
+}> {
+  const primary = await startRedisServer(args);
+  const replica = await startRedisServer([...args, "--replicaof", "127.0.0.1", String(primary.port)]);
+  const sentinels = await Promise.all([0, 1, 2].map(() => startSentinel(primary.port)));
+  const servers = [primary, replica, ...sentinels];
+  await eventually(async () => {
+    for (const sentinel of sentinels) expect(await knownTo(sentinel)).toEqual(["1", "2", "master"]);
+  }, 20_000);
+  return {
+    url: `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/main`,
+    ...{ primary, replica },
+    async close() {
+      await Promise.all(servers.map((server) => server.close()));
+    },
+  };
+}
+
+/** One sentinel of a group of which two must agree. */
+function startSentinel(primaryPort: number): Promise<RedisServer> {
+  return startProgram((port, folder) => {
+    const file = join(folder, "sentinel.conf");
+    const lines = [
+      ...[`port ${port}`, "bind 127.0.0.1", `dir ${folder}`],
+      `sentinel monitor main 127.0.0.1 ${primaryPort} 2`,
+      "sentinel down-after-milliseconds main 500",
+      "sentinel failover-timeout main 2000",
+    ];
+    writeFileSync(file, `${lines.join("\n")}\n`);
+    return [file, "--sentinel"];
+  });
+}
+
+/** How many replicas and other sentinels a sentinel has found, and how the primary seems to it. */
+async function knownTo({ port }: RedisServer): Promise<readonly string[]> {
+  const client = await createClient({ RESP: 3, socket: { host: "127.0.0.1", port } }).connect();
+  try {
+    const facts = await client.sendCommand<Readonly<Record<string, unknown>>>(["SENTINEL", "MASTER", "main"]);
+    return ["num-slaves", "num-other-sentinels", "flags"].map((name) => String(facts[name]));
+  } finally {
+    client.destroy();
+  }
 }
 
 /** One server for all tests of a file. */
