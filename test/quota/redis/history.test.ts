@@ -62,15 +62,15 @@ describeWithRedis("the ledger over Redis", () => {
       ledgers.push(await openTestRedisLedger(redis, systemClock));
     }
     const histories = new Map(users.map((user) => [user, createHistory()]));
-    let isOver = false;
+    const progress = { isOver: false };
     const spending = Promise.all(
       [...histories].flatMap(([user, history]) =>
         Array.from({ length: workersEach }, (_, worker) => spend(user, ledgers, history, worker)),
       ),
-    ).finally(() => (isOver = true));
+    ).finally(() => (progress.isOver = true));
 
     let faults = 0;
-    for (; !isOver; faults++) {
+    for (; !progress.isOver; faults++) {
       const network = networks[faults % networks.length];
       if (network === undefined) break;
       // What was sent arrives; its answers are on their way when the connection breaks.
