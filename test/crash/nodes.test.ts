@@ -152,7 +152,7 @@ describeWithRedis("several processes over one Redis lose no charge and double no
       expect(await usedAt(nodes, tokens.get(user) ?? "")).toEqual(nodes.map(() => limits));
     expect(await permitsHeld(client)).toBe(0);
     await expectSameFolders(nodes);
-  }, 120_000);
+  }, 240_000);
 
   it("where the primary dies and a replica takes its place", async () => {
     const { url, primary, close } = await startRedisSentinel(["--appendonly", "yes"]);
@@ -170,7 +170,7 @@ describeWithRedis("several processes over one Redis lose no charge and double no
     expect(load.chats.filter(({ status }) => ![200, 402, 503].includes(status))).toEqual([]);
     await expectExact(nodes, tokens, load.chats, [402, 503]);
     await expectSameFolders(nodes);
-  }, 120_000);
+  }, 240_000);
 
   it("where one of them is cut off for longer than its leases last", async () => {
     const redis = await startRedisServer(["--appendonly", "yes"]);
@@ -200,5 +200,5 @@ describeWithRedis("several processes over one Redis lose no charge and double no
     expect(load.chats.filter(({ status }) => ![200, 402, 503].includes(status))).toEqual([]);
     await expectExact(nodes, tokens, load.chats, [402, 503]);
     await expectSameFolders(nodes);
-  }, 120_000);
+  }, 240_000);
 });
