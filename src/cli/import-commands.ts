@@ -7,7 +7,6 @@ import { isUserName } from "../identity/user-name.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { systemClock } from "../lib/clock.ts";
-import type { Log } from "../lib/log.ts";
 import { noCharge } from "../quota/amounts.ts";
 import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { createTiers, type Tiers } from "../quota/tiers.ts";
@@ -15,13 +14,14 @@ import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { planImport, type ImportRow } from "./import-plan.ts";
 import { readPredecessor } from "./predecessor.ts";
 import { lockUsers } from "./lock-users.ts";
-import type { CommandIo } from "./this-process.ts";
+import { type CommandIo, silent as log } from "./this-process.ts";
 
 const usage = `Usage: npm run import -- DIR [--apply] [--config FILE]
 
 Takes over users and quotas of the predecessor: DIR/data/users/*.toml and DIR/data/quotas/*.json. Without --apply it only
 says what would happen. With --apply (the server must be stopped) it makes the accounts, with hashed passwords, and
-counts what was used this month. Accounts that exist are left as they are, so it may be run again.`;
+counts what was used this month. Accounts that exist are left as they are, so it may be run again. It needs
+state.backend = "files"; npm run state -- import brings what it has made into an empty Redis.`;
 
 const options = {
   apply: { type: "boolean" },
@@ -45,6 +45,12 @@ export function runImportCli(argv: readonly string[], io: CommandIo): Promise<nu
     const [dir, ...rest] = positionals;
     if (dir === undefined || rest.length > 0) throw new UsageError("say which folder");
     const { config, folder } = loadConfig(values.config, io.env, io.cwd);
+    if (config.state.backend === "redis") {
+      throw new Error(
+        'import works on the users folder, but state.backend is "redis": import with state.backend = "files" into an ' +
+          "empty users folder, and bring that into an empty Redis with npm run state -- import",
+      );
+    }
     const target: Target = {
       config,
       tiers: createTiers(config.quota),
@@ -147,11 +153,4 @@ function line(name: string, tier: string, used: string, rest: string): string {
 /** Names come from files that anyone may have written: unusual ones are shown as JSON. */
 function shown(text: string): string {
   return /^[\w.@-]{1,40}$/.test(text) ? text : JSON.stringify(text.slice(0, 40));
-}
-
-/** The command prints what matters itself. */
-const log: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore };
-
-function ignore(): void {
-  // Discards.
 }

@@ -3,53 +3,38 @@ import type { Actor } from "../admin/audit.ts";
 import { findUser } from "../admin/find-user.ts";
 import { createQuotaAdmin, type QuotaAdmin } from "../admin/quota-admin.ts";
 import { createQuotaGrants, type QuotaGrants } from "../admin/quota-grants.ts";
-import { closeAll, type Closer } from "../lib/close-all.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import { createAllowances } from "../quota/allowances.ts";
 import type { QuotaLimit } from "../quota/ledger.ts";
-import { bringBackQuotas } from "../quota/memory/bring-back.ts";
-import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { createTiers } from "../quota/tiers.ts";
-import { openOffline, silent } from "./open-offline.ts";
+import { type CommandPorts, withPorts } from "./command-ports.ts";
+import type { StatePorts } from "./state-ports.ts";
 import type { CommandIo } from "./this-process.ts";
 
 /** The context of the commands: the same operations as the admin API. */
-export interface CliQuota {
+export interface CliQuota extends Pick<StatePorts, "bringBack"> {
   /** Throws AppError `invalid_request`, `not_found`. */
   find(name: string): Promise<{ readonly account: Account; readonly limits: readonly QuotaLimit[] }>;
   readonly grants: QuotaGrants;
-  /** Opens the ledger, which only one process may use. Rejects with LockedError while a server uses it. */
+  /** Opens what is used. Rejects with LockedError while a server has it in memory. */
   openUsed(): Promise<QuotaAdmin>;
-  /**
-   * Resets periods that begin in the future, because a clock was wrong, to the current ones. Returns the affected
-   * users. Rejects with LockedError beside a server.
-   * @param name absent: all users
-   */
-  bringBack(name?: string): Promise<readonly string[]>;
   /** Who runs the command. */
   readonly actor: Actor;
 }
 
-/** Opens the files, does the work, and closes them again. */
-export async function withQuota<Result>(
+/** Opens the state, does the work, and closes it again. */
+export function withQuota<Result>(
   configFile: string | undefined,
   io: CommandIo,
   work: (quota: CliQuota) => Promise<Result>,
 ): Promise<Result> {
-  const closers: Closer[] = [];
-  try {
-    return await work(await open(configFile, io, closers));
-  } finally {
-    await closeAll(closers);
-  }
+  return withPorts(configFile, io, (ports) => work(quotaOf(ports)));
 }
 
-async function open(configFile: string | undefined, io: CommandIo, closers: Closer[]): Promise<CliQuota> {
-  const offline = await openOffline(configFile, io, closers);
-  const { users, audit, actor, usersDir } = offline;
-  const { quota, storage, usage } = offline.config;
+function quotaOf(ports: CommandPorts): CliQuota {
+  const { users, audit, actor } = ports;
+  const { quota } = ports.config;
   const { timezone, currency } = quota;
-  const ledgerOptions = { usersDir, clock, log: silent, quota, storage, usage };
   const { limitsOf } = createAllowances({ tiers: createTiers(quota), currency, timezone, clock });
 
   return {
@@ -59,14 +44,11 @@ async function open(configFile: string | undefined, io: CommandIo, closers: Clos
     },
     grants: createQuotaGrants({ users, limitsOf, quota, clock, audit }),
     async openUsed() {
-      await offline.lock();
-      const ledger = await openMemoryLedger(ledgerOptions);
-      closers.push(() => ledger.close());
+      const ledger = await ports.openLedger();
       return createQuotaAdmin({ users, apiKeys: { list: () => [] }, ledger, limitsOf, currency, audit });
     },
     async bringBack(name) {
-      await offline.lock();
-      const moved = await bringBackQuotas(ledgerOptions, name);
+      const moved = await ports.bringBack(name);
       for (const user of moved) {
         await audit.record(actor, { action: "quota.brought_back", user, before: null, after: null });
       }

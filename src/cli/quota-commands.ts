@@ -21,7 +21,8 @@ const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
                 and keep what was used in them; [NAME] for one user. Make sure first that the clock is right now
 
 T is a time such as 2026-12-31T18:00:00+08:00. --config FILE says where config.toml is.
-A running server notices a grant by itself. What is used is in its hands: adjust, reset and bring-back are refused beside it.`;
+A running server notices a grant by itself. What is used is in its hands: adjust, reset and bring-back are refused beside it.
+With state.backend = "redis" all but bring-back work on what all servers share in the Redis of REDIS_URL, beside them.`;
 
 const options = {
   config: { type: "string" },

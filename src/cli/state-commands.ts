@@ -70,7 +70,7 @@ export function runStateCli(argv: readonly string[], io: CommandIo): Promise<num
       closers.push(() => ledger.close());
       return await command({ redis, ledger, usersDir, log, io });
     } finally {
-      await closeAll(closers.reverse());
+      await closeAll(closers);
     }
   });
 }

@@ -1,6 +1,7 @@
 import { hostname, userInfo } from "node:os";
 import { text } from "node:stream/consumers";
 import { createProcessTable, type ProcessTable } from "../lib/files/lock-owner.ts";
+import type { Log } from "../lib/log.ts";
 
 /** The process as a command sees it. */
 export interface CommandIo {
@@ -61,4 +62,11 @@ function processExists(pid: number): boolean {
   } catch (error) {
     return error instanceof Error && "code" in error && error.code === "EPERM";
   }
+}
+
+/** Commands print what matters themselves: the problems, and their own outcome. */
+export const silent: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
+function ignore(): void {
+  // Discards.
 }

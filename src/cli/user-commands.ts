@@ -68,10 +68,13 @@ export function runUserCli(argv: readonly string[], io: CommandIo): Promise<numb
     const count = positionals.length - 1;
     if (count < least || count > most) throw new UsageError(`${word} takes ${least} words, not ${count}`);
     await withUserAdmin({ configFile: values.config, io, route: command.route }, async (admin) => {
-      for (const { file, line, reason } of admin.problems) {
-        io.err(`warning: ${file}${line === undefined ? "" : `:${line}`}: ${reason}`);
+      try {
+        await command.run(name, { ...admin, values, words, io });
+      } finally {
+        for (const { file, line, reason } of await admin.problems()) {
+          io.err(`warning: ${file}${line === undefined ? "" : `:${line}`}: ${reason}`);
+        }
       }
-      await command.run(name, { ...admin, values, words, io });
     });
     return 0;
   });

@@ -1,6 +1,6 @@
 import type { UserCall, UserCommand } from "./user-options.ts";
 
-/** The commands for sessions and API keys, which a running server has in memory. */
+/** The commands for sessions and API keys, which a running server over files has in memory. */
 export const credentialsCommands: Readonly<Record<string, UserCommand>> = {
   archive: {
     route: "DELETE /admin/users/NAME",

@@ -25,7 +25,8 @@ export const userUsage = `Usage: npm run user -- COMMAND [OPTIONS]
 
 Without --password-stdin a random password is made and printed once; that of a new user is a one-time one.
 T is a time such as 2026-12-31T18:00:00+08:00. --config FILE says where config.toml is.
-A running server notices every change by itself; the last five commands are refused beside one.`;
+A running server notices every change by itself; the last five commands are refused beside one, unless state.backend is
+"redis": then all of them work on what all servers share in the Redis of REDIS_URL.`;
 
 const options = {
   ...fieldOptions,
