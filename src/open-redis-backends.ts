@@ -44,6 +44,9 @@ export async function openRedisBackends(
       ...{ redis, clock, log, emit, newId, auth, security, tierNames, hashPassword },
       groups: config.groups,
       lastSeq: (tag) => String(replica.lastSeq(tag)),
+      note: (tag, { seq, at, body }) => {
+        replica.note(tag, { seq, kind: "doc", writtenAt: at, body });
+      },
     }),
   );
   const { users, sessions, apiKeys, groups, loginGuard, nonces } = identity;

@@ -85,8 +85,14 @@ export function pointerKey(redis: Pick<Redis, "tagOf" | "keyIn">, kind: PointerK
   return redis.keyIn(redis.tagOf(id), "ptr", `${kind}/${id}`);
 }
 
+/** Told of each record that this process has written, which it must know where Redis loses it: see log.lua. */
+export type NoteDocument = (
+  tag: string,
+  record: { readonly seq: number; readonly at: number; readonly body: string },
+) => void;
+
 /** @param lastSeq the number of the newest record of a tag that this process has; "0" if it has none */
-export function createDocuments(redis: Redis, lastSeq: (tag: string) => string): Documents {
+export function createDocuments(redis: Redis, lastSeq: (tag: string) => string, note?: NoteDocument): Documents {
   const tagOf = (kind: DocumentKind, name: string): string => tagOfDocument(redis, kind, name);
   const keyOf = (kind: DocumentKind, name: string): string => redis.keyIn(tagOf(kind, name), "doc", `${kind}/${name}`);
   const logOf = (tag: string): readonly [string, string] => [redis.keyIn(tag, "log"), redis.keyIn(tag, "logseq")];
@@ -126,7 +132,10 @@ export function createDocuments(redis: Redis, lastSeq: (tag: string) => string):
       const record = JSON.stringify({ kind, name, text });
       const args = [id, lastSeq(tag), name, expected, verb, text ?? "", mark, record, revision];
       const reply = await call("identity_put", tag, keys, args);
-      return reply === undefined ? undefined : id;
+      if (reply === undefined) return undefined;
+      const [seq = "0", at = "0"] = replyText(reply[1]).split(" ");
+      note?.(tag, { seq: Number(seq), at: Number(at), body: record });
+      return id;
     },
     async archive(kind, name, { version, text }, path) {
       const tag = tagOf(kind, name);

@@ -25,7 +25,7 @@ flags.identity_get = { 'no-writes' }
 -- keys: document, index, rev, done, log, logseq
 -- args: request id, number of the newest record known, name, 'new' | 'any' | version, 'put' | 'delete', text, mark,
 --   record for the log, revision of the index that must be the current one, 'any', or '' where it stands for names alone
--- -> OK, number of the record
+-- -> OK, number and time of the record
 function fn.identity_put(keys, args)
   local id, known, name, expected, verb, text, mark, record, revision = unpack(args)
   local done = redis.call('GET', keys[4])
@@ -44,9 +44,10 @@ function fn.identity_put(keys, args)
     changed = redis.call('ZADD', keys[2], 0, name)
   end
   if changed == 1 or revision ~= '' then redis.call('SET', keys[3], id) end
-  local seq = int(lib.log_append(keys, 'doc', record))
-  redis.call('SET', keys[4], seq, 'PX', done_ms)
-  return { 'OK', seq }
+  local at = int(now_ms())
+  local written = int(lib.log_append(keys, 'doc', record, at)) .. ' ' .. at
+  redis.call('SET', keys[4], written, 'PX', done_ms)
+  return { 'OK', written }
 end
 
 -- Moves a document to another kind of the same tag.

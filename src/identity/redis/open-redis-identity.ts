@@ -9,7 +9,7 @@ import type { Account } from "../account-schema.ts";
 import type { LoginGuard } from "../login-guard.ts";
 import { guardFigures } from "../memory/memory-login-guard.ts";
 import type { Nonces } from "../nonces.ts";
-import { createDocuments } from "./documents.ts";
+import { createDocuments, type NoteDocument } from "./documents.ts";
 import { openRedisApiKeys, type RedisApiKeys } from "./redis-api-keys.ts";
 import { openRedisGroups, type RedisGroups } from "./redis-groups.ts";
 import { createRedisLoginGuard } from "./redis-login-guard.ts";
@@ -21,6 +21,8 @@ export interface RedisIdentityOptions {
   readonly redis: Redis;
   /** The number of the newest record of a tag's log that this process has; "0" if it has none. */
   readonly lastSeq: (tag: string) => string;
+  /** Default: nobody is told. */
+  readonly note?: NoteDocument;
   readonly groups: Config["groups"];
   /** [auth] in force, which may change. */
   readonly auth: () => Config["auth"];
@@ -57,7 +59,7 @@ export interface RedisIdentity {
 /** Opens all six ports. Rejects with RedisUnavailableError or RedisReplyError. */
 export async function openRedisIdentity(options: RedisIdentityOptions): Promise<RedisIdentity> {
   const { redis, auth, clock, log, emit, newId, now } = options;
-  const documents = createDocuments(redis, options.lastSeq);
+  const documents = createDocuments(redis, options.lastSeq, options.note);
   const nonces = await openRedisNonces(redis, now);
   const { tierNames, hashPassword } = options;
   const users = openRedisUsers({ redis, documents, clock, log, tierNames, hashPassword });

@@ -12,13 +12,14 @@ import type { Ledger } from "../ledger.ts";
  *           that of its charge; the time of the record itself is when it was settled.
  *   adjust  {at, user, added, taken, reason, by}: `user` may be a group's account, as in `reset`.
  *   reset   {at, user, per, reason, by}
+ *   doc     {kind, name, text}: a document of identity, without `at`.
  *   mark    {}: counts nothing. A group's account changes in its own tag, while the record of the request is in the
  *           user's: the mark gives that change a number, so that its loss is noticed.
  */
 export interface LogRecord {
   /** From 1 in each tag, without gaps but where what was lost has been put back. */
   readonly seq: number;
-  readonly kind: "charge" | "settle" | "adjust" | "reset" | "mark";
+  readonly kind: "charge" | "settle" | "adjust" | "reset" | "mark" | "doc";
   /** When it was written, in ms since the epoch, by the clock of Redis. */
   readonly writtenAt: number;
   readonly body: string;
