@@ -162,7 +162,10 @@ export function createWaitingQueues(process: string, now: () => number): Waiting
     blockedOn: (name) =>
       [...(byScope.get(name) ?? [])].sort((a, b) => {
         const [left, right] = [rankFor(a, name), rankFor(b, name)];
-        return left === right ? a.turn - b.turn : left - right;
+        if (left !== right) return left - right;
+        // As in Redis, where entries of equal rank are in the order of their names: who asks in another order is refused
+        // for the first, and never asks for the one whose turn it is.
+        return left === Infinity ? a.turn - b.turn : a.name < b.name ? -1 : 1;
       }),
     hasBlocked: (name) => byScope.has(name),
     nextScopes(most) {
