@@ -15,6 +15,7 @@ import { createMemoryRateLimiter } from "./limits/memory/memory-rate-limiter.ts"
 import { queueRule } from "./limits/permit-rules.ts";
 import { createRateRules, type RateRule } from "./limits/rate-rules.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
+import { sessionFigures } from "./identity/files/session.ts";
 
 /**
  * Backends from outside. Those of an object are used instead of our own, which are then not opened; a function gets our
@@ -79,18 +80,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
         ...files,
         ...{ emit, newId },
         findAccount: (name) => used().users.get(name),
-        get sessionSeconds() {
-          return auth().session_seconds;
-        },
-        get idleSeconds() {
-          return auth().refresh_token_seconds;
-        },
-        get leewaySeconds() {
-          return auth().refresh_leeway_seconds;
-        },
-        get maxSessions() {
-          return auth().max_sessions;
-        },
+        figures: sessionFigures(auth),
       }),
     );
   const apiKeys = replaced.apiKeys ?? opened(await openFileApiKeys({ ...files, newId }));

@@ -8,6 +8,7 @@ import { openMemoryLedger } from "../quota/memory/memory-ledger.ts";
 import type { Access, StateOptions, StatePorts } from "./state-ports.ts";
 import { lockUsers } from "./lock-users.ts";
 import { silent } from "./this-process.ts";
+import { sessionFigures } from "../identity/files/session.ts";
 
 /** Opens the users folder. Only accounts can be changed beside a server, which notices: it has the rest in memory. */
 export async function openFilePorts({ config, usersDir, io, hashPassword, onOpen }: StateOptions): Promise<StatePorts> {
@@ -37,10 +38,7 @@ export async function openFilePorts({ config, usersDir, io, hashPassword, onOpen
         ...owned,
         findAccount: (name) => users.get(name),
         emit: () => undefined,
-        sessionSeconds: auth.session_seconds,
-        idleSeconds: auth.refresh_token_seconds,
-        leewaySeconds: auth.refresh_leeway_seconds,
-        maxSessions: auth.max_sessions,
+        figures: sessionFigures(() => auth),
       });
       onOpen(() => sessions.close());
       const apiKeys = await openFileApiKeys(owned);

@@ -2,7 +2,7 @@ import { AppError } from "../errors.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
 import type { ConcurrencyLimiter, Permit, PermitRequest, PermitScope, Waiting } from "../limits/concurrency.ts";
-import type { RateLimiter, RateLimitRefusal, RateLimitRequest, RateUse } from "../limits/rate-limiter.ts";
+import type { RateLimiter, RateLimitRefusal, RateLimitRequest, RateTicket, RateUse } from "../limits/rate-limiter.ts";
 import type { Route } from "../providers/router.ts";
 import type { Hold, Ledger, QuotaLimit, ReserveRequest, Settlement } from "../quota/ledger.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -74,9 +74,11 @@ export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) 
     asked: Promise<Permit>,
     waiting: Promise<void>,
   ): Promise<Admitted | null> {
-    const reserving = Promise.resolve(ledger.reserve(reservation(context, { cost, limits })));
-    const taking = Promise.resolve(rateLimiter.take(rateRequest(context, route, cost)));
-    const outcomes = Promise.allSettled([reserving, taking]);
+    // Functions of their own: one of these may answer at once, and then throws.
+    const reserve = async (): Promise<Hold> => ledger.reserve(reservation(context, { cost, limits }));
+    const take = async (): Promise<RateTicket | RateLimitRefusal> =>
+      rateLimiter.take(rateRequest(context, route, cost));
+    const outcomes = Promise.allSettled([reserve(), take()]);
     // What is granted after all when another of the three has failed is noted before the request ends.
     const [permitted] = await Promise.allSettled([Promise.race([asked, waiting])]);
     const [reserved, taken] = await outcomes;
@@ -87,7 +89,8 @@ export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) 
     const permit = permitted.value;
     if (permit === undefined) {
       context.hold = context.ticket = null;
-      await Promise.all([
+      // What cannot be given back lapses by itself.
+      await Promise.allSettled([
         hold?.settle(nothingOwed("refused", context.incoming.policy.currency)),
         ticket?.settle(unsent),
       ]);

@@ -40,7 +40,10 @@ export interface SessionsUnderTest {
   file(): Promise<string>;
 }
 
-/** Opens the sessions: 30 days at most, 7 days idle, 10 s leeway. */
+/** 30 days at most, 7 days idle, 10 s leeway. */
+export const figures = { sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 };
+
+/** Opens the sessions. */
 export async function useSessions(
   usersDir: string,
   options: Partial<FileSessionsOptions> = {},
@@ -56,10 +59,7 @@ export async function useSessions(
       emit: (event) => events.push(event),
       newId: randomUUID,
       findAccount: (name) => (name === "bob" ? test.account : undefined),
-      sessionSeconds: 30 * 86_400,
-      idleSeconds: 7 * 86_400,
-      leewaySeconds: 10,
-      maxSessions: 50,
+      figures,
       ...options,
     });
   const test: SessionsUnderTest = {

@@ -59,7 +59,7 @@ export function sessionsOver(
   const sessions = openRedisSessions({
     ...{ redis, documents: documentsOf(redis), clock: systemClock, log: createCapturedLog(), newId: randomUUID },
     ...{ emit: () => undefined, forgetAccount: () => undefined },
-    ...{ sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 },
+    figures: { sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 },
     ...options,
   });
   onTestFinished(() => sessions.close());

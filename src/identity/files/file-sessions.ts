@@ -15,10 +15,17 @@ import {
   refreshTokenText,
   type RefreshToken,
 } from "../sessions/refresh-token.ts";
-import { fromRow, maxClientLength, maxIpLength, sessionRow, toRow } from "./session-file.ts";
+import { fromRow, sessionRow, toRow } from "./session-file.ts";
 import type { Origin, RefreshGrant, SessionInfo, Sessions } from "../sessions.ts";
 import type { AccountProblem } from "../users.ts";
-import { createSessionIndex, crowdedOut, exchangeSecret, type Session } from "./session.ts";
+import {
+  newSession,
+  type SessionFigures,
+  createSessionIndex,
+  crowdedOut,
+  exchangeSecret,
+  type Session,
+} from "./session.ts";
 
 /** Sessions in users/NAME.sessions.toml. */
 export interface FileSessions extends Sessions {
@@ -36,7 +43,6 @@ export interface FileSessions extends Sessions {
   close(): Promise<void>;
 }
 
-/** The figures are read at every use: they may change. */
 export interface FileSessionsOptions {
   readonly usersDir: string;
   readonly clock: Clock;
@@ -45,14 +51,7 @@ export interface FileSessionsOptions {
   readonly newId: () => string;
   /** Users.get */
   readonly findAccount: (name: string) => Awaitable<Account | undefined>;
-  /** From the login to the end, whatever the use. */
-  readonly sessionSeconds: number;
-  /** From one exchange to the end if no other follows. */
-  readonly idleSeconds: number;
-  /** How long an exchanged token still gets the same successor. */
-  readonly leewaySeconds: number;
-  /** Per user; beyond it old sessions are ended. */
-  readonly maxSessions: number;
+  readonly figures: SessionFigures;
   readonly fileOps?: FileOps;
 }
 
@@ -63,7 +62,7 @@ export interface FileSessionsOptions {
  * may look expired.
  */
 export async function openFileSessions(options: FileSessionsOptions): Promise<FileSessions> {
-  const { usersDir, clock, log, findAccount, fileOps } = options;
+  const { usersDir, clock, log, findAccount, figures, fileOps } = options;
   const index = createSessionIndex();
   /** Users whose file is out of date because a write failed. */
   const behind = new Set<string>();
@@ -71,11 +70,11 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
   const queue = createKeyedQueue();
 
   const time = () => {
-    const leewayMs = options.leewaySeconds * 1000;
+    const leewayMs = figures.leewaySeconds * 1000;
     return { now: clock.now(), monotonic: clock.monotonic(), leewayMs };
   };
   const endOf = ({ createdAt, usedAt }: Session): number =>
-    Math.min(createdAt + options.sessionSeconds * 1000, usedAt + options.idleSeconds * 1000);
+    Math.min(createdAt + figures.sessionSeconds * 1000, usedAt + figures.idleSeconds * 1000);
   const isOver = (session: Session): boolean => endOf(session) <= clock.now();
 
   const files = createOwnedFiles({
@@ -148,27 +147,14 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
   }
 
   return {
-    async open(account, { ip, client }) {
+    async open(account, origin) {
       const user = account.username;
       const token = newRefreshToken();
-      const now = clock.now();
-      const session: Session = {
-        id: options.newId(),
-        user,
-        family: digestOf(token.family),
-        current: digestOf(token.secret),
-        spent: [],
-        version: account.token_version,
-        createdAt: now,
-        usedAt: now,
-        // A longer value could not be read again.
-        ip: ip.slice(0, maxIpLength),
-        client: client.slice(0, maxClientLength),
-      };
+      const session = newSession(account, origin, { id: options.newId(), token, now: clock.now() });
       await queue.run(user, async () => {
         const dead = index.ofUser(user).filter((one) => isOver(one) || one.version < account.token_version);
         for (const one of dead) index.drop(one);
-        for (const one of crowdedOut(index.ofUser(user), session, options.maxSessions)) index.drop(one);
+        for (const one of crowdedOut(index.ofUser(user), session, figures.maxSessions)) index.drop(one);
         index.put(session);
         await save(user).catch(() => undefined);
       });

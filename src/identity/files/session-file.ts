@@ -1,13 +1,9 @@
 import { z } from "zod";
-import type { Session, SpentSecret } from "./session.ts";
+import { maxClientLength, maxIpLength, type Session, type SpentSecret } from "./session.ts";
 
 const digest = z.string().length(43);
 
 const spentRow = z.strictObject({ hash: digest, salt: digest, at: z.date() });
-
-/** Maximum lengths of a stored address and User-Agent. */
-export const maxIpLength = 64;
-export const maxClientLength = 200;
 
 /** The schema of a session in its file. */
 export const sessionRow = z.strictObject({

@@ -1,4 +1,7 @@
-import { digestOf, newSalt, successorOf } from "../sessions/refresh-token.ts";
+import type { Config } from "../../config/schema.ts";
+import type { Account } from "../account-schema.ts";
+import type { Origin } from "../sessions.ts";
+import { digestOf, newSalt, successorOf, type RefreshToken } from "../sessions/refresh-token.ts";
 
 /** One login of a user, and the state of its refresh token. Replaced at every change. Times in ms since the epoch. */
 export interface Session {
@@ -33,6 +36,60 @@ export interface SpentSecret {
   readonly at: number;
   /** Monotonic ms: until then the secret still gets its successor. */
   readonly until: number;
+}
+
+/** No longer texts could be read from a file again. */
+export const maxIpLength = 64;
+export const maxClientLength = 200;
+
+/** The session of a new login. */
+export function newSession(
+  account: Pick<Account, "username" | "token_version">,
+  { ip, client }: Pick<Origin, "ip" | "client">,
+  { id, token, now }: { readonly id: string; readonly token: RefreshToken; readonly now: number },
+): Session {
+  return {
+    id,
+    user: account.username,
+    family: digestOf(token.family),
+    current: digestOf(token.secret),
+    spent: [],
+    version: account.token_version,
+    createdAt: now,
+    usedAt: now,
+    ip: ip.slice(0, maxIpLength),
+    client: client.slice(0, maxClientLength),
+  };
+}
+
+/** How long sessions last, and how many a user may have; read at every use, since they may change. */
+export interface SessionFigures {
+  /** From the login to the end, whatever the use. */
+  readonly sessionSeconds: number;
+  /** From one exchange to the end if no other follows. */
+  readonly idleSeconds: number;
+  /** How long an exchanged token still gets the same successor. */
+  readonly leewaySeconds: number;
+  /** Per user; beyond it old sessions are ended. */
+  readonly maxSessions: number;
+}
+
+/** The figures of [auth] in force. */
+export function sessionFigures(auth: () => Config["auth"]): SessionFigures {
+  return {
+    get sessionSeconds() {
+      return auth().session_seconds;
+    },
+    get idleSeconds() {
+      return auth().refresh_token_seconds;
+    },
+    get leewaySeconds() {
+      return auth().refresh_leeway_seconds;
+    },
+    get maxSessions() {
+      return auth().max_sessions;
+    },
+  };
 }
 
 /** The time of an exchange on both clocks. */

@@ -16,6 +16,7 @@ import { createRedisLoginGuard } from "./redis-login-guard.ts";
 import { openRedisNonces } from "./redis-nonces.ts";
 import { openRedisSessions, type RedisSessions } from "./redis-sessions.ts";
 import { openRedisUsers, type RedisUsers } from "./redis-users.ts";
+import { sessionFigures } from "../files/session.ts";
 
 export interface RedisIdentityOptions {
   readonly redis: Redis;
@@ -69,18 +70,7 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
     forgetAccount: (name) => {
       users.forget(name);
     },
-    get sessionSeconds() {
-      return auth().session_seconds;
-    },
-    get idleSeconds() {
-      return auth().refresh_token_seconds;
-    },
-    get leewaySeconds() {
-      return auth().refresh_leeway_seconds;
-    },
-    get maxSessions() {
-      return auth().max_sessions;
-    },
+    figures: sessionFigures(auth),
   });
   const apiKeys = openRedisApiKeys({ redis, documents, clock, log, newId });
   const monotonic = (): number => clock.monotonic();

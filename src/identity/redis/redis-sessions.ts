@@ -7,8 +7,8 @@ import { type Redis, RedisUnavailableError } from "../../lib/redis/redis.ts";
 import type { Account } from "../account-schema.ts";
 import { checkUsable } from "../account-state.ts";
 import { createOwnedTextFormat, type OwnedTextFormat } from "../files/owned-text.ts";
-import { fromRow, lostResponseMs, maxClientLength, maxIpLength, sessionRow, toRow } from "../files/session-file.ts";
-import { crowdedOut, exchangeSecret, type Session } from "../files/session.ts";
+import { fromRow, lostResponseMs, sessionRow, toRow } from "../files/session-file.ts";
+import { newSession, type SessionFigures, crowdedOut, exchangeSecret, type Session } from "../files/session.ts";
 import type { RefreshGrant, SessionInfo, Sessions } from "../sessions.ts";
 import {
   digestOf,
@@ -21,7 +21,6 @@ import type { Documents } from "./documents.ts";
 import { createOwnedDocuments, type CurrentList, type OwnedEdit } from "./owned-documents.ts";
 import { createPointers } from "./pointers.ts";
 
-/** The figures are read at every use: they may change. */
 export interface RedisSessionsOptions {
   readonly redis: Redis;
   readonly documents: Documents;
@@ -33,14 +32,7 @@ export interface RedisSessionsOptions {
   readonly findAccount: (name: string) => Awaitable<Account | undefined>;
   /** Makes the next findAccount read the account again. */
   readonly forgetAccount: (name: string) => void;
-  /** From the login to the end, whatever the use. */
-  readonly sessionSeconds: number;
-  /** From one exchange to the end if no other follows. */
-  readonly idleSeconds: number;
-  /** How long an exchanged token still gets the same successor. */
-  readonly leewaySeconds: number;
-  /** Per user; beyond it old sessions are ended. */
-  readonly maxSessions: number;
+  readonly figures: SessionFigures;
   /** ms since the epoch instead of Redis's time. For tests. */
   readonly now?: (() => number) | undefined;
 }
@@ -69,7 +61,7 @@ export function createSessionFormat(): OwnedTextFormat<Session> {
 }
 
 export function openRedisSessions(options: RedisSessionsOptions): RedisSessions {
-  const { redis, documents, clock, log, findAccount } = options;
+  const { redis, documents, clock, log, findAccount, figures } = options;
   const monotonic = (): number => clock.monotonic();
   const format = createSessionFormat();
   const nameOf = ({ id }: Session): string => id;
@@ -81,7 +73,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
   let isTroubled = true;
 
   const endOf = ({ createdAt, usedAt }: Session): number =>
-    Math.min(createdAt + options.sessionSeconds * 1000, usedAt + options.idleSeconds * 1000);
+    Math.min(createdAt + figures.sessionSeconds * 1000, usedAt + figures.idleSeconds * 1000);
   const isOver = (session: Session): boolean => endOf(session) <= clock.now();
 
   /**
@@ -103,7 +95,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
 
   /** Until when a spent secret gets its successor is counted by Redis's clock: all processes agree on it. */
   function withLeeway(session: Session): Session {
-    const leewayMs = options.leewaySeconds * 1000;
+    const leewayMs = figures.leewaySeconds * 1000;
     const untilOf = (at: number): number => {
       const isLost = at < troubledAt && troubledAt - at < lostResponseMs;
       return (isLost ? troubledAt : at) + leewayMs;
@@ -133,7 +125,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
     if (account?.token_version !== session.version) {
       return { result: { error: notValid(), ended: session, isReuse: false }, rows: without };
     }
-    const time = { now, monotonic: now, leewayMs: options.leewaySeconds * 1000 };
+    const time = { now, monotonic: now, leewayMs: figures.leewaySeconds * 1000 };
     const before = withLeeway(session);
     const exchanged = exchangeSecret(before, token.secret, time);
     if (exchanged === undefined) {
@@ -194,30 +186,17 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
   }
 
   return {
-    async open(account, { ip, client }) {
+    async open(account, origin) {
       const user = account.username;
       const token = newRefreshToken();
-      const now = clock.now();
-      const session: Session = {
-        id: options.newId(),
-        user,
-        family: digestOf(token.family),
-        current: digestOf(token.secret),
-        spent: [],
-        version: account.token_version,
-        createdAt: now,
-        usedAt: now,
-        // A longer value could not be read again.
-        ip: ip.slice(0, maxIpLength),
-        client: client.slice(0, maxClientLength),
-      };
+      const session = newSession(account, origin, { id: options.newId(), token, now: clock.now() });
       // Longer than the session, which is refused as expired in the meantime.
-      const lifeMs = 2000 * options.sessionSeconds;
+      const lifeMs = 2000 * figures.sessionSeconds;
       await Promise.all([byId.add(session.id, user, lifeMs), byFamily.add(session.family, user, lifeMs)]);
       const ended = await change(user, ({ entries }): OwnedEdit<readonly Session[]> => {
         const dead = entries.filter((one) => isOver(one) || one.version < account.token_version);
         const live = entries.filter((one) => !dead.includes(one));
-        const crowded = crowdedOut(live, session, options.maxSessions);
+        const crowded = crowdedOut(live, session, figures.maxSessions);
         const left = live.filter((one) => !crowded.includes(one));
         return { result: [...dead, ...crowded], rows: [...left, session].map(toRow) };
       });

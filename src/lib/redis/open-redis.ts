@@ -96,7 +96,9 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
         return await (replicas === 0 ? answer : withReplicas(key, deadline, answer, replicas));
       } catch (error) {
         if (error instanceof ErrorReply) {
-          if (error.message.includes("Function not found")) await deadlines.before(deadline, load());
+          // Nothing has run. Where the library cannot be loaded now, the next try says so again.
+          if (error.message.includes("Function not found"))
+            await deadlines.before(deadline, load()).catch(() => undefined);
           else if (!passing.test(error.message)) throw new RedisReplyError(error.message, { cause: error });
         }
         if (isOver()) {

@@ -3,6 +3,7 @@ import { AppError } from "../../errors.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/disconnect-signal.ts";
 import { concurrencyExceeded, type QueueRule } from "../permit-rules.ts";
 import { createFairLine, type Scope, type Waiter } from "./fair-line.ts";
+import { waitForPermit } from "../wait-for-permit.ts";
 
 /** A concurrency limiter whose rule can be changed while it runs. */
 export interface MemoryConcurrency extends ConcurrencyLimiter {
@@ -106,41 +107,25 @@ export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurre
     signal: DisconnectSignal,
     onWaiting: ((now: () => Waiting) => void) | undefined,
   ): Promise<Permit> {
-    return new Promise((resolve, reject) => {
-      const stopWaiting = (): void => {
-        clearTimeout(timer);
-        rejectors.delete(giveUp);
-        signal.onGone = undefined;
-      };
-      const waiter: MemoryWaiter = {
-        ...needs,
-        ...{ user, weight, place: 0, arrival: 0, queue: null },
-        grant(permit) {
-          stopWaiting();
-          resolve(permit);
-        },
-      };
-      const giveUp = (reason: Error): void => {
-        stopWaiting();
-        line.leave(waiter);
-        reject(reason);
-        // If a place was kept for it, that is free for others now.
-        if (line.size() > 0) serve(anyScope);
-      };
-      const expectedMs = (): number | null => {
-        const interval = line.intervalOf(waiter);
-        return interval === null ? null : interval * line.placeOf(waiter);
-      };
-      const timer = setTimeout(() => {
-        giveUp(exceeded(needs, expectedMs()));
-      }, rule.maxWaitMs);
-      const onGone = (): void => {
-        giveUp(new ClientDisconnectedError());
-      };
-      signal.onGone = onGone;
-      rejectors.add(giveUp);
-      line.join(waiter);
-      onWaiting?.(() => ({ place: line.placeOf(waiter), expectedMs: expectedMs() }));
+    return waitForPermit({
+      ...{ signal, rejectors, maxWaitMs: rule.maxWaitMs },
+      join(grant) {
+        const waiter: MemoryWaiter = { ...needs, user, weight, place: 0, arrival: 0, queue: null, grant };
+        const expectedMs = (): number | null => {
+          const interval = line.intervalOf(waiter);
+          return interval === null ? null : interval * line.placeOf(waiter);
+        };
+        line.join(waiter);
+        onWaiting?.(() => ({ place: line.placeOf(waiter), expectedMs: expectedMs() }));
+        return {
+          exceeded: () => exceeded(needs, expectedMs()),
+          leave() {
+            line.leave(waiter);
+            // If a place was kept for it, that is free for others now.
+            if (line.size() > 0) serve(anyScope);
+          },
+        };
+      },
     });
   }
 

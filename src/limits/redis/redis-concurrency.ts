@@ -15,6 +15,7 @@ import {
   scopeName,
 } from "./permit-calls.ts";
 import { createWaitingQueues, type Waiter, type WaitingQueue } from "./waiting-queues.ts";
+import { waitForPermit } from "../wait-for-permit.ts";
 
 /** A concurrency limiter whose rule can be changed while it runs. */
 export interface RedisConcurrency extends ConcurrencyLimiter {
@@ -212,37 +213,23 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
     signal: DisconnectSignal,
     onWaiting: ((now: () => Waiting) => void) | undefined,
   ): Promise<Permit> {
-    return new Promise((resolve, reject) => {
-      const stopWaiting = (): void => {
-        clearTimeout(timer);
-        rejectors.delete(giveUp);
-        signal.onGone = undefined;
-      };
-      const waiter: Waiter = {
-        grant(permit) {
-          stopWaiting();
-          resolve(permit);
-        },
-      };
-      const queue = queueOf(waiter);
-      const place = (): number => queue.ahead + 1 + Math.max(0, [...queue.waiters].indexOf(waiter));
-      const expectedMs = (): number | null => (queue.grants < 2 ? null : queue.meanMs * place());
-      const giveUp = (reason: Error): void => {
-        stopWaiting();
-        if (queues.leave(queue, waiter) && queue.waiters.size === 0 && !queue.isTrying) forget(queue);
-        reject(reason);
-      };
-      const timer = setTimeout(() => {
-        giveUp(concurrencyExceeded(queue.blocked[0], expectedMs()));
-      }, rule.maxWaitMs);
-      const onGone = (): void => {
-        giveUp(new ClientDisconnectedError());
-      };
-      signal.onGone = onGone;
-      rejectors.add(giveUp);
-      onWaiting?.(() => ({ place: place(), expectedMs: expectedMs() }));
-      // It enters the lines by this, and gets what has become free since it was refused.
-      void attempt(queue);
+    return waitForPermit({
+      ...{ signal, rejectors, maxWaitMs: rule.maxWaitMs },
+      join(grant) {
+        const waiter: Waiter = { grant };
+        const queue = queueOf(waiter);
+        const place = (): number => queue.ahead + 1 + Math.max(0, [...queue.waiters].indexOf(waiter));
+        const expectedMs = (): number | null => (queue.grants < 2 ? null : queue.meanMs * place());
+        onWaiting?.(() => ({ place: place(), expectedMs: expectedMs() }));
+        // It enters the lines by this, and gets what has become free since it was refused.
+        void attempt(queue);
+        return {
+          exceeded: () => concurrencyExceeded(queue.blocked[0], expectedMs()),
+          leave() {
+            if (queues.leave(queue, waiter) && queue.waiters.size === 0 && !queue.isTrying) forget(queue);
+          },
+        };
+      },
     });
   }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createFaultyFiles } from "../../support/faulty-files.ts";
 import { tempDir } from "../../support/temp-dir.ts";
-import { bob, laptop, refusal, useSessions } from "../session-support.ts";
+import { bob, laptop, refusal, figures, useSessions } from "../session-support.ts";
 
 describe("ending sessions", () => {
   it("ends one, for good", async () => {
@@ -59,7 +59,7 @@ describe("ending sessions", () => {
 
 describe("the bound of a user's sessions", () => {
   it("ends the oldest of the same program first, so that a script crowds out itself", async () => {
-    const { sessions, clock } = await useSessions(tempDir(), { maxSessions: 3 });
+    const { sessions, clock } = await useSessions(tempDir(), { figures: { ...figures, maxSessions: 3 } });
     const browser = await sessions.open(bob, { ...laptop, client: "browser" });
     const scripts: string[] = [];
     for (let i = 0; i < 5; i++) {
@@ -71,7 +71,7 @@ describe("the bound of a user's sessions", () => {
   });
 
   it("ends the one unused for the longest time where all are different", async () => {
-    const { sessions, clock } = await useSessions(tempDir(), { maxSessions: 2 });
+    const { sessions, clock } = await useSessions(tempDir(), { figures: { ...figures, maxSessions: 2 } });
     const used = await sessions.open(bob, { ...laptop, client: "a" });
     clock.advance(1000);
     const unused = await sessions.open(bob, { ...laptop, client: "b" });
