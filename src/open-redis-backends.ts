@@ -1,7 +1,7 @@
 import { guardBackends, type Backends } from "./backends.ts";
 import type { Config } from "./config/schema.ts";
 import { openFileUsers } from "./identity/files/file-users.ts";
-import { openRedisIdentity } from "./identity/redis/open-redis-identity.ts";
+import { openRedisIdentity, type RedisIdentity } from "./identity/redis/open-redis-identity.ts";
 import type { Redis } from "./lib/redis/redis.ts";
 import { queueRule } from "./limits/permit-rules.ts";
 import { createRedisConcurrency } from "./limits/redis/redis-concurrency.ts";
@@ -32,17 +32,20 @@ export async function openRedisBackends(
   const written = await openFileUsers({ ...files, tierNames, hashPassword, watch: false });
   await written.close();
   const copy = opened(await openMemoryLedger({ ...files, quota, storage, usage }));
-  const replica = await openReplica({ redis, ledger: copy, ...files });
+  const replica = await openReplica({ redis, ledger: copy, graceMs: state.restore_wait_ms, ...files });
   options.onOpen(async () => {
     // So that the copy has the last charges of this process.
     await replica.catchUp().catch(() => undefined);
     await replica.close();
   });
   const ledger = opened(createRedisLedger({ redis, replica, quota, state, storage, clock, log, newId }));
-  const identity = opened(
+  /** What our own ones need of others is asked of those in use. */
+  const inUse: { users?: Backends["users"] } = {};
+  const identity: RedisIdentity = opened(
     await openRedisIdentity({
       ...{ redis, clock, log, emit, newId, auth, security, tierNames, hashPassword },
       groups: config.groups,
+      findAccount: (name) => (inUse.users ?? users).get(name),
       lastSeq: (tag) => String(replica.lastSeq(tag)),
       note: (tag, { seq, at, body }) => {
         replica.note(tag, { seq, kind: "doc", writtenAt: at, body });
@@ -69,8 +72,10 @@ export async function openRedisBackends(
   });
   const own: Backends = { ledger, users, sessions, apiKeys, groups, loginGuard, nonces, rateLimiter, concurrency };
   const replaced = typeof given === "function" ? given(own) : (given ?? {});
+  const backends = guardBackends({ ...own, ...replaced });
+  inUse.users = backends.users;
   return {
-    backends: guardBackends({ ...own, ...replaced }),
+    backends,
     configure(next) {
       rated = next;
       // The groups tell the rates, if there are other ones.

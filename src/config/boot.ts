@@ -17,7 +17,7 @@ export const bootKeys = {
     "segment_bytes",
     "journal_archive_days",
   ],
-  state: ["backend", "key_prefix", "timeout_ms", "lease_seconds", "min_replicas"],
+  state: ["backend", "key_prefix", "timeout_ms", "lease_seconds", "restore_wait_ms", "min_replicas"],
   auth: ["issuer", "audience", "max_hashes", "max_waiting_logins"],
   quota: ["timezone", "monthly_reset_day", "currency"],
   usage: ["keep_days"],

@@ -25,6 +25,14 @@ export const stateSection = z.strictObject({
     .max(3600)
     .default(30)
     .describe("How long permits and reservations of a process that has died stay taken. Live ones renew theirs."),
+  restore_wait_ms: z
+    .int()
+    .min(50)
+    .max(60_000)
+    .default(1500)
+    .describe(
+      "How long processes have to say what they remember where Redis has lost something, or is empty, before it is put back. A start over an empty Redis takes at least that.",
+    ),
   min_replicas: z
     .int()
     .min(0)

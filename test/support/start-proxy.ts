@@ -6,6 +6,7 @@ import { loadConfig, parseConfig, type LoadedConfig } from "../../src/config/loa
 import { createLogger } from "../../src/events/logger.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
+import { TestRunner } from "vitest";
 import { delayedBackends } from "./backends.ts";
 import { buildServer, type Server } from "../../src/server.ts";
 import { createServices, type Services, type ServicesOptions } from "../../src/services.ts";
@@ -70,6 +71,8 @@ export const upstreamKey = "sk-upstream-sentinel-5c1f0a9e";
 
 /** Starts a whole proxy on a free port in a temporary folder. */
 export async function startProxy(options: ProxyOptions = {}): Promise<RunningProxy> {
+  if (redisOfRun !== undefined && options.clock !== undefined)
+    TestRunner.getCurrentTest()?.context.skip("sets its own clock, but Redis's decides");
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "proxy-")));
   const usersDir = join(folder, "users");
   await mkdir(usersDir, { recursive: true });
@@ -82,7 +85,8 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
       ? ""
       : `[[providers]]\nname = "upstream"\nkind = "${options.kind ?? "deepseek"}"\napi_key_env = "DEEPSEEK_API_KEY"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
   const redis = options.redis ?? redisFor(folder);
-  const state = redis === undefined ? "" : `[state]\nbackend = "redis"\nkey_prefix = "${redis.keyPrefix}"\n`;
+  const state =
+    redis === undefined ? "" : `[state]\nbackend = "redis"\nkey_prefix = "${redis.keyPrefix}"\nrestore_wait_ms = 200\n`;
   const configText = (config: string): string =>
     `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${state}${provider}\n${config}\n`;
   const text = configText(options.config ?? "");
