@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
-import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { createIdentity, type IdentityServices } from "./identity/create-identity.ts";
@@ -30,6 +29,7 @@ import type { HealthCheck } from "./http/routes/ops.ts";
 import { removeTemporaries } from "./lib/files/atomic-file.ts";
 import { closeAll, type Closer } from "./lib/close-all.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
+import { nodeName } from "./lib/node-name.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
 import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
@@ -144,7 +144,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
   const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
-  const events = openEvents({ config, env, logsDir, dayOf, clock, log, newId, onOpen });
+  const node = nodeName(env, config.server.port);
+  const events = openEvents({ config, env, logsDir, node, dayOf, clock, log, newId, onOpen });
   const { bus, behaviourLog, alertStats } = events;
   const redis = config.state.backend === "redis" ? await connectState({ env, config, clock, log }) : undefined;
   if (redis !== undefined) {
@@ -243,7 +244,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
           facts: () => ({
             startedAt,
             version,
-            address: `${hostname()}:${config.server.port}`,
+            address: node,
             config: createHash("sha256").update(JSON.stringify(policy().config)).digest("hex").slice(0, 12),
           }),
         });
@@ -267,7 +268,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     monotonic: () => clock.monotonic(),
     onChange({ began, level, reason }) {
       const type = began ? "overload.began" : "overload.ended";
-      bus.emit({ type, at: clock.now(), traceId: newId(), ip: "", level, reason });
+      bus.emit({ type, at: clock.now(), traceId: "", ip: "", level, reason });
     },
   });
   closers.push(() => {

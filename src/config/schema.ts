@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { eventsSection } from "./events-schema.ts";
 import { checkGroups, groupsSection } from "./groups-schema.ts";
 import { checkPermits, concurrencySection } from "./concurrency-schema.ts";
 import { overloadSection } from "./overload-schema.ts";
@@ -221,6 +222,7 @@ export const configSchema = z
     risk: riskSection.prefault({}),
     security: securitySection.prefault({}),
     alerts: alertsSection.prefault({}),
+    events: eventsSection.prefault({}),
   })
   .superRefine((config, ctx) => {
     const names = config.providers.map(({ name }) => name);

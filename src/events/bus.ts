@@ -9,7 +9,10 @@ import type { Emit, ProxyEvent } from "./catalogue.ts";
 export type Sink = (event: ProxyEvent) => void;
 
 export interface Bus {
-  /** Passes the event to each sink in the order of subscription. Never throws. */
+  /**
+   * Passes the event to each sink in the order of subscription. What a sink emits meanwhile comes after it, so all sinks
+   * see the same order. Never throws.
+   */
   readonly emit: Emit;
   /** Adds a sink. `name` is for logs and metrics, so it comes from the code, never from outside. */
   subscribe(name: string, sink: Sink): void;
@@ -32,6 +35,8 @@ const logEveryMs = 10_000;
 export function createBus(options: { readonly log: Log; readonly clock: Clock }): Bus {
   const { log, clock } = options;
   const subscriptions: Subscription[] = [];
+  const emittedMeanwhile: ProxyEvent[] = [];
+  let isPassing = false;
 
   function noteFailure(subscription: Subscription, err: unknown): void {
     subscription.errors += 1;
@@ -41,15 +46,26 @@ export function createBus(options: { readonly log: Log; readonly clock: Clock })
     log.error({ err, sink: subscription.name, errors: subscription.errors }, "an event sink failed");
   }
 
+  function pass(event: ProxyEvent): void {
+    for (const subscription of subscriptions) {
+      try {
+        subscription.sink(event);
+      } catch (error) {
+        noteFailure(subscription, error);
+      }
+    }
+  }
+
   return {
     emit(event) {
-      for (const subscription of subscriptions) {
-        try {
-          subscription.sink(event);
-        } catch (error) {
-          noteFailure(subscription, error);
-        }
+      if (isPassing) {
+        emittedMeanwhile.push(event);
+        return;
       }
+      isPassing = true;
+      pass(event);
+      for (let next = emittedMeanwhile.shift(); next !== undefined; next = emittedMeanwhile.shift()) pass(next);
+      isPassing = false;
     },
     subscribe(name, sink) {
       subscriptions.push({ name, sink, errors: 0, loggedAt: -Infinity });

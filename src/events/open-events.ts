@@ -1,12 +1,14 @@
+import { randomFillSync } from "node:crypto";
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Closer } from "../lib/close-all.ts";
+import { createUuid7 } from "../lib/uuid7.ts";
 import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
 import { type AuditLog, type AuditReader, createAuditLog, createAuditReader } from "./log-files/audit-log.ts";
 import { type BehaviourLog, createBehaviourLog } from "./log-files/behaviour-log.ts";
 import { type BehaviourReader, createBehaviourReader } from "./log-files/log-pages.ts";
 import { type Bus, createBus } from "./bus.ts";
-import { createEventText } from "./event-facts.ts";
+import { createEnvelopes, type Envelopes } from "./envelope.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
 import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
@@ -14,6 +16,7 @@ import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.
 /** The event bus and its sinks. */
 export interface Events {
   readonly bus: Bus;
+  readonly envelopes: Envelopes;
   readonly behaviourLog: BehaviourLog;
   readonly behaviour: BehaviourReader;
   readonly activeUsers: ActiveUsers;
@@ -31,6 +34,8 @@ export interface EventsOptions {
   readonly config: Pick<Config, "logs" | "alerts">;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly logsDir: string;
+  /** The name of this process. */
+  readonly node: string;
   /** The local day of a time in ms, YYYY-MM-DD. */
   readonly dayOf: (at: number) => string;
   readonly clock: Clock;
@@ -47,7 +52,7 @@ const lastAlertsMs = 5000;
 
 /** Creates the bus and subscribes its sinks; the metrics subscribe later. Throws if the webhook has no secret. */
 export function openEvents(options: EventsOptions): Events {
-  const { config, env, logsDir, dayOf, clock, log, newId, onOpen } = options;
+  const { config, env, logsDir, node, dayOf, clock, log, newId, onOpen } = options;
   let { logs } = config;
   const bus = createBus({ log, clock });
   const settingsOf = (alerts: Config["alerts"]) => webhookSettings(alerts, env[alerts.secret_env]);
@@ -65,7 +70,7 @@ export function openEvents(options: EventsOptions): Events {
 
   configureWebhook(config.alerts);
   onOpen(() => webhook?.close(lastAlertsMs));
-  const textOf = createEventText();
+  const envelopes = createEnvelopes({ node, newId: createUuid7(() => clock.now(), randomFillSync) });
   const behaviourLog = createBehaviourLog({
     logsDir,
     flushMs: logs.flush_ms,
@@ -78,18 +83,19 @@ export function openEvents(options: EventsOptions): Events {
       return logs.audit_keep_days;
     },
     dayOf,
-    textOf,
+    envelopes,
     clock,
     log,
   });
   onOpen(() => behaviourLog.close());
   const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
   bus.subscribe("behaviour_log", behaviourLog.sink);
-  bus.subscribe("log", createLogSink(log, textOf));
+  bus.subscribe("log", createLogSink(log, envelopes));
   bus.subscribe("webhook", (event) => webhook?.sink(event));
   bus.subscribe("active_users", activeUsers.sink);
   return {
     bus,
+    envelopes,
     behaviourLog,
     behaviour: createBehaviourReader({ logsDir }),
     activeUsers,

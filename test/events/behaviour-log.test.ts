@@ -16,6 +16,7 @@ describe("behaviour log", () => {
     expect(JSON.parse(text)).toEqual({
       ts: "2026-11-22T10:00:00.000Z",
       event: "chat.finished",
+      id: "event-1",
       trace_id: "trace-1",
       ip: "192.0.2.1",
       user: "alice",

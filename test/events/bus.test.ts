@@ -19,6 +19,18 @@ describe("event bus", () => {
     ]);
   });
 
+  test("what a sink emits comes to all sinks after the event that it was handed", () => {
+    const bus = createBus({ log: createCapturedLog(), clock: createManualClock() });
+    const seen: string[] = [];
+    bus.subscribe("echo", (event) => {
+      if (event.traceId === "first") bus.emit(chatFinished({ traceId: "echo" }));
+    });
+    bus.subscribe("witness", (event) => seen.push(event.traceId));
+    bus.emit(chatFinished({ traceId: "first" }));
+    bus.emit(chatFinished({ traceId: "second" }));
+    expect(seen).toEqual(["first", "echo", "second"]);
+  });
+
   test("a sink that throws reaches neither the emitter nor the other sinks, and is counted", () => {
     const bus = createBus({ log: createCapturedLog(), clock: createManualClock() });
     const seen: ProxyEvent[] = [];

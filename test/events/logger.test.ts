@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createLogger } from "../../src/events/logger.ts";
 import { createLogSink } from "../../src/events/log-sink.ts";
-import { chatFinished, loginFailed } from "../support/events.ts";
+import { chatFinished, loginFailed, testEnvelopes } from "../support/events.ts";
 
 function capture(level: "debug" | "info" | "warn" = "info") {
   const lines: string[] = [];
@@ -112,7 +112,7 @@ describe("logger", () => {
 describe("log sink", () => {
   test("logs one line for each chat and each login, and nothing else", () => {
     const { log, parsed } = capture();
-    const sink = createLogSink(log);
+    const sink = createLogSink(log, testEnvelopes());
     const base = { at: 0, traceId: "t", ip: "i", user: "alice" };
     sink(chatFinished());
     sink(loginFailed());
@@ -129,7 +129,7 @@ describe("log sink", () => {
 
   test("fields that are not on the list stay out, and long texts are cut", () => {
     const { log, text, parsed } = capture();
-    createLogSink(log)({ ...chatFinished({ model: "m".repeat(10_000) }), prompt: "planted" } as never);
+    createLogSink(log, testEnvelopes())({ ...chatFinished({ model: "m".repeat(10_000) }), prompt: "planted" } as never);
     expect(text()).not.toContain("planted");
     expect(parsed()).toMatchObject([{ model: "m".repeat(128) }]);
   });

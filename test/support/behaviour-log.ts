@@ -8,6 +8,7 @@ import {
   createBehaviourLog,
 } from "../../src/events/log-files/behaviour-log.ts";
 import { createCapturedLog } from "./captured-log.ts";
+import { testEnvelopes } from "./events.ts";
 import { createManualClock } from "./manual-clock.ts";
 
 /** A log folder and a clock of its own for each test of the file that calls this; removed afterwards. */
@@ -41,6 +42,7 @@ export function useBehaviourLog() {
       keepDays: 30,
       auditKeepDays: 400,
       dayOf: (at) => new Date(at).toISOString().slice(0, 10),
+      envelopes: testEnvelopes(),
       clock: state.clock,
       log: state.log,
       ...changes,

@@ -1,4 +1,11 @@
 import type { ChatFinished, LoginFailed } from "../../src/events/catalogue.ts";
+import { createEnvelopes, type Envelopes } from "../../src/events/envelope.ts";
+
+/** Envelopes of the node `node-1` with the ids `event-1`, `event-2` and so on. */
+export function testEnvelopes(): Envelopes {
+  let ids = 0;
+  return createEnvelopes({ node: "node-1", newId: () => `event-${(ids += 1)}` });
+}
 
 /** A chat of alice that went well, at 2026-11-22T10:00:00Z. */
 export function chatFinished(changes: Partial<ChatFinished> = {}): ChatFinished {

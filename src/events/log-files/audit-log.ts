@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { auditFolder, behaviourFileName, behaviourLine } from "./behaviour-files.ts";
 import type { BehaviourEvent } from "./behaviour-scan.ts";
-import { eventFacts } from "../event-facts.ts";
+import { eventFacts } from "../envelope.ts";
 import { openAppendFile } from "../../lib/files/append-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { giveToFolderOwner } from "../../lib/files/atomic-file.ts";

@@ -107,11 +107,11 @@ export function behaviourFolder(event: ProxyEvent): string | null {
 }
 
 /**
- * An event as a line of JSON with its line feed: `ts`, then the facts.
+ * An event as a line of JSON with its line feed: `ts`, then the facts, then the event's id, if it has one.
  *
- * @param facts from createEventText
+ * @param facts eventFacts as JSON
  * @param time ISO 8601, UTC
  */
-export function behaviourLine(facts: string, time: string): string {
-  return `{"ts":"${time}",${facts.slice(1)}\n`;
+export function behaviourLine(facts: string, time: string, id?: string): string {
+  return `{"ts":"${time}",${id === undefined ? facts.slice(1) : `${facts.slice(1, -1)},"id":"${id}"}`}\n`;
 }

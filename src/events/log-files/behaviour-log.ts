@@ -10,8 +10,7 @@ import {
 } from "./behaviour-files.ts";
 import { createBehaviourWriter } from "./behaviour-writer.ts";
 import type { Sink } from "../bus.ts";
-import type { ProxyEvent } from "../catalogue.ts";
-import { createEventText } from "../event-facts.ts";
+import type { Envelopes } from "../envelope.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { createIsoTime } from "../../lib/dates.ts";
 import type { AppendFile } from "../../lib/files/append-file.ts";
@@ -33,8 +32,8 @@ export interface BehaviourLogOptions {
   readonly auditKeepDays: number;
   /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called at most once per minute of event time. */
   readonly dayOf: (at: number) => string;
-  /** From createEventText; shared with the other sinks that write events. */
-  readonly textOf?: (event: ProxyEvent) => string;
+  /** Shared with the other sinks. */
+  readonly envelopes: Pick<Envelopes, "idOf" | "factsTextOf">;
   readonly clock: Clock;
   readonly log: Log;
   /** For tests of a failing disk. */
@@ -74,7 +73,7 @@ const maxRetryMs = 60_000;
  * the middle of a write may repeat a line, but never lose one. Only the lines counted in `dropped` are lost.
  */
 export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
-  const { clock, log, flushMs, textOf = createEventText() } = options;
+  const { clock, log, flushMs, envelopes } = options;
   const usersDir = path.join(options.logsDir, "users");
   const queue = createBehaviourQueue(options.maxQueued);
   const writer = createBehaviourWriter({ ...options, usersDir });
@@ -95,7 +94,8 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
       queue.drop("closed");
       return;
     }
-    const batch = queue.push(folder, dayOf(event.at), behaviourLine(textOf(event), isoTime(event.at)));
+    const line = behaviourLine(envelopes.factsTextOf(event), isoTime(event.at), envelopes.idOf(event));
+    const batch = queue.push(folder, dayOf(event.at), line);
     if (batch !== null && batch.length >= flushLength && batch.failures === 0) void flush();
     else flushSoon();
   }

@@ -1,6 +1,6 @@
 import type { Sink } from "../bus.ts";
 import type { Config } from "../../config/schema.ts";
-import { eventFacts } from "../event-facts.ts";
+import { eventFacts } from "../envelope.ts";
 import { AddressRefusedError } from "../../lib/checked-lookup.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
