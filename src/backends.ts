@@ -9,7 +9,7 @@ import type { Awaitable } from "./lib/awaitable.ts";
 import { ClientDisconnectedError } from "./lib/disconnect-signal.ts";
 import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
 import type { RateLimitRefusal, RateLimiter, RateTicket, RateUse } from "./limits/rate-limiter.ts";
-import type { BucketState, Charge, Hold, Ledger, QuotaLimit, Settlement } from "./quota/ledger.ts";
+import type { BucketState, Charge, ChargeSource, Hold, Ledger, QuotaLimit, Settlement } from "./quota/ledger.ts";
 
 /**
  * The ports: everything that the proxy keeps between requests. Each may answer at once or with a promise. A call that
@@ -152,8 +152,8 @@ class GuardedHold implements Hold {
     return this.#hold.buckets;
   }
 
-  commit(first: Charge): Awaitable<readonly BucketState[]> {
-    return calling(() => this.#hold.commit(first));
+  commit(first: Charge, source?: ChargeSource): Awaitable<readonly BucketState[]> {
+    return calling(() => this.#hold.commit(first, source));
   }
 
   grow(extra: Charge): Awaitable<QuotaLimit | null> {

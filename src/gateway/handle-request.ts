@@ -125,7 +125,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
 
     // The first data event is here and has not been sent yet: it is charged first, then sent.
     if (client.gone) throw new AbandonedError(attempt.provider);
-    context.buckets = await hold.commit(cost.first(attempt.provider));
+    context.buckets = await cost.commit(hold, attempt.provider);
     const limited = limits.some(({ metric }) => pricingPolicy.cutMidstream.has(metric));
     const guard = (context.guard = new BudgetGuard(hold, cost, limited));
     const end = request.stream ? await stream(context, attempt, guard) : await collect(context, attempt, guard);
@@ -194,7 +194,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     if (hold === null || cost === null) return;
     try {
       if (await takeFreeDisconnect(context)) return;
-      await hold.commit(cost.first(provider));
+      await cost.commit(hold, provider);
     } catch (error) {
       deps.log.error({ trace_id: context.incoming.client.traceId, err: error }, "a disconnect could not be charged");
     }

@@ -27,6 +27,8 @@ export class RequestCost {
   /** The highest price in each currency other than that of the first provider. */
   readonly #otherPrices: readonly Price[];
   #price: Price;
+  /** The provider that answers, once commit() has been called. */
+  #provider: string | undefined;
 
   /** @param at ms since the epoch */
   constructor(pricingPolicy: PricingPolicy, request: ParsedRequest, route: Route, at: number) {
@@ -76,11 +78,13 @@ export class RequestCost {
     return { ...this.#route, candidates };
   }
 
-  /** The charge at the first data event from this provider: the request, and the prompt as estimated. */
-  first(provider: Provider): Charge {
+  /** Makes the charge at the first data event from this provider: the request, and the prompt as estimated. */
+  commit(hold: Hold, provider: Provider): ReturnType<Hold["commit"]> {
+    this.#provider = provider.name;
     this.#price = this.#priceOf(provider);
     const usage = { input: this.#estimatedInput(), cached: 0, output: 0, reasoning: 0 };
-    return this.#charge(this.#weight, usage.input, costOf(this.#price, usage));
+    const charge = this.#charge(this.#weight, usage.input, costOf(this.#price, usage));
+    return hold.commit(charge, { provider: provider.name, price: this.#price.id });
   }
 
   /** The most that `tokens` more of output can cost, counting only the metrics that cut responses. */
@@ -90,7 +94,7 @@ export class RequestCost {
     return this.#charge(0, cutMidstream.has("tokens") ? tokens : 0, cost);
   }
 
-  /** The settlement of a request whose output is not charged: the same as first(), flagged as estimated. */
+  /** The settlement of a request whose output is not charged: the same as commit(), flagged as estimated. */
   promptOnly(outcome: Outcome): Settlement {
     return this.settlement(outcome, { usage: null, prompt: null, outputTokens: 0 });
   }
@@ -109,7 +113,7 @@ export class RequestCost {
       outcome === "upstream_failed" || outcome === "refused" || !shown
         ? noCharge(this.#price.currency)
         : this.#charge(this.#weight, usage.input + usage.output, costOf(this.#price, usage));
-    return { outcome, charge, usage, estimated, price: this.#price.id };
+    return { outcome, charge, usage, estimated, price: this.#price.id, provider: this.#provider };
   }
 
   #charge(requests: number, tokens: number, cost: number): Charge {

@@ -130,6 +130,16 @@ export interface Settlement {
   readonly estimated: boolean;
   /** Identifies the price used for the cost, for the record; "" if there is none. */
   readonly price: string;
+  /** The provider whose answer it is, for the record; absent if it is not known. */
+  readonly provider?: string | undefined;
+}
+
+/** What a first charge is made for, for its record. */
+export interface ChargeSource {
+  /** The provider that sent the first event. */
+  readonly provider: string;
+  /** As in a Settlement. */
+  readonly price: string;
 }
 
 /**
@@ -146,7 +156,7 @@ export interface Hold {
    * It is in the journal when this returns, and on disk if durability is `strict`. Calling it again does nothing.
    * Throws storage_unavailable if the journal refuses the record. Returns the buckets as they are then.
    */
-  commit(first: Charge): Awaitable<readonly BucketState[]>;
+  commit(first: Charge, source?: ChargeSource): Awaitable<readonly BucketState[]>;
   /**
    * Reserves more, in all buckets or in none. Returns the limit without room for it, or null if it was reserved. One
    * call at a time: the caller waits for the result.

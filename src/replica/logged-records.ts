@@ -30,6 +30,7 @@ const request = {
   model: z.string(),
   apiKey: z.string().optional(),
   group: z.string().optional(),
+  provider: z.string().optional(),
 };
 const note = { reason: z.string(), by: z.string() };
 const outcomes = [
@@ -37,7 +38,7 @@ const outcomes = [
   "quota_cut",
 ] as const;
 const bodies = {
-  charge: z.object({ ...request, charge }),
+  charge: z.object({ ...request, charge, price: z.string().optional() }),
   settle: z.object({
     ...request,
     first: charge,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { csvLine } from "../../src/http/schemas/usage.ts";
+import { csvLine } from "../../src/lib/csv.ts";
 
 describe("a line of CSV", () => {
   it("quotes what holds commas, quotes or line ends", () => {

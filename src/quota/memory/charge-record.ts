@@ -40,6 +40,10 @@ interface ChargeRecord extends Logged {
   /** The group that it counts for as well; undefined: none. */
   readonly group?: GroupShare | undefined;
   readonly charge: Charge;
+  /** The provider that sent it; undefined in records of versions before 4. */
+  readonly provider?: string | undefined;
+  /** As in a settle record; undefined in records of versions before 4. */
+  readonly price?: string | undefined;
 }
 
 /** The end of a charged request. Contains everything that later readers may need about it. */
@@ -63,6 +67,8 @@ export interface SettleRecord extends Logged {
   readonly estimated: boolean;
   /** Identifies the price; "" if there is none. */
   readonly price: string;
+  /** As in its charge record. */
+  readonly provider?: string | undefined;
 }
 
 /** A manual change of what counts as used. */
@@ -118,8 +124,13 @@ const outcomes: ReadonlySet<string> = new Set<Outcome>([
  * columns of metrics with that `since` behind the currency, so that older records keep their meaning: what has no
  * column was 0. Version 2 adds groups: only records that concern a group are of it, so that an older program reads all
  * others. Version 3 appends the log and the number that a record has in it, behind an API key and a group
- * that may both be "": only records of shared logs are of it. A program refuses the records of a version that it doesn't
- * know.
+ * that may both be "": only records of shared logs are of it. Version 4 adds the provider, and to a charge the price:
+ *
+ *   ["charge.4", ... CHARGE, API key or "", group or "", time for the group or 0, provider, price]
+ *   ["settle.4", ... price, API key or "", group or "", time for the group or 0, provider]
+ *
+ * and behind these, for records of shared logs, what version 3 appends. Only charges and settlements whose provider is
+ * known are of it. A program refuses the records of a version that it doesn't know.
  */
 
 /** Columns of a CHARGE before the currency. */
@@ -135,19 +146,29 @@ export const recordVersion = Math.max(...metricNames.map(sinceVersion));
 const groupVersion = 2;
 /** The first version whose records may come from the shared log. */
 const loggedVersion = 3;
+/** The first version whose records name the provider. */
+const providerVersion = 4;
 /** The newest version that this program writes and reads. */
-export const latestVersion = Math.max(recordVersion, loggedVersion);
+export const latestVersion = Math.max(recordVersion, providerVersion);
 const suffixes = {
   others: suffixOf(recordVersion),
   groups: suffixOf(Math.max(recordVersion, groupVersion)),
-  logged: suffixOf(latestVersion),
+  logged: suffixOf(Math.max(recordVersion, loggedVersion)),
+  provider: suffixOf(Math.max(recordVersion, providerVersion)),
 };
 
 /** A record as one line of JSON, concatenated by hand: JSON.stringify takes four times as long. */
 export function encodeLedgerRecord(record: LedgerRecord): string {
   const { kind, at, user } = record;
   const concernsGroup = "group" in record ? record.group !== undefined : isGroupAccount(user);
-  const version = record.from !== undefined ? "logged" : concernsGroup ? "groups" : "others";
+  const version =
+    "provider" in record && record.provider !== undefined
+      ? "provider"
+      : record.from !== undefined
+        ? "logged"
+        : concernsGroup
+          ? "groups"
+          : "others";
   const head = `["${kind}${suffixes[version]}",${at},"${user}"`;
   switch (record.kind) {
     case "charge":
@@ -193,7 +214,10 @@ function readRecord(columns: ListReader): LedgerRecord {
       const charge = readCharge(columns, version);
       const apiKey = readKey(columns);
       const group = readGroup(columns, version);
-      return { kind, at, user, requestId, model, charge, apiKey, group, from: readPosition(columns, version) };
+      const provider = readProvider(columns, version);
+      const price = provider === undefined ? undefined : columns.text();
+      const from = readPosition(columns, version);
+      return { kind, at, user, requestId, model, charge, apiKey, group, provider, price, from };
     }
     case "settle": {
       const requestId = columns.text();
@@ -208,6 +232,7 @@ function readRecord(columns: ListReader): LedgerRecord {
       const price = columns.text();
       const apiKey = readKey(columns);
       const group = readGroup(columns, version);
+      const provider = readProvider(columns, version);
       // Written out in full: spreading objects costs microseconds here.
       return {
         kind,
@@ -224,6 +249,7 @@ function readRecord(columns: ListReader): LedgerRecord {
         price,
         apiKey,
         group,
+        provider,
         from: readPosition(columns, version),
       };
     }
@@ -276,8 +302,13 @@ function readGroup(columns: ListReader, version: number): GroupShare | undefined
   return { name, at: columns.amount() };
 }
 
+function readProvider(columns: ListReader, version: number): string | undefined {
+  return version < providerVersion ? undefined : columns.text();
+}
+
 function readPosition(columns: ListReader, version: number): LogPosition | undefined {
-  return version < loggedVersion ? undefined : { log: columns.text(), seq: columns.amount() };
+  if (version < loggedVersion || !columns.more()) return undefined;
+  return { log: columns.text(), seq: columns.amount() };
 }
 
 function readUsage(columns: ListReader): TokenUsage {
@@ -297,10 +328,13 @@ function requestOf({ requestId, model }: { readonly requestId: string; readonly 
   return `${quote(requestId)},${quote(model)}`;
 }
 
-function sourceOf(record: Pick<ChargeRecord, "apiKey" | "group" | "from">): string {
-  const { apiKey, group, from } = record;
-  if (from !== undefined)
-    return `,${quote(apiKey ?? "")},"${group?.name ?? ""}",${group?.at ?? 0}${positionOf(record)}`;
+function sourceOf(record: ChargeRecord | SettleRecord): string {
+  const { apiKey, group, from, provider } = record;
+  if (from !== undefined || provider !== undefined) {
+    const price = record.kind === "charge" ? `,${quote(record.price ?? "")}` : "";
+    const source = provider === undefined ? "" : `,${quote(provider)}${price}`;
+    return `,${quote(apiKey ?? "")},"${group?.name ?? ""}",${group?.at ?? 0}${source}${positionOf(record)}`;
+  }
   if (group !== undefined) return `,${quote(apiKey ?? "")},"${group.name}",${group.at}`;
   return apiKey === undefined ? "" : `,${quote(apiKey)}`;
 }

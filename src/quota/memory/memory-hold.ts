@@ -2,7 +2,16 @@ import { isAmount } from "../../lib/money.ts";
 import type { Awaitable } from "../../lib/awaitable.ts";
 import { isCharge, noCharge, restOf, sumOf } from "../amounts.ts";
 import type { GroupShare, LedgerRecord, SettleRecord } from "./charge-record.ts";
-import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
+import type {
+  BucketState,
+  Charge,
+  ChargeSource,
+  Hold,
+  QuotaLimit,
+  ReserveRequest,
+  Settlement,
+  TokenUsage,
+} from "../ledger.ts";
 import type { RequestAccounts } from "./request-accounts.ts";
 
 /** Where a record counts. */
@@ -56,14 +65,15 @@ export class MemoryHold implements Hold {
     return this.#committedAt !== undefined;
   }
 
-  commit(charge: Charge): Awaitable<readonly BucketState[]> {
+  commit(charge: Charge, source?: ChargeSource): Awaitable<readonly BucketState[]> {
     if (this.#committedAt !== undefined || this.#settled) return this.#currentBuckets();
     if (!isCharge(charge)) throw new RangeError("a charge must be of safe integers >= 0");
     const { user, requestId, model, apiKey } = this.#request;
     const now = this.#backend.now();
     const at = this.#accounts.lookAt(now);
     const group = this.#accounts.shareAt(now);
-    const record = { kind: "charge", at, user, requestId, model, charge, apiKey, group } as const;
+    const { provider, price } = source ?? {};
+    const record = { kind: "charge", at, user, requestId, model, charge, apiKey, group, provider, price } as const;
     const seq = this.#backend.write(this.#accounts, record);
     this.#committedAt = at;
     this.#share = group;
@@ -108,7 +118,8 @@ export class MemoryHold implements Hold {
     return this.#request.limits.map((limit) => this.#accounts.bucket(limit));
   }
 
-  #replaceCharge(at: number, first: Charge, { charge: final, usage, outcome, estimated, price }: Settlement): void {
+  #replaceCharge(at: number, first: Charge, settlement: Settlement): void {
+    const { charge: final, usage, outcome, estimated, price, provider } = settlement;
     const { user, requestId, model, apiKey } = this.#request;
     const settledAt = Math.max(at, this.#backend.now());
     // Written out in full: spreading objects costs microseconds here.
@@ -127,6 +138,7 @@ export class MemoryHold implements Hold {
       price,
       apiKey,
       group: this.#share,
+      provider,
     });
   }
 }

@@ -5,10 +5,10 @@ import type { Ledger } from "../ledger.ts";
  * all but marks it begins with `at`, the time by the clock of Redis that decides in which periods it counts. It is not
  * earlier than the newest window of the account, so counting a tag's records in their order leads to the sums in Redis.
  *
- *   charge  {at, id, user, requestId, model, apiKey?, group?, charge}: `group` is the name. It counts for the user and for
+ *   charge  {at, id, user, requestId, model, apiKey?, group?, charge, provider?, price?}: `group` is the name. It counts for the user and for
  *           the group, at the same time, as one record of the journal does. `id` is the reservation's: no other request
  *           has it, while a client may send a request id twice.
- *   settle  {at, id, user, requestId, model, apiKey?, group?, first, final, usage, outcome, estimated, price}: `at` is
+ *   settle  {at, id, user, requestId, model, apiKey?, group?, first, final, usage, outcome, estimated, price, provider?}: `at` is
  *           that of its charge; the time of the record itself is when it was settled.
  *   adjust  {at, user, added, taken, reason, by}: `user` may be a group's account, as in `reset`.
  *   reset   {at, user, per, reason, by}

@@ -1,6 +1,6 @@
 import { addAmounts } from "../../lib/money.ts";
 import { isCharge } from "../amounts.ts";
-import type { BucketState, Charge, Hold, QuotaLimit, ReserveRequest, Settlement } from "../ledger.ts";
+import type { BucketState, Charge, ChargeSource, Hold, QuotaLimit, ReserveRequest, Settlement } from "../ledger.ts";
 import { countMetrics } from "../metrics.ts";
 import { isUsage } from "../memory/memory-hold.ts";
 import { bucketOf } from "./account-calls.ts";
@@ -73,12 +73,12 @@ export class RedisHold implements Hold {
   }
 
   /** Not strict, it answers at once, with the buckets as they would be if nobody else had changed them. */
-  async commit(first: Charge): Promise<readonly BucketState[]> {
+  async commit(first: Charge, source?: ChargeSource): Promise<readonly BucketState[]> {
     if (this.#commit !== undefined || this.#settled) return this.#known;
     if (!isCharge(first)) throw new RangeError("a charge must be of safe integers >= 0");
     const { strict } = this.#backend;
     const startedAt = this.#backend.monotonic();
-    const commit: Commit = { first, body: this.#recordOf({ charge: first }), startedAt, stands: !strict };
+    const commit: Commit = { first, body: this.#recordOf({ charge: first, ...source }), startedAt, stands: !strict };
     this.#commit = commit;
     const before = this.#held;
     this.#held = restOf(before, first);
@@ -169,8 +169,8 @@ export class RedisHold implements Hold {
   }
 
   async #replace(commit: Commit, final: Charge, settlement: Settlement, fresh: boolean) {
-    const { usage, outcome, estimated, price } = settlement;
-    const body = this.#recordOf({ first: commit.first, final, usage, outcome, estimated, price });
+    const { usage, outcome, estimated, price, provider } = settlement;
+    const body = this.#recordOf({ first: commit.first, final, usage, outcome, estimated, price, provider });
     const first = commit.stands ? { ...commit, ago: this.#backend.monotonic() - commit.startedAt } : undefined;
     const [user, group] = this.#parts;
     const { calls } = this.#backend;
