@@ -1,5 +1,5 @@
 // The layers, imports go down only:
-//   lib <- identity | quota | limits | providers | risk | events | fleet <- gateway, admin <- http, cli <- server, services <- main
+//   lib <- identity | quota | limits | providers | risk | events | fleet <- gateway, admin <- telemetry <- http, cli <- server, services <- main
 // Domain folders don't import each other: services.ts hands one a function of the other.
 // Open to all above lib: errors.ts, the config types, and the closed sets: tables of names that know only lib.
 const domain = ["identity", "quota", "limits", "providers", "risk", "events", "fleet"];
@@ -44,7 +44,19 @@ module.exports = {
       name: "gateway-is-below-http",
       severity: "error",
       from: { path: "^src/gateway/" },
-      to: { path: "^src/(http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
+      to: { path: "^src/(telemetry/|http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
+    },
+    {
+      name: "telemetry-is-below-http",
+      severity: "error",
+      from: { path: "^src/telemetry/" },
+      to: { path: "^src/(admin/|http/|server\\.ts|services\\.ts|main\\.ts|cli/)" },
+    },
+    {
+      name: "only-telemetry-knows-opentelemetry",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/telemetry/" },
+      to: { path: "node_modules/@opentelemetry" },
     },
     {
       name: "admin-is-below-http",

@@ -17,6 +17,7 @@ import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
+import { registerTracing } from "./http/plugins/tracing.ts";
 import { createShedding } from "./http/plugins/shed.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
@@ -98,6 +99,7 @@ export async function buildServer(services: Services): Promise<Server> {
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
 
   registerRequestContext(app);
+  registerTracing(app, services.tracing);
   registerCors(app, cors);
   app.addHook("onRequest", (_request, reply, next) => {
     if (!stopping) {

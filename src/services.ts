@@ -47,6 +47,8 @@ import { createKeyFileStatus } from "./config/key-file-status.ts";
 import { createLivePolicy, createReloadReport, openReloader } from "./live-policy.ts";
 import type { Reloader } from "./config/reload.ts";
 import type { Policy } from "./policy.ts";
+import { openTracing } from "./telemetry/open-tracing.ts";
+import type { Tracing } from "./telemetry/tracing.ts";
 
 /** Everything that has state, built once and shared. */
 export interface Services extends IdentityServices, Events, Backends {
@@ -70,6 +72,7 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly models: ModelList;
   readonly providerAdmin: ProviderAdmin;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly overload: Overload;
   readonly checks: readonly HealthCheck[];
   /** The absolute path of users/. */
@@ -147,6 +150,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const node = nodeName(env, config.server.port);
   const events = openEvents({ config, env, logsDir, node, dayOf, clock, log, newId, onOpen });
   const { bus, behaviourLog, alertStats } = events;
+  const tracing = await openTracing({ config: config.telemetry, env, version, node, log });
+  closers.push(() => tracing.close());
   const redis = config.state.backend === "redis" ? await connectState({ env, config, clock, log }) : undefined;
   if (redis !== undefined) {
     closers.push(() => redis.close());
@@ -342,6 +347,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     models: upstream.models,
     providerAdmin: providers,
     metrics,
+    tracing,
     overload,
     checks: createHealthChecks({
       ...events,

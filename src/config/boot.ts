@@ -23,6 +23,7 @@ export const bootKeys = {
   usage: ["keep_days"],
   logs: ["flush_ms", "max_queued", "max_file_bytes"],
   security: ["login_max_tracked"],
+  telemetry: ["otlp_endpoint", "otlp_headers_env", "sample_ratio", "capture_content", "max_queued_spans"],
 } as const satisfies { readonly [Section in keyof Config]?: readonly (keyof Config[Section])[] };
 
 type BootKeys = typeof bootKeys;

@@ -11,6 +11,7 @@ import { riskSection } from "./risk-schema.ts";
 import { accessSection, alertsSection, securitySection } from "./security-schema.ts";
 import { modelGlob, network, plainModel } from "./value-schemas.ts";
 import { stateSection } from "./state-schema.ts";
+import { telemetrySection } from "./telemetry-schema.ts";
 
 /** A duration in seconds in config.toml; fractions are allowed. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -223,6 +224,7 @@ export const configSchema = z
     security: securitySection.prefault({}),
     alerts: alertsSection.prefault({}),
     events: eventsSection.prefault({}),
+    telemetry: telemetrySection.prefault({}),
   })
   .superRefine((config, ctx) => {
     const names = config.providers.map(({ name }) => name);

@@ -137,11 +137,12 @@ export function createGateway(deps: GatewayOptions): Gateway {
   }
 
   async function send(context: RequestContext, route: Route, request: ParsedRequest): Promise<UpstreamResponse> {
-    const { account, client, policy } = context.incoming;
+    const { account, body, client, policy, trace } = context.incoming;
     context.wasSent = true;
+    trace?.admitted(request, body);
     try {
       const takePlace = placeTaker(context);
-      const requester = { traceId: client.traceId, user: account.username, retry: policy.retry, takePlace };
+      const requester = { traceId: client.traceId, user: account.username, retry: policy.retry, trace, takePlace };
       return await deps.failover(route, request, client, requester);
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error;
@@ -236,7 +237,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const refusal =
       end.outcome === "refused" && end.error !== null ? refusalEvent(context, end.error, deps.clock.now()) : null;
     if (refusal !== null) deps.emit(refusal);
-    deps.emit(context.finished(end));
+    const finished = context.finished(end);
+    context.incoming.trace?.finished(finished);
+    deps.emit(finished);
   }
 
   async function settlementOf(context: RequestContext, { outcome, error }: RequestEnd): Promise<Settlement> {

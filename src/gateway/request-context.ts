@@ -14,6 +14,7 @@ import type { Permit } from "../limits/concurrency.ts";
 import type { RateLimitRefusal, RateLimitState, RateTicket } from "../limits/rate-limiter.ts";
 import type { GatewayPolicy } from "./policy.ts";
 import type { UpstreamResponse } from "../providers/failover.ts";
+import type { RequestTrace } from "../providers/attempt-trace.ts";
 import type { Provider } from "../providers/provider.ts";
 import { UpstreamError } from "../providers/upstream-error.ts";
 import type { BucketState, Hold, Outcome, Settlement } from "../quota/ledger.ts";
@@ -43,6 +44,18 @@ export interface IncomingRequest {
   /** Whether a client that gets one JSON wants the part that arrived of a response that broke off. */
   readonly wantsPartial: boolean;
   readonly client: ResponseWriter;
+  /** The trace that it belongs to; null: none. */
+  readonly trace: GatewayTrace | null;
+}
+
+/** Follows one request and its attempts at providers, for the trace that it belongs to. Nothing here throws. */
+export interface GatewayTrace extends RequestTrace {
+  /** W3C: 32 hex digits. */
+  readonly traceId: string;
+  /** The request has passed its checks. */
+  admitted(request: ParsedRequest, body: JsonObject): void;
+  /** It has ended, and is charged. */
+  finished(event: ChatFinished): void;
 }
 
 interface RunOptions {
@@ -145,6 +158,7 @@ export class RequestContext implements HeaderSource, Slotted {
       type: "chat.finished",
       at: clock.now(),
       traceId: client.traceId,
+      w3cTraceId: this.incoming.trace?.traceId,
       ip,
       user: account.username,
       keyId: this.incoming.apiKey?.id ?? "",
@@ -177,8 +191,8 @@ export class RequestContext implements HeaderSource, Slotted {
 
 /** The extra event for a refusal by a limit or a quota, which operators count separately; null for any other error. */
 export function refusalEvent(context: RequestContext, error: AppError, at: number): ProxyEvent | null {
-  const { account, ip, client } = context.incoming;
-  const base = { at, traceId: client.traceId, ip, user: account.username };
+  const { account, ip, client, trace } = context.incoming;
+  const base = { at, traceId: client.traceId, w3cTraceId: trace?.traceId, ip, user: account.username };
   const { details = {} } = error.extras;
   const { code } = error;
   if (code === "quota_exceeded") {

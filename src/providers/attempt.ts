@@ -2,6 +2,7 @@ import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
 import { Backpressure, Deadlines } from "./deadlines.ts";
 import { kindOfConnectionError, UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "./upstream-error.ts";
+import type { AttemptTrace, RequestTrace } from "./attempt-trace.ts";
 import type { Provider, UpstreamRequest } from "./provider.ts";
 import type { Pass } from "./provider-health.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./stream/response-reader.ts";
@@ -59,6 +60,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   #linger: NodeJS.Timeout | undefined;
   /** Whether the provider's response has ended. */
   #closed = false;
+  #trace: AttemptTrace | null = null;
   /** Set once the attempt is over; the error is null if the response is complete. */
   #ended: { readonly error: UpstreamError | null } | null = null;
 
@@ -91,8 +93,9 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
    * @param model the provider's name for it
    * @param since monotonic ms from which the total time counts
    * @param streamOptions whether `stream_options` may be sent
+   * @param trace of its request; null: it has none
    */
-  open(model: string, since: number, streamOptions = true): Promise<void> {
+  open(model: string, since: number, streamOptions = true, trace: RequestTrace | null = null): Promise<void> {
     const { origin, dispatcher, kind } = this.provider;
     const endpoint = this.provider.endpoint(this.#request.api, model);
     const body = this.#request.bodyFor(model, { ...kind.features, streamOptions });
@@ -103,7 +106,9 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
       this.#reject = reject;
     });
     this.#deadlines.start(since);
-    dispatcher.dispatch({ origin, path: endpoint.path, method: "POST", headers: endpoint.headers, body }, this);
+    this.#trace = trace?.startAttempt(this.provider, this.#request, model) ?? null;
+    const headers = this.#trace === null ? endpoint.headers : { ...endpoint.headers, ...this.#trace.headers };
+    dispatcher.dispatch({ origin, path: endpoint.path, method: "POST", headers, body }, this);
     return opened;
   }
 
@@ -161,7 +166,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     if (this.#ended !== null) return;
     // Created only when needed: an error with its stack costs as much as a JSON.parse.
     const reason = cancelReason ?? new Error("the request is over");
-    this.#ended = { error: null };
+    this.#setEnd(null, true);
     this.provider.health.abandoned(this.#pass);
     this.#releaseResources();
     this.#sink = null;
@@ -219,7 +224,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#closed = true;
     clearTimeout(this.#linger);
     try {
-      this.#endBody();
+      if (this.#ended === null) this.#body.end(null);
     } catch (cause) {
       this.onException(cause);
     }
@@ -229,7 +234,9 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#closed = true;
     clearTimeout(this.#linger);
     try {
-      this.#breakOff(cause);
+      if (this.#ended !== null) return;
+      const kind = kindOfConnectionError(cause);
+      this.#body.end(new UpstreamError({ kind, stage: this.stage, cause }));
     } catch (exception) {
       this.onException(exception);
     }
@@ -254,6 +261,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#sawEvent = true;
     // Some servers put a finish_reason into every event: if more text follows, that was not the end.
     if (textBytes > 0) this.#graceMs = null;
+    this.#trace?.event(event, start, end, parsed);
     if (this.#sink !== null) {
       this.#sink.onEvent(event, start, end, textBytes, role, parsed);
       return;
@@ -263,6 +271,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
       const now = this.#clock.monotonic();
       this.firstEventMs = now - this.#deadlines.startedAt;
       this.provider.health.responded(this.#pass, this.firstEventMs, now);
+      this.#trace?.firstEvent(this.firstEventMs);
       this.#deadlines.toStage("streaming");
     }
   }
@@ -289,24 +298,11 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     // The reader never calls this: the attempt decides where a response ends.
   }
 
-  #endBody(): void {
-    if (this.#ended === null) this.#body.end(null);
-  }
-
-  #breakOff(cause: Error): void {
-    if (this.#ended !== null) return;
-    const kind = kindOfConnectionError(cause);
-    this.#body.end(new UpstreamError({ kind, stage: this.stage, cause }));
-  }
-
   /** The response is over, complete or not. */
   onBodyEnd(error: UpstreamError | null): void {
+    if (error !== null) this.#fail(error);
     if (this.#ended !== null) return;
-    if (error !== null) {
-      this.#fail(error);
-      return;
-    }
-    this.#ended = { error };
+    this.#setEnd(null);
     this.provider.health.completed();
     this.#releaseResources();
     this.#settleOpen(null);
@@ -326,7 +322,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   #fail(error: UpstreamError): void {
     if (this.#ended !== null) return;
     const now = this.#clock.monotonic();
-    this.#ended = { error };
+    this.#setEnd(error);
     error.head = this.#body.head;
     this.brokenByReader = interruptions.has(error.facts.kind) && this.#backpressure.mayHaveBrokenResponse(now);
     error.isOutdated = error.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key);
@@ -383,6 +379,11 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
   #releaseResources(): void {
     this.#deadlines.stop();
     this.#body.destroy();
+  }
+
+  #setEnd(error: UpstreamError | null, cancelled = false): void {
+    this.#ended = { error };
+    this.#trace?.end({ error, cancelled, status: this.#status, report: this.reader });
   }
 
   #settleOpen(error: Error | null): void {

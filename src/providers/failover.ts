@@ -7,6 +7,7 @@ import { ClientDisconnectedError, type DisconnectSignal } from "../lib/disconnec
 import type { Log } from "../lib/log.ts";
 import type { Alerts } from "./alerts.ts";
 import type { ProviderCaps } from "./provider-caps.ts";
+import type { RequestTrace } from "./attempt-trace.ts";
 import type { Provider, ReaderTimes, UpstreamRequest } from "./provider.ts";
 import type { Route } from "./router.ts";
 
@@ -21,6 +22,8 @@ interface Requester {
   readonly traceId: string;
   readonly user: string;
   readonly retry: RetryRule;
+  /** Follows its attempts; null: nothing does. */
+  readonly trace: RequestTrace | null;
   /**
    * Called before each attempt at a provider by this name, where providers have caps or rates: whether the request has
    * a place there. Null if no provider has any.
@@ -107,7 +110,7 @@ export function createFailover(options: FailoverOptions): Failover {
     return plan.enter(provider, clock.monotonic());
   }
 
-  return async (route, request, caller, { traceId, user, retry, takePlace }) => {
+  return async (route, request, caller, { traceId, user, retry, trace, takePlace }) => {
     const since = clock.monotonic();
     const plan = new FailoverPlan(route.candidates, since, (provider) => ({
       model: provider.ownName(route.upstreamModel),
@@ -129,12 +132,12 @@ export function createFailover(options: FailoverOptions): Failover {
       const { provider, pass } = candidate;
       const streamOptions = provider.supportsStreamOptions(pass.model);
       try {
-        return await send(candidate, request, caller, clock, since, streamOptions);
+        return await send(candidate, request, caller, { clock, since, trace, streamOptions });
       } catch (error) {
         if (!streamOptions || !(error instanceof UpstreamError) || error.facts.namesStreamOptions !== true) throw error;
         const again = caller.gone ? null : plan.enter(provider, clock.monotonic());
         if (again === null) throw error;
-        const attempt = await send(again, request, caller, clock, since, false);
+        const attempt = await send(again, request, caller, { clock, since, trace, streamOptions: false });
         // Only if the proxy added them all: other options, from the client, may be wrong.
         if (request.canDropStreamOptions()) {
           provider.disableStreamOptions(pass.model);
@@ -205,13 +208,19 @@ async function hasPlace(
   }
 }
 
+interface SendOptions {
+  readonly clock: Clock;
+  /** Monotonic ms from which the total time counts. */
+  readonly since: number;
+  readonly trace: RequestTrace | null;
+  readonly streamOptions: boolean;
+}
+
 async function send(
   { provider, pass }: Candidate,
   request: UpstreamRequest,
   caller: Caller,
-  clock: Clock,
-  since: number,
-  streamOptions: boolean,
+  { clock, since, trace, streamOptions }: SendOptions,
 ): Promise<Attempt> {
   const attempt = new Attempt(provider, pass, request, clock);
   caller.useTimes(provider.timeouts);
@@ -220,7 +229,7 @@ async function send(
   };
   caller.onGone = onGone;
   try {
-    await attempt.open(pass.model, since, streamOptions);
+    await attempt.open(pass.model, since, streamOptions, trace);
     return attempt;
   } catch (error) {
     caller.useTimes(null);

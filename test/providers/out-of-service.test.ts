@@ -60,7 +60,7 @@ describe("providers out of service", () => {
     const route = { model: "m", upstreamModel: "m", candidates: [provider] };
     const retry = { attempts: 1, baseMs: 1, maxMs: 1, maxRetryAfterMs: 0 };
     await expect(
-      dispatch(route, request, signal, { traceId: "t", user: "alice", retry, takePlace: null }),
+      dispatch(route, request, signal, { traceId: "t", user: "alice", retry, trace: null, takePlace: null }),
     ).rejects.toThrow("no body");
     expect(provider.health.stats.inFlight).toBe(0);
     (await setUp().ask([provider])).attempt.cancel(new Error("enough"));

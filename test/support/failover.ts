@@ -93,7 +93,7 @@ export function setUp(changes: Partial<RetryRule> = {}) {
         bodyFor: (model) => Buffer.from(model),
       },
       signal,
-      { traceId: "trace", user, retry, takePlace },
+      { traceId: "trace", user, retry, trace: null, takePlace },
     );
   };
   return { ask, signal, followed, log, alerts, adapted };

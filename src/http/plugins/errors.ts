@@ -66,6 +66,7 @@ export function registerRequestCount(app: FastifyInstance, { emit, clock }: Requ
         type: "request.finished",
         at: clock.now(),
         traceId: request.id,
+        w3cTraceId: request.trace?.traceId,
         ip: request.ip,
         route,
         code: "ok",
@@ -133,6 +134,7 @@ function respond(
     reportRefusal(error, {
       logged: request.reported,
       traceId: request.id,
+      w3cTraceId: request.trace?.traceId,
       ip: request.ip,
       route,
       user: request.account?.username,
@@ -219,6 +221,7 @@ function paramOf(issue: FastifySchemaValidationError | undefined): string {
 /** The refused request. Nothing of its content: a query, a header or a body may contain a secret. */
 interface RefusedRequest {
   readonly traceId: string;
+  readonly w3cTraceId?: string | undefined;
   /** The client's address. */
   readonly ip: string;
   /** The route's pattern, as in the code; undefined if no route matched. */
@@ -242,8 +245,9 @@ export function createReportRefusal(options: {
   readonly clock: Clock;
 }): ReportRefusal {
   const { log, emit, clock } = options;
-  return ({ code, status }, { traceId, ip, route, user, method, path, logged = false }) => {
-    emit({ type: "request.finished", at: clock.now(), traceId, ip, route: routeGroupOf(route), code, status });
+  return ({ code, status }, { traceId, w3cTraceId, ip, route, user, method, path, logged = false }) => {
+    const base = { at: clock.now(), traceId, w3cTraceId, ip };
+    emit({ type: "request.finished", ...base, route: routeGroupOf(route), code, status });
     if (logged) return;
     const where = route === undefined ? { method, path } : { route };
     log.info({ event: "request.failed", trace_id: traceId, ip, user, ...where, code, status }, "request refused");

@@ -61,6 +61,7 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
           streamByDefault: mayStreamByDefault && policy.streamDefault && !takesJsonAlone(request.headers.accept),
           wantsPartial,
           client,
+          trace: request.trace,
         });
       },
     );

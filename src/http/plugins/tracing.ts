@@ -1,0 +1,33 @@
+import type { FastifyInstance } from "fastify";
+import type { ServerTrace, Tracing } from "../../telemetry/tracing.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The trace that it belongs to; null: none. */
+    trace: ServerTrace | null;
+  }
+}
+
+/** Begins the trace of each request at its arrival, and ends it with its response. Register it before what refuses. */
+export function registerTracing(app: FastifyInstance, tracing: Tracing): void {
+  app.decorateRequest("trace", null);
+  app.addHook("onRequest", (request, _reply, next) => {
+    const { raw, ip, id, routeOptions } = request;
+    const { method = "", headers } = raw;
+    const route = request.is404 ? undefined : routeOptions.url;
+    request.trace = tracing.begin({ method, path: pathOf(raw.url), route, ip, requestId: id, headers });
+    next();
+  });
+  if (!tracing.records) return;
+  app.addHook("onResponse", (request, reply, done) => {
+    // A response that the gateway wrote is not known to fastify; of one without headers no status was sent.
+    request.trace?.responded(reply.raw.headersSent ? reply.raw.statusCode : 0, request.account?.username ?? null);
+    done();
+  });
+}
+
+/** Without the query, which may contain a secret. */
+function pathOf(url = ""): string {
+  const end = url.indexOf("?");
+  return end === -1 ? url : url.slice(0, end);
+}
