@@ -41,6 +41,8 @@ export interface ProviderFeatures {
   readonly developerRole: boolean;
   /** Whether it stores responses of the Responses API unless `store` is false. */
   readonly keepsResponses: boolean;
+  /** Names that it no longer has, of models that didn't think; what an alias puts in their place thinks unless told. */
+  readonly namesWithoutThinking: readonly string[];
 }
 
 /** What is requested from time to time to see whether an account works. */

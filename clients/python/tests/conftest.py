@@ -30,6 +30,9 @@ requests_per_second = 100000
 max_parallel = 600
 [admin]
 allow = ["127.0.0.1"]
+[models.aliases]
+deepseek-chat = "deepseek-flash"
+"glm-4.5-flash" = "sim-zhipu"
 [quota.tiers]
 basic = { requests = 100000 }
 poor = { requests = 1 }

@@ -20,6 +20,7 @@ export const openaiWire: Pick<ApiFormat, "startStream" | "errorBody" | "streams"
   streams: true,
 };
 
+const withoutThinking = JSON.stringify({ type: "disabled" });
 const includeUsage = JSON.stringify({ include_usage: true });
 
 type StreamOptions = Readonly<Record<string, unknown>> | null;
@@ -40,9 +41,19 @@ export function streamingBody(
     edits.stream_options =
       streamOptions === null ? includeUsage : JSON.stringify({ ...streamOptions, include_usage: true });
   }
-  if (body.value.model !== upstreamModel) edits.model = JSON.stringify(upstreamModel);
+  if (body.value.model !== upstreamModel) {
+    edits.model = JSON.stringify(upstreamModel);
+    if (isChatWithoutThinking(body, features)) edits.thinking = withoutThinking;
+  }
   const base = features.streamOptions ? body : withoutMember(body, "stream_options");
   return replaceMembers(features.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
+}
+
+/** Clients that send such a name expect no null where content is, and no tokens of reasoning to pay for. */
+function isChatWithoutThinking({ value }: JsonObject, { namesWithoutThinking }: ProviderFeatures): boolean {
+  const { model, messages, thinking, reasoning_effort: effort } = value;
+  if (messages === undefined || thinking !== undefined || effort !== undefined) return false;
+  return typeof model === "string" && namesWithoutThinking.includes(model);
 }
 
 function hasDeveloper({ value: { messages } }: JsonObject): boolean {

@@ -19,7 +19,12 @@ export const deepseek: ProviderKind = {
   defaultKeyEnv: "DEEPSEEK_API_KEY",
   mayBeKeyless: false,
   knownModels: ["deepseek-flash", "deepseek-v4-pro"],
-  features: { streamOptions: true, developerRole: false, keepsResponses: false },
+  features: {
+    streamOptions: true,
+    developerRole: false,
+    keepsResponses: false,
+    namesWithoutThinking: ["deepseek-chat"],
+  },
   pathOf(api, base, model) {
     // Only chats work below /v1 and /beta as well.
     if (api === "chat") return openai.pathOf(api, base, model);
