@@ -6,8 +6,9 @@ import { eventually } from "../support/eventually.ts";
 
 type Export = SpanExporter["export"];
 type Result = Parameters<Parameters<Export>[1]>[0];
-const good = { code: 0 as number } as Result;
-const bad = { code: 1 as number, error: new Error("503") } as Result;
+const resultOf = (code: number): Result => ({ code, error: new Error("503") });
+const good = resultOf(0);
+const bad = resultOf(1);
 const ok: Export = (_spans, onResult) => {
   onResult(good);
 };
