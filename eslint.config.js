@@ -27,7 +27,7 @@ const bornOld = [
 export default tseslint.config(
   { ignores: ["**/dist", "coverage", "node_modules", "users", "logs"] },
   {
-    files: ["**/*.ts"],
+    files: ["**/*.ts", "**/*.tsx"],
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
@@ -46,8 +46,32 @@ export default tseslint.config(
     rules: { "max-lines": ["error", { max: 600 }] },
   },
   {
+    files: ["web/src/words/*.ts"],
+    rules: { "max-lines": ["error", { max: 600 }] },
+  },
+  {
+    files: ["web/src/**/*.{ts,tsx}"],
+    rules: {
+      // JSX has functions that return nothing all over.
+      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+      "no-restricted-syntax": [
+        "error",
+        ...restricted,
+        {
+          selector:
+            ":matches(JSXAttribute[name.name='dangerouslySetInnerHTML'], MemberExpression[property.name=/^(inner|outer)HTML$/])",
+          message: "Text nodes only: whatever comes from users or providers must stay text.",
+        },
+        {
+          selector: "JSXAttribute[name.name='style']",
+          message: "A class instead: the Content-Security-Policy allows no style attributes.",
+        },
+      ],
+    },
+  },
+  {
     // A pattern that searches the same text again and again lets whoever writes that text stop the process.
-    files: ["**/*.{ts,js,mjs,cjs}"],
+    files: ["**/*.{ts,tsx,js,mjs,cjs}"],
     ignores: ["test/**"],
     plugins: { regexp },
     rules: {

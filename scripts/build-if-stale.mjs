@@ -5,6 +5,7 @@ import { join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 const stamp = join(root, "dist", ".built");
+const panelStamp = join(root, "dist", ".panel-built");
 
 function newest(path) {
   const stat = statSync(path);
@@ -12,14 +13,27 @@ function newest(path) {
   return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
 }
 
-const sources = ["src", "tsconfig.json", "tsconfig.build.json"].map((name) => newest(join(root, name)));
-if (!existsSync(stamp) || statSync(stamp).mtimeMs < Math.max(...sources)) {
+function isStale(stamp, ...sources) {
+  if (!existsSync(stamp)) return true;
+  return statSync(stamp).mtimeMs < Math.max(...sources.map((name) => newest(join(root, name))));
+}
+
+function mark(stamp, startedAt) {
+  writeFileSync(stamp, "");
+  // A file saved while the compiler ran must count as newer than the build.
+  utimesSync(stamp, startedAt, startedAt);
+}
+
+if (isStale(stamp, "src", "tsconfig.json", "tsconfig.build.json")) {
   const startedAt = new Date();
   console.error("Compiling; this takes about ten seconds …");
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit", cwd: root });
   await import("./copy-lua.mjs");
-  writeFileSync(stamp, "");
-  // A file saved while the compiler ran must count as newer than the build.
-  utimesSync(stamp, startedAt, startedAt);
+  mark(stamp, startedAt);
+}
+if (isStale(panelStamp, "web", "scripts/build-panel.mjs")) {
+  const startedAt = new Date();
+  await import("./build-panel.mjs");
+  mark(panelStamp, startedAt);
 }

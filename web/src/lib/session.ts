@@ -1,0 +1,45 @@
+import { signal } from "@preact/signals";
+
+/** What GET /panel/api/me says. */
+export interface Me {
+  readonly user: string;
+  readonly roles: readonly string[];
+  readonly tier: string;
+  readonly groups: readonly string[];
+  readonly group_owner_of: readonly string[];
+  readonly must_change_password: boolean;
+  /** Whether no provider has a key. */
+  readonly simulated: boolean;
+  readonly title: string;
+  /** The zone of days in reports. */
+  readonly timezone: string;
+  readonly version: string;
+  readonly may: readonly string[];
+}
+
+/** Who is logged in; null: nobody. */
+export const session = signal<Me | null>(null);
+
+/** Whether the login covers the page because the session has ended. */
+export const loginAsked = signal(false);
+
+let waiting: (() => void)[] = [];
+
+/** Shows the login on top of the page; resolves once somebody has logged in. */
+export function askForLogin(): Promise<void> {
+  loginAsked.value = true;
+  return new Promise((resolve) => waiting.push(resolve));
+}
+
+/** Goes on with what waited for the login. */
+export function loggedIn(me: Me): void {
+  session.value = me;
+  loginAsked.value = false;
+  const resolves = waiting;
+  waiting = [];
+  for (const resolve of resolves) resolve();
+}
+
+export function may(what: string): boolean {
+  return session.value?.may.includes(what) === true;
+}

@@ -1,0 +1,105 @@
+import { useState } from "preact/hooks";
+import { change, get, ApiError } from "./lib/api.ts";
+import { locale, setLocale, t } from "./lib/i18n.ts";
+import { loggedIn, type Me } from "./lib/session.ts";
+import { Dialog, Field, Form } from "./ui/dialog.tsx";
+import { tell } from "./ui/toast.tsx";
+
+/** The login; on a page of its own or, with the name known, on top of what the session ended under. */
+export function LoginForm({ user }: { readonly user?: string }) {
+  const [needsCode, setNeedsCode] = useState(false);
+  const login = async (data: FormData): Promise<void> => {
+    const text = (name: string): string => typed(data, name);
+    const otp = text("otp").trim();
+    try {
+      await change("POST", "/panel/api/login", {
+        username: text("username").trim(),
+        password: text("password"),
+        ...(otp === "" ? {} : { otp }),
+      });
+    } catch (error) {
+      if (error instanceof ApiError && error.code.startsWith("otp")) setNeedsCode(true);
+      throw error;
+    }
+    loggedIn(await get<Me>("/panel/api/me"));
+  };
+  return (
+    <div class="login-box">
+      {user === undefined && (
+        <div class="card-head">
+          <h1>{t("login")}</h1>
+          <button
+            type="button"
+            class="quiet"
+            lang={locale.value === "zh" ? "en" : "zh-CN"}
+            onClick={() => void setLocale(locale.value === "zh" ? "en" : "zh")}
+          >
+            {t("otherLanguage")}
+          </button>
+        </div>
+      )}
+      <Form action={t("login")} onSubmit={login}>
+        <Field
+          label={t("userName")}
+          name="username"
+          value={user ?? ""}
+          autoComplete="username"
+          required
+          autoFocus={user === undefined}
+        />
+        <Field
+          label={t("password")}
+          name="password"
+          type="password"
+          autoComplete="current-password"
+          required
+          autoFocus={user !== undefined}
+        />
+        {needsCode && <Field label={t("oneTimeCode")} name="otp" autoComplete="one-time-code" autoFocus />}
+      </Form>
+      {user === undefined && <p class="note">{t("firstLoginNote")}</p>}
+      {!window.isSecureContext && <p class="note warn-text">{t("plainHttpNote")}</p>}
+    </div>
+  );
+}
+
+/** Asks for a password of one's own; nothing else is allowed before. */
+export function NewPassword() {
+  return (
+    <Dialog title={t("choosePassword")}>
+      <p class="note">{t("choosePasswordNote")}</p>
+      <PasswordForm />
+    </Dialog>
+  );
+}
+
+/** Changes the password. All other sessions end with it; this browser gets a new one. */
+export function PasswordForm() {
+  const save = async (data: FormData): Promise<void> => {
+    const text = (name: string): string => typed(data, name);
+    if (text("new") !== text("again")) throw new Error(t("passwordsDiffer"));
+    await change("POST", "/panel/api/password", { current_password: text("current"), new_password: text("new") });
+    loggedIn(await get<Me>("/panel/api/me"));
+    tell(t("passwordChanged"));
+  };
+  return (
+    <Form action={t("changePassword")} onSubmit={save}>
+      <Field label={t("currentPassword")} name="current" type="password" autoComplete="current-password" required />
+      <Field
+        label={t("newPassword")}
+        name="new"
+        type="password"
+        autoComplete="new-password"
+        required
+        hint={t("passwordRule")}
+      />
+      <Field label={t("newPasswordAgain")} name="again" type="password" autoComplete="new-password" required />
+    </Form>
+  );
+}
+
+/** A text of a form as it was typed: a password may begin with a space. */
+function typed(data: FormData, name: string): string {
+  const value = data.get(name);
+  return typeof value === "string" ? value : "";
+}

@@ -1,0 +1,213 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get, send, type ApiError } from "../lib/api.ts";
+import { nanoText, duration, toNano, today } from "../lib/format.ts";
+import { t } from "../lib/i18n.ts";
+import { toApiError } from "../lib/load.ts";
+import { useModels } from "../lib/models.ts";
+import { route, setQuery } from "../lib/router.ts";
+import { readEvents } from "../lib/sse.ts";
+import type { Money, Usage } from "../lib/types.ts";
+import { Costs, CopyButton, ErrorNote, Page } from "../ui/basics.tsx";
+import { Select } from "../ui/dialog.tsx";
+
+interface Turn {
+  readonly role: "user" | "assistant";
+  readonly content: string;
+  readonly reasoning: string;
+  readonly done: boolean;
+  readonly note?: string;
+  readonly costs?: readonly Money[];
+}
+
+interface Chunk {
+  readonly error?: { readonly message: string; readonly code: string };
+  readonly choices?: readonly {
+    readonly delta?: { readonly content?: string | null; readonly reasoning_content?: string | null };
+  }[];
+  readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number } | null;
+}
+
+/** A small chat, to try models: answers as they come, with the reasoning folded, and what each has cost. */
+export function Chat() {
+  const models = useModels();
+  const model = route.value.query.get("model") ?? models[0] ?? "";
+  const [turns, setTurns] = useState<readonly Turn[]>([]);
+  const [text, setText] = useState("");
+  const [error, setError] = useState<ApiError>();
+  const running = useRef<AbortController | undefined>(undefined);
+  const [busy, setBusy] = useState(false);
+  const end = useRef<HTMLDivElement>(null);
+  useEffect(() => () => running.current?.abort(), []);
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: "nearest" });
+  }, [turns]);
+
+  const ask = async (): Promise<void> => {
+    const question: Turn = { role: "user", content: text.trim(), reasoning: "", done: true };
+    const asked = [...turns, question];
+    let answer: Turn = { role: "assistant", content: "", reasoning: "", done: false };
+    const show = (change: Partial<Turn>): void => {
+      answer = { ...answer, ...change };
+      setTurns([...asked, answer]);
+    };
+    const abort = new AbortController();
+    running.current = abort;
+    setBusy(true);
+    setError(undefined);
+    show({});
+    setText("");
+    const startedAt = performance.now();
+    let usage: Chunk["usage"];
+    const before = await spentToday();
+    try {
+      const body = {
+        model,
+        stream: true,
+        stream_options: { include_usage: true },
+        messages: asked.map(({ role, content }) => ({ role, content })),
+      };
+      const response = await send("POST", "/v1/chat/completions", { body, signal: abort.signal });
+      for await (const event of readEvents(response)) {
+        if (event.data === "[DONE]") break;
+        const chunk = JSON.parse(event.data) as Chunk;
+        if (chunk.error !== undefined) throw new Error(`${chunk.error.message} (${chunk.error.code})`);
+        usage = chunk.usage ?? usage;
+        const delta = chunk.choices?.[0]?.delta;
+        if (delta !== undefined) {
+          show({
+            content: answer.content + (delta.content ?? ""),
+            reasoning: answer.reasoning + (delta.reasoning_content ?? ""),
+          });
+        }
+      }
+    } catch (failure) {
+      if (!abort.signal.aborted) {
+        setError(toApiError(failure));
+        // Nothing came: what was typed is given back.
+        if (answer.content === "") {
+          setTurns(turns);
+          setText(question.content);
+        }
+      }
+    }
+    setBusy(false);
+    if (answer.content === "" && !abort.signal.aborted) return;
+    const tokens =
+      usage === undefined || usage === null
+        ? t("stopped")
+        : t("tokensInOut", { input: usage.prompt_tokens, output: usage.completion_tokens });
+    show({ done: true, note: `${tokens} · ${duration(performance.now() - startedAt)}` });
+    const costs = costsBetween(before, await spentToday());
+    if (costs.length > 0) show({ costs });
+  };
+
+  return (
+    <Page
+      title={t("chat")}
+      note={t("chatNote")}
+      actions={
+        <button
+          type="button"
+          disabled={busy || turns.length === 0}
+          onClick={() => {
+            setTurns([]);
+          }}
+        >
+          {t("newChat")}
+        </button>
+      }
+    >
+      <Select
+        label={t("model")}
+        name="model"
+        value={model}
+        options={(models.length === 0 ? [model] : models).map((id) => [id, id] as const)}
+        onChange={(value) => {
+          setQuery({ model: value });
+        }}
+      />
+      <div class="chat" role="log" aria-label={t("chat")}>
+        {turns.map((turn, index) => (
+          <ChatTurn key={index} turn={turn} />
+        ))}
+        <div ref={end} />
+      </div>
+      <ErrorNote error={error} />
+      <form
+        class="chat-form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (!busy && text.trim() !== "") void ask();
+        }}
+      >
+        <textarea
+          name="message"
+          rows={3}
+          value={text}
+          aria-label={t("message")}
+          placeholder={t("messageHint")}
+          data-search
+          onInput={(event) => {
+            setText(event.currentTarget.value);
+          }}
+          onKeyDown={(event) => {
+            // While an input method composes, Enter takes its suggestion.
+            if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+              event.preventDefault();
+              event.currentTarget.form?.requestSubmit();
+            }
+          }}
+        />
+        {busy ? (
+          <button type="button" class="danger" onClick={() => running.current?.abort()}>
+            {t("stop")}
+          </button>
+        ) : (
+          <button type="submit" class="primary">
+            {t("send")}
+          </button>
+        )}
+      </form>
+    </Page>
+  );
+}
+
+function ChatTurn({ turn }: { readonly turn: Turn }) {
+  const { role, content, reasoning, done, note, costs = [] } = turn;
+  return (
+    <article class={`turn ${role}`} aria-busy={!done}>
+      {reasoning !== "" && (
+        <details>
+          <summary>{content === "" && !done ? t("reasoningNow") : t("reasoning")}</summary>
+          <p class="pre note">{reasoning}</p>
+        </details>
+      )}
+      <p class="pre">{content === "" && !done ? "…" : content}</p>
+      {role === "assistant" && done && (
+        <p class="note">
+          {note} {costs.length > 0 && <Costs costs={costs} />} <CopyButton text={content} />
+        </p>
+      )}
+    </article>
+  );
+}
+
+/** What the caller's requests without an API key have cost today. */
+async function spentToday(): Promise<readonly Money[]> {
+  try {
+    const day = today();
+    const { rows } = await get<Usage>("/auth/usage", { from: day, to: day, by: "key" });
+    return rows.find(({ api_key: key }) => key === "")?.costs ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function costsBetween(before: readonly Money[], after: readonly Money[]): readonly Money[] {
+  return after
+    .map(({ cost, currency }) => {
+      const known = before.find((one) => one.currency === currency)?.cost ?? "0";
+      return { cost: nanoText(toNano(cost) - toNano(known)), currency };
+    })
+    .filter(({ cost }) => cost !== "0");
+}

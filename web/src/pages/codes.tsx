@@ -1,0 +1,166 @@
+import { useState } from "preact/hooks";
+import { change, get, part } from "../lib/api.ts";
+import { inline, numberOf, textOf } from "../lib/facts.ts";
+import { t } from "../lib/i18n.ts";
+import { usePages } from "../lib/pages.ts";
+import { csvLine, saveText } from "../lib/save.ts";
+import { may } from "../lib/session.ts";
+import type { Facts } from "../lib/types.ts";
+import { Card, CopyButton, ErrorNote, Page, Snippet, State, Time } from "../ui/basics.tsx";
+import { Dialog, field, Field, Form } from "../ui/dialog.tsx";
+import { metricName } from "../ui/limit-bar.tsx";
+import { More, Table } from "../ui/table.tsx";
+import { attempt, tell } from "../ui/toast.tsx";
+import { MetricSelect, PeriodSelect } from "./keys.tsx";
+
+interface CodePage {
+  readonly codes: readonly Facts[];
+  readonly next_cursor?: string | null;
+}
+
+/** Codes that users redeem for quota: made in batches, shown once, disabled. */
+export function Codes() {
+  const page = usePages("codes", async (cursor, signal) => {
+    const { codes, next_cursor: next = null } = await get<CodePage>("/admin/codes", { cursor }, signal);
+    return { items: codes, next };
+  });
+  const [making, setMaking] = useState(false);
+  const [made, setMade] = useState<readonly string[]>();
+  const close = (): void => {
+    setMaking(false);
+  };
+  const make = async (data: FormData): Promise<void> => {
+    const days = field(data, "days");
+    const currency = field(data, "currency");
+    const group = field(data, "group");
+    const answer = await change<Facts>("POST", "/admin/codes", {
+      name: field(data, "name"),
+      count: Number(field(data, "count")),
+      uses: Number(field(data, "uses")),
+      metric: field(data, "metric"),
+      per: field(data, "per"),
+      amount: field(data, "amount"),
+      ...(currency === "" ? {} : { currency }),
+      ...(days === "" ? {} : { expires_at: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
+      ...(group === "" ? {} : { group }),
+    });
+    setMade(codesOf(answer));
+    setMaking(false);
+    page.reload();
+  };
+  return (
+    <Page
+      title={t("codes")}
+      note={t("codesNote")}
+      actions={
+        may("operate") && (
+          <button
+            type="button"
+            class="primary"
+            onClick={() => {
+              setMaking(true);
+            }}
+          >
+            {t("makeCodes")}
+          </button>
+        )
+      }
+    >
+      <Card dim={page.loading}>
+        <ErrorNote error={page.error} retry={page.reload} />
+        <Table
+          label={t("codes")}
+          rows={page.items}
+          keyOf={(code, index) => `${textOf(code, "id")} ${index}`}
+          empty={page.loading ? "…" : t("noCodes")}
+          columns={[
+            { head: t("name"), cell: (code) => textOf(code, "name", "batch", "id") },
+            {
+              head: t("worth"),
+              cell: (code) =>
+                `${textOf(code, "amount")} ${textOf(code, "currency")} ${metricName(textOf(code, "metric"), textOf(code, "per"))}`,
+            },
+            {
+              head: t("uses"),
+              num: true,
+              cell: (code) => `${numberOf(code, "used", "redeemed")} / ${textOf(code, "uses", "max_uses")}`,
+            },
+            { head: t("state"), cell: (code) => <State state={textOf(code, "state", "status")} /> },
+            { head: t("usedBy"), cell: (code) => inline(code.used_by ?? code.redemptions ?? "") },
+            {
+              head: t("expires"),
+              cell: (code) => <Time iso={textOf(code, "expires_at") || null} never={t("never")} />,
+            },
+            {
+              head: t("actions"),
+              num: true,
+              cell: (code) =>
+                may("operate") &&
+                textOf(code, "state", "status") !== "disabled" && (
+                  <button
+                    type="button"
+                    class="small"
+                    onClick={() =>
+                      void attempt(async () => {
+                        await change("POST", `/admin/codes/${part(textOf(code, "id"))}/disable`, {});
+                        tell(t("codeDisabled"));
+                        page.reload();
+                      })
+                    }
+                  >
+                    {t("disable")}
+                  </button>
+                ),
+            },
+          ]}
+        />
+        <More busy={page.loading} more={page.more} onMore={page.loadMore} />
+      </Card>
+      {making && (
+        <Dialog title={t("makeCodes")} onClose={close}>
+          <Form action={t("makeCodes")} onSubmit={make} onCancel={close}>
+            <Field label={t("batchName")} name="name" required autoFocus maxLength={64} />
+            <div class="grid three">
+              <Field label={t("howMany")} name="count" type="number" value="1" required />
+              <Field label={t("usesEach")} name="uses" type="number" value="1" required />
+              <Field label={t("amount")} name="amount" required />
+              <MetricSelect />
+              <PeriodSelect />
+              <Field label={t("currencyOfCost")} name="currency" />
+              <Field label={t("expiresInDays")} name="days" type="number" />
+              <Field label={t("onlyGroup")} name="group" />
+            </div>
+          </Form>
+        </Dialog>
+      )}
+      {made !== undefined && (
+        <Dialog
+          title={t("codesMade", { n: made.length })}
+          onClose={() => {
+            setMade(undefined);
+          }}
+        >
+          <p>{t("codesOnce")}</p>
+          <Snippet label={t("codes")} text={made.join("\n")} />
+          <div class="actions end">
+            <CopyButton text={made.join("\n")} />
+            <button
+              type="button"
+              onClick={() => {
+                saveText("codes.csv", made.map((code) => csvLine([code])).join(""));
+              }}
+            >
+              {t("csv")}
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </Page>
+  );
+}
+
+/** The texts of new codes, whether one or a batch came. */
+function codesOf(answer: Facts): readonly string[] {
+  const list = Array.isArray(answer.codes) ? (answer.codes as readonly unknown[]) : [answer];
+  return list.map((item) => (typeof item === "string" ? item : textOf(item as Facts, "code", "text")));
+}

@@ -1,0 +1,198 @@
+import { useState } from "preact/hooks";
+import { change, get, part } from "../lib/api.ts";
+import { t } from "../lib/i18n.ts";
+import { useLoad } from "../lib/load.ts";
+import { useModels } from "../lib/models.ts";
+import { session } from "../lib/session.ts";
+import type { Key, NewKey } from "../lib/types.ts";
+import { Card, CopyButton, Empty, ErrorNote, Page, Snippet } from "../ui/basics.tsx";
+import { Dialog, field, Field, Form, listField, Select, TypedConfirm } from "../ui/dialog.tsx";
+import { KeyTable } from "../ui/key-table.tsx";
+import { tell } from "../ui/toast.tsx";
+import { clientSnippets } from "./snippets.ts";
+
+/** One's API keys: made, shown once with settings for clients, revoked. */
+export function Keys() {
+  const keys = useLoad("keys", (signal) => get<{ readonly keys: readonly Key[] }>("/auth/keys", {}, signal));
+  const [making, setMaking] = useState(false);
+  const [made, setMade] = useState<NewKey>();
+  const [revoking, setRevoking] = useState<Key>();
+  const button = (
+    <button
+      type="button"
+      class="primary"
+      onClick={() => {
+        setMaking(true);
+      }}
+    >
+      {t("makeKey")}
+    </button>
+  );
+  return (
+    <Page title={t("keys")} note={t("keysNote")} actions={button}>
+      <Card dim={keys.loading}>
+        <ErrorNote error={keys.error} retry={keys.reload} />
+        {keys.data !== undefined && (
+          <KeyTable keys={keys.data.keys} onRevoke={setRevoking} empty={<Empty>{t("noKeys")}</Empty>} />
+        )}
+      </Card>
+      {making && (
+        <NewKeyDialog
+          path="/auth/keys"
+          onClose={() => {
+            setMaking(false);
+          }}
+          onMade={(key) => {
+            setMaking(false);
+            setMade(key);
+            keys.reload();
+          }}
+        />
+      )}
+      {made !== undefined && (
+        <MadeKey
+          made={made}
+          onClose={() => {
+            setMade(undefined);
+          }}
+        />
+      )}
+      {revoking !== undefined && (
+        <TypedConfirm
+          title={t("revokeKey")}
+          what={t("revokeKeyWhat")}
+          name={revoking.name}
+          action={t("revoke")}
+          onClose={() => {
+            setRevoking(undefined);
+          }}
+          onConfirm={async () => {
+            await change("DELETE", `/auth/keys/${part(revoking.id)}`);
+            tell(t("keyRevoked", { name: revoking.name }));
+            keys.reload();
+          }}
+        />
+      )}
+    </Page>
+  );
+}
+
+/** Asks for the terms of a new key; also for keys that an operator makes for others. */
+export function NewKeyDialog(props: {
+  readonly path: string;
+  readonly onClose: () => void;
+  readonly onMade: (key: NewKey) => void;
+}) {
+  const models = useModels();
+  const groups = session.value?.groups ?? [];
+  const own = props.path === "/auth/keys";
+  const make = async (data: FormData): Promise<void> => {
+    const allowed = listField(data, "models");
+    const addresses = listField(data, "addresses");
+    const max = field(data, "max");
+    const days = field(data, "days");
+    const group = field(data, "group");
+    props.onMade(
+      await change<NewKey>("POST", props.path, {
+        name: field(data, "name"),
+        ...(allowed.length === 0 ? {} : { models: allowed }),
+        ...(addresses.length === 0 ? {} : { addresses }),
+        ...(max === ""
+          ? {}
+          : { limits: [{ metric: field(data, "metric"), per: field(data, "per"), max: Number(max) }] }),
+        ...(days === "" ? {} : { expires_at: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
+        ...(group === "" ? {} : { group }),
+      }),
+    );
+  };
+  return (
+    <Dialog title={t("makeKey")} onClose={props.onClose}>
+      <Form action={t("makeKey")} onSubmit={make} onCancel={props.onClose}>
+        <Field label={t("keyName")} name="name" required maxLength={64} hint={t("keyNameHint")} autoFocus />
+        <details>
+          <summary>{t("keyLimits")}</summary>
+          <Field label={t("expiresInDays")} name="days" type="number" hint={t("emptyNever")} />
+          <Field label={t("onlyModels")} name="models" list={models} hint={t("onlyModelsHint")} />
+          <Field label={t("onlyAddresses")} name="addresses" hint={t("onlyAddressesHint")} />
+          <div class="grid three">
+            <Field label={t("limitMax")} name="max" type="number" />
+            <MetricSelect />
+            <PeriodSelect />
+          </div>
+          {own && groups.length > 0 && (
+            <Select
+              label={t("group")}
+              name="group"
+              options={[["", "–"], ...groups.map((name): readonly [string, string] => [name, name])]}
+            />
+          )}
+        </details>
+      </Form>
+    </Dialog>
+  );
+}
+
+export function MetricSelect() {
+  const [metric, setMetric] = useState("requests");
+  return (
+    <Select
+      label={t("metric")}
+      name="metric"
+      value={metric}
+      onChange={setMetric}
+      options={[
+        ["requests", t("metric_requests")],
+        ["tokens", t("metric_tokens")],
+        ["cost", t("metric_cost")],
+      ]}
+    />
+  );
+}
+
+export function PeriodSelect() {
+  const [per, setPer] = useState("month");
+  return (
+    <Select
+      label={t("period")}
+      name="per"
+      value={per}
+      onChange={setPer}
+      options={[
+        ["day", t("per_day")],
+        ["week", t("per_week")],
+        ["month", t("per_month")],
+        ["total", t("per_total")],
+      ]}
+    />
+  );
+}
+
+/** A key that has just been made: the only time that it is shown. */
+export function MadeKey({ made, onClose }: { readonly made: NewKey; readonly onClose: () => void }) {
+  const [model = "deepseek-chat"] = useModels();
+  return (
+    <Dialog title={t("keyMade", { name: made.name })} onClose={onClose}>
+      <p>{t("keyOnce")}</p>
+      <div class="secret">
+        <code data-secret>{made.key}</code> <CopyButton text={made.key} />
+      </div>
+      {made.signing_secret !== undefined && (
+        <div class="secret">
+          <span class="note">{t("signingSecret")}</span> <code>{made.signing_secret}</code>{" "}
+          <CopyButton text={made.signing_secret} />
+        </div>
+      )}
+      {clientSnippets(made.key, model).map(({ label, text }) => (
+        <details key={label}>
+          <summary>{label}</summary>
+          <Snippet label={label} text={text} />
+        </details>
+      ))}
+      <div class="actions end">
+        <button type="button" class="primary" onClick={onClose}>
+          {t("keyKept")}
+        </button>
+      </div>
+    </Dialog>
+  );
+}

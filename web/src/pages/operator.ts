@@ -1,0 +1,13 @@
+export { Audit } from "./audit.tsx";
+export { Codes } from "./codes.tsx";
+export { Config } from "./config.tsx";
+export { Events } from "./events.tsx";
+export { Groups } from "./groups.tsx";
+export { Limits } from "./limits.tsx";
+export { Nodes } from "./nodes.tsx";
+export { OverviewPage } from "./overview.tsx";
+export { Prices } from "./prices.tsx";
+export { Providers } from "./providers.tsx";
+export { Reports } from "./reports.tsx";
+export { Requests } from "./requests.tsx";
+export { Users } from "./users.tsx";

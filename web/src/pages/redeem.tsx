@@ -1,0 +1,44 @@
+import { useState } from "preact/hooks";
+import { change, get } from "../lib/api.ts";
+import { t } from "../lib/i18n.ts";
+import { useLoad } from "../lib/load.ts";
+import type { Facts, Quota } from "../lib/types.ts";
+import { Card, ErrorNote, Page } from "../ui/basics.tsx";
+import { field, Field, Form } from "../ui/dialog.tsx";
+import { FactList } from "../ui/fact-list.tsx";
+import { LimitBar } from "../ui/limit-bar.tsx";
+
+/** Exchanges a code for quota; shows what one has before and after. */
+export function Redeem() {
+  const quota = useLoad("quota", (signal) => get<Quota>("/auth/quota", {}, signal));
+  const [result, setResult] = useState<Facts>();
+  const redeem = async (data: FormData): Promise<void> => {
+    setResult(await change<Facts>("POST", "/codes/redeem", { code: field(data, "code") }));
+    quota.reload();
+  };
+  return (
+    <Page title={t("redeem")} note={t("redeemNote")}>
+      <div class="grid two">
+        <Card>
+          <Form action={t("redeem")} onSubmit={redeem}>
+            <Field label={t("code")} name="code" required autoComplete="off" autoFocus />
+          </Form>
+          {result !== undefined && (
+            <div role="status">
+              <p>
+                <b>{t("redeemed")}</b>
+              </p>
+              <FactList facts={result} />
+            </div>
+          )}
+        </Card>
+        <Card title={t("quotaLeft")} dim={quota.loading}>
+          <ErrorNote error={quota.error} retry={quota.reload} />
+          {quota.data?.limits.map((limit) => (
+            <LimitBar key={`${limit.metric} ${limit.per} ${limit.group ?? ""}`} limit={limit} />
+          ))}
+        </Card>
+      </div>
+    </Page>
+  );
+}

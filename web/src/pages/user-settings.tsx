@@ -1,0 +1,184 @@
+import { useState } from "preact/hooks";
+import { ApiError, change, getTagged, part, type Tagged } from "../lib/api.ts";
+import { inline } from "../lib/facts.ts";
+import { t } from "../lib/i18n.ts";
+import { may } from "../lib/session.ts";
+import { useTiers } from "../lib/tiers.ts";
+import type { User } from "../lib/types.ts";
+import { Card } from "../ui/basics.tsx";
+import { Dialog, field, Field, Form, listField, Select } from "../ui/dialog.tsx";
+import { FactList } from "../ui/fact-list.tsx";
+import { tell } from "../ui/toast.tsx";
+
+type Fields = Readonly<Partial<Record<keyof User, unknown>>>;
+
+interface Conflict {
+  readonly mine: Fields;
+  readonly theirs: Tagged<User>;
+}
+
+/**
+ * Changes a user: only what was changed is sent, for the version that was shown. If somebody else was faster, both
+ * values are shown, and one chooses.
+ */
+export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>; readonly reload: () => void }) {
+  const { value: user } = tagged;
+  const path = `/admin/users/${part(user.username)}`;
+  const { tiers } = useTiers();
+  const [tier, setTier] = useState(user.quota_tier);
+  const [roles, setRoles] = useState(user.roles);
+  const [conflict, setConflict] = useState<Conflict>();
+
+  const save = async (fields: Fields, base: Tagged<User>): Promise<void> => {
+    if (Object.keys(fields).length === 0) return;
+    try {
+      await change("PATCH", path, fields, { "if-match": base.etag });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 412) throw error;
+      setConflict({ mine: fields, theirs: await getTagged<User>(path) });
+      return;
+    }
+    setConflict(undefined);
+    const names = Object.keys(fields) as (keyof User)[];
+    const before = Object.fromEntries(names.map((name) => [name, base.value[name]]));
+    tell(t("saved"), async () => {
+      await change("PATCH", path, before);
+      reload();
+    });
+    reload();
+  };
+
+  const changed = (data: FormData): Fields => {
+    const models = listField(data, "models");
+    const expires = field(data, "expires");
+    const parallel = field(data, "parallel");
+    const step = field(data, "default_group");
+    const wanted: Fields = {
+      quota_tier: tier,
+      roles,
+      models: models.length === 0 ? null : models,
+      max_parallel: parallel === "" ? null : Number(parallel),
+      default_group: step === "" ? null : step,
+      // A date that was left alone keeps its time of day.
+      expires_at:
+        expires === (user.expires_at ?? "").slice(0, 10)
+          ? user.expires_at
+          : expires === ""
+            ? null
+            : `${expires}T00:00:00Z`,
+    };
+    const names = Object.keys(wanted) as (keyof User)[];
+    const differing = names.filter((name) => JSON.stringify(wanted[name]) !== JSON.stringify(user[name]));
+    return Object.fromEntries(differing.map((name) => [name, wanted[name]]));
+  };
+
+  const options = tiers.includes(user.quota_tier) ? tiers : [user.quota_tier, ...tiers];
+  return (
+    <div class="grid two">
+      <Card title={t("tabSettings")}>
+        <Form
+          action={t("save")}
+          onSubmit={(data) => (may("operate") ? save(changed(data), tagged) : Promise.resolve())}
+        >
+          <Select
+            label={t("tier")}
+            name="tier"
+            value={tier}
+            options={options.map((name) => [name, name] as const)}
+            onChange={setTier}
+          />
+          <fieldset>
+            <legend>{t("role")}</legend>
+            {(["user", "auditor", "admin"] as const).map((role) => (
+              <label key={role} class="check">
+                <input
+                  type="checkbox"
+                  name={`role_${role}`}
+                  checked={roles.includes(role)}
+                  onChange={(event) => {
+                    const { checked } = event.currentTarget;
+                    setRoles((before) => (checked ? [...before, role] : before.filter((one) => one !== role)));
+                  }}
+                />
+                {t(`role_${role}`)}
+              </label>
+            ))}
+          </fieldset>
+          <Field
+            label={t("onlyModels")}
+            name="models"
+            value={user.models?.join(", ") ?? ""}
+            hint={t("onlyModelsHint")}
+          />
+          <Field
+            label={t("maxParallel")}
+            name="parallel"
+            type="number"
+            value={String(user.max_parallel ?? "")}
+            hint={t("emptyDefault")}
+          />
+          <Field
+            label={t("defaultGroup")}
+            name="default_group"
+            value={user.default_group ?? ""}
+            hint={t("emptyDefault")}
+          />
+          <Field
+            label={t("expiresOn")}
+            name="expires"
+            type="date"
+            value={(user.expires_at ?? "").slice(0, 10)}
+            hint={t("emptyNever")}
+          />
+        </Form>
+      </Card>
+      <Card title={t("allFields")}>
+        <FactList facts={{ ...user }} />
+      </Card>
+      {conflict !== undefined && (
+        <ConflictDialog
+          conflict={conflict}
+          onMine={() => save(conflict.mine, conflict.theirs)}
+          onTheirs={() => {
+            setConflict(undefined);
+            reload();
+          }}
+        />
+      )}
+    </div>
+  );
+}
+
+/** Somebody else has changed the user in between: whose values count? */
+function ConflictDialog(props: {
+  readonly conflict: Conflict;
+  readonly onMine: () => Promise<void>;
+  readonly onTheirs: () => void;
+}) {
+  const { mine, theirs } = props.conflict;
+  const names = Object.keys(mine) as (keyof User)[];
+  return (
+    <Dialog title={t("conflict")} onClose={props.onTheirs}>
+      <p>{t("conflictWhat")}</p>
+      {names.map((name) => (
+        <div key={name}>
+          <b class="mono">{name}</b>
+          <div class="changed">
+            <div>
+              <small>{t("conflictMine")}</small>
+              <div class="mono pre">{inline(mine[name])}</div>
+            </div>
+            <div>
+              <small>{t("conflictTheirs")}</small>
+              <div class="mono pre">{inline(theirs.value[name])}</div>
+            </div>
+          </div>
+        </div>
+      ))}
+      <Form action={t("saveMine")} onSubmit={props.onMine} />
+      <button type="button" onClick={props.onTheirs}>
+        {t("takeTheirs")}
+      </button>
+    </Dialog>
+  );
+}

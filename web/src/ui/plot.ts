@@ -1,0 +1,99 @@
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { zone } from "../lib/format.ts";
+import type { ChartData } from "./chart.tsx";
+
+/** Draws a chart: bars on top of each other, or lines. It is a chunk of its own, loaded behind the text of a page. */
+export function draw(element: HTMLElement, data: ChartData): { update(data: ChartData): void; destroy(): void } {
+  let plot = make(element, data);
+  let shape = shapeOf(data);
+  const observer = new ResizeObserver(() => {
+    plot.setSize({ width: element.clientWidth, height: data.height });
+  });
+  observer.observe(element);
+  return {
+    update(next) {
+      if (shapeOf(next) === shape) {
+        plot.setData(dataOf(next));
+        return;
+      }
+      plot.destroy();
+      plot = make(element, next);
+      shape = shapeOf(next);
+    },
+    destroy() {
+      observer.disconnect();
+      plot.destroy();
+    },
+  };
+}
+
+/** What a plot can't change once it is made. */
+function shapeOf({ series, kind }: ChartData): string {
+  return `${kind} ${series.map(({ name }) => name).join("|")} ${document.documentElement.dataset.theme ?? ""} ${document.documentElement.lang}`;
+}
+
+function dataOf({ at, series, kind }: ChartData): uPlot.AlignedData {
+  const x = at.map((ms) => ms / 1000);
+  if (kind === "line") return [x, ...series.map(({ values }) => [...values])];
+  // The whole pile is drawn first, then what lies below its top, and so on.
+  const piles: number[][] = [];
+  let below: readonly number[] = at.map(() => 0);
+  for (const { values } of series) {
+    const pile = below.map((sum, index) => sum + (values[index] ?? 0));
+    piles.unshift(pile);
+    below = pile;
+  }
+  return [x, ...piles];
+}
+
+function colour(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function make(element: HTMLElement, data: ChartData): uPlot {
+  const { series, kind, height, formatX, formatY, onPick } = data;
+  const order = kind === "bars" ? [...series].reverse() : series;
+  const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
+  const bars = uPlot.paths.bars?.({ size: [0.7, 40], align: kind === "bars" ? 0 : 1 });
+  const plot = new uPlot(
+    {
+      width: element.clientWidth,
+      height,
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      padding: [8, 8, 0, 0],
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone()),
+      scales: { x: { time: true }, y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.05 : 1] } },
+      axes: [
+        { ...axis, values: (_plot, ticks) => ticks.map((tick) => formatX(tick * 1000)), space: 70 },
+        { ...axis, values: (_plot, ticks) => ticks.map((tick) => formatY(tick)), size: 58 },
+      ],
+      series: [
+        {},
+        ...order.map(({ name, color }) => ({
+          label: name,
+          stroke: colour(color),
+          ...(kind === "bars" ? { fill: colour(color), width: 0, points: { show: false } } : { width: 2 }),
+          ...(kind === "bars" && bars !== undefined ? { paths: bars } : {}),
+        })),
+      ],
+      hooks: {
+        setCursor: [
+          (self) => {
+            data.onHover(self.cursor.idx ?? null);
+          },
+        ],
+      },
+    },
+    dataOf(data),
+    element,
+  );
+  if (onPick !== undefined) {
+    plot.over.addEventListener("click", () => {
+      const { idx } = plot.cursor;
+      if (idx !== null && idx !== undefined) onPick(idx);
+    });
+  }
+  return plot;
+}

@@ -1,0 +1,116 @@
+import { useState } from "preact/hooks";
+import { nanoText, shiftDay, shortDecimal, tight, toNano } from "../lib/format.ts";
+import { t } from "../lib/i18n.ts";
+import type { Usage, UsageRow } from "../lib/types.ts";
+import { Chart } from "./chart.tsx";
+
+const colors = ["c1", "c2", "c3", "c4", "c5", "c6"] as const;
+
+/** When a row of usage began: its hour, day or month. */
+export function timeOf(row: UsageRow): string {
+  return row.hour ?? row.day ?? row.month ?? "";
+}
+
+/** What a row is about beside its time. */
+export function subjectOf(row: UsageRow): string {
+  return row.user ?? row.group ?? row.api_key ?? row.provider ?? row.model ?? "";
+}
+
+/**
+ * Usage over time: cost where there is any, else tokens. With rows by two things the largest five have colours of their
+ * own, and the rest is one.
+ */
+export function UsageChart({
+  usage,
+  subject,
+}: {
+  readonly usage: Usage | undefined;
+  readonly subject?: (row: UsageRow) => string;
+}) {
+  const currencies = [...new Set(usage?.rows.flatMap(({ costs }) => costs.map(({ currency }) => currency)) ?? [])];
+  const units = [...currencies, "tokens", "requests"];
+  const [chosen, setUnit] = useState<string>();
+  const unit = chosen !== undefined && units.includes(chosen) ? chosen : (units[0] ?? "tokens");
+  if (usage === undefined) return <div class="plot h220" />;
+  const valueOf = (row: UsageRow): number => {
+    if (unit === "tokens") return row.tokens;
+    if (unit === "requests") return row.requests;
+    return toNano(row.costs.find(({ currency }) => currency === unit)?.cost ?? "0");
+  };
+  const times = timesOf(usage);
+  const sums = new Map<string, Map<string, number>>();
+  const totals = new Map<string, number>();
+  for (const row of usage.rows) {
+    const name = subject?.(row) ?? "";
+    const line = sums.get(name) ?? new Map<string, number>();
+    line.set(timeOf(row), (line.get(timeOf(row)) ?? 0) + valueOf(row));
+    sums.set(name, line);
+    totals.set(name, (totals.get(name) ?? 0) + valueOf(row));
+  }
+  const ranked = [...totals].sort((one, other) => other[1] - one[1]).map(([name]) => name);
+  const shown = ranked.length > colors.length ? ranked.slice(0, colors.length - 1) : ranked;
+  const rest = ranked.slice(shown.length);
+  const series = shown.map((name, index) => ({
+    name: name === "" ? unitName(unit) : name,
+    color: colors[index] ?? "c6",
+    values: times.map((time) => sums.get(name)?.get(time) ?? 0),
+  }));
+  if (rest.length > 0) {
+    const values = times.map((time) => rest.reduce((sum, name) => sum + (sums.get(name)?.get(time) ?? 0), 0));
+    series.push({ name: t("others"), color: "c6", values });
+  }
+  if (series.length === 0) series.push({ name: unitName(unit), color: "c1", values: times.map(() => 0) });
+  const money = unit !== "tokens" && unit !== "requests";
+  return (
+    <>
+      <div class="tabs" role="group" aria-label={t("unit")}>
+        {units.map((name) => (
+          <button
+            key={name}
+            type="button"
+            class="small"
+            aria-pressed={name === unit}
+            onClick={() => {
+              setUnit(name);
+            }}
+          >
+            {unitName(name)}
+          </button>
+        ))}
+      </div>
+      <Chart
+        label={t("usageChart")}
+        kind="bars"
+        height={220}
+        at={times.map((time) =>
+          Date.parse(time.length === 7 ? `${time}-15` : time.length === 10 ? `${time}T12:00Z` : time),
+        )}
+        series={series}
+        formatX={(ms) => labelOf(ms, times)}
+        formatY={(value) => (money ? shortDecimal(nanoText(Math.round(value))) : tight(Math.round(value)))}
+      />
+    </>
+  );
+}
+
+function unitName(unit: string): string {
+  if (unit === "tokens") return t("tokens");
+  return unit === "requests" ? t("requestsCounted") : t("costIn", { currency: unit });
+}
+
+/** Every day of the span, those without usage too. */
+function timesOf({ from, to, rows }: Usage): readonly string[] {
+  if (rows.some(({ hour, month }) => hour !== undefined || month !== undefined)) {
+    return [...new Set(rows.map(timeOf))].sort();
+  }
+  const days: string[] = [];
+  for (let day = from; day <= to && days.length < 800; day = shiftDay(day, 1)) days.push(day);
+  return days;
+}
+
+function labelOf(ms: number, times: readonly string[]): string {
+  const [first = ""] = times;
+  const iso = new Date(ms).toISOString();
+  if (first.length === 7) return iso.slice(0, 7);
+  return first.length === 10 ? iso.slice(5, 10) : `${iso.slice(5, 10)} ${iso.slice(11, 16)}`;
+}
