@@ -36,11 +36,6 @@ export function minuteTime(ms: number): string {
   return dateFormat("minute", { hour: "2-digit", minute: "2-digit" }).format(ms);
 }
 
-/** Month, day and time in minutes. */
-export function shortTime(ms: number): string {
-  return dateFormat("short", { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" }).format(ms);
-}
-
 const steps = [
   ["day", 86_400],
   ["hour", 3_600],

@@ -20,7 +20,7 @@ export interface Quota {
   readonly keys?: readonly { readonly id: string; readonly name: string; readonly limits: readonly Limit[] }[];
 }
 
-export interface Grant {
+interface Grant {
   readonly metric: string;
   readonly per: string;
   readonly currency?: string;

@@ -1,5 +1,5 @@
 /** The address under which this panel, and so the proxy, was reached. */
-export function origin(): string {
+function origin(): string {
   return window.location.origin;
 }
 
