@@ -29,6 +29,7 @@ export const errorTable = {
   password_change_required: row(403, "permission_error", "Change your password first: POST /auth/password.", false),
   upstream_forbidden: row(403, "permission_error", "The provider does not allow this request.", false),
   forbidden: row(403, "permission_error", "This account may not do that.", false),
+  csrf: row(403, "permission_error", "A page of another origin may not do that.", false),
   address_not_allowed: row(403, "permission_error", "This address may not do that.", false),
   model_not_allowed: row(403, "permission_error", "You may not use this model.", false),
   group_not_allowed: row(403, "permission_error", "You are not in this group.", false),

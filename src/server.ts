@@ -15,6 +15,8 @@ import {
 } from "./http/plugins/errors.ts";
 import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins/request-body.ts";
 import { registerOpenapi } from "./http/plugins/openapi.ts";
+import { createPanelIdentity, registerPanel } from "./http/panel/panel.ts";
+import { registerPanelHeaders } from "./http/panel/panel-pages.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
 import { registerTracing } from "./http/plugins/tracing.ts";
@@ -109,6 +111,7 @@ export async function buildServer(services: Services): Promise<Server> {
     reply.header("connection", "close");
     next(new AppError("shutting_down", { retryAfterSeconds: 1 }));
   });
+  registerPanelHeaders(app, () => policy().config.panel.enabled);
   registerErrors(app, { log, reportRefusal, cors });
   registerRequestCount(app, { emit, clock });
   registerAddressRules(app, () => policy().addressRules);
@@ -124,7 +127,8 @@ export async function buildServer(services: Services): Promise<Server> {
     retryAfterSeconds: () => policy().config.overload.retry_after_seconds,
   });
   shedding.beforeAuthentication(app);
-  registerAuthentication(app, services.authenticate, () => policy().adminAddresses);
+  const byCookie = createPanelIdentity(services.authenticateCookie, policy);
+  registerAuthentication(app, services.authenticate, () => policy().adminAddresses, byCookie);
   shedding.afterAuthentication(app);
   registerSignatures(app, { nonces: services.nonces, clock });
 
@@ -134,6 +138,7 @@ export async function buildServer(services: Services): Promise<Server> {
     access: policy,
     clock,
   });
+  registerPanel(app, { ...services, version });
   registerLoginRoute(app, { ...loginService, clock });
   registerSessionRoutes(app, { ...loginService, sessions, emit, clock });
   registerPasswordRoute(app, { ...loginService, clock });

@@ -224,6 +224,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...backends,
     passwords,
     auth: () => policy().config.auth,
+    panel: () => policy().config.panel,
     tokenKeys,
     clock,
     log,

@@ -27,6 +27,15 @@ const origin = z
     "an origin such as https://app.example (lower case, no slash at its end)",
   );
 
+/** An origin without a path: the paths of links are ours. */
+const publicUrl = z
+  .string()
+  .max(300)
+  .regex(
+    /^https?:\/\/[^\s/?#@A-Z]+$/,
+    "an address such as https://llm.example (lower case, no path, no slash at its end)",
+  );
+
 const serverSection = z.strictObject({
   host: z.string().min(1).default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
   port: count(0, 65535).default(8080).describe("Port to listen on; 0 picks a free one. PORT overrides it."),
@@ -194,6 +203,23 @@ const adminSection = z.strictObject({
   allow: addresses.default(loopback).describe("Addresses that may use /admin."),
 });
 
+const panelSection = z.strictObject({
+  enabled: z.boolean().default(true).describe("Whether /panel/ is served."),
+  title: z.string().min(1).max(80).default("deepseek-proxy").describe("The name that the panel shows."),
+  session_seconds: count(60, 31_536_000)
+    .default(43_200)
+    .describe("Lifetime of a login in the panel; `auth` bounds it as well."),
+  public_url: publicUrl
+    .optional()
+    .describe("Where browsers reach the proxy, such as https://llm.example, if a reverse proxy stands before it."),
+  secure_cookie: z
+    .enum(["auto", "always", "never"])
+    .default("auto")
+    .describe(
+      "Whether the cookie is sent over https alone. `auto`: where the page came over https, `public_url` does, or the browser is on this machine.",
+    ),
+});
+
 /** config.toml with all keys. Unknown keys are refused. */
 export const configSchema = z
   .strictObject({
@@ -219,6 +245,7 @@ export const configSchema = z
     logs: logsSection.prefault({}),
     metrics: metricsSection.prefault({}),
     admin: adminSection.prefault({}),
+    panel: panelSection.prefault({}),
     access: accessSection.prefault({}),
     risk: riskSection.prefault({}),
     security: securitySection.prefault({}),

@@ -138,7 +138,7 @@ interface RateLimited extends EventBase {
 }
 
 /** The group of a route. A closed set, safe as a metric label; `other` is for paths without a route. */
-export const routeGroups = ["api", "models", "auth", "admin", "ops", "other"] as const;
+export const routeGroups = ["api", "models", "auth", "admin", "panel", "ops", "other"] as const;
 export type RouteGroup = (typeof routeGroups)[number];
 
 /** A request that emits no event of its own (all but chats) got its response, an error or not. */

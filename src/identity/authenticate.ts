@@ -26,6 +26,9 @@ export interface Identity {
  */
 export type Authenticate = (credential: string, ip: string) => Promise<Identity>;
 
+/** The same for the cookie of a browser's session. Rejects as Authenticate does. */
+export type AuthenticateCookie = (cookie: string, ip: string) => Promise<Identity>;
+
 export interface AuthenticateOptions {
   readonly users: Pick<Users, "get">;
   readonly tokens: Pick<Tokens, "verify">;
@@ -71,4 +74,36 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   }
 
   return (credential, ip) => (looksLikeApiKey(credential) ? byApiKey(credential, ip) : byToken(credential, ip));
+}
+
+export interface AuthenticateCookieOptions {
+  readonly users: Pick<Users, "get">;
+  readonly sessions: Pick<Sessions, "ofCookie">;
+  /** How long a cookie is good for, from the login on, in s. Read at every use. */
+  readonly lifeSeconds: () => number;
+  readonly clock: Clock;
+}
+
+/** Creates the check of every request with a cookie. It knows neither access tokens nor API keys. */
+export function createAuthenticateCookie(options: AuthenticateCookieOptions): AuthenticateCookie {
+  const { users, sessions, lifeSeconds, clock } = options;
+  const checkAddress = createAddressCheck();
+
+  return async (cookie, ip) => {
+    const session = await sessions.ofCookie(cookie);
+    if (session === undefined) throw sessionEnded();
+    const account = await users.get(session.user);
+    if (account === undefined) throw sessionEnded();
+    checkUsable(account, clock.now());
+    if (account.token_version !== session.version || account.service === true) throw sessionEnded();
+    if (clock.now() >= session.createdAt + lifeSeconds() * 1000) {
+      throw new AppError("token_expired", { message: "The session has expired. Log in again." });
+    }
+    checkAddress(account, ip);
+    return { account, apiKey: null, signingSecret: null, sessionId: session.id };
+  };
+}
+
+function sessionEnded(): AppError {
+  return new AppError("invalid_token", { message: "The session has been ended. Log in again." });
 }

@@ -3,31 +3,33 @@ import type { Emit } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { ApiKeys } from "./api-keys.ts";
-import { type Authenticate, createAuthenticate } from "./authenticate.ts";
-import { createPasswordChange, type PasswordChange } from "./login/change-password.ts";
-import { createCheckGuarded, createLogin, type LoginRequest } from "./login/login.ts";
+import {
+  type Authenticate,
+  type AuthenticateCookie,
+  createAuthenticate,
+  createAuthenticateCookie,
+} from "./authenticate.ts";
+import { createPasswordChange, type PasswordChanges } from "./login/change-password.ts";
+import { createCheckGuarded, createLogin, type Logins } from "./login/login.ts";
 import type { LoginGuard } from "./login-guard.ts";
 import type { Passwords } from "./passwords/password.ts";
 import type { Sessions } from "./sessions.ts";
 import type { TokenKeys } from "./sessions/token-keys.ts";
-import { createTokenPairs, type TokenPair, type TokenPairs } from "./sessions/token-pairs.ts";
+import { createTokenPairs, type TokenPairs } from "./sessions/token-pairs.ts";
 import { createTokens } from "./sessions/tokens.ts";
 import type { Users } from "./users.ts";
 
 /** The services that authenticate. */
 export interface IdentityServices {
   readonly authenticate: Authenticate;
+  readonly authenticateCookie: AuthenticateCookie;
   readonly loginService: LoginService;
 }
 
-/** The three ways to get tokens. */
-interface LoginService {
-  /** See createLogin. */
-  login(request: LoginRequest): Promise<TokenPair>;
+/** The ways to get tokens, or the cookie of a browser. */
+interface LoginService extends Logins, PasswordChanges {
   /** See Sessions.refresh. */
   readonly refresh: TokenPairs["refresh"];
-  /** See createPasswordChange. */
-  changePassword(change: PasswordChange): Promise<TokenPair>;
 }
 
 export interface IdentityOptions {
@@ -38,6 +40,8 @@ export interface IdentityOptions {
   readonly passwords: Passwords;
   /** [auth] in force, which may change, except for issuer and audience. */
   readonly auth: () => Config["auth"];
+  /** [panel] in force. */
+  readonly panel: () => Config["panel"];
   /** The secrets of access tokens. */
   readonly tokenKeys: TokenKeys;
   readonly clock: Clock;
@@ -60,10 +64,11 @@ export function createIdentity(options: IdentityOptions): IdentityServices {
   const guarded = createCheckGuarded(loginGuard, passwords);
   return {
     authenticate: createAuthenticate({ ...options, tokens }),
+    authenticateCookie: createAuthenticateCookie({ ...options, lifeSeconds: () => options.panel().session_seconds }),
     loginService: {
-      login: createLogin({ ...options, guarded, pairs, reuseSeconds: () => auth().login_reuse_seconds }),
+      ...createLogin({ ...options, guarded, pairs, reuseSeconds: () => auth().login_reuse_seconds }),
+      ...createPasswordChange({ ...options, guarded, pairs }),
       refresh: (refreshToken, origin) => pairs.refresh(refreshToken, origin),
-      changePassword: createPasswordChange({ ...options, guarded, pairs }),
     },
   };
 }

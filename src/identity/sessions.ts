@@ -19,6 +19,24 @@ export interface RefreshGrant {
   readonly refreshExpiresAt: number;
 }
 
+/** A session of a browser, and the cookie that proves it. */
+export interface CookieGrant {
+  readonly account: Account;
+  readonly sessionId: string;
+  /** Opaque. It is good for no refresh, and no refresh token is good as a cookie. */
+  readonly cookie: string;
+}
+
+/** Whose session a cookie proves. Its account may have changed since: see createAuthenticateCookie. */
+export interface CookieSession {
+  readonly id: string;
+  readonly user: string;
+  /** The account's token_version at the login. */
+  readonly version: number;
+  /** ms since the epoch. */
+  readonly createdAt: number;
+}
+
 /** The public part of a session. Times in ms since the epoch. */
 export interface SessionInfo {
   readonly id: string;
@@ -31,10 +49,17 @@ export interface SessionInfo {
   readonly client: string;
 }
 
-/** Sessions: one for each login, continued by refresh tokens, each of which is valid for one exchange. */
+/**
+ * Sessions: one for each login. Those of programs are continued by refresh tokens, each of which is valid for one
+ * exchange; those of browsers have one cookie until they end.
+ */
 export interface Sessions {
   /** Starts a session. Ends old ones if the user has too many, and those of an older token_version. */
   open(account: Account, origin: Origin): Awaitable<RefreshGrant>;
+  /** As `open`, for a browser: the session has a cookie instead of a refresh token. */
+  openCookie(account: Account, origin: Origin): Awaitable<CookieGrant>;
+  /** The session of a cookie; undefined if it has none that is live. Called for every request with one. */
+  ofCookie(cookie: string): Awaitable<CookieSession | undefined>;
   /**
    * Exchanges a refresh token for its successor, which is stored before it is handed out.
    *

@@ -76,6 +76,30 @@ export function describeSessions(name: string, open: (context: SessionsContext) 
       expect(await sessions.list("bob")).toEqual([]);
     });
 
+    it("opens a session of a browser by a cookie, which is no refresh token", async () => {
+      const { sessions, refresh, clock } = await use();
+      const { cookie, sessionId } = await sessions.openCookie(bob, laptop);
+      expect(cookie).toMatch(/^dsc_/);
+      const whose = { id: sessionId, user: "bob", version: bob.token_version, createdAt: clock.now() };
+      expect(await sessions.ofCookie(cookie)).toEqual(whose);
+      clock.advance(day);
+      expect(await sessions.ofCookie(cookie)).toEqual(whose);
+      expect(await sessions.list("bob")).toMatchObject([{ id: sessionId }]);
+      expect(await sessions.end("bob", sessionId)).toBe(true);
+      expect(await sessions.ofCookie(cookie)).toBeUndefined();
+
+      const { cookie: stolen } = await sessions.openCookie(bob, laptop);
+      await expect(refresh(stolen.replace("dsc_", "dsr_"))).rejects.toEqual(refusal("invalid_token"));
+      expect(await sessions.ofCookie(stolen)).toBeUndefined();
+
+      const { refreshToken } = await sessions.open(bob, laptop);
+      for (const text of [refreshToken, refreshToken.replace("dsr_", "dsc_"), "dsc_nothing", ""])
+        expect(await sessions.ofCookie(text)).toBeUndefined();
+      const { cookie: idle } = await sessions.openCookie(bob, laptop);
+      clock.advance(7 * day);
+      expect(await sessions.ofCookie(idle)).toBeUndefined();
+    });
+
     it("ends with the token_version of its account", async () => {
       const { sessions, refresh, test } = await use();
       const { refreshToken } = await sessions.open(bob, laptop);

@@ -9,6 +9,10 @@ const open = [
   "POST /auth/login",
   "POST /auth/refresh",
   "POST /auth/logout",
+  "POST /panel/api/login",
+  "POST /panel/api/logout",
+  "GET /panel",
+  "GET /panel/*",
   "GET /healthz",
   "GET /livez",
   "GET /metrics",
@@ -35,7 +39,7 @@ const billed = [
 ];
 
 /** Not in the documents: it is them, or only refuses. */
-const hidden = ["GET /openapi.json", "GET /docs", "GET /v1/responses", "GET /responses"];
+const hidden = ["GET /openapi.json", "GET /docs", "GET /v1/responses", "GET /responses", "GET /panel", "GET /panel/*"];
 
 describe("the routes of the app", () => {
   let proxy: RunningProxy;

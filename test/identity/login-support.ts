@@ -39,7 +39,7 @@ export async function useLogin({
     check: ignore,
     start: () => ({ isKnown: false, failed: ignore, succeeded: ignore, dropped: ignore }),
   };
-  const login = createLogin({
+  const { login, loginWithCookie } = createLogin({
     loginGuard: open,
     users: {
       get: (name) => accounts.get(name),
@@ -53,7 +53,10 @@ export async function useLogin({
     guarded: createCheckGuarded(open, passwords),
     clock,
     log,
-    sessions: { isUntouched: (id) => !touched.has(id) },
+    sessions: {
+      isUntouched: (id) => !touched.has(id),
+      openCookie: (account) => ({ account, sessionId: randomUUID(), cookie: randomUUID() }),
+    },
     pairs: {
       open: (account) => {
         const expiresAt = clock.now() + lifeSeconds * 1000;
@@ -68,5 +71,7 @@ export async function useLogin({
   });
   const attempt = (username: string, given: string, { ip = "10.0.0.1", client = "curl" } = {}) =>
     login({ username, password: given, origin: { ip, client, traceId: "t" } });
-  return { accounts, clock, log, ...fake, events, attempt, touched };
+  const attemptWithCookie = (given: string) =>
+    loginWithCookie({ username: "bob", password: given, origin: { ip: "10.0.0.1", client: "curl", traceId: "t" } });
+  return { accounts, clock, log, ...fake, events, attempt, attemptWithCookie, touched };
 }

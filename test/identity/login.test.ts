@@ -10,6 +10,19 @@ describe("login", () => {
     expect(events).toEqual([{ type: "login.succeeded", at: clock.now(), traceId: "t", ip: "10.0.0.1", user: "bob" }]);
   });
 
+  it("opens another session for each browser, after the same checks", async () => {
+    const { attemptWithCookie, accounts, events, calls } = await useLogin();
+    const cookies = await Promise.all([attemptWithCookie(password), attemptWithCookie(password)]);
+    expect(new Set(cookies.map(({ cookie }) => cookie)).size).toBe(2);
+    expect(calls.verify).toBe(1);
+    await expect(attemptWithCookie("wrong password")).rejects.toMatchObject({ code: "invalid_credentials" });
+    accounts.set("bob", { ...bob, is_active: false });
+    await expect(attemptWithCookie(password)).rejects.toMatchObject({ code: "account_disabled" });
+    expect(events.map(({ type }) => type)).toEqual([
+      ...["login.succeeded", "login.succeeded", "login.failed", "login.failed"],
+    ]);
+  });
+
   it("answers an unknown user and a wrong password with the same error after the same work", async () => {
     const { attempt, calls } = await useLogin();
     const errors: unknown[] = [];

@@ -16,7 +16,8 @@ export function routesOf(app: Pick<FastifyInstance, "printRoutes">): readonly Ro
     .flatMap((line) => {
       const [, indent = "", part = "", methods = ""] = /^([│├└─\s]*)(\S*)(?: \((.*)\))?$/.exec(line) ?? [];
       const depth = indent.length / 4;
-      const path = (parents[depth - 1] ?? "") + part;
+      // The drawing lacks the slash before a wildcard.
+      const path = (parents[depth - 1] ?? "") + (part === "*" ? "/*" : part);
       parents[depth] = path;
       return methods === "" ? [] : methods.split(", ").map((method) => ({ method, path }));
     });

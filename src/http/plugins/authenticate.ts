@@ -29,16 +29,21 @@ declare module "fastify" {
   }
 }
 
+/** The identity of a request by its cookie; undefined if it has none. Rejects as Authenticate does, and with `csrf`. */
+type ByCookie = (request: FastifyRequest) => Promise<Identity> | undefined;
+
 /**
  * Every route requires an access token unless it declares otherwise: routes are closed by default. Runs before the body
  * is read.
  *
  * @param adminAddresses the addresses that may use admin routes now; none by default
+ * @param byCookie who has logged in from a browser; by default nobody
  */
 export function registerAuthentication(
   app: FastifyInstance,
   authenticate: Authenticate,
   adminAddresses: () => IpList = () => createIpList([]),
+  byCookie: ByCookie = () => undefined,
 ): void {
   app.decorateRequest("apiKey", null);
   app.decorateRequest("sessionId", null);
@@ -47,7 +52,7 @@ export function registerAuthentication(
     const { access, beforePasswordChange = false } = request.routeOptions.config;
     // An unknown path is a 404 for everyone; there is nothing to protect.
     if (request.is404 || access === "public") return;
-    const { account, apiKey, sessionId, signingSecret } = await identityOf(request, authenticate);
+    const { account, apiKey, sessionId, signingSecret } = await identityOf(request, authenticate, byCookie);
     request.account = account;
     request.apiKey = apiKey;
     request.sessionId = sessionId;
@@ -83,13 +88,17 @@ export function originOfRequest(request: FastifyRequest): Origin {
 /**
  * `Authorization: Bearer`, `api-key` and `x-api-key` (Anthropic's) may each hold an access token or an API key. Some
  * programs send several, some of them made up: Authorization is tried first; if it is refused, `api-key` or else
- * `x-api-key` is tried.
+ * `x-api-key` is tried. A browser's cookie counts only where none of them is sent.
  */
-async function identityOf(request: FastifyRequest, authenticate: Authenticate): Promise<Identity> {
+async function identityOf(request: FastifyRequest, authenticate: Authenticate, byCookie: ByCookie): Promise<Identity> {
   const bearer = bearerOf(request);
   const apiKey = headerOf(request, "api-key") ?? headerOf(request, "x-api-key");
   if (bearer === undefined) {
-    if (apiKey === undefined) throw new AppError("missing_token");
+    if (apiKey === undefined) {
+      const identity = byCookie(request);
+      if (identity === undefined) throw new AppError("missing_token");
+      return identity;
+    }
     return authenticate(apiKey, request.ip);
   }
   try {

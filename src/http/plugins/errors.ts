@@ -264,7 +264,7 @@ export function routeGroupOf(route: string | undefined): RouteGroup {
     .replace(/^\/(v1|beta|anthropic\/v1)(?=\/)/, "")
     .split("/")
     .slice(1);
-  if (first === "auth" || first === "admin" || first === "models") return first;
+  if (first === "auth" || first === "admin" || first === "models" || first === "panel") return first;
   return opsPaths.has(first) && second === "" ? "ops" : "api";
 }
 

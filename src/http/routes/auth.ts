@@ -9,7 +9,7 @@ import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { accountOfRequest, originOfRequest } from "../plugins/authenticate.ts";
-import { refreshBody, tokenResponse, toTokenResponse } from "../schemas/auth.ts";
+import { loginBody, passwordBody, refreshBody, tokenResponse, toTokenResponse } from "../schemas/auth.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { sessionResponse, toSessionResponse } from "../schemas/sessions.ts";
 
@@ -114,11 +114,6 @@ export function registerSessionRoutes(app: FastifyInstance, options: SessionRout
   );
 }
 
-const passwordBody = z.object({
-  current_password: z.string().max(4096),
-  new_password: z.string().max(4096).describe("8 to 1024 bytes, and not a common password."),
-});
-
 interface PasswordRouteOptions {
   readonly changePassword: (change: PasswordChange) => Promise<TokenPair>;
   readonly clock: Clock;
@@ -147,12 +142,6 @@ export function registerPasswordRoute(app: FastifyInstance, { changePassword, cl
     },
   );
 }
-
-const loginBody = z.object({
-  username: z.string().max(1024),
-  // Longer than any password: those are measured in bytes, by the password check itself.
-  password: z.string().max(4096),
-});
 
 /** POST /auth/login. */
 export function registerLoginRoute(

@@ -5,6 +5,17 @@ const refreshToken = z.string().max(200).describe("The refresh token of the late
 
 export const refreshBody = z.object({ refresh_token: refreshToken });
 
+export const loginBody = z.object({
+  username: z.string().max(1024),
+  // Longer than any password: those are measured in bytes, by the password check itself.
+  password: z.string().max(4096),
+});
+
+export const passwordBody = z.object({
+  current_password: z.string().max(4096),
+  new_password: z.string().max(4096).describe("8 to 1024 bytes, and not a common password."),
+});
+
 /** A pair of tokens. */
 export const tokenResponse = z.object({
   token: z.string().describe("The access token."),

@@ -9,14 +9,16 @@ import { checkUsable } from "../account-state.ts";
 import { createKeyedQueue } from "./keyed-queue.ts";
 import { createOwnedFiles } from "./owned-files.ts";
 import {
+  cookieText,
   digestOf,
   newRefreshToken,
+  parseCookie,
   parseRefreshToken,
   refreshTokenText,
   type RefreshToken,
 } from "../sessions/refresh-token.ts";
 import { fromRow, sessionRow, toRow } from "./session-file.ts";
-import type { Origin, RefreshGrant, SessionInfo, Sessions } from "../sessions.ts";
+import type { CookieGrant, CookieSession, Origin, RefreshGrant, SessionInfo, Sessions } from "../sessions.ts";
 import type { AccountProblem } from "../users.ts";
 import {
   newSession,
@@ -24,6 +26,7 @@ import {
   createSessionIndex,
   crowdedOut,
   exchangeSecret,
+  provenByCookie,
   type Session,
 } from "./session.ts";
 
@@ -31,6 +34,9 @@ import {
 export interface FileSessions extends Sessions {
   /** Never fails: if the session can't be written, it lasts until the proxy is restarted. */
   open(account: Account, origin: Origin): Promise<RefreshGrant>;
+  openCookie(account: Account, origin: Origin): Promise<CookieGrant>;
+  /** Two Map lookups and a digest. */
+  ofCookie(cookie: string): CookieSession | undefined;
   refresh(refreshToken: string, origin: Origin): Promise<RefreshGrant>;
   /** One Map lookup. */
   isLive(id: string): boolean;
@@ -139,6 +145,17 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
     throw notValid("This refresh token was used before, so its session has been ended. Log in again.");
   }
 
+  async function add(account: Account, session: Session): Promise<void> {
+    const { user } = session;
+    await queue.run(user, async () => {
+      const dead = index.ofUser(user).filter((one) => isOver(one) || one.version < account.token_version);
+      for (const one of dead) index.drop(one);
+      for (const one of crowdedOut(index.ofUser(user), session, figures.maxSessions)) index.drop(one);
+      index.put(session);
+      await save(user).catch(() => undefined);
+    });
+  }
+
   async function drop(user: string, sessions: readonly Session[]): Promise<number> {
     const count = sessions.filter((session) => index.drop(session)).length;
     // Even if nothing was left to drop: an earlier end of it may still be on its way to the disk, or have failed.
@@ -148,17 +165,22 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
 
   return {
     async open(account, origin) {
-      const user = account.username;
       const token = newRefreshToken();
       const session = newSession(account, origin, { id: options.newId(), token, now: clock.now() });
-      await queue.run(user, async () => {
-        const dead = index.ofUser(user).filter((one) => isOver(one) || one.version < account.token_version);
-        for (const one of dead) index.drop(one);
-        for (const one of crowdedOut(index.ofUser(user), session, figures.maxSessions)) index.drop(one);
-        index.put(session);
-        await save(user).catch(() => undefined);
-      });
+      await add(account, session);
       return grant(account, session, token);
+    },
+    async openCookie(account, origin) {
+      const token = newRefreshToken();
+      const session = newSession(account, origin, { id: options.newId(), token, now: clock.now(), isCookie: true });
+      await add(account, session);
+      return { account, sessionId: session.id, cookie: cookieText(token) };
+    },
+    ofCookie(cookie) {
+      const token = parseCookie(cookie);
+      const session = token === undefined ? undefined : index.ofFamily(digestOf(token.family));
+      if (token === undefined || session === undefined || isOver(session)) return undefined;
+      return provenByCookie(session, token);
     },
     refresh(refreshToken, origin) {
       const token = parseRefreshToken(refreshToken);

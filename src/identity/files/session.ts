@@ -1,7 +1,7 @@
 import type { Config } from "../../config/schema.ts";
 import type { Account } from "../account-schema.ts";
-import type { Origin } from "../sessions.ts";
-import { digestOf, newSalt, successorOf, type RefreshToken } from "../sessions/refresh-token.ts";
+import type { CookieSession, Origin } from "../sessions.ts";
+import { cookieDigestOf, digestOf, newSalt, successorOf, type RefreshToken } from "../sessions/refresh-token.ts";
 
 /** One login of a user, and the state of its refresh token. Replaced at every change. Times in ms since the epoch. */
 export interface Session {
@@ -46,13 +46,18 @@ export const maxClientLength = 200;
 export function newSession(
   account: Pick<Account, "username" | "token_version">,
   { ip, client }: Pick<Origin, "ip" | "client">,
-  { id, token, now }: { readonly id: string; readonly token: RefreshToken; readonly now: number },
+  {
+    id,
+    token,
+    now,
+    isCookie = false,
+  }: { readonly id: string; readonly token: RefreshToken; readonly now: number; readonly isCookie?: boolean },
 ): Session {
   return {
     id,
     user: account.username,
     family: digestOf(token.family),
-    current: digestOf(token.secret),
+    current: isCookie ? cookieDigestOf(token.secret) : digestOf(token.secret),
     spent: [],
     version: account.token_version,
     createdAt: now,
@@ -60,6 +65,12 @@ export function newSession(
     ip: ip.slice(0, maxIpLength),
     client: client.slice(0, maxClientLength),
   };
+}
+
+/** The session as its cookie proves it; undefined if the cookie's secret is another. */
+export function provenByCookie(session: Session, { secret }: RefreshToken): CookieSession | undefined {
+  const { id, user, version, createdAt, current } = session;
+  return current === cookieDigestOf(secret) ? { id, user, version, createdAt } : undefined;
 }
 
 /** How long sessions last, and how many a user may have; read at every use, since they may change. */

@@ -5,7 +5,7 @@ import type { Account } from "../account-schema.ts";
 import type { Users } from "../users.ts";
 import type { CheckGuarded } from "./login.ts";
 import { checkNewPassword } from "../passwords/new-password.ts";
-import type { Origin, Sessions } from "../sessions.ts";
+import type { CookieGrant, Origin, Sessions } from "../sessions.ts";
 import type { TokenPair, TokenPairs } from "../sessions/token-pairs.ts";
 
 /** A user's request to change the password. */
@@ -19,23 +19,34 @@ export interface PasswordChange {
 export interface PasswordChangeOptions {
   readonly users: Pick<Users, "get" | "update">;
   readonly guarded: CheckGuarded;
-  readonly sessions: Pick<Sessions, "endAll">;
+  readonly sessions: Pick<Sessions, "endAll" | "openCookie">;
   readonly pairs: Pick<TokenPairs, "open">;
   readonly emit: Emit;
   readonly clock: Clock;
 }
 
 /**
- * Creates the change of one's own password. It ends all sessions and tokens of the user, and starts a new session for
- * the caller.
+ * The change of one's own password. It ends all sessions and tokens of the user, and starts a new session for the
+ * caller.
  *
- * @returns a function that throws AppError `invalid_request`, `forbidden` (the current password is wrong),
- * `login_blocked`, `login_busy`, `storage_unavailable` or `conflict` (the user's file is invalid)
+ * Both throw AppError `invalid_request`, `forbidden` (the current password is wrong), `login_blocked`, `login_busy`,
+ * `storage_unavailable` or `conflict` (the user's file is invalid).
  */
-export function createPasswordChange(options: PasswordChangeOptions): (change: PasswordChange) => Promise<TokenPair> {
+export interface PasswordChanges {
+  changePassword(change: PasswordChange): Promise<TokenPair>;
+  /** The new session has a cookie instead of tokens. */
+  changePasswordWithCookie(change: PasswordChange): Promise<CookieGrant>;
+}
+
+export function createPasswordChange(options: PasswordChangeOptions): PasswordChanges {
   const { users, guarded, sessions, emit, clock } = options;
 
-  return async ({ account, currentPassword, newPassword, origin }) => {
+  return {
+    changePassword: async (change) => options.pairs.open(await changed(change), change.origin),
+    changePasswordWithCookie: async (change) => sessions.openCookie(await changed(change), change.origin),
+  };
+
+  async function changed({ account, currentPassword, newPassword, origin }: PasswordChange): Promise<Account> {
     const user = account.username;
     checkNewPassword(newPassword, user, "new_password");
     // A stolen token must not allow guessing the password.
@@ -49,11 +60,11 @@ export function createPasswordChange(options: PasswordChangeOptions): (change: P
       throw new AppError("invalid_request", { param: "new_password", message: "That is the current password." });
     }
     // Raises the token_version, which invalidates all existing tokens and sessions.
-    const changed = await users.update(user, { password: newPassword, must_change_password: null });
+    const next = await users.update(user, { password: newPassword, must_change_password: null });
     // They can't be used any more, so a failed write doesn't matter for now.
     await Promise.resolve(sessions.endAll(user)).catch(() => undefined);
     const { ip, traceId } = origin;
     emit({ type: "password.changed", at: clock.now(), traceId, ip, user, subject: "" });
-    return options.pairs.open(changed, origin);
-  };
+    return next;
+  }
 }

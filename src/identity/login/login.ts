@@ -7,7 +7,7 @@ import type { Log } from "../../lib/log.ts";
 import type { Account } from "../account-schema.ts";
 import type { LoginAttempt, LoginGuard } from "../login-guard.ts";
 import type { Passwords } from "../passwords/password.ts";
-import type { Origin, Sessions } from "../sessions.ts";
+import type { CookieGrant, Origin, Sessions } from "../sessions.ts";
 import type { TokenPair, TokenPairs } from "../sessions/token-pairs.ts";
 import { createTokenReuse } from "../sessions/token-reuse.ts";
 import { checkUserName } from "../user-name.ts";
@@ -27,7 +27,7 @@ export interface LoginOptions {
   readonly guarded: CheckGuarded;
   readonly clock: Clock;
   readonly log: Log;
-  readonly sessions: Pick<Sessions, "isUntouched">;
+  readonly sessions: Pick<Sessions, "isUntouched" | "openCookie">;
   readonly pairs: Pick<TokenPairs, "open">;
   /** A repeated login within this time gets the same tokens; 0 turns it off. */
   readonly reuseSeconds: () => number;
@@ -35,14 +35,32 @@ export interface LoginOptions {
 }
 
 /**
+ * Both emit `login.succeeded` or `login.failed`, and throw AppError `invalid_request` (an invalid user name),
+ * `invalid_credentials`, `account_disabled`, `address_not_allowed`, `login_blocked` or `login_busy`.
+ */
+export interface Logins {
+  /** Opens a session with tokens. */
+  login(request: LoginRequest): Promise<TokenPair>;
+  /** Opens a session with a cookie: always a new one, so that nobody can know its id before. */
+  loginWithCookie(request: LoginRequest): Promise<CookieGrant>;
+}
+
+/** An attempt, with the account as it was before the password was verified. */
+interface Login {
+  readonly attempt: LoginAttempt;
+  readonly before: Account | undefined;
+  readonly hash: string | undefined;
+  readonly password: string;
+  readonly passwordDigest: Buffer;
+  readonly origin: Origin;
+}
+
+/**
  * Creates the login. An unknown user and a wrong password give the same error after the same work; a disabled account
  * is revealed only to a client with its password. Concurrent logins of one user with one password share a single argon2
  * run.
- *
- * @returns a function that emits `login.succeeded` or `login.failed` and throws AppError `invalid_request` (an invalid
- * user name), `invalid_credentials`, `account_disabled`, `address_not_allowed`, `login_blocked` or `login_busy`
  */
-export function createLogin(options: LoginOptions): (request: LoginRequest) => Promise<TokenPair> {
+export function createLogin(options: LoginOptions): Logins {
   const { users, loginGuard, passwords, guarded, clock, reuseSeconds, sessions } = options;
   const checkAddress = createAddressCheck();
   const reuse = createTokenReuse({
@@ -55,15 +73,30 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
   /** Running verifications, by digest; as many as Passwords.matches allows to wait. */
   const running = new Map<string, Promise<string | undefined>>();
 
-  return async ({ username, password, origin }) => {
+  return {
+    login: (request) => reported(request, withTokens),
+    loginWithCookie: (request) =>
+      reported(request, async (login) => sessions.openCookie(await verified(login), login.origin)),
+  };
+
+  /** Admits the attempt, runs it, and reports the outcome. */
+  async function reported<Result>(
+    { username, password, origin }: LoginRequest,
+    run: (login: Login) => Promise<Result>,
+  ): Promise<Result> {
     const event = { at: clock.now(), traceId: origin.traceId, ip: origin.ip };
     let user = "";
     let known = false;
     try {
       user = checkUserName(username);
-      const account = await users.get(user);
-      known = account !== undefined;
-      const result = await logIn(user, account, password, origin);
+      const before = await users.get(user);
+      known = before !== undefined;
+      const attempt = { user, known, ip: origin.ip, traceId: origin.traceId };
+      // First of all, even before steps that cost no hashing: a right guess must not pass while a wrong one is refused.
+      await loginGuard.check(attempt);
+      // A service account is one without a password: it costs the same work, and says the same.
+      const hash = before?.service === true ? undefined : before?.password_hash;
+      const result = await run({ attempt, before, hash, password, passwordDigest: digestOf(user, password), origin });
       options.emit({ type: "login.succeeded", ...event, user });
       return result;
     } catch (error) {
@@ -72,21 +105,10 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       options.emit({ type: "login.failed", ...event, user, known, result, reason });
       throw error;
     }
-  };
+  }
 
-  /** @param before the account as it is before the password has been verified */
-  async function logIn(
-    user: string,
-    before: Account | undefined,
-    password: string,
-    origin: Origin,
-  ): Promise<TokenPair> {
-    const attempt = { user, known: before !== undefined, ip: origin.ip, traceId: origin.traceId };
-    // First of all, even before steps that cost no hashing: a right guess must not pass while a wrong one is refused.
-    await loginGuard.check(attempt);
-    const passwordDigest = digestOf(user, password);
-    // A service account is one without a password: it costs the same work, and says the same.
-    const hash = before?.service === true ? undefined : before?.password_hash;
+  async function withTokens(login: Login): Promise<TokenPair> {
+    const { before, hash, passwordDigest, origin } = login;
     if (before !== undefined && hash !== undefined) {
       const reused = await reuse.find({ account: before, passwordDigest, origin });
       if (reused !== undefined) {
@@ -96,15 +118,21 @@ export function createLogin(options: LoginOptions): (request: LoginRequest) => P
       }
     }
 
+    const account = await verified(login);
+    // Of several logins that shared the run, the first opens a session for all.
+    return reuse.findOrKeep({ account, passwordDigest, origin }, () => options.pairs.open(account, origin));
+  }
+
+  /** The account, if the password is its own and it may be used. */
+  async function verified({ attempt, hash, password, passwordDigest, origin }: Login): Promise<Account> {
     const proven = await proveOnce(attempt, hash, passwordDigest, password);
     // The current account: it may have changed while argon2 ran.
-    const account = await users.get(user);
+    const account = await users.get(attempt.user);
     if (account === undefined || account.service === true || account.password_hash !== proven)
       throw new AppError("invalid_credentials");
     checkUsable(account, clock.now());
     checkAddress(account, origin.ip);
-    // Of several logins that shared the run, the first opens a session for all.
-    return reuse.findOrKeep({ account, passwordDigest, origin }, () => options.pairs.open(account, origin));
+    return account;
   }
 
   /** The account's hash if the password matches it. */

@@ -8,11 +8,20 @@ import type { Account } from "../account-schema.ts";
 import { checkUsable } from "../account-state.ts";
 import { createOwnedTextFormat, type OwnedTextFormat } from "../files/owned-text.ts";
 import { fromRow, lostResponseMs, sessionRow, toRow } from "../files/session-file.ts";
-import { newSession, type SessionFigures, crowdedOut, exchangeSecret, type Session } from "../files/session.ts";
+import {
+  newSession,
+  type SessionFigures,
+  crowdedOut,
+  exchangeSecret,
+  provenByCookie,
+  type Session,
+} from "../files/session.ts";
 import type { RefreshGrant, SessionInfo, Sessions } from "../sessions.ts";
 import {
+  cookieText,
   digestOf,
   newRefreshToken,
+  parseCookie,
   parseRefreshToken,
   refreshTokenText,
   type RefreshToken,
@@ -149,6 +158,21 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
     await Promise.allSettled(sessions.flatMap(({ id, family }) => [byId.remove(id), byFamily.remove(family)]));
   }
 
+  async function add(account: Account, session: Session): Promise<void> {
+    const { user } = session;
+    // Longer than the session, which is refused as expired in the meantime.
+    const lifeMs = 2000 * figures.sessionSeconds;
+    await Promise.all([byId.add(session.id, user, lifeMs), byFamily.add(session.family, user, lifeMs)]);
+    const ended = await change(user, ({ entries }): OwnedEdit<readonly Session[]> => {
+      const dead = entries.filter((one) => isOver(one) || one.version < account.token_version);
+      const live = entries.filter((one) => !dead.includes(one));
+      const crowded = crowdedOut(live, session, figures.maxSessions);
+      const left = live.filter((one) => !crowded.includes(one));
+      return { result: [...dead, ...crowded], rows: [...left, session].map(toRow) };
+    });
+    await unpoint(ended);
+  }
+
   /** Ends the sessions that the predicate chooses. */
   async function drop(user: string, isDropped: (session: Session) => boolean): Promise<readonly Session[]> {
     const dropped = await change(user, ({ entries }): OwnedEdit<readonly Session[]> => {
@@ -187,21 +211,29 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
 
   return {
     async open(account, origin) {
-      const user = account.username;
       const token = newRefreshToken();
       const session = newSession(account, origin, { id: options.newId(), token, now: clock.now() });
-      // Longer than the session, which is refused as expired in the meantime.
-      const lifeMs = 2000 * figures.sessionSeconds;
-      await Promise.all([byId.add(session.id, user, lifeMs), byFamily.add(session.family, user, lifeMs)]);
-      const ended = await change(user, ({ entries }): OwnedEdit<readonly Session[]> => {
-        const dead = entries.filter((one) => isOver(one) || one.version < account.token_version);
-        const live = entries.filter((one) => !dead.includes(one));
-        const crowded = crowdedOut(live, session, figures.maxSessions);
-        const left = live.filter((one) => !crowded.includes(one));
-        return { result: [...dead, ...crowded], rows: [...left, session].map(toRow) };
-      });
-      await unpoint(ended);
+      await add(account, session);
       return grant(account, session, token);
+    },
+    async openCookie(account, origin) {
+      const token = newRefreshToken();
+      const session = newSession(account, origin, { id: options.newId(), token, now: clock.now(), isCookie: true });
+      await add(account, session);
+      return { account, sessionId: session.id, cookie: cookieText(token) };
+    },
+    async ofCookie(cookie) {
+      const token = parseCookie(cookie);
+      if (token === undefined) return undefined;
+      const family = digestOf(token.family);
+      const user = await byFamily.ownerOf(family);
+      if (user === undefined) return undefined;
+      const isIt = (one: Session): boolean => one.family === family;
+      const known = owned.atOnce(user) ?? (await owned.get(user));
+      // One that was opened a moment ago by another process may not be in what is cached.
+      const session = known.entries.find(isIt) ?? (await owned.renew(user)).entries.find(isIt);
+      if (session === undefined) byFamily.forget(family);
+      return session === undefined || isOver(session) ? undefined : provenByCookie(session, token);
     },
     async refresh(refreshToken, { ip, traceId }) {
       const found = await familyOf(refreshToken);

@@ -34,6 +34,24 @@ export function parseRefreshToken(text: string): RefreshToken | undefined {
   return { family: bytes.subarray(0, familyBytes), secret: bytes.subarray(familyBytes) };
 }
 
+/** A cookie as the browser gets it: `dsc_` and 64 characters of base64url. */
+export function cookieText({ family, secret }: RefreshToken): string {
+  return `dsc_${Buffer.concat([family, secret]).toString("base64url")}`;
+}
+
+/** Parses a cookie from a browser; undefined if it can't be one of ours. */
+export function parseCookie(text: string): RefreshToken | undefined {
+  return text.startsWith("dsc_") ? parseRefreshToken(`dsr_${text.slice(4)}`) : undefined;
+}
+
+/**
+ * The stored digest of a cookie's secret. It is no digest of anything that has the length of a refresh token's secret: a
+ * cookie can't be exchanged for tokens, and trying that ends its session.
+ */
+export function cookieDigestOf(secret: Uint8Array): string {
+  return createHash("sha256").update("cookie ").update(secret).digest("base64url");
+}
+
 /** The stored digest of a secret. SHA-256 without a salt is enough: random bits can't be guessed. */
 export function digestOf(secret: Uint8Array): string {
   return createHash("sha256").update(secret).digest("base64url");
