@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Gateway } from "./gateway/handle-request.ts";
 import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
+import { registerEventsRoute } from "./http/admin/events-route.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAuthentication, registerSignatures } from "./http/plugins/authenticate.ts";
 import { registerAddressRules } from "./http/plugins/addresses.ts";
@@ -128,7 +129,7 @@ export async function buildServer(services: Services): Promise<Server> {
   });
   shedding.beforeAuthentication(app);
   const byCookie = createPanelIdentity(services.authenticateCookie, policy);
-  registerAuthentication(app, services.authenticate, () => policy().adminAddresses, byCookie);
+  const checkAgain = registerAuthentication(app, services.authenticate, () => policy().adminAddresses, byCookie);
   shedding.afterAuthentication(app);
   registerSignatures(app, { nonces: services.nonces, clock });
 
@@ -160,6 +161,11 @@ export async function buildServer(services: Services): Promise<Server> {
   const groupUsage = createGroupUsage(usage);
   registerMyGroupRoutes(app, { ...services, groupUsage });
   registerAdminRoutes(app, { ...services, groupUsage, knownModels });
+  const endEventStreams = registerEventsRoute(app, {
+    ...services,
+    maxStreams: () => policy().config.events.max_streams,
+    checkAgain,
+  });
   registerUserRoutes(app, services);
 
   return {
@@ -179,6 +185,7 @@ export async function buildServer(services: Services): Promise<Server> {
       if (delayMs > 0) await sleep(delayMs);
       stopping = true;
       services.concurrency.close();
+      endEventStreams();
       const closed = app.close();
       await drain(gateway, drainMs);
       app.server.closeAllConnections();

@@ -400,7 +400,8 @@ export function rowOf(event: ProxyEvent): EventRow<ProxyEvent> {
   return catalogue[event.type];
 }
 
-const eventTypes = Object.keys(catalogue) as EventType[];
+/** All types of events. */
+export const eventTypes = Object.keys(catalogue) as EventType[];
 /** What alerts.events may name. */
 export const alertTypes = eventTypes.filter((type) => catalogue[type].alert !== "never");
 /** What it names by default. */

@@ -9,6 +9,7 @@ import { type BehaviourLog, createBehaviourLog } from "./log-files/behaviour-log
 import { type BehaviourReader, createBehaviourReader } from "./log-files/log-pages.ts";
 import { type Bus, createBus } from "./bus.ts";
 import { createEnvelopes, type Envelopes } from "./envelope.ts";
+import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
 import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
@@ -17,6 +18,7 @@ import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.
 export interface Events {
   readonly bus: Bus;
   readonly envelopes: Envelopes;
+  readonly eventFeed: EventFeed;
   readonly behaviourLog: BehaviourLog;
   readonly behaviour: BehaviourReader;
   readonly activeUsers: ActiveUsers;
@@ -31,7 +33,7 @@ export interface Events {
 }
 
 export interface EventsOptions {
-  readonly config: Pick<Config, "logs" | "alerts">;
+  readonly config: Pick<Config, "logs" | "alerts" | "events">;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly logsDir: string;
   /** The name of this process. */
@@ -88,14 +90,17 @@ export function openEvents(options: EventsOptions): Events {
     log,
   });
   onOpen(() => behaviourLog.close());
+  const eventFeed = createEventFeed({ size: config.events.ring_size, envelopes });
   const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
   bus.subscribe("behaviour_log", behaviourLog.sink);
   bus.subscribe("log", createLogSink(log, envelopes));
   bus.subscribe("webhook", (event) => webhook?.sink(event));
   bus.subscribe("active_users", activeUsers.sink);
+  bus.subscribe("feed", eventFeed.sink);
   return {
     bus,
     envelopes,
+    eventFeed,
     behaviourLog,
     behaviour: createBehaviourReader({ logsDir }),
     activeUsers,

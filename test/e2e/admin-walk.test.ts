@@ -30,6 +30,11 @@ function request(method: string): { method: string; headers?: Readonly<Record<st
 /** Status and code of a refusal; "let in" where the route itself has answered. */
 async function outcomeOf(answer: Response): Promise<string> {
   const { status } = answer;
+  // It would not end.
+  if (answer.headers.get("content-type")?.startsWith("text/event-stream") === true) {
+    await answer.body?.cancel();
+    return "let in";
+  }
   const text = await answer.text();
   if (status !== 401 && status !== 403 && status < 500) return "let in";
   if (text === "") return String(status);

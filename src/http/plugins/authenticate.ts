@@ -34,7 +34,7 @@ type ByCookie = (request: FastifyRequest) => Promise<Identity> | undefined;
 
 /**
  * Every route requires an access token unless it declares otherwise: routes are closed by default. Runs before the body
- * is read.
+ * is read. Returns a check for streams that last: it rejects if the request would be refused now.
  *
  * @param adminAddresses the addresses that may use admin routes now; none by default
  * @param byCookie who has logged in from a browser; by default nobody
@@ -44,11 +44,11 @@ export function registerAuthentication(
   authenticate: Authenticate,
   adminAddresses: () => IpList = () => createIpList([]),
   byCookie: ByCookie = () => undefined,
-): void {
+): (request: FastifyRequest) => Promise<void> {
   app.decorateRequest("apiKey", null);
   app.decorateRequest("sessionId", null);
   app.decorateRequest("signingSecret", null);
-  app.addHook("onRequest", async (request) => {
+  async function check(request: FastifyRequest): Promise<void> {
     const { access, beforePasswordChange = false } = request.routeOptions.config;
     // An unknown path is a 404 for everyone; there is nothing to protect.
     if (request.is404 || access === "public") return;
@@ -64,7 +64,9 @@ export function registerAuthentication(
       throw new AppError("password_change_required");
     }
     if (access === "admin") checkAdmin(request, account, adminAddresses());
-  });
+  }
+  app.addHook("onRequest", check);
+  return check;
 }
 
 function checkAdmin({ method, ip }: FastifyRequest, { roles }: Account, addresses: IpList): void {

@@ -1,0 +1,79 @@
+import { describe, expect, test } from "vitest";
+import { createEventFeed, type FeedReader } from "../../src/events/event-feed.ts";
+import { chatFinished, testEnvelopes } from "../support/events.ts";
+
+function makeFeed(size: number) {
+  const feed = createEventFeed({ size, envelopes: testEnvelopes() });
+  const emit = (count: number, model = "m"): void => {
+    for (let at = 0; at < count; at++) feed.sink(chatFinished({ model }));
+  };
+  return { feed, emit };
+}
+
+/** What a reader gets now: ids, and the lengths of gaps. */
+function read(reader: FeedReader): readonly string[] {
+  const all: string[] = [];
+  for (let event = reader.next(); event !== undefined; event = reader.next())
+    all.push(event === "gap" ? `gap of ${reader.missed ?? "unknown"}` : event.id.replace("event-", ""));
+  return all;
+}
+
+describe("the feed of events", () => {
+  test("starts a reader at the next event, and tells it of each", () => {
+    const { feed, emit } = makeFeed(10);
+    emit(2);
+    let told = 0;
+    const reader = feed.open(undefined, () => (told += 1));
+    expect(read(reader)).toEqual([]);
+    emit(3);
+    expect(told).toBe(3);
+    expect(read(reader)).toEqual(["3", "4", "5"]);
+    reader.close();
+    emit(1);
+    expect(told).toBe(3);
+    expect(feed.stats()).toEqual({ readers: 0, kept: 6, dropped: 0 });
+  });
+
+  test("goes on after an event that it still has, and says if it hasn't", () => {
+    const { feed, emit } = makeFeed(4);
+    emit(10);
+    const open = (after: string) => read(feed.open(after, () => undefined));
+    expect(open("event-8")).toEqual(["9", "10"]);
+    expect(open("event-10")).toEqual([]);
+    expect(open("event-2")).toEqual(["gap of unknown", "7", "8", "9", "10"]);
+  });
+
+  test("counts what a slow reader missed", () => {
+    const { feed, emit } = makeFeed(4);
+    const reader = feed.open(undefined, () => undefined);
+    emit(11);
+    expect(read(reader)).toEqual(["gap of 7", "8", "9", "10", "11"]);
+    emit(1);
+    expect(read(reader)).toEqual(["12"]);
+    expect(feed.stats()).toMatchObject({ dropped: 7 });
+  });
+
+  test("keeps fewer events if they are large, and one whatever its size", () => {
+    const { feed, emit } = makeFeed(4);
+    for (let at = 0; at < 10; at++) {
+      const after = { text: "x".repeat(at === 9 ? 100_000 : 3000) };
+      feed.sink({
+        ...{ type: "admin.changed", at: 0, traceId: "t", ip: "", action: "user.changed", by: "boss", user: "alice" },
+        ...{ subject: "", before: null, after, reason: "" },
+      });
+      expect(feed.stats().kept).toBe(at === 9 ? 1 : Math.min(at + 1, 2));
+    }
+    emit(1);
+    expect(feed.stats().kept).toBe(1);
+  });
+
+  test("of no size passes events on and keeps none for later", () => {
+    const { feed, emit } = makeFeed(0);
+    emit(3);
+    expect(feed.stats().kept).toBe(0);
+    const got: string[] = [];
+    const reader = feed.open(undefined, () => got.push(...read(reader)));
+    emit(2);
+    expect(got).toEqual(["1", "2"]);
+  });
+});
