@@ -10,3 +10,4 @@ export { createProxyFetch, type ProxyAccess } from "./proxy-fetch.ts";
 export { type RetryNotice, type RetryPolicy } from "./retry.ts";
 export { signRequest, type RequestToSign, type SignatureHeaders } from "./signing.ts";
 export { createMemoryStore, type Tokens, type TokenStore } from "./tokens.ts";
+export { clientVersion, serverVersions, type VersionMismatch } from "./version.ts";

@@ -1,6 +1,7 @@
 import { errorOfResponse, ProxyError } from "./errors.ts";
 import { signRequest } from "./signing.ts";
 import { createMemoryStore, createTokenSource, type TokenSource, type TokenStore } from "./tokens.ts";
+import { tellingMismatch, type VersionMismatch } from "./version.ts";
 
 /** Whom the proxy is asked as. */
 export interface ProxyAccess {
@@ -17,6 +18,8 @@ export interface ProxyAccess {
   readonly store?: TokenStore;
   /** What sends requests; by default the global fetch. */
   readonly fetch?: typeof globalThis.fetch;
+  /** Told once if the proxy is of a version that this package was not made for; by default a warning on the console. */
+  readonly onVersionMismatch?: (mismatch: VersionMismatch) => void;
   /** ms since the epoch. For tests. */
   readonly now?: () => number;
 }
@@ -52,7 +55,10 @@ export function createProxyFetch(access: ProxyAccess): typeof globalThis.fetch {
 export function connectProxy(access: ProxyAccess): ProxyConnection {
   const { apiKey, username, password, signing } = access;
   const baseUrl = rootOf(access.baseUrl);
-  const send = access.fetch ?? ((input: FetchInput, init?: FetchInit) => globalThis.fetch(input, init));
+  const send = tellingMismatch(
+    access.fetch ?? ((input: FetchInput, init?: FetchInit) => globalThis.fetch(input, init)),
+    access.onVersionMismatch ?? warn,
+  );
   const store = access.store ?? createMemoryStore();
   if (apiKey === undefined && access.store === undefined && (username === undefined || password === undefined)) {
     throw new TypeError("The proxy needs username and password, an apiKey, or a store with the tokens of a session.");
@@ -123,6 +129,11 @@ function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
       signal.removeEventListener("abort", abort);
     });
   });
+}
+
+function warn({ message }: VersionMismatch): void {
+  // eslint-disable-next-line no-console -- a library without a logger has nothing else to tell people by
+  console.warn(message);
 }
 
 function rootOf(baseUrl: string): string {

@@ -18,7 +18,7 @@ export interface Cors {
 const allowOrigin = "access-control-allow-origin";
 /** The headers that a page may read in addition to the few that are always readable. */
 const exposed = [
-  ...["x-request-id", "retry-after", "x-should-retry"],
+  ...["x-request-id", "x-proxy-version", "retry-after", "x-should-retry"],
   ...["x-quota-remaining", "x-quota-reset", "x-quota-warning"],
   ...rateHeaderNames,
 ].join(", ");

@@ -9,6 +9,7 @@ import type {
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { errorBodyFor } from "../anthropic-clients.ts";
 import { allowPage, type Cors } from "./cors.ts";
+import { version } from "../../version.ts";
 import { AppError, type ErrorCode } from "../../errors.ts";
 import type { Emit, RouteGroup } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
@@ -97,7 +98,7 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
 /** Handles a URL that fastify can't decode; hooks and the error handler never see those. */
 export function createBadUrlHandler(options: ErrorsOptions) {
   return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
-    reply.header("x-request-id", request.id);
+    reply.headers({ "x-request-id": request.id, "x-proxy-version": version });
     allowPage(options.cors(), request.raw, reply.raw);
     respond(new AppError("not_found"), request, reply, options);
   };

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { FastifyInstance } from "fastify";
 import type { Account } from "../../identity/account-schema.ts";
 import { AppError } from "../../errors.ts";
+import { version } from "../../version.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -19,11 +20,15 @@ export function requestIdOf(request: IncomingMessage): string {
   return typeof given === "string" && wellFormedId.test(given) ? given : randomUUID();
 }
 
-/** X-Request-ID on every response; `request.id` is the trace id everywhere. */
+/**
+ * X-Request-ID on every response; `request.id` is the trace id everywhere. X-Proxy-Version on all but running chats, which
+ * write their own headers: clients compare it with the versions that they were made for.
+ */
 export function registerRequestContext(app: FastifyInstance): void {
   app.decorateRequest("account", null);
   app.addHook("onRequest", (request, reply, next) => {
     reply.header("x-request-id", request.id);
+    reply.header("x-proxy-version", version);
     if (namesItsHost(request.raw)) next();
     else next(new AppError("bad_http", { message: "The request must have one Host header." }));
   });

@@ -16,9 +16,10 @@ from ._errors import (
 from ._retry import RetryNotice, RetryPolicy
 from ._signing import sign_request
 from ._stores import FileStore, KeyringStore, MemoryStore, Tokens, TokenStore
+from ._version import SERVER_VERSIONS, VersionMismatchWarning, __version__
 
-__version__ = "0.1.0"
 __all__ = [
+    "SERVER_VERSIONS",
     "AsyncChatStream",
     "AsyncClient",
     "AuthenticationError",
@@ -42,5 +43,7 @@ __all__ = [
     "TokenStore",
     "Tokens",
     "UnavailableError",
+    "VersionMismatchWarning",
+    "__version__",
     "sign_request",
 ]

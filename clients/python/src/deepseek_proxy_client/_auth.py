@@ -15,6 +15,7 @@ from ._errors import ProxyError, error_of_answer
 from ._signing import sign_request
 from ._stores import TokenStore
 from ._tokens import TokenSource
+from ._version import VersionCheck
 
 if TYPE_CHECKING:
 
@@ -71,10 +72,17 @@ class ProxyAuth(_AuthBase):
         self.base_url = root_of(base_url)
         self._api_key = api_key
         self._signing_secret = signing_secret
+        self._version = VersionCheck()
         self._tokens: TokenSource | None = None
         if api_key is None:
             self._tokens = TokenSource(
-                self.base_url, username=username, password=password, store=store, now=now, http_client=http_client
+                self.base_url,
+                username=username,
+                password=password,
+                store=store,
+                now=now,
+                http_client=http_client,
+                version=self._version,
             )
 
     def logout(self) -> None:
@@ -94,12 +102,14 @@ class ProxyAuth(_AuthBase):
         request.read()
         if self._tokens is None:
             self._put(request, self._api_key or "")
-            yield request
+            response = yield request
+            self._version.look(response.headers)
             return
         try:
             token = self._tokens.get().result()
             self._put(request, token)
             response = yield request
+            self._version.look(response.headers)
             if response.status_code != 401:
                 return
             refusal = error_of_answer(401, response.headers, response.read())
@@ -121,12 +131,14 @@ class ProxyAuth(_AuthBase):
         await request.aread()
         if self._tokens is None:
             self._put(request, self._api_key or "")
-            yield request
+            response = yield request
+            self._version.look(response.headers)
             return
         try:
             token = await _result(self._tokens.get())
             self._put(request, token)
             response = yield request
+            self._version.look(response.headers)
             if response.status_code != 401:
                 return
             refusal = error_of_answer(401, response.headers, await response.aread())

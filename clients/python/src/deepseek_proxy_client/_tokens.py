@@ -12,6 +12,7 @@ import httpx
 
 from ._errors import AuthenticationError, ConnectionError, ProxyError, error_of_answer
 from ._stores import MemoryStore, Tokens, TokenStore
+from ._version import VersionCheck
 
 # A token is renewed when this much of its life is left (s): a minute, or a fifth of a short life.
 _EARLY = 60.0
@@ -35,6 +36,7 @@ class TokenSource:
         store: TokenStore | None = None,
         now: Callable[[], float] = time.time,
         http_client: httpx.Client | None = None,
+        version: VersionCheck | None = None,
     ) -> None:
         self._base_url = base_url
         self._username = username
@@ -42,6 +44,7 @@ class TokenSource:
         self._store: TokenStore = MemoryStore() if store is None else store
         self._now = now
         self._http = http_client
+        self._version = version or VersionCheck()
         self._lock = threading.Lock()
         self._tokens: Tokens | None = None
         self._running: Future[str] | None = None
@@ -126,6 +129,7 @@ class TokenSource:
         except httpx.TransportError as error:
             message = f"{self._base_url} can't be reached: {error}"
             raise ConnectionError(message, code="connection_failed") from error
+        self._version.look(response.headers)
         if response.status_code >= 300:
             raise error_of_answer(response.status_code, response.headers, response.content)
         return None if response.status_code == 204 else response.json()

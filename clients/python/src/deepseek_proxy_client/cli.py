@@ -7,11 +7,13 @@ import getpass
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from . import Callbacks, Client, FileStore, ProxyAuth, ProxyError, RetryNotice, StreamBrokenError, __version__
+from . import Callbacks, Client, FileStore, ProxyAuth, ProxyError, RetryNotice, StreamBrokenError
+from ._version import VersionMismatchWarning, __version__
 
 _HELP = "/clear forgets the conversation, /model NAME changes the model, /quota, /exit"
 
@@ -19,6 +21,13 @@ _HELP = "/clear forgets the conversation, /model NAME changes the model, /quota,
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Returns the exit code: 0, 1 for what the proxy refused, 2 for wrong usage, 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VersionMismatchWarning)
+        warnings.showwarning = _tell_warning
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         code: int = arguments.run(arguments)
         return code
@@ -106,6 +115,17 @@ def _client(arguments: argparse.Namespace) -> Client:
 
 def _of(auth: ProxyAuth) -> Client:
     return Client(auth, on_retry=_tell_retry)
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(_paint("33", f"dsproxy: {message}", sys.stderr), file=sys.stderr)
 
 
 def _tell_retry(notice: RetryNotice) -> None:
