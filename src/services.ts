@@ -75,6 +75,8 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly tracing: Tracing;
   readonly overload: Overload;
   readonly checks: readonly HealthCheck[];
+  /** The name of this process. */
+  readonly node: string;
   /** The absolute path of users/. */
   readonly usersDir: string;
   /** Where the state is shared with other processes; undefined if it is this one's alone. */
@@ -318,6 +320,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
   return {
     boot: config,
+    node,
     policy,
     onPolicy: (listener) => {
       live.onChange(listener);

@@ -1,17 +1,25 @@
 import { randomFillSync } from "node:crypto";
+import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Closer } from "../lib/close-all.ts";
 import { createUuid7 } from "../lib/uuid7.ts";
 import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
 import { type AuditLog, type AuditReader, createAuditLog, createAuditReader } from "./log-files/audit-log.ts";
-import { type BehaviourLog, createBehaviourLog } from "./log-files/behaviour-log.ts";
-import { type BehaviourReader, createBehaviourReader } from "./log-files/log-pages.ts";
+import { type BehaviourLog, type BehaviourLogOptions, createBehaviourLog } from "./log-files/behaviour-log.ts";
+import {
+  allRequests,
+  type BehaviourReader,
+  createBehaviourReader,
+  createRequestReader,
+  type RequestReader,
+} from "./log-files/log-pages.ts";
 import { type Bus, createBus } from "./bus.ts";
 import { createEnvelopes, type Envelopes } from "./envelope.ts";
 import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
+import { createMinuteSeries, type MinuteSeries } from "./minute-series.ts";
 import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
 
 /** The event bus and its sinks. */
@@ -21,7 +29,11 @@ export interface Events {
   readonly eventFeed: EventFeed;
   readonly behaviourLog: BehaviourLog;
   readonly behaviour: BehaviourReader;
+  /** The requests of all users, a second time: one list over 10,000 users' files could not be read. */
+  readonly requestLog: BehaviourLog;
+  readonly requestReader: RequestReader;
   readonly activeUsers: ActiveUsers;
+  readonly minuteSeries: MinuteSeries;
   readonly auditLog: AuditLog;
   readonly auditReader: AuditReader;
   /** Counts of the webhook; undefined if none is configured. */
@@ -73,26 +85,37 @@ export function openEvents(options: EventsOptions): Events {
   configureWebhook(config.alerts);
   onOpen(() => webhook?.close(lastAlertsMs));
   const envelopes = createEnvelopes({ node, newId: createUuid7(() => clock.now(), randomFillSync) });
-  const behaviourLog = createBehaviourLog({
-    logsDir,
-    flushMs: logs.flush_ms,
-    maxQueued: logs.max_queued,
-    maxFileBytes: logs.max_file_bytes,
-    get keepDays() {
-      return logs.keep_days;
-    },
-    get auditKeepDays() {
-      return logs.audit_keep_days;
-    },
-    dayOf,
-    envelopes,
-    clock,
-    log,
-  });
+  const openLog = (more: Pick<BehaviourLogOptions, "logsDir" | "folderOf">) =>
+    createBehaviourLog({
+      ...more,
+      flushMs: logs.flush_ms,
+      maxQueued: logs.max_queued,
+      maxFileBytes: logs.max_file_bytes,
+      get keepDays() {
+        return logs.keep_days;
+      },
+      get auditKeepDays() {
+        return logs.audit_keep_days;
+      },
+      dayOf,
+      envelopes,
+      clock,
+      log,
+    });
+  const behaviourLog = openLog({ logsDir });
   onOpen(() => behaviourLog.close());
   const eventFeed = createEventFeed({ size: config.events.ring_size, envelopes });
+  const requestsDir = join(logsDir, "requests");
+  const requestLog = openLog({
+    logsDir: requestsDir,
+    folderOf: ({ type }) => (type === "chat.finished" ? allRequests : null),
+  });
+  onOpen(() => requestLog.close());
+  const minuteSeries = createMinuteSeries(clock);
   const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
   bus.subscribe("behaviour_log", behaviourLog.sink);
+  bus.subscribe("request_log", requestLog.sink);
+  bus.subscribe("minute_series", minuteSeries.sink);
   bus.subscribe("log", createLogSink(log, envelopes));
   bus.subscribe("webhook", (event) => webhook?.sink(event));
   bus.subscribe("active_users", activeUsers.sink);
@@ -103,7 +126,10 @@ export function openEvents(options: EventsOptions): Events {
     eventFeed,
     behaviourLog,
     behaviour: createBehaviourReader({ logsDir }),
+    requestLog,
+    requestReader: createRequestReader(requestsDir),
     activeUsers,
+    minuteSeries,
     auditLog: createAuditLog({ logsDir, dayOf }),
     auditReader: createAuditReader({ logsDir }),
     alertStats: () => webhook?.stats(),

@@ -10,6 +10,7 @@ import {
 } from "./behaviour-files.ts";
 import { createBehaviourWriter } from "./behaviour-writer.ts";
 import type { Sink } from "../bus.ts";
+import type { ProxyEvent } from "../catalogue.ts";
 import type { Envelopes } from "../envelope.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { createIsoTime } from "../../lib/dates.ts";
@@ -20,6 +21,8 @@ import type { Log } from "../../lib/log.ts";
 export interface BehaviourLogOptions {
   /** The log folder; lines go to `users/NAME/YYYY-MM-DD.jsonl` in it. */
   readonly logsDir: string;
+  /** The folder whose log an event goes to; null: none. Default: that of its user. */
+  readonly folderOf?: (event: ProxyEvent) => string | null;
   /** How long a line may wait in memory, in ms. */
   readonly flushMs: number;
   /** Maximum number of waiting lines; more are dropped and counted. */
@@ -73,7 +76,7 @@ const maxRetryMs = 60_000;
  * the middle of a write may repeat a line, but never lose one. Only the lines counted in `dropped` are lost.
  */
 export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
-  const { clock, log, flushMs, envelopes } = options;
+  const { clock, log, flushMs, envelopes, folderOf = behaviourFolder } = options;
   const usersDir = path.join(options.logsDir, "users");
   const queue = createBehaviourQueue(options.maxQueued);
   const writer = createBehaviourWriter({ ...options, usersDir });
@@ -88,7 +91,7 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   let closed = false;
 
   function sink(event: Parameters<Sink>[0]): void {
-    const folder = behaviourFolder(event);
+    const folder = folderOf(event);
     if (folder === null) return;
     if (closed) {
       queue.drop("closed");

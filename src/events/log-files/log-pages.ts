@@ -193,3 +193,19 @@ export function createBehaviourReader(options: {
     },
   };
 }
+
+/** Below logs/requests/users/: the requests of all users, in the order in which they ended. */
+export const allRequests = "all";
+/** Each line of it may have to be parsed: less is read for a page than of one user's log. */
+const maxRequestBytes = 2 << 20;
+
+export interface RequestReader {
+  /** As BehaviourReader.page, over the requests of all users. */
+  page(query: PageQuery): Promise<LogPage>;
+}
+
+/** @param requestsDir logs/requests */
+export function createRequestReader(requestsDir: string): RequestReader {
+  const folder = path.join(requestsDir, "users", allRequests);
+  return { page: (query) => readLogPage(folder, allRequests, query, maxRequestBytes) };
+}

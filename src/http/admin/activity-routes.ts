@@ -13,7 +13,7 @@ import { isoTime, userParams } from "./admin-request.ts";
 const word = z.string().max(64).optional();
 const moment = z.iso.datetime({ offset: true }).transform((text) => Date.parse(text));
 
-const pageQuery = z.strictObject({
+export const pageQuery = z.strictObject({
   cursor: z.string().max(200).optional().describe("`next_cursor` of the previous page; use it with the same filters."),
   limit: z.coerce.number().int().min(1).max(1000).default(50).describe("Events per page."),
   from: moment.optional().describe("The first instant included."),

@@ -6,11 +6,19 @@ import { registerConfigRoutes } from "./config-route.ts";
 import { registerGroupRoutes, type GroupRouteOptions } from "./groups-routes.ts";
 import { registerLimitsRoutes } from "./limits-routes.ts";
 import { registerNodesRoute } from "./nodes-route.ts";
+import { type OverviewOptions, registerOverviewRoute } from "./overview-route.ts";
 import { registerProviderRoutes } from "./providers-routes.ts";
 import { registerQuotaRoutes } from "./quota-routes.ts";
+import { registerRequestsRoute, type RequestsRouteOptions } from "./requests-route.ts";
 import { registerRiskRoutes } from "./risk-routes.ts";
 
-interface AdminRouteOptions extends ActivityRouteOptions, Omit<GroupRouteOptions, "groups" | "quota"> {
+interface AdminRouteOptions
+  extends
+    ActivityRouteOptions,
+    RequestsRouteOptions,
+    Omit<OverviewOptions, "isShared" | "isSimulated">,
+    Omit<GroupRouteOptions, "groups" | "quota"> {
+  readonly policy: () => { readonly simulated: boolean };
   readonly admin: Admin;
   /** undefined: the state is this process's alone. */
   readonly fleet: { readonly nodes: Parameters<typeof registerNodesRoute>[1] } | undefined;
@@ -23,6 +31,12 @@ export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOpt
   registerGroupRoutes(app, { ...options, groups: admin.groups, quota: admin.quota });
   registerCredentialsRoutes(app, admin.credentials);
   registerActivityRoutes(app, options);
+  registerOverviewRoute(app, {
+    ...options,
+    isShared: options.fleet !== undefined,
+    isSimulated: () => options.policy().simulated,
+  });
+  registerRequestsRoute(app, options);
   registerProviderRoutes(app, admin.providers);
   registerLimitsRoutes(app, admin.rates);
   registerConfigRoutes(app, admin.config);
