@@ -6,19 +6,37 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 package=clients/python
-venv=node_modules/.cache/python-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 wanted=$(sha256sum "$package/pyproject.toml" scripts/test-python.sh)
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
-  rm -rf "$venv"
-  "$python" -m venv "$venv"
-  export PIP_DISABLE_PIP_VERSION_CHECK=1
-  "$venv/bin/pip" install -q --editable "./$package" 'pytest>=8' 'ruff==0.17.6' 'mypy>=1.15'
+# Makes a venv with the client, unless it is there: venv FOLDER PACKAGE...
+make_venv() {
+  if [ "$(cat "$1/installed" 2>/dev/null)" != "$wanted" ]; then
+    rm -rf "$1"
+    "$python" -m venv "$1"
+    "$1/bin/pip" install -q --editable "./$package" 'pytest>=8' "${@:2}"
+  fi
+}
+
+venv=node_modules/.cache/python-$version
+make_venv "$venv" 'ruff==0.17.6' 'mypy>=1.15'
+if [ ! -e "$venv/installed" ]; then
   # The SDKs, and httpx2, are not there for every version of Python.
-  "$venv/bin/pip" install -q httpx2 openai anthropic || echo "without httpx2 and the SDKs: their tests are skipped"
+  "$venv/bin/pip" install -q httpx2 openai anthropic langchain-openai ||
+    echo "without httpx2 and the SDKs: their tests are skipped"
   echo "$wanted" >"$venv/installed"
 fi
 
 "$venv/bin/ruff" check "$package"
 "$venv/bin/ruff" format --check "$package"
 (cd "$package" && "../../$venv/bin/mypy" && "../../$venv/bin/python" -m pytest -p no:cacheprovider)
+
+# LlamaIndex takes no openai from 3 on, so it has a venv of its own; there the tests run over openai 2 and httpx as well.
+llama=node_modules/.cache/python-$version-llama-index
+make_venv "$llama"
+if [ ! -e "$llama/installed" ]; then
+  "$llama/bin/pip" install -q llama-index-llms-openai-like langchain-openai || echo "without LlamaIndex: its test is skipped"
+  echo "$wanted" >"$llama/installed"
+fi
+(cd "$package" && "../../$llama/bin/python" -m pytest -p no:cacheprovider tests/test_sdks.py)
