@@ -47,7 +47,7 @@ describe.each(versions)("the TypeScript client with what proxy %s answered", (ve
   function clientOf(name: string, tokens = "login"): { readonly client: ProxyClient; readonly exchange: Exchange } {
     const exchange = read(name);
     const replay: typeof globalThis.fetch = (input) => {
-      const isToken = /\/auth\/(login|refresh)$/.test(String(input));
+      const isToken = /\/auth\/(login|refresh)$/.test(new Request(input).url);
       const { status, headers, body } = read(isToken ? tokens : name).response;
       return Promise.resolve(new Response(body, { status, headers }));
     };
