@@ -306,7 +306,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       config: () => reloader.status(),
       trust: () => risk.counts(),
       redis: redis === undefined ? undefined : () => redis.status(),
+      spans: tracing.counts,
     },
+    version,
     processMetrics,
   });
   bus.subscribe("metrics", metrics.sink);

@@ -148,6 +148,8 @@ interface RequestFinished extends EventBase {
   /** "ok", or the error code that the client got. */
   readonly code: string;
   readonly status: number;
+  /** ms from its arrival to the end of its response, for metrics alone; absent if it is not known. */
+  readonly durationMs?: number | undefined;
 }
 
 /** A user's credentials have changed, or were found to be stolen. */
@@ -262,7 +264,7 @@ export type EventType = ProxyEvent["type"];
 type EventOf<T extends EventType> = ProxyEvent & { readonly type: T };
 
 /** A counter of /metrics, which counts by one label. Chats and other requests are more than that: metrics.ts. */
-export type EventCounter = "logins" | "rejections" | "quotaRefusals";
+export type EventCounter = "logins" | "rejections" | "quotaRefusals" | "trustMoves";
 
 /** What becomes of an event. */
 interface EventRow<E extends ProxyEvent, Payload = object> {
@@ -370,6 +372,7 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>, Payloa
   },
   "trust.changed": {
     ...{ ...aboutUser, log: { level: "info", message: "a user has moved to another trust step" } },
+    counts: ({ direction }) => ["trustMoves", direction],
     payload: ({ from, to, direction, score, reasons }) => ({ from, to, direction, score, reasons }),
   },
   "config.reloaded": {

@@ -1,7 +1,9 @@
-import { collectDefaultMetrics, Histogram, Registry } from "prom-client";
+import { collectDefaultMetrics, Registry } from "prom-client";
 import { errorTable } from "../errors.ts";
 import type { Sink } from "./bus.ts";
-import { type Gauges, registerCounter, registerGauges, type Tally } from "./gauges.ts";
+import { contentTypes, formatFor, type MetricFamily, simpleFamily, type Tally, writeMetrics } from "./exposition.ts";
+import { gaugeFamilies, type Gauges } from "./gauges.ts";
+import { createHistogram } from "./histogram.ts";
 import { routeGroups, rowOf, type ChatFinished, type EventCounter, type RouteGroup } from "./catalogue.ts";
 
 export interface MetricsOptions {
@@ -12,6 +14,7 @@ export interface MetricsOptions {
   /** Names of the configured rate rules. */
   readonly rules: readonly string[];
   readonly gauges: Gauges;
+  readonly version: string;
   /**
    * Whether to add CPU, memory, garbage collection and event loop delay of the process. At most once per process: their
    * monitors cannot be stopped.
@@ -23,16 +26,20 @@ export interface Metrics {
   readonly sink: Sink;
   /** Gives more providers, models and rules labels of their own. Those before keep theirs: a counter must not vanish. */
   configure(names: Pick<MetricsOptions, "providers" | "models" | "rules">): void;
-  /** The metrics in Prometheus text format. */
-  text(): Promise<string>;
-  /** Content type of the text. */
+  /** The metrics in the format that a scraper's Accept header asks for: OpenMetrics, or plain text. */
+  scrape(accept: string | undefined): Promise<Scrape>;
+}
+
+export interface Scrape {
   readonly contentType: string;
+  readonly text: string;
 }
 
 const firstEventBuckets = [
   0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600,
 ];
 const perTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
+const durationBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 const queueBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120];
 /** Outcomes where no client is left to receive an error. A shutdown sends one: it counts as shutting_down. */
 const disconnects = ["client_gone", "reader_stalled"];
@@ -44,6 +51,12 @@ const other = "other";
 const maxCurrencies = 16;
 /** Maximum number of models with their own label; each has up to four series per provider. */
 const maxModels = 200;
+/** Maximum number of model families with their own label. */
+const maxFamilies = 20;
+/** APIs of chats; "" is a request that was refused before its API was known. */
+const apis: ReadonlySet<string> = new Set([
+  ...["chat", "beta_chat", "completions", "messages", "responses", "embeddings"],
+]);
 /** Maximum number of rate rules with their own label, over all reloads. */
 const maxRules = 200;
 /** Maximum number of providers with their own label, over all reloads. */
@@ -53,11 +66,8 @@ const maxProviders = 200;
  * Counts events for Prometheus, in its own registry. Label values come from fixed sets: error codes, route groups,
  * configured providers and models, rules. Users, addresses and clients' model names never become labels.
  */
-export function createMetrics({ providers, models, rules, gauges, processMetrics }: MetricsOptions): Metrics {
-  const registry = new Registry();
-  if (processMetrics) addProcessMetrics(registry);
-  registerGauges(registry, gauges);
-
+export function createMetrics({ providers, models, rules, gauges, version, processMetrics }: MetricsOptions): Metrics {
+  const processFamilies = processMetrics ? readProcessMetrics() : null;
   const codes = ["ok", ...disconnects, ...Object.keys(errorTable)];
   const requests = new Map(
     routeGroups.map((route) => [
@@ -65,9 +75,7 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
       tallies(
         codes,
         (code) => ({
-          // A client that disconnects is no failure of the proxy; one that was cut off for reading too slowly did not
-          // get its response.
-          status: code === "ok" || code === "client_gone" ? "ok" : "error",
+          status: isFailure(code) ? "error" : "ok",
           code,
           route,
         }),
@@ -81,6 +89,7 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
     logins: tallies(["success", "failure", "blocked"], (result) => ({ result })),
     rejections: tallies(limitRules, (rule) => ({ rule })),
     quotaRefusals: tallies([""], () => ({})),
+    trustMoves: tallies(["up", "down"], (direction) => ({ direction })),
   };
   let named = 0;
   const nameRules = (names: readonly string[]): void => {
@@ -90,6 +99,8 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
   let retries = 0;
   const knownProviders = new Set(providers);
   const knownModels = new Set(models.slice(0, maxModels));
+  const knownFamilies = new Set<string>();
+  addNames(knownFamilies, models.map(familyOf), maxFamilies);
 
   function addNames(known: Set<string>, names: readonly string[], max: number): void {
     for (const name of names) if (known.size < max) known.add(name);
@@ -98,44 +109,84 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
   // Money is summed in whole nano-units; only the text is in units.
   const nanoSpent = new Map<string, Tally & { count: number }>();
   const currencies = new Set<string>();
-  const firstEvent = histogram("upstream_latency_seconds", "Time to the first data event.", firstEventBuckets);
-  const perToken = histogram("upstream_time_per_output_token_seconds", "Time per output token.", perTokenBuckets);
-
-  const queue = new Histogram({
-    ...{ name: "proxy_queue_seconds", help: "Time that chats waited for a permit, if they did." },
-    ...{ buckets: queueBuckets, registers: [registry] },
-  });
-
-  const counter = registerCounter.bind(null, registry);
-  counter(
-    "proxy_requests_total",
-    "Requests answered, by what the route is for and the code of the answer.",
-    ["status", "code", "route"],
-    () => [...requests.values()].flatMap((one) => one.all()),
+  const chatLabels = ["api", "provider", "model_family"];
+  const chats = new Map<string, Tally & { count: number }>();
+  const firstEvent = createHistogram(
+    ...(["upstream_latency_seconds", "Time to the first data event."] as const),
+    ...([["provider"], firstEventBuckets] as const),
   );
-  counter("login_attempts_total", "Logins tried, by result.", ["result"], counters.logins.all);
-  counter("rate_limit_rejections_total", "Requests refused by a limit.", ["rule"], counters.rejections.all);
-  counter("quota_exceeded_total", "Requests refused for want of quota.", [], counters.quotaRefusals.all);
-  counter("proxy_retries_total", "Attempts at providers beyond the first.", [], () => [{ labels: {}, count: retries }]);
-  counter("proxy_tokens_total", "Tokens charged.", ["kind", "provider", "model"], () => [...tokens.values()]);
-  counter("proxy_cost_total", "Cost charged, in units of the currency.", ["currency", "provider", "model"], () =>
-    Array.from(nanoSpent.values(), ({ labels, count }) => ({ labels, count: count / 1e9 })),
+  const perToken = createHistogram(
+    ...(["upstream_time_per_output_token_seconds", "Time per output token."] as const),
+    ...([["provider"], perTokenBuckets] as const),
+  );
+  const firstToken = createHistogram(
+    ...([
+      "proxy_time_to_first_token_seconds",
+      "Time from the arrival of a chat to its first token, waiting included.",
+    ] as const),
+    ...([chatLabels, firstEventBuckets] as const),
+  );
+  const outputToken = createHistogram(
+    ...(["proxy_time_per_output_token_seconds", "Time per output token after the first."] as const),
+    ...([chatLabels, perTokenBuckets] as const),
+  );
+  const duration = createHistogram(
+    ...(["proxy_request_duration_seconds", "Time from the arrival of a request to the end of its response."] as const),
+    ...([["route", "status"], durationBuckets] as const),
+  );
+  const queue = createHistogram(
+    ...(["proxy_queue_seconds", "Time that chats waited for a permit, if they did."] as const),
+    ...([[], queueBuckets] as const),
   );
 
-  function histogram(name: string, help: string, buckets: number[]): Histogram {
-    return new Histogram({ name, help, buckets, labelNames: ["provider"], registers: [registry] });
-  }
+  const counter = simpleFamily.bind(null, "counter");
+  const families: readonly MetricFamily[] = [
+    simpleFamily("gauge", "proxy_build_info", "1; the version of the proxy is a label.", () => [
+      { labels: { version }, count: 1 },
+    ]),
+    counter("proxy_requests_total", "Requests answered, by what the route is for and the code of the answer.", () =>
+      [...requests.values()].flatMap((one) => one.all()),
+    ),
+    duration.family,
+    counter("proxy_chats_total", "Chats that reached a provider, by how they ended.", () => chats.values()),
+    firstToken.family,
+    outputToken.family,
+    firstEvent.family,
+    perToken.family,
+    queue.family,
+    counter("login_attempts_total", "Logins tried, by result.", counters.logins.all),
+    counter("rate_limit_rejections_total", "Requests refused by a limit.", counters.rejections.all),
+    counter("quota_exceeded_total", "Requests refused for want of quota.", counters.quotaRefusals.all),
+    counter("trust_changes_total", "Users that moved to another trust step.", counters.trustMoves.all),
+    counter("proxy_retries_total", "Attempts at providers beyond the first.", () => [{ labels: {}, count: retries }]),
+    counter("proxy_tokens_total", "Tokens charged.", () => tokens.values()),
+    counter("proxy_cost_total", "Cost charged, in units of the currency.", () =>
+      Array.from(nanoSpent.values(), ({ labels, count }) => ({ labels, count: count / 1e9 })),
+    ),
+    ...gaugeFamilies(gauges),
+  ];
 
   function countChat(chat: ChatFinished): void {
-    countRequest("api", chat.code);
+    const { at, w3cTraceId, firstEventMs, generationMs, outputTokens } = chat;
+    countRequest("api", chat.code, chat.durationMs, at, w3cTraceId);
     retries += chat.retries;
     const provider = knownProviders.has(chat.provider) ? chat.provider : other;
     const model = knownModels.has(chat.model) ? chat.model : other;
-    if (chat.queueMs > 0) queue.observe(chat.queueMs / 1000);
-    if (chat.firstEventMs !== null) firstEvent.observe({ provider }, chat.firstEventMs / 1000);
-    // The first token marks the start of the generation, so it is not counted as generated during it.
-    if (chat.generationMs !== null && chat.outputTokens > 1 && !chat.estimated) {
-      perToken.observe({ provider }, chat.generationMs / 1000 / (chat.outputTokens - 1));
+    if (chat.queueMs > 0) queue.observe([], chat.queueMs / 1000, at, w3cTraceId);
+    if (chat.provider !== "") {
+      const family = familyOf(chat.model);
+      const labels = [apis.has(chat.api) ? chat.api : other, provider, knownFamilies.has(family) ? family : other];
+      countEnd(labels, isFailure(chat.code) ? "error" : "ok");
+      if (firstEventMs !== null) {
+        firstEvent.observe([provider], firstEventMs / 1000, at, w3cTraceId);
+        firstToken.observe(labels, (chat.queueMs + firstEventMs) / 1000, at, w3cTraceId);
+      }
+      // The first token marks the start of the generation, so it is not counted as generated during it.
+      if (generationMs !== null && outputTokens > 1 && !chat.estimated) {
+        const seconds = generationMs / 1000 / (outputTokens - 1);
+        perToken.observe([provider], seconds, at, w3cTraceId);
+        outputToken.observe(labels, seconds, at, w3cTraceId);
+      }
     }
     addTo(tokens, "input", provider, model, chat.inputTokens);
     addTo(tokens, "cached", provider, model, chat.cachedTokens);
@@ -144,8 +195,26 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
     if (chat.cost > 0) spend(chat.currency, provider, model, chat.cost);
   }
 
-  function countRequest(route: RouteGroup, code: string): void {
+  function countEnd(labels: readonly string[], status: string): void {
+    const key = `${labels.join(" ")} ${status}`;
+    const known = chats.get(key);
+    if (known !== undefined) known.count++;
+    else {
+      const [api = other, provider = other, model_family = other] = labels;
+      chats.set(key, { labels: { api, provider, model_family, status }, count: 1 });
+    }
+  }
+
+  /** @param ms how long it took; undefined: not known */
+  function countRequest(
+    route: RouteGroup,
+    code: string,
+    ms: number | undefined,
+    at: number,
+    traceId: string | undefined,
+  ): void {
     requests.get(route)?.add(code, 1);
+    if (ms !== undefined) duration.observe([route, isFailure(code) ? "error" : "ok"], ms / 1000, at, traceId);
   }
 
   /** Counts by name, provider and model; all three come from bounded sets here. */
@@ -173,7 +242,8 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
   return {
     sink(event) {
       if (event.type === "chat.finished") countChat(event);
-      else if (event.type === "request.finished") countRequest(event.route, event.code);
+      else if (event.type === "request.finished")
+        countRequest(event.route, event.code, event.durationMs, event.at, event.w3cTraceId);
       else {
         const counted = rowOf(event).counts?.(event);
         if (counted !== undefined) counters[counted[0]].add(counted[1], 1);
@@ -182,11 +252,32 @@ export function createMetrics({ providers, models, rules, gauges, processMetrics
     configure(names) {
       addNames(knownProviders, names.providers, maxProviders);
       addNames(knownModels, names.models, maxModels);
+      addNames(knownFamilies, names.models.map(familyOf), maxFamilies);
       nameRules(names.rules);
     },
-    text: () => registry.metrics(),
-    contentType: registry.contentType,
+    async scrape(accept) {
+      const format = formatFor(accept);
+      const all = processFamilies === null ? families : [...families, ...(await processFamilies())];
+      return { contentType: contentTypes[format], text: writeMetrics(all, format) };
+    },
   };
+}
+
+/** A client that disconnects is no failure of the proxy; one that was cut off for reading too slowly got no response. */
+function isFailure(code: string): boolean {
+  return code !== "ok" && code !== "client_gone";
+}
+
+/** The family of a model: the first word of its name, without a vendor before it: `gpt`, `claude`, `deepseek`, `glm`. */
+function familyOf(model: string): string {
+  const name = model.slice(model.lastIndexOf("/") + 1);
+  let end = 0;
+  while (end < name.length && end < 20 && isLetter(name.charCodeAt(end))) end++;
+  return end === 0 ? other : name.slice(0, end).toLowerCase();
+}
+
+function isLetter(code: number): boolean {
+  return (code >= 0x61 && code <= 0x7a) || (code >= 0x41 && code <= 0x5a);
 }
 
 /** Counts by a label value. */
@@ -225,8 +316,39 @@ function tallies(
   };
 }
 
-/** Default metrics of the process, without gauges named `_total`: `_total` is for counters only. */
-function addProcessMetrics(registry: Registry): void {
+/** prom-client's metrics of the process, without gauges named `_total`: that is for counters only. */
+function readProcessMetrics(): () => Promise<readonly MetricFamily[]> {
+  const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   for (const what of ["handles", "requests", "resources"]) registry.removeSingleMetric(`nodejs_active_${what}_total`);
+  return async () => {
+    const metrics: readonly ReadMetric[] = await registry.getMetricsAsJSON();
+    return metrics.map(({ name, help, type, values }) => ({
+      ...{ name, help, type: processTypes.get(String(type)) ?? "gauge" },
+      samples: () =>
+        values.map(({ metricName, labels, value }) => ({
+          name: metricName ?? name,
+          labels: Object.fromEntries(Object.entries(labels).map(([label, of]) => [label, String(of)])),
+          count: value,
+        })),
+    }));
+  };
 }
+
+/** What prom-client gives, as far as it is needed. */
+interface ReadMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly type: unknown;
+  readonly values: readonly {
+    readonly metricName?: string;
+    readonly labels: object;
+    readonly value: number;
+  }[];
+}
+
+const processTypes = new Map<string, MetricFamily["type"]>([
+  ["counter", "counter"],
+  ["histogram", "histogram"],
+  ["summary", "summary"],
+]);

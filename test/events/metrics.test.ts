@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Gauges } from "../../src/events/gauges.ts";
-import { createMetrics } from "../../src/events/metrics.ts";
+import { createMetrics, type Metrics } from "../../src/events/metrics.ts";
 import type { ProxyEvent } from "../../src/events/catalogue.ts";
 import { chatFinished, loginFailed } from "../support/events.ts";
 
@@ -25,6 +25,7 @@ const meter = (gauges = quiet) =>
     models: ["deepseek-flash"],
     rules: [],
     gauges,
+    version: "1.2.3",
     processMetrics: false,
   });
 const base = { at: 0, traceId: "t", ip: "192.0.2.1" };
@@ -33,7 +34,11 @@ const base = { at: 0, traceId: "t", ip: "192.0.2.1" };
 async function samplesAfter(...events: readonly ProxyEvent[]): Promise<Map<string, number>> {
   const metrics = meter();
   for (const event of events) metrics.sink(event);
-  return samplesOf(await metrics.text());
+  return samplesOf(await textOf(metrics));
+}
+
+async function textOf(metrics: Metrics, accept?: string): Promise<string> {
+  return (await metrics.scrape(accept)).text;
 }
 
 function samplesOf(text: string): Map<string, number> {
@@ -101,9 +106,9 @@ describe("metrics", () => {
       sinkErrors: () => new Map([["metrics", 8]]),
       logLinesDropped: () => 9,
     });
-    await metrics.text();
+    await textOf(metrics);
     inFlight = 2;
-    const samples = samplesOf(await metrics.text());
+    const samples = samplesOf(await textOf(metrics));
     expect(samples.get("proxy_requests_in_flight")).toBe(2);
     expect(samples.get("proxy_permits_waiting")).toBe(4);
     expect(samples.get("journal_unsynced_records")).toBe(5);
@@ -116,7 +121,7 @@ describe("metrics", () => {
   test("ten thousand users, addresses, models, providers, codes and currencies add no series but `other`", async () => {
     const metrics = meter();
     metrics.sink(chatFinished());
-    const before = samplesOf(await metrics.text());
+    const before = samplesOf(await textOf(metrics));
     for (let i = 0; i < 10_000; i++) {
       const from = { ...base, user: `user${i}`, ip: `192.0.2.${i}`, traceId: `trace${i}` };
       const chat = { ...from, model: `m${i}`, provider: `p${i}`, code: `c${i}`, outcome: `o${i}`, currency: `x${i}` };
@@ -125,10 +130,11 @@ describe("metrics", () => {
       metrics.sink({ ...from, type: "rate_limit.rejected", rule: `rule${i}` });
       metrics.sink({ ...from, type: "request.finished", route: "auth", code: `code${i}`, status: 400 });
     }
-    const added = [...samplesOf(await metrics.text()).keys()].filter(
-      (series) => !before.has(series) && !/^upstream_.*provider="other"/.test(series),
+    const added = [...samplesOf(await textOf(metrics)).keys()].filter(
+      (series) => !before.has(series) && !/_seconds_(bucket|sum|count)/.test(series),
     );
     expect(added.sort()).toEqual([
+      'proxy_chats_total{api="chat",provider="other",model_family="other",status="error"}',
       'proxy_cost_total{currency="other",provider="other",model="other"}',
       'proxy_requests_total{status="error",code="other",route="api"}',
       'proxy_requests_total{status="error",code="other",route="auth"}',
@@ -146,14 +152,61 @@ describe("metrics", () => {
     expect([...samples.keys()].filter((series) => series.startsWith("proxy_cost_total"))).toHaveLength(17);
   });
 
+  test("chats are measured by API, provider and family of models; exemplars lead to traces where they are asked for", async () => {
+    const metrics = meter();
+    const w3cTraceId = "0af7651916cd43dd8448eb211c80319c";
+    metrics.sink(chatFinished({ queueMs: 500, w3cTraceId }));
+    metrics.sink(chatFinished({ outcome: "upstream_failed", code: "upstream_error", firstEventMs: null }));
+    metrics.sink({ ...base, type: "request.finished", route: "admin", code: "ok", status: 200, durationMs: 20 });
+    const plain = await textOf(metrics);
+    const samples = samplesOf(plain);
+    const labels = 'api="chat",provider="deepseek",model_family="deepseek"';
+    expect(samples.get(`proxy_time_to_first_token_seconds_bucket{le="0.5",${labels}}`)).toBe(0);
+    expect(samples.get(`proxy_time_to_first_token_seconds_bucket{le="0.75",${labels}}`)).toBe(1);
+    expect(samples.get(`proxy_time_per_output_token_seconds_count{${labels}}`)).toBe(2);
+    expect(samples.get(`proxy_chats_total{${labels},status="error"}`)).toBe(1);
+    expect(samples.get('proxy_request_duration_seconds_bucket{le="0.025",route="admin",status="ok"}')).toBe(1);
+    expect(plain).not.toContain(w3cTraceId);
+
+    const accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+    const { contentType, text } = await metrics.scrape(accept);
+    expect(contentType).toMatch(/^application\/openmetrics-text; version=1.0.0/);
+    expect(text).toContain(
+      `proxy_time_to_first_token_seconds_bucket{le="0.75",${labels}} 1 # {trace_id="${w3cTraceId}"} 0.53 `,
+    );
+    expect(text).toContain("# TYPE proxy_requests counter\n");
+    expect(text.endsWith("# EOF\n")).toBe(true);
+  });
+
+  test("moves between trust steps and spans are counted", async () => {
+    const metrics = meter({
+      ...quiet,
+      spans: () => ({ queued: 1, exported: 2, dropped: { queue_full: 3 } }),
+      sinks: () => [{ name: "redis", queued: 4, dropped: { spool_full: 5 } }],
+    });
+    const move = { ...base, type: "trust.changed", user: "alice", from: "normal", to: "watched" } as const;
+    metrics.sink({ ...move, direction: "down", score: 60, reasons: [] });
+    const samples = samplesOf(await textOf(metrics));
+    expect(samples.get('trust_changes_total{direction="down"}')).toBe(1);
+    expect(samples.get('traces_spans_dropped_total{reason="queue_full"}')).toBe(3);
+    expect(samples.get('events_sink_dropped_total{sink="redis",reason="spool_full"}')).toBe(5);
+  });
+
   test("two meters in one process don't meet, and a process's own metrics can be added", async () => {
-    const one = createMetrics({ providers: [], models: [], rules: [], gauges: quiet, processMetrics: true });
+    const one = createMetrics({
+      providers: [],
+      models: [],
+      rules: [],
+      gauges: quiet,
+      version: "1",
+      processMetrics: true,
+    });
     const two = meter();
     one.sink(chatFinished());
-    expect(samplesOf(await two.text()).get('proxy_requests_total{status="ok",code="ok",route="api"}')).toBe(0);
-    const text = await one.text();
+    expect(samplesOf(await textOf(two)).get('proxy_requests_total{status="ok",code="ok",route="api"}')).toBe(0);
+    const text = await textOf(one);
     expect(text).toContain("nodejs_eventloop_lag_p99_seconds");
     expect(text).toContain("process_cpu_seconds_total");
-    expect(one.contentType).toMatch(/^text\/plain/);
+    expect((await one.scrape(undefined)).contentType).toMatch(/^text\/plain/);
   });
 });

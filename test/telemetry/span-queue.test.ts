@@ -6,7 +6,7 @@ import { eventually } from "../support/eventually.ts";
 
 type Export = SpanExporter["export"];
 type Result = Parameters<Parameters<Export>[1]>[0];
-const resultOf = (code: number): Result => ({ code, error: new Error("503") });
+const resultOf = (code: number) => ({ code, error: new Error("503") }) as unknown as Result;
 const good = resultOf(0);
 const bad = resultOf(1);
 const ok: Export = (_spans, onResult) => {

@@ -72,6 +72,7 @@ export function registerRequestCount(app: FastifyInstance, { emit, clock }: Requ
         route,
         code: "ok",
         status,
+        durationMs: reply.elapsedTime,
       });
     }
     done();
@@ -137,6 +138,7 @@ function respond(
       traceId: request.id,
       w3cTraceId: request.trace?.traceId,
       ip: request.ip,
+      durationMs: reply.elapsedTime,
       route,
       user: request.account?.username,
       method: request.method,
@@ -223,6 +225,8 @@ function paramOf(issue: FastifySchemaValidationError | undefined): string {
 interface RefusedRequest {
   readonly traceId: string;
   readonly w3cTraceId?: string | undefined;
+  /** ms since its arrival. */
+  readonly durationMs?: number;
   /** The client's address. */
   readonly ip: string;
   /** The route's pattern, as in the code; undefined if no route matched. */
@@ -246,8 +250,8 @@ export function createReportRefusal(options: {
   readonly clock: Clock;
 }): ReportRefusal {
   const { log, emit, clock } = options;
-  return ({ code, status }, { traceId, w3cTraceId, ip, route, user, method, path, logged = false }) => {
-    const base = { at: clock.now(), traceId, w3cTraceId, ip };
+  return ({ code, status }, { traceId, w3cTraceId, ip, durationMs, route, user, method, path, logged = false }) => {
+    const base = { at: clock.now(), traceId, w3cTraceId, ip, durationMs };
     emit({ type: "request.finished", ...base, route: routeGroupOf(route), code, status });
     if (logged) return;
     const where = route === undefined ? { method, path } : { route };

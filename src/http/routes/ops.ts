@@ -19,7 +19,10 @@ interface HealthResult {
 
 interface OpsOptions {
   readonly checks: readonly HealthCheck[];
-  readonly metrics: { text(): Promise<string>; readonly contentType: string };
+  /** The metrics in the format that an Accept header asks for. */
+  readonly metrics: {
+    scrape(accept: string | undefined): Promise<{ readonly contentType: string; readonly text: string }>;
+  };
   /** Who may see metrics and health details now. */
   readonly access: () => {
     readonly metricsAddresses: IpList;
@@ -82,8 +85,9 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
       if (!metricsAddresses.has(request.ip) && !hasToken(request, metricsToken)) {
         throw new AppError("address_not_allowed");
       }
-      reply.type(options.metrics.contentType);
-      return options.metrics.text();
+      const { contentType, text } = await options.metrics.scrape(request.headers.accept);
+      reply.type(contentType).header("vary", "accept");
+      return text;
     },
   );
 }
