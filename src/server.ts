@@ -19,6 +19,7 @@ import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createPanelIdentity, registerPanel } from "./http/panel/panel.ts";
 import { registerPanelHeaders } from "./http/panel/panel-pages.ts";
 import { createParserErrors } from "./http/plugins/parser-errors.ts";
+import { readinessOf } from "./http/health-checks.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
 import { registerTracing } from "./http/plugins/tracing.ts";
 import { createShedding } from "./http/plugins/shed.ts";
@@ -135,6 +136,7 @@ export async function buildServer(services: Services): Promise<Server> {
 
   registerOpsRoutes(app, {
     checks: [...services.checks, { name: "shutdown", immediate: true, check: () => ({ ok: !shuttingDown }) }],
+    readiness: () => readinessOf(services, shuttingDown),
     metrics: services.metrics,
     access: policy,
     clock,

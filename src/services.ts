@@ -364,6 +364,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       disk,
       reloader,
       keyFileStatus,
+      redis,
+      spans: tracing.counts,
     }),
     usersDir,
     redis,

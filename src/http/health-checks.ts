@@ -28,6 +28,10 @@ interface Parts {
   readonly overload: Pick<Overload, "level" | "reason">;
   readonly reloader: Pick<Reloader, "status">;
   readonly keyFileStatus: Pick<KeyFileStatus, "problems">;
+  /** Where the state is; undefined: in files. */
+  readonly redis: { status(): { readonly connected: boolean } } | undefined;
+  /** What has become of spans; undefined: nothing is traced. */
+  readonly spans: (() => object) | undefined;
 }
 
 /** Mean event-loop delay, in ms, above which the process counts as unhealthy. */
@@ -35,8 +39,13 @@ const maxLoopDelayMs = 500;
 
 /** The checks of /healthz. */
 export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
-  const { ledger, behaviourLog, users, models, eventLoop } = parts;
+  const { ledger, behaviourLog, users, models, eventLoop, redis, spans } = parts;
   return [
+    ...(redis === undefined
+      ? []
+      : [{ name: "redis", immediate: true, check: () => ({ ok: redis.status().connected }) }]),
+    // A collector that is away harms no request.
+    ...(spans === undefined ? [] : [{ name: "traces", check: () => ({ ok: true, facts: { spans: spans() } }) }]),
     {
       name: "journal",
       async check() {
@@ -113,6 +122,20 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
       },
     },
   ];
+}
+
+/**
+ * Whether requests should be sent to this process. Not while no provider can be reached: no other process could reach
+ * them either, and all of them would be taken out of service. Before the state is recovered it doesn't listen at all.
+ */
+export async function readinessOf(
+  { ledger, redis }: Pick<Parts, "ledger" | "redis">,
+  shuttingDown: boolean,
+): Promise<{ readonly ready: boolean; readonly reason: string }> {
+  if (shuttingDown) return { ready: false, reason: "it is shutting down" };
+  if (redis?.status().connected === false) return { ready: false, reason: "Redis, which has the state, is away" };
+  const { ok, reason = "charges can't be recorded" } = await ledger.health();
+  return { ready: ok, reason: ok ? "" : reason };
 }
 
 function iso(ms: number): string {

@@ -15,6 +15,7 @@ const open = [
   "GET /panel/*",
   "GET /healthz",
   "GET /livez",
+  "GET /readyz",
   "GET /metrics",
   "GET /openapi.json",
   "GET /docs",

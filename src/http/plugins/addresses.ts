@@ -3,7 +3,7 @@ import { AppError } from "../../errors.ts";
 import type { AddressRules } from "../../lib/ip-list.ts";
 
 /** Routes that probes and collectors ask; /metrics and the details of /healthz have a list of their own. */
-const exempt: ReadonlySet<string | undefined> = new Set(["/livez", "/healthz", "/metrics"]);
+const exempt: ReadonlySet<string | undefined> = new Set(["/livez", "/readyz", "/healthz", "/metrics"]);
 
 /**
  * Refuses requests from addresses that may not use the proxy, before anything else is looked at.

@@ -273,7 +273,7 @@ export function routeGroupOf(route: string | undefined): RouteGroup {
   return opsPaths.has(first) && second === "" ? "ops" : "api";
 }
 
-const opsPaths: ReadonlySet<string> = new Set(["healthz", "livez", "metrics", "openapi.json", "docs"]);
+const opsPaths: ReadonlySet<string> = new Set(["healthz", "livez", "readyz", "metrics", "openapi.json", "docs"]);
 
 /** The methods of the routes at a path; none if there are no routes. */
 type AllowedMethods = (path: string) => readonly string[];

@@ -17,7 +17,16 @@ interface HealthResult {
   readonly facts?: Readonly<Record<string, unknown>>;
 }
 
+/** Whether new requests should be sent here: not whether every part is well, as /healthz says. */
+interface Readiness {
+  readonly ready: boolean;
+  /** Why not; "" if it is. Shown to allowed addresses only. */
+  readonly reason: string;
+}
+
 interface OpsOptions {
+  /** Asked for each call, so it must cost nothing. */
+  readonly readiness: () => Readiness | Promise<Readiness>;
   readonly checks: readonly HealthCheck[];
   /** The metrics in the format that an Accept header asks for. */
   readonly metrics: {
@@ -36,26 +45,43 @@ interface OpsOptions {
 const freshMs = 1000;
 const longestMs = 800;
 
-type Results = readonly (readonly [name: string, result: HealthResult])[];
+interface Results {
+  readonly results: readonly (readonly [name: string, result: HealthResult])[];
+  /** By component; null: not since the start. */
+  readonly lastSuccessSecondsAgo: Readonly<Record<string, number | null>>;
+}
 
 /**
  * Runs all checks at most once a second, however many requests come: anyone may call, and a probe gives up after a
- * second.
+ * second. It also knows how long ago each component last worked.
  */
 function createRecentResults(checks: readonly HealthCheck[], clock: Clock): () => Promise<Results> {
-  const runAll = (some: readonly HealthCheck[]): Promise<Results> =>
-    Promise.all(some.map(async (one) => [one.name, await run(one)] as const));
+  /** Monotonic ms, by component. */
+  const workedAt = new Map<string, number>();
+  const runOne = async (one: HealthCheck) => {
+    const result = await run(one);
+    if (result.ok) workedAt.set(one.name, clock.monotonic());
+    return [one.name, result] as const;
+  };
   const immediate = checks.filter((one) => one.immediate === true);
   const others = checks.filter((one) => one.immediate !== true);
-  let last: { readonly at: number; readonly results: Promise<Results> } | null = null;
+  let last: { readonly at: number; readonly results: Promise<Results["results"]> } | null = null;
   return async () => {
     const now = clock.monotonic();
-    if (last === null || now - last.at >= freshMs) last = { at: now, results: runAll(others) };
-    return [...(await last.results), ...(await runAll(immediate))];
+    if (last === null || now - last.at >= freshMs) last = { at: now, results: Promise.all(others.map(runOne)) };
+    const results = [...(await last.results), ...(await Promise.all(immediate.map(runOne)))];
+    const ages = results.map(([name]) => {
+      const since = workedAt.get(name);
+      return [name, since === undefined ? null : Math.round((clock.monotonic() - since) / 100) / 10] as const;
+    });
+    return { results, lastSuccessSecondsAgo: Object.fromEntries(ages) };
   };
 }
 
-/** /livez: the process runs. /healthz: it can do its work (503 if not). /metrics: metrics for Prometheus. */
+/**
+ * /livez: the process runs. /readyz: requests should be sent to it (503 if not). /healthz: how each component is (503
+ * if one that is needed fails). /metrics: metrics for Prometheus.
+ */
 export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): void {
   const open = { config: { access: "public" as const } };
   const recent = createRecentResults(options.checks, options.clock);
@@ -65,15 +91,27 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
   }));
 
   app.get(
+    "/readyz",
+    { ...open, schema: { summary: "Whether requests should be sent to it", tags: ["operations"] } },
+    async (request, reply) => {
+      const { ready, reason } = await options.readiness();
+      reply.code(ready ? 200 : 503);
+      const status = ready ? "ok" : "not_ready";
+      return ready || !options.access().metricsAddresses.has(request.ip) ? { status } : { status, reason };
+    },
+  );
+
+  app.get(
     "/healthz",
     { ...open, schema: { summary: "Whether it can do its work", tags: ["operations"] } },
     async (request, reply) => {
-      const results = await recent();
+      const { results, lastSuccessSecondsAgo } = await recent();
       const ok = results.every(([, result]) => result.ok);
       reply.code(ok ? 200 : 503);
       const status = ok ? "ok" : "failing";
       if (!options.access().metricsAddresses.has(request.ip)) return { status };
-      return { status, checks: Object.fromEntries(results.map(([name, { ok, facts }]) => [name, { ok, ...facts }])) };
+      const checks = Object.fromEntries(results.map(([name, { ok, facts }]) => [name, { ok, ...facts }]));
+      return { status, checks, last_success_seconds_ago: lastSuccessSecondsAgo };
     },
   );
 
