@@ -45,15 +45,19 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
         const hold = guarded.reserve(request);
         return hold instanceof Promise ? hold.then((later) => new GuardedHold(later)) : new GuardedHold(hold);
       },
-      async *usageOfAll(span) {
-        try {
-          yield* ledger.usageOfAll(span);
-        } catch (error) {
-          throw storageError(error);
-        }
-      },
+      usageOfAll: (span) => guardEach(ledger.usageOfAll(span)),
+      recorded: () => guardEach(ledger.recorded()),
     },
   };
+}
+
+/** What is iterated, with the result of storageError for each failure. */
+async function* guardEach<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* items;
+  } catch (error) {
+    throw storageError(error);
+  }
 }
 
 function guardLoginGuard(port: LoginGuard): LoginGuard {

@@ -4,6 +4,7 @@ import type { Gateway } from "./gateway/handle-request.ts";
 import { AppError } from "./errors.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerEventsRoute } from "./http/admin/events-route.ts";
+import { registerUsageExport } from "./http/admin/usage-export-route.ts";
 import { registerUserRoutes } from "./http/admin/users-routes.ts";
 import { registerAuthentication, registerSignatures } from "./http/plugins/authenticate.ts";
 import { registerAddressRules } from "./http/plugins/addresses.ts";
@@ -160,6 +161,7 @@ export async function buildServer(services: Services): Promise<Server> {
   const { timezone } = boot.quota;
   const usage = { ledger, timezone, today: services.today, keepDays: boot.usage.keep_days };
   registerUsageRoutes(app, usage);
+  registerUsageExport(app, usage);
   const groupUsage = createGroupUsage(usage);
   registerMyGroupRoutes(app, { ...services, groupUsage });
   registerAdminRoutes(app, { ...services, groupUsage, knownModels });

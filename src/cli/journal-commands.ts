@@ -1,12 +1,12 @@
 import { join, resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../lib/clock.ts";
-import { fileErrorCode } from "../lib/files/file-ops.ts";
 import { readJournal, type JournalContent } from "../lib/journal/journal-folder.ts";
-import { JournalDamage, readSegment, type OnRecord } from "../lib/journal/journal-reader.ts";
+import { JournalDamage, type OnRecord } from "../lib/journal/journal-reader.ts";
+import { streamJournal } from "../lib/journal/journal-stream.ts";
 import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/memory/charge-record.ts";
-import { archivedJournalFiles } from "../quota/memory/journal-archive.ts";
+import { journalFolders } from "../quota/memory/journal-archive.ts";
 import { readCoveredSeq } from "../quota/memory/recovery.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { carryOut, planSalvage, type SalvagePlan } from "./journal-salvage.ts";
@@ -92,40 +92,25 @@ async function dump(folder: string, user: string | undefined, archived: boolean,
     if (record === undefined || (user !== undefined && record.user !== user)) return;
     io.out(JSON.stringify(readable({ seq, ...record })));
   };
-  const isWhole = archived ? await readArchive(folder, io, show) : true;
-  return readAll(folder, Infinity, io, show) === undefined || !isWhole ? 1 : 0;
+  if (archived) return dumpArchived(folder, show, io);
+  return readAll(folder, Infinity, io, show) === undefined ? 1 : 0;
 }
 
 /**
- * Reads all readable records, and reports the rest. Missing files are no error: some were too old, and the archive may
- * have been off for a while.
- * @returns whether every file was intact
+ * Shows all readable records, and reports the rest. Missing records are no error: the archive may have been off for a
+ * while.
  */
-async function readArchive(folder: string, io: CommandIo, onRecord: OnRecord): Promise<boolean> {
-  let isWhole = true;
-  let before = 0;
-  let newest = "";
-  for (;;) {
-    // A running server may have moved more files from the journal to the archive while these were read; the journal
-    // comes next.
-    const files = (await archivedJournalFiles(folder)).filter((file) => file > newest);
-    if (files.length === 0) return isWhole;
-    for (const file of files) {
-      newest = file;
-      try {
-        const { header, last } = readSegment(file, onRecord);
-        const previous = header?.previous ?? before;
-        if (previous > before) io.err(`${file}: records ${before + 1} to ${previous} are not in the archive`);
-        before = last;
-      } catch (error) {
-        // Or removed some that have become too old.
-        if (fileErrorCode(error) === "ENOENT") continue;
-        if (!(error instanceof JournalDamage)) throw error;
-        io.err(`error: ${file}: damaged at byte ${error.offset}: ${error.reason}`);
-        isWhole = false;
-      }
+async function dumpArchived(folder: string, show: OnRecord, io: CommandIo): Promise<number> {
+  let code = 0;
+  for await (const piece of streamJournal(journalFolders(folder))) {
+    if (piece.kind === "records") for (const { seq, payload } of piece.records) show(seq, payload);
+    else if (piece.kind === "gap") io.err(`records ${piece.first} to ${piece.last} are not in the archive`);
+    else {
+      io.err(`error: ${piece.path}: ${piece.message}`);
+      code = 1;
     }
   }
+  return code;
 }
 
 /** Undefined, with the reason printed, if the journal is damaged. */

@@ -73,6 +73,9 @@ const noReplica: LedgerReplica = {
   usageOfAll: () => {
     throw noUsage();
   },
+  recorded: () => {
+    throw noUsage();
+  },
   problems: () => [],
 };
 

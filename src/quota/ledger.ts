@@ -1,4 +1,5 @@
 import type { Awaitable } from "../lib/awaitable.ts";
+import type { JournalPiece } from "../lib/journal/journal-stream.ts";
 import type { CountMetric, Metric } from "./metrics.ts";
 import type { Per } from "./periods.ts";
 
@@ -208,6 +209,11 @@ export interface Ledger {
   usage(query: UsageSpan & { readonly user?: string | undefined }): Awaitable<readonly UsageRow[]>;
   /** Each user's usage, ordered by name. Reads one user's file at a time, during iteration. */
   usageOfAll(span: UsageSpan): AsyncIterable<{ readonly user: string; readonly row: UsageRow }>;
+  /**
+   * Everything that was charged, settled or changed by hand by the first call of next(), as it was recorded, oldest first,
+   * for as long as it is kept (storage.journal_archive_days). Each record is that of decodeLedgerRecord.
+   */
+  recorded(): AsyncIterable<JournalPiece>;
   /** Users' files that cannot be used: these users get nothing billable. For /healthz. */
   problems(): Awaitable<readonly QuotaProblem[]>;
   /** Whether charges can be recorded; the reason if they can't. For /healthz. */

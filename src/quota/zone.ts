@@ -47,3 +47,21 @@ function searchStart(dateAt: (instantMs: number) => number, date: number): numbe
   }
   return after;
 }
+
+/** Days or instants, each perhaps absent. */
+interface Moments {
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+}
+
+/**
+ * The instants from the beginning of `from` to just before the end of `to`, in ms since the epoch. A date (YYYY-MM-DD) is
+ * a whole day in the zone; an ISO time with its offset is an instant, at which the span ends, exclusive.
+ */
+export function spanOfMoments({ from, to }: Moments, zone: Zone) {
+  const isDate = (moment: string): boolean => moment.length === 10;
+  return {
+    from: from === undefined ? undefined : isDate(from) ? zone.startOf(Date.parse(from)) : Date.parse(from),
+    to: to === undefined ? undefined : isDate(to) ? zone.startOf(Date.parse(to) + dayMs) : Date.parse(to),
+  };
+}

@@ -272,6 +272,10 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       await followAll();
       yield* ledger.usageOfAll(span);
     },
+    async *recorded() {
+      await followAll();
+      yield* ledger.recorded();
+    },
     problems: () => ledger.problems(),
     async close() {
       closed = true;

@@ -6,10 +6,12 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { fc } from "../support/fast-check.ts";
 import { describe, expect, it } from "vitest";
 import { runJournalCli } from "../../src/cli/journal-commands.ts";
@@ -23,6 +25,7 @@ import { createFaultyFiles } from "../support/faulty-files.ts";
 import { journalFiles } from "../support/journal.ts";
 import { everything, openTestLedger, spend, usedOf } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
+import { eventually } from "../support/eventually.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const clock = createManualClock(Date.UTC(2026, 10, 22, 4));
@@ -125,10 +128,12 @@ describe("D7: journal files that are missing", () => {
 describe("O2: storage.journal_archive_days", () => {
   const day = 86_400_000;
   const archived = { ...storage, journal_archive_days: 3 };
-  const archiveOf = (folder: string): string[] =>
-    readdirSync(join(folder, "journal", "archive"))
-      .filter((name) => name !== ".days")
-      .map((name) => join(folder, "journal", "archive", name));
+  /** The files, compressed or not, by the names that they have before. */
+  const archiveOf = (folder: string): string[] => {
+    const names = readdirSync(join(folder, "journal", "archive")).filter((name) => /\.journal(\.gz)?$/.test(name));
+    return [...new Set(names.map((name) => join(folder, "journal", "archive", name.replace(".gz", ""))))];
+  };
+  const asItIs = (file: string): string => (existsSync(file) ? file : `${file}.gz`);
 
   /** A run of the proxy with three requests. What it archives is dated by `now` instead of the machine's time. */
   async function run(folder: string, now: Clock, of: Partial<MemoryLedgerOptions["storage"]> = archived) {
@@ -137,7 +142,7 @@ describe("O2: storage.journal_archive_days", () => {
     for (let n = 0; n < 3; n++) await spend(ledger);
     await ledger.close();
     for (const file of archiveOf(folder)) {
-      if (!before.includes(file)) utimesSync(file, now.now() / 1000, now.now() / 1000);
+      if (!before.includes(file)) utimesSync(asItIs(file), now.now() / 1000, now.now() / 1000);
     }
   }
 
@@ -157,7 +162,9 @@ describe("O2: storage.journal_archive_days", () => {
     const all = Array.from({ length: 18 }, (_, index) => index + 1);
     expect(await dumped(folder, "--archived")).toEqual({ code: 0, err: "", seqs: all });
     expect((await dumped(folder)).seqs.length).toBeLessThan(18);
-    expect(usedOf(await openTestLedger(folder, now, { storage: archived }), everything)[0]).toBe(9);
+    const ledger = await openTestLedger(folder, now, { storage: archived });
+    expect(usedOf(ledger, everything)[0]).toBe(9);
+    await ledger.close();
 
     now.advance(4 * day);
     await openTestLedger(folder, now, { storage: archived });
@@ -169,9 +176,10 @@ describe("O2: storage.journal_archive_days", () => {
     const now = createManualClock(Date.now());
     await run(folder, now);
     await run(folder, now);
-    const [first = "", second = "", third = ""] = archiveOf(folder);
+    const [first = "", second = "", third = ""] = archiveOf(folder).map(asItIs);
     rmSync(second);
-    writeFileSync(third, readFileSync(third, "utf8").replace("alice", "alicf"));
+    const [unpack, pack] = third.endsWith(".gz") ? [gunzipSync, gzipSync] : [Buffer.from, Buffer.from];
+    writeFileSync(third, pack(unpack(readFileSync(third)).toString().replace("alice", "alicf")));
     const { code, err, seqs } = await dumped(folder, "--archived");
     expect(code).toBe(1);
     expect(err).toMatch(new RegExp(`${third}: damaged at byte \\d+`));
@@ -251,6 +259,28 @@ describe("O2: storage.journal_archive_days", () => {
     await ledger.close();
     expect(JSON.stringify(log.lines)).toContain("could not be removed from the archive");
     expect(usedOf(await openTestLedger(folder, clock, { storage: archived }), everything)[0]).toBe(3);
+  });
+
+  it("compresses them, with the time of their last record, and leaves one plain that can't be", async () => {
+    const folder = tempDir();
+    const now = createManualClock(Date.now());
+    await run(folder, now, { ...archived, journal_archive_days: 30 });
+    const plain = archiveOf(folder).map((file) => ({ file, at: statSync(asItIs(file)).mtimeMs }));
+    // Where the folder of this name is, no file can be made.
+    const stuck = plain[0]?.file ?? "";
+    if (!existsSync(stuck)) writeFileSync(stuck, gunzipSync(readFileSync(`${stuck}.gz`)));
+    rmSync(`${stuck}.gz.part`, { force: true });
+    mkdirSync(`${stuck}.gz.part`);
+    const log = createCapturedLog();
+    const first = await openTestLedger(folder, now, { storage: archived, log });
+    await eventually(() => expect(JSON.stringify(log.lines)).toContain("could not be compressed"));
+    await first.close();
+    rmSync(`${stuck}.gz.part`, { recursive: true });
+    const second = await openTestLedger(folder, now, { storage: archived });
+    await eventually(() => expect(plain.filter(({ file }) => existsSync(file))).toEqual([]));
+    await second.close();
+    for (const { file, at } of plain.slice(1)) expect(statSync(`${file}.gz`).mtimeMs).toBeCloseTo(at, 0);
+    expect((await dumped(folder, "--archived")).seqs).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
   it("of 0 removes them at once, and leaves the archive as it is", async () => {

@@ -33,7 +33,7 @@ function slow<Port extends object>(port: Port, before: BeforeCall): Port {
     get(target, name) {
       const value: unknown = Reflect.get(target, name, target);
       if (typeof value !== "function" || typeof name !== "string" || local.has(name)) return value;
-      if (name === "usageOfAll") {
+      if (name === "usageOfAll" || name === "recorded") {
         return async function* (...given: unknown[]) {
           await before(name, () => Promise.resolve());
           yield* Reflect.apply(value, target, given) as AsyncIterable<unknown>;

@@ -1,19 +1,24 @@
-import { mkdir, readdir, stat } from "node:fs/promises";
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
+import { syncFolder } from "../../lib/files/atomic-file.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { createDayWitness } from "../../lib/files/day-witness.ts";
 import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
+import { journalFileName } from "../../lib/journal/journal-stream.ts";
 import type { Log } from "../../lib/log.ts";
 
-/** Keeps journal files that snapshots cover, so that bills can be recomputed. */
+/** Keeps journal files that snapshots cover, compressed, so that bills can be recomputed. */
 export interface JournalArchive {
   /**
-   * Moves a file to the archive. Rejects with Node's error, and then the file stays where it was: even on a full disk,
+   * Moves a file to the archive, where it is compressed later. Rejects with Node's error, and then the file stays where it was: even on a full disk,
    * the journal continues and keeps it.
    */
   readonly retire: (path: string) => Promise<void>;
-  /** Stops the daily removal of files that are too old. */
-  readonly close: () => void;
+  /** Stops the daily removal of files that are too old, and leaves files as they are that are being compressed. */
+  readonly close: () => Promise<void>;
 }
 
 export interface JournalArchiveOptions {
@@ -28,27 +33,35 @@ export interface JournalArchiveOptions {
 }
 
 const dayMs = 86_400_000;
-const fileName = /^\d{16}\.journal$/;
+/** The end of the name of a file that is being written. */
+const partSuffix = ".part";
+
+/** The folders with a journal's files, in the order in which files move. */
+export function journalFolders(journalDir: string): readonly string[] {
+  return [journalDir, journalArchiveDir(journalDir)];
+}
 
 /** The archive's folder: below the journal, because a file can only be moved within one file system. */
 function journalArchiveDir(journalDir: string): string {
   return join(journalDir, "archive");
 }
 
-/** The paths of the files in an archive, oldest first; none if there is no archive. */
-export async function archivedJournalFiles(journalDir: string): Promise<readonly string[]> {
+/** The paths of the files in an archive, oldest first; none if there is no archive. One may be there compressed as well. */
+async function archivedJournalFiles(journalDir: string): Promise<readonly string[]> {
   const folder = journalArchiveDir(journalDir);
   const names = await readdir(folder).catch((error: unknown) => {
     if (fileErrorCode(error) === "ENOENT") return [];
     throw error;
   });
   return names
-    .filter((name) => fileName.test(name))
+    .filter((name) => journalFileName.test(name))
     .sort()
     .map((name) => join(folder, name));
 }
 
-/** Removes files that are too old, now and once a day. Never rejects: failures are logged and retried. */
+/**
+ * Compresses files, and removes those that are too old, now and once a day. Never rejects: failures are logged and retried.
+ */
 export async function openJournalArchive(options: JournalArchiveOptions): Promise<JournalArchive> {
   const { journalDir, keepDays, clock, dayOf, log, ops } = options;
   const folder = journalArchiveDir(journalDir);
@@ -86,16 +99,67 @@ export async function openJournalArchive(options: JournalArchiveOptions): Promis
     }
   }
 
+  let compressing: Promise<void> | undefined;
+  /** Whether a file has come since the folder was listed. */
+  let isBehind = false;
+  const closing = new AbortController();
+
+  /** Never rejects. */
+  function compressAll(): void {
+    isBehind = true;
+    compressing ??= compressListed().finally(() => (compressing = undefined));
+  }
+
+  async function compressListed(): Promise<void> {
+    try {
+      while (isBehind && !closing.signal.aborted) {
+        isBehind = false;
+        for (const file of await archivedJournalFiles(journalDir)) {
+          if (!file.endsWith(".gz") && !closing.signal.aborted) await compress(file);
+        }
+      }
+    } catch (err) {
+      if (closing.signal.aborted) return;
+      log.warn({ err, folder }, "a journal file in the archive could not be compressed; it stays as it is until later");
+    }
+  }
+
+  /** Whenever this is interrupted, the file is still there, and what is beside it is written again. */
+  async function compress(file: string): Promise<void> {
+    const part = `${file}.gz${partSuffix}`;
+    await rm(part, { force: true });
+    const { atime, mtime } = await stat(file);
+    const target = createWriteStream(part, { flags: "wx", mode: 0o600 });
+    await pipeline(createReadStream(file), createGzip(), target, closing);
+    const written = await open(part, "r+");
+    try {
+      await written.utimes(atime, mtime);
+      await written.sync();
+    } finally {
+      await written.close();
+    }
+    await ops.rename(part, `${file}.gz`);
+    await syncFolder(folder, ops);
+    await ops.unlink(file);
+  }
+
   await prune();
-  const timer = setInterval(() => void prune(), dayMs);
+  compressAll();
+  const timer = setInterval(() => {
+    // Not while a file that is too old is being compressed.
+    void Promise.resolve(compressing).then(prune).then(compressAll);
+  }, dayMs);
   timer.unref();
   return {
     async retire(path) {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       await ops.rename(path, join(folder, basename(path)));
+      compressAll();
     },
-    close: () => {
+    async close() {
       clearInterval(timer);
+      closing.abort();
+      await compressing;
     },
   };
 }

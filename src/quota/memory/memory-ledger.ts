@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { asOfGroup, encodeLedgerRecord, type LedgerRecord, type SettleRecord } from "./charge-record.ts";
 import type { Config } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
-import { openJournalArchive } from "./journal-archive.ts";
+import { journalFolders, openJournalArchive } from "./journal-archive.ts";
 import { createJournalGate } from "./journal-gate.ts";
 import { createJournalRepair } from "./journal-repair.ts";
 import { createLedgerFollower, type LedgerFollower } from "./ledger-follower.ts";
@@ -12,6 +12,7 @@ import type { BucketState, Hold, Ledger, LedgerHealth, QuotaLimit, QuotaProblem,
 import type { Clock } from "../../lib/clock.ts";
 import { diskOps, type FileOps } from "../../lib/files/file-ops.ts";
 import { openJournal } from "../../lib/journal/journal.ts";
+import { streamJournal } from "../../lib/journal/journal-stream.ts";
 import type { Log } from "../../lib/log.ts";
 import { accountName, groupAccount, isGroupAccount } from "../accounts.ts";
 import { isCharge, partOf } from "../amounts.ts";
@@ -290,6 +291,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       save: () => snapshots.round(),
     }),
     ...createUsageQueries({ users, totals, archive }),
+    recorded: () => streamJournal(journalFolders(journalDir)),
     problems: () => [...unusable.values()],
     health: () => gate.health(),
     stats: () => {
@@ -302,7 +304,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       const missing = late.takeAll();
       for (const { record } of missing) lost(record, journal.failure());
       await snapshots.close();
-      journalArchive?.close();
+      await journalArchive?.close();
       await journal.close();
       if (missing.length > 0) throw new Error(`${missing.length} final charges could not be written`);
     },

@@ -182,6 +182,7 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     reset: (account, per, note) => change(account, `"per":"${per}",`, "reset", { per, ...note }),
     usage: (query) => replica.usage(query),
     usageOfAll: (span) => replica.usageOfAll(span),
+    recorded: () => replica.recorded(),
     problems: () => replica.problems(),
     health: () => (redis.status().connected ? { ok: true } : { ok: false, reason: "Redis does not answer" }),
     leases,
