@@ -1,3 +1,4 @@
+import { runBillCli } from "./bill-commands.ts";
 import { runImportCli } from "./import-commands.ts";
 import { runJournalCli } from "./journal-commands.ts";
 import { runQuotaCli } from "./quota-commands.ts";
@@ -12,6 +13,7 @@ const programs = new Map([
   ["journal", runJournalCli],
   ["import", runImportCli],
   ["state", runStateCli],
+  ["bill", runBillCli],
 ]);
 
 const [name = "", ...args] = process.argv.slice(2);

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { hostname, userInfo } from "node:os";
 import { text } from "node:stream/consumers";
 import { createProcessTable, type ProcessTable } from "../lib/files/lock-owner.ts";
@@ -15,6 +16,8 @@ export interface CommandIo {
   readStdin(): Promise<string>;
   /** Writes one line to standard output. */
   out(line: string): void;
+  /** Writes any amount of text to standard output, as fast as it is read. */
+  outPieces(pieces: AsyncIterable<string>): Promise<void>;
   /** Writes one line to standard error. */
   err(line: string): void;
 }
@@ -33,6 +36,9 @@ export function thisProcess(): CommandIo {
     readStdin: () => text(process.stdin),
     out: (line) => {
       process.stdout.write(`${line}\n`);
+    },
+    async outPieces(pieces) {
+      for await (const piece of pieces) if (!process.stdout.write(piece)) await once(process.stdout, "drain");
     },
     err: (line) => {
       process.stderr.write(`${line}\n`);

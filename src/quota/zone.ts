@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { createWallClock } from "../lib/wall-clock.ts";
 
 const hourMs = 3_600_000;
@@ -47,6 +48,11 @@ function searchStart(dateAt: (instantMs: number) => number, date: number): numbe
   }
   return after;
 }
+
+/** A day or an instant, as people ask for it. */
+export const momentSchema = z.union([z.iso.date(), z.iso.datetime({ offset: true })], {
+  error: "expected a date such as 2026-11-26, or a time such as 2026-11-26T09:00:00Z",
+});
 
 /** Days or instants, each perhaps absent. */
 interface Moments {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import type { Ledger, QuotaLimit } from "../../src/quota/ledger.ts";
+import { exportUsage } from "../../src/quota/usage/usage-export.ts";
 import { attempt, refusalOf } from "../support/attempt.ts";
 import { ask, charge, monthly, settlement, usedOf } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -53,6 +54,23 @@ export function describeLedger(name: string, open: (clock: Clock) => Promise<Led
           { key: "alice", requests: 1 },
         ]);
       });
+    });
+
+    it("has recorded all of it, with the provider and the price", async () => {
+      const ledger = await open(createManualClock(now));
+      const source = { provider: "deep", price: "m@always 0/1/4/4" };
+      const hold = await ledger.reserve(ask({ group: "red", apiKey: "k1" }));
+      await hold.commit(charge(1, 3), source);
+      await hold.settle({ ...settlement(charge(1, 70)), ...source });
+      await (await ledger.reserve(ask({ user: "bob", requestId: "req-2" }))).commit(charge(1, 5), source);
+      await ledger.adjust("bob", { requests: -1, tokens: 0, cost: 0, currency: "CNY" }, { reason: "x", by: "y" });
+      const rows: object[] = [];
+      for await (const item of exportUsage(ledger.recorded(), {})) if (item.kind === "row") rows.push(item.row);
+      expect(rows).toMatchObject([
+        { requestId: "req-1", user: "alice", group: "red", apiKey: "k1", tokens: 70, outcome: "completed", ...source },
+        { kind: "adjust", user: "bob", requests: -1 },
+        { requestId: "req-2", user: "bob", tokens: 5, outcome: "unsettled", settledAt: null, ...source },
+      ]);
     });
 
     describe("reserve, commit, settle", () => {

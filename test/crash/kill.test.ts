@@ -2,11 +2,14 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "smol-toml";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { runBillCli } from "../../src/cli/bill-commands.ts";
+import { parseNano } from "../../src/lib/money.ts";
 import { createSimulator } from "../../src/simulator/server.ts";
 import { startChatLoad, type SeenChat } from "../support/chat-load.ts";
+import { runCli } from "../support/cli.ts";
 import { quotaOf } from "../support/quota.ts";
 import { compiledServer, spawnServer, startServerProcess, type ServerProcess } from "../support/server-process.ts";
-import { alicePassword, post, userFile } from "../support/start-proxy.ts";
+import { alicePassword, bearer, post, userFile } from "../support/start-proxy.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 /** Each user sends one body over and over, so that all of its chats are charged alike. */
@@ -64,6 +67,7 @@ describe("kill -9 of the server", () => {
       const text = userFile(user, alicePassword, `max_parallel = ${workersEach}\n`);
       writeFileSync(join(folder, "users", `${user}.toml`), text);
     }
+    writeFileSync(join(folder, "users", "boss.toml"), userFile("boss", alicePassword, 'roles = ["admin"]\n'));
     writeFileSync(join(folder, "config.toml"), config(simulator.url));
     return folder;
   }
@@ -102,6 +106,7 @@ describe("kill -9 of the server", () => {
 
       server = await start(folder);
       const after = await totalsOf(server);
+      expect(await exportedBy(server), `exported after ${killAfter}`).toEqual(after);
       for (const user of users) {
         const chats = load.chats.filter((chat) => chat.user === user);
         expect(chats.filter(({ status }) => status !== 0 && status !== 200)).toEqual([]);
@@ -112,6 +117,10 @@ describe("kill -9 of the server", () => {
       before = after;
     }
     expect([...finals.keys()].sort()).toEqual(users);
+    expect(await usageBy(server)).toEqual(before);
+    // Each request is worked out again, beside the server.
+    const bill = await runCli(runBillCli, ["verify"], folder);
+    expect(bill).toMatchObject({ code: 0, err: "", out: expect.stringMatching(/nothing differs$/) });
   }, 120_000);
 
   it("in the middle of a shutdown keeps every total", async () => {
@@ -182,6 +191,44 @@ async function totalsOf(server: ServerProcess): Promise<Map<string, Totals>> {
     totals.set(user, [requests?.used ?? NaN, tokens?.used ?? NaN, Math.round((cost?.used ?? NaN) * 1e9)]);
   }
   return totals;
+}
+
+/** What all exported rows add up to, of each user. */
+async function exportedBy(server: ServerProcess): Promise<Map<string, Totals>> {
+  const lines = (await (await asBoss(server, "/admin/usage/export")).text()).trim().split("\n");
+  expect(JSON.parse(lines.pop() ?? "")).toMatchObject({ end: true, rows: lines.length, complete: true });
+  const rows = lines.map((line) => JSON.parse(line) as ExportedLine);
+  return totalsBy(rows.map(({ user, requests, tokens, cost_nano: cost }) => [user, [requests, tokens, cost]]));
+}
+
+interface ExportedLine {
+  readonly user: string;
+  readonly requests: number;
+  readonly tokens: number;
+  readonly cost_nano: number;
+}
+
+/** The usage history of each user. */
+async function usageBy(server: ServerProcess): Promise<Map<string, Totals>> {
+  const { rows } = (await (await asBoss(server, "/admin/usage?by=user")).json()) as {
+    rows: { user: string; requests: number; tokens: number; costs: { cost: string }[] }[];
+  };
+  return totalsBy(
+    rows.map(({ user, requests, tokens, costs }) => [user, [requests, tokens, parseNano(costs[0]?.cost ?? "0")]]),
+  );
+}
+
+function totalsBy(rows: readonly (readonly [user: string, totals: Totals])[]): Map<string, Totals> {
+  const sums = new Map<string, Totals>(users.map((user) => [user, [0, 0, 0]]));
+  for (const [user, [requests, tokens, cost]] of rows) {
+    const sum = sums.get(user) ?? [0, 0, 0];
+    sums.set(user, [sum[0] + requests, sum[1] + tokens, sum[2] + cost]);
+  }
+  return sums;
+}
+
+async function asBoss(server: ServerProcess, path: string): Promise<Response> {
+  return fetch(`${server.url}${path}`, { headers: bearer(await login(server, "boss")) });
 }
 
 function difference(after: Totals = [0, 0, 0], before: Totals = [0, 0, 0]): Totals {

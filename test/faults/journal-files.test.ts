@@ -273,11 +273,15 @@ describe("O2: storage.journal_archive_days", () => {
     mkdirSync(`${stuck}.gz.part`);
     const log = createCapturedLog();
     const first = await openTestLedger(folder, now, { storage: archived, log });
-    await eventually(() => expect(JSON.stringify(log.lines)).toContain("could not be compressed"));
+    await eventually(() => {
+      expect(JSON.stringify(log.lines)).toContain("could not be compressed");
+    });
     await first.close();
     rmSync(`${stuck}.gz.part`, { recursive: true });
     const second = await openTestLedger(folder, now, { storage: archived });
-    await eventually(() => expect(plain.filter(({ file }) => existsSync(file))).toEqual([]));
+    await eventually(() => {
+      expect(plain.filter(({ file }) => existsSync(file))).toEqual([]);
+    });
     await second.close();
     for (const { file, at } of plain.slice(1)) expect(statSync(`${file}.gz`).mtimeMs).toBeCloseTo(at, 0);
     expect((await dumped(folder, "--archived")).seqs).toEqual([1, 2, 3, 4, 5, 6]);

@@ -25,6 +25,11 @@ export async function runCli(
     processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
     readStdin: () => Promise.resolve(stdin),
     out: (line) => out.push(line),
+    async outPieces(pieces) {
+      let text = "";
+      for await (const piece of pieces) text += piece;
+      out.push(...text.split("\n").slice(0, -1));
+    },
     err: (line) => err.push(line),
   });
   return { code, out: out.join("\n"), err: err.join("\n") };

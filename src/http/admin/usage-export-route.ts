@@ -6,19 +6,15 @@ import { AppError } from "../../errors.ts";
 import type { Ledger } from "../../quota/ledger.ts";
 import { exportUsage } from "../../quota/usage/usage-export.ts";
 import { exportFormats, exportText } from "../../quota/usage/usage-export-text.ts";
-import { createZone, spanOfMoments } from "../../quota/zone.ts";
+import { createZone, momentSchema, spanOfMoments } from "../../quota/zone.ts";
 import { errorSchema } from "../schemas/errors.ts";
 
 const userName = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 const word = z.string().min(1).max(256).optional();
-const moment = z.union([z.iso.date(), z.iso.datetime({ offset: true })], {
-  error: "expected a date such as 2026-11-26, or a time such as 2026-11-26T09:00:00Z",
-});
-
 const exportQuery = z.strictObject({
   format: z.enum(exportFormats).default("ndjson"),
-  from: moment.optional().describe("First day, in the quota's time zone, or the first instant included."),
-  to: moment.optional().describe("Last day, or the first instant excluded."),
+  from: momentSchema.optional().describe("First day, in the quota's time zone, or the first instant included."),
+  to: momentSchema.optional().describe("Last day, or the first instant excluded."),
   user: z.string().regex(userName, "expected a user name").optional(),
   group: z.string().regex(userName, "expected a group's name").optional(),
   key_id: word.describe("Id of an API key."),

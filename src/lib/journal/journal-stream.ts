@@ -89,7 +89,9 @@ async function filesOf(folders: readonly string[]): Promise<ReadonlyMap<string, 
 export const journalFileName = /^(\d{16})\.journal(?:\.gz)?$/;
 
 /** The newest file, and how much of it there is. */
-async function endOf(folders: readonly string[]): Promise<{ readonly name: string; readonly bytes: number } | undefined> {
+async function endOf(
+  folders: readonly string[],
+): Promise<{ readonly name: string; readonly bytes: number } | undefined> {
   for (;;) {
     const [newest] = [...(await filesOf(folders))].sort(([a], [b]) => (a < b ? 1 : -1));
     if (newest === undefined) return undefined;
@@ -147,10 +149,7 @@ class PieceReader {
   tornBytes = 0;
 
   async *readFile(path: string, number: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<JournalPiece> {
-    this.#offset = 0;
-    this.#damage = undefined;
-    this.#badLines = 0;
-    this.tornBytes = 0;
+    this.#begin();
     let rest: Buffer = Buffer.alloc(0);
     try {
       for await (const chunk of chunks) {
@@ -175,6 +174,13 @@ class PieceReader {
       this.#pieces.push({ kind: "damage", path, message: `${this.#damage}${more}` });
     }
     yield* this.#taken();
+  }
+
+  #begin(): void {
+    this.#offset = 0;
+    this.#damage = undefined;
+    this.#badLines = 0;
+    this.tornBytes = 0;
   }
 
   #taken(): readonly JournalPiece[] {

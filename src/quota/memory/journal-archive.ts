@@ -100,20 +100,21 @@ export async function openJournalArchive(options: JournalArchiveOptions): Promis
   }
 
   let compressing: Promise<void> | undefined;
-  /** Whether a file has come since the folder was listed. */
-  let isBehind = false;
+  /** Files that have come, and how many of them there were when the folder was listed. */
+  let come = 0;
+  let listed = 0;
   const closing = new AbortController();
 
   /** Never rejects. */
   function compressAll(): void {
-    isBehind = true;
+    come++;
     compressing ??= compressListed().finally(() => (compressing = undefined));
   }
 
   async function compressListed(): Promise<void> {
     try {
-      while (isBehind && !closing.signal.aborted) {
-        isBehind = false;
+      while (listed < come && !closing.signal.aborted) {
+        listed = come;
         for (const file of await archivedJournalFiles(journalDir)) {
           if (!file.endsWith(".gz") && !closing.signal.aborted) await compress(file);
         }

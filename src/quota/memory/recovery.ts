@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { readPlainFile } from "../../lib/files/atomic-file.ts";
 import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
-import type { JournalContent } from "../../lib/journal/journal-folder.ts";
+import { type JournalContent, type OnFile, readJournal } from "../../lib/journal/journal-folder.ts";
 import { recoverJournal } from "../../lib/journal/journal.ts";
 import type { Log } from "../../lib/log.ts";
 import { accountName, groupAccount, isGroupAccount } from "../accounts.ts";
@@ -73,6 +73,8 @@ export interface RecoveryOptions {
   readonly keepDays: number;
   readonly log: Log;
   readonly ops: FileOps;
+  /** Changes nothing: what a start would cut off the journal stays. */
+  readonly readOnly?: boolean;
 }
 
 /**
@@ -109,34 +111,31 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     return entry.user;
   }
 
-  const content = await recoverJournal(
-    journalDir,
-    (seq, payload) => {
-      const record = decodeLedgerRecord(payload);
-      if (record === undefined) return;
-      if (record.from !== undefined) {
-        if (seq > (known?.logs.seq ?? 0)) movePosition(positions, record.from);
-        logged.push(record);
-        if (logged.length >= 2 * keptOfLog) logged = logged.slice(-keptOfLog);
-      }
-      const user = countIn(record.user, seq, record);
-      if ("group" in record && record.group !== undefined) {
-        countIn(groupAccount(record.group.name), seq, asOfGroup(record, record.group));
-      }
-      if (known !== undefined && seq > known.coversSeq) {
-        if (!isGroupAccount(record.user)) known.totals.count(user.history.dateAt(record.at), record);
-        known.changed = true;
-      }
-    },
-    {
-      ops,
-      coveredSeq: coveredByAll,
-      onFile: ({ index, count, records }) => {
-        if (index > 0) log.info({ file: index + 1, files: count, records }, "reading the journal");
-      },
-    },
-  );
-  if (content.torn !== undefined) {
+  const onRecord = (seq: number, payload: string): void => {
+    const record = decodeLedgerRecord(payload);
+    if (record === undefined) return;
+    if (record.from !== undefined) {
+      if (seq > (known?.logs.seq ?? 0)) movePosition(positions, record.from);
+      logged.push(record);
+      if (logged.length >= 2 * keptOfLog) logged = logged.slice(-keptOfLog);
+    }
+    const user = countIn(record.user, seq, record);
+    if ("group" in record && record.group !== undefined) {
+      countIn(groupAccount(record.group.name), seq, asOfGroup(record, record.group));
+    }
+    if (known !== undefined && seq > known.coversSeq) {
+      if (!isGroupAccount(record.user)) known.totals.count(user.history.dateAt(record.at), record);
+      known.changed = true;
+    }
+  };
+  const onFile: OnFile = ({ index, count, records }) => {
+    if (index > 0) log.info({ file: index + 1, files: count, records }, "reading the journal");
+  };
+  const content =
+    options.readOnly === true
+      ? readJournal(journalDir, onRecord, onFile, coveredByAll)
+      : await recoverJournal(journalDir, onRecord, { ops, coveredSeq: coveredByAll, onFile });
+  if (content.torn !== undefined && options.readOnly !== true) {
     log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
   }
   // The journal has only part of their usage, which must not replace their files.

@@ -59,6 +59,24 @@ export function createPricing({ models, timezone, currency }: PricingOptions): P
   };
 }
 
+/** A price of the config, and when it is in force: ms since the epoch, `until` exclusive. */
+export interface NamedPrice {
+  readonly price: Price;
+  readonly from: number;
+  readonly until: number;
+}
+
+/** All prices of a config by their ids, those of peak hours included. Throws as createPricing. */
+export function pricesById({ models, timezone }: Omit<PricingOptions, "currency">): ReadonlyMap<string, NamedPrice> {
+  const local = createWallClock(timezone);
+  const rows = models.prices.flatMap((price) => rowsOfPrice(price, local));
+  return new Map(
+    rows.flatMap(({ from, until, normal, peak }) =>
+      [normal, peak].map((price) => [price.id, { price, from, until }] as const),
+    ),
+  );
+}
+
 /** A row for a single provider comes before one for all. */
 function moreSpecificFirst(a: string | undefined, b: string | undefined): number {
   return Number(a === undefined) - Number(b === undefined);

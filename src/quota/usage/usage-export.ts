@@ -82,12 +82,12 @@ export async function* exportUsage(
 ): AsyncGenerator<ExportItem> {
   const unsettled = new Map<string, ExportedRow[]>();
   let unsettledCount = 0;
+  let unsettledLost = 0;
   let rows = 0;
   let complete = true;
   let keptFrom: number | undefined;
   /** The oldest records that are not kept any more, until the time of the next one is known. */
   let removed: string | undefined;
-  let overflowed = false;
   /** What is missing before the next record, whose time tells whether it matters. */
   let pending: string[] = [];
 
@@ -96,7 +96,7 @@ export async function* exportUsage(
       const row = rowOfCharge(record);
       if (!isAskedFor(row, query)) return undefined;
       if (unsettledCount >= maxUnsettled) {
-        overflowed = true;
+        unsettledLost++;
         return undefined;
       }
       const key = keyOf(row);
@@ -171,7 +171,7 @@ export async function* exportUsage(
       yield { kind: "row", row };
     }
   }
-  if (overflowed) {
+  if (unsettledLost > 0) {
     complete = false;
     yield { kind: "problem", message: `more than ${maxUnsettled} requests are not settled: ask for a shorter time` };
   }
