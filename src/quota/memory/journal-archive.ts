@@ -116,7 +116,7 @@ export async function openJournalArchive(options: JournalArchiveOptions): Promis
       while (listed < come && !closing.signal.aborted) {
         listed = come;
         for (const file of await archivedJournalFiles(journalDir)) {
-          if (!file.endsWith(".gz") && !closing.signal.aborted) await compress(file);
+          if (!file.endsWith(".gz")) await compress(file);
         }
       }
     } catch (err) {
@@ -127,6 +127,7 @@ export async function openJournalArchive(options: JournalArchiveOptions): Promis
 
   /** Whenever this is interrupted, the file is still there, and what is beside it is written again. */
   async function compress(file: string): Promise<void> {
+    closing.signal.throwIfAborted();
     const part = `${file}.gz${partSuffix}`;
     await rm(part, { force: true });
     const { atime, mtime } = await stat(file);
