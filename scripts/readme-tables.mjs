@@ -1,6 +1,6 @@
 // Writes README's tables of config keys, restarts and error codes from the code, between their markers.
-// `npm run docs` writes; `npm run docs -- --check` fails where README is behind.
-import { readFileSync, writeFileSync } from "node:fs";
+// Writes docs/events.md and its schema too. `npm run docs` writes; `npm run docs -- --check` fails where they are behind.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import "./build-if-stale.mjs";
 
@@ -8,6 +8,7 @@ const root = join(import.meta.dirname, "..");
 const { configSchema } = await import("../dist/config/schema.js");
 const { bootKeys } = await import("../dist/config/boot.js");
 const { errorTable } = await import("../dist/errors.js");
+const { eventDocs } = await import("./event-docs.mjs");
 
 function inner(schema) {
   return schema.def?.innerType === undefined ? schema : inner(schema.def.innerType);
@@ -57,16 +58,15 @@ const tables = {
   ],
 };
 
-const file = join(root, "README.md");
-const before = readFileSync(file, "utf8");
-let after = before;
+let readme = readFileSync(join(root, "README.md"), "utf8");
 for (const [name, lines] of Object.entries(tables)) {
   const block = new RegExp(`(<!-- ${name}:start -->\n)[^]*?(<!-- ${name}:end -->)`);
-  if (!block.test(after)) throw new Error(`README.md has no markers for the ${name} table`);
-  after = after.replace(block, (_all, start, end) => `${start}${lines.join("\n")}\n${end}`);
+  if (!block.test(readme)) throw new Error(`README.md has no markers for the ${name} table`);
+  readme = readme.replace(block, (_all, start, end) => `${start}${lines.join("\n")}\n${end}`);
 }
-if (process.argv.includes("--check")) {
-  if (after !== before) throw new Error("README.md's tables are behind the code: npm run docs");
-} else {
-  writeFileSync(file, after);
+for (const [name, text] of Object.entries({ "README.md": readme, ...eventDocs })) {
+  const file = join(root, name);
+  const isBehind = !existsSync(file) || readFileSync(file, "utf8") !== text;
+  if (isBehind && process.argv.includes("--check")) throw new Error(`${name} is behind the code: npm run docs`);
+  if (isBehind) writeFileSync(file, text);
 }

@@ -22,6 +22,26 @@ const shortOf = word.describe('What is short: "event_loop", "heap" or "descripto
 const credential = v1({ subject });
 const overload = v1({ level, reason: shortOf });
 
+/**
+ * The fields of the envelope.
+ *
+ * @public read by scripts/event-docs.mjs
+ */
+export const envelopeFields = {
+  id: word.describe("A UUID of version 7; the same for every consumer."),
+  time: z.iso.datetime().describe("UTC, with milliseconds."),
+  type: word,
+  version: count.describe("Of the schema of `data`, from 1."),
+  node: word.describe("The process: NODE_NAME, else `HOSTNAME:PORT`."),
+  request_id: word.nullable().describe("X-Request-ID of the request that caused it."),
+  trace_id: word.nullable().describe("The W3C trace-id of that request, 32 hex digits."),
+  user: word.nullable().describe("Whom it is about. At a failed login: the name that was tried."),
+  group: word.nullable().describe("The group that the request counted for."),
+  key_id: word.nullable().describe("The id of the request's API key."),
+  address: word.nullable().describe("The client's."),
+  data: anything.describe("The payload, by type."),
+};
+
 /** The payloads of all events, by type. */
 export const payloads = {
   "chat.finished": v1({
