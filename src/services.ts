@@ -150,7 +150,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const node = nodeName(env, config.server.port);
-  const events = openEvents({ config, env, logsDir, node, dayOf, clock, log, newId, onOpen });
+  const events = openEvents({ config, env, logsDir, node, dayOf, clock, log, onOpen });
   const { bus, behaviourLog, alertStats } = events;
   const tracing = await openTracing({ config: config.telemetry, env, version, node, log });
   closers.push(() => tracing.close());
@@ -335,7 +335,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     audit,
     admin: createAdmin({
       ...backends,
-      ...{ userAdmin, emit: bus.emit },
+      ...{ userAdmin, emit: bus.emit, testAlert: events.testAlert },
       limitsOf,
       providers,
       risk,

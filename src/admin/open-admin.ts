@@ -1,3 +1,4 @@
+import { type AlertOperations, type AlertOperationsOptions, createAlertOperations } from "./alert-operations.ts";
 import type { Config } from "../config/schema.ts";
 import type { Reloader } from "../config/reload.ts";
 import { createConfigOperations, type ConfigOperations } from "./config-operations.ts";
@@ -23,9 +24,11 @@ export interface Admin {
   readonly config: ConfigOperations;
   readonly groups: GroupAdmin;
   readonly risk: RiskAdmin;
+  readonly alerts: AlertOperations;
 }
 
-type AdminParts = Omit<QuotaAdminOptions, "currency"> &
+type AdminParts = AlertOperationsOptions &
+  Omit<QuotaAdminOptions, "currency"> &
   Omit<QuotaGrantsOptions, "quota"> &
   CredentialsAdminOptions &
   GroupAdminOptions & {
@@ -50,5 +53,6 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     config: createConfigOperations(parts),
     groups: createGroupAdmin(parts),
     risk: createRiskAdmin(parts),
+    alerts: createAlertOperations(parts),
   };
 }

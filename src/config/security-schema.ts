@@ -1,11 +1,13 @@
 import { z } from "zod";
 import { alertTypes, defaultAlerts } from "../events/catalogue.ts";
+import { maxNameLength } from "../lib/globs.ts";
 import { network } from "./value-schemas.ts";
 
 const seconds = (min: number, max: number) => z.number().min(min).max(max);
 const count = (min: number, max: number) => z.int().min(min).max(max);
 const addresses = z.array(network);
 const hour = 3600;
+const globs = z.array(z.string().min(1).max(maxNameLength)).min(1).optional();
 
 /** [access]: which addresses may use the proxy at all. */
 export const accessSection = z
@@ -64,6 +66,14 @@ export const alertsSection = z
       .default("ALERT_WEBHOOK_SECRET")
       .describe("Environment variable of the secret that signs alerts."),
     events: z.array(z.enum(alertTypes)).default(defaultAlerts).describe("Which events are alerts."),
+    users: globs.describe('Only events about these users, or about none; globs such as "team-*". Absent: all.'),
+    groups: globs.describe("Only events about these groups, or about none; globs. Absent: all."),
+    providers: globs.describe("Only events about these providers, or about none; globs. Absent: all."),
+    dead_letter_bytes: count(0, 1 << 30)
+      .default(10 << 20)
+      .describe(
+        "Size of the files `alerts-undelivered.jsonl` and `.1` in the logs folder, where alerts go that the webhook did not accept; the oldest are dropped. 0: none are kept.",
+      ),
     allow_private: z
       .boolean()
       .default(false)

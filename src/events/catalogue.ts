@@ -193,7 +193,8 @@ export type AdminAction =
   | "group.removed"
   | "provider.drained"
   | "provider.restored"
-  | "config.reloaded";
+  | "config.reloaded"
+  | "alerts.tested";
 
 /** An administrator has changed something, by the admin API or on the command line. */
 export interface AdminChanged extends EventBase {

@@ -20,7 +20,8 @@ import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
 import { createMinuteSeries, type MinuteSeries } from "./minute-series.ts";
-import { createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
+import { createDeadLetters } from "./webhook/dead-letters.ts";
+import { type AlertTest, createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
 
 /** The event bus and its sinks. */
 export interface Events {
@@ -38,6 +39,8 @@ export interface Events {
   readonly auditReader: AuditReader;
   /** Counts of the webhook; undefined if none is configured. */
   readonly alertStats: () => ReturnType<Webhook["stats"]> | undefined;
+  /** Sends a test alert; null if no webhook is configured. */
+  readonly testAlert: () => Promise<AlertTest> | null;
   /** Throws Error if alerts can't be sent as this config says. */
   readonly checkAlerts: (alerts: Config["alerts"]) => void;
   /** Uses the figures of another config from now on. Throws as checkAlerts. */
@@ -54,7 +57,6 @@ export interface EventsOptions {
   readonly dayOf: (at: number) => string;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly newId: () => string;
   /** Called for each resource to close, in the order of opening. */
   readonly onOpen: (close: Closer) => void;
 }
@@ -66,10 +68,19 @@ const lastAlertsMs = 5000;
 
 /** Creates the bus and subscribes its sinks; the metrics subscribe later. Throws if the webhook has no secret. */
 export function openEvents(options: EventsOptions): Events {
-  const { config, env, logsDir, node, dayOf, clock, log, newId, onOpen } = options;
+  const { config, env, logsDir, node, dayOf, clock, log, onOpen } = options;
   let { logs } = config;
+  const newEventId = createUuid7(() => clock.now(), randomFillSync);
   const bus = createBus({ log, clock });
+  let { alerts: alertRules } = config;
+  const deadLetters = createDeadLetters({
+    file: join(logsDir, "alerts-undelivered.jsonl"),
+    maxBytes: () => alertRules.dead_letter_bytes,
+    log,
+  });
+  const envelopes = createEnvelopes({ node, newId: newEventId });
   const settingsOf = (alerts: Config["alerts"]) => webhookSettings(alerts, env[alerts.secret_env]);
+  const webhookParts = { envelopes, newId: newEventId, deadLetters, clock, log, random: Math.random };
   let webhook: Webhook | null = null;
 
   function configureWebhook(alerts: Config["alerts"]): void {
@@ -78,13 +89,12 @@ export function openEvents(options: EventsOptions): Events {
       // What waits is still sent.
       void webhook?.close(lastAlertsMs);
       webhook = null;
-    } else if (webhook === null) webhook = createWebhook({ ...settings, clock, log, newId, random: Math.random });
+    } else if (webhook === null) webhook = createWebhook({ ...settings, ...webhookParts });
     else webhook.configure(settings);
   }
 
   configureWebhook(config.alerts);
   onOpen(() => webhook?.close(lastAlertsMs));
-  const envelopes = createEnvelopes({ node, newId: createUuid7(() => clock.now(), randomFillSync) });
   const openLog = (more: Pick<BehaviourLogOptions, "logsDir" | "folderOf">) =>
     createBehaviourLog({
       ...more,
@@ -133,12 +143,14 @@ export function openEvents(options: EventsOptions): Events {
     auditLog: createAuditLog({ logsDir, dayOf }),
     auditReader: createAuditReader({ logsDir }),
     alertStats: () => webhook?.stats(),
+    testAlert: () => webhook?.test() ?? null,
     checkAlerts(alerts) {
       settingsOf(alerts);
     },
     configureEvents(next) {
       logs = next.logs;
       log.setLevel(logs.level);
+      alertRules = next.alerts;
       configureWebhook(next.alerts);
     },
   };

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { createWebhook, webhookSettings } from "../../src/events/webhook/webhook.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
-import { loginFailed } from "../support/events.ts";
+import { loginFailed, testEnvelopes } from "../support/events.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { useReceiver, webhookSecret } from "../support/webhook.ts";
 
@@ -12,7 +12,8 @@ function open(lines: string, secret: string | undefined) {
   const { alerts } = parseConfig(`[alerts]\n${lines}`, "config.toml");
   const settings = webhookSettings(alerts, secret);
   if (settings === null) return null;
-  const parts = { clock: createManualClock(), log: createCapturedLog(), newId: () => "id", random: () => 0 };
+  const ids = { envelopes: testEnvelopes(), newId: () => "id" };
+  const parts = { ...ids, clock: createManualClock(), log: createCapturedLog(), random: () => 0 };
   return createWebhook({ ...settings, ...parts });
 }
 
@@ -24,6 +25,12 @@ describe("the webhook of a config", () => {
   it.each([undefined, "", "short"])("is refused without a secret worth the name: %j", (secret) => {
     expect(() => open('webhook_url = "https://hooks.example.com/"', secret)).toThrow(
       "set ALERT_WEBHOOK_SECRET to a secret of at least 16 characters",
+    );
+  });
+
+  it("is refused with a secret that is no Base64 after whsec_", () => {
+    expect(() => open('webhook_url = "https://hooks.example.com/"', "whsec_not base64 at all!")).toThrow(
+      "ALERT_WEBHOOK_SECRET: expected Base64 after whsec_",
     );
   });
 

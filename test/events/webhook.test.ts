@@ -1,5 +1,10 @@
 import { createHmac } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { createDeadLetters } from "../../src/events/webhook/dead-letters.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
+import { tempDir } from "../support/temp-dir.ts";
 import { loginFailed } from "../support/events.ts";
 import { eventually } from "../support/eventually.ts";
 import { sent, startMs, undelivered, useReceiver, useWebhook, webhookSecret } from "../support/webhook.ts";
@@ -28,6 +33,63 @@ describe("the webhook", () => {
     const unix = startMs / 1000;
     const hex = createHmac("sha256", webhookSecret).update(`${unix}.`).update(call.rawBody).digest("hex");
     expect(call.headers["x-signature"]).toBe(`t=${unix},v1=${hex}`);
+  });
+
+  it.each([
+    ["a text", webhookSecret, Buffer.from(webhookSecret)],
+    ["whsec_ and Base64", `whsec_${Buffer.alloc(24, 7).toString("base64")}`, Buffer.alloc(24, 7)],
+  ])("has the headers of Standard Webhooks, with a secret that is %s", async (_name, secret, key) => {
+    const { webhook } = useWebhook(receiver().url, { secret });
+    webhook.sink(loginFailed());
+    const call = await receiver().next();
+    call.respond(204, "");
+    await sent(webhook, 1);
+    const unix = startMs / 1000;
+    const signed = createHmac("sha256", key).update(`id-1.${unix}.`).update(call.rawBody).digest("base64");
+    expect(call.headers).toMatchObject({
+      "webhook-id": "id-1",
+      "webhook-timestamp": String(unix),
+      "webhook-signature": `v1,${signed}`,
+    });
+  });
+
+  it("sends only events about the users and providers that it is asked for, or about none", async () => {
+    const { webhook } = useWebhook(receiver().url, {
+      events: ["login.failed", "provider.alert", "overload.began"],
+      users: ["team-*"],
+      providers: ["deepseek"],
+    });
+    const base = { at: startMs, traceId: "", ip: "" };
+    webhook.sink(loginFailed({ user: "alice" }));
+    webhook.sink(loginFailed({ user: "team-1" }));
+    for (const provider of ["zhipu", "deepseek"])
+      webhook.sink({ ...base, type: "provider.alert", provider, key: 0, kind: "no_balance" });
+    webhook.sink({ ...base, type: "overload.began", level: 1, reason: "heap" });
+    for (const expected of [{ user: "team-1" }, { provider: "deepseek" }, { event: "overload.began" }]) {
+      const call = await receiver().next();
+      expect(call.body).toMatchObject(expected);
+      call.respond(200, "ok");
+    }
+    await sent(webhook, 3);
+  });
+
+  it("keeps what nobody took, with the reason and without the URL's secrets", async () => {
+    const file = join(tempDir(), "undelivered.jsonl");
+    const deadLetters = createDeadLetters({ file, maxBytes: () => 1 << 20, log: createCapturedLog() });
+    const { webhook } = useWebhook(receiver().url, { deadLetters });
+    webhook.sink(loginFailed());
+    (await receiver().next()).respond(410, "gone");
+    await undelivered(webhook, 1);
+    webhook.sink(loginFailed());
+    await receiver().next();
+    await webhook.close(0);
+    const lines = (await readFile(file, "utf8")).trimEnd().split("\n");
+    const { host } = new URL(receiver().url);
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+      { host, result: 410, alert: { id: "id-1", event: "login.failed" } },
+      { host, alert: { id: "id-2" } },
+    ]);
+    expect(lines.join()).not.toMatch(/path-secret|query-secret/);
   });
 
   it("sends only the chosen types of events, in order", async () => {

@@ -36,7 +36,8 @@ export function useWebhook(receiverUrl: string, changes: Partial<WebhookOptions>
     firstRetryMs: 1,
     clock: createManualClock(startMs),
     log,
-    newId: () => `id-${(ids += 1)}`,
+    envelopes: { idOf: () => `id-${(ids += 1)}` },
+    newId: () => "test-1",
     random: () => 0,
     ...changes,
   });

@@ -51,6 +51,29 @@ export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookP
   };
 }
 
+/** A secret of Standard Webhooks has this before its Base64. */
+const secretPrefix = "whsec_";
+const base64 = /^[A-Za-z0-9+/]+={0,2}$/;
+
+/** The bytes of a secret: those of its Base64 after `whsec_`, else its text; null if that is no Base64. */
+export function secretBytes(secret: string): Buffer | null {
+  if (!secret.startsWith(secretPrefix)) return Buffer.from(secret);
+  const text = secret.slice(secretPrefix.length);
+  return base64.test(text) ? Buffer.from(text, "base64") : null;
+}
+
+/**
+ * The headers of Standard Webhooks (standardwebhooks.com): `v1,BASE64` is the HMAC-SHA256 of `ID.TIMESTAMP.BODY`.
+ *
+ * @param key from secretBytes
+ * @param atMs ms since the epoch
+ */
+export function standardHeaders(key: Buffer, id: string, body: string, atMs: number): Readonly<Record<string, string>> {
+  const unix = Math.floor(atMs / 1000);
+  const signature = createHmac("sha256", key).update(`${id}.${unix}.${body}`).digest("base64");
+  return { "webhook-id": id, "webhook-timestamp": String(unix), "webhook-signature": `v1,${signature}` };
+}
+
 /**
  * The value of X-Signature: `t=UNIX,v1=HEX`, where HEX is the HMAC-SHA256 of `UNIX.BODY`. The time is signed too, so
  * that a receiver can refuse old messages and prevent replays.

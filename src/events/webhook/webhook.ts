@@ -1,10 +1,19 @@
 import type { Sink } from "../bus.ts";
 import type { Config } from "../../config/schema.ts";
-import { eventFacts } from "../envelope.ts";
+import type { ProxyEvent } from "../catalogue.ts";
+import { type Envelopes, eventFacts } from "../envelope.ts";
 import { AddressRefusedError } from "../../lib/checked-lookup.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { createAllowList } from "../../lib/globs.ts";
 import type { Log } from "../../lib/log.ts";
-import { createWebhookPost, type WebhookPostOptions, webhookSignature } from "./webhook-post.ts";
+import type { DeadLetters } from "./dead-letters.ts";
+import {
+  createWebhookPost,
+  secretBytes,
+  standardHeaders,
+  type WebhookPostOptions,
+  webhookSignature,
+} from "./webhook-post.ts";
 
 /** Where alerts go, and how. */
 export interface WebhookSettings extends WebhookPostOptions {
@@ -12,6 +21,10 @@ export interface WebhookSettings extends WebhookPostOptions {
   readonly secret: string;
   /** Types of the events that are sent. */
   readonly events: readonly string[];
+  /** Globs: an event about a user, a group or a provider is only sent if its name matches one; all are if absent. */
+  readonly users?: readonly string[] | undefined;
+  readonly groups?: readonly string[] | undefined;
+  readonly providers?: readonly string[] | undefined;
   /** Timeout of one attempt, in ms. */
   readonly timeoutMs: number;
   readonly maxAttempts: number;
@@ -24,9 +37,19 @@ export interface WebhookOptions extends WebhookSettings {
   readonly firstRetryMs?: number;
   readonly clock: Clock;
   readonly log: Log;
+  readonly envelopes: Pick<Envelopes, "idOf">;
   readonly newId: () => string;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** Where alerts go that no receiver took. */
+  readonly deadLetters?: Pick<DeadLetters, "add"> | undefined;
+}
+
+/** What became of a test alert. */
+export interface AlertTest {
+  readonly delivered: boolean;
+  /** The receiver's HTTP status, or a short reason if there was none. */
+  readonly result: number | string;
 }
 
 /** Why an alert was dropped: the queue was full; the receiver did not accept it; the proxy stopped. */
@@ -41,16 +64,21 @@ export interface Webhook {
     readonly delivered: number;
     readonly dropped: Readonly<Record<AlertDropReason, number>>;
   };
+  /** Sends an alert with the event `alerts.test` now, once, beside the queue. */
+  test(): Promise<AlertTest>;
   /** Sends with other settings from the next attempt on. Waiting alerts stay. */
   configure(settings: WebhookSettings): void;
   /** Retries the waiting alerts once, until the deadline in ms, and gives up on the rest. Later events are dropped. */
   close(deadlineMs: number): Promise<void>;
 }
 
-/** The outcome of one attempt: an HTTP status, or a short reason if there was none. */
-interface Attempt {
-  readonly result: number | string;
-  readonly delivered: boolean;
+/** A waiting alert. */
+interface Alert {
+  readonly id: string;
+  readonly body: string;
+}
+
+interface Attempt extends AlertTest {
   /** Whether another attempt may succeed. */
   readonly retry: boolean;
 }
@@ -61,15 +89,15 @@ const retryStatuses = new Set([408, 425, 429]);
 
 /**
  * POSTs events of the chosen types as JSON, one after another: `{id, at, event, ...facts}`. A retried alert has the
- * same `id`, but a new signature. A 2xx response accepts an alert; 408, 425, 429 and 5xx lead to a retry; all others
+ * same `id`, that of the event, but a new signature. A 2xx response accepts an alert; 408, 425, 429 and 5xx lead to a retry; all others
  * reject it for good, including redirects: they could lead anywhere.
  */
 export function createWebhook(options: WebhookOptions): Webhook {
-  const { firstRetryMs = 1000, clock, log, newId, random } = options;
+  const { firstRetryMs = 1000, clock, log, envelopes, newId, random, deadLetters } = options;
   let settings: WebhookSettings = options;
-  let wanted = new Set(options.events);
+  let isWanted = createFilter(options);
   let post = createWebhookPost(options);
-  const queue: string[] = [];
+  const queue: Alert[] = [];
   const dropped: Record<AlertDropReason, number> = { queue_full: 0, undelivered: 0, closed: 0 };
   let delivered = 0;
   let running: Promise<void> | undefined;
@@ -79,25 +107,37 @@ export function createWebhook(options: WebhookOptions): Webhook {
   let interrupt: () => void = () => undefined;
 
   async function sendAll(): Promise<void> {
-    for (let body = queue[0]; body !== undefined && !expired; body = queue[0]) {
-      const { result, delivered: taken, retry } = await deliver(body);
+    for (let alert = queue[0]; alert !== undefined && !expired; alert = queue[0]) {
+      const { result, delivered: taken, retry } = await deliver(alert);
       queue.shift();
       if (taken) delivered += 1;
-      else if (closing && retry) dropped.closed += 1;
       else {
-        dropped.undelivered += 1;
-        // Never the path or the query: many services put a secret there.
+        const isClosed = closing && retry;
+        dropped[isClosed ? "closed" : "undelivered"] += 1;
         const { host } = new URL(settings.url);
-        log.error({ host, result, undelivered: dropped.undelivered }, "an alert could not be delivered");
+        if (!isClosed) log.error({ host, result, undelivered: dropped.undelivered }, "an alert could not be delivered");
+        await deadLetters?.add([deadLetter(alert, result)]);
       }
     }
-    dropped.closed += queue.splice(0).length;
+    const rest = queue.splice(0);
+    dropped.closed += rest.length;
+    await deadLetters?.add(rest.map((alert) => deadLetter(alert, "closed")));
     running = undefined;
   }
 
-  async function deliver(body: string): Promise<Attempt> {
+  /** Never the path or the query of the URL: many services put a secret there. */
+  function deadLetter({ body }: Alert, result: number | string): string {
+    const { host } = new URL(settings.url);
+    return `${JSON.stringify({ ts: new Date(clock.now()).toISOString(), host, result }).slice(0, -1)},"alert":${body}}`;
+  }
+
+  async function deliver(alert: Alert): Promise<Attempt> {
     for (let count = 1; ; count += 1) {
-      const attempt = await tryOnce(body);
+      const attempt = await tryOnce(alert, (abort) => {
+        interrupt = () => {
+          if (expired) abort();
+        };
+      });
       if (!attempt.retry || count >= settings.maxAttempts || closing) return attempt;
       const waitMs = Math.min(firstRetryMs * 2 ** (count - 1), maxRetryMs);
       // Half of it is random, so that many senders don't retry at the same time.
@@ -105,19 +145,23 @@ export function createWebhook(options: WebhookOptions): Webhook {
     }
   }
 
-  async function tryOnce(body: string): Promise<Attempt> {
+  /** @param onStart gets a way to abort the attempt */
+  async function tryOnce({ id, body }: Alert, onStart: (abort: () => void) => void): Promise<Attempt> {
     const controller = new AbortController();
     const timer = setTimeout(() => {
       controller.abort(new Error("timeout"));
     }, settings.timeoutMs);
-    interrupt = () => {
-      if (expired) controller.abort(new Error("closed"));
-    };
+    onStart(() => {
+      controller.abort(new Error("closed"));
+    });
     try {
+      const key = secretBytes(settings.secret) ?? Buffer.alloc(0);
+      const now = clock.now();
       const headers = {
+        ...standardHeaders(key, id, body, now),
         "content-type": "application/json",
         "user-agent": "deepseek-proxy",
-        "x-signature": webhookSignature(settings.secret, body, clock.now()),
+        "x-signature": webhookSignature(settings.secret, body, now),
       };
       const status = await post.send(body, headers, controller.signal);
       const retry = status >= 500 || retryStatuses.has(status);
@@ -142,19 +186,26 @@ export function createWebhook(options: WebhookOptions): Webhook {
 
   return {
     sink(event) {
-      if (!wanted.has(event.type)) return;
+      if (!isWanted(event)) return;
       if (closing || queue.length >= settings.maxQueued) {
         dropped[closing ? "closed" : "queue_full"] += 1;
         return;
       }
-      queue.push(JSON.stringify({ id: newId(), at: new Date(event.at).toISOString(), ...eventFacts(event) }));
+      const id = envelopes.idOf(event);
+      queue.push({ id, body: JSON.stringify({ id, at: new Date(event.at).toISOString(), ...eventFacts(event) }) });
       running ??= sendAll();
+    },
+    async test() {
+      const id = newId();
+      const body = JSON.stringify({ id, at: new Date(clock.now()).toISOString(), event: "alerts.test" });
+      const attempt = await tryOnce({ id, body }, () => undefined);
+      return { delivered: attempt.delivered, result: attempt.result };
     },
     stats: () => ({ queued: queue.length, delivered, dropped: { ...dropped } }),
     configure(next) {
       const isElsewhere = next.url !== settings.url || next.allowPrivate !== settings.allowPrivate;
       settings = next;
-      wanted = new Set(next.events);
+      isWanted = createFilter(next);
       if (!isElsewhere) return;
       // An attempt that runs ends with an error, and is repeated at the new place.
       void post.close().catch(() => undefined);
@@ -172,6 +223,18 @@ export function createWebhook(options: WebhookOptions): Webhook {
       await post.close();
     },
   };
+}
+
+function createFilter({ events, users, groups, providers }: WebhookSettings): (event: ProxyEvent) => boolean {
+  const types = new Set(events);
+  const isUser = createAllowList(users);
+  const isGroup = createAllowList(groups);
+  const isProvider = createAllowList(providers);
+  return (event) =>
+    types.has(event.type) &&
+    (!("user" in event) || event.user === null || isUser(event.user)) &&
+    (!("group" in event) || event.group === "" || isGroup(event.group)) &&
+    (!("provider" in event) || event.provider === "" || isProvider(event.provider));
 }
 
 /** Short, and without anything from the receiver. */
@@ -194,10 +257,15 @@ export function webhookSettings(alerts: Config["alerts"], secret = ""): WebhookS
   if (secret.length < minSecretLength) {
     throw new Error(`alerts.webhook_url is set: set ${variable} to a secret of at least ${minSecretLength} characters`);
   }
+  if (secretBytes(secret) === null)
+    throw new Error(`${variable}: expected Base64 after whsec_, or a secret that doesn't begin with it`);
   return {
     url,
     secret,
     events: alerts.events,
+    users: alerts.users,
+    groups: alerts.groups,
+    providers: alerts.providers,
     allowPrivate: alerts.allow_private,
     timeoutMs: alerts.timeout_seconds * 1000,
     maxAttempts: alerts.max_attempts,

@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { Admin } from "../../admin/open-admin.ts";
 import { registerCredentialsRoutes } from "./credentials-routes.ts";
 import { registerActivityRoutes, type ActivityRouteOptions } from "./activity-routes.ts";
+import { registerAlertsRoute } from "./alerts-route.ts";
 import { registerConfigRoutes } from "./config-route.ts";
 import { registerGroupRoutes, type GroupRouteOptions } from "./groups-routes.ts";
 import { registerLimitsRoutes } from "./limits-routes.ts";
@@ -37,6 +38,7 @@ export function registerAdminRoutes(app: FastifyInstance, options: AdminRouteOpt
     isSimulated: () => options.policy().simulated,
   });
   registerRequestsRoute(app, options);
+  registerAlertsRoute(app, admin.alerts);
   registerProviderRoutes(app, admin.providers);
   registerLimitsRoutes(app, admin.rates);
   registerConfigRoutes(app, admin.config);
