@@ -1,4 +1,5 @@
 import { runBillCli } from "./bill-commands.ts";
+import { runDoctorCli } from "./doctor-commands.ts";
 import { runImportCli } from "./import-commands.ts";
 import { runJournalCli } from "./journal-commands.ts";
 import { runQuotaCli } from "./quota-commands.ts";
@@ -14,6 +15,7 @@ const programs = new Map([
   ["import", runImportCli],
   ["state", runStateCli],
   ["bill", runBillCli],
+  ["doctor", runDoctorCli],
 ]);
 
 const [name = "", ...args] = process.argv.slice(2);

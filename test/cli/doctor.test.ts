@@ -1,0 +1,84 @@
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { runDoctorCli } from "../../src/cli/doctor-commands.ts";
+import { runCli } from "../support/cli.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const key = "canary-key-5c1f0a9e";
+
+/** A provider that takes one key. */
+async function startProvider(date?: string): Promise<number> {
+  const server = createServer((request, response) => {
+    if (date !== undefined) response.setHeader("date", date);
+    response.writeHead(request.headers.authorization === `Bearer ${key}` && request.url === "/models" ? 200 : 401);
+    response.end('{"data":[]}');
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+async function doctor(config: string, env: Record<string, string> = {}, argv: readonly string[] = []) {
+  const folder = tempDir();
+  await mkdir(join(folder, "users"));
+  await writeFile(join(folder, "config.toml"), config);
+  const result = await runCli(runDoctorCli, argv, folder, "", env);
+  expect(result.out + result.err).not.toContain("canary");
+  expect(await readdir(join(folder, "users"))).toEqual([]);
+  return { ...result, lines: result.out.split("\n") };
+}
+
+const provider = (port: number) =>
+  `[[providers]]\nname = "one"\nkind = "deepseek"\nbase_url = "http://127.0.0.1:${port}"\nmodels = ["*"]\n`;
+
+test("what works is ok, and nothing is left behind", async () => {
+  const port = await startProvider();
+  const { code, lines } = await doctor(provider(port), { DEEPSEEK_API_KEY: key, KAFKA_BROKERS: `127.0.0.1:${port}` });
+  expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
+  expect(lines).toContain(`ok    provider one, key 0: 127.0.0.1:${port} answers (200)`);
+  expect(lines).toContain(`ok    clock: as at 127.0.0.1:${port}`);
+  expect(lines).toContain(`ok    Kafka 127.0.0.1:${port}: it accepts connections`);
+  expect(lines.at(-1)).toBe("nothing fails");
+  expect(code).toBe(0);
+});
+
+test.each([
+  ["a config that is none", "[server]\nprot = 1\n", {}, /^FAIL {2}config: .*prot/m],
+  ["a provider without a key", provider(9), {}, /^FAIL {2}provider one: it has no key.*\n +fix: .*DEEPSEEK_API_KEY/m],
+  ["a provider that is away", provider(9), { DEEPSEEK_API_KEY: key }, /^FAIL {2}provider one, key 0: .*ECONNREFUSED/m],
+  ["a short secret", "", { JWT_SECRETS: "k1:canary" }, /^FAIL {2}JWT_SECRETS: .*\n +fix: .*openssl/m],
+  ["Redis without an address", '[state]\nbackend = "redis"\n', {}, /^FAIL {2}Redis: .*REDIS_URL.*\n +fix: /m],
+  ["brokers that are none", "", { KAFKA_BROKERS: "here" }, /^FAIL {2}Kafka here: expected HOST:PORT\n +fix: /m],
+  [
+    "a folder that is a file",
+    '[storage]\nlogs_dir = "config.toml/logs"\n',
+    {},
+    /^FAIL {2}disk of .*logs: .*\n +fix: /m,
+  ],
+])("%s fails, with what to do", async (_name, config, env, expected) => {
+  const { code, out } = await doctor(config, env);
+  expect(out).toMatch(expected);
+  expect(out).toMatch(/check(s)? fail(s)?$/);
+  expect(code).toBe(1);
+});
+
+test("a refused key fails without being shown; so does a clock that is far off", async () => {
+  const refusing = await doctor(provider(await startProvider()), { DEEPSEEK_API_KEY: `${key}x` });
+  expect(refusing.out).toMatch(/refuses the key \(401\)\n +fix: set a valid key/);
+  const off = await doctor(provider(await startProvider("Thu, 01 Jan 2026 00:00:00 GMT")), { DEEPSEEK_API_KEY: key });
+  expect(off.out).toMatch(/^FAIL {2}clock: \d+ s apart .*\n +fix: .*NTP/m);
+  expect([refusing.code, off.code]).toEqual([1, 1]);
+});
+
+test("without providers the simulator answers, which is worth a word", async () => {
+  const { code, out } = await doctor("");
+  expect(out).toMatch(/^warn {2}providers: none: the built-in simulator answers/m);
+  expect(code).toBe(0);
+});
+
+test("wrong usage is 2", async () => {
+  expect((await doctor("", {}, ["please"])).code).toBe(2);
+});
