@@ -30,7 +30,7 @@ export interface Metrics {
   scrape(accept: string | undefined): Promise<Scrape>;
 }
 
-export interface Scrape {
+interface Scrape {
   readonly contentType: string;
   readonly text: string;
 }
