@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -76,8 +77,15 @@ def test_admin(proxy: Proxy, home: Path, monkeypatch: pytest.MonkeyPatch, capsys
 def test_ctrl_c_ends_the_answer(proxy: Proxy, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log_in(proxy, monkeypatch)
     command = [sys.executable, "-m", "deepseek_proxy_client.cli", "chat", "-m", "sim-slow:20", "hello"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in the background, such as these tests, with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.read(3)
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
