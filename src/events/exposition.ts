@@ -79,7 +79,10 @@ export function writeMetrics(families: Iterable<MetricFamily>, format: Expositio
 function labelsOf(labels: Labels): string {
   let text = "";
   for (const name in labels) {
-    text += `${text === "" ? "{" : ","}${name}="${escapeText(labels[name] ?? "").replaceAll('"', '\\"')}"`;
+    const value = labels[name] ?? "";
+    // Nearly no value needs escaping, and there are thousands.
+    const shown = /["\\\n]/.test(value) ? escapeText(value).replaceAll('"', '\\"') : value;
+    text += `${text === "" ? "{" : ","}${name}="${shown}"`;
   }
   return text === "" ? "" : `${text}}`;
 }
