@@ -1,5 +1,6 @@
 import { AppError } from "./errors.ts";
 import type { ApiKeys } from "./identity/api-keys.ts";
+import type { Codes } from "./identity/codes.ts";
 import type { Groups } from "./identity/groups.ts";
 import type { LoginGuard } from "./identity/login-guard.ts";
 import type { Nonces } from "./identity/nonces.ts";
@@ -23,6 +24,7 @@ export interface Backends {
   readonly sessions: Sessions;
   readonly apiKeys: ApiKeys;
   readonly groups: Groups;
+  readonly codes: Codes;
   readonly loginGuard: LoginGuard;
   readonly nonces: Nonces;
 }
@@ -37,6 +39,7 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
     sessions: guard(others.sessions),
     apiKeys: guard(others.apiKeys),
     groups: guard(others.groups),
+    codes: guard(others.codes),
     loginGuard: guardLoginGuard(others.loginGuard),
     nonces: guard(others.nonces),
     ledger: {

@@ -16,6 +16,7 @@ export const errorTable = {
   invalid_json: row(400, "invalid_request_error", "The body is not valid JSON.", false),
   bad_http: row(400, "invalid_request_error", "The request is not well-formed HTTP.", false),
   upstream_rejected: row(400, "invalid_request_error", "The provider refused the request as invalid.", false),
+  code_invalid: row(400, "invalid_request_error", "This code can't be redeemed.", false),
   content_refused: row(400, "invalid_request_error", "The provider refused the content.", false),
   missing_token: row(401, "authentication_error", "A bearer token is required: Authorization: Bearer TOKEN.", false),
   invalid_token: row(401, "authentication_error", "The access token or API key is not valid.", false),

@@ -2,6 +2,7 @@ import { guardBackends, type Backends } from "./backends.ts";
 import type { Config } from "./config/schema.ts";
 import type { Emit } from "./events/catalogue.ts";
 import { openFileApiKeys } from "./identity/files/file-api-keys.ts";
+import { openFileCodes } from "./identity/files/file-codes.ts";
 import { openFileGroups } from "./identity/files/file-groups.ts";
 import { openFileSessions } from "./identity/files/file-sessions.ts";
 import { openFileUsers } from "./identity/files/file-users.ts";
@@ -86,6 +87,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   const apiKeys = replaced.apiKeys ?? opened(await openFileApiKeys({ ...files, newId }));
   const ownGroups =
     replaced.groups === undefined ? opened(await openFileGroups({ ...files, groups: config.groups })) : undefined;
+  const codes = replaced.codes ?? opened(await openFileCodes(files));
   let rated: Pick<Config, "rate_limit" | "limits"> = config;
   const rateRules = (): readonly RateRule[] => createRateRules(rated, ownGroups?.list());
   const ownGuard = openMemoryLoginGuard(security, { clock, emit });
@@ -105,7 +107,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   });
   const own: Partial<Backends> = {
     ...(ownUsers === undefined ? {} : { users: ownUsers }),
-    ...{ sessions, apiKeys, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
+    ...{ sessions, apiKeys, codes, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
     ...(ownLedger === undefined ? {} : { ledger: ownLedger }),
     ...(ownGroups === undefined ? {} : { groups: ownGroups }),
     rateLimiter: ownRateLimiter,

@@ -52,7 +52,7 @@ export async function openRedisBackends(
       },
     }),
   );
-  const { users, sessions, apiKeys, groups, loginGuard, nonces } = identity;
+  const { users, sessions, apiKeys, groups, codes, loginGuard, nonces } = identity;
 
   let rated: Pick<Config, "rate_limit" | "limits"> = config;
   await groups.list();
@@ -70,7 +70,9 @@ export async function openRedisBackends(
   options.onOpen(() => {
     concurrency.close();
   });
-  const own: Backends = { ledger, users, sessions, apiKeys, groups, loginGuard, nonces, rateLimiter, concurrency };
+  const own: Backends = {
+    ...{ ledger, users, sessions, apiKeys, groups, codes, loginGuard, nonces, rateLimiter, concurrency },
+  };
   const replaced = typeof given === "function" ? given(own) : (given ?? {});
   const backends = guardBackends({ ...own, ...replaced });
   inUse.users = backends.users;

@@ -25,6 +25,7 @@ import { registerRequestContext, requestIdOf } from "./http/plugins/request-cont
 import { registerTracing } from "./http/plugins/tracing.ts";
 import { createShedding } from "./http/plugins/shed.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerCodeRoutes } from "./http/routes/codes.ts";
 import { registerChatRoutes } from "./http/routes/chat.ts";
 import { registerCountTokensRoutes } from "./http/routes/count-tokens.ts";
 import { createGroupUsage, registerMyGroupRoutes } from "./http/routes/group-usage.ts";
@@ -170,6 +171,7 @@ export async function buildServer(services: Services): Promise<Server> {
     maxStreams: () => policy().config.events.max_streams,
     checkAgain,
   });
+  registerCodeRoutes(app, services.admin.codes);
   registerUserRoutes(app, services);
 
   return {

@@ -320,6 +320,23 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     eventLoop.disable();
   });
 
+  const admin = createAdmin({
+    ...backends,
+    ...{ userAdmin, emit: bus.emit, testAlert: events.testAlert },
+    tierNames: () => policy().tiers.names,
+    limitsOf,
+    providers,
+    risk,
+    quota: config.quota,
+    config: () => policy().config,
+    reloader: sharedReloader,
+    ...{ clock, log },
+    audit,
+  });
+  void admin.codes.recover().catch((err: unknown) => {
+    log.warn({ err }, "redeemed codes could not be checked");
+  });
+
   return {
     boot: config,
     node,
@@ -333,18 +350,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...identity,
     ...events,
     audit,
-    admin: createAdmin({
-      ...backends,
-      ...{ userAdmin, emit: bus.emit, testAlert: events.testAlert },
-      limitsOf,
-      providers,
-      risk,
-      quota: config.quota,
-      config: () => policy().config,
-      reloader: sharedReloader,
-      clock,
-      audit,
-    }),
+    admin,
     userAdmin,
     ...backends,
     limitsOf,

@@ -9,6 +9,7 @@ import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quo
 import type { Users } from "../identity/users.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
 import { createRateOperations, type RateOperations } from "./rate-operations.ts";
+import { type CodeAdmin, type CodeAdminOptions, createCodeAdmin } from "./code-admin.ts";
 import type { RateLimiter } from "../limits/rate-limiter.ts";
 import { createRiskAdmin, type RiskAdmin } from "./risk-admin.ts";
 import type { Risk } from "../risk/risk.ts";
@@ -25,13 +26,15 @@ export interface Admin {
   readonly groups: GroupAdmin;
   readonly risk: RiskAdmin;
   readonly alerts: AlertOperations;
+  readonly codes: CodeAdmin;
 }
 
 type AdminParts = AlertOperationsOptions &
   Omit<QuotaAdminOptions, "currency"> &
   Omit<QuotaGrantsOptions, "quota"> &
   CredentialsAdminOptions &
-  GroupAdminOptions & {
+  GroupAdminOptions &
+  Omit<CodeAdminOptions, "quota"> & {
     /** quota.timezone, monthly_reset_day and currency, which stay as they are. */
     readonly quota: QuotaGrantsOptions["quota"];
     /** The config in force. */
@@ -54,5 +57,6 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     groups: createGroupAdmin(parts),
     risk: createRiskAdmin(parts),
     alerts: createAlertOperations(parts),
+    codes: createCodeAdmin({ ...parts, quota }),
   };
 }

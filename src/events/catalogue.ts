@@ -193,6 +193,9 @@ export type AdminAction =
   | "group.removed"
   | "provider.drained"
   | "provider.restored"
+  | "codes.created"
+  | "codes.disabled"
+  | "code.redeemed"
   | "config.reloaded"
   | "alerts.tested";
 

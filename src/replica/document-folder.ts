@@ -19,6 +19,7 @@ const places: Readonly<Record<string, { readonly folder: string; readonly ending
   keys: { folder: "", ending: ".keys.toml" },
   sessions: { folder: "", ending: ".sessions.toml" },
   groups: { folder: "groups", ending: ".toml" },
+  codes: { folder: "codes", ending: ".json" },
 };
 /** Archived documents have the path of their file for a name. */
 const archiveFolder = ".archive";

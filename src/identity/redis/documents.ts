@@ -10,9 +10,9 @@ import {
 
 /**
  * What is stored as documents, each with the text of a file of the users folder: NAME.toml, NAME.keys.toml,
- * NAME.sessions.toml, groups/NAME.toml; the name of an archived one is its path in .archive.
+ * NAME.sessions.toml, groups/NAME.toml, codes/ID.json; the name of an archived one is its path in .archive.
  */
-export type DocumentKind = "users" | "keys" | "sessions" | "groups" | "archive";
+export type DocumentKind = "users" | "keys" | "sessions" | "groups" | "codes" | "archive";
 
 /** A document as it was read. */
 export interface StoredDocument {

@@ -11,6 +11,7 @@ import { guardFigures } from "../memory/memory-login-guard.ts";
 import type { Nonces } from "../nonces.ts";
 import { createDocuments, type NoteDocument } from "./documents.ts";
 import { openRedisApiKeys, type RedisApiKeys } from "./redis-api-keys.ts";
+import { openRedisCodes, type RedisCodes } from "./redis-codes.ts";
 import { openRedisGroups, type RedisGroups } from "./redis-groups.ts";
 import { createRedisLoginGuard } from "./redis-login-guard.ts";
 import { openRedisNonces } from "./redis-nonces.ts";
@@ -49,6 +50,7 @@ export interface RedisIdentity {
   readonly sessions: RedisSessions;
   readonly apiKeys: RedisApiKeys;
   readonly groups: RedisGroups;
+  readonly codes: RedisCodes;
   readonly loginGuard: LoginGuard;
   readonly nonces: Nonces;
   /** Takes over a changed config. */
@@ -57,7 +59,7 @@ export interface RedisIdentity {
   close(): Promise<void>;
 }
 
-/** Opens all six ports. Rejects with RedisUnavailableError or RedisReplyError. */
+/** Opens all seven ports. Rejects with RedisUnavailableError or RedisReplyError. */
 export async function openRedisIdentity(options: RedisIdentityOptions): Promise<RedisIdentity> {
   const { redis, auth, clock, log, emit, newId, now } = options;
   const documents = createDocuments(redis, options.lastSeq, options.note);
@@ -75,14 +77,15 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
   const apiKeys = openRedisApiKeys({ redis, documents, clock, log, newId });
   const monotonic = (): number => clock.monotonic();
   const groups = openRedisGroups({ redis, documents, groups: options.groups, log, monotonic });
+  const codes = openRedisCodes(documents);
   const figures = guardFigures(options.security);
   return {
-    ...{ users, sessions, apiKeys, groups, nonces },
+    ...{ users, sessions, apiKeys, groups, codes, nonces },
     loginGuard: createRedisLoginGuard({ redis, figures, clock, emit, now }),
     configure(config) {
       groups.configure(config.groups);
       users.recheck();
     },
-    close: () => closeAll([users, sessions, apiKeys, groups].map((one) => () => one.close())),
+    close: () => closeAll([users, sessions, apiKeys, groups, codes].map((one) => () => one.close())),
   };
 }

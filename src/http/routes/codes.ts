@@ -1,0 +1,197 @@
+import type { FastifyInstance } from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { type CodeAdmin, codeStates, type CodeView } from "../../admin/code-admin.ts";
+import { currencyCode } from "../../config/value-schemas.ts";
+import { metricNames, metrics } from "../../quota/metrics.ts";
+import { periodNames } from "../../quota/periods.ts";
+import { actorOfRequest, isoTime, isoTimeOrNull } from "../admin/admin-request.ts";
+import { accountOfRequest } from "../plugins/authenticate.ts";
+import { errorSchema } from "../schemas/errors.ts";
+import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
+
+const word = z.string().trim().min(1).max(64);
+
+const newCodesBody = z
+  .strictObject({
+    name: word.describe("Of the batch, for you."),
+    count: z.int().min(1).max(1000).default(1).describe("Codes to make; times `uses` at most 10,000."),
+    uses: z.int().min(1).max(1000).default(1).describe("How often each can be used, by a user each."),
+    metric: z.enum(metricNames).default("cost").describe("What the limit counts that it adds to."),
+    per: z.enum(periodNames).default("total").describe("That limit's period."),
+    amount: z.union([z.number(), z.string().max(40)]).describe("Cost in units of the currency, at most 9 decimals."),
+    currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
+    credit_days: z
+      .number()
+      .positive()
+      .max(36_500)
+      .optional()
+      .describe("How long the credit lasts. Default: to the end of the running period; forever if it has none."),
+    expires_at: z.iso.datetime({ offset: true }).optional().describe("When the codes end."),
+    group: word.optional().describe("Only its members may redeem them."),
+    tier: word.optional().describe("Only users of this tier may."),
+  })
+  .superRefine(({ metric, amount, currency, count, uses }, ctx) => {
+    const refuse = (path: string, message: string): void => {
+      ctx.addIssue({ code: "custom", path: [path], message });
+    };
+    if (count * uses > 10_000) refuse("count", "expected count times uses to be at most 10,000");
+    if (!metrics[metric].hasCurrency && currency !== undefined) refuse("currency", "only cost has a currency");
+    if (!isExact(amount, (value) => metrics[metric].parse(value)))
+      refuse("amount", `expected an amount of ${metric} above 0`);
+  });
+
+/** Whether the number that is stored is the amount that was asked for. */
+function isExact(amount: number | string, parse: (value: number | string) => number): boolean {
+  try {
+    return Number(amount) > 0 && parse(amount) === parse(Number(amount));
+  } catch {
+    return false;
+  }
+}
+
+const worth = {
+  metric: z.string(),
+  per: z.string(),
+  amount: z.string().describe("A decimal; cost in units of the currency."),
+  currency: z.string().nullable(),
+};
+
+const codeResponse = z.object({
+  id: z.string().describe("The batch's id, and the number of the code in it."),
+  batch: z.string(),
+  name: z.string(),
+  ...worth,
+  state: z.enum(codeStates),
+  uses: z.int().describe("How often it can be used."),
+  used: z.int(),
+  used_by: z.array(z.string()),
+  group: z.string().nullable(),
+  tier: z.string().nullable(),
+  created_at: z.iso.datetime(),
+  created_by: z.string(),
+  expires_at: z.iso.datetime().nullable(),
+});
+
+const codesResponse = z.object({ codes: z.array(codeResponse), next_cursor: z.string().nullable() });
+const madeResponse = z.object({
+  batch: z.string().describe("Its id, which disables all of them."),
+  codes: z.array(z.string()).describe("The codes. They are shown this once."),
+});
+const pageQuery = z.strictObject({
+  cursor: z.string().max(64).optional(),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+});
+const redeemResponse = z.object({
+  id: z.string(),
+  ...worth,
+  until: z.iso.datetime().nullable().describe("When the credit ends; null: never."),
+  before: limitResponse.nullable().describe("The limit that it adds to, before."),
+  after: limitResponse.nullable(),
+});
+
+/** POST, GET /admin/codes, POST /admin/codes/ID/disable, POST /codes/redeem. */
+export function registerCodeRoutes(app: FastifyInstance, codes: CodeAdmin): void {
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const admin = { access: "admin" } as const;
+
+  routes.post(
+    "/admin/codes",
+    {
+      config: admin,
+      schema: {
+        summary: "Make redemption codes",
+        tags: ["admin"],
+        body: newCodesBody,
+        response: { 201: madeResponse, 400: errorSchema, 409: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { amount, credit_days: creditDays, expires_at: end, ...body } = request.body;
+      const expiresAt = end === undefined ? undefined : Date.parse(end);
+      const made = await codes.create(actorOfRequest(request), {
+        ...body,
+        amount: Number(amount),
+        creditDays,
+        expiresAt,
+      });
+      return reply
+        .code(201)
+        .header("cache-control", "no-store")
+        .send({ batch: made.batch.id, codes: [...made.codes] });
+    },
+  );
+
+  routes.get(
+    "/admin/codes",
+    {
+      config: admin,
+      schema: {
+        summary: "Redemption codes, the newest batch first; never the codes themselves",
+        tags: ["admin"],
+        querystring: pageQuery,
+        response: { 200: codesResponse, 400: errorSchema },
+      },
+    },
+    async ({ query: { cursor, limit } }) => {
+      const { codes: found, next } = await codes.list(cursor, limit);
+      return { codes: found.map(toCode), next_cursor: next };
+    },
+  );
+
+  routes.post(
+    "/admin/codes/:id/disable",
+    {
+      config: admin,
+      schema: {
+        summary: "Take a code, or a batch of them, out of use",
+        tags: ["admin"],
+        params: z.object({ id: z.string().max(64) }),
+        response: { 204: z.null().describe("Done."), 404: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      await codes.disable(actorOfRequest(request), request.params.id);
+      return reply.code(204).send(null);
+    },
+  );
+
+  routes.post(
+    "/codes/redeem",
+    {
+      schema: {
+        summary: "Redeem a code for quota",
+        tags: ["account"],
+        body: z.strictObject({ code: z.string().min(1).max(200) }),
+        response: { 200: redeemResponse, 400: errorSchema, 429: errorSchema, 503: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { id, grant, before, after } = await codes.redeem(
+        actorOfRequest(request),
+        accountOfRequest(request),
+        request.body.code,
+      );
+      const { metric, per, amount, currency = null, until } = grant;
+      reply.header("cache-control", "no-store");
+      return {
+        ...{ id, metric, per, amount: String(amount), currency, until: isoTimeOrNull(until?.getTime() ?? null) },
+        before: before === undefined ? null : toLimitResponse(before),
+        after: after === undefined ? null : toLimitResponse(after),
+      };
+    },
+  );
+}
+
+function toCode({ id, batch, state, uses }: CodeView): z.input<typeof codeResponse> {
+  const { metric, per, amount, currency, group, tier, name } = batch;
+  return {
+    ...{ id, batch: batch.id, name, metric, per, amount: String(amount), currency, state, group, tier },
+    uses: batch.max_uses,
+    used: uses.length,
+    used_by: uses.slice(0, 100).map(({ user }) => user),
+    created_at: isoTime(batch.created_at),
+    created_by: batch.by,
+    expires_at: isoTimeOrNull(batch.expires_at),
+  };
+}
