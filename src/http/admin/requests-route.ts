@@ -82,8 +82,8 @@ export function registerRequestsRoute(app: FastifyInstance, options: RequestsRou
 }
 
 /** Names as in an envelope. */
-function toRequest({ ts, event: _type, trace_id, ip, id = trace_id, ...rest }: BehaviourEvent) {
-  const { user, group, key_id, ...data } = rest;
+function toRequest({ ts, trace_id, ip, id = trace_id, user, group, key_id, ...rest }: BehaviourEvent) {
+  const data = Object.fromEntries(Object.entries(rest).filter(([name]) => name !== "event"));
   const text = (value: unknown): string => (typeof value === "string" ? value : "");
   return {
     ...{ id: text(id), time: ts, request_id: text(trace_id) },
