@@ -41,7 +41,7 @@ export async function copyAccounts(redis: Redis): Promise<AccountsCopy> {
       const known = names.get(tag) ?? [];
       const [logKey, seqKey] = logKeysOf(redis, tag);
       const keys = known.map(({ kind, name }) => redis.keyIn(tag, kind, name));
-      const [seq, ...hashes] = replyList(await redis.call("log_accounts", [logKey, seqKey, ...keys], []));
+      const [seq, ...hashes] = replyList(await redis.call("ledger_accounts", [logKey, seqKey, ...keys], []));
       positions.set(tag, { epoch: page.epoch, seq: replyNumber(seq) });
       for (const [at, { kind, name }] of known.entries()) {
         const windows = windowsOf(pairsOf(replyList(hashes[at] ?? []).map(replyText)));

@@ -133,7 +133,8 @@ function fn.log_lead(keys, args)
 end
 flags.log_lead = { 'allow-oom' }
 
-local function leads(mend, node)
+-- Whether a node is the one that puts back what was lost.
+function lib.log_leads(mend, node)
   local holder = redis.call('HGET', mend, 'lease')
   return holder ~= false and string.match(holder, '^(.*)@') == node
 end
@@ -142,7 +143,7 @@ end
 -- args: node, the highest number that anybody knows, then kind, time, number that it had, body, and so on
 -- -> the number of the newest record, or 0 where the node no longer leads
 function fn.log_put_back(keys, args)
-  if not leads(keys[1], args[1]) then return 0 end
+  if not lib.log_leads(keys[1], args[1]) then return 0 end
   local seq = tonumber(redis.call('HGET', keys[3], 'seq') or '0')
   if seq < tonumber(args[2]) then redis.call('HSET', keys[3], 'seq', args[2]) end
   for i = 3, #args, 4 do
@@ -156,7 +157,7 @@ flags.log_put_back = { 'allow-oom' }
 -- Says that all records are back, so that accounts that others' records change can be written. keys: mend
 -- args: node, lease in ms
 function fn.log_renew(keys, args)
-  if not leads(keys[1], args[1]) then return 0 end
+  if not lib.log_leads(keys[1], args[1]) then return 0 end
   redis.call('HSET', keys[1], 'merged', '1', 'lease', args[1] .. '@' .. int(now_ms() + tonumber(args[2])))
   return 1
 end
@@ -171,35 +172,10 @@ function fn.log_merged(keys)
 end
 flags.log_merged = { 'no-writes' }
 
--- Writes what an account has used; what is held of it stays. keys: acct or acctkey, mend
--- args: node, field, value, and so on
-function fn.log_restore_account(keys, args)
-  if not leads(keys[2], args[1]) then return 0 end
-  for _, field in ipairs(redis.call('HKEYS', keys[1])) do
-    if string.sub(field, 1, 9) ~= 'reserved:' and field ~= 'unsure' then redis.call('HDEL', keys[1], field) end
-  end
-  for i = 2, #args, 2 do redis.call('HSET', keys[1], args[i], args[i + 1]) end
-  return 1
-end
-flags.log_restore_account = { 'allow-oom' }
-
--- Remembers what became of a reservation, unless more is known of it: for calls that are repeated after the loss.
--- keys: hold, mend; args: node, for how long in ms, state, at, first, final or ''
-function fn.log_restore_hold(keys, args)
-  if not leads(keys[2], args[1]) then return 0 end
-  local state = redis.call('HGET', keys[1], 'state')
-  if state == args[3] or state == 'done' then return 1 end
-  redis.call('HSET', keys[1], 'state', args[3], 'at', args[4], 'first', args[5])
-  if args[6] ~= '' then redis.call('HSET', keys[1], 'final', args[6]) end
-  if not state then redis.call('PEXPIRE', keys[1], args[2]) end
-  return 1
-end
-flags.log_restore_hold = { 'allow-oom' }
-
 -- Opens the tag. keys: mend, logseq
 -- args: node, epoch, the epoch before or '', up to where any node had all records, the number of the newest record now
 function fn.log_open(keys, args)
-  if not leads(keys[1], args[1]) then return 0 end
+  if not lib.log_leads(keys[1], args[1]) then return 0 end
   local state = redis.call('HMGET', keys[2], 'epoch', 'before')
   local before = string.sub((state[1] or args[3]) .. ' ' .. (state[2] or ''), 1, 100)
   redis.call('HSET', keys[2], 'epoch', args[2], 'before', before, 'covered', args[4])
@@ -211,11 +187,3 @@ function fn.log_open(keys, args)
   return 1
 end
 flags.log_open = { 'allow-oom' }
-
--- A copy of accounts at one moment. keys: log, logseq, acct or acctkey ... -> seq, each hash as a flat list
-function fn.log_accounts(keys)
-  local reply = { redis.call('HGET', keys[2], 'seq') or '0' }
-  for i = 3, #keys do reply[i - 1] = redis.call('HGETALL', keys[i]) end
-  return reply
-end
-flags.log_accounts = { 'no-writes' }

@@ -39,9 +39,9 @@ export async function restoreTag({ tag, isTotal, records }: Loss, lead: Lead, op
   const calls: (readonly [name: string, key: string, args: readonly (string | number)[]])[] = [];
   for (const [name, account] of ledger.accounts) {
     if (redis.tagOf(name) !== tag) continue;
-    calls.push(["log_restore_account", redis.keyIn(tag, "acct", name), fieldsOf(account.counts)]);
+    calls.push(["ledger_restore_account", redis.keyIn(tag, "acct", name), fieldsOf(account.counts)]);
     for (const [id, counts] of account.keys)
-      calls.push(["log_restore_account", redis.keyIn(tag, "acctkey", `${name}/${id}`), fieldsOf(counts)]);
+      calls.push(["ledger_restore_account", redis.keyIn(tag, "acctkey", `${name}/${id}`), fieldsOf(counts)]);
   }
   for (const record of options.recent()) calls.push(...holdsOf(record, tag, redis));
   for (let at = 0; at < calls.length; at += callsAtOnce) {
@@ -96,7 +96,7 @@ function holdsOf(
       ? []
       : [holdName([id, groupAccount(group.name), "", user])]),
   ];
-  return names.map((name) => ["log_restore_hold", redis.keyIn(tag, "hold", name), args]);
+  return names.map((name) => ["ledger_restore_hold", redis.keyIn(tag, "hold", name), args]);
 }
 
 function noLead(tag: string): RedisUnavailableError {

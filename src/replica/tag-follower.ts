@@ -86,9 +86,10 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     kept.delete(oldest);
   }
 
-  function nameOf(entry: LoggedRecord): string | undefined {
+  /** What `read` finds in a record; undefined if it cannot be read. */
+  function readable<T>(entry: LoggedRecord, read: (entry: LoggedRecord) => T): T | undefined {
     try {
-      return identityOf(entry);
+      return read(entry);
     } catch (error) {
       log.error(
         { err: error, tag, seq: entry.seq },
@@ -97,6 +98,8 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
       return undefined;
     }
   }
+
+  const nameOf = (entry: LoggedRecord): string | undefined => readable(entry, identityOf);
 
   /**
    * Counts a record, unless it has been.
@@ -108,8 +111,9 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     let isWritten = false;
     if (identity !== undefined) {
       if (!isCounted && !kept.has(identity)) {
-        const document = documentOf(entry);
-        const record = document === undefined ? ledgerRecordOf(entry) : undefined;
+        const isDocument = entry.kind === "doc";
+        const document = isDocument ? readable(entry, documentOf) : undefined;
+        const record = isDocument ? undefined : readable(entry, ledgerRecordOf);
         if (document !== undefined) await documents.write(document);
         if (record !== undefined) {
           ledger.apply({ ...record, from: at });

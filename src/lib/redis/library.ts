@@ -8,6 +8,8 @@ export interface FunctionLibrary {
   readonly code: string;
   /** The whole name of a function. */
   functionName(name: string): string;
+  /** Whether Redis runs it even where its memory is full. */
+  isTolerant(name: string): boolean;
 }
 
 const prelude = new URL("./prelude.lua", import.meta.url);
@@ -34,13 +36,18 @@ export function createLibrary(parts: readonly URL[]): FunctionLibrary {
         `redis.register_function{ function_name = '${name}_${each}', callback = fn.${each}, flags = flags.${each} or {} }`,
     ),
   ].join("\n");
-  return { name, code, functionName: (each) => `${name}_${each}` };
+  const tolerant = new Set(bodies.flatMap((body) => namesOf(body, /^flags\.(\w+) = \{ 'allow-oom'/gm)));
+  return { name, code, functionName: (each) => `${name}_${each}`, isTolerant: (each) => tolerant.has(each) };
 }
 
 /** The names behind `function fn.` at the beginning of a line. Throws if one is there twice. */
 function functionsIn(bodies: readonly string[]): readonly string[] {
-  const names = bodies.flatMap((body) => [...body.matchAll(/^function fn\.(\w+)/gm)].map(([, name = ""]) => name));
+  const names = bodies.flatMap((body) => namesOf(body, /^function fn\.(\w+)/gm));
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new Error(`the library has two functions ${twice}`);
   return names;
+}
+
+function namesOf(body: string, pattern: RegExp): readonly string[] {
+  return [...body.matchAll(pattern)].map(([, name = ""]) => name);
 }

@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ErrorReply } from "@redis/client";
 import type { Log } from "../log.ts";
 import type { FunctionLibrary } from "./library.ts";
+import { createCallBatches } from "./call-batches.ts";
 import { createCallDeadlines } from "./call-deadlines.ts";
 import { connectRedis } from "./connection.ts";
 import { describeTarget, type RedisTarget } from "./redis-url.ts";
@@ -82,12 +82,14 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     throw new RedisUnavailableError(`${Number(reached)} of ${replicas} replicas have what was written`);
   }
 
+  function tooMany(): RedisUnavailableError {
+    failed++;
+    return new RedisUnavailableError(`more than ${maxInFlight} calls to Redis have no answer yet`);
+  }
+
   /** Sends a command until it has an answer and so many replicas have what it wrote, or the time is over. */
   async function send(key: string, command: readonly string[], replicas = 0): Promise<RedisReply> {
-    if (deadlines.count() >= maxInFlight) {
-      failed++;
-      throw new RedisUnavailableError(`more than ${maxInFlight} calls to Redis have no answer yet`);
-    }
+    if (deadlines.count() >= maxInFlight) throw tooMany();
     const deadline = monotonic() + timeoutMs;
     const isOver = (): boolean => monotonic() >= deadline;
     for (;;) {
@@ -119,18 +121,28 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     throw error;
   }
 
+  // Only a cluster has its keys in different places.
+  const slotOf = target.kind === "cluster" ? tagIn : () => "";
+  const batches = createCallBatches(library, slotOf, send);
   const keyIn: Redis["keyIn"] = (tag, kind, name) =>
     `${keyPrefix}:{${tag}}:${kind}${name === undefined ? "" : `:${name}`}`;
   const tags = Array.from({ length: tagCount }, (_, index) => index.toString(16).padStart(2, "0"));
   return {
     tags,
-    tagOf: (name) => tags[createHash("sha1").update(name).digest().readUInt8(0) % tagCount] ?? "00",
+    tagOf: (name) => tags[hashOf(name) % tagCount] ?? "00",
     keyIn,
-    call(name, keys, args, { replicas } = {}) {
+    call(name, keys, args, { replicas = 0 } = {}) {
+      if (batches.count() >= maxInFlight) return Promise.reject(tooMany());
+      if (replicas === 0) return batches.call(name, keys, args);
+      batches.flush();
       const command = ["FCALL", library.functionName(name), String(keys.length), ...keys, ...args.map(String)];
       return send(keys[0], command, replicas);
     },
-    send: (key, command) => send(key, command),
+    send(key, command) {
+      // What was called before arrives before.
+      batches.flush();
+      return send(key, command);
+    },
     onEveryServer: (command) => deadlines.before(monotonic() + timeoutMs, connection.onEveryServer(command)),
     onChange(kind, listener) {
       const known = watchers.get(kind);
@@ -141,11 +153,28 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
       watchers.set(kind, new Set([listener]));
       connection.track(tags.map((tag) => keyIn(tag, kind)));
     },
-    status: () => ({ connected: connection.isReady(), inFlight: deadlines.count(), failed, repeated }),
+    status: () => ({
+      connected: connection.isReady(),
+      inFlight: Math.max(deadlines.count(), batches.count()),
+      failed,
+      repeated,
+    }),
     close() {
       deadlines.close();
       connection.close();
       return Promise.resolve();
     },
   };
+}
+
+/** The tag in a key. */
+function tagIn(key: string): string {
+  return key.slice(key.indexOf("{") + 1, key.indexOf("}"));
+}
+
+/** FNV-1a, 32 bits, of the text's UTF-16 units; the upper half is folded in, since the lowest bits alone are poor. */
+function hashOf(name: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < name.length; at++) hash = Math.imul(hash ^ name.charCodeAt(at), 0x01000193);
+  return (hash ^ (hash >>> 16)) & 0xffff;
 }

@@ -28,3 +28,26 @@ end
 function fn.now()
   return int(now_ms())
 end
+
+-- Calls several functions, one after the other. Each has an answer of its own: an error of one is in its place.
+-- keys: those of all calls, in their order; args: for each call its name, how many keys and args it has, and these
+-- -> the answers
+function fn.batch(keys, args)
+  local replies, k, a = {}, 0, 0
+  while a < #args do
+    local call, own_keys, own_args = fn[args[a + 1]], {}, {}
+    for i = 1, tonumber(args[a + 2]) do own_keys[i] = keys[k + i] end
+    for i = 1, tonumber(args[a + 3]) do own_args[i] = args[a + 3 + i] end
+    k, a = k + #own_keys, a + 3 + #own_args
+    local worked, reply = pcall(call, own_keys, own_args)
+    if not worked then reply = type(reply) == 'table' and reply or { err = 'ERR ' .. tostring(reply) } end
+    replies[#replies + 1] = reply == nil and false or reply
+  end
+  return replies
+end
+
+-- The same for functions that run even where memory is full.
+function fn.batch_tolerant(keys, args)
+  return fn.batch(keys, args)
+end
+flags.batch_tolerant = { 'allow-oom' }

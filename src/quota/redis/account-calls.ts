@@ -8,7 +8,7 @@ import {
 } from "../../lib/redis/redis.ts";
 import { groupAccount } from "../accounts.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
-import { metricNames } from "../metrics.ts";
+import { forEachMetric, metricNames } from "../metrics.ts";
 import { periodNames, type PeriodAt } from "../periods.ts";
 import type { LedgerReplica, LogRecord } from "./ledger-replica.ts";
 
@@ -21,7 +21,7 @@ export interface AccountView {
   readonly counts: readonly [string, string];
   readonly apiKey: string | undefined;
   readonly limits: readonly QuotaLimit[];
-  /** The limits as JSON for ledger.lua. */
+  /** The limits as ledger.lua has them. */
   readonly limitsText: string;
 }
 
@@ -41,7 +41,7 @@ export interface AccountCalls {
    * where it has lost something again after the repair.
    *
    * @param keys those between `counts` and the log
-   * @param args JSON members, each followed by a comma
+   * @param args those behind the five that all functions have
    * @param replicas how many must have the result
    * @throws RedisUnavailableError, RedisReplyError, and what the repair throws
    */
@@ -49,7 +49,7 @@ export interface AccountCalls {
     name: string,
     view: AccountView,
     keys: readonly string[],
-    args: string,
+    args: readonly (string | number)[],
     replicas?: number,
   ): Promise<AccountReply>;
   /** Tells the replica of a record; `seq` is "" if there is none. */
@@ -68,14 +68,14 @@ export function createAccountCalls(
 ): AccountCalls {
   let shown = { text: "", from: 0, until: 0 };
 
-  /** The bounds of the periods around an instant, as JSON. */
+  /** The bounds of the periods around an instant, as ledger.lua has them. */
   function windowsAt(at: number): string {
     if (at >= shown.from && at < shown.until) return shown.text;
     const windows = periodNames.map((per) => ({ per, ...periodAt(per, at) }));
-    const texts = windows.map(({ per, start, end }) => `"${per}":["${start}","${end ?? "inf"}"]`);
+    const texts = windows.map(({ per, start, end }) => `${per} ${start} ${end ?? "inf"}`);
     const ends = windows.map(({ end }) => end ?? Infinity);
     const from = Math.max(...windows.map(({ start }) => start));
-    shown = { text: `{${texts.join(",")}}`, from, until: Math.min(...ends) };
+    shown = { text: texts.join(" "), from, until: Math.min(...ends) };
     return shown.text;
   }
 
@@ -92,12 +92,12 @@ export function createAccountCalls(
     async call(name, view, keys, args, replicas) {
       const { tag, counts, apiKey, limitsText } = view;
       const all = [...counts, ...keys, ...logKeys(tag)] as const;
-      const rest = `${apiKey === undefined ? "" : '"key":true,'}${args}"limits":${limitsText}}`;
       let at = now();
       let wasRepaired = false;
       for (let i = 0; i < maxCalls; i++) {
-        const known = `"known":${replica.lastSeq(tag)},"begun":${replica.hasBegun(view.account)}`;
-        const reply = await redis.call(name, all, [`{${known},"windows":${windowsAt(at)},${rest}`], { replicas });
+        const known = [replica.lastSeq(tag), replica.hasBegun(view.account) ? 1 : ""];
+        const common = [...known, apiKey === undefined ? "" : 1, windowsAt(at), limitsText];
+        const reply = await redis.call(name, all, [...common, ...args], { replicas });
         const [word, ...values] = replyList(reply);
         if (word === "STALE") at = replyNumber(values[0]);
         else if (word !== "LOST") return { word: replyText(word), values };
@@ -130,18 +130,38 @@ export function bucketOf(limit: QuotaLimit, used: number, reserved: number, rese
   return { limit, used, reserved, remaining: Math.max(0, limit.max - used - reserved), resetAt };
 }
 
-/** A charge as JSON for ledger.lua: amounts are text. */
+/** Amounts as ledger.lua has them: `requests=1 tokens=500 cost:CNY=70`. */
+export function amountsText(amounts: Readonly<Record<string, number>>): string {
+  let text = "";
+  for (const name in amounts) text += `${text === "" ? "" : " "}${name}=${amounts[name] ?? 0}`;
+  return text;
+}
+
+/** The same of a charge. */
 export function chargeText(charge: Charge): string {
-  const amounts = metricNames.map((metric) => `"${metric}":"${charge[metric]}"`);
-  return `{${amounts.join(",")},"currency":${JSON.stringify(charge.currency)}}`;
+  let text = "";
+  for (const metric of metricNames) {
+    const name = metric === "cost" ? `cost:${charge.currency}` : metric;
+    text += `${text === "" ? "" : " "}${name}=${charge[metric]}`;
+  }
+  return text;
+}
+
+/** The charge of such a text. */
+export function chargeOf(text: string): Charge {
+  const pairs = text.split(" ").map((pair) => pair.split("=") as [string, string?]);
+  const [money = "cost:"] = pairs.flatMap(([name]) => (name.startsWith("cost:") ? [name] : []));
+  const amounts = new Map(pairs.map(([name, digits]) => [name === money ? "cost" : name, Number(digits)]));
+  return { ...forEachMetric(metricNames, (metric) => amounts.get(metric) ?? 0), currency: money.slice("cost:".length) };
 }
 
 function limitsText(limits: readonly QuotaLimit[]): string {
-  const texts = limits.map(({ metric, per, max, currency, apiKey }) => {
-    const money = currency === undefined ? "" : `,"currency":${JSON.stringify(currency)}`;
-    return `{"metric":"${metric}","per":"${per}","max":"${max}"${money}${apiKey === undefined ? "" : ',"key":true'}}`;
-  });
-  return `[${texts.join(",")}]`;
+  let text = "";
+  for (const { metric, per, max, currency, apiKey } of limits) {
+    const name = metric === "cost" ? `cost:${currency ?? ""}` : metric;
+    text += `${text === "" ? "" : " "}${name} ${per} ${max} ${apiKey === undefined ? 0 : 1}`;
+  }
+  return text;
 }
 
 /** The account in which a limit counts. */

@@ -1,7 +1,14 @@
 import { replyNumber, replyText, RedisReplyError, RedisUnavailableError, type Redis } from "../../lib/redis/redis.ts";
 import { isGroupAccount } from "../accounts.ts";
 import type { BucketState, Charge } from "../ledger.ts";
-import { type AccountCalls, type AccountReply, type AccountView, bucketsIn, chargeText } from "./account-calls.ts";
+import {
+  type AccountCalls,
+  type AccountReply,
+  type AccountView,
+  amountsText,
+  bucketsIn,
+  chargeText,
+} from "./account-calls.ts";
 
 /** A request's reservation in one account: its user's, or its group's. */
 export interface HoldPart {
@@ -74,19 +81,8 @@ const rememberMs = 300_000;
 export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: number): HoldCalls {
   const keepMs = Math.max(rememberMs, 3 * leaseMs);
 
-  const call = (name: string, part: HoldPart, args: string, replicas?: number): Promise<AccountReply> =>
-    calls.call(
-      name,
-      part.view,
-      part.keys,
-      `${args}"lease":${leaseMs},"member":${JSON.stringify(part.member)},`,
-      replicas,
-    );
-
-  function chargeArgs(charge: FirstCharge, bodyName: string): string {
-    const time = charge.at === undefined ? `"ago":${charge.ago ?? 0}` : `"at":"${charge.at}"`;
-    return `"first":${chargeText(charge.first)},"${bodyName}":${JSON.stringify(charge.body)},${time},`;
-  }
+  const call = (name: string, { view, keys }: HoldPart, args: readonly (string | number)[], replicas?: number) =>
+    calls.call(name, view, keys, args, replicas);
 
   function note(part: HoldPart, kind: "charge" | "settle", at: number, seq: string, writtenAt: number, body: string) {
     const record = body === "" ? ({ kind: "mark", body: "{}" } as const) : { kind, body: `{"at":${at},${body}` };
@@ -101,7 +97,7 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
       return { id, view, keys, member: JSON.stringify(name), chargedAt: undefined };
     },
     async reserve(part, bound, pair) {
-      const reply = await call("ledger_reserve", part, `"bound":${chargeText(bound)},${pair ? '"pair":true,' : ""}`);
+      const reply = await call("ledger_reserve", part, [chargeText(bound), leaseMs, part.member, pair ? 1 : ""]);
       if (reply.word === "FULL") return noRoom(part, reply);
       expectOk(reply);
       return bucketsIn(reply.values, 0, part.view.limits);
@@ -110,27 +106,24 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
       redis.call("ledger_confirm", [...view.counts, ...keys], []).catch(() => undefined);
     },
     async commit(part, charge, replicas) {
-      const reply = await call("ledger_commit", part, chargeArgs(charge, "body"), replicas);
+      const { first, at: time = "", ago = 0, body } = charge;
+      const reply = await call("ledger_commit", part, [chargeText(first), time, ago, body], replicas);
       expectOk(reply);
-      const [at, seq, time] = reply.values;
+      const [at, seq, writtenAt] = reply.values;
       part.chargedAt = replyNumber(at);
-      note(part, "charge", part.chargedAt, replyText(seq), replyNumber(time), charge.body);
+      note(part, "charge", part.chargedAt, replyText(seq), replyNumber(writtenAt), body);
       return bucketsIn(reply.values, 3, part.view.limits);
     },
     async grow(part, held, extra) {
-      const amounts = Object.entries(held).map(([name, amount]) => `${JSON.stringify(name)}:"${amount}"`);
-      const more = extra === null ? "" : `"extra":${chargeText(extra)},`;
-      const reply = await call("ledger_grow", part, `"held":{${amounts.join(",")}},${more}`);
+      const more = extra === null ? "" : chargeText(extra);
+      const reply = await call("ledger_grow", part, [amountsText(held), more, leaseMs, part.member]);
       if (reply.word === "FULL") return noRoom(part, reply);
       expectOk(reply);
       return null;
     },
     async settle(part, charge) {
-      const reply = await call(
-        "ledger_settle",
-        part,
-        `"keep":${keepMs},${charge === null ? "" : finalArgs(part, charge)}`,
-      );
+      const args = [part.member, keepMs, ...(charge === null ? noFinal : finalArgs(part, charge))];
+      const reply = await call("ledger_settle", part, args);
       if (reply.word === "DONE" || reply.word === "GONE") return undefined;
       expectOk(reply);
       const [time, at, chargeSeq, seq] = reply.values;
@@ -145,17 +138,18 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
     },
   };
 
-  function finalArgs({ chargedAt }: HoldPart, { final, body, first, shared, fresh }: FinalCharge): string {
-    const flags = `${shared ? '"shared":true,' : ""}${fresh ? '"fresh":true,' : ""}`;
-    const known =
+  function finalArgs({ chargedAt }: HoldPart, { final, body, first, shared, fresh }: FinalCharge) {
+    const flags = [shared ? 1 : "", fresh ? 1 : ""];
+    const made =
       first === undefined
-        ? ""
-        : chargedAt === undefined
-          ? chargeArgs(first, "charge_body")
-          : `"charged":{"at":"${chargedAt}","first":${chargeText(first.first)}},`;
-    return `"final":${chargeText(final)},"body":${JSON.stringify(body)},${flags}${known}`;
+        ? ["", "", "", "", ""]
+        : [chargeText(first.first), chargedAt ?? "", first.at ?? "", first.ago ?? 0, first.body];
+    return [chargeText(final), body, ...flags, ...made];
   }
 }
+
+/** What a release has in the place of a final charge. */
+const noFinal = ["", "", "", "", "", "", "", "", ""];
 
 /** The name of a hold's key: both parts of a request may be in one tag. */
 export function holdName([id, account]: LeaseName): string {

@@ -1,8 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import { replyList, replyText, type Redis } from "../../lib/redis/redis.ts";
-import type { Charge } from "../ledger.ts";
-import { forEachMetric, metricNames } from "../metrics.ts";
-import type { AccountCalls } from "./account-calls.ts";
+import { type AccountCalls, chargeOf } from "./account-calls.ts";
 import { type HoldCalls, holdName, type HoldPart, type LeaseName } from "./hold-calls.ts";
 
 /** Keeps this node's reservations, and gives back those of nodes that are gone. */
@@ -86,10 +84,10 @@ export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldL
     const hold = redis.keyIn(redis.tagOf(user), "hold", holdName([id, user, "", ""]));
     const [state, at, first, final] = replyList(await redis.call("ledger_peek", [hold], [])).map(replyText);
     if (at === undefined || at === "" || first === undefined) return;
-    const charge = { first: chargeIn(first), body: "", at: Number(at) };
+    const charge = { first: chargeOf(first), body: "", at: Number(at) };
     if (state === "committed") await calls.commit(part, charge);
     else if (final !== undefined && final !== "")
-      await calls.settle(part, { final: chargeIn(final), body: "", first: charge, shared: false, fresh: true });
+      await calls.settle(part, { final: chargeOf(final), body: "", first: charge, shared: false, fresh: true });
   }
 
   return {
@@ -106,10 +104,4 @@ export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldL
       clearInterval(timer);
     },
   };
-}
-
-/** A charge as ledger.lua keeps it. */
-function chargeIn(text: string): Charge {
-  const stored = JSON.parse(text) as Readonly<Record<string, string>>;
-  return { ...forEachMetric(metricNames, (metric) => Number(stored[metric] ?? "0")), currency: stored.currency ?? "" };
 }

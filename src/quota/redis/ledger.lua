@@ -1,90 +1,137 @@
 -- The ledger's decisions: what an account has used, and what running requests hold of it.
 --
--- An account (`acct`), and each API key of one (`acctkey`), is a hash; its fields are
---   PER:start, PER:end          the window of each period in which something was counted last, in ms; the end may be `inf`
---   PER:METRIC[:CURRENCY]       what was used in it
---   reserved:METRIC[:CURRENCY]  what running requests may still be charged, in whichever window that happens
---   latest                      the time of the latest charge
---   unsure                      how many reservations are `asked`
--- A reservation (`hold`) is a hash, from reserve on until a while after settle:
---   state                       `asked`: as `reserved`, but a group or user that was asked at the same time may yet
---                               refuse; `reserved`, `committed` or `done`. A lapsed one is gone, or committed and holds
---                               nothing
---   held:METRIC[:CURRENCY]      its part of what the account has reserved
---   at, first, final            the time of the charge, the first one, the final one
+-- An account (`acct`), and each API key of one (`acctkey`), is packed into one text: to read and write it whole is cheaper
+-- than a dozen fields. It has
+--   windows   PER -> { start, end, { METRIC[:CURRENCY] -> used } }: the window of each period in which something was counted
+--             last, in ms; the end may be infinite
+--   reserved  METRIC[:CURRENCY] -> what running requests may still be charged, in whichever window that happens
+--   latest    the time of the latest charge
+--   unsure    how many reservations are `asked`
+-- A reservation (`hold`) is packed as well, from reserve on until a while after settle:
+--   state     `asked`: as `reserved`, but a group or user that was asked at the same time may yet refuse; `reserved`,
+--             `committed` or `done`. A lapsed one is gone, or committed and holds nothing
+--   held      METRIC[:CURRENCY] -> its part of what the account has reserved
+--   at, seq   the time of the charge, and the number of its record
+--   first, final   the first charge, the final one, as parts
 -- `leases` is a sorted set: until when a hold is kept without a word from its node.
 --
--- Amounts are safe integers, 0 to 2^53 - 1, and come and go as decimal text. In between they are doubles, which is
--- exact: the difference of two is, and a sum is either below 2^53, or rounded to something that is not, and then cut to
--- 2^53 - 1. For the same reason a comparison with a limit is right: rounding never moves a sum across 2^53. This is the
--- arithmetic of the ledger in memory to the bit, and one HSET writes what would be a dozen HINCRBY.
+-- Amounts are safe integers, 0 to 2^53 - 1, and come as decimal text: `requests=1 cost:CNY=500`. In here they are doubles,
+-- which is exact, and so are whole numbers in what is packed: the difference of two is exact, and a sum
+-- is either below 2^53, or rounded to something that is not, and then cut to 2^53 - 1. For the same reason a comparison
+-- with a limit is right: rounding never moves a sum across 2^53. This is the arithmetic of the ledger in memory to the
+-- bit.
 --
--- Each function gets its arguments as one JSON text. They share
---   windows  { PER: [start, end] } of the node's time; used where a window of the account is over
---   known    the number of the tag's newest record that the node has seen
---   begun    whether the node knows that something was counted for the account
+-- The functions that concern a request begin with the same arguments:
+--   1 known    the number of the tag's newest record that the node has seen
+--   2 begun    1 if the node knows that something was counted for the account
+--   3 has_key  1 if there is an API key
+--   4 windows  `PER start end` of each period, of the node's time; used where a window of the account is over
+--   5 limits   `METRIC[:CURRENCY] PER max key` of each; key is 1 where it counts in the API key's account
 -- and may answer { 'LOST' }: the tag, or the account, has lost what the node knows of; { 'STALE', time }: the windows are
--- not those of this time; or { 'DONE' }.
+-- not those of this time; or { 'DONE' }. `''` stands for an argument that is not there.
 
 local most = 9007199254740991
 
--- How long a settled hold is remembered, for calls that are repeated, and a committed one after it has lapsed: for a
--- settlement that comes late. In ms.
+-- How long a committed hold is remembered after it has lapsed: for a settlement that comes late. In ms.
 local lapsed_ms = 3600000
 
--- An integer as text: a third of the cost of `int`, which also rounds.
+-- A whole number as text: a third of the cost of `int`, which also rounds.
 local function text(n)
   return string.format('%d', n)
 end
 
-local function time_of(value)
-  if value == 'inf' then return math.huge end
-  return tonumber(value)
+local function time_of(digits)
+  return digits == 'inf' and math.huge or tonumber(digits)
 end
 
--- A hash as a table, with the fields that have changed.
-local function load(key)
-  local flat = redis.call('HGETALL', key)
-  local fields = {}
-  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  return { key = key, fields = fields, changed = {} }
-end
-
-local function put(hash, field, value)
-  if hash.fields[field] == value then return end
-  hash.fields[field] = value
-  hash.changed[field] = true
-end
-
-local function save(hash)
-  local command = { 'HSET', hash.key }
-  for field in pairs(hash.changed) do
-    command[#command + 1] = field
-    command[#command + 1] = hash.fields[field]
+-- What a text says, parsed once for all calls that follow: the same ones come again and again. Nothing may be changed in it.
+local function remembered(parse)
+  local known, size = {}, 0
+  return function(given)
+    local value = known[given]
+    if value then return value end
+    if size >= 200 then known, size = {}, 0 end
+    value = parse(given)
+    known[given], size = value, size + 1
+    return value
   end
-  if #command > 2 then redis.call(unpack(command)) end
-  hash.changed = {}
 end
 
-local function amount(hash, field)
-  return tonumber(hash.fields[field] or '0')
+-- -> { { per, start, end } }
+local windows_in = remembered(function(given)
+  local windows = {}
+  for per, from, to in string.gmatch(given, '(%S+) (%S+) (%S+)') do
+    windows[#windows + 1] = { per, time_of(from), time_of(to) }
+  end
+  return windows
+end)
+
+local limits_in = remembered(function(given)
+  local limits = {}
+  for name, per, max, key in string.gmatch(given, '(%S+) (%S+) (%d+) (%d)') do
+    limits[#limits + 1] = { name = name, per = per, max = tonumber(max), has_key = key == '1' }
+  end
+  return limits
+end)
+
+local function number(digits)
+  if not string.find(digits, '^%d+$') or #digits > 16 then return nil end
+  local value = tonumber(digits)
+  return value <= most and value or nil
 end
 
-local function field_of(prefix, metric, currency)
-  if metric == 'cost' then return prefix .. ':cost:' .. (currency or '') end
-  return prefix .. ':' .. metric
+-- Amounts as parts { ['METRIC[:CURRENCY]'] = number }; nil where one is none.
+local function parts_of(given)
+  local parts = {}
+  for name, digits in string.gmatch(given, '([^ =]+)=([^ ]*)') do
+    local value = number(digits)
+    if not value then return nil end
+    parts[name] = value
+  end
+  return parts
 end
 
--- Adds parts { ['METRIC[:CURRENCY]'] = number } to the fields of a prefix. Stops at both ends, as memory's amounts do.
-local function add(hash, prefix, parts, sign)
+local function parts_text(parts)
+  local texts = {}
+  for name, part in pairs(parts) do texts[#texts + 1] = name .. '=' .. text(part) end
+  return table.concat(texts, ' ')
+end
+
+local function load(key)
+  local packed = redis.call('GET', key)
+  local account = packed and cmsgpack.unpack(packed) or { windows = {}, reserved = {} }
+  return { key = key, account = account, windows = account.windows, reserved = account.reserved, over = {} }
+end
+
+local function save(counts)
+  if counts.has_changed then redis.call('SET', counts.key, cmsgpack.pack(counts.account)) end
+  counts.has_changed = false
+end
+
+local function load_hold(key)
+  local packed = redis.call('GET', key)
+  return packed and cmsgpack.unpack(packed) or { held = {} }
+end
+
+local function save_hold(key, hold, keep_ms)
+  if keep_ms then redis.call('SET', key, cmsgpack.pack(hold), 'PX', keep_ms)
+  else redis.call('SET', key, cmsgpack.pack(hold)) end
+end
+
+-- Adds parts to amounts. Stops at both ends, as memory's amounts do.
+local function add(amounts, parts, sign)
   for name, part in pairs(parts) do
     if part ~= 0 then
-      local field = prefix .. ':' .. name
-      local sum = amount(hash, field) + sign * part
-      if sum < 0 then sum = 0 elseif sum > most then sum = most end
-      put(hash, field, text(sum))
+      local sum = (amounts[name] or 0) + sign * part
+      if sum > most then sum = most end
+      amounts[name] = sum > 0 and sum or nil
     end
   end
+end
+
+local function reserve(counts, parts, sign)
+  add(counts.reserved, parts, sign)
+  counts.has_changed = true
 end
 
 -- What is to be added where one charge takes the place of another.
@@ -92,35 +139,6 @@ local function difference(final, first)
   local parts = {}
   for name, part in pairs(final) do parts[name] = part - (first[name] or 0) end
   for name, part in pairs(first) do if not final[name] then parts[name] = -part end end
-  return parts
-end
-
-local function number(digits)
-  if type(digits) ~= 'string' or not string.find(digits, '^%d+$') or #digits > 16 then return nil end
-  local value = tonumber(digits)
-  return value <= most and value or nil
-end
-
--- A charge { METRIC: amount, currency } as parts; nil if it is none.
-local function parts_of(charge)
-  local parts = {}
-  for metric, digits in pairs(charge) do
-    if metric ~= 'currency' then
-      local value = number(digits)
-      if not value then return nil end
-      parts[metric == 'cost' and 'cost:' .. charge.currency or metric] = value
-    end
-  end
-  return parts
-end
-
--- What a hash has in the fields of a prefix, as parts.
-local function parts_in(hash, prefix)
-  local parts = {}
-  local start = prefix .. ':'
-  for field, digits in pairs(hash.fields) do
-    if string.sub(field, 1, #start) == start then parts[string.sub(field, #start + 1)] = tonumber(digits) end
-  end
   return parts
 end
 
@@ -133,18 +151,22 @@ end
 -- changed, a running window gets its new bounds. Returns the effective time, and whether the passed windows are
 -- missing.
 local function look(counts, at, windows)
-  local now = at
-  for per in pairs(windows) do now = math.max(now, time_of(counts.fields[per .. ':start'] or '0')) end
+  local now, own = at, counts.windows
+  for i = 1, #windows do
+    local window = own[windows[i][1]]
+    if window and window[1] > now then now = window[1] end
+  end
   counts.over = {}
-  for per, bounds in pairs(windows) do
-    local ends = counts.fields[per .. ':end']
-    local fits = time_of(bounds[1]) <= now and now < time_of(bounds[2])
-    if not ends or now >= time_of(ends) then
+  for i = 1, #windows do
+    local bounds = windows[i]
+    local window = own[bounds[1]]
+    local fits = bounds[2] <= now and now < bounds[3]
+    if not window or now >= window[2] then
       if not fits then return now, true end
-      counts.over[per] = bounds
-    elseif fits and ends ~= bounds[2] then
-      put(counts, per .. ':start', bounds[1])
-      put(counts, per .. ':end', bounds[2])
+      counts.over[bounds[1]] = bounds
+    elseif fits and window[2] ~= bounds[3] then
+      window[1], window[2] = bounds[2], bounds[3]
+      counts.has_changed = true
     end
   end
   return now, false
@@ -153,56 +175,65 @@ end
 -- Starts the windows of the time that look() was given: for what is counted next.
 local function advance(counts)
   for per, bounds in pairs(counts.over) do
-    for name in pairs(parts_in(counts, per)) do put(counts, per .. ':' .. name, '0') end
-    put(counts, per .. ':start', bounds[1])
-    put(counts, per .. ':end', bounds[2])
+    counts.windows[per] = { bounds[2], bounds[3], {} }
+    counts.has_changed = true
   end
   counts.over = {}
 end
 
+-- Adds parts in the windows that have begun, after advance().
+local function count(counts, windows, parts, sign)
+  for i = 1, #windows do add(counts.windows[windows[i][1]][3], parts, sign) end
+  counts.has_changed = true
+end
+
 local function used(counts, limit)
   if counts.over[limit.per] then return 0 end
-  return amount(counts, field_of(limit.per, limit.metric, limit.currency))
+  return counts.windows[limit.per][3][limit.name] or 0
 end
 
 local function reserved(counts, limit)
-  return amount(counts, field_of('reserved', limit.metric, limit.currency))
+  return counts.reserved[limit.name] or 0
 end
 
 -- The account, and the counts of the request's API key if it has one, as of this time.
 local function open(keys, args, at)
+  local windows = windows_in(args[4])
   local account = load(keys[1])
-  local both = { account, windows = args.windows }
-  local now, stale = look(account, at, args.windows)
-  if args.key then
+  local both = { account, windows = windows }
+  local now, stale = look(account, at, windows)
+  if args[3] == '1' then
     both[2] = load(keys[2])
-    local _, key_stale = look(both[2], now, args.windows)
+    local _, key_stale = look(both[2], now, windows)
     stale = stale or key_stale
   end
   both.now = now
-  if stale then return nil, { 'STALE', text(now) } end
-  if args.begun and not account.fields['total:end'] then return nil, { 'LOST' } end
+  if stale then return nil, { 'STALE', now } end
+  if args[2] == '1' and not account.windows.total then return nil, { 'LOST' } end
   return both
 end
 
 local function counts_of(both, limit)
-  return limit.key and both[2] or both[1]
+  return limit.has_key and both[2] or both[1]
 end
 
 local function each(both, work, ...)
   for i = 1, #both do work(both[i], ...) end
 end
 
--- used, reserved and end of each limit, behind what `reply` already has.
+-- used, reserved and end of a limit, behind what `reply` already has.
+local function with_bucket(reply, both, limit)
+  local counts = counts_of(both, limit)
+  local over, size = counts.over[limit.per], #reply
+  local ends = over and over[3] or counts.windows[limit.per][2]
+  -- As text: clients round integers near 2^53.
+  reply[size + 1], reply[size + 2] = text(used(counts, limit)), text(reserved(counts, limit))
+  reply[size + 3] = ends == math.huge and 'inf' or ends
+  return reply
+end
+
 local function with_buckets(reply, both, limits)
-  for i = 1, #limits do
-    local limit = limits[i]
-    local counts = counts_of(both, limit)
-    local over = counts.over[limit.per]
-    reply[#reply + 1] = text(used(counts, limit))
-    reply[#reply + 1] = text(reserved(counts, limit))
-    reply[#reply + 1] = over and over[2] or counts.fields[limit.per .. ':end']
-  end
+  for i = 1, #limits do with_bucket(reply, both, limits[i]) end
   return reply
 end
 
@@ -211,100 +242,92 @@ end
 local function full(both, limits, charge)
   for i = 1, #limits do
     local limit = limits[i]
-    local counts = counts_of(both, limit)
-    local concerned = limit.metric ~= 'cost' or limit.currency == charge.currency
-    local taken = used(counts, limit) + reserved(counts, limit)
-    if concerned and taken + tonumber(charge[limit.metric]) > tonumber(limit.max) then
-      local unsure = amount(both[1], 'unsure') > 0 and '1' or '0'
-      return with_buckets({ 'FULL', i - 1, unsure }, both, { limit })
+    local counts, part = counts_of(both, limit), charge[limit.name]
+    if part and used(counts, limit) + reserved(counts, limit) + part > limit.max then
+      local unsure = (both[1].account.unsure or 0) > 0 and '1' or '0'
+      return with_bucket({ 'FULL', i - 1, unsure }, both, limit)
     end
   end
   return nil
 end
 
-local function extend(keys, args, now)
-  redis.call('ZADD', keys[4], text(now + args.lease), args.member)
+local function extend(keys, now, lease, member)
+  redis.call('ZADD', keys[4], text(now + tonumber(lease)), member)
 end
 
 -- The rest of what a hold has after `first` has been taken from it.
 local function rest_of(held, first)
   local rest = {}
-  for name, part in pairs(held) do rest[name] = math.max(0, part - (first[name] or 0)) end
+  for name, part in pairs(held) do
+    if part > (first[name] or 0) then rest[name] = part - (first[name] or 0) end
+  end
   return rest
 end
 
 -- Gives back what a hold has, and holds something else instead.
 local function hold_instead(both, hold, parts)
-  local held = parts_in(hold, 'held')
-  each(both, add, 'reserved', held, -1)
-  for name in pairs(held) do put(hold, 'held:' .. name, '0') end
-  each(both, add, 'reserved', parts, 1)
-  add(hold, 'held', parts, 1)
-end
-
--- keys: acct, acctkey, hold, leases, log, logseq
--- args: limits, bound, lease, member, key; pair: another account is asked at the same time, and either
---       ledger_confirm or ledger_settle follows
--- -> { 'OK', buckets } | { 'FULL', ... } | LOST | STALE | DONE
-function fn.ledger_reserve(keys, args)
-  local args = cjson.decode(args[1])
-  if lib.log_lost(keys, args.known) then return { 'LOST' } end
-  local bound = parts_of(args.bound)
-  if not bound then return refused() end
-  local now = now_ms()
-  local both, problem = open(keys, args, now)
-  if not both then return problem end
-  local hold = load(keys[3])
-  if hold.fields.state == 'done' then return { 'DONE' } end
-  if not hold.fields.state then
-    local blocking = full(both, args.limits, args.bound)
-    if blocking then return blocking end
-    put(hold, 'state', args.pair and 'asked' or 'reserved')
-    if args.pair then put(both[1], 'unsure', text(amount(both[1], 'unsure') + 1)) end
-    hold_instead(both, hold, bound)
-    each(both, save)
-    save(hold)
-    extend(keys, args, now)
-  end
-  return with_buckets({ 'OK' }, both, args.limits)
+  each(both, reserve, hold.held, -1)
+  each(both, reserve, parts, 1)
+  hold.held = parts
 end
 
 -- It is certain now what becomes of a hold.
 local function decided(both, hold)
-  if hold.fields.state == 'asked' then put(both[1], 'unsure', text(math.max(0, amount(both[1], 'unsure') - 1))) end
+  if hold.state ~= 'asked' then return end
+  local account = both[1].account
+  account.unsure = math.max(0, (account.unsure or 0) - 1)
+  both[1].has_changed = true
+end
+
+-- keys: acct, acctkey, hold, leases, log, logseq
+-- args: ..., 6 bound, 7 lease in ms, 8 member, 9 pair: another account is asked at the same time, and either
+--       ledger_confirm or ledger_settle follows
+-- -> { 'OK', buckets } | { 'FULL', ... } | LOST | STALE | DONE
+function fn.ledger_reserve(keys, args)
+  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
+  local bound, limits = parts_of(args[6]), limits_in(args[5])
+  if not bound then return refused() end
+  local now = now_ms()
+  local both, problem = open(keys, args, now)
+  if not both then return problem end
+  local hold = load_hold(keys[3])
+  if hold.state == 'done' then return { 'DONE' } end
+  if not hold.state then
+    local blocking = full(both, limits, bound)
+    if blocking then return blocking end
+    hold.state = args[9] == '1' and 'asked' or 'reserved'
+    if hold.state == 'asked' then both[1].account.unsure = (both[1].account.unsure or 0) + 1 end
+    hold_instead(both, hold, bound)
+    each(both, save)
+    save_hold(keys[3], hold)
+    extend(keys, now, args[7], args[8])
+  end
+  return with_buckets({ 'OK' }, both, limits)
 end
 
 -- All accounts that were asked have agreed.
 -- keys: acct, acctkey, hold, leases
 function fn.ledger_confirm(keys)
-  local hold = load(keys[3])
-  if hold.fields.state ~= 'asked' then return 0 end
+  local hold = load_hold(keys[3])
+  if hold.state ~= 'asked' then return 0 end
   local account = load(keys[1])
   decided({ account }, hold)
-  put(hold, 'state', 'reserved')
+  hold.state = 'reserved'
   save(account)
-  save(hold)
+  save_hold(keys[3], hold)
   return 1
 end
 flags.ledger_confirm = { 'allow-oom' }
 
 -- Makes the first charge: counts it, and takes it from what is held. `at` is the effective time.
-local function charge(both, hold, first, at, first_text)
+local function charge(both, hold, first, at)
+  local account = both[1].account
   each(both, advance)
-  for i = 1, #both do
-    for per in pairs(both.windows) do add(both[i], per, first, 1) end
-  end
-  hold_instead(both, hold, rest_of(parts_in(hold, 'held'), first))
+  each(both, count, both.windows, first, 1)
+  hold_instead(both, hold, rest_of(hold.held, first))
   decided(both, hold)
-  put(hold, 'state', 'committed')
-  put(hold, 'at', text(at))
-  put(hold, 'first', first_text)
-  put(both[1], 'latest', text(math.max(at, tonumber(both[1].fields.latest or '0'))))
-end
-
--- The time of a charge: that of another account (`at`), or so long ago (`ago`).
-local function charged_at(args, now)
-  return args.at and tonumber(args.at) or now - math.floor(args.ago or 0)
+  hold.state, hold.at, hold.first = 'committed', at, first
+  account.latest = math.max(at, account.latest or 0)
 end
 
 local function log_with_at(keys, kind, at, body)
@@ -312,125 +335,114 @@ local function log_with_at(keys, kind, at, body)
   return lib.log_append(keys, kind, '{"at":' .. text(at) .. ',' .. body)
 end
 
+-- The time of a charge: that of another account (`at`), or so long `ago`, in ms.
+local function charged_at(at, ago, now)
+  return at ~= '' and tonumber(at) or now - math.floor(tonumber(ago))
+end
+
 -- keys: as ledger_reserve
--- args: first, body, key, limits; at or ago
+-- args: ..., 6 first, 7 at, 8 ago, 9 body
 -- -> { 'OK', at, number of the record or '', time, buckets } | LOST | STALE | DONE
 function fn.ledger_commit(keys, args)
-  local args = cjson.decode(args[1])
-  if lib.log_lost(keys, args.known) then return { 'LOST' } end
-  local first = parts_of(args.first)
+  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
+  local first = parts_of(args[6])
   if not first then return refused() end
   local now = now_ms()
-  local both, problem = open(keys, args, charged_at(args, now))
+  local both, problem = open(keys, args, charged_at(args[7], args[8], now))
   if not both then return problem end
-  local hold = load(keys[3])
-  local state = hold.fields.state
+  local hold = load_hold(keys[3])
+  local state = hold.state
   if state == 'done' then return { 'DONE' } end
-  local seq = hold.fields.seq or ''
   if state ~= 'committed' then
-    charge(both, hold, first, both.now, cjson.encode(args.first))
+    charge(both, hold, first, both.now)
     each(both, save)
-    seq = text(log_with_at(keys, 'charge', both.now, args.body))
-    put(hold, 'seq', seq)
-    save(hold)
-    if not state then redis.call('PEXPIRE', keys[3], lapsed_ms) end
+    hold.seq = log_with_at(keys, 'charge', both.now, args[9])
+    save_hold(keys[3], hold, not state and lapsed_ms or nil)
   end
-  return with_buckets({ 'OK', hold.fields.at, seq, text(now) }, both, args.limits)
+  return with_buckets({ 'OK', hold.at, hold.seq or '', now }, both, limits_in(args[5]))
 end
 flags.ledger_commit = { 'allow-oom' }
 
 -- Makes a hold have so much in all, if the limits have room for `extra`; without `extra` in any case.
 -- keys: as ledger_reserve
--- args: held { 'METRIC[:CURRENCY]': amount }, extra, limits, lease, member, key
+-- args: ..., 6 held, 7 extra, 8 lease in ms, 9 member
 -- -> { 'OK' } | { 'FULL', ... } | LOST | STALE | DONE
 function fn.ledger_grow(keys, args)
-  local args = cjson.decode(args[1])
-  if lib.log_lost(keys, args.known) then return { 'LOST' } end
-  local target = {}
-  for name, digits in pairs(args.held) do
-    target[name] = number(digits)
-    if not target[name] then return refused() end
-  end
-  if args.extra and not parts_of(args.extra) then return refused() end
+  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
+  local target, extra = parts_of(args[6]), parts_of(args[7])
+  if not target or not extra then return refused() end
   local now = now_ms()
   local both, problem = open(keys, args, now)
   if not both then return problem end
-  local hold = load(keys[3])
-  if hold.fields.state == 'done' then return { 'DONE' } end
+  local hold = load_hold(keys[3])
+  if hold.state == 'done' then return { 'DONE' } end
   local same = true
-  for name, part in pairs(target) do same = same and amount(hold, 'held:' .. name) == part end
+  for name, part in pairs(target) do same = same and (hold.held[name] or 0) == part end
   if same then return { 'OK' } end
-  local blocking = args.extra and full(both, args.limits, args.extra)
+  local blocking = full(both, limits_in(args[5]), extra)
   if blocking then return blocking end
   hold_instead(both, hold, target)
-  if not hold.fields.state then put(hold, 'state', 'reserved') end
+  hold.state = hold.state or 'reserved'
   each(both, save)
-  save(hold)
-  redis.call('PERSIST', keys[3])
-  extend(keys, args, now)
+  save_hold(keys[3], hold)
+  extend(keys, now, args[8], args[9])
   return { 'OK' }
 end
 
 -- Replaces a charge with another, in the windows that contain its time.
 local function replace(counts, windows, at, first, final)
   local parts = difference(final, first)
-  for per in pairs(windows) do
-    local from, to = counts.fields[per .. ':start'], counts.fields[per .. ':end']
-    if from and at >= time_of(from) and at < time_of(to) then
-      add(counts, per, parts, 1)
-    end
+  for i = 1, #windows do
+    local window = counts.windows[windows[i][1]]
+    if window and at >= window[1] and at < window[2] then add(window[3], parts, 1) end
   end
+  counts.has_changed = true
 end
 
 -- Releases a hold and, with `final`, replaces the first charge with the final one. The first charge is that of the hold;
--- else `charged` { at, first }, which an earlier answer has told the node; else, with `first`, it is made now.
+-- else, with `charged_at`, `first` was made then, as an earlier answer has told the node; else `first` is made now.
 -- keys: as ledger_reserve
--- args: limits, member, key, keep (ms); final, body; charged; first, ago or at, charge_body; shared: a group's part may
---       ask what became of it; fresh: it is certain that the mark of an earlier call would still be here
+-- args: ..., 6 member, 7 keep in ms, 8 final, 9 body, 10 shared: a group's part may ask what became of it, 11 fresh: it is
+--       certain that the mark of an earlier call would still be here, 12 first, 13 charged_at, 14 at, 15 ago, 16 charge's body
 -- -> { 'OK', time, at or '', number of the charge's record or '', number of the settlement's or '', buckets }
 --    | LOST | STALE | DONE: it was settled before | GONE: that, or what it is about was lost
 function fn.ledger_settle(keys, args)
-  local args = cjson.decode(args[1])
-  if lib.log_lost(keys, args.known) then return { 'LOST' } end
-  local hold = load(keys[3])
-  local state = hold.fields.state
-  if state == 'done' then return { 'DONE' } end
-  if args.final and not state and not args.fresh then return { 'GONE' } end
+  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
+  local hold = load_hold(keys[3])
+  local is_final, limits = args[8] ~= '', limits_in(args[5])
+  if hold.state == 'done' then return { 'DONE' } end
+  if is_final and not hold.state and args[11] ~= '1' then return { 'GONE' } end
   local now = now_ms()
-  local final = args.final and parts_of(args.final)
-  local first_text = state == 'committed' and hold.fields.first
-    or args.charged and cjson.encode(args.charged.first) or args.first and cjson.encode(args.first)
-  local first = first_text and parts_of(cjson.decode(first_text))
-  if (args.final and not final) or (first_text and not first) then return refused() end
+  local final = is_final and parts_of(args[8])
+  local is_committed, first = hold.state == 'committed', hold.first
+  if not is_committed then first = args[12] ~= '' and parts_of(args[12]) end
+  if (is_final and not final) or first == nil then return refused() end
   local both, problem = open(keys, args, now)
   if not both then return problem end
 
-  local reply = { 'OK', text(now), '', '', '' }
-  local at = state == 'committed' and tonumber(hold.fields.at) or args.charged and tonumber(args.charged.at)
+  local reply = { 'OK', now, '', '', '' }
+  local at = is_committed and hold.at or args[13] ~= '' and tonumber(args[13])
   if final and first and not at then
     -- Where it was made in windows that are not those of now, it counts in those of now.
-    both = open(keys, args, charged_at(args, now)) or both
+    both = open(keys, args, charged_at(args[14], args[15], now)) or both
     at = both.now
-    charge(both, hold, first, at, first_text)
-    reply[4] = text(log_with_at(keys, 'charge', at, args.charge_body))
+    charge(both, hold, first, at)
+    reply[4] = log_with_at(keys, 'charge', at, args[16])
   end
   decided(both, hold)
   hold_instead(both, hold, {})
-  redis.call('DEL', keys[3])
+  local done = { state = 'done', held = {} }
   if final and at then
-    each(both, replace, args.windows, at, first, final)
-    reply[3] = text(at)
-    reply[5] = text(log_with_at(keys, 'settle', at, args.body))
+    each(both, replace, both.windows, at, first, final)
+    reply[3] = at
+    reply[5] = log_with_at(keys, 'settle', at, args[9])
+    if args[10] == '1' then done.at, done.first, done.final = at, first, final end
   end
-  redis.call('HSET', keys[3], 'state', 'done')
-  if args.shared and final and at then
-    redis.call('HSET', keys[3], 'at', text(at), 'first', first_text, 'final', cjson.encode(args.final))
-  end
-  redis.call('PEXPIRE', keys[3], args.keep)
+  save_hold(keys[3], done, args[7])
   each(both, save)
-  redis.call('ZREM', keys[4], args.member)
-  each(both, look, now, args.windows)
-  return with_buckets(reply, both, args.limits)
+  redis.call('ZREM', keys[4], args[6])
+  each(both, look, now, both.windows)
+  return with_buckets(reply, both, limits)
 end
 flags.ledger_settle = { 'allow-oom' }
 
@@ -438,51 +450,45 @@ flags.ledger_settle = { 'allow-oom' }
 -- keys: acct, acctkey, log, logseq
 -- -> { 'OK', buckets } | LOST | STALE
 function fn.ledger_buckets(keys, args)
-  local args = cjson.decode(args[1])
-  if lib.log_lost(keys, args.known) then return { 'LOST' } end
+  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
   local both, problem = open(keys, args, now_ms())
   if not both then return problem end
-  return with_buckets({ 'OK' }, both, args.limits)
+  return with_buckets({ 'OK' }, both, limits_in(args[5]))
 end
 flags.ledger_buckets = { 'no-writes' }
 
 -- A change by hand: `added` and `taken` in all running windows, or the restart of the window `per`, one ms later than
 -- all charges made so far.
 -- keys: acct, acct, mark, log, logseq
--- args: added, taken | per; body, keep
--- -> { 'OK', number of the record, time } | LOST | STALE
+-- args: ..., 6 per, 7 added, 8 taken, 9 body, 10 keep in ms
+-- -> { 'OK', number of the record, time, at } | LOST | STALE
 function fn.ledger_change(keys, args)
-  local args = cjson.decode(args[1])
-  if lib.log_lost(keys, args.known) then return { 'LOST' } end
+  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
   local done = redis.call('HMGET', keys[3], 'seq', 'time', 'at')
   if done[1] then return { 'OK', done[1], done[2], done[3] } end
-  local added, taken = args.added and parts_of(args.added), args.taken and parts_of(args.taken)
-  if not args.per and not (added and taken) then return refused() end
-  local account = load(keys[1])
+  local per, added, taken = args[6], parts_of(args[7]), parts_of(args[8])
+  if not added or not taken then return refused() end
   local now = now_ms()
   local at = now
-  if args.per then at = math.max(at, tonumber(account.fields.latest or '0')) end
+  if per ~= '' then at = math.max(at, load(keys[1]).account.latest or 0) end
   local both, problem = open(keys, args, at)
   if not both then return problem end
-  account, at = both[1], both.now
+  local account = both[1]
+  at = both.now
   advance(account)
-  if args.per then
-    local ends = account.fields[args.per .. ':end']
-    for name in pairs(parts_in(account, args.per)) do put(account, args.per .. ':' .. name, '0') end
-    put(account, args.per .. ':start', text(math.min(at + 1, time_of(ends) - 1)))
-    put(account, args.per .. ':end', ends)
+  if per ~= '' then
+    local window = account.windows[per]
+    account.windows[per] = { math.min(at + 1, window[2] - 1), window[2], {} }
+    account.has_changed = true
   else
-    for per in pairs(args.windows) do
-      add(account, per, added, 1)
-      add(account, per, taken, -1)
-    end
+    count(account, both.windows, added, 1)
+    count(account, both.windows, taken, -1)
   end
   save(account)
-  local kind = args.per and 'reset' or 'adjust'
-  local seq = text(log_with_at(keys, kind, at, args.body))
-  redis.call('HSET', keys[3], 'seq', seq, 'time', text(now), 'at', text(at))
-  redis.call('PEXPIRE', keys[3], args.keep)
-  return { 'OK', seq, text(now), text(at) }
+  local seq = log_with_at(keys, per ~= '' and 'reset' or 'adjust', at, args[9])
+  redis.call('HSET', keys[3], 'seq', text(seq), 'time', text(now), 'at', text(at))
+  redis.call('PEXPIRE', keys[3], args[10])
+  return { 'OK', seq, now, at }
 end
 flags.ledger_change = { 'allow-oom' }
 
@@ -516,9 +522,9 @@ flags.ledger_due = { 'allow-oom' }
 
 -- What became of a hold. keys: hold; -> { state or '', at, first, final }
 function fn.ledger_peek(keys)
-  local fields = redis.call('HMGET', keys[1], 'state', 'at', 'first', 'final')
-  for i = 1, 4 do fields[i] = fields[i] or '' end
-  return fields
+  local hold = load_hold(keys[1])
+  local first, final = hold.first and parts_text(hold.first) or '', hold.final and parts_text(hold.final) or ''
+  return { hold.state or '', hold.at or '', first, final }
 end
 flags.ledger_peek = { 'no-writes' }
 
@@ -528,17 +534,67 @@ function fn.ledger_lapse(keys, args)
   local ends = redis.call('ZSCORE', keys[4], args[1])
   if not ends or tonumber(ends) > now_ms() then return 0 end
   local both = { load(keys[1]), args[2] == '1' and load(keys[2]) or nil }
-  local hold = load(keys[3])
+  local hold = load_hold(keys[3])
   decided(both, hold)
   hold_instead(both, hold, {})
   each(both, save)
   redis.call('ZREM', keys[4], args[1])
-  if hold.fields.state == 'committed' then
-    save(hold)
-    redis.call('PEXPIRE', keys[3], lapsed_ms)
-  elseif hold.fields.state ~= 'done' then
-    redis.call('DEL', keys[3])
-  end
+  if hold.state == 'committed' then save_hold(keys[3], hold, lapsed_ms)
+  elseif hold.state ~= 'done' then redis.call('DEL', keys[3]) end
   return 1
 end
 flags.ledger_lapse = { 'allow-oom' }
+
+-- A copy of accounts at one moment. keys: log, logseq, acct or acctkey ...
+-- -> seq, then for each a flat list of names and values: PER:start, PER:end, PER:METRIC[:CURRENCY]
+function fn.ledger_accounts(keys)
+  local reply = { redis.call('HGET', keys[2], 'seq') or '0' }
+  for i = 3, #keys do
+    local flat = {}
+    local function push(name, value)
+      flat[#flat + 1] = name
+      flat[#flat + 1] = value == math.huge and 'inf' or text(value)
+    end
+    for per, window in pairs(load(keys[i]).windows) do
+      push(per .. ':start', window[1])
+      push(per .. ':end', window[2])
+      for name, part in pairs(window[3]) do push(per .. ':' .. name, part) end
+    end
+    reply[i - 1] = flat
+  end
+  return reply
+end
+flags.ledger_accounts = { 'no-writes' }
+
+-- Writes what an account has used; what is held of it stays. keys: acct or acctkey, mend
+-- args: node, then names and values as ledger_accounts has them
+function fn.ledger_restore_account(keys, args)
+  if not lib.log_leads(keys[2], args[1]) then return 0 end
+  local counts = load(keys[1])
+  local windows = {}
+  for i = 2, #args, 2 do
+    local per, name = string.match(args[i], '^(%a+):(.+)$')
+    windows[per] = windows[per] or { 0, math.huge, {} }
+    if name == 'start' then windows[per][1] = time_of(args[i + 1])
+    elseif name == 'end' then windows[per][2] = time_of(args[i + 1])
+    else windows[per][3][name] = tonumber(args[i + 1]) end
+  end
+  counts.account.windows, counts.account.latest, counts.has_changed = windows, nil, true
+  save(counts)
+  return 1
+end
+flags.ledger_restore_account = { 'allow-oom' }
+
+-- Remembers what became of a reservation, unless more is known of it: for calls that are repeated after the loss.
+-- keys: hold, mend; args: node, for how long in ms, state, at, first, final
+function fn.ledger_restore_hold(keys, args)
+  if not lib.log_leads(keys[2], args[1]) then return 0 end
+  local hold = load_hold(keys[1])
+  if hold.state == args[3] or hold.state == 'done' then return 1 end
+  local ttl = hold.state and redis.call('PTTL', keys[1]) or tonumber(args[2])
+  hold.state, hold.at, hold.first = args[3], tonumber(args[4]), parts_of(args[5])
+  if args[6] ~= '' then hold.final = parts_of(args[6]) end
+  save_hold(keys[1], hold, ttl > 0 and text(ttl) or nil)
+  return 1
+end
+flags.ledger_restore_hold = { 'allow-oom' }

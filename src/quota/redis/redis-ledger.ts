@@ -113,18 +113,17 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
   }
 
   /** Makes a change by hand, once. */
-  async function change(account: string, args: string, kind: "adjust" | "reset", body: object): Promise<void> {
+  async function change(
+    account: string,
+    [per, added, taken]: readonly [per: string, added: string, taken: string],
+    kind: "adjust" | "reset",
+    body: object,
+  ): Promise<void> {
     checkAccount(account);
     const view = accounts.view(account, undefined, []);
     const mark = redis.keyIn(view.tag, "hold", nextId());
     const text = JSON.stringify({ user: account, ...body }).slice(1);
-    const { values } = await accounts.call(
-      "ledger_change",
-      view,
-      [mark],
-      `${args}"body":${JSON.stringify(text)},"keep":${markMs},`,
-      replicas,
-    );
+    const { values } = await accounts.call("ledger_change", view, [mark], [per, added, taken, text, markMs], replicas);
     const [seq, writtenAt, at] = values;
     accounts.note(view.tag, {
       ...{ seq: replyText(seq), writtenAt: replyNumber(writtenAt) },
@@ -168,7 +167,7 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
         [...byCounts.values()].map(async ({ account, apiKey, places }) => {
           const some = places.flatMap((place) => limits[place] ?? []);
           const view = accounts.view(account, apiKey, some);
-          const { values } = await accounts.call("ledger_buckets", view, [], "");
+          const { values } = await accounts.call("ledger_buckets", view, [], []);
           for (const [index, bucket] of bucketsIn(values, 0, some).entries()) all[places[index] ?? 0] = bucket;
         }),
       );
@@ -176,10 +175,9 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     },
     async adjust(account, delta, note) {
       const [added, taken] = [partOf(delta, 1), partOf(delta, -1)];
-      const args = `"added":${chargeText(added)},"taken":${chargeText(taken)},`;
-      await change(account, args, "adjust", { added, taken, ...note });
+      await change(account, ["", chargeText(added), chargeText(taken)], "adjust", { added, taken, ...note });
     },
-    reset: (account, per, note) => change(account, `"per":"${per}",`, "reset", { per, ...note }),
+    reset: (account, per, note) => change(account, [per, "", ""], "reset", { per, ...note }),
     usage: (query) => replica.usage(query),
     usageOfAll: (span) => replica.usageOfAll(span),
     recorded: () => replica.recorded(),

@@ -1,0 +1,119 @@
+import { ErrorReply } from "@redis/client";
+import type { FunctionLibrary } from "./library.ts";
+import { RedisReplyError, replyList, type RedisReply } from "./redis.ts";
+
+/** Puts calls of functions that are made together into one command: each costs both sides a round of their own. */
+export interface CallBatches {
+  /** As Redis.call, but for `options`. */
+  call(name: string, keys: readonly string[], args: readonly (string | number)[]): Promise<RedisReply>;
+  /** Sends what waits to be sent. Otherwise that happens once this turn of the event loop is over. */
+  flush(): void;
+  /** Calls that have no answer yet. */
+  count(): number;
+}
+
+interface Call {
+  readonly name: string;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | number)[];
+  readonly resolve: (reply: RedisReply) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Calls of one command, in their order. */
+interface Batch {
+  readonly slot: string;
+  readonly isTolerant: boolean;
+  readonly calls: Call[];
+}
+
+/** Calls in one command, at the most: Redis does nothing else meanwhile. */
+const most = 32;
+
+/**
+ * Calls keep their order in each slot. Those that Redis refuses when its memory is full are not put together with those that it
+ * doesn't. Each has an answer of its own, also where another one of its batch fails.
+ *
+ * @param slotOf what all keys of one command must have in common
+ * @param send sends a command to the server of a key, and repeats it while its answer is lost
+ */
+export function createCallBatches(
+  library: FunctionLibrary,
+  slotOf: (key: string) => string,
+  send: (key: string, command: readonly string[]) => Promise<RedisReply>,
+): CallBatches {
+  let waiting: Batch[] = [];
+  /** The batch of each slot that takes further calls. */
+  const last = new Map<string, Batch>();
+  let open = 0;
+
+  function flush(): void {
+    const batches = waiting;
+    waiting = [];
+    last.clear();
+    for (const batch of batches) sendBatch(batch.calls);
+  }
+
+  function sendBatch(calls: readonly Call[]): void {
+    const [first, ...others] = calls;
+    if (first === undefined) return;
+    if (others.length === 0) {
+      const { name, keys, args, resolve, reject } = first;
+      const command = ["FCALL", library.functionName(name), String(keys.length), ...keys];
+      for (const arg of args) command.push(String(arg));
+      send(keys[0] ?? "", command).then(
+        (reply) => {
+          open--;
+          resolve(reply);
+        },
+        (error: unknown) => {
+          open--;
+          reject(error);
+        },
+      );
+      return;
+    }
+    const keys = calls.flatMap((call) => call.keys);
+    const command = ["FCALL", library.functionName("batch"), String(keys.length), ...keys];
+    for (const { name, keys: own, args } of calls) {
+      command.push(name, String(own.length), String(args.length));
+      for (const arg of args) command.push(String(arg));
+    }
+    if (library.isTolerant(first.name)) command[1] = library.functionName("batch_tolerant");
+    send(keys[0] ?? "", command).then(
+      (reply) => {
+        open -= calls.length;
+        for (const [index, one] of replyList(reply).entries()) settle(calls[index], one);
+      },
+      (error: unknown) => {
+        open -= calls.length;
+        for (const { reject } of calls) reject(error);
+      },
+    );
+  }
+
+  return {
+    call: (name, keys, args) =>
+      new Promise((resolve, reject) => {
+        if (waiting.length === 0) setImmediate(flush);
+        open++;
+        const slot = slotOf(keys[0] ?? "");
+        const isTolerant = library.isTolerant(name);
+        let batch = last.get(slot);
+        if (batch?.isTolerant !== isTolerant || batch.calls.length >= most) {
+          batch = { slot, isTolerant, calls: [] };
+          waiting.push(batch);
+          last.set(slot, batch);
+        }
+        batch.calls.push({ name, keys, args, resolve, reject });
+      }),
+    flush,
+    count: () => open,
+  };
+}
+
+function settle(call: Call | undefined, reply: unknown): void {
+  if (call === undefined) return;
+  if (reply instanceof ErrorReply) call.reject(new RedisReplyError(reply.message, { cause: reply }));
+  else call.resolve(reply as RedisReply);
+}
