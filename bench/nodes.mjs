@@ -1,5 +1,6 @@
 // Measures what it costs to keep the state in Redis: the proxy with its state in memory beside the proxy over Redis, on
-// the same upstream, in alternating rounds; the CPU of Redis is counted apart.
+// the same upstream, in alternating rounds; the CPU of Redis is counted apart. Then two proxies over that Redis beside one:
+// on two cores these share them with Redis, the upstream and the load.
 //
 //   npm run bench:nodes                 about two minutes; needs redis-server
 //   npm run bench:nodes -- --rounds 3
@@ -15,6 +16,7 @@ import { figure, table } from "./table.mjs";
 const { values: options } = parseArgs({ options: { rounds: { type: "string" } } });
 const rounds = Number(options.rounds ?? 8);
 const size = { ms: 1500, warmUpMs: 8000 };
+const cpuName = "json: CPU per request, µs";
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-"));
 const { keep, stopAll } = createRunning();
@@ -63,6 +65,28 @@ try {
   const machine = `${cpus()[0]?.model ?? "unknown CPU"}, ${availableParallelism()} cores, Node ${process.version}`;
   console.log(`${machine}; medians of ${rounds} rounds\n\n${table(["", "in memory", "over Redis", "ratio"], rows)}`);
   client.destroy();
+
+  const second = await keep(startProxy(folder("second"), upstream.url, "dist", { redis: redis.url, isSecond: true }));
+  const otherLoad = await keep(startLoad(folder("other-load")));
+  await json(second, otherLoad, { ms: size.warmUpMs });
+  const one = [];
+  const two = [];
+  for (let round = 0; round < rounds; round++) {
+    one.push([await json(shared, load, size)]);
+    two.push(await Promise.all([json(shared, load, size), json(second, otherLoad, size)]));
+  }
+  const perSecond = (all) => median(all.map((each) => sum(each.map((result) => result["json: requests per second"]))));
+  const cpu = (all) => median(all.map((each) => sum(each.map((result) => result[cpuName])) / each.length));
+  const both = [
+    [
+      "json: requests per second",
+      figure(perSecond(one)),
+      figure(perSecond(two)),
+      ratioOf(perSecond(two), perSecond(one)),
+    ],
+    [cpuName, figure(cpu(one)), figure(cpu(two)), ratioOf(cpu(two), cpu(one))],
+  ];
+  console.log(`\n${table(["over Redis", "one process", "two processes", "ratio"], both)}`);
 } finally {
   await stopAll();
   rmSync(dir, { recursive: true, force: true });
@@ -73,6 +97,14 @@ async function redisUsage(client) {
   const value = (name) => Number(new RegExp(`^${name}:([0-9.]+)`, "m").exec(text)?.[1] ?? 0);
   const calls = Number(/^cmdstat_fcall:calls=(\d+)/m.exec(text)?.[1] ?? 0);
   return { cpuUs: (value("used_cpu_user") + value("used_cpu_sys")) * 1e6, calls };
+}
+
+function sum(values) {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function ratioOf(value, other) {
+  return `${(value / other).toFixed(2)}x`;
 }
 
 function median(values) {

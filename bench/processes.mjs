@@ -107,7 +107,7 @@ export async function startPassthrough(dir, upstreamUrl) {
  *
  * @param program the compiled program, where it is not the one of this folder
  * @param changes `server` and `concurrency`: keys of these sections; `users`: names, the first of which gets
- *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state
+ *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state; `isSecond`: it gets the other core
  */
 export async function startProxy(dir, upstreamUrl, program = "dist", changes = {}) {
   const {
@@ -116,6 +116,7 @@ export async function startProxy(dir, upstreamUrl, program = "dist", changes = {
     users = ["bench"],
     flags = [],
     redis,
+    isSecond = false,
   } = changes;
   mkdirSync(join(dir, "users"), { recursive: true });
   for (const user of users) {
@@ -155,7 +156,7 @@ requests = 1000000000
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
   if (redis !== undefined) env.REDIS_URL = redis;
   const args = [...flags, ...measured, join(program, "main.js"), "--config", config];
-  const server = await start("proxy", args, { dir, core: measuredCore, env });
+  const server = await start("proxy", args, { dir, core: isSecond ? othersCore : measuredCore, env });
   try {
     const tokens = [];
     for (const username of users) tokens.push(await logIn(server.url, username));

@@ -27,7 +27,8 @@ const lookMs = 500;
 
 /**
  * The board of a fleet. A version orders all changes, so that nothing is missed that was set while this process could
- * not hear of it. If Redis loses the board, whoever notices it puts back what it knows.
+ * not hear of it. If Redis loses the board, each process that notices puts back
+ * the values it knows.
  *
  * @param process the name of this process among all, without spaces
  */

@@ -11,7 +11,7 @@ interface NodeFacts {
   readonly version: string;
   /** Where it listens. */
   readonly address: string;
-  /** A digest of its config: processes with another one are told apart by it. */
+  /** A digest of its config: shows which processes run with a different one. */
   readonly config: string;
 }
 

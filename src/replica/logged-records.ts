@@ -105,8 +105,9 @@ export function identityOf(entry: LoggedRecord): string | undefined {
     case "doc":
       return `doc:${entry.at}:${entry.body}`;
     default: {
-      // The order of its members may differ.
-      const members = Object.entries(JSON.parse(entry.body) as object).sort(([a], [b]) => (a < b ? -1 : 1));
+      // The order of its members may differ, and the journal has no ids.
+      const found = Object.entries(JSON.parse(entry.body) as object).filter(([name]) => name !== "id");
+      const members = found.sort(([a], [b]) => (a < b ? -1 : 1));
       return `${entry.kind}:${JSON.stringify(members)}`;
     }
   }

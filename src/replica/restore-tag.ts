@@ -82,6 +82,7 @@ function holdsOf(
   tag: string,
   redis: Redis,
 ): readonly (readonly [string, string, readonly (string | number)[]])[] {
+  if (record.kind === "adjust" || record.kind === "reset") return markOf(record, tag, redis);
   if (record.kind !== "charge" && record.kind !== "settle") return [];
   const request = ledgerRecordOf(record);
   // Records of the journal don't name it: these are older than any call that may be repeated.
@@ -97,6 +98,13 @@ function holdsOf(
       : [holdName([id, groupAccount(group.name), "", user])]),
   ];
   return names.map((name) => ["ledger_restore_hold", redis.keyIn(tag, "hold", name), args]);
+}
+
+/** That a change by hand was made. */
+function markOf({ seq, at: time, body }: LoggedRecord, tag: string, redis: Redis): ReturnType<typeof holdsOf> {
+  const { id, user, at } = JSON.parse(body) as Readonly<Record<string, unknown>>;
+  if (typeof id !== "string" || typeof user !== "string" || redis.tagOf(user) !== tag) return [];
+  return [["ledger_restore_mark", redis.keyIn(tag, "hold", id), [rememberMs, seq, time, Number(at)]]];
 }
 
 function noLead(tag: string): RedisUnavailableError {

@@ -2,9 +2,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
+import type { Redis } from "../../src/lib/redis/redis.ts";
 import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { eventually } from "../support/eventually.ts";
 import { charge, openTestLedger, settlement, spend, usedOf } from "../support/ledger.ts";
+import { openTestRedisLedger } from "../support/redis-ledger.ts";
 import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
 import { type Account, openReplicaNode, type ReplicaNode, spendAlways, totals } from "../support/replica-node.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -119,6 +121,31 @@ describeWithRedis("the users folder of each process", () => {
     await put(null);
     await two.replica.catchUp();
     expect(() => readFileSync(join(two.folder, "alice.toml"))).toThrow(/ENOENT/);
+  });
+
+  it("makes a change by hand once whose answer was lost together with all that Redis had", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    let isLost = false;
+    const redis: Redis = {
+      ...one.redis,
+      async call(...given) {
+        const reply = await one.redis.call(...given);
+        if (isLost || given[0] !== "ledger_change") return reply;
+        isLost = true;
+        await two.replica.catchUp();
+        await one.redis.send("", ["FLUSHALL"]);
+        return one.redis.call(...given);
+      },
+    };
+    const ledger = await openTestRedisLedger(redis, systemClock, { replica: one.replica });
+    await ledger.adjust("bob", { requests: 0, tokens: 5, cost: 0, currency: "CNY" }, { reason: "r", by: "b" });
+    expect(isLost).toBe(true);
+    expect(await usedOf(ledger, totals, "bob")).toEqual([0, 5]);
+    for (const node of [one, two]) {
+      await node.replica.catchUp();
+      expect(usedOf(node.memory, totals, "bob")).toEqual([0, 5]);
+    }
   });
 
   it("gives back what FLUSHALL took, in the middle of the work, and no charge is lost or doubled", async () => {

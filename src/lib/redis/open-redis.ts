@@ -69,8 +69,19 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
   async function loadOnce(): Promise<void> {
     const replies = await connection.onEveryServer(["FUNCTION", "LOAD", library.code]);
     const refused = replies.find((reply) => reply instanceof Error && !reply.message.includes("already exists"));
-    if (refused instanceof ErrorReply) throw new RedisReplyError(refused.message, { cause: refused });
+    if (refused instanceof ErrorReply) {
+      const message = /^ERR unknown command/i.test(refused.message) ? await tooOld() : refused.message;
+      throw new RedisReplyError(message, { cause: refused });
+    }
     if (refused instanceof Error) throw refused;
+  }
+
+  async function tooOld(): Promise<string> {
+    const replies = await connection.onEveryServer(["INFO", "server"]);
+    const versions = replies.map(
+      (reply) => /^redis_version:(\S+)/m.exec(String(reply))?.[1] ?? "of an unknown version",
+    );
+    return `it is ${[...new Set(versions)].join(", ")} and has no functions (FUNCTION LOAD): Redis 7.0 or Valkey, or newer, is needed`;
   }
 
   /** The answer, once so many replicas have what its command wrote. */

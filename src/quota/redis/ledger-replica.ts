@@ -10,8 +10,9 @@ import type { Ledger } from "../ledger.ts";
  *           has it, while a client may send a request id twice.
  *   settle  {at, id, user, requestId, model, apiKey?, group?, first, final, usage, outcome, estimated, price, provider?}: `at` is
  *           that of its charge; the time of the record itself is when it was settled.
- *   adjust  {at, user, added, taken, reason, by}: `user` may be a group's account, as in `reset`.
- *   reset   {at, user, per, reason, by}
+ *   adjust  {at, id, user, added, taken, reason, by}: `user` may be a group's account, as in `reset`. `id` is that of the
+ *           call, so that one that is repeated after a loss is known.
+ *   reset   {at, id, user, per, reason, by}
  *   doc     {kind, name, text}: a document of identity, without `at`.
  *   mark    {}: counts nothing. A group's account changes in its own tag, while the record of the request is in the
  *           user's: the mark gives that change a number, so that its loss is noticed.

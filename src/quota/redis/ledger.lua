@@ -598,3 +598,12 @@ function fn.ledger_restore_hold(keys, args)
   return 1
 end
 flags.ledger_restore_hold = { 'allow-oom' }
+
+-- Remembers that a change by hand was made. keys: mark, mend; args: node, for how long in ms, seq, time, at
+function fn.ledger_restore_mark(keys, args)
+  if not lib.log_leads(keys[2], args[1]) then return 0 end
+  redis.call('HSET', keys[1], 'seq', args[3], 'time', args[4], 'at', args[5])
+  redis.call('PEXPIRE', keys[1], args[2])
+  return 1
+end
+flags.ledger_restore_mark = { 'allow-oom' }

@@ -121,8 +121,9 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
   ): Promise<void> {
     checkAccount(account);
     const view = accounts.view(account, undefined, []);
-    const mark = redis.keyIn(view.tag, "hold", nextId());
-    const text = JSON.stringify({ user: account, ...body }).slice(1);
+    const id = nextId();
+    const mark = redis.keyIn(view.tag, "hold", id);
+    const text = JSON.stringify({ id, user: account, ...body }).slice(1);
     const { values } = await accounts.call("ledger_change", view, [mark], [per, added, taken, text, markMs], replicas);
     const [seq, writtenAt, at] = values;
     accounts.note(view.tag, {

@@ -1,7 +1,14 @@
 import { expect, it } from "vitest";
 import { eventually } from "../../support/eventually.ts";
 import { startFaultProxy } from "../../support/fault-proxy.ts";
-import { describeWithRedis, newPrefix, openTestRedis, useRedis, useRedisCluster } from "../../support/redis-server.ts";
+import {
+  describeWithRedis,
+  newPrefix,
+  openTestRedis,
+  startRedisServer,
+  useRedis,
+  useRedisCluster,
+} from "../../support/redis-server.ts";
 
 describeWithRedis("the connection to Redis", () => {
   const redisServer = useRedis();
@@ -63,6 +70,13 @@ describeWithRedis("the connection to Redis", () => {
       expect(await redis.send(key, ["GET", key])).toBeNull();
     });
     await proxy.close();
+  });
+
+  it("says which version is needed where the server has no functions", async () => {
+    const old = await startRedisServer(["--rename-command", "FUNCTION", ""]);
+    const opened = openTestRedis({ url: old.url });
+    await expect(opened).rejects.toThrow(/^it is [\d.]+ and has no functions \(FUNCTION LOAD\): Redis 7\.0 or Valkey/);
+    await old.close();
   });
 
   it("refuses to start with a wrong login, and where there is nothing", async () => {
