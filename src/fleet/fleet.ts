@@ -72,6 +72,7 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
   let leadsUntil = -Infinity;
   let wasLeading = false;
 
+  let isClosed = false;
   const leads = (): boolean => clock.monotonic() < leadsUntil;
 
   function noteLead(): void {
@@ -92,6 +93,8 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
     // From before the call: Redis counts from a later moment.
     const from = clock.monotonic();
     const [isOurs, number] = replyList(await redis.call("lease_take", lease, [id, leaseMs]));
+    // It was asked before this process left: the drop of the lease is behind it.
+    if (isClosed) return;
     if (replyNumber(isOurs) === 1) {
       term = replyNumber(number);
       leadsUntil = from + trusted * leaseMs;
@@ -141,6 +144,7 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
     },
     board,
     async close() {
+      isClosed = true;
       for (const timer of timers) clearInterval(timer);
       board.close();
       leadsUntil = -Infinity;

@@ -19,7 +19,7 @@ export interface ServerFindings {
 }
 
 /** The layout of the keys. A proxy that knows another one must not touch them. */
-const layout = "1";
+const layout = "2";
 /** Clocks this far apart, in ms, are worth a word. */
 const skewMs = 1000;
 
@@ -100,11 +100,14 @@ async function checkLayout(redis: Redis, errors: Set<string>): Promise<void> {
     await redis.send(key, ["SET", key, layout, "NX"]);
     const found = replyText(await redis.send(key, ["GET", key]));
     if (found === layout) return;
-    const isNewer = /^\d{1,9}$/.test(found) && Number(found) > Number(layout);
+    const isLayout = /^\d{1,9}$/.test(found);
+    const known = `(layout ${found}, this one knows ${layout})`;
     errors.add(
-      isNewer
-        ? `a newer proxy has written its keys (layout ${found}, this one knows ${layout}): update this one`
-        : foreign,
+      !isLayout
+        ? foreign
+        : Number(found) > Number(layout)
+          ? `a newer proxy has written its keys ${known}: update this one`
+          : `an older proxy has written its keys ${known}: export the state with it (npm run state -- export), and import it with this one under another state.key_prefix`,
     );
   } catch (error) {
     if (!(error instanceof RedisReplyError)) throw error;

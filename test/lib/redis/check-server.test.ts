@@ -30,7 +30,8 @@ describeWithRedis("the check of Redis at the start", () => {
   });
 
   it.each([
-    ["2", "a newer proxy has written its keys (layout 2, this one knows 1)"],
+    ["3", "a newer proxy has written its keys (layout 3, this one knows 2)"],
+    ["1", "an older proxy has written its keys (layout 1, this one knows 2)"],
     ["hello", "belongs to something else"],
   ])("refuses keys of layout %s", async (layout, message) => {
     const redis = await redisServer.open();
