@@ -145,6 +145,11 @@ const logsSection = z.strictObject({
     .default(64 << 20)
     .describe("Size at which a day's behaviour log continues in a new file."),
   keep_days: count(1, 3650).default(30).describe("Behaviour logs older than this are removed."),
+  max_total_bytes: count(0, 2 ** 50)
+    .default(0)
+    .describe(
+      "Size of all behaviour logs beyond which the oldest days are removed, checked at the start and once a day; 0: no limit.",
+    ),
   audit_keep_days: count(1, 36_500).default(400).describe("The same for the audit log of administrators' changes."),
 });
 

@@ -104,6 +104,9 @@ export function openEvents(options: EventsOptions): Events {
       get keepDays() {
         return logs.keep_days;
       },
+      get maxTotalBytes() {
+        return logs.max_total_bytes;
+      },
       get auditKeepDays() {
         return logs.audit_keep_days;
       },

@@ -2,7 +2,12 @@ import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { behaviourFileName, lastPart, removeOldFiles } from "../../src/events/log-files/behaviour-files.ts";
+import {
+  behaviourFileName,
+  lastPart,
+  removeBeyondSize,
+  removeOldFiles,
+} from "../../src/events/log-files/behaviour-files.ts";
 
 let root: string;
 
@@ -36,6 +41,16 @@ describe("behaviour log files", () => {
     expect(await removeOldFiles(root, "2026-11-01")).toBe(4);
     expect(await readdir(path.join(root, "alice"))).toEqual(["2026-11-01.jsonl"]);
     expect(await readdir(path.join(root, "bob"))).toEqual([]);
+  });
+
+  test("the oldest days go until the rest is small enough, but never today's", async () => {
+    // Two bytes each.
+    await put("alice/2026-10-31.jsonl", "bob/2026-11-01.jsonl", "alice/2026-11-02.jsonl", "bob/2026-11-03.jsonl");
+    expect(await removeBeyondSize(root, 8, "2026-11-03")).toBe(0);
+    expect(await removeBeyondSize(root, 5, "2026-11-03")).toBe(2);
+    expect(await readdir(path.join(root, "alice"))).toEqual(["2026-11-02.jsonl"]);
+    expect(await removeBeyondSize(root, 1, "2026-11-03")).toBe(1);
+    expect(await readdir(path.join(root, "bob"))).toEqual(["2026-11-03.jsonl"]);
   });
 
   test("touches nothing whose name is not its own, and follows no symlinks", async () => {

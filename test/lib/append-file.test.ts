@@ -87,6 +87,16 @@ describe("append file", () => {
     await file.close();
   });
 
+  test("notices that it has been cut, as copytruncate does", async () => {
+    const name = path.join(folder, "a");
+    const file = await openAppendFile(name);
+    await file.append(Buffer.from("one\n"));
+    expect(await file.isDeleted()).toBe(false);
+    await writeFile(name, "");
+    expect(await file.isDeleted()).toBe(true);
+    await file.close();
+  });
+
   test.each([
     ["renamed", () => undefined],
     ["renamed, with a new one in its place", (name: string) => writeFile(name, "")],

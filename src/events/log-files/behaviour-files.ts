@@ -1,5 +1,5 @@
 import type { Dirent } from "node:fs";
-import { readdir, unlink } from "node:fs/promises";
+import { readdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { type ProxyEvent, rowOf } from "../catalogue.ts";
@@ -67,6 +67,36 @@ export async function removeOldFilesFrom(folder: string, firstDay: string): Prom
     // ISO dates sort as strings.
     if (file === null || file.day >= firstDay) continue;
     await unlink(path.join(folder, entry.name));
+    removed += 1;
+  }
+  return removed;
+}
+
+/**
+ * Removes the oldest files of days before `today` from the folders under `usersDir`, until all take at most `maxBytes`.
+ * Returns how many files were removed.
+ */
+export async function removeBeyondSize(usersDir: string, maxBytes: number, today: string): Promise<number> {
+  const files: { readonly file: string; readonly day: string; readonly size: number }[] = [];
+  let total = 0;
+  for (const folder of await entriesOf(usersDir)) {
+    if (!folder.isDirectory() || !isBehaviourFolder(folder.name)) continue;
+    for (const entry of await entriesOf(path.join(usersDir, folder.name))) {
+      const parsed = entry.isFile() ? parseFileName(entry.name) : null;
+      if (parsed === null) continue;
+      const file = path.join(usersDir, folder.name, entry.name);
+      const { size } = await stat(file);
+      total += size;
+      files.push({ file, day: parsed.day, size });
+    }
+  }
+  // ISO dates sort as strings.
+  files.sort((a, b) => (a.day < b.day ? -1 : a.day > b.day ? 1 : 0));
+  let removed = 0;
+  for (const { file, day, size } of files) {
+    if (total <= maxBytes || day >= today) break;
+    await unlink(file);
+    total -= size;
     removed += 1;
   }
   return removed;

@@ -5,6 +5,7 @@ import {
   behaviourFolder,
   behaviourLine,
   newestDay,
+  removeBeyondSize,
   removeOldFiles,
   removeOldFilesFrom,
 } from "./behaviour-files.ts";
@@ -31,7 +32,9 @@ export interface BehaviourLogOptions {
   readonly maxFileBytes: number;
   /** Read at every use, as the next one is: they may change. */
   readonly keepDays: number;
-  /** The same for the audit log, whose old files are removed together with these. */
+  /** Size of all users' files together beyond which the oldest days are removed; 0 or absent: no limit. */
+  readonly maxTotalBytes?: number;
+  /** As keepDays for the audit log, whose old files are removed together with these. */
   readonly auditKeepDays: number;
   /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called at most once per minute of event time. */
   readonly dayOf: (at: number) => string;
@@ -174,7 +177,11 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
       const firstDay = (days: number): string => options.dayOf(clock.now() - days * dayMs);
       const removed = await removeOldFiles(usersDir, firstDay(options.keepDays));
       const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(options.auditKeepDays));
-      if (removed + audits > 0) log.info({ removed, audits }, "old behaviour and audit logs removed");
+      const { maxTotalBytes = 0 } = options;
+      const today = options.dayOf(clock.now());
+      const beyond = maxTotalBytes > 0 ? await removeBeyondSize(usersDir, maxTotalBytes, today) : 0;
+      if (removed + audits + beyond > 0)
+        log.info({ removed, audits, beyond_size: beyond }, "old behaviour and audit logs removed");
     } catch (err) {
       log.warn({ err }, "old behaviour or audit logs cannot be removed");
     }

@@ -10,7 +10,10 @@ export interface AppendFile {
   append(bytes: Buffer): Promise<void>;
   /** Resolves when everything appended is on disk. */
   sync(): Promise<void>;
-  /** Whether its path no longer names this file, so that readers would not find appended data. */
+  /**
+   * Whether its path no longer names this file, so that readers would not find appended data, or somebody has cut it, as
+   * logrotate's copytruncate does: then `size` is wrong.
+   */
   isDeleted(): Promise<boolean>;
   close(): Promise<void>;
 }
@@ -44,17 +47,22 @@ function toAppendFile(path: string, handle: FileHandle, sizeAtOpen: number): App
         size += bytes.length;
       } catch (error) {
         // A full disk may have accepted a part. If truncating fails too, the next opening finds a torn line.
-        await handle.truncate(size).catch(() => undefined);
+        await cutTo(handle, size).catch(() => undefined);
         throw error;
       }
     },
     sync: () => handle.datasync(),
     async isDeleted() {
       const [opened, found] = await Promise.all([handle.stat({ bigint: true }), statIfThere(path)]);
-      return found?.ino !== opened.ino || found.dev !== opened.dev;
+      return found?.ino !== opened.ino || found.dev !== opened.dev || opened.size < size;
     },
     close: () => handle.close(),
   };
+}
+
+/** A file that is shorter, because somebody else has cut it, must not grow by zeros. */
+async function cutTo(handle: FileHandle, size: number): Promise<void> {
+  if ((await handle.stat()).size > size) await handle.truncate(size);
 }
 
 async function statIfThere(path: string): Promise<BigIntStats | undefined> {
