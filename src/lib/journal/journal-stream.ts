@@ -8,7 +8,7 @@ import { fileErrorCode } from "../files/file-ops.ts";
 import { decodeHeader, maxRecordBytes, RecordCursor } from "./journal-format.ts";
 
 /** A record of a journal. */
-export interface JournalLine {
+interface JournalLine {
   readonly seq: number;
   readonly payload: string;
 }

@@ -56,7 +56,7 @@ export type ExportItem =
   /** Comes last. Where it is missing, so is more. */
   | ExportEnd;
 
-export interface ExportEnd {
+interface ExportEnd {
   readonly kind: "end";
   readonly rows: number;
   readonly complete: boolean;
