@@ -39,6 +39,14 @@ export function segmentPath(folder: string, first: number): string {
   return join(folder, `${String(first).padStart(16, "0")}.journal`);
 }
 
+/** The paths of the journal's files in a folder, oldest first. */
+export function segmentPaths(folder: string): readonly string[] {
+  return readdirSync(folder)
+    .filter((name) => segmentName.test(name))
+    .sort()
+    .map((name) => join(folder, name));
+}
+
 /**
  * Reads a whole journal, oldest record first, and changes nothing. Throws JournalDamage if a file is damaged, or a file
  * that is not covered is missing; only the newest may be torn.
@@ -51,10 +59,7 @@ export function readJournal(
   onFile: OnFile = () => undefined,
   coveredSeq = Infinity,
 ): JournalContent {
-  const paths = readdirSync(folder)
-    .filter((name) => segmentName.test(name))
-    .sort()
-    .map((name) => join(folder, name));
+  const paths = segmentPaths(folder);
   const segments: Segment[] = [];
   let content: JournalContent = { segments, blank: undefined, torn: undefined, records: 0, nextSeq: 1 };
   for (const [index, file] of paths.entries()) {
@@ -96,6 +101,7 @@ function addSegment(
   };
 }
 
-function firstOf(file: string): number {
+/** The number of the first record of a file, as its name says it. */
+export function firstOf(file: string): number {
   return Number(segmentName.exec(file.slice(-24))?.[1]);
 }

@@ -1,0 +1,240 @@
+import { appendFileSync, readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { eventually } from "../../support/eventually.ts";
+import { createFaultyFiles } from "../../support/faulty-files.ts";
+import { drain, openTestSpool, type TestSpool } from "../../support/spool.ts";
+import { tempDir } from "../../support/temp-dir.ts";
+
+const names = (from: number, to: number): string[] =>
+  Array.from({ length: to - from + 1 }, (_, index) => `{"n":${from + index}}`);
+
+function fill(spool: TestSpool, from: number, to: number): void {
+  for (const text of names(from, to)) spool.append(text);
+}
+
+function files(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith(".journal"))
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+/** About 20 records a file. */
+const small = { segmentBytes: 512, maxBytes: 1 << 20 };
+
+describe("the spool", () => {
+  test("gives each reader every event once, in order, each at its own pace", async () => {
+    const spool = await openTestSpool(tempDir(), small);
+    fill(spool, 1, 100);
+    expect(await drain(spool.a)).toEqual(names(1, 100));
+    fill(spool, 101, 130);
+    expect(await drain(spool.a)).toEqual(names(101, 130));
+    expect(await drain(spool.reader("b"))).toEqual(names(1, 130));
+    expect(await spool.a.read()).toEqual([]);
+    expect(spool.a.lag()).toEqual({ events: 0, bytes: 0 });
+    expect(spool.losses).toEqual([]);
+  });
+
+  test("an event can be read as soon as it is written, and whoever waits is woken", async () => {
+    const spool = await openTestSpool(tempDir());
+    const woken = spool.a.more();
+    spool.append("one");
+    await woken;
+    expect(await drain(spool.a)).toEqual(["one"]);
+    const again = spool.a.more();
+    spool.a.wake();
+    await again;
+  });
+
+  test("goes on where a reader was, and repeats what was not acknowledged", async () => {
+    const folder = tempDir();
+    const first = await openTestSpool(folder, small);
+    fill(first, 1, 50);
+    const records = await first.a.read();
+    first.a.acknowledge(10);
+    expect(records.length).toBeGreaterThan(10);
+    await first.close();
+    const second = await openTestSpool(folder, small);
+    second.append('{"n":51}');
+    expect(await drain(second.a)).toEqual(names(11, 51));
+    expect(await drain(second.reader("b"))).toEqual(names(1, 51));
+  });
+
+  test("removes a file once every reader's position behind it is saved", async () => {
+    const folder = tempDir();
+    const spool = await openTestSpool(folder, small);
+    fill(spool, 1, 100);
+    const all = files(folder).length;
+    await drain(spool.a);
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    expect(files(folder)).toHaveLength(all);
+    await drain(spool.reader("b"));
+    await eventually(() => {
+      expect(files(folder)).toHaveLength(1);
+    });
+    await spool.close();
+    const next = await openTestSpool(folder, small);
+    expect(await drain(next.a)).toEqual([]);
+  });
+
+  test("a half-written record at the end is skipped, and its number used again", async () => {
+    const folder = tempDir();
+    const first = await openTestSpool(folder);
+    fill(first, 1, 3);
+    await first.close();
+    const [file = ""] = files(folder);
+    truncateSync(file, readFileSync(file).length - 4);
+    const second = await openTestSpool(folder);
+    second.append("again 3");
+    expect(second.size().lastSeq).toBe(3);
+    expect(await drain(second.a)).toEqual([...names(1, 2), "again 3"]);
+    expect(second.losses).toEqual([]);
+  });
+
+  test("never uses a number again that a reader has seen, though the file has lost it", async () => {
+    const folder = tempDir();
+    const first = await openTestSpool(folder);
+    fill(first, 1, 5);
+    await drain(first.a);
+    await first.close();
+    const [file = ""] = files(folder);
+    truncateSync(file, readFileSync(file).length - 40);
+    const second = await openTestSpool(folder);
+    second.append('{"n":6}');
+    expect(await drain(second.a)).toEqual(names(6, 6));
+  });
+
+  test("counts damaged records as lost, and goes on behind them", async () => {
+    const folder = tempDir();
+    const first = await openTestSpool(folder, small);
+    fill(first, 1, 60);
+    await first.close();
+    const [one = "", two = "", three = ""] = files(folder);
+    const lines = readFileSync(one, "utf8").split("\n");
+    writeFileSync(one, lines.map((line, index) => (index === 3 || index === 4 ? "x".repeat(20) : line)).join("\n"));
+    unlinkSync(two);
+    appendFileSync(three, "\0\0\0half a li");
+    const second = await openTestSpool(folder, small);
+    const read = await drain(second.a);
+    const gone = 60 - read.length;
+    expect(gone).toBeGreaterThan(10);
+    expect(read.slice(0, 3)).toEqual(['{"n":1}', '{"n":2}', '{"n":5}']);
+    expect(second.a.lost()).toEqual({ damaged: gone });
+    expect(read.at(-1)).toBe('{"n":60}');
+  });
+
+  test("a file that disappears while it is needed costs its events, not the rest", async () => {
+    const folder = tempDir();
+    const spool = await openTestSpool(folder, small);
+    fill(spool, 1, 60);
+    unlinkSync(files(folder)[1] ?? "");
+    const read = await drain(spool.a);
+    expect(read.at(-1)).toBe('{"n":60}');
+    expect(spool.a.lost()).toEqual({ damaged: 60 - read.length });
+    expect(spool.a.lag().events).toBe(0);
+  });
+
+  test("at its limit drops the oldest, and counts what a reader has not read", async () => {
+    const folder = tempDir();
+    const spool = await openTestSpool(folder, { segmentBytes: 512, maxBytes: 2048 });
+    fill(spool, 1, 60);
+    expect(await drain(spool.a)).toEqual(names(1, 60));
+    fill(spool, 61, 500);
+    const bytes = files(folder).reduce((sum, file) => sum + readFileSync(file).length, 0);
+    expect(bytes).toBeLessThanOrEqual(2048);
+    expect(spool.size().bytes).toBe(bytes);
+    const [a, b] = [await drain(spool.a), await drain(spool.reader("b"))];
+    expect(a).toEqual(b);
+    expect(a.at(-1)).toBe('{"n":500}');
+    expect(spool.a.lost()).toEqual({ spool_full: 440 - a.length });
+    expect(spool.reader("b").lost()).toEqual({ spool_full: 500 - b.length });
+    expect(spool.a.lag()).toEqual({ events: 0, bytes: 0 });
+  });
+
+  test("what is on its way when its file is dropped counts as delivered", async () => {
+    const spool = await openTestSpool(tempDir(), { segmentBytes: 512, maxBytes: 2048, readers: ["a"] });
+    fill(spool, 1, 5);
+    const records = await spool.a.read();
+    fill(spool, 6, 300);
+    spool.a.acknowledge(records.at(-1)?.seq ?? 0);
+    const rest = await drain(spool.a);
+    expect(spool.a.lost()).toEqual({ spool_full: 300 - 5 - rest.length });
+    expect(spool.a.lag().events).toBe(0);
+  });
+
+  test.each(["ENOSPC", "EIO", "short"] as const)("a write that fails with %s costs its event alone", async (fault) => {
+    const ops = createFaultyFiles();
+    const spool = await openTestSpool(tempDir(), { ops });
+    fill(spool, 1, 3);
+    ops.fail("write", fault, 1, 2);
+    fill(spool, 4, 8);
+    expect(await drain(spool.a)).toEqual([...names(1, 3), ...names(6, 8)]);
+    expect(spool.losses).toEqual(["a disk 1", "b disk 1", "a disk 1", "b disk 1"]);
+    expect(spool.log.lines).toHaveLength(1);
+  });
+
+  test("half a record that can't be cut off costs nothing but its event", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const spool = await openTestSpool(folder, { ops });
+    fill(spool, 1, 3);
+    ops.fail("write", "short");
+    ops.fail("truncate", "EIO");
+    fill(spool, 4, 8);
+    expect(await drain(spool.a)).toEqual([...names(1, 3), ...names(5, 8)]);
+    await spool.close();
+    const again = await openTestSpool(folder);
+    expect(await drain(again.reader("b"))).toEqual([...names(1, 3), ...names(5, 8)]);
+    expect(again.losses).toEqual([]);
+  });
+
+  test("no new file, no sync, no removal: counted, logged, and well again afterwards", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const spool = await openTestSpool(folder, { ...small, ops });
+    ops.fail("open", "ENOSPC", 1, 2);
+    ops.fail("sync", "EIO", 1, 100);
+    ops.fail("unlink", "EIO", 1, 3);
+    fill(spool, 1, 100);
+    expect(await drain(spool.a)).toEqual(names(3, 100));
+    expect(await drain(spool.reader("b"))).toEqual(names(3, 100));
+    expect(spool.a.lost()).toEqual({ disk: 2 });
+  });
+
+  test("a position that can't be saved is saved later", async () => {
+    const folder = tempDir();
+    const ops = createFaultyFiles();
+    const spool = await openTestSpool(folder, { ops });
+    fill(spool, 1, 3);
+    ops.fail("rename", "EIO");
+    await drain(spool.a);
+    await eventually(() => {
+      expect(readFileSync(join(folder, "a.position"), "utf8")).toBe('{"seq":3}\n');
+    });
+    expect(spool.log.lines.map(({ message }) => message)).toEqual(["the position of a reader could not be saved"]);
+  });
+
+  test.each(["", "{}", '{"seq":-1}', '{"seq":"7"}', "\0\0"])(
+    "a broken position %j starts at the oldest",
+    async (text) => {
+      const folder = tempDir();
+      const first = await openTestSpool(folder);
+      fill(first, 1, 3);
+      await first.close();
+      writeFileSync(join(folder, "a.position"), text);
+      const second = await openTestSpool(folder);
+      expect(await drain(second.a)).toEqual(names(1, 3));
+    },
+  );
+
+  test("an event that is too long is counted, and so is one behind the end", async () => {
+    const spool = await openTestSpool(tempDir());
+    spool.append("x".repeat(70_000));
+    spool.append("short");
+    expect(await drain(spool.a)).toEqual(["short"]);
+    await spool.close();
+    spool.append("late");
+    expect(spool.a.lost()).toEqual({ too_large: 1, closed: 1 });
+  });
+});
