@@ -150,7 +150,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const zone = createZone(config.quota.timezone);
   const dayOf = (at: number): string => new Date(zone.dateAt(at)).toISOString().slice(0, 10);
   const node = nodeName(env, config.server.port);
-  const events = openEvents({ config, env, logsDir, node, dayOf, clock, log, onOpen });
+  const events = await openEvents({ config, env, logsDir, node, dayOf, clock, log, onOpen });
   const { bus, behaviourLog, alertStats } = events;
   const tracing = await openTracing({ config: config.telemetry, env, version, node, log });
   closers.push(() => tracing.close());
@@ -303,6 +303,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
       alerts: alertStats,
+      forwarding: events,
       config: () => reloader.status(),
       trust: () => risk.counts(),
       redis: redis === undefined ? undefined : () => redis.status(),

@@ -24,7 +24,7 @@ export const bootKeys = {
   logs: ["flush_ms", "max_queued", "max_file_bytes"],
   security: ["login_max_tracked"],
   telemetry: ["otlp_endpoint", "otlp_headers_env", "sample_ratio", "capture_content", "max_queued_spans"],
-  events: ["ring_size"],
+  events: ["ring_size", "spool", "redis", "kafka"],
 } as const satisfies { readonly [Section in keyof Config]?: readonly (keyof Config[Section])[] };
 
 type BootKeys = typeof bootKeys;

@@ -1,4 +1,6 @@
 import { type MetricFamily, simpleFamily, type Tally } from "./exposition.ts";
+import { forwarderFamilies } from "./forwarders/forwarder-metrics.ts";
+import type { Forwarding } from "./forwarders/open-forwarders.ts";
 
 /** Functions that read other components' state at the time of a scrape; so gauges cost nothing while requests run. */
 export interface Gauges {
@@ -27,6 +29,8 @@ export interface Gauges {
   readonly providers: () => readonly ProviderGauges[];
   /** Lost lines of the proxy's own log. */
   readonly logLinesDropped: () => number;
+  /** What carries events to Redis and Kafka. */
+  readonly forwarding?: Pick<Forwarding, "forwarders" | "spoolBytes">;
   /** How many users are at each trust step. */
   readonly trust: () => ReadonlyMap<string, number>;
   /** The connection to Redis; undefined: the state is this process's alone, and has no such metrics. */
@@ -76,7 +80,7 @@ export function gaugeFamilies(gauges: Gauges): readonly MetricFamily[] {
   const gauge = (name: string, help: string, read: () => number): MetricFamily =>
     simpleFamily("gauge", name, help, () => [{ labels: {}, count: read() }]);
   const counter = simpleFamily.bind(null, "counter");
-  const { redis, spans } = gauges;
+  const { redis, spans, forwarding } = gauges;
   return [
     gauge("proxy_requests_in_flight", "Chats that run now.", gauges.inFlight),
     gauge("proxy_overload_level", "Part of the new work that is refused, 0 to 1.", () => gauges.overload().level),
@@ -113,6 +117,7 @@ export function gaugeFamilies(gauges: Gauges): readonly MetricFamily[] {
             { labels: { trouble: "repeated" }, count: redis().repeated },
           ]),
         ]),
+    ...(forwarding === undefined ? [] : forwarderFamilies(forwarding)),
     gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => gauges.behaviourLog().queued),
     counter("behaviour_log_dropped_total", "Behaviour log lines lost.", () => byReason(gauges.behaviourLog().dropped)),
     gauge("alerts_queued", "Alerts that wait for the webhook.", () => gauges.alerts()?.queued ?? 0),

@@ -17,6 +17,7 @@ import {
 import { type Bus, createBus } from "./bus.ts";
 import { createEnvelopes, type Envelopes } from "./envelope.ts";
 import { createEventFeed, type EventFeed } from "./event-feed.ts";
+import { type Forwarding, openForwarders } from "./forwarders/open-forwarders.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
 import { createMinuteSeries, type MinuteSeries } from "./minute-series.ts";
@@ -24,7 +25,7 @@ import { createDeadLetters } from "./webhook/dead-letters.ts";
 import { type AlertTest, createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
 
 /** The event bus and its sinks. */
-export interface Events {
+export interface Events extends Pick<Forwarding, "forwarders" | "spoolBytes"> {
   readonly bus: Bus;
   readonly envelopes: Envelopes;
   readonly eventFeed: EventFeed;
@@ -66,8 +67,11 @@ const activeMs = 300_000;
 /** How long to retry alerts when the proxy stops, in ms. */
 const lastAlertsMs = 5000;
 
-/** Creates the bus and subscribes its sinks; the metrics subscribe later. Throws if the webhook has no secret. */
-export function openEvents(options: EventsOptions): Events {
+/**
+ * Creates the bus and subscribes its sinks; the metrics subscribe later. Rejects if the webhook has no secret, and as
+ * openForwarders.
+ */
+export async function openEvents(options: EventsOptions): Promise<Events> {
   const { config, env, logsDir, node, dayOf, clock, log, onOpen } = options;
   let { logs } = config;
   const newEventId = createUuid7(() => clock.now(), randomFillSync);
@@ -125,6 +129,8 @@ export function openEvents(options: EventsOptions): Events {
   });
   onOpen(() => requestLog.close());
   const minuteSeries = createMinuteSeries(clock);
+  const forwarding = await openForwarders({ config, env, logsDir, envelopes, clock, log });
+  onOpen(() => forwarding.close());
   const activeUsers = createActiveUsers({ clock, windowMs: activeMs });
   bus.subscribe("behaviour_log", behaviourLog.sink);
   bus.subscribe("request_log", requestLog.sink);
@@ -133,8 +139,11 @@ export function openEvents(options: EventsOptions): Events {
   bus.subscribe("webhook", (event) => webhook?.sink(event));
   bus.subscribe("active_users", activeUsers.sink);
   bus.subscribe("feed", eventFeed.sink);
+  if (forwarding.sink !== undefined) bus.subscribe("spool", forwarding.sink);
   return {
     bus,
+    forwarders: () => forwarding.forwarders(),
+    spoolBytes: () => forwarding.spoolBytes(),
     envelopes,
     eventFeed,
     behaviourLog,

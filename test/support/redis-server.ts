@@ -235,7 +235,7 @@ export function newPrefix(): string {
  * Free now, and below those that the system gives to outgoing connections: one of these could take it while its server is
  * being restarted. The bus of a cluster is at the port 10,000 above.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(10_000, 22_000);
     if ((await isFree(port)) && (await isFree(port + 10_000))) return port;

@@ -73,6 +73,7 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   let wakeUp: (() => void) | undefined;
   let saving: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
+  let closed = false;
   const lost: Partial<Record<LossReason, number>> = {};
 
   function lose(reason: LossReason, count: number): void {
@@ -135,6 +136,7 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   }
 
   function saveSoon(): void {
+    if (closed) return;
     timer ??= setTimeout(() => {
       timer = undefined;
       saving = save();
@@ -186,10 +188,9 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
       skipTo(last, "spool_full");
     },
     async close() {
+      closed = true;
       clearTimeout(timer);
-      timer = undefined;
       await save();
-      clearTimeout(timer);
       await closeScan();
     },
   };

@@ -9,22 +9,24 @@ import type { Log } from "../../lib/log.ts";
 import { createSpoolReader, type OpenedReader, type SpoolReader } from "./spool-reader.ts";
 import { openSegment } from "./spool-segment.ts";
 
-/** Why a reader never gets an event. */
-export type LossReason =
+/** Why a reader never gets an event. A closed set, safe as a metric label. */
+export const lossReasons = [
   /** Dropped unread, to stay below the limit. */
-  | "spool_full"
+  "spool_full",
   /** The disk did not take it. */
-  | "disk"
+  "disk",
   /** A record of the spool could not be read. */
-  | "damaged"
+  "damaged",
   /** Longer than a record may be. */
-  | "too_large"
+  "too_large",
   /** Emitted after the spool was closed. */
-  | "closed"
+  "closed",
   /** What it was sent to refuses it for good. */
-  | "refused"
+  "refused",
   /** Removed from a Redis Stream before all of its consumer groups had acknowledged it. */
-  | "trimmed";
+  "trimmed",
+] as const;
+export type LossReason = (typeof lossReasons)[number];
 
 /**
  * Events on their way to outside systems: files in the journal's format, each event written once, read by every reader

@@ -1,0 +1,83 @@
+import { readFileSync } from "node:fs";
+import { connectRedis, type RedisConnection } from "../../lib/redis/connection.ts";
+import type { RedisTarget } from "../../lib/redis/redis-url.ts";
+import { replyList, replyNumber } from "../../lib/redis/redis.ts";
+import { cloudEventAttributes } from "../cloud-event.ts";
+import type { Envelope } from "../envelope.ts";
+import { deadlineOf } from "./deadline.ts";
+import type { EventTarget } from "./forwarder.ts";
+
+export interface RedisStreamOptions {
+  readonly target: RedisTarget;
+  /** The key of the stream. */
+  readonly stream: string;
+  /** Most entries, but for one batch. */
+  readonly maxLength: number;
+  /** What may be removed: what all consumer groups have acknowledged, or the oldest beyond the length. */
+  readonly trim: "acknowledged" | "length";
+  /** Called with the number of entries that were removed before all groups had acknowledged them. */
+  readonly onTrimmed: (count: number) => void;
+  /** Default: 15 s. */
+  readonly timeoutMs?: number;
+}
+
+const script = readFileSync(new URL("./redis-stream.lua", import.meta.url), "utf8");
+/** Redis does nothing else while it adds a batch, for some 10 µs an event. */
+const maxBatch = 200;
+
+/**
+ * Adds events to a Redis Stream: flat fields with the names of CloudEvents, and `data`. A batch is one call of a script,
+ * so what comes later in it is never added without what comes before.
+ */
+export function createRedisStream(options: RedisStreamOptions): EventTarget {
+  const { target, stream, maxLength, trim, onTrimmed, timeoutMs = 15_000 } = options;
+  let connection: RedisConnection | undefined;
+  let closed = false;
+
+  function disconnect(): void {
+    connection?.close();
+    connection = undefined;
+  }
+
+  async function open(): Promise<RedisConnection> {
+    // The client reconnects by itself, and says so in `isReady`; errors come with the calls.
+    const opened = await connectRedis(target, { onError: () => undefined, onInvalidate: () => undefined });
+    if (closed) {
+      opened.close();
+      throw new Error("the forwarder is closed");
+    }
+    return opened;
+  }
+
+  return {
+    maxBatch,
+    async connect() {
+      connection ??= await open();
+    },
+    async send(events) {
+      if (connection === undefined) throw new Error("Redis is not connected");
+      const command = ["EVAL", script, "1", stream, String(maxLength), trim, ...events.flatMap(fieldsOf)];
+      const reply = await deadlineOf(timeoutMs, connection.send(stream, command), () => {
+        disconnect();
+        return new Error("Redis did not answer in time");
+      });
+      const [added, trimmed] = replyList(reply).map(replyNumber);
+      if (added !== events.length) {
+        throw new Error(`the stream ${stream} is full of ${maxLength} events that not all consumer groups have read`);
+      }
+      if (trimmed !== undefined && trimmed > 0) onTrimmed(trimmed);
+    },
+    isConnected: () => connection?.isReady() === true,
+    close() {
+      closed = true;
+      disconnect();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** The number of names and values, then these. */
+function fieldsOf(event: Envelope): readonly string[] {
+  const fields = Object.entries(cloudEventAttributes(event)).flat();
+  return [String(fields.length + 2), ...fields, "data", JSON.stringify(event.data)];
+}

@@ -1,0 +1,163 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Admin, Consumer, MessagesStreamModes } from "@platformatic/kafka";
+import { describe } from "vitest";
+import { eventually } from "./eventually.ts";
+import { freePort } from "./redis-server.ts";
+
+/** The jars of Kafka: where KAFKA_LIBS says, or where scripts/fetch-kafka.sh puts them. */
+const libs =
+  process.env.KAFKA_LIBS ?? fileURLToPath(new URL("../../node_modules/.cache/kafka/4.1.2/libs", import.meta.url));
+const isInstalled = existsSync(libs) && spawnSync("java", ["-version"]).status === 0;
+
+/**
+ * As describe; skipped where there is no Java or no Kafka (scripts/fetch-kafka.sh fetches it), except in CI, where that is
+ * a failure.
+ */
+export const describeWithKafka = isInstalled || process.env.CI !== undefined ? describe : describe.skip;
+
+/** A broker of its own process, which is its own controller. */
+export interface KafkaServer {
+  /** HOST:PORT. */
+  readonly broker: string;
+  createTopic(topic: string, partitions: number): Promise<void>;
+  /** Everything in a topic, partition by partition in the order of its log. */
+  readTopic(topic: string): Promise<readonly KafkaRecord[]>;
+  /** Stops it as a crash does. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port, with its data. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** How long a start may take, in ms, on a machine that is busy with other tests. */
+export const startMs = 90_000;
+
+export interface KafkaRecord {
+  readonly partition: number;
+  readonly key: string | undefined;
+  readonly value: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timestamp: number;
+}
+
+/** Starts a broker on free ports of 127.0.0.1: within some three seconds. */
+export async function startKafkaServer(extra: readonly string[] = []): Promise<KafkaServer> {
+  const folder = mkdtempSync(join(tmpdir(), "kafka-"));
+  const [port, controllerPort] = [await freePort(), await freePort()];
+  const broker = `127.0.0.1:${port}`;
+  const properties = join(folder, "server.properties");
+  writeFileSync(
+    properties,
+    [
+      ...["process.roles=broker,controller", "node.id=1", `controller.quorum.voters=1@127.0.0.1:${controllerPort}`],
+      `listeners=PLAINTEXT://${broker},CONTROLLER://127.0.0.1:${controllerPort}`,
+      ...[`advertised.listeners=PLAINTEXT://${broker}`, "controller.listener.names=CONTROLLER"],
+      "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+      ...[`log.dirs=${join(folder, "data")}`, "auto.create.topics.enable=false"],
+      ...["offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1"],
+      ...["transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1"],
+      ...["transaction.state.log.num.partitions=1", "group.initial.rebalance.delay.ms=0"],
+      // Otherwise a killed broker is waited for when it is back.
+      ...["broker.session.timeout.ms=1500", "broker.heartbeat.interval.ms=300"],
+      ...extra,
+    ].join("\n"),
+  );
+  const classes = ["-cp", `${libs}/*`];
+  const id = randomBytes(16).toString("base64url");
+  execFileSync("java", [...classes, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties]);
+
+  async function start(): Promise<ChildProcess> {
+    const memory = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+    const started = spawn("java", [...memory, ...classes, "kafka.Kafka", properties], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    for (const stream of [started.stdout, started.stderr]) {
+      stream.on("data", (bytes: Buffer) => (output = (output + bytes.toString()).slice(-2000)));
+    }
+    process.once("exit", () => started.kill("SIGKILL"));
+    const admin = new Admin({ clientId: "test", bootstrapBrokers: [broker], retries: 0, connectTimeout: 500 });
+    try {
+      await eventually(async () => {
+        if (started.exitCode !== null) throw new Error(`Kafka has ended: ${output}`);
+        await admin.metadata({ topics: [], forceUpdate: true });
+      }, startMs);
+    } finally {
+      await admin.close();
+    }
+    return started;
+  }
+
+  let child = await start();
+  async function kill(): Promise<void> {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit");
+    child.kill("SIGKILL");
+    await gone;
+  }
+  async function withAdmin<T>(action: (admin: Admin) => Promise<T>): Promise<T> {
+    const admin = new Admin({ clientId: "test", bootstrapBrokers: [broker] });
+    try {
+      return await action(admin);
+    } finally {
+      await admin.close();
+    }
+  }
+  return {
+    broker,
+    createTopic: (topic, partitions) =>
+      withAdmin(async (admin) => {
+        await admin.createTopics({ topics: [topic], partitions, replicas: 1 });
+        // A topic is there a little later than the answer.
+        await eventually(async () => {
+          await admin.metadata({ topics: [topic], forceUpdate: true });
+        });
+      }),
+    readTopic: (topic) => readTopic(broker, topic),
+    kill,
+    async restart() {
+      await kill();
+      child = await start();
+    },
+    async close() {
+      await kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function readTopic(broker: string, topic: string): Promise<readonly KafkaRecord[]> {
+  const text = (bytes?: Buffer): string => bytes?.toString() ?? "";
+  const consumer = new Consumer({
+    ...{ clientId: "test", groupId: `test-${randomBytes(4).toString("hex")}`, bootstrapBrokers: [broker] },
+    ...{ deserializers: { key: text, value: text, headerKey: text, headerValue: text }, maxWaitTime: 50 },
+  });
+  const records: KafkaRecord[] = [];
+  try {
+    const ends = await consumer.listOffsets({ topics: [topic] });
+    const total = (ends.get(topic) ?? []).reduce((sum, offset) => sum + Number(offset), 0);
+    if (total === 0) return [];
+    const stream = await consumer.consume({ topics: [topic], mode: MessagesStreamModes.EARLIEST, autocommit: false });
+    for await (const { partition, key, value, headers, timestamp } of stream) {
+      records.push({
+        ...{ partition, value, timestamp: Number(timestamp) },
+        key: key === "" ? undefined : key,
+        headers: Object.fromEntries(headers),
+      });
+      if (records.length >= total) break;
+    }
+  } finally {
+    await new Promise<void>((resolve) => {
+      consumer.close(true, () => {
+        resolve();
+      });
+    });
+  }
+  return records;
+}
