@@ -22,7 +22,7 @@ describeWithRedis("forwarding", () => {
       env: { EVENTS_URL: redis.server().url },
     });
     const token = await proxy.login();
-    const chat = { model: "deepseek-flash", messages: [{ role: "user", content: "hi" }], stream: false };
+    const chat = { model: "sim-fast", messages: [{ role: "user", content: "hi" }], stream: false };
     const response = await post(`${proxy.url}/chat/completions`, chat, bearer(token));
     expect(response.status).toBe(200);
     const client = createClient({ url: redis.server().url });
