@@ -1,5 +1,6 @@
 import { onTestFinished } from "vitest";
-import { openSpool, type LossReason, type Spool, type SpoolOptions } from "../../src/events/spool/spool.ts";
+import { openSpool, type Spool, type SpoolOptions } from "../../src/events/spool/spool.ts";
+import type { LossReason } from "../../src/events/spool/spool-segment.ts";
 import type { SpoolReader } from "../../src/events/spool/spool-reader.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { createCapturedLog } from "./captured-log.ts";

@@ -3,8 +3,7 @@ import type { Log } from "../../lib/log.ts";
 import type { Envelope } from "../envelope.ts";
 import { deadlineOf } from "./deadline.ts";
 import type { SpoolReader } from "../spool/spool-reader.ts";
-import type { SpoolRecord } from "../spool/spool-segment.ts";
-import type { LossReason } from "../spool/spool.ts";
+import type { LossReason, SpoolRecord } from "../spool/spool-segment.ts";
 
 /** An outside system that takes events. One call of `connect` or `send` at a time. */
 export interface EventTarget {

@@ -1,5 +1,5 @@
 import type { Log } from "../../lib/log.ts";
-import type { LossReason } from "../spool/spool.ts";
+import type { LossReason } from "../spool/spool-segment.ts";
 
 /** Logs lost events, at most once in some seconds for each sink and reason. */
 export interface LossReport {

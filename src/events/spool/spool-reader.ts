@@ -2,8 +2,13 @@ import { join } from "node:path";
 import { readPlainFile, writeFileAtomic } from "../../lib/files/atomic-file.ts";
 import { fileErrorCode, type FileOps } from "../../lib/files/file-ops.ts";
 import type { Log } from "../../lib/log.ts";
-import type { LossReason, SpoolSegment } from "./spool.ts";
-import { openSegment, type SegmentScan, type SpoolRecord } from "./spool-segment.ts";
+import {
+  type LossReason,
+  openSegment,
+  type SegmentScan,
+  type SpoolRecord,
+  type SpoolSegment,
+} from "./spool-segment.ts";
 
 /** Reads the spool from where it was left. One call of `read` at a time. */
 export interface SpoolReader {

@@ -2,6 +2,35 @@ import { type FileHandle, open } from "node:fs/promises";
 import { constants } from "node:fs";
 import { maxRecordBytes, RecordCursor } from "../../lib/journal/journal-format.ts";
 
+/** Why a reader never gets an event. A closed set, safe as a metric label. */
+export const lossReasons = [
+  /** Dropped unread, to stay below the limit. */
+  "spool_full",
+  /** The disk did not take it. */
+  "disk",
+  /** A record of the spool could not be read. */
+  "damaged",
+  /** Longer than a record may be. */
+  "too_large",
+  /** Emitted after the spool was closed. */
+  "closed",
+  /** What it was sent to refuses it for good. */
+  "refused",
+  /** Removed from a Redis Stream before all of its consumer groups had acknowledged it. */
+  "trimmed",
+] as const;
+export type LossReason = (typeof lossReasons)[number];
+
+/** A file of the spool. */
+export interface SpoolSegment {
+  readonly path: string;
+  readonly first: number;
+  /** Number of the last record; of the current file it grows. */
+  last: number;
+  /** Bytes of complete lines; of the current file they grow. */
+  bytes: number;
+}
+
 /** An event as it stands in the spool. */
 export interface SpoolRecord {
   readonly seq: number;

@@ -7,26 +7,7 @@ import { createSegmentFile, JournalError, type SegmentFile } from "../../lib/jou
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { createSpoolReader, type OpenedReader, type SpoolReader } from "./spool-reader.ts";
-import { openSegment } from "./spool-segment.ts";
-
-/** Why a reader never gets an event. A closed set, safe as a metric label. */
-export const lossReasons = [
-  /** Dropped unread, to stay below the limit. */
-  "spool_full",
-  /** The disk did not take it. */
-  "disk",
-  /** A record of the spool could not be read. */
-  "damaged",
-  /** Longer than a record may be. */
-  "too_large",
-  /** Emitted after the spool was closed. */
-  "closed",
-  /** What it was sent to refuses it for good. */
-  "refused",
-  /** Removed from a Redis Stream before all of its consumer groups had acknowledged it. */
-  "trimmed",
-] as const;
-export type LossReason = (typeof lossReasons)[number];
+import { type LossReason, openSegment, type SpoolSegment } from "./spool-segment.ts";
 
 /**
  * Events on their way to outside systems: files in the journal's format, each event written once, read by every reader
@@ -58,16 +39,6 @@ export interface SpoolOptions {
   /** Called with each loss; see LossReason. */
   readonly onLoss?: (reader: string, reason: LossReason, count: number) => void;
   readonly ops?: FileOps;
-}
-
-/** A file of the spool. */
-export interface SpoolSegment {
-  readonly path: string;
-  readonly first: number;
-  /** Number of the last record; of the current file it grows. */
-  last: number;
-  /** Bytes of complete lines; of the current file they grow. */
-  bytes: number;
 }
 
 /** What a power loss may take, in ms. */
