@@ -4,6 +4,7 @@ const crash = ["test/crash/**/*.test.ts", "test/**/kill.test.ts"];
 const e2e = [
   ...["test/e2e/**/*.test.ts", "test/faults/**/*.test.ts", "test/http/**/*.test.ts", "test/clients/**/*.test.ts"],
 ];
+const panel = ["test/panel/**/*.test.ts"];
 const contracts = ["test/contracts/**/*.test.ts"];
 const all = ["test/**/*.test.ts"];
 
@@ -15,9 +16,14 @@ export default defineConfig({
     globalSetup: process.env.E2E_BACKENDS === "redis" ? ["test/support/redis-of-run.ts"] : [],
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
-      { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts] } },
+      { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts, ...panel] } },
       { extends: true, test: { name: "contracts", include: contracts } },
       { extends: true, test: { name: "e2e", include: e2e } },
+      // A browser for each file at a time is enough for two cores.
+      {
+        extends: true,
+        test: { name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"], fileParallelism: false },
+      },
       { extends: true, test: { name: "crash", include: crash } },
     ],
   },

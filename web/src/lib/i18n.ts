@@ -1,8 +1,7 @@
 import { signal } from "@preact/signals";
-import { en } from "../words/en.ts";
+import { en, type Words } from "../words/en.ts";
 import { kept, keep } from "./kept.ts";
 
-export type Words = Readonly<Record<keyof typeof en, string>>;
 export type Word = keyof typeof en;
 export type Locale = "en" | "zh";
 

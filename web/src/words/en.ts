@@ -511,3 +511,6 @@ export const en = {
   error_config_invalid: "The config file is invalid; the previous one stays in force.",
   error_panel_error: "That did not work.",
 } as const;
+
+/** A text for each word of the table. */
+export type Words = Readonly<Record<keyof typeof en, string>>;

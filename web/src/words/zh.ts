@@ -1,4 +1,4 @@
-import type { Words } from "../lib/i18n.ts";
+import type { Words } from "./en.ts";
 
 /** 全部界面文字。 */
 export const zh: Words = {
