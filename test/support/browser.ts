@@ -73,15 +73,17 @@ export async function openPanel(
   return {
     ...{ page, context, faults },
     async visit(path) {
-      await page.evaluate((to) => {
-        const link = document.createElement("a");
-        link.href = `/panel${to}`;
-        document.body.append(link);
+      // Code for the page is text here: these tests are compiled without a browser's types.
+      const href = JSON.stringify(`/panel${path}`);
+      await page.evaluate(`(() => {
+        const link = document.body.appendChild(document.createElement("a"));
+        link.href = ${href};
         link.click();
         link.remove();
-      }, path);
+      })()`);
       await page.locator("main h1").waitFor();
-      await page.waitForLoadState("networkidle").catch(() => undefined);
+      // What loads is dimmed.
+      await page.waitForFunction(`document.querySelector("main .dim, main [aria-busy='true']") === null`);
     },
   };
 }

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { hasBrowser } from "./browser.ts";
 
 /** Builds the panel before the tests that show it in a browser, if web/ is newer. */
-// eslint-disable-next-line no-restricted-syntax -- Vitest calls the default export
 export default function buildPanel(): void {
   if (!hasBrowser) return;
   const root = join(import.meta.dirname, "..", "..");

@@ -77,7 +77,7 @@ function CurrentPage() {
     );
   }, [entry?.name]);
   if (error !== undefined) return <ErrorNote error={error} />;
-  if (entry === undefined) return <p class="empty">{t("noSuchPage")}</p>;
+  if (entry === undefined) return <h1>{t("noSuchPage")}</h1>;
   if (page?.name !== wanted) return <div class="blank" aria-busy="true" />;
   return <page.Page key={wanted} rest={rest.map(decodeURIComponent)} />;
 }

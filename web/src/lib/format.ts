@@ -94,13 +94,16 @@ export function toNano(text: string): number {
   return text.startsWith("-") ? -nano : nano;
 }
 
-/** An exact decimal with at most four digits that matter behind the point: 0.00491234 is 0.004912, 12.34567 is 12.35. */
+/**
+ * An exact decimal with at most four digits that matter behind the point: 0.00491234 is 0.004912, 12.34567 is 12.34.
+ * Cut, not rounded: what is left of a limit must not look like more than it is.
+ */
 export function shortDecimal(text: string): string {
   const [whole = "0", fraction = ""] = text.split(".", 2);
   if (fraction === "") return text;
   const zeros = fraction.search(/[1-9]|$/);
   const places = whole === "0" || whole === "-0" ? Math.min(9, zeros + 4) : 2;
-  return fraction.length <= places ? text : Number(text).toFixed(places);
+  return fraction.length <= places ? text : `${whole}.${fraction.slice(0, places)}`;
 }
 
 /** A day YYYY-MM-DD, so many days after another. */

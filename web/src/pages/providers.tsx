@@ -105,7 +105,10 @@ function Figures({ provider }: { readonly provider: Provider }) {
     [t("failedOnes"), formatCount(failed)],
     [t("retries"), formatCount(retries)],
     [t("errorRate"), rate === null ? "–" : `${(rate * 100).toFixed(1)} %`],
-    [t("firstTokenQuantiles"), first === null ? "–" : [first.p50, first.p90, first.p99].map(duration).join(" / ")],
+    [
+      t("firstTokenQuantiles"),
+      first === null ? "–" : `${[first.p50, first.p90, first.p99].map(Math.round).join(" / ")} ms`,
+    ],
   ];
   return (
     <div class="tiles">
