@@ -83,7 +83,7 @@ export async function openPanel(
       })()`);
       await page.locator("main h1").waitFor();
       // What loads is dimmed.
-      await page.waitForFunction(`document.querySelector("main .dim, main [aria-busy='true']") === null`);
+      await page.locator("main .dim, main [aria-busy='true']").first().waitFor({ state: "detached" });
     },
   };
 }

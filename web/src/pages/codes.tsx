@@ -33,6 +33,7 @@ export function Codes() {
     const days = field(data, "days");
     const currency = field(data, "currency");
     const group = field(data, "group");
+    const credit = field(data, "credit");
     const answer = await change<Facts>("POST", "/admin/codes", {
       name: field(data, "name"),
       count: Number(field(data, "count")),
@@ -42,6 +43,7 @@ export function Codes() {
       amount: field(data, "amount"),
       ...(currency === "" ? {} : { currency }),
       ...(days === "" ? {} : { expires_at: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
+      ...(credit === "" ? {} : { credit_days: Number(credit) }),
       ...(group === "" ? {} : { group }),
     });
     setMade(codesOf(answer));
@@ -127,6 +129,7 @@ export function Codes() {
               <MetricSelect />
               <PeriodSelect />
               <Field label={t("currencyOfCost")} name="currency" />
+              <Field label={t("creditDays")} name="credit" type="number" hint={t("emptyPeriod")} />
               <Field label={t("expiresInDays")} name="days" type="number" />
               <Field label={t("onlyGroup")} name="group" />
             </div>

@@ -209,7 +209,7 @@ function Attention({ item }: { readonly item: { readonly kind: string } & Facts 
   const words: Record<string, string | number> = {};
   for (const [name, value] of Object.entries(facts)) {
     if (typeof value === "string") words[name] = /^\d{4}-\d\d-\d\dT/.test(value) ? relativeTime(value) : value;
-    else words[name] = typeof value === "number" ? value : inline(value);
+    else words[name] = typeof value === "number" ? value : Array.isArray(value) ? value.join(", ") : inline(value);
   }
   const plain = Object.entries(words).map(([name, value]) => `${name} ${value}`);
   const known = tOr(`attention_${kind}`, "");
@@ -225,11 +225,11 @@ function Attention({ item }: { readonly item: { readonly kind: string } & Facts 
           ? "/config"
           : kind.includes("login")
             ? "/limits"
-            : "/events";
+            : kind === "simulated"
+              ? "/setup"
+              : "/events";
   return <a href={hrefOf(path)}>{text}</a>;
 }
-
-const refusals = new Set([401, 402, 403, 404, 429, 400, 413, 415, 422]);
 
 /** Adds requests that have just ended to their minutes; the window stays an hour long. */
 function withEvents(before: readonly Minute[], events: readonly Envelope[]): readonly Minute[] {
@@ -250,8 +250,9 @@ function withEvents(before: readonly Minute[], events: readonly Envelope[]): rea
 function counted(minute: Minute, data: Facts): Minute {
   const code = textOf(data, "code");
   const status = numberOf(data, "status");
-  const gone = status === 0 || /client|disconnect/.test(textOf(data, "outcome"));
-  const field = code === "ok" && !gone ? "ok" : gone ? "client_gone" : refusals.has(status) ? "refused" : "failed";
+  const gone = status === 0 || textOf(data, "outcome") === "client_gone";
+  const refused = status >= 400 && status < 500;
+  const field = gone ? "client_gone" : code === "ok" ? "ok" : refused ? "refused" : "failed";
   const currency = textOf(data, "currency");
   const first = numberOrNull(data, "first_event_ms");
   return {

@@ -2,18 +2,26 @@ import { useState } from "preact/hooks";
 import { change, get } from "../lib/api.ts";
 import { t } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
-import type { Facts, Quota } from "../lib/types.ts";
+import type { Limit, Quota } from "../lib/types.ts";
 import { Card, ErrorNote, Page } from "../ui/basics.tsx";
 import { field, Field, Form } from "../ui/dialog.tsx";
-import { FactList } from "../ui/fact-list.tsx";
-import { LimitBar } from "../ui/limit-bar.tsx";
+import { LimitBar, metricName } from "../ui/limit-bar.tsx";
+
+interface Redeemed {
+  readonly metric: string;
+  readonly per: string;
+  readonly amount: string;
+  readonly currency: string | null;
+  readonly before: Limit | null;
+  readonly after: Limit | null;
+}
 
 /** Exchanges a code for quota; shows what one has before and after. */
 export function Redeem() {
   const quota = useLoad("quota", (signal) => get<Quota>("/auth/quota", {}, signal));
-  const [result, setResult] = useState<Facts>();
+  const [result, setResult] = useState<Redeemed>();
   const redeem = async (data: FormData): Promise<void> => {
-    setResult(await change<Facts>("POST", "/codes/redeem", { code: field(data, "code") }));
+    setResult(await change<Redeemed>("POST", "/codes/redeem", { code: field(data, "code") }));
     quota.reload();
   };
   return (
@@ -26,9 +34,20 @@ export function Redeem() {
           {result !== undefined && (
             <div role="status">
               <p>
-                <b>{t("redeemed")}</b>
+                <b>{t("redeemed")}</b> {result.amount} {result.currency} {metricName(result.metric, result.per)}
               </p>
-              <FactList facts={result} />
+              {result.before !== null && (
+                <>
+                  <p class="note">{t("quotaBefore")}</p>
+                  <LimitBar limit={result.before} />
+                </>
+              )}
+              {result.after !== null && (
+                <>
+                  <p class="note">{t("quotaAfter")}</p>
+                  <LimitBar limit={result.after} />
+                </>
+              )}
             </div>
           )}
         </Card>
