@@ -13,7 +13,7 @@ import type { Metric } from "../quota/metrics.ts";
 import type { Actor, Audit } from "./audit.ts";
 
 /** What an operator says of new codes. */
-export interface NewCodes {
+interface NewCodes {
   readonly name: string;
   readonly count: number;
   readonly uses: number;

@@ -16,7 +16,7 @@ interface Tally {
 }
 
 /** A minute of all chats. */
-export interface MinuteOfChats extends Readonly<Tally> {
+interface MinuteOfChats extends Readonly<Tally> {
   /** When it began, in ms since the epoch. */
   readonly at: number;
   /** ms; null if no chat got a first event. */
@@ -24,7 +24,7 @@ export interface MinuteOfChats extends Readonly<Tally> {
 }
 
 /** The chats of a model or provider within the last hour. */
-export interface ShareOfChats extends Readonly<Tally> {
+interface ShareOfChats extends Readonly<Tally> {
   readonly name: string;
   readonly requests: number;
 }

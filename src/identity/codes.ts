@@ -15,7 +15,7 @@ const useSchema = z.strictObject({
 });
 
 /** Codes that were made together: for quota, or invitations. As stored: the codes themselves only as their digests. */
-export const codeBatchSchema = z.strictObject({
+const codeBatchSchema = z.strictObject({
   id: z.string().regex(/^[0-9a-z]{8}$/),
   kind: z.enum(["quota", "invitation"]),
   name: z.string(),
