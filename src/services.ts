@@ -300,6 +300,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       permitsWaiting: () => backends.concurrency.waiting(),
       journalUnsynced,
       behaviourLog: () => behaviourLog.health(),
+      sinks: () => events.sinks(),
       sinkErrors: () => bus.sinkErrors(),
       logLinesDropped: () => log.dropped(),
       alerts: alertStats,

@@ -1,5 +1,6 @@
 import { type MetricFamily, simpleFamily, type Tally } from "./exposition.ts";
 import { forwarderFamilies } from "./forwarders/forwarder-metrics.ts";
+import type { SinkCounts } from "./open-events.ts";
 import type { Forwarding } from "./forwarders/open-forwarders.ts";
 
 /** Functions that read other components' state at the time of a scrape; so gauges cost nothing while requests run. */
@@ -20,7 +21,7 @@ export interface Gauges {
   /** Events that a sink failed on, by the sink's name. */
   readonly sinkErrors: () => ReadonlyMap<string, number>;
   /** What sinks have in their queues and have lost, by name. */
-  readonly sinks?: (() => readonly SinkGauges[]) | undefined;
+  readonly sinks?: (() => readonly SinkCounts[]) | undefined;
   /** Spans on their way to a collector; undefined: nothing is traced. */
   readonly spans?:
     | (() => { readonly queued: number; readonly exported: number; readonly dropped: Readonly<Record<string, number>> })
@@ -48,14 +49,6 @@ export interface Gauges {
     readonly invalid: unknown;
     readonly reloads: { readonly success: number; readonly failure: number };
   };
-}
-
-/** A sink with a queue of its own. */
-interface SinkGauges {
-  readonly name: string;
-  readonly queued: number;
-  /** By reason. */
-  readonly dropped: Readonly<Record<string, number>>;
 }
 
 type CircuitState = "closed" | "open" | "half_open";

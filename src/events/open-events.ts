@@ -24,6 +24,14 @@ import { createMinuteSeries, type MinuteSeries } from "./minute-series.ts";
 import { createDeadLetters } from "./webhook/dead-letters.ts";
 import { type AlertTest, createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
 
+/** What a sink has in its queue and has lost. */
+export interface SinkCounts {
+  readonly name: string;
+  readonly queued: number;
+  /** By reason. */
+  readonly dropped: Readonly<Record<string, number>>;
+}
+
 /** The event bus and its sinks. */
 export interface Events extends Pick<Forwarding, "forwarders" | "spoolBytes"> {
   readonly bus: Bus;
@@ -38,6 +46,8 @@ export interface Events extends Pick<Forwarding, "forwarders" | "spoolBytes"> {
   readonly minuteSeries: MinuteSeries;
   readonly auditLog: AuditLog;
   readonly auditReader: AuditReader;
+  /** What sinks have in their queues and have lost, by name. Those of the forwarders are in `forwarders`. */
+  readonly sinks: () => readonly SinkCounts[];
   /** Counts of the webhook; undefined if none is configured. */
   readonly alertStats: () => ReturnType<Webhook["stats"]> | undefined;
   /** Sends a test alert; null if no webhook is configured. */
@@ -154,6 +164,19 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     minuteSeries,
     auditLog: createAuditLog({ logsDir, dayOf }),
     auditReader: createAuditReader({ logsDir }),
+    sinks() {
+      const [lines, requests, alerts] = [behaviourLog.health(), requestLog.health(), webhook?.stats()];
+      return [
+        { name: "behaviour_log", queued: lines.queued, dropped: lines.dropped },
+        { name: "request_log", queued: requests.queued, dropped: requests.dropped },
+        { name: "feed", queued: 0, dropped: { slow_reader: eventFeed.stats().dropped } },
+        {
+          name: "webhook",
+          queued: alerts?.queued ?? 0,
+          dropped: { ...alerts?.dropped, dead_letter: deadLetters.lost() },
+        },
+      ];
+    },
     alertStats: () => webhook?.stats(),
     testAlert: () => webhook?.test() ?? null,
     checkAlerts(alerts) {

@@ -16,6 +16,8 @@ import type { HealthCheck } from "./routes/ops.ts";
 interface Parts {
   readonly ledger: Ledger;
   readonly behaviourLog: BehaviourLog;
+  readonly requestLog: BehaviourLog;
+  readonly forwarders: () => readonly object[];
   readonly auditLog: AuditLog;
   readonly users: Pick<Users, "names" | "problems">;
   readonly sessions: Pick<Sessions, "problems">;
@@ -39,7 +41,7 @@ const maxLoopDelayMs = 500;
 
 /** The checks of /healthz. */
 export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
-  const { ledger, behaviourLog, users, models, eventLoop, redis, spans } = parts;
+  const { ledger, behaviourLog, forwarders, users, models, eventLoop, redis, spans } = parts;
   return [
     ...(redis === undefined
       ? []
@@ -60,6 +62,17 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
         return { ok: alive && lastError === null, facts: { last_error: lastError, queued, dropped } };
       },
     },
+    {
+      name: "request_log",
+      check() {
+        const { alive, lastError, queued, dropped } = parts.requestLog.health();
+        return { ok: alive && lastError === null, facts: { last_error: lastError, queued, dropped } };
+      },
+    },
+    // What takes events may be away for long: they wait in the spool.
+    ...(forwarders().length === 0
+      ? []
+      : [{ name: "forwarders", check: () => ({ ok: true, facts: { forwarders: forwarders() } }) }]),
     {
       // The caller of a failed change got an error. The proxy still counts as healthy: the next change may be weeks
       // away.

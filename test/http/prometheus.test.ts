@@ -27,7 +27,21 @@ async function allMetrics(): Promise<string> {
       behaviourLog: () => ({ queued: 0, dropped: reasons }),
       alerts: () => ({ queued: 0, dropped: reasons }),
       sinkErrors: () => new Map([["metrics", 0]]),
-      sinks: () => [{ name: "redis", queued: 0, dropped: reasons }],
+      sinks: () => [{ name: "feed", queued: 0, dropped: reasons }],
+      forwarding: {
+        spoolBytes: () => 0,
+        forwarders: () => [
+          {
+            sink: "kafka",
+            connected: true,
+            lag: { events: 0, bytes: 0 },
+            lastSuccessAt: 0,
+            lastError: null,
+            forwarded: 0,
+            lost: {},
+          },
+        ],
+      },
       spans: () => ({ queued: 0, exported: 0, dropped: reasons }),
       providers: () => [{ name: "p", inFlight: 0, cap: 1, asked: 0, failed: 0, retries: 0, keys: [] }],
       logLinesDropped: () => 0,

@@ -38,7 +38,7 @@ export interface KafkaServer {
 /** How long a start may take, in ms, on a machine that is busy with other tests. */
 export const startMs = 90_000;
 
-export interface KafkaRecord {
+interface KafkaRecord {
   readonly partition: number;
   readonly key: string | undefined;
   readonly value: string;
