@@ -1,5 +1,5 @@
 // Writes README's tables of config keys, restarts and error codes from the code, between their markers.
-// Writes docs/events.md and its schema too. `npm run docs` writes; `npm run docs -- --check` fails where they are behind.
+// Writes docs/events.md and its schema too, and docs/openapi.json. `npm run docs` writes; `npm run docs -- --check` fails where they are behind.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import "./build-if-stale.mjs";
@@ -9,6 +9,7 @@ const { configSchema } = await import("../dist/config/schema.js");
 const { bootKeys } = await import("../dist/config/boot.js");
 const { errorTable } = await import("../dist/errors.js");
 const { eventDocs } = await import("./event-docs.mjs");
+const { openapiDocument } = await import("./openapi-document.mjs");
 
 function inner(schema) {
   return schema.def?.innerType === undefined ? schema : inner(schema.def.innerType);
@@ -64,7 +65,11 @@ for (const [name, lines] of Object.entries(tables)) {
   if (!block.test(readme)) throw new Error(`README.md has no markers for the ${name} table`);
   readme = readme.replace(block, (_all, start, end) => `${start}${lines.join("\n")}\n${end}`);
 }
-for (const [name, text] of Object.entries({ "README.md": readme, ...eventDocs })) {
+for (const [name, text] of Object.entries({
+  "README.md": readme,
+  ...eventDocs,
+  "docs/openapi.json": await openapiDocument(root),
+})) {
   const file = join(root, name);
   const isBehind = !existsSync(file) || readFileSync(file, "utf8") !== text;
   if (isBehind && process.argv.includes("--check")) throw new Error(`${name} is behind the code: npm run docs`);

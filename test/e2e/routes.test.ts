@@ -144,7 +144,7 @@ describe("the routes of the app", () => {
       paths: Record<string, Record<string, Operation>>;
       components: { securitySchemes: Record<string, unknown> };
     };
-    expect(document.security).toEqual([{ bearer: [] }]);
+    expect(document.security).toEqual([{ bearer: [] }, { panel: [] }]);
     expect(components.securitySchemes).toHaveProperty("bearer");
     for (const [path, methods] of Object.entries(paths)) {
       for (const [method, operation] of Object.entries(methods)) {

@@ -26,8 +26,21 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
     openapi: {
       openapi: "3.1.0",
       info: { title: "deepseek-proxy", version, description: "Many people, a few LLM accounts, exact bills." },
-      components: { securitySchemes: { bearer: { type: "http", scheme: "bearer", bearerFormat: "JWT" } } },
-      security: [{ bearer: [] }],
+      components: {
+        securitySchemes: {
+          bearer: {
+            ...{ type: "http", scheme: "bearer", bearerFormat: "JWT" },
+            description:
+              "The `access_token` of `POST /auth/login`, or, for chats, models and usage, an API key (`dsp_...`), which " +
+              "`api-key` and `x-api-key` may hold as well.",
+          },
+          panel: {
+            ...{ type: "apiKey", in: "cookie", name: "__Host-panel" },
+            description: "The cookie of `POST /panel/api/login`, from the panel's own pages.",
+          },
+        },
+      },
+      security: [{ bearer: [] }, { panel: [] }],
     },
     transformObject: createJsonSchemaTransformObject(options),
     transform: (input) => {

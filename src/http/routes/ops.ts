@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { timingSafeEqual } from "node:crypto";
+import { z } from "zod";
 import { AppError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { IpList } from "../../lib/ip-list.ts";
@@ -78,6 +79,17 @@ function createRecentResults(checks: readonly HealthCheck[], clock: Clock): () =
   };
 }
 
+const tags = ["operations"];
+const statusOnly = z.object({ status: z.string() });
+const reason = z.string().describe("For addresses of `metrics.allow` only.");
+const healthResponse = statusOnly.extend({
+  checks: z
+    .record(z.string(), z.looseObject({ ok: z.boolean() }))
+    .optional()
+    .describe("By component; for addresses of `metrics.allow` only, as the next one is."),
+  last_success_seconds_ago: z.record(z.string(), z.number().nullable()).optional(),
+});
+
 /**
  * /livez: the process runs. /readyz: requests should be sent to it (503 if not). /healthz: how each component is (503
  * if one that is needed fails). /metrics: metrics for Prometheus.
@@ -86,13 +98,24 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
   const open = { config: { access: "public" as const } };
   const recent = createRecentResults(options.checks, options.clock);
 
-  app.get("/livez", { ...open, schema: { summary: "Whether the process runs", tags: ["operations"] } }, () => ({
-    status: "ok",
-  }));
+  app.get(
+    "/livez",
+    { ...open, schema: { summary: "Whether the process runs", tags, response: { 200: statusOnly } } },
+    () => ({
+      status: "ok",
+    }),
+  );
 
   app.get(
     "/readyz",
-    { ...open, schema: { summary: "Whether requests should be sent to it", tags: ["operations"] } },
+    {
+      ...open,
+      schema: {
+        summary: "Whether requests should be sent to it",
+        tags,
+        response: { 200: statusOnly, 503: statusOnly.extend({ reason: reason.optional() }) },
+      },
+    },
     async (request, reply) => {
       const { ready, reason } = await options.readiness();
       reply.code(ready ? 200 : 503);
@@ -103,7 +126,10 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
 
   app.get(
     "/healthz",
-    { ...open, schema: { summary: "Whether it can do its work", tags: ["operations"] } },
+    {
+      ...open,
+      schema: { summary: "Whether it can do its work", tags, response: { 200: healthResponse, 503: healthResponse } },
+    },
     async (request, reply) => {
       const { results, lastSuccessSecondsAgo } = await recent();
       const ok = results.every(([, result]) => result.ok);
@@ -117,7 +143,19 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
 
   app.get(
     "/metrics",
-    { ...open, schema: { summary: "Prometheus metrics", tags: ["operations"] } },
+    {
+      ...open,
+      schema: {
+        summary: "Prometheus metrics",
+        tags,
+        response: {
+          200: {
+            description: "Prometheus's text format, or OpenMetrics where `Accept` asks for it.",
+            content: { "text/plain": { schema: z.string() }, "application/openmetrics-text": { schema: z.string() } },
+          },
+        },
+      },
+    },
     async (request, reply) => {
       const { metricsAddresses, metricsToken } = options.access();
       if (!metricsAddresses.has(request.ip) && !hasToken(request, metricsToken)) {
