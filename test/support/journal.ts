@@ -32,9 +32,10 @@ export async function openTestJournal(folder: string, options: TestJournalOption
   return { journal: openJournal({ ...defaults, ...options, folder: journalDir, content }), content, records };
 }
 
-/** The paths of the journal's files in `folder`, oldest first. */
+/** The paths of the journal's files in `folder`, oldest first, without those of its archive. */
 export function journalFiles(folder: string): string[] {
   return readdirSync(join(folder, "journal"))
+    .filter((name) => name !== "archive")
     .sort()
     .map((name) => join(folder, "journal", name));
 }
