@@ -142,7 +142,9 @@ export function createGateway(deps: GatewayOptions): Gateway {
     trace?.admitted(request, body);
     try {
       const takePlace = placeTaker(context);
-      const requester = { traceId: client.traceId, user: account.username, retry: policy.retry, trace, takePlace };
+      const { username: user } = account;
+      const { traceId } = client;
+      const requester = { traceId, user, retry: policy.retry, body: body.value, trace, takePlace };
       return await deps.failover(route, request, client, requester);
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error;

@@ -5,6 +5,7 @@ import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../lib/disconnect-signal.ts";
 import type { Log } from "../lib/log.ts";
+import { withoutQuotes } from "../lib/quoted-text.ts";
 import type { Alerts } from "./alerts.ts";
 import type { ProviderCaps } from "./provider-caps.ts";
 import type { RequestTrace } from "./attempt-trace.ts";
@@ -22,6 +23,8 @@ interface Requester {
   readonly traceId: string;
   readonly user: string;
   readonly retry: RetryRule;
+  /** The parsed request. What providers quote of it in errors is not logged. */
+  readonly body?: Readonly<Record<string, unknown>> | undefined;
   /** Follows its attempts; null: nothing does. */
   readonly trace: RequestTrace | null;
   /**
@@ -110,7 +113,7 @@ export function createFailover(options: FailoverOptions): Failover {
     return plan.enter(provider, clock.monotonic());
   }
 
-  return async (route, request, caller, { traceId, user, retry, trace, takePlace }) => {
+  return async (route, request, caller, { traceId, user, retry, body, trace, takePlace }) => {
     const since = clock.monotonic();
     const plan = new FailoverPlan(route.candidates, since, (provider) => ({
       model: provider.ownName(route.upstreamModel),
@@ -175,7 +178,7 @@ export function createFailover(options: FailoverOptions): Failover {
         plan.recordFailure(provider, error);
         if (isTooMuch(error)) adapt(provider, null);
         error.provider = provider.name;
-        logUpstreamError(log, route, request, provider, error, traceId);
+        logUpstreamError(log, { route, api: request.api, body, traceId }, provider, error);
         if (error.rule.alert) alerts.raise(provider, error.facts.kind, traceId);
         if (error.rule.retry === "never") break;
       }
@@ -241,17 +244,24 @@ async function send(
   }
 }
 
+interface LoggedRequest extends Pick<Requester, "traceId" | "body"> {
+  readonly route: Route;
+  readonly api: UpstreamRequest["api"];
+}
+
 /** Logs an upstream error: as an error or a warning if the operator must act, as information if only the client must. */
 function logUpstreamError(
   log: Log,
-  route: Route,
-  { api }: UpstreamRequest,
+  { route, api, body, traceId }: LoggedRequest,
   provider: Provider,
   { facts, rule, head, cause }: UpstreamError,
-  traceId: string,
 ): void {
   const { kind, stage, status, upstreamMessage, upstream } = facts;
   const model = provider.ownName(route.upstreamModel);
+  // Its model is no secret, and what many errors are about.
+  const prompt = { ...body, model: null };
+  const withoutPrompt = (text: string | undefined) =>
+    text === undefined ? undefined : withoutQuotes(text.slice(0, maxLoggedMessage), prompt);
   const line = {
     trace_id: traceId,
     provider: provider.name,
@@ -261,8 +271,8 @@ function logUpstreamError(
     kind,
     stage,
     status: status ?? head?.status,
-    upstream_code: upstream?.code,
-    upstream_message: upstreamMessage?.slice(0, maxLoggedMessage),
+    upstream_code: withoutPrompt(upstream?.code),
+    upstream_message: withoutPrompt(upstreamMessage),
     content_type: head?.contentType,
     content_encoding: head?.contentEncoding,
     location: head?.location,
