@@ -52,6 +52,7 @@ describe("the panel's session", () => {
       simulated: true,
       title: "Our models",
       timezone: "Asia/Shanghai",
+      usage_days: 90,
       version: expect.any(String),
       may: ["use"],
     });

@@ -34,6 +34,7 @@ const meResponse = z.object({
   simulated: z.boolean().describe("Whether no provider has a key, and a simulator answers."),
   title: z.string().describe("panel.title"),
   timezone: z.string().describe("quota.timezone, in which days and months begin."),
+  usage_days: z.int().describe("usage.keep_days: reports can't ask for more days."),
   version: z.string(),
   may: z
     .array(z.enum(rights))
@@ -47,6 +48,8 @@ export interface PanelSessionOptions {
   readonly groups: Pick<Groups, "list" | "ofUser">;
   readonly config: () => Pick<Config, "panel" | "quota">;
   readonly isSimulated: () => boolean;
+  /** usage.keep_days */
+  readonly usageDays: number;
   readonly mayAdminister: (ip: string) => boolean;
   readonly version: string;
   readonly emit: Emit;
@@ -171,6 +174,7 @@ export function registerPanelSessionRoutes(app: FastifyInstance, options: PanelS
         simulated: options.isSimulated(),
         title: panel.title,
         timezone: quota.timezone,
+        usage_days: options.usageDays,
         version: options.version,
         may,
       };

@@ -25,7 +25,7 @@ export function createPanelIdentity(authenticate: AuthenticateCookie, policy: ()
   };
 }
 
-interface PanelOptions extends Pick<PanelSessionOptions, "sessions" | "groups" | "version" | "emit"> {
+interface PanelOptions extends Pick<PanelSessionOptions, "sessions" | "groups" | "version" | "emit" | "usageDays"> {
   readonly loginService: IdentityServices["loginService"];
   readonly policy: () => Policy;
   readonly clock: Clock;

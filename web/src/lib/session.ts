@@ -13,6 +13,8 @@ export interface Me {
   readonly title: string;
   /** The zone of days in reports. */
   readonly timezone: string;
+  /** For how many days usage is kept. */
+  readonly usage_days: number;
   readonly version: string;
   readonly may: readonly string[];
 }

@@ -36,11 +36,7 @@ export interface Money {
 
 export interface UsageRow {
   readonly user?: string;
-  readonly group?: string;
-  readonly provider?: string;
-  readonly hour?: string;
   readonly day?: string;
-  readonly month?: string;
   readonly model?: string;
   readonly api_key?: string;
   readonly requests: number;

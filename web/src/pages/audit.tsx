@@ -5,7 +5,7 @@ import { usePages } from "../lib/pages.ts";
 import { hrefOf, route } from "../lib/router.ts";
 import type { LogLine, LogPage } from "../lib/types.ts";
 import { Card, ErrorNote, Page, Time } from "../ui/basics.tsx";
-import { FilterField } from "../ui/filters.tsx";
+import { FilterField, UserFilter } from "../ui/filters.tsx";
 import { More, Table } from "../ui/table.tsx";
 
 /** Who changed what, with what was there before. */
@@ -19,7 +19,7 @@ export function Audit() {
   return (
     <Page title={t("audit")} note={t("auditNote")}>
       <div class="filters">
-        <FilterField label={t("user")} name="user" search />
+        <UserFilter label={t("user")} />
         <FilterField label={t("changedBy")} name="by" />
         <FilterField label={t("action")} name="action" />
       </div>

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { change, get, part } from "../lib/api.ts";
-import { inline, numberOf, textOf } from "../lib/facts.ts";
+import { numberOf, textOf } from "../lib/facts.ts";
 import { t } from "../lib/i18n.ts";
 import { usePages } from "../lib/pages.ts";
 import { csvLine, saveText } from "../lib/save.ts";
@@ -11,7 +11,7 @@ import { Dialog, field, Field, Form } from "../ui/dialog.tsx";
 import { metricName } from "../ui/limit-bar.tsx";
 import { More, Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
-import { MetricSelect, PeriodSelect } from "./keys.tsx";
+import { AmountField, CurrencyField, currencyField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 
 interface CodePage {
   readonly codes: readonly Facts[];
@@ -31,7 +31,6 @@ export function Codes() {
   };
   const make = async (data: FormData): Promise<void> => {
     const days = field(data, "days");
-    const currency = field(data, "currency");
     const group = field(data, "group");
     const credit = field(data, "credit");
     const answer = await change<Facts>("POST", "/admin/codes", {
@@ -41,7 +40,7 @@ export function Codes() {
       metric: field(data, "metric"),
       per: field(data, "per"),
       amount: field(data, "amount"),
-      ...(currency === "" ? {} : { currency }),
+      ...currencyField(data),
       ...(days === "" ? {} : { expires_at: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
       ...(credit === "" ? {} : { credit_days: Number(credit) }),
       ...(group === "" ? {} : { group }),
@@ -88,7 +87,7 @@ export function Codes() {
               cell: (code) => `${numberOf(code, "used", "redeemed")} / ${textOf(code, "uses", "max_uses")}`,
             },
             { head: t("state"), cell: (code) => <State state={textOf(code, "state", "status")} /> },
-            { head: t("usedBy"), cell: (code) => inline(code.used_by ?? code.redemptions ?? "") },
+            { head: t("usedBy"), cell: ({ used_by: users }) => (Array.isArray(users) ? users.join(", ") : "") },
             {
               head: t("expires"),
               cell: (code) => <Time iso={textOf(code, "expires_at") || null} never={t("never")} />,
@@ -123,14 +122,14 @@ export function Codes() {
           <Form action={t("makeCodes")} onSubmit={make} onCancel={close}>
             <Field label={t("batchName")} name="name" required autoFocus maxLength={64} />
             <div class="grid three">
-              <Field label={t("howMany")} name="count" type="number" value="1" required />
-              <Field label={t("usesEach")} name="uses" type="number" value="1" required />
-              <Field label={t("amount")} name="amount" required />
+              <Field label={t("howMany")} name="count" type="number" min={1} max={1000} value="1" required />
+              <Field label={t("usesEach")} name="uses" type="number" min={1} max={1000} value="1" required />
+              <AmountField required />
               <MetricSelect />
               <PeriodSelect />
-              <Field label={t("currencyOfCost")} name="currency" />
-              <Field label={t("creditDays")} name="credit" type="number" hint={t("emptyPeriod")} />
-              <Field label={t("expiresInDays")} name="days" type="number" />
+              <CurrencyField />
+              <Field label={t("creditDays")} name="credit" type="number" min={1} max={36_500} hint={t("emptyPeriod")} />
+              <Field label={t("expiresInDays")} name="days" type="number" min={1} max={36_500} />
               <Field label={t("onlyGroup")} name="group" />
             </div>
           </Form>

@@ -8,11 +8,13 @@ import { may } from "../lib/session.ts";
 import type { Group, NewKey, Quota, Usage } from "../lib/types.ts";
 import { Card, Empty, ErrorNote, Page } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, listField, TypedConfirm } from "../ui/dialog.tsx";
+import { userNames } from "../ui/filters.tsx";
 import { LimitBar, metricAmount, metricName } from "../ui/limit-bar.tsx";
+import { AmountField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 import { Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
 import { UsageTable } from "../ui/usage-table.tsx";
-import { MadeKey, MetricSelect, NewKeyDialog, PeriodSelect } from "./keys.tsx";
+import { MadeKey, NewKeyDialog } from "./keys.tsx";
 
 export function Groups({ rest }: PageProps) {
   const [name] = rest;
@@ -83,11 +85,11 @@ function GroupList() {
       {making && (
         <Dialog title={t("newGroup")} onClose={close}>
           <Form action={t("create")} onSubmit={make} onCancel={close}>
-            <Field label={t("name")} name="name" required autoFocus hint={t("userNameRule")} />
+            <Field label={t("name")} name="name" required autoFocus pattern={userNames} hint={t("userNameRule")} />
             <Field label={t("description")} name="description" />
             <Field label={t("members")} name="members" hint={t("membersHint")} />
             <div class="grid three">
-              <Field label={t("limitMax")} name="max" type="number" />
+              <AmountField label={t("limitMax")} name="max" />
               <MetricSelect />
               <PeriodSelect />
             </div>
@@ -193,7 +195,7 @@ function GroupPage({ name }: { readonly name: string }) {
           />
           {editable && (
             <Form key={data.members.length} action={t("addMember")} onSubmit={add}>
-              <Field label={t("userName")} name="user" required />
+              <Field label={t("userName")} name="user" required pattern={userNames} title={t("userNameRule")} />
             </Form>
           )}
         </Card>

@@ -2,6 +2,7 @@ import { get } from "../lib/api.ts";
 import { zone } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
+import { useModels } from "../lib/models.ts";
 import { hrefOf } from "../lib/router.ts";
 import { session } from "../lib/session.ts";
 import type { Limit, Quota, Usage } from "../lib/types.ts";
@@ -24,6 +25,7 @@ export function Home() {
   const quota = useLoad("quota", (signal) => get<Quota>("/auth/quota", {}, signal));
   const usage = useLoad("usage", (signal) => get<Usage>("/auth/usage", { by: "day" }, signal));
   const groups = useLoad("groups", (signal) => get<MyGroups>("/auth/groups", {}, signal));
+  const [model = "deepseek-chat"] = useModels();
   const others = groups.data?.groups.filter((group) => !group.default && group.limits.length > 0) ?? [];
   const limits = quota.data?.limits ?? [];
   const spent = limits.some(({ remaining }) => remaining <= 0);
@@ -46,7 +48,7 @@ export function Home() {
         </Card>
         <Card title={t("tryIt")}>
           <p class="note">{t("tryItNote")}</p>
-          <Snippet label="curl" text={curlLine("$PROXY_KEY", "deepseek-chat")} />
+          <Snippet label="curl" text={curlLine("$PROXY_KEY", model)} />
           <div class="actions">
             <a class="button primary" href={hrefOf("/keys")}>
               {t("makeKey")}

@@ -8,6 +8,7 @@ import type { Key, NewKey } from "../lib/types.ts";
 import { Card, CopyButton, Empty, ErrorNote, Page, Snippet } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, listField, Select, TypedConfirm } from "../ui/dialog.tsx";
 import { KeyTable } from "../ui/key-table.tsx";
+import { AmountField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 import { tell } from "../ui/toast.tsx";
 import { clientSnippets } from "./snippets.ts";
 
@@ -111,11 +112,11 @@ export function NewKeyDialog(props: {
         <Field label={t("keyName")} name="name" required maxLength={64} hint={t("keyNameHint")} autoFocus />
         <details>
           <summary>{t("keyLimits")}</summary>
-          <Field label={t("expiresInDays")} name="days" type="number" hint={t("emptyNever")} />
+          <Field label={t("expiresInDays")} name="days" type="number" min={1} max={36_500} hint={t("emptyNever")} />
           <Field label={t("onlyModels")} name="models" list={models} hint={t("onlyModelsHint")} />
           <Field label={t("onlyAddresses")} name="addresses" hint={t("onlyAddressesHint")} />
           <div class="grid three">
-            <Field label={t("limitMax")} name="max" type="number" />
+            <AmountField label={t("limitMax")} name="max" />
             <MetricSelect />
             <PeriodSelect />
           </div>
@@ -129,41 +130,6 @@ export function NewKeyDialog(props: {
         </details>
       </Form>
     </Dialog>
-  );
-}
-
-export function MetricSelect() {
-  const [metric, setMetric] = useState("requests");
-  return (
-    <Select
-      label={t("metric")}
-      name="metric"
-      value={metric}
-      onChange={setMetric}
-      options={[
-        ["requests", t("metric_requests")],
-        ["tokens", t("metric_tokens")],
-        ["cost", t("metric_cost")],
-      ]}
-    />
-  );
-}
-
-export function PeriodSelect() {
-  const [per, setPer] = useState("month");
-  return (
-    <Select
-      label={t("period")}
-      name="per"
-      value={per}
-      onChange={setPer}
-      options={[
-        ["day", t("per_day")],
-        ["week", t("per_week")],
-        ["month", t("per_month")],
-        ["total", t("per_total")],
-      ]}
-    />
   );
 }
 

@@ -7,7 +7,7 @@ import { hrefOf, route, setQuery } from "../lib/router.ts";
 import { may } from "../lib/session.ts";
 import { Card, ErrorNote, Page } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, Select } from "../ui/dialog.tsx";
-import { FilterField } from "../ui/filters.tsx";
+import { UserFilter } from "../ui/filters.tsx";
 import { Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
 
@@ -67,10 +67,14 @@ export function Limits() {
     <Page title={t("limits")}>
       <Card title={t("rateRules")} dim={rates.loading}>
         <div class="filters">
-          <FilterField label={t("leftFor")} name="user" search />
+          <UserFilter label={t("leftFor")} />
         </div>
-        <ErrorNote error={rates.error} retry={rates.reload} />
-        {rates.data?.states !== undefined ? (
+        {rates.error !== undefined && rates.error.status !== 404 && (
+          <ErrorNote error={rates.error} retry={rates.reload} />
+        )}
+        {rates.error?.status === 404 ? (
+          <p class="empty">{t("noSuchUser", { name: user })}</p>
+        ) : rates.data?.states !== undefined ? (
           <Table
             label={t("rateRules")}
             rows={rates.data.states}

@@ -1,9 +1,9 @@
-import { get } from "../lib/api.ts";
-import { shiftDay, today } from "../lib/format.ts";
+import { get, part } from "../lib/api.ts";
 import { t } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
 import { route, setQuery } from "../lib/router.ts";
 import { session } from "../lib/session.ts";
+import { askedSpan } from "../lib/span.ts";
 import type { Key, Usage } from "../lib/types.ts";
 import { Card, ErrorNote, Page } from "../ui/basics.tsx";
 import { DayRange } from "../ui/filters.tsx";
@@ -15,23 +15,22 @@ import { saveText } from "../lib/save.ts";
 /** One's own usage by day, model or key; as a curve, a table and CSV. */
 export function MyUsage() {
   const { query } = route.value;
-  const by = query.get("by") ?? "day";
-  const to = query.get("to") ?? today();
-  const from = query.get("from") ?? shiftDay(to, -29);
+  const { from, to } = askedSpan(30);
   const group = query.get("group") ?? "";
-  const path = group === "" ? "/auth/usage" : `/auth/groups/${group}/usage`;
-  const usage = useLoad(`${path} ${from} ${to} ${by}`, (signal) => get<Usage>(path, { from, to, by }, signal));
-  const days = useLoad(`${path} ${from} ${to}`, (signal) => get<Usage>(path, { from, to, by: "both" }, signal));
-  const keys = useLoad("keys", (signal) => get<{ readonly keys: readonly Key[] }>("/auth/keys", {}, signal));
-  const owned = session.value?.group_owner_of ?? [];
-  const nameOfKey = (id: string): string =>
-    id === "" ? t("noKey") : (keys.data?.keys.find((key) => key.id === id)?.name ?? id);
+  const path = group === "" ? "/auth/usage" : `/auth/groups/${part(group)}/usage`;
   const names: readonly (readonly [string, string])[] = [
     ["day", t("byDay")],
     ["model", t("byModel")],
     group === "" ? ["key", t("byKey")] : ["user", t("byUser")],
     ["both", t("byDayModel")],
   ];
+  const by = names.find(([name]) => name === query.get("by"))?.[0] ?? "day";
+  const usage = useLoad(`${path} ${from} ${to} ${by}`, (signal) => get<Usage>(path, { from, to, by }, signal));
+  const days = useLoad(`${path} ${from} ${to}`, (signal) => get<Usage>(path, { from, to, by: "both" }, signal));
+  const keys = useLoad("keys", (signal) => get<{ readonly keys: readonly Key[] }>("/auth/keys", {}, signal));
+  const owned = session.value?.group_owner_of ?? [];
+  const nameOfKey = (id: string): string =>
+    id === "" ? t("noKey") : (keys.data?.keys.find((key) => key.id === id)?.name ?? id);
   const save = (): void => {
     if (usage.data !== undefined) saveText(`usage_${from}_${to}_${by}.csv`, usageCsv(usage.data, nameOfKey));
   };
@@ -73,7 +72,7 @@ export function MyUsage() {
       </div>
       <Card dim={days.loading}>
         <ErrorNote error={days.error} retry={days.reload} />
-        <UsageChart usage={days.data} subject={(row) => row.model ?? ""} />
+        <UsageChart usage={days.data} />
       </Card>
       <Card dim={usage.loading}>
         <ErrorNote error={usage.error} retry={usage.reload} />

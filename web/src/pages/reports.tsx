@@ -1,72 +1,69 @@
 import { get } from "../lib/api.ts";
-import { shiftDay, today } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
-import { useLoad } from "../lib/load.ts";
+import { useLoad, type Loaded } from "../lib/load.ts";
 import { route, setQuery } from "../lib/router.ts";
+import { askedSpan } from "../lib/span.ts";
 import type { Usage } from "../lib/types.ts";
 import { Card, ErrorNote, Page } from "../ui/basics.tsx";
 import { Select } from "../ui/dialog.tsx";
-import { DayRange, FilterField } from "../ui/filters.tsx";
-import { subjectOf, UsageChart } from "../ui/usage-chart.tsx";
+import { DayRange, UserFilter } from "../ui/filters.tsx";
+import { UsageChart } from "../ui/usage-chart.tsx";
 import { UsageTable } from "../ui/usage-table.tsx";
 
-/** Usage of everybody by time and one more thing; as a curve, a table and CSV of exactly this view. */
+const groupings = ["both", "day", "model", "user", "key", "all"] as const;
+
+/** Usage of everybody, or of one user: days and models as a curve, any grouping as a table and as CSV. */
 export function Reports() {
   const { query } = route.value;
-  const to = query.get("to") ?? today();
-  const from = query.get("from") ?? shiftDay(to, -6);
-  const by = query.get("by") ?? "day";
-  const groupBy = query.get("group_by") ?? "model";
-  const asked = { from, to, by, group_by: groupBy, user: query.get("user") ?? "" };
-  const usage = useLoad(JSON.stringify(asked), (signal) => get<Usage>("/admin/usage", asked, signal));
-  const csv = new URLSearchParams(Object.entries({ ...asked, format: "csv" }).filter(([, value]) => value !== ""));
+  const span = askedSpan(7);
+  const user = query.get("user") ?? "";
+  const by = groupings.find((one) => one === query.get("by")) ?? "both";
+  const days = useUsage({ ...span, by: "both", user });
+  const usage = useUsage({ ...span, by, user });
+  const csv = new URLSearchParams({ ...span, by, format: "csv", ...(user === "" ? {} : { user }) });
+  const labels = {
+    both: t("byDayModel"),
+    day: t("byDay"),
+    model: t("byModel"),
+    user: t("byUser"),
+    key: t("byUserKey"),
+    all: t("byUserDayModel"),
+  } as const;
   return (
     <Page
       title={t("reports")}
       note={t("daysIn", { zone: usage.data?.timezone ?? "…" })}
       actions={
-        <a class="button" href={`/admin/usage?${csv.toString()}`} download={`usage_${from}_${to}_${by}_${groupBy}.csv`}>
+        <a class="button" href={`/admin/usage?${csv.toString()}`} download={`usage_${span.from}_${span.to}_${by}.csv`}>
           {t("csv")}
         </a>
       }
     >
       <div class="filters">
-        <DayRange from={from} to={to} />
+        <DayRange {...span} />
         <Select
-          label={t("every")}
+          label={t("groupedBy")}
           name="by"
           value={by}
-          options={[
-            ["hour", t("everyHour")],
-            ["day", t("everyDay")],
-            ["month", t("everyMonth")],
-          ]}
+          options={groupings.map((one) => [one, labels[one]])}
           onChange={(value) => {
             setQuery({ by: value });
           }}
         />
-        <Select
-          label={t("groupedBy")}
-          name="group_by"
-          value={groupBy}
-          options={[
-            ["model", t("model")],
-            ["user", t("user")],
-            ["group", t("group")],
-            ["key", t("key")],
-            ["provider", t("provider")],
-          ]}
-          onChange={(value) => {
-            setQuery({ group_by: value });
-          }}
-        />
-        <FilterField label={t("user")} name="user" search />
+        <UserFilter label={t("user")} />
       </div>
+      <Card dim={days.loading}>
+        <ErrorNote error={days.error} retry={days.reload} />
+        <UsageChart usage={days.data} />
+      </Card>
       <Card dim={usage.loading}>
         <ErrorNote error={usage.error} retry={usage.reload} />
-        <UsageChart usage={usage.data} subject={subjectOf} />
+        {usage.data !== undefined && <UsageTable usage={usage.data} />}
       </Card>
-      <Card dim={usage.loading}>{usage.data !== undefined && <UsageTable usage={usage.data} />}</Card>
     </Page>
   );
+}
+
+function useUsage(asked: Readonly<Record<string, string>>): Loaded<Usage> {
+  return useLoad(JSON.stringify(asked), (signal) => get<Usage>("/admin/usage", asked, signal));
 }

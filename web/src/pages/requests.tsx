@@ -4,13 +4,14 @@ import { numberOf, numberOrNull, textOf } from "../lib/facts.ts";
 import { duration } from "../lib/format.ts";
 import { formatCount, t } from "../lib/i18n.ts";
 import { onEvents } from "../lib/live.ts";
+import { useModels } from "../lib/models.ts";
 import { usePages } from "../lib/pages.ts";
 import { hrefOf, route, setQuery } from "../lib/router.ts";
 import type { Envelope, Facts } from "../lib/types.ts";
 import { Card, CopyButton, Empty, ErrorNote, Nano, Page, Snippet, Time } from "../ui/basics.tsx";
 import { Dialog } from "../ui/dialog.tsx";
 import { FactList } from "../ui/fact-list.tsx";
-import { FilterField } from "../ui/filters.tsx";
+import { FilterField, UserFilter } from "../ui/filters.tsx";
 import { More, Table } from "../ui/table.tsx";
 import { curlLine } from "./snippets.ts";
 
@@ -51,13 +52,13 @@ export function Requests() {
   return (
     <Page title={t("requests")} note={t("requestsNote")}>
       <div class="filters">
-        <FilterField label={t("user")} name="user" search />
-        <FilterField label={t("model")} name="model" />
-        <FilterField label={t("provider")} name="provider" />
-        <FilterField label={t("errorCode")} name="code" />
+        <UserFilter label={t("user")} />
+        <FilterField label={t("model")} name="model" maxLength={200} />
+        <FilterField label={t("provider")} name="provider" maxLength={200} />
+        <FilterField label={t("errorCode")} name="code" maxLength={200} />
         <FilterField label={t("group")} name="group" />
-        <FilterField label={t("keyId")} name="key_id" />
-        <FilterField label={t("requestId")} name="request_id" />
+        <FilterField label={t("keyId")} name="key_id" maxLength={200} />
+        <FilterField label={t("requestId")} name="request_id" maxLength={200} />
         {asked.from !== "" && (
           <span class="badge">
             {t("from")} <Time iso={asked.from} />
@@ -106,6 +107,7 @@ function RequestTable(props: {
   readonly filtered: boolean;
 }) {
   const { rows, loading, filtered } = props;
+  const [model = "deepseek-chat"] = useModels();
   const empty = loading ? (
     "…"
   ) : filtered ? (
@@ -113,7 +115,7 @@ function RequestTable(props: {
   ) : (
     <>
       <Empty>{t("noRequestsYet")}</Empty>
-      <Snippet label="curl" text={curlLine("$PROXY_KEY", "deepseek-chat")} />
+      <Snippet label="curl" text={curlLine("$PROXY_KEY", model)} />
     </>
   );
   return (

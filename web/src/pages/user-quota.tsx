@@ -5,11 +5,11 @@ import { useLoad } from "../lib/load.ts";
 import { may } from "../lib/session.ts";
 import type { Quota } from "../lib/types.ts";
 import { Card, Empty, ErrorNote, Time } from "../ui/basics.tsx";
-import { Dialog, field, Field, Form, TypedConfirm } from "../ui/dialog.tsx";
+import { Dialog, field, Field, Form, Select, TypedConfirm } from "../ui/dialog.tsx";
 import { LimitBar, metricAmount, metricName } from "../ui/limit-bar.tsx";
+import { AmountField, CurrencyField, currencyField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 import { Table } from "../ui/table.tsx";
 import { tell } from "../ui/toast.tsx";
-import { MetricSelect, PeriodSelect } from "./keys.tsx";
 
 /** What a user may use; more of it for a time, a change of what counts as used, a period begun again. */
 export function UserQuota({ name }: { readonly name: string }) {
@@ -17,18 +17,21 @@ export function UserQuota({ name }: { readonly name: string }) {
   const quota = useLoad(path, (signal) => get<Quota>(path, {}, signal));
   const [asking, setAsking] = useState<"grant" | "adjust" | "reset">();
   const { data } = quota;
+  // A grant adds to a limit that the user has: not to a group's, and not to a key's.
+  const own = (data?.limits ?? []).filter(({ group, api_key: key }) => group === undefined && key === undefined);
+  const [granted, setGranted] = useState("0");
   const done = (): void => {
     setAsking(undefined);
     quota.reload();
   };
   const grant = async (form: FormData): Promise<void> => {
     const days = field(form, "days");
-    const currency = field(form, "currency");
+    const limit = own[Number(field(form, "limit"))];
+    if (limit === undefined) return;
+    const { metric, per, currency } = limit;
     await change("POST", `${path}/grant`, {
-      metric: field(form, "metric"),
-      per: field(form, "per"),
-      amount: field(form, "amount"),
-      ...(currency === "" ? {} : { currency }),
+      ...{ metric, per, amount: field(form, "amount") },
+      ...(currency === undefined ? {} : { currency }),
       ...(days === "" ? {} : { until: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
       reason: field(form, "reason"),
     });
@@ -37,13 +40,12 @@ export function UserQuota({ name }: { readonly name: string }) {
   };
   const adjust = async (form: FormData): Promise<void> => {
     const metric = field(form, "metric");
-    const currency = field(form, "currency");
     const amount = field(form, "amount");
     const reason = field(form, "reason");
     const body = (text: string, why: string) => ({
       // Money is exact as a text, counts are numbers.
       [metric]: metric === "cost" ? text : Number(text),
-      ...(currency === "" ? {} : { currency }),
+      ...currencyField(form),
       reason: why,
     });
     await change("POST", `${path}/adjust`, body(amount, reason));
@@ -71,7 +73,7 @@ export function UserQuota({ name }: { readonly name: string }) {
       actions={
         may("operate") && (
           <>
-            {button("grant", t("grant"))}
+            {own.length > 0 && button("grant", t("grant"))}
             {button("adjust", t("adjust"))}
             {button("reset", t("restartPeriod"))}
           </>
@@ -113,13 +115,20 @@ export function UserQuota({ name }: { readonly name: string }) {
         <Dialog title={t("grant")} onClose={done}>
           <p class="note">{t("grantNote")}</p>
           <Form action={t("grant")} onSubmit={grant} onCancel={done}>
-            <div class="grid three">
-              <Field label={t("amount")} name="amount" required autoFocus />
-              <MetricSelect />
-              <PeriodSelect />
+            <div class="grid two">
+              <AmountField required autoFocus />
+              <Select
+                label={t("limitsShort")}
+                name="limit"
+                value={granted}
+                onChange={setGranted}
+                options={own.map(({ metric, per, currency = "" }, index): readonly [string, string] => [
+                  String(index),
+                  `${metricName(metric, per)} ${currency}`.trim(),
+                ])}
+              />
             </div>
-            <Field label={t("currencyOfCost")} name="currency" hint={t("emptyDefault")} />
-            <Field label={t("forDays")} name="days" type="number" hint={t("emptyPeriod")} />
+            <Field label={t("forDays")} name="days" type="number" min={1} max={36_500} hint={t("emptyPeriod")} />
             <Field label={t("reason")} name="reason" required maxLength={500} />
           </Form>
         </Dialog>
@@ -129,10 +138,10 @@ export function UserQuota({ name }: { readonly name: string }) {
           <p class="note">{t("adjustNote")}</p>
           <Form action={t("adjust")} onSubmit={adjust} onCancel={done}>
             <div class="grid three">
-              <Field label={t("amount")} name="amount" required autoFocus />
+              <AmountField required autoFocus signed />
               <MetricSelect />
+              <CurrencyField />
             </div>
-            <Field label={t("currencyOfCost")} name="currency" hint={t("emptyDefault")} />
             <Field label={t("reason")} name="reason" required maxLength={500} />
           </Form>
         </Dialog>

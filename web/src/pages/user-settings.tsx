@@ -114,6 +114,8 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
             label={t("maxParallel")}
             name="parallel"
             type="number"
+            min={1}
+            max={10_000}
             value={String(user.max_parallel ?? "")}
             hint={t("emptyDefault")}
           />

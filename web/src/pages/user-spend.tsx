@@ -1,8 +1,7 @@
 import { get } from "../lib/api.ts";
-import { shiftDay, today } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
-import { route } from "../lib/router.ts";
+import { askedSpan } from "../lib/span.ts";
 import type { Usage } from "../lib/types.ts";
 import { Card, ErrorNote } from "../ui/basics.tsx";
 import { DayRange } from "../ui/filters.tsx";
@@ -11,9 +10,7 @@ import { UsageTable } from "../ui/usage-table.tsx";
 
 /** A user's usage by day and model. */
 export function UserSpend({ name }: { readonly name: string }) {
-  const { query } = route.value;
-  const to = query.get("to") ?? today();
-  const from = query.get("from") ?? shiftDay(to, -29);
+  const { from, to } = askedSpan(30);
   const usage = useLoad(`${name} ${from} ${to}`, (signal) =>
     get<Usage>("/admin/usage", { user: name, from, to, by: "both" }, signal),
   );
@@ -27,7 +24,7 @@ export function UserSpend({ name }: { readonly name: string }) {
         <DayRange from={from} to={to} />
       </div>
       <ErrorNote error={usage.error} retry={usage.reload} />
-      <UsageChart usage={usage.data} subject={(row) => row.model ?? ""} />
+      <UsageChart usage={usage.data} />
       {usage.data !== undefined && <UsageTable usage={usage.data} />}
     </Card>
   );

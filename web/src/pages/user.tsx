@@ -162,7 +162,7 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
               done();
             }}
           >
-            <Field label={t("hours")} name="hours" type="number" value="24" required autoFocus />
+            <Field label={t("hours")} name="hours" type="number" min={1} max={876_000} value="24" required autoFocus />
             <Field label={t("banReason")} name="reason" required maxLength={500} />
           </Form>
         </Dialog>

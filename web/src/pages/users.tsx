@@ -10,7 +10,7 @@ import { useTiers } from "../lib/tiers.ts";
 import type { User } from "../lib/types.ts";
 import { Card, CopyButton, ErrorNote, Page, State, Time } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, Select } from "../ui/dialog.tsx";
-import { FilterField } from "../ui/filters.tsx";
+import { FilterField, userNames } from "../ui/filters.tsx";
 import { More, Table } from "../ui/table.tsx";
 import { UserPage } from "./user.tsx";
 
@@ -173,7 +173,15 @@ function NewUserDialog({
   return (
     <Dialog title={t("newUser")} onClose={close}>
       <Form action={t("create")} onSubmit={make} onCancel={close}>
-        <Field label={t("userName")} name="username" required autoFocus autoComplete="off" hint={t("userNameRule")} />
+        <Field
+          label={t("userName")}
+          name="username"
+          required
+          autoFocus
+          autoComplete="off"
+          pattern={userNames}
+          hint={t("userNameRule")}
+        />
         <Select
           label={t("tier")}
           name="tier"

@@ -112,6 +112,10 @@ export function Field(props: {
   readonly autoFocus?: boolean;
   readonly maxLength?: number;
   readonly pattern?: string;
+  /** Says what fits the pattern. */
+  readonly title?: string;
+  readonly min?: number;
+  readonly max?: number;
 }) {
   const { label, hint, list, value, name, autoFocus: focused, ...rest } = props;
   const listId = list === undefined ? {} : { list: `list-${name}` };

@@ -47,6 +47,11 @@ function dataOf({ at, series, kind }: ChartData): uPlot.AlignedData {
   return [x, ...piles];
 }
 
+/** Ticks within a day would repeat its date. */
+function once(labels: readonly string[]): string[] {
+  return labels.map((label, index) => (label === labels[index - 1] ? "" : label));
+}
+
 function colour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
@@ -66,7 +71,7 @@ function make(element: HTMLElement, data: ChartData): uPlot {
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone()),
       scales: { x: { time: true }, y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.05 : 1] } },
       axes: [
-        { ...axis, values: (_plot, ticks) => ticks.map((tick) => formatX(tick * 1000)), space: 70, size: 30 },
+        { ...axis, values: (_plot, ticks) => once(ticks.map((tick) => formatX(tick * 1000))), space: 70, size: 30 },
         { ...axis, values: (_plot, ticks) => ticks.map((tick) => formatY(tick)), size: 58 },
       ],
       series: [

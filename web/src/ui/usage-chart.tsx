@@ -1,32 +1,16 @@
 import { useState } from "preact/hooks";
-import { nanoText, shiftDay, shortDecimal, tight, toNano } from "../lib/format.ts";
+import { nanoText, shiftDay, shortDecimal, tight, toNano, today } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
 import type { Usage, UsageRow } from "../lib/types.ts";
 import { Chart } from "./chart.tsx";
 
 const colors = ["c1", "c2", "c3", "c4", "c5", "c6"] as const;
 
-/** When a row of usage began: its hour, day or month. */
-export function timeOf(row: UsageRow): string {
-  return row.hour ?? row.day ?? row.month ?? "";
-}
-
-/** What a row is about beside its time. */
-export function subjectOf(row: UsageRow): string {
-  return row.user ?? row.group ?? row.api_key ?? row.provider ?? row.model ?? "";
-}
-
 /**
- * Usage over time: cost where there is any, else tokens. With rows by two things the largest five have colours of their
- * own, and the rest is one.
+ * Usage by day: cost where there is any, else tokens. If the rows are by model too, the largest five have colours of
+ * their own, and the rest is one.
  */
-export function UsageChart({
-  usage,
-  subject,
-}: {
-  readonly usage: Usage | undefined;
-  readonly subject?: (row: UsageRow) => string;
-}) {
+export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
   const currencies = [...new Set(usage?.rows.flatMap(({ costs }) => costs.map(({ currency }) => currency)) ?? [])];
   const units = [...currencies, "tokens", "requests"];
   const [chosen, setUnit] = useState<string>();
@@ -37,13 +21,13 @@ export function UsageChart({
     if (unit === "requests") return row.requests;
     return toNano(row.costs.find(({ currency }) => currency === unit)?.cost ?? "0");
   };
-  const times = timesOf(usage);
+  const days = daysOf(usage);
   const sums = new Map<string, Map<string, number>>();
   const totals = new Map<string, number>();
   for (const row of usage.rows) {
-    const name = subject?.(row) ?? "";
+    const { model: name = "", day = "" } = row;
     const line = sums.get(name) ?? new Map<string, number>();
-    line.set(timeOf(row), (line.get(timeOf(row)) ?? 0) + valueOf(row));
+    line.set(day, (line.get(day) ?? 0) + valueOf(row));
     sums.set(name, line);
     totals.set(name, (totals.get(name) ?? 0) + valueOf(row));
   }
@@ -53,13 +37,13 @@ export function UsageChart({
   const series = shown.map((name, index) => ({
     name: name === "" ? unitName(unit) : name,
     color: colors[index] ?? "c6",
-    values: times.map((time) => sums.get(name)?.get(time) ?? 0),
+    values: days.map((day) => sums.get(name)?.get(day) ?? 0),
   }));
   if (rest.length > 0) {
-    const values = times.map((time) => rest.reduce((sum, name) => sum + (sums.get(name)?.get(time) ?? 0), 0));
+    const values = days.map((day) => rest.reduce((sum, name) => sum + (sums.get(name)?.get(day) ?? 0), 0));
     series.push({ name: t("others"), color: "c6", values });
   }
-  if (series.length === 0) series.push({ name: unitName(unit), color: "c1", values: times.map(() => 0) });
+  if (series.length === 0) series.push({ name: unitName(unit), color: "c1", values: days.map(() => 0) });
   const money = unit !== "tokens" && unit !== "requests";
   return (
     <>
@@ -82,11 +66,10 @@ export function UsageChart({
         label={t("usageChart")}
         kind="bars"
         height={220}
-        at={times.map((time) =>
-          Date.parse(time.length === 7 ? `${time}-15` : time.length === 10 ? `${time}T12:00Z` : time),
-        )}
+        // A time that lies in that day in all zones from -10 to +13 hours.
+        at={days.map((day) => Date.parse(`${day}T10:30Z`))}
         series={series}
-        formatX={(ms) => labelOf(ms, times)}
+        formatX={(ms) => today(ms).slice(5)}
         formatY={(value) => (money ? shortDecimal(nanoText(Math.round(value))) : tight(Math.round(value)))}
       />
     </>
@@ -99,18 +82,8 @@ function unitName(unit: string): string {
 }
 
 /** Every day of the span, those without usage too. */
-function timesOf({ from, to, rows }: Usage): readonly string[] {
-  if (rows.some(({ hour, month }) => hour !== undefined || month !== undefined)) {
-    return [...new Set(rows.map(timeOf))].sort();
-  }
+function daysOf({ from, to }: Usage): readonly string[] {
   const days: string[] = [];
   for (let day = from; day <= to && days.length < 800; day = shiftDay(day, 1)) days.push(day);
   return days;
-}
-
-function labelOf(ms: number, times: readonly string[]): string {
-  const [first = ""] = times;
-  const iso = new Date(ms).toISOString();
-  if (first.length === 7) return iso.slice(0, 7);
-  return first.length === 10 ? iso.slice(5, 10) : `${iso.slice(5, 10)} ${iso.slice(11, 16)}`;
 }

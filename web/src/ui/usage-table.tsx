@@ -4,11 +4,13 @@ import { csvLine } from "../lib/save.ts";
 import type { Money, Usage, UsageRow } from "../lib/types.ts";
 import { Costs } from "./basics.tsx";
 import { Table } from "./table.tsx";
-import { timeOf } from "./usage-chart.tsx";
 
 const counts = ["requests", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "tokens"] as const;
 
-/** Rows of usage with their sum: it is that of the rows shown. */
+/** More rows would take seconds to draw. */
+const mostRows = 500;
+
+/** Rows of usage, the latest first, with the sum of all of them. */
 export function UsageTable({
   usage,
   nameOfKey,
@@ -20,19 +22,18 @@ export function UsageTable({
   const subjects = subjectsOf(rows);
   const labels = {
     user: t("user"),
-    group: t("group"),
     model: t("model"),
     api_key: t("key"),
-    provider: t("provider"),
   } as const;
-  return (
+  const sorted = hasDays(rows) ? [...rows].sort((one, other) => (dayOf(one) < dayOf(other) ? 1 : -1)) : rows;
+  const table = (
     <Table
       label={t("usage")}
-      rows={hasTime(rows) ? [...rows].sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1)) : rows}
-      keyOf={(row, index) => `${timeOf(row)} ${subjects.map((name) => row[name] ?? "").join(" ")} ${index}`}
+      rows={sorted.slice(0, mostRows)}
+      keyOf={(row, index) => `${dayOf(row)} ${subjects.map((name) => row[name] ?? "").join(" ")} ${index}`}
       empty={t("noUsage")}
       columns={[
-        ...(hasTime(rows) ? [{ head: t("time"), cell: timeOf }] : []),
+        ...(hasDays(rows) ? [{ head: t("time"), cell: dayOf }] : []),
         ...subjects.map((name) => ({
           head: labels[name],
           cell: (row: UsageRow) => (name === "api_key" ? (nameOfKey?.(row.api_key ?? "") ?? row.api_key) : row[name]),
@@ -41,21 +42,32 @@ export function UsageTable({
         { head: t("cost"), num: true, cell: ({ costs }) => <Costs costs={costs} /> },
       ]}
       foot={[
-        ...(hasTime(rows) ? [t("sum")] : []),
-        ...subjects.map((_name, index) => (index === 0 && !hasTime(rows) ? t("sum") : "")),
+        ...(hasDays(rows) ? [t("sum")] : []),
+        ...subjects.map((_name, index) => (index === 0 && !hasDays(rows) ? t("sum") : "")),
         ...counts.map((name) => formatCount(rows.reduce((sum, row) => sum + row[name], 0))),
         <Costs key="cost" costs={sumCosts(rows)} />,
       ]}
     />
   );
+  if (rows.length <= mostRows) return table;
+  return (
+    <>
+      <p class="note">{t("firstRows", { shown: mostRows, all: rows.length })}</p>
+      {table}
+    </>
+  );
 }
 
-function hasTime(rows: readonly UsageRow[]): boolean {
-  return rows.some((row) => timeOf(row) !== "");
+function dayOf(row: UsageRow): string {
+  return row.day ?? "";
+}
+
+function hasDays(rows: readonly UsageRow[]): boolean {
+  return rows.some((row) => row.day !== undefined);
 }
 
 function subjectsOf(rows: readonly UsageRow[]) {
-  const names = ["user", "group", "api_key", "provider", "model"] as const;
+  const names = ["user", "api_key", "model"] as const;
   return names.filter((name) => rows.some((row) => row[name] !== undefined));
 }
 
@@ -78,7 +90,7 @@ export function usageCsv(usage: Usage, nameOfKey: (id: string) => string): strin
     const costs = row.costs.length === 0 ? [{ cost: "0", currency: "" }] : row.costs;
     // Only the first line of a row has the counts, so that each column can be summed.
     return costs.map(({ cost, currency }, index) =>
-      csvLine([timeOf(row), ...names, ...counts.map((name) => (index === 0 ? row[name] : 0)), cost, currency]),
+      csvLine([dayOf(row), ...names, ...counts.map((name) => (index === 0 ? row[name] : 0)), cost, currency]),
     );
   });
   const sums = sumCosts(rows);

@@ -164,6 +164,9 @@ export const en = {
   byKey: "Key",
   byUser: "User",
   byDayModel: "Day and model",
+  byUserKey: "User and key",
+  byUserDayModel: "User, day and model",
+  firstRows: "The first {shown} of {all} rows; CSV has all of them.",
   groupedBy: "Grouped by",
   whose: "Whose",
   mine: "Mine",
@@ -295,6 +298,8 @@ export const en = {
   serviceAccount: "service account",
   activeNow: "Active now",
   create: "Create",
+  amountRule: "An amount such as 12.5, with at most 9 decimal places.",
+  noSuchUser: "There is no user {name}.",
   userNameRule: "1 to 32 lower-case letters, digits, - and _.",
   newUserNote: "A one-time password is made. It must be changed at the first login.",
   oneTimePassword: "One-time password of {name}",
@@ -410,12 +415,6 @@ export const en = {
   probe: "Probe",
   noProbeYet: "none yet",
   balance: "Balance",
-
-  // Reports
-  every: "Every",
-  everyHour: "Hour",
-  everyDay: "Day",
-  everyMonth: "Month",
 
   // Limits and risk
   rateRules: "Rules for rates",

@@ -164,6 +164,9 @@ export const zh: Words = {
   byKey: "按密钥",
   byUser: "按用户",
   byDayModel: "按天和模型",
+  byUserKey: "按用户和密钥",
+  byUserDayModel: "按用户、天和模型",
+  firstRows: "仅显示前 {shown} 行，共 {all} 行；CSV 包含全部。",
   groupedBy: "分组方式",
   whose: "范围",
   mine: "我的",
@@ -294,6 +297,8 @@ export const zh: Words = {
   serviceAccount: "服务账号",
   activeNow: "近期活跃",
   create: "创建",
+  amountRule: "数额，例如 12.5，最多 9 位小数。",
+  noSuchUser: "没有名为 {name} 的用户。",
   userNameRule: "1 到 32 个字符，可用小写字母、数字、- 和 _。",
   newUserNote: "系统会生成一次性密码，用户首次登录时须修改。",
   oneTimePassword: "{name} 的一次性密码",
@@ -411,11 +416,6 @@ export const zh: Words = {
   balance: "余额",
 
   // Reports
-  every: "时间粒度",
-  everyHour: "小时",
-  everyDay: "天",
-  everyMonth: "月",
-
   // Limits and risk
   rateRules: "限流规则",
   leftFor: "查看用户的剩余量",
