@@ -29,6 +29,8 @@ export interface PanelTab {
   readonly faults: readonly string[];
   /** Goes to a page as a click on a link would, and waits until it has loaded. */
   visit(path: string): Promise<void>;
+  /** Waits until what is shown has loaded. */
+  settled(): Promise<void>;
 }
 
 /** A tab of the panel in a browser of its own language and size, logged in if a user is named. */
@@ -70,8 +72,11 @@ export async function openPanel(
   }
   await page.goto(`${proxy.url}/panel/`);
   await page.locator("h1").waitFor();
+  // What loads is dimmed.
+  const settled = (): Promise<void> =>
+    page.locator("main .dim, main [aria-busy='true']").first().waitFor({ state: "detached" });
   return {
-    ...{ page, context, faults },
+    ...{ page, context, faults, settled },
     async visit(path) {
       // Code for the page is text here: these tests are compiled without a browser's types.
       const href = JSON.stringify(`/panel${path}`);
@@ -82,8 +87,7 @@ export async function openPanel(
         link.remove();
       })()`);
       await page.locator("main h1").waitFor();
-      // What loads is dimmed.
-      await page.locator("main .dim, main [aria-busy='true']").first().waitFor({ state: "detached" });
+      await settled();
     },
   };
 }
