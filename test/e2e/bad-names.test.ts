@@ -40,7 +40,7 @@ describe("a name that can't be a user's", () => {
   afterEach(async () => {
     expect(await filesOf(parent)).toEqual(before);
     const logged = await readdir(join(proxy.folder, "logs"), { recursive: true });
-    const expected = /^(\.days|users(\/(alice|_unknown)(\/[^/]+\.jsonl)?)?)$/;
+    const expected = /^(requests|(requests\/)?(\.days|users(\/(alice|all|_unknown)(\/[^/]+\.jsonl)?)?))$/;
     expect(logged.filter((name) => !expected.test(name))).toEqual([]);
   });
 

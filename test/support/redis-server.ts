@@ -115,6 +115,13 @@ async function startRedisCluster({ replicas = 0 } = {}): Promise<{
   ]);
   if (made.status !== 0)
     throw new Error(`the cluster was not made: ${made.stdout.toString()}${made.stderr.toString()}`);
+  // It is made when all know all slots, and works a little later.
+  await eventually(() => {
+    for (const { port } of servers) {
+      const { stdout } = spawnSync("redis-cli", ["-p", String(port), "CLUSTER", "INFO"], { encoding: "utf8" });
+      expect(stdout).toContain("cluster_state:ok");
+    }
+  });
   return {
     url: `redis+cluster://${addresses.slice(0, 3).join(",")}`,
     servers,
