@@ -11,8 +11,9 @@ const all = ["test/**/*.test.ts"];
 export default defineConfig({
   test: {
     // Real sockets and argon2 share two cores in CI: a condition gets time to come true, a hang still fails.
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 60_000,
+    // Some compile the program first.
+    hookTimeout: 120_000,
     globalSetup: process.env.E2E_BACKENDS === "redis" ? ["test/support/redis-of-run.ts"] : [],
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
@@ -22,7 +23,10 @@ export default defineConfig({
       // A browser for each file at a time is enough for two cores.
       {
         extends: true,
-        test: { name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"], fileParallelism: false },
+        test: {
+          ...{ name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"] },
+          ...{ fileParallelism: false, testTimeout: 120_000 },
+        },
       },
       { extends: true, test: { name: "crash", include: crash } },
     ],

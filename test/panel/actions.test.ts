@@ -135,7 +135,7 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
     await fetch(`${proxy.url}/admin/users/carol`, { method: "PATCH", headers, body: '{"max_parallel":7}' });
     await page.getByRole("button", { name: "Save" }).click();
     const conflict = page.getByRole("dialog", { name: "Somebody else was faster" });
-    expect(await conflict.locator(".changed").allInnerTexts()).toEqual([expect.stringMatching(/3[^]*7/)]);
+    expect(await conflict.locator(".changed").innerText()).toMatch(/3[^]*7/);
     await conflict.getByRole("button", { name: "Save mine" }).click();
     await page.getByText("Saved.").waitFor();
     const carol = (await (await fetch(`${proxy.url}/admin/users/carol`, { headers })).json()) as {

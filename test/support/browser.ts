@@ -52,7 +52,7 @@ export async function openPanel(
   });
   const faults: string[] = [];
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(60_000);
   page.on("pageerror", ({ message }) => faults.push(`exception: ${message}`));
   page.on("console", (line) => {
     if (/content security policy|trusted ?type/i.test(line.text())) faults.push(line.text());
