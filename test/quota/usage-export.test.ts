@@ -1,4 +1,4 @@
-import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { JournalPiece } from "../../src/lib/journal/journal-stream.ts";
@@ -7,6 +7,7 @@ import { encodeLedgerRecord, type LedgerRecord } from "../../src/quota/memory/ch
 import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { type ExportedRow, type ExportItem, exportUsage } from "../../src/quota/usage/usage-export.ts";
 import { exportText } from "../../src/quota/usage/usage-export-text.ts";
+import { eventually } from "../support/eventually.ts";
 import { fc } from "../support/fast-check.ts";
 import { ask, charge, openTestLedger, settlement } from "../support/ledger.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -257,7 +258,12 @@ describe("an export of usage", () => {
       problems: [],
       end: { complete: true },
     });
-    rmSync(join(archive, first));
+    // It is compressed once the archive is open, if that was not done before.
+    const compressed = join(archive, first.replace(/\.gz$/, "") + ".gz");
+    await eventually(() => {
+      expect(existsSync(compressed)).toBe(true);
+    });
+    rmSync(compressed);
     const kept = await itemsOf(exportUsage(reopened.recorded(), {}));
     expect(kept).toMatchObject({ problems: [], end: { complete: true } });
     expect(kept.end).toHaveProperty("keptFrom", expect.any(Number));
