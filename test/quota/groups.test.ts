@@ -287,7 +287,7 @@ describe("the records of groups", () => {
       `["charge.3",1,"alice","r","m",1,0,0,"CNY","","",0]`,
       "column",
     ],
-    ["a version to come", `["charge.4",1,"alice","r","m",1,0,0,"CNY"]`, "its format is 4"],
+    ["a version to come", `["charge.5",1,"alice","r","m",1,0,0,"CNY"]`, "its format is 5"],
   ])("refuse %s", (_name, payload, message) => {
     expect(() => decodeLedgerRecord(payload)).toThrow(message);
   });

@@ -307,7 +307,8 @@ function readProvider(columns: ListReader, version: number): string | undefined 
 }
 
 function readPosition(columns: ListReader, version: number): LogPosition | undefined {
-  if (version < loggedVersion || !columns.more()) return undefined;
+  // Records of version 3 are all of shared logs; from version 4 on some are.
+  if (version < loggedVersion || (version > loggedVersion && !columns.more())) return undefined;
   return { log: columns.text(), seq: columns.amount() };
 }
 
