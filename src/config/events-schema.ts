@@ -77,7 +77,7 @@ export const eventsSection = z.strictObject({
   ring_size: count(0, 1_000_000)
     .default(10_000)
     .describe(
-      "Latest events kept in memory, so that readers of /admin/events can resume; at most 2 KB each on average.",
+      "Latest events kept in memory while somebody reads /admin/events, and for ten minutes after, so that readers can resume; at most 2 KB each on average.",
     ),
   max_streams: count(0, 10_000).default(50).describe("Readers of /admin/events at once; more get 503."),
   spool: spoolSection.prefault({}),

@@ -1,3 +1,4 @@
+import type { Clock } from "../lib/clock.ts";
 import type { Sink } from "./bus.ts";
 import type { EventType } from "./catalogue.ts";
 import type { Envelopes } from "./envelope.ts";
@@ -39,15 +40,22 @@ export interface EventFeed {
   stats(): { readonly readers: number; readonly kept: number; readonly dropped: number };
 }
 
+/** How long events are kept for those who have followed them, in ms: they may come back for what they have missed. */
+const keepMs = 600_000;
 /** Average size of an event, in UTF-16 units, beyond which fewer are kept. */
 const averageLength = 2048;
 
 /**
- * Keeps the latest `size` events. Readers hold a place and no events: a slow one costs nothing, and loses only what the
- * feed forgets meanwhile.
+ * Keeps the latest `size` events while somebody follows them, and for ten minutes after: most of the time nobody does,
+ * and events that stay in memory cost the garbage collector more than all other sinks take. Readers hold a place and no
+ * events: a slow one costs nothing, and loses only what the feed forgets meanwhile.
  */
-export function createEventFeed(options: { readonly size: number; readonly envelopes: Envelopes }): EventFeed {
-  const { envelopes } = options;
+export function createEventFeed(options: {
+  readonly size: number;
+  readonly envelopes: Envelopes;
+  readonly clock: Clock;
+}): EventFeed {
+  const { envelopes, clock } = options;
   const size = Math.max(1, options.size);
   const maxLength = size * averageLength;
   const ring: FeedEvent[] = [];
@@ -57,6 +65,8 @@ export function createEventFeed(options: { readonly size: number; readonly envel
   let end = 0;
   let length = 0;
   let dropped = 0;
+  /** Monotonic ms until which events are kept although nobody follows them. */
+  let keptUntil = -Infinity;
 
   function at(number: number): FeedEvent | undefined {
     return ring[number % size];
@@ -78,8 +88,18 @@ export function createEventFeed(options: { readonly size: number; readonly envel
     return undefined;
   }
 
+  function forgetAll(): void {
+    ring.length = 0;
+    first = end;
+    length = 0;
+  }
+
   return {
     sink(event) {
+      if (readers.size === 0 && clock.monotonic() >= keptUntil) {
+        if (first < end) forgetAll();
+        return;
+      }
       // A feed of no size still passes on what happens, one event at a time.
       if (options.size === 0 && readers.size === 0) return;
       const { id, type, user, group, request_id: requestId } = envelopes.of(event);
@@ -114,6 +134,7 @@ export function createEventFeed(options: { readonly size: number; readonly envel
         },
         close() {
           readers.delete(onEvent);
+          keptUntil = clock.monotonic() + keepMs;
         },
       };
     },

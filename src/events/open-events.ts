@@ -131,7 +131,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     });
   const behaviourLog = openLog({ logsDir });
   onOpen(() => behaviourLog.close());
-  const eventFeed = createEventFeed({ size: config.events.ring_size, envelopes });
+  const eventFeed = createEventFeed({ size: config.events.ring_size, envelopes, clock });
   const requestsDir = join(logsDir, "requests");
   const requestLog = openLog({
     logsDir: requestsDir,

@@ -1,13 +1,17 @@
 import { describe, expect, test } from "vitest";
 import { createEventFeed, type FeedReader } from "../../src/events/event-feed.ts";
 import { chatFinished, testEnvelopes } from "../support/events.ts";
+import { createManualClock } from "../support/manual-clock.ts";
 
+/** A feed that somebody has followed just now, so that it keeps events. */
 function makeFeed(size: number) {
-  const feed = createEventFeed({ size, envelopes: testEnvelopes() });
+  const clock = createManualClock();
+  const feed = createEventFeed({ size, envelopes: testEnvelopes(), clock });
+  feed.open(undefined, () => undefined).close();
   const emit = (count: number, model = "m"): void => {
     for (let at = 0; at < count; at++) feed.sink(chatFinished({ model }));
   };
-  return { feed, emit };
+  return { feed, emit, clock };
 }
 
 /** What a reader gets now: ids, and the lengths of gaps. */
@@ -75,5 +79,22 @@ describe("the feed of events", () => {
     const reader = feed.open(undefined, () => got.push(...read(reader)));
     emit(2);
     expect(got).toEqual(["1", "2"]);
+  });
+
+  test("keeps nothing before somebody follows it, nor ten minutes after the last one has left", () => {
+    const feed = createEventFeed({ size: 10, envelopes: testEnvelopes(), clock: createManualClock() });
+    feed.sink(chatFinished());
+    expect(feed.stats().kept).toBe(0);
+
+    const { feed: followed, emit, clock } = makeFeed(10);
+    clock.advance(599_999);
+    emit(2);
+    expect(read(followed.open("event-1", () => undefined))).toEqual(["2"]);
+    const last = makeFeed(10);
+    last.emit(3);
+    last.clock.advance(600_000);
+    last.emit(1);
+    expect(last.feed.stats().kept).toBe(0);
+    expect(read(last.feed.open("event-3", () => undefined))).toEqual(["gap of unknown"]);
   });
 });

@@ -1,7 +1,6 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Envelope } from "../envelope.ts";
-import { deadlineOf } from "./deadline.ts";
 import type { SpoolReader } from "../spool/spool-reader.ts";
 import type { LossReason, SpoolRecord } from "../spool/spool-segment.ts";
 
@@ -174,7 +173,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
       closing = true;
       interrupt();
       reader.wake();
-      // Whoever is away now is not waited for.
+      // A target that is away now is not waited for.
       const waitMs = lastError === null ? deadlineMs : 0;
       await deadlineOf(waitMs, running, () => new Error("closed")).catch(() => undefined);
       expired = true;
@@ -198,4 +197,19 @@ function parseEnvelope(text: string): Envelope | undefined {
 /** Short, for people. */
 function reasonOf(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).slice(0, maxErrorLength);
+}
+
+/** The answer, or the error of `onLate` after `ms`. The answer may still come; then nobody has it. */
+export async function deadlineOf<T>(ms: number, answer: Promise<T>, onLate: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(onLate());
+    }, ms);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

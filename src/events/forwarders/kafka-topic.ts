@@ -9,8 +9,7 @@ import {
 } from "@platformatic/kafka";
 import { cloudEventAttributes } from "../cloud-event.ts";
 import type { Envelope } from "../envelope.ts";
-import { deadlineOf } from "./deadline.ts";
-import { type EventTarget, RefusedError } from "./forwarder.ts";
+import { deadlineOf, type EventTarget, RefusedError } from "./forwarder.ts";
 
 export interface KafkaTopicOptions {
   /** HOST:PORT of some brokers. */

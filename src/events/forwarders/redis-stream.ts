@@ -4,8 +4,7 @@ import type { RedisTarget } from "../../lib/redis/redis-url.ts";
 import { replyList, replyNumber } from "../../lib/redis/redis.ts";
 import { cloudEventAttributes } from "../cloud-event.ts";
 import type { Envelope } from "../envelope.ts";
-import { deadlineOf } from "./deadline.ts";
-import type { EventTarget } from "./forwarder.ts";
+import { deadlineOf, type EventTarget } from "./forwarder.ts";
 
 export interface RedisStreamOptions {
   readonly target: RedisTarget;

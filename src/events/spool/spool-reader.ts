@@ -212,10 +212,16 @@ async function readPosition(path: string, log: Log): Promise<number | undefined>
     const value: unknown = JSON.parse(await readPlainFile(path));
     const seq = typeof value === "object" && value !== null && "seq" in value ? value.seq : undefined;
     if (Number.isSafeInteger(seq) && Number(seq) >= 0) return Number(seq);
-    log.warn({ event: "spool.failed", file: path }, "the position of a reader makes no sense: it starts anew");
+    log.warn(
+      { event: "spool.failed", file: path },
+      "the saved position of a reader is invalid: it starts again at the oldest event",
+    );
   } catch (err) {
     if (fileErrorCode(err) === "ENOENT") return undefined;
-    log.warn({ event: "spool.failed", file: path, err }, "the position of a reader could not be read: it starts anew");
+    log.warn(
+      { event: "spool.failed", file: path, err },
+      "the saved position of a reader could not be read: it starts again at the oldest event",
+    );
   }
   return undefined;
 }

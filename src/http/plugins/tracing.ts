@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ServerTrace, Tracing } from "../../telemetry/tracing.ts";
 
 declare module "fastify" {
@@ -12,12 +12,18 @@ declare module "fastify" {
 export function registerTracing(app: FastifyInstance, tracing: Tracing): void {
   app.decorateRequest("trace", null);
   app.addHook("onRequest", (request, _reply, next) => {
-    const { raw, ip, id, routeOptions } = request;
-    const { method = "", headers } = raw;
-    const route = request.is404 ? undefined : routeOptions.url;
-    request.trace = tracing.begin({ method, path: pathOf(raw.url), route, ip, requestId: id, headers });
+    const { raw } = request;
+    // Most requests belong to no trace, and cost nothing here.
+    if (tracing.records || raw.headers.traceparent !== undefined) request.trace = begin(request);
     next();
   });
+
+  function begin({ raw, ip, id, is404, routeOptions }: FastifyRequest): ServerTrace | null {
+    const { method = "", headers } = raw;
+    const route = is404 ? undefined : routeOptions.url;
+    return tracing.begin({ method, path: pathOf(raw.url), route, ip, requestId: id, headers });
+  }
+
   if (!tracing.records) return;
   app.addHook("onResponse", (request, reply, done) => {
     // A response that the gateway wrote is not known to fastify; of one without headers no status was sent.
