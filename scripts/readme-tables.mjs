@@ -68,7 +68,7 @@ for (const [name, lines] of Object.entries(tables)) {
 for (const [name, text] of Object.entries({
   "README.md": readme,
   ...eventDocs,
-  "docs/openapi.json": await openapiDocument(root),
+  "docs/openapi.json": await openapiDocument(),
 })) {
   const file = join(root, name);
   const isBehind = !existsSync(file) || readFileSync(file, "utf8") !== text;

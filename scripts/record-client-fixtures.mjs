@@ -1,12 +1,10 @@
 // Records what this version of the proxy answers to its clients, into clients/fixtures/VERSION; the tests of both clients
 // replay it, so that a client is held against the last two versions of the proxy. Run it for every release, after
 // `npm run build`: node scripts/record-client-fixtures.mjs. Folders of older versions than the last two are removed.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
+import { withBuiltProxy } from "./built-proxy.mjs";
 
 const root = join(import.meta.dirname, "..");
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -43,26 +41,16 @@ for (const [name, tier] of Object.entries({ alice: "basic", bob: "poor", carol: 
   writeFileSync(join(folder, "users", `${name}.toml`), user);
 }
 writeFileSync(join(folder, "config.toml"), config);
-const server = spawn(process.execPath, [join(root, "dist", "main.js"), "--config", join(folder, "config.toml")], {
-  stdio: ["ignore", "pipe", "inherit"],
-  env: { PATH: process.env.PATH },
-});
 try {
-  const url = await new Promise((resolve, reject) => {
-    server.once("close", () => reject(new Error("the proxy did not start")));
-    createInterface({ input: server.stdout }).on("line", (line) => {
-      if (line.includes('"listening"')) resolve(JSON.parse(line).url);
-    });
+  await withBuiltProxy(join(folder, "config.toml"), async (url) => {
+    rmSync(join(fixtures, version), { recursive: true, force: true });
+    mkdirSync(join(fixtures, version), { recursive: true });
+    await recordAll(recorder(url));
+    for (const old of readdirSync(fixtures).sort(byVersion).slice(0, -keptVersions)) {
+      rmSync(join(fixtures, old), { recursive: true });
+    }
   });
-  rmSync(join(fixtures, version), { recursive: true, force: true });
-  mkdirSync(join(fixtures, version), { recursive: true });
-  await recordAll(recorder(url));
-  for (const old of readdirSync(fixtures).sort(byVersion).slice(0, -keptVersions)) {
-    rmSync(join(fixtures, old), { recursive: true });
-  }
 } finally {
-  server.kill();
-  await once(server, "close");
   rmSync(folder, { recursive: true, force: true });
 }
 

@@ -289,7 +289,7 @@ function connectProblem(broker: string): Promise<string | null> {
   });
 }
 
-/** Values of variables that are named like secrets: no message may show them, whoever wrote it. */
+/** The values of variables whose names look like secrets. No message may show them, not even one from a library. */
 function secretsIn(env: CommandIo["env"]): readonly string[] {
   return Object.entries(env).flatMap(([name, value = ""]) =>
     /KEY|SECRET|TOKEN|PASSWORD/i.test(name)

@@ -27,7 +27,7 @@ export const telemetrySection = z.strictObject({
     .boolean()
     .default(false)
     .describe(
-      "Whether spans contain prompts and responses, 16 KiB of each at most, with what looks like a secret redacted. They are then readable by whoever reads the traces.",
+      "Whether spans contain prompts and responses, 16 KiB of each at most, with anything that looks like a secret redacted. Everyone who can read the traces can then read them.",
     ),
   max_queued_spans: z
     .int()

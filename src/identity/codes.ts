@@ -14,10 +14,10 @@ const useSchema = z.strictObject({
   done: z.boolean(),
 });
 
-/** Codes that were made together: for quota, or invitations. As stored: the codes themselves only as their digests. */
+/** Codes that were made together. As stored: the codes themselves only as their digests. */
 const codeBatchSchema = z.strictObject({
   id: z.string().regex(/^[0-9a-z]{8}$/),
-  kind: z.enum(["quota", "invitation"]),
+  kind: z.literal("quota"),
   name: z.string(),
   created_at: instant,
   by: z.string(),
@@ -29,7 +29,7 @@ const codeBatchSchema = z.strictObject({
   /** How long the credit lasts; null: to the end of the running period. */
   credit_days: z.number().nullable(),
   expires_at: instant.nullable(),
-  /** Who may redeem them; null: anyone. An invitation makes users of that tier. */
+  /** Who may redeem them; null: anyone. */
   group: z.string().nullable(),
   tier: z.string().nullable(),
   /** How often each code can be used, by a user each. */

@@ -12,7 +12,7 @@ const plainName = "panel";
 
 /** Why the cookie goes without that protection: for the response to a login. */
 export const plainCookieWarning =
-  "This page came over plain http: whoever is on the network can read the session. Put TLS before the proxy and set panel.public_url.";
+  "This page came over plain http, so others on the network can read the session. Put the proxy behind TLS and set panel.public_url.";
 
 /** Whether the cookie of a request is one that only https, or this machine, can carry. */
 export function isSecure(

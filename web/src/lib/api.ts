@@ -66,7 +66,7 @@ async function fetchOnce(
   }
 }
 
-/** The error of a response, whoever sent it: a proxy in between may answer with HTML. */
+/** The error of a response. A reverse proxy may have sent it, with HTML in it. */
 export async function errorOf(response: Response): Promise<ApiError> {
   const id = response.headers.get("x-request-id") ?? "";
   try {

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { change, get, part } from "../lib/api.ts";
 import { t } from "../lib/i18n.ts";
@@ -14,39 +15,66 @@ import { clientSnippets } from "./snippets.ts";
 
 /** One's API keys: made, shown once with settings for clients, revoked. */
 export function Keys() {
-  const keys = useLoad("keys", (signal) => get<{ readonly keys: readonly Key[] }>("/auth/keys", {}, signal));
+  const list = useKeyList("/auth/keys");
+  return (
+    <Page title={t("keys")} note={t("keysNote")} actions={<MakeKeyButton list={list} primary />}>
+      <Card dim={list.loading}>
+        <KeyList list={list} empty={<Empty>{t("noKeys")}</Empty>} mayRevoke />
+      </Card>
+    </Page>
+  );
+}
+
+/** The keys behind a path, one's own or another user's, and which dialog is open. */
+export function useKeyList(path: string) {
+  const { data, error, loading, reload } = useLoad(path, (signal) =>
+    get<{ readonly keys: readonly Key[] }>(path, {}, signal),
+  );
   const [making, setMaking] = useState(false);
-  const [made, setMade] = useState<NewKey>();
-  const [revoking, setRevoking] = useState<Key>();
-  const button = (
+  return { path, keys: data?.keys, error, loading, reload, making, setMaking };
+}
+
+type KeyListState = ReturnType<typeof useKeyList>;
+
+export function MakeKeyButton({ list, primary = false }: { readonly list: KeyListState; readonly primary?: boolean }) {
+  return (
     <button
       type="button"
-      class="primary"
+      class={primary ? "primary" : ""}
       onClick={() => {
-        setMaking(true);
+        list.setMaking(true);
       }}
     >
       {t("makeKey")}
     </button>
   );
+}
+
+/** The table of keys, and the dialogs that make, show and revoke one. */
+export function KeyList(props: {
+  readonly list: KeyListState;
+  readonly empty: ComponentChildren;
+  readonly mayRevoke: boolean;
+}) {
+  const { path, keys, error, reload, making, setMaking } = props.list;
+  const [made, setMade] = useState<NewKey>();
+  const [revoking, setRevoking] = useState<Key>();
   return (
-    <Page title={t("keys")} note={t("keysNote")} actions={button}>
-      <Card dim={keys.loading}>
-        <ErrorNote error={keys.error} retry={keys.reload} />
-        {keys.data !== undefined && (
-          <KeyTable keys={keys.data.keys} onRevoke={setRevoking} empty={<Empty>{t("noKeys")}</Empty>} />
-        )}
-      </Card>
+    <>
+      <ErrorNote error={error} retry={reload} />
+      {keys !== undefined && (
+        <KeyTable keys={keys} empty={props.empty} onRevoke={props.mayRevoke ? setRevoking : undefined} />
+      )}
       {making && (
         <NewKeyDialog
-          path="/auth/keys"
+          path={path}
           onClose={() => {
             setMaking(false);
           }}
           onMade={(key) => {
             setMaking(false);
             setMade(key);
-            keys.reload();
+            reload();
           }}
         />
       )}
@@ -68,13 +96,13 @@ export function Keys() {
             setRevoking(undefined);
           }}
           onConfirm={async () => {
-            await change("DELETE", `/auth/keys/${part(revoking.id)}`);
+            await change("DELETE", `${path}/${part(revoking.id)}`);
             tell(t("keyRevoked", { name: revoking.name }));
-            keys.reload();
+            reload();
           }}
         />
       )}
-    </Page>
+    </>
   );
 }
 

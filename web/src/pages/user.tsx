@@ -4,13 +4,12 @@ import { t, type Word } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
 import { hrefOf, navigate, route } from "../lib/router.ts";
 import { may } from "../lib/session.ts";
-import type { Key, NewKey, Session, User } from "../lib/types.ts";
+import type { Session, User } from "../lib/types.ts";
 import { Card, ErrorNote, Page, State, Time } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, TypedConfirm } from "../ui/dialog.tsx";
-import { KeyTable } from "../ui/key-table.tsx";
 import { SessionTable } from "../ui/session-table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
-import { MadeKey, NewKeyDialog } from "./keys.tsx";
+import { KeyList, MakeKeyButton, useKeyList } from "./keys.tsx";
 import { Timeline } from "./timeline.tsx";
 import { UserQuota } from "./user-quota.tsx";
 import { UserSettings } from "./user-settings.tsx";
@@ -209,69 +208,10 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
 }
 
 function UserKeys({ name }: { readonly name: string }) {
-  const path = `/admin/users/${part(name)}/keys`;
-  const keys = useLoad(path, (signal) => get<{ readonly keys: readonly Key[] }>(path, {}, signal));
-  const [making, setMaking] = useState(false);
-  const [made, setMade] = useState<NewKey>();
-  const [revoking, setRevoking] = useState<Key>();
+  const list = useKeyList(`/admin/users/${part(name)}/keys`);
   return (
-    <Card
-      title={t("keys")}
-      dim={keys.loading}
-      actions={
-        may("operate") && (
-          <button
-            type="button"
-            onClick={() => {
-              setMaking(true);
-            }}
-          >
-            {t("makeKey")}
-          </button>
-        )
-      }
-    >
-      <ErrorNote error={keys.error} retry={keys.reload} />
-      {keys.data !== undefined && (
-        <KeyTable keys={keys.data.keys} empty={t("noKeysOfUser")} onRevoke={may("operate") ? setRevoking : undefined} />
-      )}
-      {making && (
-        <NewKeyDialog
-          path={path}
-          onClose={() => {
-            setMaking(false);
-          }}
-          onMade={(key) => {
-            setMaking(false);
-            setMade(key);
-            keys.reload();
-          }}
-        />
-      )}
-      {made !== undefined && (
-        <MadeKey
-          made={made}
-          onClose={() => {
-            setMade(undefined);
-          }}
-        />
-      )}
-      {revoking !== undefined && (
-        <TypedConfirm
-          title={t("revokeKey")}
-          what={t("revokeKeyWhat")}
-          name={revoking.name}
-          action={t("revoke")}
-          onClose={() => {
-            setRevoking(undefined);
-          }}
-          onConfirm={async () => {
-            await change("DELETE", `${path}/${part(revoking.id)}`);
-            tell(t("keyRevoked", { name: revoking.name }));
-            keys.reload();
-          }}
-        />
-      )}
+    <Card title={t("keys")} dim={list.loading} actions={may("operate") && <MakeKeyButton list={list} />}>
+      <KeyList list={list} empty={t("noKeysOfUser")} mayRevoke={may("operate")} />
     </Card>
   );
 }

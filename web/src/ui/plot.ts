@@ -52,12 +52,17 @@ function once(labels: readonly string[]): string[] {
   return labels.map((label, index) => (label === labels[index - 1] ? "" : label));
 }
 
-function colour(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+/** A colour of the theme. What a custom property holds is only computed where an element uses it. */
+function colourIn(element: HTMLElement, name: string): string {
+  element.style.color = `var(--${name})`;
+  const { color } = getComputedStyle(element);
+  element.style.color = "";
+  return color;
 }
 
 function make(element: HTMLElement, data: ChartData): uPlot {
   const { series, kind, height, formatX, formatY, onPick } = data;
+  const colour = (name: string): string => colourIn(element, name);
   const order = kind === "bars" ? [...series].reverse() : series;
   const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
   const bars = uPlot.paths.bars?.({ size: [0.7, 40], align: kind === "bars" ? 0 : 1 });
