@@ -62,7 +62,7 @@ export interface OverviewOptions {
   readonly isSimulated: () => boolean;
 }
 
-/** GET /admin/overview: the last hour by minute, what runs now, and what needs somebody. */
+/** GET /admin/overview: the last hour by minute, what runs now, and what needs attention. */
 export function registerOverviewRoute(app: FastifyInstance, options: OverviewOptions): void {
   const { minuteSeries, node, isShared } = options;
   app.withTypeProvider<ZodTypeProvider>().get(
@@ -70,7 +70,7 @@ export function registerOverviewRoute(app: FastifyInstance, options: OverviewOpt
     {
       config: { access: "admin" },
       schema: {
-        summary: "The last hour by minute, what runs now, and what needs somebody",
+        summary: "The last hour by minute, what runs now, and what needs attention",
         tags: ["admin"],
         response: { 200: overviewResponse },
       },

@@ -11,7 +11,7 @@ import { Card, Empty, ErrorNote, Page } from "../ui/basics.tsx";
 import { Chart } from "../ui/chart.tsx";
 import { Table } from "../ui/table.tsx";
 
-/** What needs somebody, then the last hour by minute, then who and what it was. */
+/** What needs attention, then the last hour by minute, then who and what it was. */
 export function OverviewPage() {
   const overview = useLoad("overview", loadOverview);
   const [minutes, setMinutes] = useState<readonly Minute[]>([]);
@@ -203,7 +203,7 @@ function CostOf({ cost }: { readonly cost: unknown }) {
   );
 }
 
-/** A thing that needs somebody, in words, with the way to where it can be seen to. */
+/** A thing that needs attention, in words, with the way to where it can be seen to. */
 function Attention({ item }: { readonly item: { readonly kind: string } & Facts }) {
   const { kind, ...facts } = item;
   const words: Record<string, string | number> = {};

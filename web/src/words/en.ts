@@ -54,7 +54,7 @@ export const en = {
   firstLoginNote:
     "First start? The proxy has printed the password of the user “admin” to its console, once. You choose your own after logging in.",
   plainHttpNote:
-    "This page came over plain http. Anybody on the way can read your password: put TLS in front, or use 127.0.0.1.",
+    "This page came over plain http. Others on the network can read your password: put the proxy behind TLS, or use 127.0.0.1.",
   loginAgain: "Your session has ended",
   loginAgainNote: "Log in again. The page behind goes on where it was; nothing you typed is lost.",
   choosePassword: "Choose a password of your own",
@@ -114,8 +114,8 @@ export const en = {
   noLimits: "You have no limits.",
   leftOf: "{left} of {max} left",
   reservedNow: "{amount} reserved by running requests",
-  resets: "Begins anew",
-  neverResets: "Never begins anew",
+  resets: "Resets",
+  neverResets: "Never resets",
   ofGroup: "group {name}",
   ofKey: "of a key",
   metric: "What it counts",
@@ -206,7 +206,7 @@ export const en = {
 
   // Account
   look: "Look",
-  zoneNote: "Days and times are those of {zone}, the zone in which quotas begin anew.",
+  zoneNote: "Days and times are those of {zone}, the zone in which quotas reset.",
   sessions: "Sessions",
   noSessions: "No sessions.",
   program: "Program",
@@ -222,7 +222,7 @@ export const en = {
 
   // Overview
   lastHourIn: "The last hour; times in {zone}",
-  attention: "Needs somebody",
+  attention: "Needs attention",
   attentionNone: "Nothing needs you.",
   attention_overload: "The proxy is overloaded ({reason}): it refuses new work.",
   attention_config_invalid: "The config file has been invalid since {since}; the previous one stays in force.",
@@ -252,7 +252,7 @@ export const en = {
   outcomeGone: "client left",
 
   // Requests, events, audit
-  requestsNote: "Newest first. A row opens by its time.",
+  requestsNote: "Newest first. Click a time to open the request.",
   request: "Request",
   errorCode: "Code",
   keyId: "Key id",
@@ -353,9 +353,9 @@ export const en = {
   adjustNote: "Added to what counts as used; below 0 gives back. Reports show it apart.",
   adjusted: "What {name} has used is adjusted.",
   undoOf: "Undone: {reason}",
-  restartPeriod: "Begin a period anew",
+  restartPeriod: "Reset a period",
   restartPeriodWhat: "What was used in the running period no longer counts. This can't be undone.",
-  restarted: "The period of {name} begins anew.",
+  restarted: "The period of {name} has been reset.",
   goOn: "Go on",
   amount: "Amount",
   currencyOfCost: "Currency, for cost",
