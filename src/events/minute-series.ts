@@ -1,6 +1,6 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Sink } from "./bus.ts";
-import type { ChatFinished } from "./catalogue.ts";
+import { type ChatFinished, text } from "./catalogue.ts";
 
 /** What became of the chats that ended within a minute, or an hour. Cost in nano-units by currency. */
 interface Tally {
@@ -50,7 +50,7 @@ interface Minute {
 
 const minuteMs = 60_000;
 const kept = 60;
-/** Names of models come from clients: beyond so many a minute, the rest is counted together. */
+/** Where a provider takes any model, clients choose its name: beyond so many a minute, the rest is counted together. */
 const maxNames = 100;
 /** Times of first events that are kept for a minute: then the latest of them. */
 const maxTimes = 500;
@@ -93,8 +93,11 @@ export function createMinuteSeries(clock: Clock): MinuteSeries {
       if (event.type !== "chat.finished") return;
       const minute = minuteOf(event.at);
       count(minute.all, event);
-      count(tallyOf(minute.byModel, event.model, maxNames), event);
-      if (event.provider !== "") count(tallyOf(minute.byProvider, event.provider, maxNames), event);
+      // Names that no provider was asked for are made up, perhaps many of them, and long.
+      if (event.provider !== "") {
+        count(tallyOf(minute.byModel, text(event.model), maxNames), event);
+        count(tallyOf(minute.byProvider, event.provider, maxNames), event);
+      }
       if (event.firstEventMs !== null) minute.firstEvents[minute.first++ % maxTimes] = event.firstEventMs;
     },
     minutes() {

@@ -38,15 +38,16 @@ describe("the series of minutes", () => {
     end({ model: "a", provider: "x" });
     clock.advance(30 * minute);
     end({ model: "b", provider: "x" });
-    end({ model: "b", provider: "" });
+    end({ model: "b", provider: "x" });
+    end({ model: "made up", provider: "" });
     expect(series.byModel().map(({ name, requests }) => [name, requests])).toEqual([
       ["b", 2],
       ["a", 1],
     ]);
-    expect(series.byProvider()).toMatchObject([{ name: "x", requests: 2 }]);
+    expect(series.byProvider()).toMatchObject([{ name: "x", requests: 3 }]);
     clock.advance(30 * minute);
     expect(series.byModel().map(({ name }) => name)).toEqual(["b"]);
-    expect(series.minutes().reduce((sum, one) => sum + one.ok, 0)).toBe(2);
+    expect(series.minutes().reduce((sum, one) => sum + one.ok, 0)).toBe(3);
     end({ at: clock.now() + 600 * minute });
     expect(series.minutes().at(-1)).toMatchObject({ ok: 0 });
     clock.advance(60 * minute);
@@ -55,9 +56,11 @@ describe("the series of minutes", () => {
 
   it("stays small, whatever names come", () => {
     const { series, end } = use();
+    end({ model: "m".repeat(1_000_000), firstEventMs: null });
+    expect(series.byModel()[0]?.name).toBe("m".repeat(128));
     for (let index = 0; index < 5000; index++) end({ model: `made-up-${index}`, firstEventMs: index });
     expect(series.byModel()).toHaveLength(101);
-    expect(series.byModel()[0]).toMatchObject({ name: "other", requests: 4900 });
+    expect(series.byModel()[0]).toMatchObject({ name: "other", requests: 4901 });
     expect(series.minutes().at(-1)?.first_token_p95_ms).toBe(4975);
   });
 });
