@@ -6,8 +6,8 @@ const firstFactor = Array.from({ length: quoteLength - 1 }).reduce<number>((powe
 
 /** Size of the table that tells most other pieces at once, a power of two. */
 const tableSize = 1 << 16;
-/** Most characters of a value that are searched, which takes about 10 ms. */
-const maxSearched = 1 << 20;
+/** Most characters of a value that are searched: nobody may hold up the others by long prompts that providers refuse. */
+const maxSearched = 1 << 18;
 
 /**
  * A text with "[quoted]" for every piece of at least 12 characters that is also in a text anywhere in a JSON value.

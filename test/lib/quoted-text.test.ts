@@ -19,16 +19,16 @@ describe("what a text quotes of a value", () => {
     expect(withoutQuotes(text, prompt)).toBe(expected);
   });
 
-  it("is found in other scripts, and in a value that repeats itself half a million times", () => {
+  it("is found in other scripts, and in a value that repeats itself a hundred thousand times", () => {
     expect(withoutQuotes("错误：我们不应该告诉任何人这个计划。", { input: "我们不应该告诉任何人这个计划。" })).toBe(
       "错误：[quoted]",
     );
     const text = "refused: abababababababab";
-    expect(withoutQuotes(text, ["ab".repeat(500_000)])).toBe("refused: [quoted]");
+    expect(withoutQuotes(text, ["ab".repeat(100_000)])).toBe("refused: [quoted]");
   });
 
   it("is not looked for in what is too long, and nothing is shown", () => {
-    const value = ["x".repeat(600_000), "y".repeat(600_000)];
+    const value = ["x".repeat(150_000), "y".repeat(150_000)];
     expect(withoutQuotes("a text of some length", value)).toBe("[not shown]");
   });
 
