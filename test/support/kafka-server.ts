@@ -68,15 +68,13 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
       ...extra,
     ].join("\n"),
   );
-  const classes = ["-cp", `${libs}/*`];
+  const memory = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+  const options = [...memory, "-cp", `${libs}/*`];
   const id = randomBytes(16).toString("base64url");
-  execFileSync("java", [...classes, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties]);
+  execFileSync("java", [...options, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties]);
 
   async function start(): Promise<ChildProcess> {
-    const memory = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
-    const started = spawn("java", [...memory, ...classes, "kafka.Kafka", properties], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const started = spawn("java", [...options, "kafka.Kafka", properties], { stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
     for (const stream of [started.stdout, started.stderr]) {
       stream.on("data", (bytes: Buffer) => (output = (output + bytes.toString()).slice(-2000)));
