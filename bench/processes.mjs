@@ -78,6 +78,13 @@ export function startLoad(dir) {
   return start("load", ["bench/load.mjs"], { dir, core: othersCore, listens: false });
 }
 
+/** Emits events as it is asked to: it is what is measured. */
+export function startEventWriter(dir) {
+  return start("events", ["--max-semi-space-size=64", "bench/event-writer.mjs"], {
+    ...{ dir, core: measuredCore, listens: false },
+  });
+}
+
 /** A Redis of its own, with an append-only file that is synced every second. */
 export async function startRedis(dir) {
   const port = String(20_000 + (process.pid % 20_000));
@@ -107,7 +114,8 @@ export async function startPassthrough(dir, upstreamUrl) {
  *
  * @param program the compiled program, where it is not the one of this folder
  * @param changes `server` and `concurrency`: keys of these sections; `users`: names, the first of which gets
- *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state; `isSecond`: it gets the other core
+ *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state; `isSecond`: it gets the other core; `sections`: more of
+ *   the config; `env`: more variables
  */
 export async function startProxy(dir, upstreamUrl, program = "dist", changes = {}) {
   const {
@@ -117,6 +125,8 @@ export async function startProxy(dir, upstreamUrl, program = "dist", changes = {
     flags = [],
     redis,
     isSecond = false,
+    sections = "",
+    env: moreEnv = {},
   } = changes;
   mkdirSync(join(dir, "users"), { recursive: true });
   for (const user of users) {
@@ -150,9 +160,10 @@ ${concurrency}
 
 [quota.tiers.bench]
 requests = 1000000000
-`,
+
+${sections}`,
   );
-  const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key" };
+  const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key", ...moreEnv };
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
   if (redis !== undefined) env.REDIS_URL = redis;
   const args = [...flags, ...measured, join(program, "main.js"), "--config", config];

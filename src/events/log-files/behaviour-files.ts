@@ -16,10 +16,15 @@ export function behaviourFileName(day: string, part: number): string {
   return part === 0 ? `${day}.jsonl` : `${day}.${part}.jsonl`;
 }
 
-/** The newest part of a day's log; 0 if there is none yet. The folder must exist. */
-export async function lastPart(folder: string, day: string): Promise<number> {
+/** The newest part of a day's log, 0 if there is none yet; null if the folder doesn't exist. */
+export async function lastPart(folder: string, day: string): Promise<number | null> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (fileErrorCode(error) === "ENOENT") return null;
+    throw error;
+  });
+  if (names === null) return null;
   let last = 0;
-  for (const name of await readdir(folder)) {
+  for (const name of names) {
     const file = parseFileName(name);
     if (file?.day === day) last = Math.max(last, file.part);
   }

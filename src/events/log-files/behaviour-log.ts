@@ -42,6 +42,8 @@ export interface BehaviourLogOptions {
   readonly envelopes: Pick<Envelopes, "idOf" | "factsTextOf">;
   readonly clock: Clock;
   readonly log: Log;
+  /** As of createBehaviourWriter. */
+  readonly maxOpen?: number;
   /** For tests of a failing disk. */
   readonly openFile?: (path: string) => Promise<AppendFile>;
 }
@@ -66,15 +68,20 @@ export interface BehaviourLog {
 }
 
 const dayMs = 86_400_000;
+const lineFeed = 0x0a;
+/** A batch begins with room for two lines or so. */
+const firstBytes = 1 << 10;
 /** A batch of this size is written at once. */
 const flushLength = 64 << 10;
 const reportEveryMs = 10_000;
 const stuckAfterMs = 30_000;
 const firstRetryMs = 500;
 const maxRetryMs = 60_000;
+/** Each step of a file takes a turn of the event loop, which under load has a lot to do in between. */
+const filesAtOnce = 32;
 
 /**
- * Records what each user did. Lines wait in memory and one loop writes them, file by file, so requests never wait for
+ * Records what each user did. Lines wait in memory and are written in rounds, file by file, so requests never wait for
  * the disk. A failing file keeps its lines and is retried at growing intervals, while the others continue; an error in
  * the middle of a write may repeat a line, but never lose one. Only the lines counted in `dropped` are lost.
  */
@@ -124,26 +131,26 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
 
   async function writeAll(evenFailing: boolean): Promise<void> {
     roundSince = clock.monotonic();
-    let failing = false;
-    for (const batch of queue.batches()) {
-      if (evenFailing || clock.monotonic() >= batch.retryAt) await writeBatch(batch);
-      failing ||= batch.failures > 0;
-    }
-    if (!failing) lastError = null;
+    const batches = queue.batches();
+    const next = batches.values();
+    const writeSome = async (): Promise<void> => {
+      for (const batch of next) if (evenFailing || clock.monotonic() >= batch.retryAt) await writeBatch(batch);
+    };
+    await Promise.all(Array.from({ length: filesAtOnce }, writeSome));
+    if (batches.every(({ failures }) => failures === 0)) lastError = null;
     roundSince = Infinity;
     reportDrops(reportEveryMs);
   }
 
   async function writeBatch(batch: Batch): Promise<void> {
     const lines = queue.take(batch);
-    const total = lines.length;
     try {
       await writer.write(batch.folder, batch.day, lines);
       batch.failures = 0;
     } catch (error) {
       noteFailure(batch, error);
     }
-    queue.done(batch, total - lines.length, lines);
+    queue.done(batch, lines.rest);
   }
 
   function noteFailure(batch: Batch, err: unknown): void {
@@ -242,9 +249,13 @@ type DropReason = "queue_full" | "io_error" | "closed";
 interface Batch {
   readonly folder: string;
   readonly day: string;
-  lines: string[];
-  /** UTF-16 units, close enough to bytes. */
+  /** Number of waiting lines; those that are being written are not among them. */
+  lines: number;
+  /** The lines as they will stand in the file, in the first `length` bytes. One object, not one a line: there are many. */
+  bytes: Buffer;
   length: number;
+  /** Number of lines that are being written. */
+  writing: number;
   /** Consecutive failures; 0 after a success. */
   failures: number;
   /** Monotonic ms until which a failed batch is not retried. */
@@ -260,9 +271,9 @@ interface BehaviourQueue {
   /** All batches, the oldest first. */
   batches(): readonly Batch[];
   /** Takes the lines out of a batch for writing. Call `done` afterwards. */
-  take(batch: Batch): string[];
-  /** Reports how many of the lines taken were written; `rest` goes back to the head of the batch. */
-  done(batch: Batch, written: number, rest: readonly string[]): void;
+  take(batch: Batch): { rest: Buffer };
+  /** Reports that the lines taken were written but for `rest`, which goes back to the head of the batch. */
+  done(batch: Batch, rest: Buffer): void;
   /** Drops a line that was never added, or all waiting lines. */
   drop(reason: DropReason, lines?: number): void;
   dropEverything(reason: DropReason): void;
@@ -284,9 +295,22 @@ function createBehaviourQueue(max: number): BehaviourQueue {
     const key = `${folder}/${day}`;
     const known = batches.get(key);
     if (known !== undefined) return known;
-    const made = { folder, day, lines: [], length: 0, failures: 0, retryAt: -Infinity };
+    const empty = { lines: 0, bytes: Buffer.alloc(0), length: 0, writing: 0 };
+    const made = { folder, day, ...empty, failures: 0, retryAt: -Infinity };
     batches.set(key, made);
     return made;
+  }
+
+  function add(batch: Batch, line: string): void {
+    const length = batch.length + Buffer.byteLength(line);
+    if (length > batch.bytes.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(length, 2 * batch.bytes.length, firstBytes));
+      batch.bytes.copy(grown, 0, 0, batch.length);
+      batch.bytes = grown;
+    }
+    batch.bytes.write(line, batch.length);
+    batch.length = length;
+    batch.lines += 1;
   }
 
   return {
@@ -296,12 +320,11 @@ function createBehaviourQueue(max: number): BehaviourQueue {
         return null;
       }
       const batch = batchOf(folder, day);
-      if (batch.failures > 0 && batch.lines.length >= maxOfFailing) {
+      if (batch.failures > 0 && batch.lines >= maxOfFailing) {
         dropped.io_error += 1;
         return null;
       }
-      batch.lines.push(line);
-      batch.length += line.length;
+      add(batch, line);
       size += 1;
       return batch;
     },
@@ -310,18 +333,22 @@ function createBehaviourQueue(max: number): BehaviourQueue {
     },
     batches: () => [...batches.values()],
     take(batch) {
-      const { lines } = batch;
-      batch.lines = [];
-      batch.length = 0;
-      return lines;
+      const rest = batch.bytes.subarray(0, batch.length);
+      batch.writing = batch.lines;
+      batch.bytes = Buffer.alloc(0);
+      batch.lines = batch.length = 0;
+      return { rest };
     },
-    done(batch, written, rest) {
-      size -= written;
-      if (rest.length > 0) {
-        batch.lines = [...rest, ...batch.lines];
-        batch.length = batch.lines.reduce((sum, line) => sum + line.length, 0);
+    done(batch, rest) {
+      const left = rest.length === 0 ? 0 : countLines(rest);
+      size -= batch.writing - left;
+      batch.writing = 0;
+      if (left > 0) {
+        batch.bytes = Buffer.concat([rest, batch.bytes.subarray(0, batch.length)]);
+        batch.length = batch.bytes.length;
+        batch.lines += left;
       }
-      if (batch.lines.length === 0) batches.delete(`${batch.folder}/${batch.day}`);
+      if (batch.lines === 0) batches.delete(`${batch.folder}/${batch.day}`);
     },
     drop(reason, lines = 1) {
       dropped[reason] += lines;
@@ -333,4 +360,10 @@ function createBehaviourQueue(max: number): BehaviourQueue {
     },
     dropped: () => ({ ...dropped }),
   };
+}
+
+function countLines(bytes: Buffer): number {
+  let lines = 0;
+  for (let at = bytes.indexOf(lineFeed); at >= 0; at = bytes.indexOf(lineFeed, at + 1)) lines += 1;
+  return lines;
 }

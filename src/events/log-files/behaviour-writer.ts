@@ -2,15 +2,16 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { type AppendFile, openAppendFile } from "../../lib/files/append-file.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { logFileCap } from "../../lib/files/open-file-limit.ts";
 import { behaviourFileName, lastPart } from "./behaviour-files.ts";
 
-/** Writes lines to the right file. One call at a time: it keeps handles without locks. */
+/** Writes lines to the right file. One call at a time for a folder and a day: it keeps handles without locks. */
 export interface BehaviourWriter {
   /**
-   * Appends lines to a folder's log of a day, and continues in a new file once one is full. Written lines are removed
-   * from `lines`, so after an error the unwritten ones remain.
+   * Appends lines to a folder's log of a day, and continues in a new file once one is full. `rest` is what has not been
+   * written yet: empty in the end, whole lines after an error.
    */
-  write(folder: string, day: string, lines: string[]): Promise<void>;
+  write(folder: string, day: string, lines: { rest: Buffer }): Promise<void>;
   /** Closes all files. */
   close(): Promise<void>;
 }
@@ -22,12 +23,15 @@ interface OpenLog {
   file: AppendFile;
   /** Monotonic ms at which the file was last known to be at its path. */
   seenAt: number;
+  /** While it is written to. */
+  isBusy: boolean;
 }
 
 /** Bytes per write, unless a single line is longer. */
-const maxWriteBytes = 64 << 10;
+const maxWriteBytes = 1 << 20;
 /** An open file may be deleted or renamed, as by logrotate: how often to check, in ms. */
 const checkEveryMs = 1000;
+const lineFeed = 0x0a;
 
 export function createBehaviourWriter(options: {
   /** The parent of the users' folders. */
@@ -35,24 +39,28 @@ export function createBehaviourWriter(options: {
   /** Size in bytes at which a new file is started. */
   readonly maxFileBytes: number;
   readonly clock: Clock;
-  /** Maximum number of open files. */
+  /** Maximum number of open files, but for those that are written to at the moment. */
   readonly maxOpen?: number;
   /** For tests of a failing disk. */
   readonly openFile?: (path: string) => Promise<AppendFile>;
 }): BehaviourWriter {
-  const { usersDir, maxFileBytes, clock, maxOpen = 64, openFile = openAppendFile } = options;
+  const { usersDir, maxFileBytes, clock, maxOpen = logFileCap(), openFile = openAppendFile } = options;
   /** Least recently used first. */
   const open = new Map<string, OpenLog>();
 
   async function openPart(folder: string, day: string, part: number): Promise<OpenLog> {
     const file = await openFile(path.join(usersDir, folder, behaviourFileName(day, part)));
-    return { folder, day, part, file, seenAt: clock.monotonic() };
+    return { folder, day, part, file, seenAt: clock.monotonic(), isBusy: true };
   }
 
   async function openLast(folder: string, day: string): Promise<OpenLog> {
     const dir = path.join(usersDir, folder);
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    return openPart(folder, day, await lastPart(dir, day));
+    let part = await lastPart(dir, day);
+    if (part === null) {
+      await mkdir(dir, { recursive: true, mode: 0o700 });
+      part = 0;
+    }
+    return openPart(folder, day, part);
   }
 
   async function forget(key: string, log: OpenLog): Promise<void> {
@@ -62,10 +70,15 @@ export function createBehaviourWriter(options: {
   }
 
   async function keep(key: string, log: OpenLog): Promise<void> {
+    log.isBusy = true;
     open.delete(key);
     open.set(key, log);
-    const [oldest] = open;
-    if (open.size > maxOpen && oldest !== undefined) await forget(...oldest);
+    if (open.size <= maxOpen) return;
+    for (const [oldKey, oldest] of open) {
+      if (oldest.isBusy) continue;
+      await forget(oldKey, oldest);
+      return;
+    }
   }
 
   async function find(key: string, folder: string, day: string): Promise<OpenLog> {
@@ -94,36 +107,24 @@ export function createBehaviourWriter(options: {
       const log = await find(key, folder, day);
       await keep(key, log);
       try {
-        while (lines.length > 0) {
-          if (log.file.size > 0 && log.file.size + firstBytes(lines) > maxFileBytes) await roll(log);
+        while (lines.rest.length > 0) {
+          const firstLine = lines.rest.indexOf(lineFeed) + 1;
+          if (log.file.size > 0 && log.file.size + firstLine > maxFileBytes) await roll(log);
           const room = Math.min(maxWriteBytes, maxFileBytes - log.file.size);
-          const count = countThatFit(lines, room);
-          await log.file.append(Buffer.from(lines.slice(0, count).join("")));
-          lines.splice(0, count);
+          // At least one, even if it does not fit: a line is never split.
+          const fits = Math.max(firstLine, lines.rest.lastIndexOf(lineFeed, room - 1) + 1);
+          await log.file.append(lines.rest.subarray(0, fits));
+          lines.rest = lines.rest.subarray(fits);
         }
       } catch (error) {
         await forget(key, log);
         throw error;
+      } finally {
+        log.isBusy = false;
       }
     },
     async close() {
       for (const [key, log] of [...open]) await forget(key, log);
     },
   };
-}
-
-function firstBytes(lines: readonly string[]): number {
-  return Buffer.byteLength(lines[0] ?? "");
-}
-
-/** At least one, even if it does not fit: a line is never split. */
-function countThatFit(lines: readonly string[], room: number): number {
-  let count = 0;
-  let bytes = 0;
-  for (const line of lines) {
-    bytes += Buffer.byteLength(line);
-    if (bytes > room) break;
-    count += 1;
-  }
-  return Math.max(count, 1);
 }

@@ -28,14 +28,15 @@ const lineFeed = 0x0a;
 export async function openAppendFile(path: string): Promise<AppendFile> {
   const handle = await open(path, O_APPEND | O_CREAT | O_RDWR | O_NOFOLLOW, 0o600);
   try {
-    return toAppendFile(path, handle, await endLastLine(handle));
+    const opened = await handle.stat({ bigint: true });
+    return toAppendFile(path, handle, opened, await endLastLine(handle, Number(opened.size)));
   } catch (error) {
     await handle.close();
     throw error;
   }
 }
 
-function toAppendFile(path: string, handle: FileHandle, sizeAtOpen: number): AppendFile {
+function toAppendFile(path: string, handle: FileHandle, opened: BigIntStats, sizeAtOpen: number): AppendFile {
   let size = sizeAtOpen;
   return {
     get size() {
@@ -53,8 +54,8 @@ function toAppendFile(path: string, handle: FileHandle, sizeAtOpen: number): App
     },
     sync: () => handle.datasync(),
     async isDeleted() {
-      const [opened, found] = await Promise.all([handle.stat({ bigint: true }), statIfThere(path)]);
-      return found?.ino !== opened.ino || found.dev !== opened.dev || opened.size < size;
+      const found = await statIfThere(path);
+      return found?.ino !== opened.ino || found.dev !== opened.dev || found.size < size;
     },
     close: () => handle.close(),
   };
@@ -74,8 +75,8 @@ async function statIfThere(path: string): Promise<BigIntStats | undefined> {
   }
 }
 
-async function endLastLine(handle: FileHandle): Promise<number> {
-  const { size } = await handle.stat();
+/** Returns the size in bytes, which is `size` or one more. */
+async function endLastLine(handle: FileHandle, size: number): Promise<number> {
   if (size === 0) return 0;
   const last = await handle.read(Buffer.alloc(1), 0, 1, size - 1);
   if (last.buffer[0] === lineFeed) return size;

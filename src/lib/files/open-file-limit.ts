@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 
 /** Descriptors that journal, logs, user files and listeners need besides connections. */
 const ownFiles = 64;
+/** At least and at most that many log files are kept open. */
+const [fewestLogFiles, mostLogFiles] = [64, 1024];
 
 /**
  * This process's limit of open files (RLIMIT_NOFILE, getrlimit(2)). undefined if it is unknown: it is read on Linux only.
@@ -21,6 +23,11 @@ export function openFileLimit(
   return soft === undefined ? undefined : Number(soft);
 }
 
+/** How many log files to keep open, under the limit of open files: a twentieth, from 64 to 1024. */
+export function logFileCap(limit = openFileLimit()): number {
+  return Math.max(fewestLogFiles, Math.min(mostLogFiles, Math.floor((limit ?? 0) / 20)));
+}
+
 /**
  * How many connections may be accepted at once so that each can have one to a provider, under the limit of open files.
  * undefined if that is unknown.
@@ -29,7 +36,9 @@ export function openFileLimit(
  */
 export function connectionsUnderFileLimit(readLimits?: () => string): number | undefined {
   const limit = openFileLimit(readLimits);
-  return limit === undefined ? undefined : Math.max(8, Math.floor((limit - ownFiles) / 2));
+  return limit === undefined
+    ? undefined
+    : Math.max(8, Math.floor((limit - ownFiles - (logFileCap(limit) - fewestLogFiles)) / 2));
 }
 
 /**
