@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests clients/python over the built proxy: pytest, ruff and mypy --strict, in a venv that is made anew when
-# its packages change. Needs `npm run build`. PYTHON names another interpreter than python3.
+# Tests clients/python over the built proxy: pytest, ruff, mypy --strict and pyright, in a venv that is made anew when
+# its packages change; builds its sdist and wheel. Needs `npm run build`. PYTHON names another interpreter than python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ make_venv() {
 }
 
 venv=node_modules/.cache/python-$version
-make_venv "$venv" 'ruff==0.17.6' 'mypy>=1.15'
+make_venv "$venv" 'ruff==0.17.6' 'mypy>=1.15' 'build>=1.2'
 if [ ! -e "$venv/installed" ]; then
   # The SDKs, and httpx2, are not there for every version of Python.
   "$venv/bin/pip" install -q httpx2 openai anthropic langchain-openai ||
@@ -30,6 +30,10 @@ fi
 
 "$venv/bin/ruff" check "$package"
 "$venv/bin/ruff" format --check "$package"
+(cd "$package" && npx --yes pyright@1.1.414 --pythonpath "../../$venv/bin/python")
+dist=$(mktemp -d)
+trap 'rm -rf "$dist"' EXIT
+"$venv/bin/python" -m build --outdir "$dist" "$package" >/dev/null
 (cd "$package" && "../../$venv/bin/mypy" && "../../$venv/bin/python" -m pytest -p no:cacheprovider)
 
 # LlamaIndex takes no openai from 3 on, so it has a venv of its own; there the tests run over openai 2 and httpx as well.

@@ -41,6 +41,7 @@ class TokenStore(Protocol):
 
     def lock(self) -> AbstractContextManager[Any]:
         """Held while tokens are exchanged: a refresh token works once, for one process."""
+        ...
 
 
 class MemoryStore:
