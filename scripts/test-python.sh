@@ -20,7 +20,7 @@ make_venv() {
 }
 
 venv=node_modules/.cache/python-$version
-make_venv "$venv" 'ruff==0.17.6' 'mypy>=1.15' 'build>=1.2'
+make_venv "$venv" 'ruff==0.17.6' 'mypy>=1.15' keyring 'build>=1.2'
 if [ ! -e "$venv/installed" ]; then
   # The SDKs, and httpx2, are not there for every version of Python.
   "$venv/bin/pip" install -q httpx2 openai anthropic langchain-openai ||

@@ -18,6 +18,8 @@ export interface FleetNode {
   /** Ends it as a crash does. */
   kill(): Promise<void>;
   start(): Promise<void>;
+  /** Ends it as SIGTERM does, and starts it again once it is gone. */
+  restart(): Promise<void>;
   /** Ends it as SIGTERM does, and compares its folder with Redis: what differs. */
   stopAndVerify(): Promise<string>;
 }
@@ -28,13 +30,15 @@ export interface FleetOptions {
   /** users/NAME.toml by name. */
   readonly users: Readonly<Record<string, string>>;
   readonly keyPrefix?: string;
+  /** Where each node listens; absent: on a free port, another one at each start. */
+  readonly ports?: readonly number[];
   /** TOML beside what every test needs. */
   readonly config: string;
 }
 
 /** Starts them one after another. Killed at the end of the test. */
 export async function startFleet(options: FleetOptions): Promise<readonly FleetNode[]> {
-  const { redisUrls, users, keyPrefix = newPrefix(), config } = options;
+  const { redisUrls, users, keyPrefix = newPrefix(), ports = [], config } = options;
   const code = compiledServer();
   const nodes: FleetNode[] = [];
   for (const [index, redisUrl] of redisUrls.entries()) {
@@ -43,22 +47,24 @@ export async function startFleet(options: FleetOptions): Promise<readonly FleetN
     for (const [user, text] of index === 0 ? Object.entries(users) : [])
       writeFileSync(join(folder, "users", `${user}.toml`), text);
     const state = `[state]\nbackend = "redis"\nkey_prefix = "${keyPrefix}"\nlease_seconds = 5\n`;
-    writeFileSync(join(folder, "config.toml"), `[server]\nport = 0\n${state}${config}`);
-    const node = createNode(code, folder, redisUrl);
+    writeFileSync(join(folder, "config.toml"), `${state}${config}`);
+    const node = createNode(code, folder, { REDIS_URL: redisUrl, PORT: String(ports[index] ?? 0) });
     await node.start();
     nodes.push(node);
   }
   return nodes;
 }
 
-function createNode(code: string, folder: string, redisUrl: string): FleetNode {
-  const env = { REDIS_URL: redisUrl };
+function createNode(code: string, folder: string, env: Readonly<Record<string, string>>): FleetNode {
   let server: ServerProcess | undefined;
   async function end(signal: NodeJS.Signals): Promise<void> {
     const ending = server;
     server = undefined;
     ending?.kill(signal);
     await ending?.ended;
+  }
+  async function start(): Promise<void> {
+    server = await startServerProcess({ code, folder, env });
   }
   onTestFinished(() => end("SIGKILL"));
   return {
@@ -67,8 +73,10 @@ function createNode(code: string, folder: string, redisUrl: string): FleetNode {
       return server?.url;
     },
     kill: () => end("SIGKILL"),
-    async start() {
-      server = await startServerProcess({ code, folder, env });
+    start,
+    async restart() {
+      await end("SIGTERM");
+      await start();
     },
     async stopAndVerify() {
       await end("SIGTERM");
