@@ -16,6 +16,7 @@ import { createMemoryRateLimiter } from "./limits/memory/memory-rate-limiter.ts"
 import { queueRule } from "./limits/permit-rules.ts";
 import { createRateRules, type RateRule } from "./limits/rate-rules.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
+import type { Allowance } from "./quota/redis/allowance.ts";
 import { sessionFigures } from "./identity/files/session.ts";
 
 /**
@@ -51,6 +52,8 @@ export interface OpenedBackends {
   readonly configure: (config: Pick<Config, "rate_limit" | "limits" | "groups" | "concurrency">) => void;
   /** Records of our own ledger that a power loss would lose now. */
   readonly journalUnsynced: () => number;
+  /** How requests are served while the shared state is away; undefined: not at all, or there is none. */
+  readonly allowance?: Pick<Allowance, "isServing" | "stats"> | undefined;
 }
 
 /** Opens the backends in files and in memory, except those that are given. */

@@ -1,14 +1,16 @@
+import { join } from "node:path";
 import { guardBackends, type Backends } from "./backends.ts";
 import type { Config } from "./config/schema.ts";
 import { openFileUsers } from "./identity/files/file-users.ts";
 import { openRedisIdentity, type RedisIdentity } from "./identity/redis/open-redis-identity.ts";
-import type { Redis } from "./lib/redis/redis.ts";
+import { type Redis, replyNumber } from "./lib/redis/redis.ts";
 import { queueRule } from "./limits/permit-rules.ts";
 import { createRedisConcurrency } from "./limits/redis/redis-concurrency.ts";
 import { createRedisRateLimiter } from "./limits/redis/redis-rate-limiter.ts";
 import type { OpenBackendsOptions, OpenedBackends } from "./open-backends.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
-import { createRedisLedger } from "./quota/redis/redis-ledger.ts";
+import { openRedisLedger } from "./quota/redis/redis-ledger.ts";
+import { createConcurrencyWithoutRedis, createRatesWithoutRedis } from "./limits/redis/limits-away.ts";
 import { openReplica } from "./replica/replica.ts";
 import { createRateRules, type RateRule } from "./limits/rate-rules.ts";
 
@@ -38,7 +40,18 @@ export async function openRedisBackends(
     await replica.catchUp().catch(() => undefined);
     await replica.close();
   });
-  const ledger = opened(createRedisLedger({ redis, replica, quota, state, storage, clock, log, newId }));
+  const away = state.when_away === "allowance";
+  const allowanceMs = state.allowance_seconds * 1000;
+  const { allowance_share: share } = state;
+  const folder = join(usersDir, ".away");
+  const syncIntervalMs = storage.sync_interval_ms;
+  const ledger = opened(
+    await openRedisLedger({
+      ...{ redis, replica, quota, state, storage, clock, log, newId },
+      allowance: away ? { share, allowanceMs, folder, syncIntervalMs } : undefined,
+    }),
+  );
+  const isServing = (): boolean => ledger.allowance?.isServing() === true;
   /** What our own ones need of others is asked of those in use. */
   const inUse: { users?: Backends["users"] } = {};
   const identity: RedisIdentity = opened(
@@ -47,6 +60,7 @@ export async function openRedisBackends(
       groups: config.groups,
       findAccount: (name) => (inUse.users ?? users).get(name),
       lastSeq: (tag) => String(replica.lastSeq(tag)),
+      trustedAwayMs: () => (isServing() ? allowanceMs : 0),
       note: (tag, { seq, at, body }) => {
         replica.note(tag, { seq, kind: "doc", writtenAt: at, body });
       },
@@ -57,16 +71,16 @@ export async function openRedisBackends(
   let rated: Pick<Config, "rate_limit" | "limits"> = config;
   await groups.list();
   const rateRules = (): readonly RateRule[] => createRateRules(rated, groups.latest());
-  const rateLimiter = createRedisRateLimiter({ redis, rules: rateRules() });
+  const sharedRates = createRedisRateLimiter({ redis, rules: rateRules() });
+  const ownShare = { isServing, processes: away ? countProcesses(redis, options.onOpen) : () => 1 };
+  const rateLimiter = away ? createRatesWithoutRedis(sharedRates, rateRules(), ownShare, clock) : sharedRates;
   groups.onChange(() => {
     rateLimiter.configure(rateRules());
   });
-  const concurrency = createRedisConcurrency({
-    redis,
-    rule: queueRule(config.concurrency),
-    leaseMs: state.lease_seconds * 1000,
-    now: () => clock.monotonic(),
-  });
+  const rule = queueRule(config.concurrency);
+  const now = (): number => clock.monotonic();
+  const sharedPermits = createRedisConcurrency({ redis, rule, leaseMs: state.lease_seconds * 1000, now });
+  const concurrency = away ? createConcurrencyWithoutRedis(sharedPermits, rule, ownShare, now) : sharedPermits;
   options.onOpen(() => {
     concurrency.close();
   });
@@ -86,5 +100,25 @@ export async function openRedisBackends(
       concurrency.configure(queueRule(next.concurrency));
     },
     journalUnsynced: () => copy.stats().lagRecords,
+    allowance: ledger.allowance,
   };
+}
+
+/** How often the processes are counted, in ms. */
+const countEveryMs = 2000;
+
+/** How many processes were heard of in the last minute, when Redis last answered. */
+function countProcesses(redis: Redis, onOpen: OpenBackendsOptions["onOpen"]): () => number {
+  const key = redis.keyIn(redis.tagOf("fleet"), "seen");
+  let count = 1;
+  const timer = setInterval(() => {
+    redis.send(key, ["ZCARD", key]).then(
+      (reply) => (count = Math.max(1, replyNumber(reply))),
+      () => undefined,
+    );
+  }, countEveryMs).unref();
+  onOpen(() => {
+    clearInterval(timer);
+  });
+  return () => count;
 }

@@ -6,10 +6,16 @@ import { createIdentity, type IdentityServices } from "./identity/create-identit
 import { createPasswords } from "./identity/passwords/password.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import type { Backends } from "./backends.ts";
-import { openBackends, ratesOf, type GivenBackends, type OpenBackendsOptions } from "./open-backends.ts";
+import {
+  openBackends,
+  ratesOf,
+  type GivenBackends,
+  type OpenBackendsOptions,
+  type OpenedBackends,
+} from "./open-backends.ts";
 import type { Redis } from "./lib/redis/redis.ts";
-import { type Fleet, openFleet } from "./fleet/fleet.ts";
-import { shareProviders, shareReload } from "./share-operations.ts";
+import type { Fleet } from "./fleet/fleet.ts";
+import { joinFleet } from "./join-fleet.ts";
 import { version } from "./version.ts";
 import { openRedisBackends } from "./open-redis-backends.ts";
 import { connectState, shareTokenSecret } from "./open-redis-state.ts";
@@ -81,6 +87,8 @@ export interface Services extends IdentityServices, Events, Backends {
   readonly usersDir: string;
   /** Where the state is shared with other processes; undefined if it is this one's alone. */
   readonly redis: Redis | undefined;
+  /** How requests are served while it is away; undefined: not at all. */
+  readonly allowance: OpenedBackends["allowance"];
   /** All processes that share it. */
   readonly fleet: Fleet | undefined;
   readonly reloader: Reloader;
@@ -219,7 +227,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     newId,
     onOpen,
   };
-  const { backends, configure, journalUnsynced } = await (redis === undefined
+  const { backends, configure, journalUnsynced, allowance } = await (redis === undefined
     ? openBackends(backendOptions)
     : openRedisBackends({ ...backendOptions, redis }));
   const identity = createIdentity({
@@ -244,30 +252,16 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
   const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
 
-  const fleet =
-    redis === undefined
-      ? undefined
-      : await openFleet({
-          ...{ redis, clock, log },
-          facts: () => ({
-            startedAt,
-            version,
-            address: node,
-            config: createHash("sha256").update(JSON.stringify(policy().config)).digest("hex").slice(0, 12),
-          }),
-        });
-  if (fleet !== undefined) closers.push(() => fleet.close());
-  const shared = fleet === undefined ? undefined : { board: fleet.board, log };
-  const providers = shared === undefined ? upstream.admin : shareProviders(upstream.admin, shared);
-  const tellReload = shared === undefined ? undefined : shareReload((by) => reloader.reload(by), shared);
-  const sharedReloader: Reloader = {
-    ...reloader,
-    async reload(by) {
-      const result = await reloader.reload(by);
-      if (result.ok) tellReload?.(by);
-      return result;
-    },
-  };
+  const shared = await joinFleet({
+    ...{ redis, clock, log, reloader, onOpen },
+    providers: upstream.admin,
+    facts: () => ({
+      startedAt,
+      version,
+      address: node,
+      config: createHash("sha256").update(JSON.stringify(policy().config)).digest("hex").slice(0, 12),
+    }),
+  });
 
   const overload = createOverload({
     rule: () => policy().config.overload,
@@ -308,6 +302,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       config: () => reloader.status(),
       trust: () => risk.counts(),
       redis: redis === undefined ? undefined : () => redis.status(),
+      allowance: allowance === undefined ? undefined : () => ({ ...allowance.stats(), serves: allowance.isServing() }),
       spans: tracing.counts,
     },
     version,
@@ -327,11 +322,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...{ userAdmin, emit: bus.emit, testAlert: events.testAlert },
     tierNames: () => policy().tiers.names,
     limitsOf,
-    providers,
+    providers: shared.providers,
     risk,
     quota: config.quota,
     config: () => policy().config,
-    reloader: sharedReloader,
+    reloader: shared.reloader,
     ...{ clock, log },
     audit,
   });
@@ -359,7 +354,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     today: () => dayOf(clock.now()),
     gateway,
     models: upstream.models,
-    providerAdmin: providers,
+    providerAdmin: shared.providers,
     metrics,
     tracing,
     overload,
@@ -373,16 +368,18 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       reloader,
       keyFileStatus,
       redis,
+      allowance,
       spans: tracing.counts,
     }),
     usersDir,
     redis,
-    fleet,
+    allowance,
+    fleet: shared.fleet,
     reloader,
     async reload(by) {
       tokenKeys.check();
       live.rereadKeys();
-      if (loaded.path !== undefined) await sharedReloader.reload(by);
+      if (loaded.path !== undefined) await shared.reloader.reload(by);
     },
     close: () => closeAll(closers),
   };

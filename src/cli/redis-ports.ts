@@ -4,7 +4,7 @@ import { systemClock as clock } from "../lib/clock.ts";
 import type { Redis } from "../lib/redis/redis.ts";
 import { connectState } from "../open-redis-state.ts";
 import type { LedgerReplica } from "../quota/redis/ledger-replica.ts";
-import { createRedisLedger } from "../quota/redis/redis-ledger.ts";
+import { openRedisLedger } from "../quota/redis/redis-ledger.ts";
 import { readLogPage, streamStart } from "../replica/log-page.ts";
 import type { StateOptions, StatePorts } from "./state-ports.ts";
 import { silent } from "./this-process.ts";
@@ -37,10 +37,10 @@ export async function openRedisPorts({ config, io, hashPassword, onOpen }: State
     users,
     access,
     openAccess: () => Promise.resolve(access),
-    openLedger() {
-      const ledger = createRedisLedger({ ...shared, replica: noReplica, quota, state, storage });
+    async openLedger() {
+      const ledger = await openRedisLedger({ ...shared, replica: noReplica, quota, state, storage });
       onOpen(() => ledger.close());
-      return Promise.resolve(ledger);
+      return ledger;
     },
     bringBack: () =>
       Promise.reject(

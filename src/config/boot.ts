@@ -17,7 +17,10 @@ export const bootKeys = {
     "segment_bytes",
     "journal_archive_days",
   ],
-  state: ["backend", "key_prefix", "timeout_ms", "lease_seconds", "restore_wait_ms", "min_replicas"],
+  state: [
+    ...(["backend", "key_prefix", "timeout_ms", "lease_seconds", "restore_wait_ms", "min_replicas"] as const),
+    ...(["when_away", "allowance_share", "allowance_seconds"] as const),
+  ],
   auth: ["issuer", "audience", "max_hashes", "max_waiting_logins"],
   quota: ["timezone", "monthly_reset_day", "currency"],
   usage: ["keep_days"],

@@ -33,6 +33,26 @@ export const stateSection = z.strictObject({
     .describe(
       "How long processes have to say what they remember where Redis has lost something, or is empty, before it is put back. A start over an empty Redis takes at least that.",
     ),
+  when_away: z
+    .enum(["refuse", "allowance"])
+    .default("refuse")
+    .describe(
+      "While Redis does not answer: `refuse` whatever needs it, or serve from an `allowance`, a part of each user's limits that every process holds in advance.",
+    ),
+  allowance_share: z
+    .number()
+    .min(0.001)
+    .max(0.25)
+    .default(0.05)
+    .describe(
+      "Part of each quota limit that a process holds in advance for every user it serves, and at most a quarter of what is left. With `when_away = \"allowance\"`.",
+    ),
+  allowance_seconds: z
+    .int()
+    .min(5)
+    .max(3600)
+    .default(60)
+    .describe("How long requests are served without Redis; then they are refused."),
   min_replicas: z
     .int()
     .min(0)

@@ -43,12 +43,21 @@ export interface Gauges {
         readonly repeated: number;
       })
     | undefined;
+  /** What is served while Redis is away; undefined: nothing. */
+  readonly allowance?: (() => AllowanceGauges) | undefined;
   /** Reloads of the config; times in ms since the epoch. */
   readonly config: () => {
     readonly loadedAt: number;
     readonly invalid: unknown;
     readonly reloads: { readonly success: number; readonly failure: number };
   };
+}
+
+interface AllowanceGauges {
+  readonly serves: boolean;
+  readonly served: number;
+  readonly unreported: number;
+  readonly held: number;
 }
 
 type CircuitState = "closed" | "open" | "half_open";
@@ -68,12 +77,24 @@ interface ProviderGauges {
   }[];
 }
 
+const gauge = (name: string, help: string, read: () => number): MetricFamily =>
+  simpleFamily("gauge", name, help, () => [{ labels: {}, count: read() }]);
+
+function allowanceFamilies(read: () => AllowanceGauges): readonly MetricFamily[] {
+  return [
+    gauge("allowance_serving", "Whether requests are served without Redis now.", () => (read().serves ? 1 : 0)),
+    gauge("allowance_held", "Users for whom this process holds a part of their limits in advance.", () => read().held),
+    gauge("allowance_unreported_charges", "Charges that Redis does not have yet.", () => read().unreported),
+    simpleFamily("counter", "allowance_requests_total", "Requests admitted without Redis.", () => [
+      { labels: {}, count: read().served },
+    ]),
+  ];
+}
+
 /** The metrics of what other components count. */
 export function gaugeFamilies(gauges: Gauges): readonly MetricFamily[] {
-  const gauge = (name: string, help: string, read: () => number): MetricFamily =>
-    simpleFamily("gauge", name, help, () => [{ labels: {}, count: read() }]);
   const counter = simpleFamily.bind(null, "counter");
-  const { redis, spans, forwarding } = gauges;
+  const { redis, allowance, spans, forwarding } = gauges;
   return [
     gauge("proxy_requests_in_flight", "Chats that run now.", gauges.inFlight),
     gauge("proxy_overload_level", "Part of the new work that is refused, 0 to 1.", () => gauges.overload().level),
@@ -110,6 +131,7 @@ export function gaugeFamilies(gauges: Gauges): readonly MetricFamily[] {
             { labels: { trouble: "repeated" }, count: redis().repeated },
           ]),
         ]),
+    ...(allowance === undefined ? [] : allowanceFamilies(allowance)),
     ...(forwarding === undefined ? [] : forwarderFamilies(forwarding)),
     gauge("behaviour_log_queued", "Behaviour log lines that wait to be written.", () => gauges.behaviourLog().queued),
     counter("behaviour_log_dropped_total", "Behaviour log lines lost.", () => byReason(gauges.behaviourLog().dropped)),

@@ -9,6 +9,7 @@ import type { AuditLog } from "../events/log-files/audit-log.ts";
 import type { BehaviourLog } from "../events/log-files/behaviour-log.ts";
 import type { DiskProbe } from "../lib/files/disk-probe.ts";
 import type { Ledger } from "../quota/ledger.ts";
+import type { AllowanceStats } from "../quota/redis/allowance.ts";
 import type { Overload } from "../limits/overload.ts";
 import type { ModelList } from "../providers/model-list.ts";
 import type { HealthCheck } from "./routes/ops.ts";
@@ -32,6 +33,8 @@ interface Parts {
   readonly keyFileStatus: Pick<KeyFileStatus, "problems">;
   /** Where the state is; undefined: in files. */
   readonly redis: { status(): { readonly connected: boolean } } | undefined;
+  /** How requests are served without it; undefined: not at all. */
+  readonly allowance: { isServing(): boolean; stats(): AllowanceStats } | undefined;
   /** What has become of spans; undefined: nothing is traced. */
   readonly spans: (() => object) | undefined;
 }
@@ -41,11 +44,23 @@ const maxLoopDelayMs = 500;
 
 /** The checks of /healthz. */
 export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
-  const { ledger, behaviourLog, forwarders, users, models, eventLoop, redis, spans } = parts;
+  const { ledger, behaviourLog, forwarders, users, models, eventLoop, redis, allowance, spans } = parts;
   return [
     ...(redis === undefined
       ? []
-      : [{ name: "redis", immediate: true, check: () => ({ ok: redis.status().connected }) }]),
+      : [
+          {
+            name: "redis",
+            immediate: true,
+            check() {
+              const { connected } = redis.status();
+              const serves = allowance?.isServing() === true;
+              const facts =
+                allowance === undefined ? {} : { facts: { connected, allowance: allowance.stats(), serves } };
+              return { ok: connected || serves, ...facts };
+            },
+          },
+        ]),
     // A collector that is away harms no request.
     ...(spans === undefined ? [] : [{ name: "traces", check: () => ({ ok: true, facts: { spans: spans() } }) }]),
     {
@@ -142,11 +157,12 @@ export function createHealthChecks(parts: Parts): readonly HealthCheck[] {
  * them either, and all of them would be taken out of service. Before the state is recovered it doesn't listen at all.
  */
 export async function readinessOf(
-  { ledger, redis }: Pick<Parts, "ledger" | "redis">,
+  { ledger, redis, allowance }: Pick<Parts, "ledger" | "redis" | "allowance">,
   shuttingDown: boolean,
 ): Promise<{ readonly ready: boolean; readonly reason: string }> {
   if (shuttingDown) return { ready: false, reason: "it is shutting down" };
-  if (redis?.status().connected === false) return { ready: false, reason: "Redis, which has the state, is away" };
+  if (redis?.status().connected === false && allowance?.isServing() !== true)
+    return { ready: false, reason: "Redis, which has the state, is away" };
   const { ok, reason = "charges can't be recorded" } = await ledger.health();
   return { ready: ok, reason: ok ? "" : reason };
 }

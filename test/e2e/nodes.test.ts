@@ -15,8 +15,8 @@ describeWithRedis("several proxies over one Redis", () => {
   });
 
   /** Starts `count` of them; the first one's folder has the users alice and root. */
-  async function startNodes(count: number, config = ""): Promise<RunningProxy[]> {
-    const redis = { url: redisServer.server().url, keyPrefix: newPrefix() };
+  async function startNodes(count: number, config: string, state: string): Promise<RunningProxy[]> {
+    const redis = { url: redisServer.server().url, keyPrefix: newPrefix(), state };
     const users = {
       alice: userFile("alice", alicePassword),
       root: userFile("root", alicePassword, 'roles = ["user", "admin"]\n'),
@@ -33,8 +33,8 @@ describeWithRedis("several proxies over one Redis", () => {
   const chat = (proxy: RunningProxy, token: string, more: object = {}): Promise<Response> =>
     post(`${proxy.url}/v1/chat/completions`, { model: "sim-fast", stream: false, messages, ...more }, bearer(token));
 
-  async function two(config = ""): Promise<readonly [RunningProxy, RunningProxy, string]> {
-    const [one, other] = await startNodes(2, config);
+  async function two(config = "", state = ""): Promise<readonly [RunningProxy, RunningProxy, string]> {
+    const [one, other] = await startNodes(2, config, state);
     if (one === undefined || other === undefined) throw new Error("two were started");
     return [one, other, await one.login()];
   }
@@ -131,6 +131,36 @@ describeWithRedis("several proxies over one Redis", () => {
       expect((await chat(other, token)).status).toBe(200);
     }, 20_000);
     expect(await usedRequests(one, token)).toBe(4);
+  });
+
+  it("serve those whom they know while Redis does not answer, where they are to, and charge it afterwards", async () => {
+    const state = 'when_away = "allowance"\nallowance_share = 0.1\ntimeout_ms = 500\n';
+    const quota = "[quota.tiers]\nbasic = { requests = 100 }\n";
+    const [one, other, token] = await two(`${quota}[concurrency]\nmax_parallel = 8\n`, state);
+    expect((await chat(one, token)).status).toBe(200);
+    const health = async (): Promise<string> => (await fetch(`${one.url}/metrics`)).text();
+    await eventually(async () => {
+      expect(await health()).toContain("allowance_held 1");
+    });
+    redisServer.server().pause();
+    try {
+      const statuses = [];
+      for (let i = 0; i < 12; i++) statuses.push((await chat(one, token)).status);
+      expect(statuses).toEqual([...Array.from({ length: 10 }, () => 200), 503, 503]);
+      // Nothing was held there for her; and nobody new is let in.
+      expect((await chat(other, token)).status).toBe(503);
+      const login = { username: "alice", password: alicePassword };
+      expect((await post(`${one.url}/auth/login`, login)).status).toBe(503);
+      expect((await fetch(`${one.url}/readyz`)).status).toBe(200);
+      expect(await health()).toMatch(/allowance_serving 1[^]*allowance_unreported_charges 10/);
+    } finally {
+      redisServer.server().resume();
+    }
+    await eventually(async () => {
+      expect(await usedRequests(other, token)).toBe(11);
+      expect(await quotaOf(one, token)).toMatchObject([{ used: 11, reserved: 0 }]);
+    });
+    expect((await chat(other, token)).status).toBe(200);
   });
 
   it("say 503 while Redis does not answer, and recover by themselves", async () => {

@@ -4,7 +4,7 @@ import { type Fleet, openFleet } from "../../src/fleet/fleet.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import type { ProviderAdmin } from "../../src/providers/provider-admin.ts";
-import { shareProviders, shareReload } from "../../src/share-operations.ts";
+import { shareProviders, shareReload } from "../../src/join-fleet.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { eventually } from "../support/eventually.ts";
 import { describeWithRedis, newPrefix, useRedis, useRedisCluster } from "../support/redis-server.ts";

@@ -24,7 +24,7 @@ export async function seed(redis: Redis): Promise<void> {
 }
 
 export function documentsOf(redis: Redis): Documents {
-  return createDocuments(redis, () => "0");
+  return createDocuments(redis, { lastSeq: () => "0" });
 }
 
 /** Users over Redis with the tiers basic and premium. */

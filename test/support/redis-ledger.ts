@@ -4,7 +4,7 @@ import type { FunctionLibrary } from "../../src/lib/redis/library.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import type { LedgerReplica, LogRecord } from "../../src/quota/redis/ledger-replica.ts";
-import { createRedisLedger, type RedisLedger, type RedisLedgerOptions } from "../../src/quota/redis/redis-ledger.ts";
+import { openRedisLedger, type RedisLedger, type RedisLedgerOptions } from "../../src/quota/redis/redis-ledger.ts";
 import type { LedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { createRedisLibrary } from "../../src/redis-library.ts";
@@ -73,7 +73,7 @@ export async function openTestRedisLedger(
   clock: Clock,
   options: Partial<RedisLedgerOptions> = {},
 ): Promise<RedisLedger> {
-  const ledger = createRedisLedger({
+  const ledger = await openRedisLedger({
     ...{ redis, clock, log: createCapturedLog(), newId: () => randomBytes(6).toString("hex") },
     replica: options.replica ?? (await createTestReplica(clock)),
     quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 },

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
@@ -30,6 +31,9 @@ export interface ReplicaNodeOptions {
   readonly folder?: string;
   readonly timeoutMs?: number;
   readonly keepForMs?: number;
+  /** Serves without Redis: this part of each limit, for so long. */
+  readonly allowance?: { readonly share: number; readonly allowanceMs: number };
+  readonly leaseSeconds?: number;
 }
 
 export async function openReplicaNode(options: ReplicaNodeOptions): Promise<ReplicaNode> {
@@ -41,7 +45,12 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
     ...{ redis, usersDir: folder, ledger: memory, clock: systemClock, log, keepForMs },
     ...{ pollMs: 20, graceMs: 300, reportMs: 50 },
   });
-  const ledger = await openTestRedisLedger(redis, systemClock, { replica });
+  const { allowance, leaseSeconds = 30 } = options;
+  const away = { folder: join(folder, ".away"), syncIntervalMs: 5 };
+  const ledger = await openTestRedisLedger(redis, systemClock, {
+    ...{ replica, log, state: { lease_seconds: leaseSeconds, min_replicas: 0 } },
+    allowance: allowance === undefined ? undefined : { ...allowance, ...away },
+  });
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> =>
     (closing ??= (async () => {

@@ -30,8 +30,8 @@ export interface ProxyOptions {
   readonly configFile?: boolean;
   /** As createServices takes it. */
   readonly backends?: ServicesOptions["backends"];
-  /** The state is in this Redis, below this prefix. */
-  readonly redis?: { readonly url: string; readonly keyPrefix: string };
+  /** The state is in this Redis, below this prefix; `state`: further keys of [state]. */
+  readonly redis?: { readonly url: string; readonly keyPrefix: string; readonly state?: string };
   /** As createServices takes it; default: no load, whatever the machine that runs the tests does. */
   readonly readLoad?: ServicesOptions["readLoad"];
 }
@@ -86,7 +86,9 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
       : `[[providers]]\nname = "upstream"\nkind = "${options.kind ?? "deepseek"}"\napi_key_env = "DEEPSEEK_API_KEY"\nbase_url = "${options.upstreamUrl}"\nmodels = ["*"]\n`;
   const redis = options.redis ?? redisFor(folder);
   const state =
-    redis === undefined ? "" : `[state]\nbackend = "redis"\nkey_prefix = "${redis.keyPrefix}"\nrestore_wait_ms = 200\n`;
+    redis === undefined
+      ? ""
+      : `[state]\nbackend = "redis"\nkey_prefix = "${redis.keyPrefix}"\nrestore_wait_ms = 200\n${redis.state ?? ""}`;
   const configText = (config: string): string =>
     `[server]\nport = 0\n${options.server ?? ""}\n[logs]\nflush_ms = 10\n${state}${provider}\n${config}\n`;
   const text = configText(options.config ?? "");

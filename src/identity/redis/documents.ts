@@ -64,6 +64,8 @@ export interface Documents {
   ): Promise<NamePage | undefined>;
   readonly tags: readonly string[];
   readonly tagOf: (kind: DocumentKind, name: string) => string;
+  /** How old what was read may be now where it is used, in ms, because Redis is away; else 0. */
+  readonly trustedAwayMs: () => number;
   /** Whose a session, a refresh family or an API key is. */
   owner(kind: PointerKind, id: string): Promise<string | undefined>;
   /** @param lifeMs undefined: for ever */
@@ -91,8 +93,16 @@ export type NoteDocument = (
   record: { readonly seq: number; readonly at: number; readonly body: string },
 ) => void;
 
-/** @param lastSeq the number of the newest record of a tag that this process has; "0" if it has none */
-export function createDocuments(redis: Redis, lastSeq: (tag: string) => string, note?: NoteDocument): Documents {
+export interface DocumentsOptions {
+  /** The number of the newest record of a tag that this process has; "0" if it has none. */
+  readonly lastSeq: (tag: string) => string;
+  readonly note?: NoteDocument | undefined;
+  /** Documents.trustedAwayMs; default: 0. */
+  readonly trustedAwayMs?: (() => number) | undefined;
+}
+
+export function createDocuments(redis: Redis, options: DocumentsOptions): Documents {
+  const { lastSeq, note, trustedAwayMs = () => 0 } = options;
   const tagOf = (kind: DocumentKind, name: string): string => tagOfDocument(redis, kind, name);
   const keyOf = (kind: DocumentKind, name: string): string => redis.keyIn(tagOf(kind, name), "doc", `${kind}/${name}`);
   const logOf = (tag: string): readonly [string, string] => [redis.keyIn(tag, "log"), redis.keyIn(tag, "logseq")];
@@ -115,6 +125,7 @@ export function createDocuments(redis: Redis, lastSeq: (tag: string) => string, 
     keyOf,
     tagOf,
     tags: redis.tags,
+    trustedAwayMs,
     async read(kind, name) {
       const tag = tagOf(kind, name);
       const [, now, version, text, mark] = (await call("identity_get", tag, [keyOf(kind, name)], [lastSeq(tag)])) ?? [];

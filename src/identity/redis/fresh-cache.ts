@@ -3,7 +3,7 @@ import { createGenerationMap } from "../../lib/generation-map.ts";
 
 /** What was read from Redis, trusted for a short time. A value that does not exist is cached as well. */
 export interface FreshCache<T> {
-  /** The value, at once while it may be trusted. Rejects if it can't be read: an older one is never given out. */
+  /** The value, at once while it may be trusted. Rejects if it can't be read; see `trustedAwayMs`. */
   get(key: string): Awaitable<T | undefined>;
   /** What is cached of it and may be trusted; undefined if nothing is. */
   peek(key: string): { readonly value: T | undefined } | undefined;
@@ -19,6 +19,11 @@ export interface FreshCacheOptions<T> {
   readonly read: (key: string, previous: T | undefined) => Promise<T | undefined>;
   /** How long a value is trusted after its read began, in ms; default identityAgeMs. */
   readonly maxAgeMs?: (value: T | undefined) => number;
+  /**
+   * How old a value may be, in ms, where it cannot be read: 0 while Redis answers, or where nothing may be served without
+   * it. One that is known to have changed is not given out even then. Default: 0.
+   */
+  readonly trustedAwayMs?: (() => number) | undefined;
   /** Existing values kept, even. */
   readonly max?: number;
   /** Monotonic ms. */
@@ -43,7 +48,7 @@ const lifeMs = 60_000;
 const renewAt = 0.6;
 
 export function createFreshCache<T>(options: FreshCacheOptions<T>): FreshCache<T> {
-  const { maxAgeMs = () => identityAgeMs, max = defaultMax, monotonic } = options;
+  const { maxAgeMs = () => identityAgeMs, trustedAwayMs = () => 0, max = defaultMax, monotonic } = options;
   const found = createGenerationMap<Entry<T>>(max, () => lifeMs, monotonic);
   const missing = createGenerationMap<Entry<T>>(maxMissing, () => lifeMs, monotonic);
   const reading = new Map<string, Promise<T | undefined>>();
@@ -83,10 +88,28 @@ export function createFreshCache<T>(options: FreshCacheOptions<T>): FreshCache<T
     return entry?.generation === generation && monotonic() - entry.readAt < maxAgeMs(entry.value) ? entry : undefined;
   }
 
+  /** One that may be used because Redis is away. */
+  function older(key: string): T | undefined {
+    const ageMs = trustedAwayMs();
+    const entry = ageMs === 0 ? undefined : found.get(key);
+    return entry !== undefined && monotonic() - entry.readAt < ageMs ? entry.value : undefined;
+  }
+
+  async function renewOrOlder(key: string): Promise<T | undefined> {
+    try {
+      return await renew(key);
+    } catch (error) {
+      // Only now is it known that Redis is away.
+      const value = older(key);
+      if (value === undefined) throw error;
+      return value;
+    }
+  }
+
   return {
     get(key) {
       const entry = peek(key);
-      if (entry === undefined) return renew(key);
+      if (entry === undefined) return older(key) ?? renewOrOlder(key);
       if (monotonic() - entry.readAt >= maxAgeMs(entry.value) * renewAt) renew(key).catch(() => undefined);
       return entry.value;
     },

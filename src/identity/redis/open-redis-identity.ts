@@ -25,6 +25,8 @@ export interface RedisIdentityOptions {
   readonly lastSeq: (tag: string) => string;
   /** Default: nobody is told. */
   readonly note?: NoteDocument;
+  /** Documents.trustedAwayMs */
+  readonly trustedAwayMs?: (() => number) | undefined;
   readonly groups: Config["groups"];
   /** [auth] in force, which may change. */
   readonly auth: () => Config["auth"];
@@ -62,7 +64,7 @@ export interface RedisIdentity {
 /** Opens all seven ports. Rejects with RedisUnavailableError or RedisReplyError. */
 export async function openRedisIdentity(options: RedisIdentityOptions): Promise<RedisIdentity> {
   const { redis, auth, clock, log, emit, newId, now } = options;
-  const documents = createDocuments(redis, options.lastSeq, options.note);
+  const documents = createDocuments(redis, options);
   const nonces = await openRedisNonces(redis, now);
   const { tierNames, hashPassword } = options;
   const users = openRedisUsers({ redis, documents, clock, log, tierNames, hashPassword });

@@ -80,6 +80,7 @@ export function createOwnedDocuments<T>(options: OwnedDocumentsOptions<T>): Owne
       if (document === undefined) return undefined;
       return previous?.version === document.version ? previous : parse(user, document);
     },
+    trustedAwayMs: documents.trustedAwayMs,
     monotonic: options.monotonic,
   });
   options.redis.onChange("doc", (key) => {

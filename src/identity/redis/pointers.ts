@@ -21,6 +21,7 @@ const missingMs = 900;
 export function createPointers(documents: Documents, kind: PointerKind, monotonic: () => number): Pointers {
   const cache = createFreshCache<string>({
     read: (id) => documents.owner(kind, id),
+    trustedAwayMs: documents.trustedAwayMs,
     maxAgeMs: (owner) => (owner === undefined ? missingMs : existingMs),
     monotonic,
   });

@@ -78,7 +78,11 @@ export function openRedisGroups(options: RedisGroupsOptions): RedisGroups {
   let ofConfig = options.groups;
   let latest = createGroupView(ofConfig, new Map());
 
-  const cache = createFreshCache<Snapshot>({ read: (_, previous) => read(previous), monotonic: options.monotonic });
+  const cache = createFreshCache<Snapshot>({
+    read: (_, previous) => read(previous),
+    trustedAwayMs: documents.trustedAwayMs,
+    monotonic: options.monotonic,
+  });
   /** Reads the groups again, beside everything else. */
   const refresh = (): void => void cache.renew(all).catch(() => undefined);
   redis.onChange("doc", (key) => {

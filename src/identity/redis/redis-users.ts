@@ -58,6 +58,7 @@ export function openRedisUsers(options: RedisUsersOptions): RedisUsers {
   const names = createNameList(documents, "users");
   const cache = createFreshCache<StoredAccount>({
     read: async (name, previous) => parsed(name, (await documents.read("users", name)).document, previous),
+    trustedAwayMs: documents.trustedAwayMs,
     monotonic: () => clock.monotonic(),
   });
   redis.onChange("doc", (key) => {

@@ -59,6 +59,9 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
   const deadlines = createCallDeadlines(monotonic);
   let repeated = 0;
   let failed = 0;
+  let answeredAt = monotonic();
+  /** Whether the last call that ended did so without an answer. */
+  let isSilent = false;
   let loading: Promise<void> | undefined;
 
   function load(): Promise<void> {
@@ -106,7 +109,10 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     for (;;) {
       try {
         const answer = deadlines.before(deadline, connection.send(key, command));
-        return await (replicas === 0 ? answer : withReplicas(key, deadline, answer, replicas));
+        const reply = await (replicas === 0 ? answer : withReplicas(key, deadline, answer, replicas));
+        answeredAt = monotonic();
+        isSilent = false;
+        return reply;
       } catch (error) {
         if (error instanceof ErrorReply) {
           // Nothing has run. Where the library cannot be loaded now, the next try says so again.
@@ -116,6 +122,7 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
         }
         if (isOver()) {
           failed++;
+          isSilent = true;
           throw new RedisUnavailableError(`Redis (${where}) did not answer within ${timeoutMs} ms`, { cause: error });
         }
         repeated++;
@@ -170,6 +177,7 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
       failed,
       repeated,
     }),
+    awayMs: () => (isSilent || !connection.isReady() ? Math.max(1, monotonic() - answeredAt) : 0),
     close() {
       deadlines.close();
       connection.close();

@@ -59,6 +59,8 @@ export interface Redis {
    */
   onChange(kind: string, listener: (key: string | null) => void): void;
   status(): RedisStatus;
+  /** While Redis cannot be asked, ms since its last answer; else 0. */
+  awayMs(): number;
   /** Ends at once; calls in flight are rejected. */
   close(): Promise<void>;
 }

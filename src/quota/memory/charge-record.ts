@@ -28,7 +28,7 @@ interface Logged {
 }
 
 /** The first charge of a request, at its first data event. */
-interface ChargeRecord extends Logged {
+export interface ChargeRecord extends Logged {
   readonly kind: "charge";
   /** Time of the charge, in ms since the epoch; determines the periods in which it counts. */
   readonly at: number;

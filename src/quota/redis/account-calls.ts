@@ -157,11 +157,16 @@ export function chargeOf(text: string): Charge {
 
 function limitsText(limits: readonly QuotaLimit[]): string {
   let text = "";
-  for (const { metric, per, max, currency, apiKey } of limits) {
-    const name = metric === "cost" ? `cost:${currency ?? ""}` : metric;
-    text += `${text === "" ? "" : " "}${name} ${per} ${max} ${apiKey === undefined ? 0 : 1}`;
+  for (const limit of limits) {
+    const { per, max, apiKey } = limit;
+    text += `${text === "" ? "" : " "}${limitName(limit)} ${per} ${max} ${apiKey === undefined ? 0 : 1}`;
   }
   return text;
+}
+
+/** What a limit counts: `METRIC`, or `cost:CURRENCY`. */
+export function limitName({ metric, currency }: Pick<QuotaLimit, "metric" | "currency">): string {
+  return metric === "cost" ? `cost:${currency ?? ""}` : metric;
 }
 
 /** The account in which a limit counts. */

@@ -1,6 +1,6 @@
 import { replyNumber, replyText, RedisReplyError, RedisUnavailableError, type Redis } from "../../lib/redis/redis.ts";
 import { isGroupAccount } from "../accounts.ts";
-import type { BucketState, Charge } from "../ledger.ts";
+import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import {
   type AccountCalls,
   type AccountReply,
@@ -23,6 +23,9 @@ export interface HoldPart {
   chargedAt: number | undefined;
 }
 
+/** The reservation was settled or given up before the call for it arrived. */
+export class HoldEndedError extends RedisUnavailableError {}
+
 /** The id of a hold, its account, the API key or "", and for a group's account the user or "". */
 export type LeaseName = readonly [id: string, account: string, apiKey: string, user: string];
 
@@ -35,6 +38,9 @@ export interface NoRoom {
   readonly unsure: boolean;
   readonly bucket: BucketState;
 }
+
+/** The first of a request's limits for which an account has no room. */
+export type Refusal = NoRoom & { readonly limit: QuotaLimit };
 
 /** The first charge, for the call that makes it. */
 export interface FirstCharge {
@@ -62,10 +68,19 @@ export interface FinalCharge {
 /** The functions of ledger.lua that concern one reservation in one account. Each throws as AccountCalls.call. */
 export interface HoldCalls {
   part(id: string, view: AccountView, user: string): HoldPart;
-  /** @param pair another account is asked at the same time: then either confirm or settle follows */
-  reserve(part: HoldPart, bound: Charge, pair: boolean): Promise<readonly BucketState[] | NoRoom>;
-  /** All accounts have agreed. Sent, and not awaited: if it is lost, other refusals take a moment longer. */
-  confirm(part: HoldPart): void;
+  /**
+   * Asks the accounts of all parts at once. If one refuses or fails, nothing stays reserved in the others. Returns the buckets
+   * of each part, or what the first of the limits without room says.
+   *
+   * @param limits those of all parts, in the order of the request
+   * @param keepMs how long it is kept without a word from its node; default: that of a request
+   */
+  reserve(
+    parts: readonly HoldPart[],
+    limits: readonly QuotaLimit[],
+    bound: HeldAmounts,
+    keepMs?: number,
+  ): Promise<readonly (readonly BucketState[])[] | Refusal>;
   /** Makes the first charge. */
   commit(part: HoldPart, charge: FirstCharge, replicas?: number): Promise<readonly BucketState[]>;
   /** Makes it hold so much in all if there is room for `extra`; without `extra` in any case. */
@@ -75,11 +90,19 @@ export interface HoldCalls {
 }
 
 /** A settled hold is remembered for so long, in ms, and for longer than the lease of what may ask for it. */
-const rememberMs = 300_000;
+const rememberHoldMs = 300_000;
 
-/** @param leaseMs how long a hold is kept without a word from its node */
-export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: number): HoldCalls {
-  const keepMs = Math.max(rememberMs, 3 * leaseMs);
+/**
+ * @param leaseMs how long a hold is kept without a word from its node
+ * @param rememberMs how long a settled one is remembered, for a settlement that is repeated
+ */
+export function createHoldCalls(
+  redis: Redis,
+  calls: AccountCalls,
+  leaseMs: number,
+  rememberMs = rememberHoldMs,
+): HoldCalls {
+  const rememberedMs = Math.max(rememberMs, 3 * leaseMs);
 
   const call = (name: string, { view, keys }: HoldPart, args: readonly (string | number)[], replicas?: number) =>
     calls.call(name, view, keys, args, replicas);
@@ -96,14 +119,27 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
       const keys = [redis.keyIn(view.tag, "hold", holdName(name)), redis.keyIn(view.tag, "leases")] as const;
       return { id, view, keys, member: JSON.stringify(name), chargedAt: undefined };
     },
-    async reserve(part, bound, pair) {
-      const reply = await call("ledger_reserve", part, [chargeText(bound), leaseMs, part.member, pair ? 1 : ""]);
-      if (reply.word === "FULL") return noRoom(part, reply);
-      expectOk(reply);
-      return bucketsIn(reply.values, 0, part.view.limits);
-    },
-    confirm({ view, keys }) {
-      redis.call("ledger_confirm", [...view.counts, ...keys], []).catch(() => undefined);
+    async reserve(parts, limits, bound, keepMs = leaseMs) {
+      const pair = parts.length > 1;
+      const text = amountsText(bound);
+      const results = await Promise.allSettled(parts.map((part) => reserveOne(part, text, pair, keepMs)));
+      const replies = results.map((result) => (result.status === "fulfilled" ? result.value : undefined));
+      const granted = replies.flatMap((reply) => (reply === undefined || "bucket" in reply ? [] : [reply]));
+      if (granted.length === parts.length) {
+        if (pair) for (const part of parts) confirm(part);
+        return granted;
+      }
+      for (const [index, part] of parts.entries()) {
+        const reply = replies[index];
+        // Where it fails too, the lease ends what may be there.
+        if (reply === undefined || !("bucket" in reply)) settle(part, null).catch(() => undefined);
+      }
+      const failed = results.find((result) => result.status === "rejected");
+      if (failed?.status === "rejected") throw failed.reason;
+      const refusals = replies.map((reply) => (reply !== undefined && "bucket" in reply ? reply : null));
+      const refusal = firstRefusal(limits, refusals);
+      if (refusal === undefined) throw new Error("refused without a limit");
+      return refusal;
     },
     async commit(part, charge, replicas) {
       const { first, at: time = "", ago = 0, body } = charge;
@@ -121,22 +157,37 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
       expectOk(reply);
       return null;
     },
-    async settle(part, charge) {
-      const args = [part.member, keepMs, ...(charge === null ? noFinal : finalArgs(part, charge))];
-      const reply = await call("ledger_settle", part, args);
-      if (reply.word === "DONE" || reply.word === "GONE") return undefined;
-      expectOk(reply);
-      const [time, at, chargeSeq, seq] = reply.values;
-      if (charge !== null && replyText(at) !== "") {
-        const writtenAt = replyNumber(time);
-        part.chargedAt = replyNumber(at);
-        if (charge.first !== undefined)
-          note(part, "charge", part.chargedAt, replyText(chargeSeq), writtenAt, charge.first.body);
-        note(part, "settle", part.chargedAt, replyText(seq), writtenAt, charge.body);
-      }
-      return bucketsIn(reply.values, 4, part.view.limits);
-    },
+    settle,
   };
+
+  /** @param pair another account is asked at the same time: then either confirm or settle follows */
+  async function reserveOne(part: HoldPart, bound: string, pair: boolean, keepMs: number) {
+    const reply = await call("ledger_reserve", part, [bound, keepMs, part.member, pair ? 1 : ""]);
+    if (reply.word === "FULL") return noRoom(part, reply);
+    expectOk(reply);
+    return bucketsIn(reply.values, 0, part.view.limits);
+  }
+
+  /** All accounts have agreed. Sent, and not awaited: if it is lost, other refusals take a moment longer. */
+  function confirm({ view, keys }: HoldPart): void {
+    redis.call("ledger_confirm", [...view.counts, ...keys], []).catch(() => undefined);
+  }
+
+  async function settle(part: HoldPart, charge: FinalCharge | null): Promise<readonly BucketState[] | undefined> {
+    const args = [part.member, rememberedMs, ...(charge === null ? noFinal : finalArgs(part, charge))];
+    const reply = await call("ledger_settle", part, args);
+    if (reply.word === "DONE" || reply.word === "GONE") return undefined;
+    expectOk(reply);
+    const [time, at, chargeSeq, seq] = reply.values;
+    if (charge !== null && replyText(at) !== "") {
+      const writtenAt = replyNumber(time);
+      part.chargedAt = replyNumber(at);
+      if (charge.first !== undefined)
+        note(part, "charge", part.chargedAt, replyText(chargeSeq), writtenAt, charge.first.body);
+      note(part, "settle", part.chargedAt, replyText(seq), writtenAt, charge.body);
+    }
+    return bucketsIn(reply.values, 4, part.view.limits);
+  }
 
   function finalArgs({ chargedAt }: HoldPart, { final, body, first, shared, fresh }: FinalCharge) {
     const flags = [shared ? 1 : "", fresh ? 1 : ""];
@@ -146,6 +197,22 @@ export function createHoldCalls(redis: Redis, calls: AccountCalls, leaseMs: numb
         : [chargeText(first.first), chargedAt ?? "", first.at ?? "", first.ago ?? 0, first.body];
     return [chargeText(final), body, ...flags, ...made];
   }
+}
+
+/** The first of the request's limits for which a part has no room. */
+export function firstRefusal(
+  limits: readonly QuotaLimit[],
+  parts: readonly (NoRoom | null | undefined)[],
+): Refusal | undefined {
+  const next = parts.map(() => 0);
+  for (const limit of limits) {
+    const part = limit.group === undefined ? 0 : 1;
+    const place = next[part] ?? 0;
+    next[part] = place + 1;
+    const refusal = parts[part];
+    if (refusal?.index === place) return { ...refusal, limit };
+  }
+  return undefined;
 }
 
 /** What a release has in the place of a final charge. */
@@ -164,7 +231,6 @@ function noRoom({ view }: HoldPart, { values }: AccountReply): NoRoom {
 }
 
 function expectOk({ word }: AccountReply): void {
-  // It was given up, and then the call for it arrived.
-  if (word === "DONE") throw new RedisUnavailableError("the reservation has ended");
+  if (word === "DONE") throw new HoldEndedError("the reservation has ended");
   if (word !== "OK") throw new RedisReplyError(`unexpected reply ${word}`);
 }

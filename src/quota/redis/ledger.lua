@@ -32,8 +32,9 @@
 
 local most = 9007199254740991
 
--- How long a committed hold is remembered after it has lapsed: for a settlement that comes late. In ms.
-local lapsed_ms = 3600000
+-- How long a committed hold is remembered after it has lapsed: for a settlement that comes late, perhaps from the next
+-- start of a process that was killed. In ms.
+local lapsed_ms = 604800000
 
 -- A whole number as text: a third of the cost of `int`, which also rounds.
 local function text(n)
@@ -505,6 +506,18 @@ function fn.ledger_renew(keys, args)
   return 1
 end
 flags.ledger_renew = { 'allow-oom' }
+
+-- The same, and says which of them are still held. keys: leases; args: lease, members -> 1 or 0 for each
+function fn.ledger_extend(keys, args)
+  local ends, reply = text(now_ms() + tonumber(args[1])), {}
+  for i = 2, #args do
+    local is_held = redis.call('ZSCORE', keys[1], args[i]) ~= false
+    if is_held then redis.call('ZADD', keys[1], ends, args[i]) end
+    reply[i - 1] = is_held and 1 or 0
+  end
+  return reply
+end
+flags.ledger_extend = { 'allow-oom' }
 
 -- Holds whose lease is over. None for the time of a lease after nobody has asked for half of one: then Redis was away,
 -- or all nodes were, and the live ones have to say first what is theirs.

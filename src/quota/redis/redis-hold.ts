@@ -3,8 +3,16 @@ import { isCharge } from "../amounts.ts";
 import type { BucketState, Charge, ChargeSource, Hold, QuotaLimit, ReserveRequest, Settlement } from "../ledger.ts";
 import { countMetrics } from "../metrics.ts";
 import { isUsage } from "../memory/memory-hold.ts";
-import { bucketOf } from "./account-calls.ts";
-import type { FinalCharge, FirstCharge, HeldAmounts, HoldCalls, HoldPart, NoRoom } from "./hold-calls.ts";
+import { bucketOf, limitName } from "./account-calls.ts";
+import {
+  type FinalCharge,
+  type FirstCharge,
+  firstRefusal,
+  type HeldAmounts,
+  type HoldCalls,
+  HoldEndedError,
+  type HoldPart,
+} from "./hold-calls.ts";
 
 /** The ledger's operations that a hold needs. */
 export interface HoldBackend {
@@ -72,13 +80,17 @@ export class RedisHold implements Hold {
     return this.#commit?.stands === true;
   }
 
-  /** Not strict, it answers at once, with the buckets as they would be if nobody else had changed them. */
-  async commit(first: Charge, source?: ChargeSource): Promise<readonly BucketState[]> {
+  /**
+   * Not strict, it answers at once, with the buckets as they would be if nobody else had changed them.
+   * @param ago how long ago it was made, in ms
+   */
+  async commit(first: Charge, source?: ChargeSource, ago = 0): Promise<readonly BucketState[]> {
     if (this.#commit !== undefined || this.#settled) return this.#known;
     if (!isCharge(first)) throw new RangeError("a charge must be of safe integers >= 0");
     const { strict } = this.#backend;
-    const startedAt = this.#backend.monotonic();
-    const commit: Commit = { first, body: this.#recordOf({ charge: first, ...source }), startedAt, stands: !strict };
+    const startedAt = this.#backend.monotonic() - ago;
+    const body = this.#recordOf({ charge: first, ...source });
+    const commit: Commit = { first, body, ago, startedAt, stands: !strict };
     this.#commit = commit;
     const before = this.#held;
     this.#held = restOf(before, first);
@@ -142,6 +154,14 @@ export class RedisHold implements Hold {
     return this.#known;
   }
 
+  /** Releases what is held: the first charge stands. Rejects if that fails. */
+  async keepFirst(): Promise<void> {
+    const commit = this.#commit;
+    if (commit === undefined || this.#settled) return;
+    this.#settled = true;
+    await this.#after(() => this.#keepFirst(commit));
+  }
+
   /** Runs work at once, or after what is on its way. */
   #after<T>(work: () => Promise<T>): Promise<T> {
     return this.#pending === undefined ? work() : this.#pending.then(work);
@@ -164,7 +184,12 @@ export class RedisHold implements Hold {
 
   /** Where the final charge makes no sense the first one stands, and nothing more is held. */
   async #keepFirst(commit: Commit): Promise<readonly (readonly BucketState[] | undefined)[]> {
-    if (commit.stands && this.#parts.some(({ chargedAt }) => chargedAt === undefined)) await this.#makeCharge(commit);
+    if (commit.stands && this.#parts.some(({ chargedAt }) => chargedAt === undefined)) {
+      await this.#makeCharge(commit).catch((error: unknown) => {
+        // It was made by an earlier run, and released afterwards.
+        if (!(error instanceof HoldEndedError)) throw error;
+      });
+    }
     return this.#release();
   }
 
@@ -211,22 +236,6 @@ export function merged(
   });
 }
 
-/** The first of the request's limits for which a part has no room. */
-export function firstRefusal(
-  limits: readonly QuotaLimit[],
-  parts: readonly (NoRoom | null | undefined)[],
-): (NoRoom & { readonly limit: QuotaLimit }) | undefined {
-  const next = parts.map(() => 0);
-  for (const limit of limits) {
-    const part = limit.group === undefined ? 0 : 1;
-    const place = next[part] ?? 0;
-    next[part] = place + 1;
-    const refusal = parts[part];
-    if (refusal?.index === place) return { ...refusal, limit };
-  }
-  return undefined;
-}
-
 function valueOf<T>(result: PromiseSettledResult<T> | undefined): T | undefined {
   return result?.status === "fulfilled" ? result.value : undefined;
 }
@@ -236,11 +245,13 @@ function tracked<T>(promise: Promise<T>): { readonly promise: Promise<T>; readon
   return { promise, ended: promise.catch(() => undefined) };
 }
 
-function amountsOf({ cost, currency, ...counts }: Charge): HeldAmounts {
+/** A charge as what is held for it. */
+export function amountsOf({ cost, currency, ...counts }: Charge): HeldAmounts {
   return { ...counts, [`cost:${currency}`]: cost };
 }
 
-function sumOf(held: HeldAmounts, extra: Charge): HeldAmounts {
+/** What is held, and a charge beside it. */
+export function sumOf(held: HeldAmounts, extra: Charge): HeldAmounts {
   const sums: Record<string, number> = { ...held };
   for (const [name, amount] of Object.entries(amountsOf(extra))) sums[name] = addAmounts(sums[name] ?? 0, amount);
   return sums;
@@ -261,7 +272,7 @@ function moved(
   before: HeldAmounts,
   after: HeldAmounts,
 ): BucketState {
-  const name = limit.metric === "cost" ? `cost:${limit.currency ?? ""}` : limit.metric;
+  const name = limitName(limit);
   const of = (amounts: HeldAmounts): number => amounts[name] ?? 0;
   return bucketOf(
     limit,

@@ -2,18 +2,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Config } from "../../config/schema.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
-import { replyNumber, replyText, type Redis } from "../../lib/redis/redis.ts";
+import { replyNumber, replyText, type Redis, RedisUnavailableError } from "../../lib/redis/redis.ts";
 import { accountName, groupAccount, userName } from "../accounts.ts";
 import { isCharge, partOf } from "../amounts.ts";
-import type { BucketState, Hold, Ledger, QuotaLimit, ReserveRequest } from "../ledger.ts";
+import type { BucketState, Hold, Ledger, ReserveRequest } from "../ledger.ts";
 import { createPeriods } from "../periods.ts";
 import { quotaExceeded } from "../quota-exceeded.ts";
 import { accountOf, bucketsIn, chargeText, createAccountCalls } from "./account-calls.ts";
-import { createHoldCalls, type HoldPart, type NoRoom } from "./hold-calls.ts";
+import { createHoldCalls, type HoldPart, type Refusal } from "./hold-calls.ts";
 import { createHoldLeases } from "./hold-leases.ts";
 import { createLateSettles } from "./late-settles.ts";
 import type { LedgerReplica } from "./ledger-replica.ts";
-import { firstRefusal, type HoldBackend, merged, RedisHold } from "./redis-hold.ts";
+import { type Allowance, type AllowanceOptions, openAllowance, rememberReportedMs } from "./allowance.ts";
+import { amountsOf, type HoldBackend, merged, RedisHold } from "./redis-hold.ts";
 
 export interface RedisLedgerOptions {
   readonly redis: Redis;
@@ -25,6 +26,8 @@ export interface RedisLedgerOptions {
   readonly log: Log;
   /** Ids that no other node and no earlier run has. */
   readonly newId: () => string;
+  /** How requests are served while Redis is away; default: not at all. */
+  readonly allowance?: Pick<AllowanceOptions, "share" | "allowanceMs" | "folder" | "syncIntervalMs"> | undefined;
 }
 
 /** A ledger that any number of nodes share. Redis decides; the replica answers what was used when. */
@@ -33,6 +36,8 @@ export interface RedisLedger extends Ledger {
   readonly leases: { renew(): Promise<void>; reap(): Promise<void> };
   /** For metrics: reservations of this node, and final charges that Redis has not accepted yet. */
   stats(): { readonly held: number; readonly late: number };
+  /** Undefined if requests are refused while Redis is away. */
+  readonly allowance: Allowance | undefined;
 }
 
 /**
@@ -41,8 +46,8 @@ export interface RedisLedger extends Ledger {
  */
 const unsurePauses = [2, 5, 10, 20, 40, 80, 160, 320, 320] as const;
 
-/** Nothing is read or written before the first call. */
-export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
+/** Rejects where the charges of an earlier run that Redis does not have cannot be read. */
+export async function openRedisLedger(options: RedisLedgerOptions): Promise<RedisLedger> {
   const { redis, replica, quota, state, storage, clock, log } = options;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   const accounts = createAccountCalls(redis, replica, periodAt, () => clock.now());
@@ -76,8 +81,10 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
   const nextId = (): string => `${node}.${(ids++).toString(36)}`;
 
   /** The user's part of a request, and the group's. */
-  function partsOf({ user, group, apiKey, limits }: ReserveRequest): readonly HoldPart[] {
-    const id = nextId();
+  function partsOf(
+    id: string,
+    { user, group, apiKey, limits }: Pick<ReserveRequest, "user" | "group" | "apiKey" | "limits">,
+  ): readonly HoldPart[] {
     const own = limits.filter((limit) => limit.group === undefined);
     const parts = [calls.part(id, accounts.view(user, apiKey, own), user)];
     if (group !== undefined) {
@@ -87,29 +94,35 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     return parts;
   }
 
-  /** Asks all accounts at once. If one refuses or fails, nothing stays reserved in the others. */
-  async function tryReserve(request: ReserveRequest): Promise<Hold | (NoRoom & { readonly limit: QuotaLimit })> {
-    const parts = partsOf(request);
-    const { limits, upperBound } = request;
-    const results = await Promise.allSettled(parts.map((part) => calls.reserve(part, upperBound, parts.length > 1)));
-    const failed = results.find((result) => result.status === "rejected");
-    const replies = results.map((result) => (result.status === "fulfilled" ? result.value : undefined));
-    const granted = replies.map((reply) => (reply !== undefined && "bucket" in reply ? undefined : reply));
-    if (granted.every((buckets) => buckets !== undefined)) {
-      if (parts.length > 1) for (const part of parts) calls.confirm(part);
-      leases.add(parts);
-      return new RedisHold(backend, request, parts, merged(limits, granted, []));
+  async function tryReserve(request: ReserveRequest): Promise<Hold | Refusal> {
+    const parts = partsOf(nextId(), request);
+    const granted = await calls.reserve(parts, request.limits, amountsOf(request.upperBound));
+    if ("bucket" in granted) return granted;
+    leases.add(parts);
+    return new RedisHold(backend, request, parts, merged(request.limits, granted, []));
+  }
+
+  const allowance =
+    options.allowance === undefined
+      ? undefined
+      : await openAllowance({
+          ...{ ...options.allowance, redis, calls, partsOf, newId: nextId, leaseMs, clock, log },
+          reportCalls: createHoldCalls(redis, accounts, leaseMs, rememberReportedMs),
+        });
+
+  /** As Ledger.reserve, while Redis answers. */
+  async function reserve(request: ReserveRequest): Promise<Hold> {
+    for (let tries = 0; ; tries++) {
+      const result = await tryReserve(request);
+      if (!("unsure" in result)) {
+        allowance?.served(request, result.buckets);
+        return result;
+      }
+      if ((await allowance?.giveBack(request)) === true) continue;
+      const pause = result.unsure ? unsurePauses[tries] : undefined;
+      if (pause === undefined) throw quotaExceeded({ ...result.bucket, limit: result.limit }, request.upperBound);
+      await sleep(pause);
     }
-    for (const [index, part] of parts.entries()) {
-      const reply = replies[index];
-      // Where it fails too, the lease ends what may be there.
-      if (reply === undefined || !("bucket" in reply)) calls.settle(part, null).catch(() => undefined);
-    }
-    if (failed?.status === "rejected") throw failed.reason;
-    const refusals = replies.map((reply) => (reply !== undefined && "bucket" in reply ? reply : null));
-    const refusal = firstRefusal(limits, refusals);
-    if (refusal === undefined) throw new Error("refused without a limit");
-    return refusal;
   }
 
   /** Makes a change by hand, once. */
@@ -143,12 +156,13 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
         if (limit.apiKey !== undefined && limit.apiKey !== request.apiKey)
           throw new RangeError("a limit of another API key");
       }
-      for (let tries = 0; ; tries++) {
-        const result = await tryReserve(request);
-        if (!("unsure" in result)) return result;
-        const pause = result.unsure ? unsurePauses[tries] : undefined;
-        if (pause === undefined) throw quotaExceeded({ ...result.bucket, limit: result.limit }, request.upperBound);
-        await sleep(pause);
+      if (allowance?.isServing() === true) return allowance.reserve(request);
+      try {
+        return await reserve(request);
+      } catch (error) {
+        // Only now is it known that Redis is away.
+        if (!(error instanceof RedisUnavailableError) || allowance?.isServing() !== true) throw error;
+        return allowance.reserve(request);
       }
     },
     async buckets(user, limits) {
@@ -183,11 +197,16 @@ export function createRedisLedger(options: RedisLedgerOptions): RedisLedger {
     usageOfAll: (span) => replica.usageOfAll(span),
     recorded: () => replica.recorded(),
     problems: () => replica.problems(),
-    health: () => (redis.status().connected ? { ok: true } : { ok: false, reason: "Redis does not answer" }),
+    health: () =>
+      redis.status().connected || allowance?.isServing() === true
+        ? { ok: true }
+        : { ok: false, reason: "Redis does not answer" },
     leases,
+    allowance,
     stats: () => ({ held: leases.count(), late: late.count() }),
     async close() {
       leases.stop();
+      await allowance?.close();
       await late.close();
     },
   };

@@ -5,7 +5,7 @@ import { createManualClock } from "../../support/manual-clock.ts";
 function use() {
   const clock = createManualClock();
   const stored = new Map<string, string>();
-  const test = { reads: 0, isAway: false, gate: Promise.resolve() };
+  const test = { reads: 0, isAway: false, trustedAwayMs: 0, gate: Promise.resolve() };
   const cache = createFreshCache<string>({
     async read(key) {
       test.reads++;
@@ -14,6 +14,7 @@ function use() {
       if (test.isAway) throw new Error("away");
       return value;
     },
+    trustedAwayMs: () => test.trustedAwayMs,
     monotonic: () => clock.monotonic(),
   });
   /** Holds all reads from now on; returns what lets them go. */
@@ -33,6 +34,29 @@ describe("what is cached of Redis", () => {
     clock.advance(500);
     expect([cache.get("a"), cache.get("b")]).toEqual(["1", undefined]);
     expect(test.reads).toBe(2);
+  });
+
+  it("is used for longer while Redis is away, if it is to be: but not what has changed, nor what does not exist", async () => {
+    const { stored, cache, test, clock } = use();
+    for (const key of ["a", "b"]) {
+      stored.set(key, "1");
+      await cache.get(key);
+    }
+    await cache.get("none");
+    cache.forget("b");
+    cache.forgetAll();
+    clock.advance(59_000);
+    test.isAway = true;
+    await expect(cache.get("a")).rejects.toThrow("away");
+    test.trustedAwayMs = 60_000;
+    expect(cache.get("a")).toBe("1");
+    await expect(cache.get("b")).rejects.toThrow("away");
+    await expect(cache.get("none")).rejects.toThrow("away");
+    clock.advance(1000);
+    await expect(cache.get("a")).rejects.toThrow("away");
+    test.isAway = false;
+    test.trustedAwayMs = 0;
+    expect(await cache.get("a")).toBe("1");
   });
 
   it("is read once for all who wait", async () => {

@@ -19,7 +19,7 @@ const client = `
 import { createLibrary } from "./lib/redis/library.js";
 import { openRedis } from "./lib/redis/open-redis.js";
 import { parseRedisUrl } from "./lib/redis/redis-url.js";
-import { createRedisLedger } from "./quota/redis/redis-ledger.js";
+import { openRedisLedger } from "./quota/redis/redis-ledger.js";
 const [, , url, keyPrefix, limits, share] = process.argv;
 const log = { debug() {}, info() {}, warn() {}, error(facts, message) { throw new Error(message); } };
 const clock = { now: () => Date.now(), monotonic: () => performance.now() };
@@ -30,7 +30,7 @@ const redis = await openRedis({
   ...{ timeoutMs: 20_000, monotonic: clock.monotonic },
 });
 const replica = { lastSeq: () => 0, hasBegun: () => false, note() {}, repair: () => Promise.reject(new Error("lost")) };
-const ledger = createRedisLedger({
+const ledger = await openRedisLedger({
   ...{ redis, replica, clock, log, newId: () => String(process.pid) },
   quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 },
   state: { lease_seconds: 30, min_replicas: 0 },

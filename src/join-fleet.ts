@@ -1,10 +1,50 @@
+import type { Reloader } from "./config/reload.ts";
 import type { Board } from "./fleet/board.ts";
+import { type Fleet, type FleetOptions, openFleet } from "./fleet/fleet.ts";
+import type { Closer } from "./lib/close-all.ts";
 import type { Log } from "./lib/log.ts";
+import type { Redis } from "./lib/redis/redis.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
 
 interface ShareOptions {
   readonly board: Pick<Board, "set" | "follow">;
   readonly log: Log;
+}
+
+export interface JoinOptions extends Pick<FleetOptions, "facts" | "clock" | "log"> {
+  /** Undefined: this process is alone. */
+  readonly redis: Redis | undefined;
+  readonly providers: ProviderAdmin;
+  readonly reloader: Reloader;
+  readonly onOpen: (close: Closer) => void;
+}
+
+/** What administrators do, at all processes. */
+interface Joined {
+  readonly fleet: Fleet | undefined;
+  readonly providers: ProviderAdmin;
+  readonly reloader: Reloader;
+}
+
+/** Joins the processes over one Redis. Rejects if that can't be asked. */
+export async function joinFleet({ redis, providers, reloader, onOpen, ...options }: JoinOptions): Promise<Joined> {
+  if (redis === undefined) return { fleet: undefined, providers, reloader };
+  const fleet = await openFleet({ ...options, redis });
+  onOpen(() => fleet.close());
+  const shared = { board: fleet.board, log: options.log };
+  const tellReload = shareReload((by) => reloader.reload(by), shared);
+  return {
+    fleet,
+    providers: shareProviders(providers, shared),
+    reloader: {
+      ...reloader,
+      async reload(by) {
+        const result = await reloader.reload(by);
+        if (result.ok) tellReload(by);
+        return result;
+      },
+    },
+  };
 }
 
 /** Drains and restores providers on all processes: also on those that start while one is drained. */
