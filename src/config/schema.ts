@@ -150,6 +150,11 @@ const logsSection = z.strictObject({
     .describe(
       "Size of all behaviour logs beyond which the oldest days are removed, checked at the start and once a day; 0: no limit.",
     ),
+  compress_after_days: count(0, 3650)
+    .default(0)
+    .describe(
+      "Days after which a day's behaviour logs are compressed to `NAME.jsonl.gz`, once a day; 0: never, for programs that read them as they are. The admin API and the panel read both.",
+    ),
   audit_keep_days: count(1, 36_500).default(400).describe("The same for the audit log of administrators' changes."),
 });
 

@@ -7,6 +7,7 @@ import { createUuid7 } from "../lib/uuid7.ts";
 import { type ActiveUsers, createActiveUsers } from "./active-users.ts";
 import { type AuditLog, type AuditReader, createAuditLog, createAuditReader } from "./log-files/audit-log.ts";
 import { type BehaviourLog, type BehaviourLogOptions, createBehaviourLog } from "./log-files/behaviour-log.ts";
+import { createLogCompressor } from "./log-files/log-compressor.ts";
 import {
   allRequests,
   type BehaviourReader,
@@ -109,6 +110,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
 
   configureWebhook(config.alerts);
   onOpen(() => webhook?.close(lastAlertsMs));
+  const compressor = createLogCompressor();
   const openLog = (more: Pick<BehaviourLogOptions, "logsDir" | "folderOf">) =>
     createBehaviourLog({
       ...more,
@@ -121,6 +123,10 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
       get maxTotalBytes() {
         return logs.max_total_bytes;
       },
+      get compressAfterDays() {
+        return logs.compress_after_days;
+      },
+      compressor,
       get auditKeepDays() {
         return logs.audit_keep_days;
       },
@@ -138,6 +144,9 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     folderOf: ({ type }) => (type === "chat.finished" ? allRequests : null),
   });
   onOpen(() => requestLog.close());
+  onOpen(() => {
+    compressor.close();
+  });
   const minuteSeries = createMinuteSeries(clock);
   const forwarding = await openForwarders({ config, env, logsDir, envelopes, clock, log });
   onOpen(() => forwarding.close());

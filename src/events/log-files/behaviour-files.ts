@@ -4,7 +4,16 @@ import path from "node:path";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { type ProxyEvent, rowOf } from "../catalogue.ts";
 
-const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl$/;
+const filePattern = /^(\d{4}-\d{2}-\d{2})(?:\.([1-9]\d{0,8}))?\.jsonl(\.gz(?:\.tmp)?)?$/;
+
+/** A file of a log, by its name. */
+export interface LogFile {
+  /** YYYY-MM-DD. */
+  readonly day: string;
+  readonly part: number;
+  /** "unfinished" is what a crash has left of compressing. */
+  readonly state: "plain" | "compressed" | "unfinished";
+}
 
 /** The folder of the audit log's files. */
 export function auditFolder(logsDir: string): string {
@@ -16,7 +25,7 @@ export function behaviourFileName(day: string, part: number): string {
   return part === 0 ? `${day}.jsonl` : `${day}.${part}.jsonl`;
 }
 
-/** The newest part of a day's log, 0 if there is none yet; null if the folder doesn't exist. */
+/** The part of a day's log that lines are appended to: 0 if there is none yet; null if the folder doesn't exist. */
 export async function lastPart(folder: string, day: string): Promise<number | null> {
   const names = await readdir(folder).catch((error: unknown) => {
     if (fileErrorCode(error) === "ENOENT") return null;
@@ -26,7 +35,8 @@ export async function lastPart(folder: string, day: string): Promise<number | nu
   let last = 0;
   for (const name of names) {
     const file = parseFileName(name);
-    if (file?.day === day) last = Math.max(last, file.part);
+    // Nothing is appended to what has been compressed.
+    if (file?.day === day) last = Math.max(last, file.state === "compressed" ? file.part + 1 : file.part);
   }
   return last;
 }
@@ -108,17 +118,23 @@ export async function removeBeyondSize(usersDir: string, maxBytes: number, today
 }
 
 /** The entries of a folder, which need not exist. */
-async function entriesOf(folder: string): Promise<readonly Dirent[]> {
+export async function entriesOf(folder: string): Promise<readonly Dirent[]> {
   return readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
     if (fileErrorCode(error) === "ENOENT") return [];
     throw error;
   });
 }
 
-function parseFileName(name: string): { readonly day: string; readonly part: number } | null {
-  const match = filePattern.exec(name);
-  const day = match?.[1];
-  return day === undefined ? null : { day, part: Number(match?.[2] ?? 0) };
+/** Null for the name of anything else. */
+export function parseFileName(name: string): LogFile | null {
+  const [, day, part = "0", suffix] = filePattern.exec(name) ?? [];
+  if (day === undefined) return null;
+  return { day, part: Number(part), state: stateOf(suffix) };
+}
+
+function stateOf(suffix: string | undefined): LogFile["state"] {
+  if (suffix === undefined) return "plain";
+  return suffix === ".gz" ? "compressed" : "unfinished";
 }
 
 /** Contains login attempts with nonexistent names. No user name can begin with an underscore. */

@@ -10,6 +10,7 @@ import {
   removeOldFilesFrom,
 } from "./behaviour-files.ts";
 import { createBehaviourWriter } from "./behaviour-writer.ts";
+import type { LogCompressor } from "./log-compressor.ts";
 import type { Sink } from "../bus.ts";
 import type { ProxyEvent } from "../catalogue.ts";
 import type { Envelopes } from "../envelope.ts";
@@ -34,6 +35,9 @@ export interface BehaviourLogOptions {
   readonly keepDays: number;
   /** Size of all users' files together beyond which the oldest days are removed; 0 or absent: no limit. */
   readonly maxTotalBytes?: number;
+  /** Days after which a day's files are compressed; 0 or absent: never. */
+  readonly compressAfterDays?: number;
+  readonly compressor?: LogCompressor;
   /** As keepDays for the audit log, whose old files are removed together with these. */
   readonly auditKeepDays: number;
   /** The day, as YYYY-MM-DD, of a time in ms since the epoch. Called at most once per minute of event time. */
@@ -73,6 +77,8 @@ const lineFeed = 0x0a;
 const firstBytes = 1 << 10;
 /** A batch of this size is written at once. */
 const flushLength = 64 << 10;
+/** So are all lines, once so many have come since the latest round, and a quarter of what may wait. */
+const urgentLines = 1000;
 const reportEveryMs = 10_000;
 const stuckAfterMs = 30_000;
 const firstRetryMs = 500;
@@ -95,6 +101,8 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   let flushTimer: NodeJS.Timeout | undefined;
   let round: Promise<void> | undefined;
   let roundSince = Infinity;
+  /** Events since the latest round of writing began. */
+  let sinceRound = 0;
   let lastError: string | null = null;
   let reported = 0;
   let reportedAt = -Infinity;
@@ -109,7 +117,8 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
     }
     const line = behaviourLine(envelopes.factsTextOf(event), isoTime(event.at), envelopes.idOf(event));
     const batch = queue.push(folder, dayOf(event.at), line);
-    if (batch !== null && batch.length >= flushLength && batch.failures === 0) void flush();
+    const isUrgent = ++sinceRound >= Math.max(urgentLines, options.maxQueued / 4);
+    if (isUrgent || (batch !== null && batch.length >= flushLength && batch.failures === 0)) void flush();
     else flushSoon();
   }
 
@@ -122,15 +131,27 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
   function flush(): Promise<void> {
     clearTimeout(flushTimer);
     flushTimer = undefined;
-    round ??= writeAll(false).finally(() => {
-      round = undefined;
-      if (queue.size > 0) flushSoon();
-    });
+    round ??= writeAll(false).finally(endRound);
     return round;
+  }
+
+  function endRound(): void {
+    round = undefined;
+    if (queue.size > 0) flushSoon();
+  }
+
+  /** Runs the action between two rounds of writing, with no file open. */
+  async function alone<T>(action: () => Promise<T>): Promise<T> {
+    while (round !== undefined) await round;
+    const running = writer.close().then(action);
+    const over = (): void => undefined;
+    round = running.then(over, over).finally(endRound);
+    return running;
   }
 
   async function writeAll(evenFailing: boolean): Promise<void> {
     roundSince = clock.monotonic();
+    sinceRound = 0;
     const batches = queue.batches();
     const next = batches.values();
     const writeSome = async (): Promise<void> => {
@@ -186,12 +207,20 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
       const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(options.auditKeepDays));
       const { maxTotalBytes = 0 } = options;
       const today = options.dayOf(clock.now());
+      await compress(firstDay);
       const beyond = maxTotalBytes > 0 ? await removeBeyondSize(usersDir, maxTotalBytes, today) : 0;
       if (removed + audits + beyond > 0)
         log.info({ removed, audits, beyond_size: beyond }, "old behaviour and audit logs removed");
     } catch (err) {
       log.warn({ err }, "old behaviour or audit logs cannot be removed");
     }
+  }
+
+  async function compress(firstDay: (days: number) => string): Promise<void> {
+    const { compressor, compressAfterDays = 0 } = options;
+    if (compressor === undefined || compressAfterDays === 0) return;
+    const compressed = await compressor.compress(usersDir, firstDay(compressAfterDays - 1), alone);
+    if (compressed > 0) log.info({ compressed }, "behaviour logs of past days compressed");
   }
 
   let sweeping = sweep();

@@ -12,7 +12,7 @@ export interface BehaviourWriter {
    * written yet: empty in the end, whole lines after an error.
    */
   write(folder: string, day: string, lines: { rest: Buffer }): Promise<void>;
-  /** Closes all files. */
+  /** Closes all files; the next lines open them again. Not while lines are being written. */
   close(): Promise<void>;
 }
 

@@ -1,10 +1,11 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, readdir } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import path from "node:path";
-import { behaviourFileName, isBehaviourFolder } from "./behaviour-files.ts";
+import { behaviourFileName, entriesOf, isBehaviourFolder, parseFileName } from "./behaviour-files.ts";
 import { type BehaviourEvent, type BehaviourFilter, collectEvents, disorderMs, timeOfLine } from "./behaviour-scan.ts";
 import { AppError } from "../../errors.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
+import { plainFile, readGzip, type TextFile } from "../../lib/files/text-file.ts";
 import { findEndOfLinesUpTo, readLinesBefore } from "../../lib/journal/line-blocks.ts";
 
 /** The filter, position and size of a page. */
@@ -25,7 +26,8 @@ export interface LogPage {
   readonly nextCursor: string | null;
 }
 
-interface LogFile {
+/** Part of a day's log, compressed or not. */
+interface LogPart {
   readonly day: string;
   readonly part: number;
 }
@@ -49,10 +51,10 @@ export async function readLogPage(
 ): Promise<LogPage> {
   const from = cursor === undefined ? null : decodeCursor(owner, cursor);
   const scan = createScan(filter, Math.min(Math.max(limit, 1), maxLimit), maxScanBytes);
-  for (const file of await listFiles(folder, filter, from)) {
+  for (const file of await listParts(folder, filter, from)) {
     const isFirst = from?.day === file.day && from.part === file.part;
-    const stop = await withFile(path.join(folder, behaviourFileName(file.day, file.part)), (handle) =>
-      scan.read(handle, isFirst ? from.offset : null),
+    const stop = await withFile(path.join(folder, behaviourFileName(file.day, file.part)), (text) =>
+      scan.read(text, isFirst ? from.offset : null),
     );
     if (stop === "older") break;
     if (stop !== null) return { events: scan.events, nextCursor: encodeCursor(owner, { ...file, offset: stop }) };
@@ -71,8 +73,8 @@ function createScan(filter: BehaviourFilter, limit: number, maxBytes: number) {
      * Reads a file backwards, from an offset or from the end of the filter's times. Returns the offset at which the
      * page is complete, "older" if no older file can match, null at the beginning of the file.
      */
-    async read(file: FileHandle, offset: number | null): Promise<number | "older" | null> {
-      const { size } = await file.stat();
+    async read(file: TextFile, offset: number | null): Promise<number | "older" | null> {
+      const { size } = file;
       let end = Math.min(offset ?? size, size);
       if (filter.to !== undefined && offset === null) {
         end = await findEndOfLinesUpTo(file, size, filter.to + disorderMs, timeOfLine);
@@ -90,19 +92,18 @@ function createScan(filter: BehaviourFilter, limit: number, maxBytes: number) {
   };
 }
 
-/** The files that may contain matches, newest first. */
-async function listFiles(
+/** The parts that may contain matches, newest first. */
+async function listParts(
   folder: string,
   { from = -Infinity, to = Infinity }: BehaviourFilter,
   position: BehaviourPosition | null,
-): Promise<LogFile[]> {
-  const names = await readdir(folder).catch((error: unknown) => {
-    if (fileErrorCode(error) === "ENOENT") return [];
-    throw error;
-  });
-  return names
-    .map(readName)
-    .filter((file) => file !== null)
+): Promise<LogPart[]> {
+  const parts = new Map<string, LogPart>();
+  for (const { name } of await entriesOf(folder)) {
+    const file = parseFileName(name);
+    if (file !== null && file.state !== "unfinished") parts.set(behaviourFileName(file.day, file.part), file);
+  }
+  return [...parts.values()]
     .filter((file) => position === null || newestFirst(position, file) <= 0)
     .filter(({ day }) => {
       // A day of some time zone: it begins up to 14 hours before that day in UTC, and ends up to 12 hours after it.
@@ -112,31 +113,29 @@ async function listFiles(
     .sort(newestFirst);
 }
 
-function readName(name: string): LogFile | null {
-  const [day = "", part] = name.split(".", 2);
-  const file = { day, part: part === "jsonl" ? 0 : Number(part) };
-  const isOurs = /^\d{4}-\d{2}-\d{2}$/.test(day) && behaviourFileName(day, file.part) === name;
-  return isOurs ? file : null;
-}
-
-function newestFirst(a: LogFile, b: LogFile): number {
+function newestFirst(a: LogPart, b: LogPart): number {
   return a.day === b.day ? b.part - a.part : a.day < b.day ? 1 : -1;
 }
 
-/** Opens a file, runs the work and closes it; null if it is gone, or is a symlink. */
-async function withFile<T>(file: string, work: (handle: FileHandle) => Promise<T>): Promise<T | null> {
-  let handle: FileHandle;
+/** Opens a file or, if it is gone, what it was compressed to; runs the work and closes it. Null if it is a symlink or gone. */
+async function withFile<T>(name: string, work: (file: TextFile) => Promise<T>): Promise<T | null> {
+  const file = (await openText(name)) ?? (await openText(`${name}.gz`));
+  if (file === null) return null;
   try {
-    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+    return await work(file);
+  } finally {
+    await file.close();
+  }
+}
+
+async function openText(name: string): Promise<TextFile | null> {
+  try {
+    const handle = await open(name, constants.O_RDONLY | constants.O_NOFOLLOW);
+    return await (name.endsWith(".gz") ? readGzip(handle, name) : plainFile(handle));
   } catch (error) {
     const code = fileErrorCode(error);
     if (code === "ENOENT" || code === "ELOOP") return null;
     throw error;
-  }
-  try {
-    return await work(handle);
-  } finally {
-    await handle.close();
   }
 }
 
@@ -146,7 +145,7 @@ interface BehaviourPosition {
   readonly day: string;
   /** Part of the day's log. */
   readonly part: number;
-  /** Byte offset of the last line that was read; files only grow, so it stays valid. */
+  /** Byte offset of the last line that was read, before compression; files only grow, so it stays valid. */
   readonly offset: number;
 }
 

@@ -1,4 +1,4 @@
-import type { FileHandle } from "node:fs/promises";
+import type { TextFile } from "../files/text-file.ts";
 
 /** Complete lines of a file, as they are in it, each with its line feed. */
 export interface LineBlock {
@@ -15,9 +15,9 @@ const lineFeed = 0x0a;
  * Reads the lines that end at or before the offset `end`, as many as fit into 128 KB. A piece without any line feed
  * yields an empty block: no line is that long, so it is skipped. Start with the file's size and continue from `start`.
  */
-export async function readLinesBefore(file: FileHandle, end: number): Promise<LineBlock> {
+export async function readLinesBefore(file: TextFile, end: number): Promise<LineBlock> {
   const from = Math.max(0, end - blockBytes);
-  const bytes = await readAt(file, from, end - from);
+  const bytes = await file.readAt(from, end - from);
   const last = bytes.lastIndexOf(lineFeed) + 1;
   // The line that began before the block is read with the next one.
   const first = from === 0 ? 0 : bytes.indexOf(lineFeed) + 1;
@@ -34,7 +34,7 @@ export async function readLinesBefore(file: FileHandle, end: number): Promise<Li
  * @param valueOf the value of a line without its line feed; NaN for a broken one, which is skipped
  */
 export async function findEndOfLinesUpTo(
-  file: FileHandle,
+  file: TextFile,
   size: number,
   limit: number,
   valueOf: (line: string) => number,
@@ -43,7 +43,7 @@ export async function findEndOfLinesUpTo(
   let high = size;
   while (high - low > probeBytes) {
     const middle = low + Math.floor((high - low) / 2);
-    const probe = await readAt(file, middle, Math.min(probeBytes, high - middle));
+    const probe = await file.readAt(middle, Math.min(probeBytes, high - middle));
     if (firstValue(probe, valueOf) > limit) high = middle;
     else low = middle;
   }
@@ -62,9 +62,4 @@ function firstValue(piece: Buffer, valueOf: (line: string) => number): number {
     start = end + 1;
   }
   return -Infinity;
-}
-
-async function readAt(file: FileHandle, position: number, length: number): Promise<Buffer> {
-  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, position);
-  return buffer.subarray(0, bytesRead);
 }
