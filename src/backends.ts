@@ -1,6 +1,7 @@
 import { AppError } from "./errors.ts";
 import type { ApiKeys } from "./identity/api-keys.ts";
 import type { Codes } from "./identity/codes.ts";
+import type { ExternalLogins } from "./identity/external-logins.ts";
 import type { Groups } from "./identity/groups.ts";
 import type { LoginGuard } from "./identity/login-guard.ts";
 import type { Nonces } from "./identity/nonces.ts";
@@ -25,6 +26,7 @@ export interface Backends {
   readonly apiKeys: ApiKeys;
   readonly groups: Groups;
   readonly codes: Codes;
+  readonly externalLogins: ExternalLogins;
   readonly loginGuard: LoginGuard;
   readonly nonces: Nonces;
 }
@@ -40,6 +42,7 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
     apiKeys: guard(others.apiKeys),
     groups: guard(others.groups),
     codes: guard(others.codes),
+    externalLogins: guard(others.externalLogins),
     loginGuard: guardLoginGuard(others.loginGuard),
     nonces: guard(others.nonces),
     ledger: {

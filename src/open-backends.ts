@@ -3,6 +3,7 @@ import type { Config } from "./config/schema.ts";
 import type { Emit } from "./events/catalogue.ts";
 import { openFileApiKeys } from "./identity/files/file-api-keys.ts";
 import { openFileCodes } from "./identity/files/file-codes.ts";
+import { openFileExternalLogins } from "./identity/files/file-external-logins.ts";
 import { openFileGroups } from "./identity/files/file-groups.ts";
 import { openFileSessions } from "./identity/files/file-sessions.ts";
 import { openFileUsers } from "./identity/files/file-users.ts";
@@ -91,6 +92,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   const ownGroups =
     replaced.groups === undefined ? opened(await openFileGroups({ ...files, groups: config.groups })) : undefined;
   const codes = replaced.codes ?? opened(await openFileCodes(files));
+  const externalLogins = replaced.externalLogins ?? opened(await openFileExternalLogins(files));
   let rated: Pick<Config, "rate_limit" | "limits"> = config;
   const rateRules = (): readonly RateRule[] => createRateRules(rated, ownGroups?.list());
   const ownGuard = openMemoryLoginGuard(security, { clock, emit });
@@ -110,7 +112,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   });
   const own: Partial<Backends> = {
     ...(ownUsers === undefined ? {} : { users: ownUsers }),
-    ...{ sessions, apiKeys, codes, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
+    ...{ sessions, apiKeys, codes, externalLogins, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
     ...(ownLedger === undefined ? {} : { ledger: ownLedger }),
     ...(ownGroups === undefined ? {} : { groups: ownGroups }),
     rateLimiter: ownRateLimiter,

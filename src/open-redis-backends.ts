@@ -66,7 +66,7 @@ export async function openRedisBackends(
       },
     }),
   );
-  const { users, sessions, apiKeys, groups, codes, loginGuard, nonces } = identity;
+  const { users, sessions, apiKeys, groups, codes, externalLogins, loginGuard, nonces } = identity;
 
   let rated: Pick<Config, "rate_limit" | "limits"> = config;
   await groups.list();
@@ -85,7 +85,8 @@ export async function openRedisBackends(
     concurrency.close();
   });
   const own: Backends = {
-    ...{ ledger, users, sessions, apiKeys, groups, codes, loginGuard, nonces, rateLimiter, concurrency },
+    ...{ ledger, users, sessions, apiKeys, groups, codes, externalLogins },
+    ...{ loginGuard, nonces, rateLimiter, concurrency },
   };
   const replaced = typeof given === "function" ? given(own) : (given ?? {});
   const backends = guardBackends({ ...own, ...replaced });

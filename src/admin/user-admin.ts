@@ -2,6 +2,7 @@ import type { Account } from "../identity/account-schema.ts";
 import { accountState } from "../identity/account-state.ts";
 import type { AccountPatch, NewAccount, UserPage, UserQuery, Users } from "../identity/users.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
+import type { ExternalLogins } from "../identity/external-logins.ts";
 import { checkNewPassword, generatePassword } from "../identity/passwords/new-password.ts";
 import { createKeyedQueue } from "../identity/files/keyed-queue.ts";
 import type { Sessions } from "../identity/sessions.ts";
@@ -55,7 +56,7 @@ export interface UserAdmin {
   /** Creates a one-time password, which only allows setting another. Ends the user's sessions. */
   resetPassword(actor: Actor, name: string, isMeant?: Precondition): Promise<UserWithPassword>;
   /**
-   * Takes a user out of use: sessions and keys end, the file goes to users/.archive/. Usage and used quota stay with
+   * Takes a user out of use: sessions, keys and linked logins end, the file goes to users/.archive/. Usage and used quota stay with
    * the name: a new user of that name gets neither the old keys nor a fresh quota.
    */
   archive(actor: Actor, name: string, isMeant?: Precondition): Promise<void>;
@@ -65,6 +66,7 @@ export interface UserAdminOptions {
   readonly users: Pick<Users, "get" | "search" | "create" | "update" | "archive">;
   readonly sessions: Pick<Sessions, "endAll">;
   readonly apiKeys: Pick<ApiKeys, "revokeAll">;
+  readonly externalLogins: Pick<ExternalLogins, "unlinkAll">;
   readonly audit: Audit;
   /** The tiers of config.toml now. */
   readonly tierNames: () => readonly string[];
@@ -74,7 +76,7 @@ export interface UserAdminOptions {
 const nothing: UserDifference = { before: {}, after: {} };
 
 export function createUserAdmin(options: UserAdminOptions): UserAdmin {
-  const { users, sessions, apiKeys, audit, tierNames, clock } = options;
+  const { users, sessions, apiKeys, externalLogins, audit, tierNames, clock } = options;
   const queue = createKeyedQueue();
   /** One change after another: the check that another admin is left must hold until the change is written. */
   const inTurn = <T>(change: () => Awaitable<T>): Promise<T> => queue.run("", async () => change());
@@ -159,7 +161,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
         checkMeant(account, isMeant);
         await keepAnAdmin(account);
       };
-      const endAccess = () => Promise.all([sessions.endAll(name), apiKeys.revokeAll(name)]);
+      const endAccess = () => Promise.all([sessions.endAll(name), apiKeys.revokeAll(name), externalLogins.unlinkAll(name)]);
       const account = await inTurn(() => users.archive(name, check, endAccess));
       await audit.record(actor, { action: "user.archived", user: name, before: { ...viewOf(account) }, after: null });
     },

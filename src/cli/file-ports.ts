@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { openFileApiKeys } from "../identity/files/file-api-keys.ts";
+import { openFileExternalLogins } from "../identity/files/file-external-logins.ts";
 import { openFileSessions } from "../identity/files/file-sessions.ts";
 import { openFileUsers } from "../identity/files/file-users.ts";
 import { systemClock as clock } from "../lib/clock.ts";
@@ -43,7 +44,9 @@ export async function openFilePorts({ config, usersDir, io, hashPassword, onOpen
       onOpen(() => sessions.close());
       const apiKeys = await openFileApiKeys(owned);
       onOpen(() => apiKeys.close());
-      return { sessions, apiKeys };
+      const externalLogins = await openFileExternalLogins(owned);
+      onOpen(() => externalLogins.close());
+      return { sessions, apiKeys, externalLogins };
     },
     async openLedger() {
       await lock();
@@ -65,4 +68,5 @@ export async function openFilePorts({ config, usersDir, io, hashPassword, onOpen
 const untouched: Access = {
   sessions: { list: () => [], end: () => false, endAll: () => 0 },
   apiKeys: { list: () => [], revoke: () => false, revokeAll: () => 0 },
+  externalLogins: { unlinkAll: () => undefined },
 };

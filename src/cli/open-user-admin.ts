@@ -37,8 +37,8 @@ export function withUserAdmin(options: OpenOptions, work: (admin: CliAdmin) => P
 async function adminOf(ports: CommandPorts, route: string | undefined): Promise<CliAdmin> {
   const { users, audit, actor } = ports;
   const { tiers } = ports.config.quota;
-  const { sessions, apiKeys } = route === undefined ? ports.access : await openAccess(ports, route);
-  const parts = { users, sessions, apiKeys, audit };
+  const access = route === undefined ? ports.access : await openAccess(ports, route);
+  const parts = { users, ...access, audit };
   return {
     users: createUserAdmin({ ...parts, tierNames: () => Object.keys(tiers), clock }),
     // No command is about login locks.

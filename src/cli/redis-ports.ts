@@ -31,8 +31,8 @@ export async function openRedisPorts({ config, io, hashPassword, onOpen }: State
     lastSeq: () => "0",
   });
   onOpen(() => identity.close());
-  const { users, sessions, apiKeys } = identity;
-  const access = { sessions, apiKeys };
+  const { users, sessions, apiKeys, externalLogins } = identity;
+  const access = { sessions, apiKeys, externalLogins };
   return {
     users,
     access,

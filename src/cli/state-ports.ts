@@ -1,15 +1,17 @@
 import type { Config } from "../config/schema.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
+import type { ExternalLogins } from "../identity/external-logins.ts";
 import type { Sessions } from "../identity/sessions.ts";
 import type { Users } from "../identity/users.ts";
 import type { Closer } from "../lib/close-all.ts";
 import type { Ledger } from "../quota/ledger.ts";
 import type { CommandIo } from "./this-process.ts";
 
-/** Sessions and API keys. */
+/** Sessions, API keys and linked logins. */
 export interface Access {
   readonly sessions: Pick<Sessions, "list" | "end" | "endAll">;
   readonly apiKeys: Pick<ApiKeys, "list" | "revoke" | "revokeAll">;
+  readonly externalLogins: Pick<ExternalLogins, "unlinkAll">;
 }
 
 /** The state that `npm run user` and `npm run quota` work on: the users folder, or what all servers share in Redis. */

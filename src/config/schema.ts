@@ -2,6 +2,7 @@ import { z } from "zod";
 import { eventsSection } from "./events-schema.ts";
 import { checkGroups, groupsSection } from "./groups-schema.ts";
 import { checkPermits, concurrencySection } from "./concurrency-schema.ts";
+import { checkOidc, oidcSection } from "./oidc-schema.ts";
 import { overloadSection } from "./overload-schema.ts";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
@@ -221,7 +222,7 @@ const panelSection = z.strictObject({
     .describe("Lifetime of a login in the panel; `auth` bounds it as well."),
   public_url: publicUrl
     .optional()
-    .describe("Where browsers reach the proxy, such as https://llm.example, if a reverse proxy stands before it."),
+    .describe("Where browsers reach the proxy, such as https://llm.example, if a reverse proxy stands before it. `oidc` needs it."),
   secure_cookie: z
     .enum(["auto", "always", "never"])
     .default("auto")
@@ -259,6 +260,7 @@ export const configSchema = z
     access: accessSection.prefault({}),
     risk: riskSection.prefault({}),
     security: securitySection.prefault({}),
+    oidc: oidcSection.default([]),
     alerts: alertsSection.prefault({}),
     events: eventsSection.prefault({}),
     telemetry: telemetrySection.prefault({}),
@@ -282,10 +284,12 @@ export const configSchema = z
     checkPermits(config, ctx);
     checkRates(config, ctx);
     checkGroups(config, ctx);
+    checkOidc(config, ctx);
   });
 
 export { groupSchema } from "./groups-schema.ts";
 export type { GroupConfig, GroupRate } from "./groups-schema.ts";
+export type { OidcIssuerConfig } from "./oidc-schema.ts";
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { defaultBurst, defaultRateName } from "./rates-schema.ts";
 export { grantsSchema, limitsSchema } from "./quota-schema.ts";

@@ -26,8 +26,12 @@ export const accessSection = z
     });
   });
 
-/** [security]: slows down password guessing. */
+/** [security]: who may log in with a password, and what slows down guessing. */
 export const securitySection = z.strictObject({
+  password_login: z
+    .enum(["all", "admins", "off"])
+    .default("all")
+    .describe("Who may log in with a password; the others log in through `oidc`. API keys work all the same."),
   login_free_failures: count(1, 1_000_000)
     .default(5)
     .describe(

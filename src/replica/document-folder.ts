@@ -20,6 +20,8 @@ const places: Readonly<Record<string, { readonly folder: string; readonly ending
   sessions: { folder: "", ending: ".sessions.toml" },
   groups: { folder: "groups", ending: ".toml" },
   codes: { folder: "codes", ending: ".json" },
+  logins: { folder: "logins", ending: ".json" },
+  linked: { folder: "logins/linked", ending: ".json" },
 };
 /** Archived documents have the path of their file for a name. */
 const archiveFolder = ".archive";

@@ -33,6 +33,7 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}) {
     apiKeys: {
       revokeAll: () => 0,
     },
+    externalLogins: { unlinkAll: () => undefined },
     audit: createAudit({ log, emit: () => undefined, clock }),
     tierNames: () => ["basic", "premium"],
     clock,

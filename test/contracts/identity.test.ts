@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { openFileApiKeys } from "../../src/identity/files/file-api-keys.ts";
+import { openFileExternalLogins } from "../../src/identity/files/file-external-logins.ts";
 import { openFileGroups } from "../../src/identity/files/file-groups.ts";
 import { openFileSessions } from "../../src/identity/files/file-sessions.ts";
 import { createMemoryLoginGuard } from "../../src/identity/memory/memory-login-guard.ts";
@@ -12,6 +13,7 @@ import { rule } from "../support/login-guard.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { useStore } from "../identity/support.ts";
 import { describeApiKeys } from "./api-keys.ts";
+import { describeExternalLogins } from "./external-logins.ts";
 import { configGroups, describeGroups } from "./groups.ts";
 import { describeLoginGuard } from "./login-guard.ts";
 import { describeNonces } from "./nonces.ts";
@@ -50,6 +52,14 @@ const openGroups: Parameters<typeof describeGroups>[1] = async () => {
 };
 describeGroups("groups in files", openGroups);
 describeGroups("groups in files, 3 ms late", delayed(openGroups));
+
+const openLogins: Parameters<typeof describeExternalLogins>[1] = async () => {
+  const logins = await openFileExternalLogins({ usersDir: tempDir(), log: createCapturedLog() });
+  onTestFinished(() => logins.close());
+  return logins;
+};
+describeExternalLogins("linked logins in files", openLogins);
+describeExternalLogins("linked logins in files, 3 ms late", delayed(openLogins));
 
 const openGuard: Parameters<typeof describeLoginGuard>[1] = (clock) =>
   Promise.resolve(

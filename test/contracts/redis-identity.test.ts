@@ -1,7 +1,9 @@
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import { describeWithRedis, useRedis, useRedisCluster } from "../support/redis-server.ts";
+import { openRedisExternalLogins } from "../../src/identity/redis/redis-external-logins.ts";
 import { openRedisNonces } from "../../src/identity/redis/redis-nonces.ts";
 import {
+  documentsOf,
   groupsOver,
   guardOver,
   keysOver,
@@ -11,6 +13,7 @@ import {
   usersOver,
 } from "../support/redis-identity.ts";
 import { describeApiKeys } from "./api-keys.ts";
+import { describeExternalLogins } from "./external-logins.ts";
 import { describeGroups } from "./groups.ts";
 import { describeLoginGuard } from "./login-guard.ts";
 import { describeNonces } from "./nonces.ts";
@@ -30,7 +33,7 @@ describeWithRedis("over a cluster of Redis", () => {
   describeIdentity("in a cluster", useRedisCluster().open);
 });
 
-/** All six suites. */
+/** All suites. */
 function describeIdentity(where: string, open: () => Promise<Redis>): void {
   const opened = async (): Promise<Redis> => {
     const redis = await open();
@@ -43,6 +46,7 @@ function describeIdentity(where: string, open: () => Promise<Redis>): void {
   );
   describeApiKeys(`API keys ${where}`, async (clock) => keysOver(await opened(), clock));
   describeGroups(`groups ${where}`, async () => groupsOver(await opened()));
+  describeExternalLogins(`linked logins ${where}`, async () => openRedisExternalLogins(documentsOf(await opened())));
   describeLoginGuard(`the login guard ${where}`, async (clock) => guardOver(await opened(), clock));
   describeNonces(`nonces ${where}`, async (clock) => openRedisNonces(await opened(), () => clock.now()));
 }

@@ -10,9 +10,10 @@ import {
 
 /**
  * What is stored as documents, each with the text of a file of the users folder: NAME.toml, NAME.keys.toml,
- * NAME.sessions.toml, groups/NAME.toml, codes/ID.json; the name of an archived one is its path in .archive.
+ * NAME.sessions.toml, groups/NAME.toml, codes/ID.json, logins/ID.json, logins/linked/NAME.json; the name of an archived
+ * one is its path in .archive.
  */
-export type DocumentKind = "users" | "keys" | "sessions" | "groups" | "codes" | "archive";
+export type DocumentKind = "users" | "keys" | "sessions" | "groups" | "codes" | "logins" | "linked" | "archive";
 
 /** A document as it was read. */
 export interface StoredDocument {

@@ -12,6 +12,7 @@ import type { Nonces } from "../nonces.ts";
 import { createDocuments, type NoteDocument } from "./documents.ts";
 import { openRedisApiKeys, type RedisApiKeys } from "./redis-api-keys.ts";
 import { openRedisCodes, type RedisCodes } from "./redis-codes.ts";
+import { openRedisExternalLogins, type RedisExternalLogins } from "./redis-external-logins.ts";
 import { openRedisGroups, type RedisGroups } from "./redis-groups.ts";
 import { createRedisLoginGuard } from "./redis-login-guard.ts";
 import { openRedisNonces } from "./redis-nonces.ts";
@@ -53,6 +54,7 @@ export interface RedisIdentity {
   readonly apiKeys: RedisApiKeys;
   readonly groups: RedisGroups;
   readonly codes: RedisCodes;
+  readonly externalLogins: RedisExternalLogins;
   readonly loginGuard: LoginGuard;
   readonly nonces: Nonces;
   /** Takes over a changed config. */
@@ -61,7 +63,7 @@ export interface RedisIdentity {
   close(): Promise<void>;
 }
 
-/** Opens all seven ports. Rejects with RedisUnavailableError or RedisReplyError. */
+/** Opens all of these ports. Rejects with RedisUnavailableError or RedisReplyError. */
 export async function openRedisIdentity(options: RedisIdentityOptions): Promise<RedisIdentity> {
   const { redis, auth, clock, log, emit, newId, now } = options;
   const documents = createDocuments(redis, options);
@@ -80,14 +82,15 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
   const monotonic = (): number => clock.monotonic();
   const groups = openRedisGroups({ redis, documents, groups: options.groups, log, monotonic });
   const codes = openRedisCodes(documents);
+  const externalLogins = openRedisExternalLogins(documents);
   const figures = guardFigures(options.security);
   return {
-    ...{ users, sessions, apiKeys, groups, codes, nonces },
+    ...{ users, sessions, apiKeys, groups, codes, externalLogins, nonces },
     loginGuard: createRedisLoginGuard({ redis, figures, clock, emit, now }),
     configure(config) {
       groups.configure(config.groups);
       users.recheck();
     },
-    close: () => closeAll([users, sessions, apiKeys, groups, codes].map((one) => () => one.close())),
+    close: () => closeAll([users, sessions, apiKeys, groups, codes, externalLogins].map((one) => () => one.close())),
   };
 }
