@@ -5,6 +5,7 @@ import type { KeyFileStatus } from "./config/key-file-status.ts";
 import { createReloader, type Reloader, type ReloadReport } from "./config/reload.ts";
 import { watchConfig } from "./config/watch.ts";
 import type { Emit } from "./events/catalogue.ts";
+import { readClientSecret } from "./config/oidc-secrets.ts";
 import { findProviderKeys, followKeyFiles } from "./config/provider-keys.ts";
 import { ConfigError, parseConfig, readConfigText, type Env, type LoadedConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
@@ -71,15 +72,6 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
     keyFiles.close();
   });
 
-  function otherProblems(config: Config): readonly string[] {
-    try {
-      options.check(config);
-      return [];
-    } catch (error) {
-      return [error instanceof Error ? error.message : String(error)];
-    }
-  }
-
   async function simulatorFor(isNeeded: boolean): Promise<Simulator | null> {
     if (isNeeded && simulator === null) {
       const started = (simulator = await createSimulator());
@@ -92,10 +84,18 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
     const chosen = chooseProviders(config.providers, (provider) =>
       findProviderKeys(provider, providerKinds[provider.kind], env, folder),
     );
+    const secretProblems = config.oidc.flatMap((issuer) =>
+      problemsOf(() => {
+        readClientSecret(issuer, env, folder);
+      }),
+    );
+    if (secretProblems.length > 0) throw new ConfigError(secretProblems.join("\n"));
     if (policy !== undefined) {
       const before = policy;
       const problems = [
-        ...otherProblems(config),
+        ...problemsOf(() => {
+          options.check(config);
+        }),
         ...keyProblems(chosen, before),
         ...(await tierProblems(config, before, options.usersOf)),
       ];
@@ -150,6 +150,16 @@ export async function createLivePolicy(options: LivePolicyOptions): Promise<Live
       keyFiles.check(provider);
     },
   };
+}
+
+/** The message of what a check throws. */
+function problemsOf(check: () => void): readonly string[] {
+  try {
+    check();
+    return [];
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)];
+  }
 }
 
 /**

@@ -143,7 +143,7 @@ export async function buildServer(services: Services): Promise<Server> {
     access: policy,
     clock,
   });
-  registerPanel(app, { ...services, version, usageDays: boot.usage.keep_days });
+  registerPanel(app, { ...services, byCookie, version, usageDays: boot.usage.keep_days });
   registerLoginRoute(app, { ...loginService, clock });
   registerSessionRoutes(app, { ...loginService, sessions, emit, clock });
   registerPasswordRoute(app, { ...loginService, clock });

@@ -1,11 +1,12 @@
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { createIdentity, type IdentityServices } from "./identity/create-identity.ts";
 import { createPasswords } from "./identity/passwords/password.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import type { Backends } from "./backends.ts";
+import { openFolders } from "./open-folders.ts";
+import { openOidc, type Oidc } from "./open-oidc.ts";
 import {
   openBackends,
   ratesOf,
@@ -37,7 +38,7 @@ import { closeAll, type Closer } from "./lib/close-all.ts";
 import { systemClock, type Clock } from "./lib/clock.ts";
 import { nodeName } from "./lib/node-name.ts";
 import { openDiskProbe } from "./lib/files/disk-probe.ts";
-import { acquireLock, type LockLoss } from "./lib/files/lock-file.ts";
+import type { LockLoss } from "./lib/files/lock-file.ts";
 import type { ProcessTable } from "./lib/files/lock-owner.ts";
 import { createLoadReading, type LoadReading } from "./lib/load-reading.ts";
 import { createOverload, sampleMs, type Overload } from "./limits/overload.ts";
@@ -57,7 +58,7 @@ import { openTracing } from "./telemetry/open-tracing.ts";
 import type { Tracing } from "./telemetry/tracing.ts";
 
 /** Everything that has state, built once and shared. */
-export interface Services extends IdentityServices, Events, Backends {
+export interface Services extends IdentityServices, Events, Backends, Oidc {
   /** What stays as it is until a restart. */
   readonly boot: BootConfig;
   /** The policy in force. A request reads it once, at its start. */
@@ -137,20 +138,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   };
   const usersDir = resolve(folder, config.storage.users_dir);
   const logsDir = resolve(folder, config.storage.logs_dir);
-  await mkdir(usersDir, { recursive: true, mode: 0o700 });
-  await mkdir(logsDir, { recursive: true, mode: 0o700 });
   const { processes, onLockLost: onLost, signal } = options;
-  const lock = await acquireLock({
-    ...{ path: join(usersDir, ".lock"), processes, clock, onLost },
-    ...(signal === undefined ? {} : { signal }),
-    onWait: (owner, ms) => {
-      log.warn(
-        { event: "locked", folder: usersDir, owner, wait_ms: ms },
-        "the users folder is locked elsewhere: waiting for a sign of life",
-      );
-    },
-  });
-  closers.push(() => lock.release());
+  closers.push(await openFolders({ usersDir, logsDir, processes, onLost, signal, clock, log }));
   // Under the lock, before anything else writes here: removes the half-written files of a killed process.
   await removeTemporaries(usersDir, ".toml");
   const disk = await openDiskProbe(usersDir, clock);
@@ -235,6 +224,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     passwords,
     auth: () => policy().config.auth,
     panel: () => policy().config.panel,
+    security: () => policy().config.security,
     tokenKeys,
     clock,
     log,
@@ -330,6 +320,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...{ clock, log },
     audit,
   });
+  const oidcOptions = { config: () => policy().config, env, folder, userAdmin, admin, audit, clock, log };
+  const oidc = openOidc({ ...backends, ...oidcOptions });
   void admin.codes.recover().catch((err: unknown) => {
     log.warn({ err }, "redeemed codes could not be checked");
   });
@@ -349,6 +341,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     audit,
     admin,
     userAdmin,
+    ...oidc,
     ...backends,
     limitsOf,
     today: () => dayOf(clock.now()),

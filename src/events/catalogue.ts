@@ -79,13 +79,18 @@ export interface ChatFinished extends EventBase {
   readonly retries: number;
 }
 
+/** How somebody logs in; absent: with a password. */
+type LoginMethod = "oidc";
+
 interface LoginSucceeded extends EventBase {
   readonly type: "login.succeeded";
   readonly user: string;
+  readonly method?: LoginMethod;
 }
 
 export interface LoginFailed extends EventBase {
   readonly type: "login.failed";
+  readonly method?: LoginMethod;
   /** The attempted account, only if it has a valid name; it may not exist. */
   readonly user: string;
   /** Whether an account of that name exists; prevents log folders for made-up names. */
@@ -179,6 +184,8 @@ export type AdminAction =
   | "user.archived"
   | "user.password_reset"
   | "user.login_unlocked"
+  | "user.login_linked"
+  | "user.login_unlinked"
   | "quota.granted"
   | "quota.adjusted"
   | "quota.reset"
@@ -337,12 +344,12 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>, Payloa
   "login.failed": {
     ...{ ...aboutUser, log: { level: "info", message: "login failed" } },
     counts: ({ result }) => ["logins", result],
-    payload: ({ result, reason }) => ({ result, reason: text(reason) }),
+    payload: ({ result, reason, method }) => ({ result, reason: text(reason), ...(method && { method }) }),
   },
   "login.succeeded": {
     ...{ ...aboutUser, log: { level: "info", message: "login succeeded" } },
     counts: () => ["logins", "success"],
-    payload: () => ({}),
+    payload: ({ method }) => ({ ...(method && { method }) }),
   },
   "session.reuse_detected": {
     ...{ alert: "by_default", behaviour: true },

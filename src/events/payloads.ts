@@ -17,6 +17,7 @@ function v1<S extends z.ZodRawShape>(data: S) {
 
 const subject = word.describe('Public id of the session or key; "*" for all sessions, "" for a password.');
 const by = word.describe("The administrator; `cli:NAME` for the command line.");
+const method = z.literal("oidc").optional().describe("Through an identity provider; absent: with a password.");
 const level = z.number().min(0).max(1).describe("The part of the work that is refused.");
 const shortOf = word.describe('What is short: "event_loop", "heap" or "descriptors".');
 const credential = v1({ subject });
@@ -79,8 +80,8 @@ export const payloads = {
     wait_ms: ms.describe("Until the next attempt."),
   }),
   "login.unlocked": v1({ by }),
-  "login.failed": v1({ result: z.enum(["failure", "blocked"]), reason: word }),
-  "login.succeeded": v1({}),
+  "login.failed": v1({ result: z.enum(["failure", "blocked"]), reason: word, method }),
+  "login.succeeded": v1({ method }),
   "session.reuse_detected": credential,
   "session.ended": credential,
   "api_key.created": credential,

@@ -40,6 +40,8 @@ export interface IdentityOptions {
   readonly passwords: Passwords;
   /** [auth] in force, which may change, except for issuer and audience. */
   readonly auth: () => Config["auth"];
+  /** [security] in force. */
+  readonly security: () => Config["security"];
   /** [panel] in force. */
   readonly panel: () => Config["panel"];
   /** The secrets of access tokens. */
@@ -66,7 +68,11 @@ export function createIdentity(options: IdentityOptions): IdentityServices {
     authenticate: createAuthenticate({ ...options, tokens }),
     authenticateCookie: createAuthenticateCookie({ ...options, lifeSeconds: () => options.panel().session_seconds }),
     loginService: {
-      ...createLogin({ ...options, guarded, pairs, reuseSeconds: () => auth().login_reuse_seconds }),
+      ...createLogin({
+        ...{ ...options, guarded, pairs },
+        reuseSeconds: () => auth().login_reuse_seconds,
+        passwordLogin: () => options.security().password_login,
+      }),
       ...createPasswordChange({ ...options, guarded, pairs }),
       refresh: (refreshToken, origin) => pairs.refresh(refreshToken, origin),
     },

@@ -95,13 +95,13 @@ export function createExternalLogins(records: LoginRecords): ExternalLogins {
 
   return {
     async get(identity) {
-      const login = await byName(nameOf(identity));
+      const login = await byName(loginId(identity));
       return login !== undefined && isSame(login, identity) ? login : undefined;
     },
     ofUser,
     async link({ issuer, sub, user, linkedAt }) {
       const login: ExternalLogin = { issuer, sub, user, linkedAt };
-      const name = nameOf(login);
+      const name = loginId(login);
       if ((await ofUser(user)).filter((one) => !isSame(one, login)).length >= maxOfUser) {
         throw new AppError("conflict", { message: `An account has at most ${maxOfUser} linked logins.` });
       }
@@ -117,7 +117,7 @@ export function createExternalLogins(records: LoginRecords): ExternalLogins {
       });
     },
     async unlink(user, identity) {
-      const name = nameOf(identity);
+      const name = loginId(identity);
       const found = await unlinkName(user, name);
       await removeName(user, name);
       return found;
@@ -129,8 +129,8 @@ export function createExternalLogins(records: LoginRecords): ExternalLogins {
   };
 }
 
-/** A name that files may have: 128 bits of the digest of both. */
-function nameOf({ issuer, sub }: ExternalIdentity): string {
+/** The public id of an identity: 128 bits of a digest, which may name a file. */
+export function loginId({ issuer, sub }: ExternalIdentity): string {
   return createHash("sha256")
     .update(JSON.stringify([issuer, sub]))
     .digest("hex")

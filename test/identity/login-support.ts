@@ -66,6 +66,7 @@ export async function useLogin({
           : Promise.reject(new Error("planted"));
       },
     },
+    passwordLogin: () => "all",
     reuseSeconds: () => reuseSeconds,
     emit: (event) => events.push(event),
   });

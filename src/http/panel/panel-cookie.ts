@@ -7,8 +7,7 @@ type PanelConfig = Pick<Config["panel"], "public_url" | "secure_cookie" | "sessi
  * What a browser keeps it under. With the prefix it takes it from this host alone, over https, for all paths: no other
  * host of the domain can plant one. Browsers take such a cookie over https, and from their own machine.
  */
-const secureName = "__Host-panel";
-const plainName = "panel";
+const securePrefix = "__Host-";
 
 /** Why the cookie goes without that protection: for the response to a login. */
 export const plainCookieWarning =
@@ -28,9 +27,24 @@ function isLoopback(hostname: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/i.test(hostname);
 }
 
-/** The cookie that the browser sent; undefined if there is none. */
+/** The cookie of the session that the browser sent; undefined if there is none. */
 export function panelCookieOf(request: FastifyRequest, config: PanelConfig): string | undefined {
-  const wanted = `${isSecure(request, config) ? secureName : plainName}=`;
+  return cookieOf(request, config, "panel");
+}
+
+/** Has the browser keep the cookie as long as the session lasts. */
+export function setPanelCookie(request: FastifyRequest, reply: FastifyReply, config: PanelConfig, value: string): void {
+  writeCookie(request, reply, config, { name: "panel", value, maxAge: config.session_seconds });
+}
+
+/** Has the browser forget it. */
+export function clearPanelCookie(request: FastifyRequest, reply: FastifyReply, config: PanelConfig): void {
+  writeCookie(request, reply, config, { name: "panel", value: "", maxAge: 0 });
+}
+
+/** A cookie of the panel that the browser sent. */
+export function cookieOf(request: FastifyRequest, config: PanelConfig, name: string): string | undefined {
+  const wanted = `${isSecure(request, config) ? securePrefix : ""}${name}=`;
   // The plain name counts only where the other can't be kept: a neighbour could have planted it.
   for (const part of (request.headers.cookie ?? "").split(";")) {
     const pair = part.trim();
@@ -39,19 +53,15 @@ export function panelCookieOf(request: FastifyRequest, config: PanelConfig): str
   return undefined;
 }
 
-/** Has the browser keep the cookie as long as the session lasts. */
-export function setPanelCookie(request: FastifyRequest, reply: FastifyReply, config: PanelConfig, value: string): void {
-  writeCookie(request, reply, config, `${value}; Max-Age=${config.session_seconds}`);
-}
-
-/** Has the browser forget it. */
-export function clearPanelCookie(request: FastifyRequest, reply: FastifyReply, config: PanelConfig): void {
-  writeCookie(request, reply, config, "; Max-Age=0");
-}
-
-function writeCookie(request: FastifyRequest, reply: FastifyReply, config: PanelConfig, value: string): void {
+/** Has the browser keep a cookie of the panel for so many seconds; 0: forget it. */
+export function writeCookie(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  config: PanelConfig,
+  { name, value, maxAge }: { readonly name: string; readonly value: string; readonly maxAge: number },
+): void {
   const secure = isSecure(request, config);
   // Lax, not Strict: that one is missing on the way back from an identity provider.
-  const rules = `; Path=/; HttpOnly; SameSite=Lax${secure ? "; Secure" : ""}`;
-  reply.header("set-cookie", `${secure ? secureName : plainName}=${value}${rules}`);
+  const rules = `; Max-Age=${maxAge}; Path=/; HttpOnly; SameSite=Lax${secure ? "; Secure" : ""}`;
+  reply.header("set-cookie", `${secure ? securePrefix : ""}${name}=${value}${rules}`);
 }

@@ -56,21 +56,25 @@ export interface PanelSessionOptions {
   readonly clock: Clock;
 }
 
-/** POST /panel/api/login, /logout and /password, GET /panel/api/me: the session of a browser, in a cookie. */
-export function registerPanelSessionRoutes(app: FastifyInstance, options: PanelSessionOptions): void {
-  const { sessions, groups, config, clock } = options;
-  const routes = app.withTypeProvider<ZodTypeProvider>();
-  const tags = ["panel"];
-
-  /** Ends the session of the cookie that came with a request, if it has one. */
-  async function endSession(request: FastifyRequest): Promise<void> {
+/** Creates what ends the session of the cookie that came with a request, if it has one. */
+export function createSessionEnd(options: Pick<PanelSessionOptions, "sessions" | "config" | "emit" | "clock">) {
+  const { sessions, config, emit, clock } = options;
+  return async (request: FastifyRequest): Promise<void> => {
     const cookie = panelCookieOf(request, config().panel);
     const session = cookie === undefined ? undefined : await sessions.ofCookie(cookie);
     if (session === undefined) return;
     const { id: subject, user } = session;
     await sessions.end(user, subject);
-    options.emit({ type: "session.ended", at: clock.now(), traceId: request.id, ip: request.ip, user, subject });
-  }
+    emit({ type: "session.ended", at: clock.now(), traceId: request.id, ip: request.ip, user, subject });
+  };
+}
+
+/** POST /panel/api/login, /logout and /password, GET /panel/api/me: the session of a browser, in a cookie. */
+export function registerPanelSessionRoutes(app: FastifyInstance, options: PanelSessionOptions): void {
+  const { groups, config } = options;
+  const endSession = createSessionEnd(options);
+  const routes = app.withTypeProvider<ZodTypeProvider>();
+  const tags = ["panel"];
 
   function begin(request: FastifyRequest, reply: FastifyReply, { account, cookie }: CookieGrant) {
     const { panel } = config();

@@ -4,10 +4,11 @@ import type { AuthenticateCookie, Identity } from "../../identity/authenticate.t
 import type { IdentityServices } from "../../identity/create-identity.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Policy } from "../../policy.ts";
+import { type OidcRouteOptions, registerOidcRoutes } from "./oidc-routes.ts";
 import { panelCookieOf } from "./panel-cookie.ts";
 import { createPanelFiles } from "./panel-files.ts";
 import { registerPanelPages } from "./panel-pages.ts";
-import { type PanelSessionOptions, registerPanelSessionRoutes } from "./panel-session-routes.ts";
+import { createSessionEnd, type PanelSessionOptions, registerPanelSessionRoutes } from "./panel-session-routes.ts";
 import { checkSameOrigin } from "./same-origin.ts";
 
 /** Where `npm run build` puts the panel: as far from here in src/ as in dist/. */
@@ -25,7 +26,13 @@ export function createPanelIdentity(authenticate: AuthenticateCookie, policy: ()
   };
 }
 
-interface PanelOptions extends Pick<PanelSessionOptions, "sessions" | "groups" | "version" | "emit" | "usageDays"> {
+interface PanelOptions
+  extends
+    Pick<PanelSessionOptions, "groups" | "version" | "emit" | "usageDays">,
+    Pick<OidcRouteOptions, "externalLogins" | "loginGuard" | "nonces" | "byCookie" | "log"> {
+  readonly sessions: PanelSessionOptions["sessions"] & OidcRouteOptions["sessions"];
+  readonly oidcIssuers: OidcRouteOptions["issuers"];
+  readonly oidcAccounts: OidcRouteOptions["accounts"];
   readonly loginService: IdentityServices["loginService"];
   readonly policy: () => Policy;
   readonly clock: Clock;
@@ -44,5 +51,12 @@ export function registerPanel(app: FastifyInstance, options: PanelOptions): void
     config: () => policy().config,
     isSimulated: () => policy().simulated,
     mayAdminister: (ip) => policy().adminAddresses.has(ip),
+  });
+  registerOidcRoutes(app, {
+    ...options,
+    issuers: options.oidcIssuers,
+    accounts: options.oidcAccounts,
+    endSession: createSessionEnd({ ...options, config: () => policy().config }),
+    config: () => policy().config,
   });
 }

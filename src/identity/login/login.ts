@@ -31,12 +31,15 @@ export interface LoginOptions {
   readonly pairs: Pick<TokenPairs, "open">;
   /** A repeated login within this time gets the same tokens; 0 turns it off. */
   readonly reuseSeconds: () => number;
+  /** security.password_login in force. */
+  readonly passwordLogin: () => "all" | "admins" | "off";
   readonly emit: Emit;
 }
 
 /**
  * Both emit `login.succeeded` or `login.failed`, and throw AppError `invalid_request` (an invalid user name),
- * `invalid_credentials`, `account_disabled`, `address_not_allowed`, `login_blocked` or `login_busy`.
+ * `invalid_credentials`, `account_disabled`, `address_not_allowed`, `password_login_off`, `login_blocked` or
+ * `login_busy`.
  */
 export interface Logins {
   /** Opens a session with tokens. */
@@ -61,7 +64,7 @@ interface Login {
  * run.
  */
 export function createLogin(options: LoginOptions): Logins {
-  const { users, loginGuard, passwords, guarded, clock, reuseSeconds, sessions } = options;
+  const { users, loginGuard, passwords, guarded, clock, reuseSeconds, passwordLogin, sessions } = options;
   const checkAddress = createAddressCheck();
   const reuse = createTokenReuse({
     clock,
@@ -88,6 +91,7 @@ export function createLogin(options: LoginOptions): Logins {
     let user = "";
     let known = false;
     try {
+      if (passwordLogin() === "off") throw new AppError("password_login_off");
       user = checkUserName(username);
       const before = await users.get(user);
       known = before !== undefined;
@@ -112,8 +116,7 @@ export function createLogin(options: LoginOptions): Logins {
     if (before !== undefined && hash !== undefined) {
       const reused = await reuse.find({ account: before, passwordDigest, origin });
       if (reused !== undefined) {
-        checkUsable(before, clock.now());
-        checkAddress(before, origin.ip);
+        checkMayEnter(before, origin);
         return reused;
       }
     }
@@ -130,9 +133,15 @@ export function createLogin(options: LoginOptions): Logins {
     const account = await users.get(attempt.user);
     if (account === undefined || account.service === true || account.password_hash !== proven)
       throw new AppError("invalid_credentials");
+    checkMayEnter(account, origin);
+    return account;
+  }
+
+  /** Only for those who know the password: who is an admin is nobody else's business. */
+  function checkMayEnter(account: Account, origin: Origin): void {
     checkUsable(account, clock.now());
     checkAddress(account, origin.ip);
-    return account;
+    if (passwordLogin() !== "all" && !account.roles.includes("admin")) throw new AppError("password_login_off");
   }
 
   /** The account's hash if the password matches it. */

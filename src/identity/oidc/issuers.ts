@@ -1,0 +1,220 @@
+import type { Configuration, CustomFetch, ServerMetadata } from "openid-client";
+import type { OidcIssuerConfig } from "../../config/schema.ts";
+import { AppError } from "../../errors.ts";
+import type { Log } from "../../lib/log.ts";
+import type { ExternalIdentity } from "../external-logins.ts";
+import { type Claims, claimPaths, valueAt } from "./claims.ts";
+
+/** What a browser brings back from an issuer is checked against these. Secret until then. */
+export interface Challenge {
+  readonly state: string;
+  readonly nonce: string;
+  /** PKCE's. */
+  readonly verifier: string;
+}
+
+/** Identity providers that speak OpenID Connect, as [[oidc]] names them. */
+export interface OidcIssuers {
+  /** The config of an issuer. @throws AppError `not_found` */
+  config(name: string): OidcIssuerConfig;
+  /**
+   * Where to send a browser for a login.
+   *
+   * @throws AppError `not_found`, `oidc_unavailable`
+   */
+  begin(name: string): Promise<Challenge & { readonly location: string }>;
+  /**
+   * Who has come back from an issuer. Checks state, iss (RFC 9207) and the ID token with its nonce and signature.
+   *
+   * @param search the query of the callback, with its question mark
+   * @throws AppError `not_found`, `oidc_failed`, `oidc_cancelled`, `oidc_unavailable`
+   */
+  finish(name: string, search: string, challenge: Challenge): Promise<ExternalIdentity & { readonly claims: Claims }>;
+}
+
+export interface OidcIssuersOptions {
+  /** [[oidc]] in force. */
+  readonly configs: () => readonly OidcIssuerConfig[];
+  /** panel.public_url in force. */
+  readonly publicUrl: () => string | undefined;
+  /** The client secret now; undefined for public clients. May throw. */
+  readonly secretOf: (config: OidcIssuerConfig) => string | undefined;
+  readonly monotonic: () => number;
+  readonly log: Log;
+}
+
+/** How long a discovery document is used, in ms. Keys are read at every login, so that a new one is good at once. */
+const keepMs = 3_600_000;
+const timeoutSeconds = 10;
+/** Largest response of an issuer, in bytes. */
+const maxBytes = 1 << 20;
+
+interface Discovered {
+  readonly of: string;
+  readonly at: number;
+  readonly metadata: Promise<ServerMetadata>;
+}
+
+/** Creates the client of all issuers. Nothing is asked before the first login, so that an issuer may be down. */
+export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
+  const { configs, publicUrl, secretOf, monotonic, log } = options;
+  const discovered = new Map<string, Discovered>();
+
+  function configOf(name: string): OidcIssuerConfig {
+    const found = configs().find((one) => one.name === name);
+    if (found !== undefined) return found;
+    throw new AppError("not_found", { message: "There is no such identity provider." });
+  }
+
+  /** The discovery document, shared by all who ask for it at once. One that could not be read is asked for again. */
+  function metadataOf(config: OidcIssuerConfig): Promise<ServerMetadata> {
+    const { name, issuer, client_id: clientId } = config;
+    const known = discovered.get(name);
+    if (known?.of === issuer && monotonic() - known.at < keepMs) return known.metadata;
+    const names = new Set(configs().map((one) => one.name));
+    for (const other of discovered.keys()) if (!names.has(other)) discovered.delete(other);
+    const metadata = discover(issuer, clientId);
+    const entry = { of: issuer, at: monotonic(), metadata };
+    discovered.set(name, entry);
+    metadata.catch(() => {
+      if (discovered.get(name) === entry) discovered.delete(name);
+    });
+    return metadata;
+  }
+
+  /** A new one each time: it remembers keys, which the issuer may have replaced. */
+  async function open(config: OidcIssuerConfig) {
+    const client = await import("openid-client");
+    const secret = readSecret(config);
+    const metadata = await metadataOf(config);
+    const opened = new client.Configuration(metadata, config.client_id, undefined, authOf(client, metadata, secret));
+    if (isPlain(config.issuer)) client.allowInsecureRequests(opened);
+    client.enableNonRepudiationChecks(opened);
+    opened.timeout = timeoutSeconds;
+    opened[client.customFetch] = boundedFetch;
+    return { client, opened };
+  }
+
+  function readSecret(config: OidcIssuerConfig): string | undefined {
+    try {
+      return secretOf(config);
+    } catch (cause) {
+      throw new AppError("oidc_unavailable", { cause });
+    }
+  }
+
+  const callbackOf = (name: string): string => `${publicUrl() ?? ""}/panel/api/oidc/${name}/callback`;
+
+  /** The error of a login, and in the log what an operator needs to know: what issuers say contains no secret of ours. */
+  function toAppError(name: string, error: unknown, otherwise: "oidc_failed" | "oidc_unavailable"): AppError {
+    const causes = causesOf(error);
+    const known = causes.find((one) => one instanceof AppError);
+    const isCancelled = causes.some((one) => Reflect.get(one, "error") === "access_denied");
+    const code = isCancelled ? "oidc_cancelled" : (known?.code ?? (isTimeout(causes) ? "oidc_unavailable" : otherwise));
+    const reasons = causes.map(({ message }) => message).join(": ");
+    if (!isCancelled)
+      log.warn({ issuer: name, code, reason: reasons.slice(0, 500) }, "a login with OpenID Connect failed");
+    return new AppError(code, { cause: error });
+  }
+
+  return {
+    config: configOf,
+    async begin(name) {
+      const config = configOf(name);
+      try {
+        const { client, opened } = await open(config);
+        const [state, nonce, verifier] = [client.randomState(), client.randomNonce(), client.randomPKCECodeVerifier()];
+        const location = client.buildAuthorizationUrl(opened, {
+          redirect_uri: callbackOf(name),
+          scope: config.scopes.join(" "),
+          state,
+          nonce,
+          code_challenge: await client.calculatePKCECodeChallenge(verifier),
+          code_challenge_method: "S256",
+        });
+        return { state, nonce, verifier, location: location.href };
+      } catch (error) {
+        throw toAppError(name, error, "oidc_unavailable");
+      }
+    },
+    async finish(name, search, { state, nonce, verifier }) {
+      const config = configOf(name);
+      try {
+        const { client, opened } = await open(config);
+        // The address behind a reverse proxy is not what the issuer knows: only the query is taken from the request.
+        const tokens = await client.authorizationCodeGrant(opened, new URL(callbackOf(name) + search), {
+          ...{ pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce },
+          idTokenExpected: true,
+        });
+        const idToken = tokens.claims();
+        if (idToken === undefined) throw new Error("there is no ID token");
+        const { sub } = idToken;
+        const isWhole = claimPaths(config).every((path) => valueAt(idToken, path) !== undefined);
+        const asks = !isWhole && opened.serverMetadata().userinfo_endpoint !== undefined;
+        const userinfo = asks ? await client.fetchUserInfo(opened, tokens.access_token, sub) : {};
+        return { issuer: idToken.iss, sub, claims: { idToken, userinfo } };
+      } catch (error) {
+        throw toAppError(name, error, "oidc_failed");
+      }
+    },
+  };
+}
+
+type Client = typeof import("openid-client");
+
+async function discover(issuer: string, clientId: string): Promise<ServerMetadata> {
+  const client = await import("openid-client");
+  const found: Configuration = await client.discovery(new URL(issuer), clientId, undefined, client.None(), {
+    timeout: timeoutSeconds,
+    execute: isPlain(issuer) ? [client.allowInsecureRequests] : [],
+    [client.customFetch]: boundedFetch,
+  });
+  return found.serverMetadata();
+}
+
+/** As OpenID Connect has it by default, unless the issuer knows the other way only. */
+function authOf(client: Client, metadata: ServerMetadata, secret: string | undefined) {
+  if (secret === undefined) return client.None();
+  const known = metadata.token_endpoint_auth_methods_supported ?? ["client_secret_basic"];
+  return known.includes("client_secret_basic") ? client.ClientSecretBasic(secret) : client.ClientSecretPost(secret);
+}
+
+/** Only loopback may be asked in plain text; see the schema. */
+function isPlain(issuer: string): boolean {
+  return issuer.startsWith("http:");
+}
+
+/** What can't be reached, or fails by itself, is not the fault of who logs in. */
+const boundedFetch: CustomFetch = async (url, options) => {
+  let response: Response;
+  try {
+    response = await fetch(url, options as RequestInit);
+  } catch (cause) {
+    throw new AppError("oidc_unavailable", { cause });
+  }
+  if (response.status >= 500) {
+    await response.body?.cancel();
+    const cause = new Error(`HTTP ${response.status} from ${new URL(url).host}`);
+    throw new AppError("oidc_unavailable", { cause });
+  }
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw new Error(`the response of ${new URL(url).host} is too large`);
+    chunks.push(chunk);
+  }
+  const { status, headers } = response;
+  return new Response(size === 0 ? null : Buffer.concat(chunks), { status, headers });
+};
+
+function isTimeout(causes: readonly Error[]): boolean {
+  return causes.some(({ name }) => name === "TimeoutError" || name === "AbortError");
+}
+
+/** An error and what caused it, the outermost first; at most 10. */
+function causesOf(error: unknown): readonly Error[] {
+  const causes: Error[] = [];
+  for (let cause = error; cause instanceof Error && causes.length < 10; cause = cause.cause) causes.push(cause);
+  return causes;
+}
