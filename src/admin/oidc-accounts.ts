@@ -15,7 +15,7 @@ import type { GroupAdmin } from "./group-admin.ts";
 import type { UserAdmin } from "./user-admin.ts";
 
 /** Somebody who has come from an identity provider, which has been checked. */
-export interface Arrival {
+interface Arrival {
   readonly issuer: OidcIssuerConfig;
   readonly identity: ExternalIdentity;
   readonly claims: Claims;

@@ -161,7 +161,8 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
         checkMeant(account, isMeant);
         await keepAnAdmin(account);
       };
-      const endAccess = () => Promise.all([sessions.endAll(name), apiKeys.revokeAll(name), externalLogins.unlinkAll(name)]);
+      const endAccess = () =>
+        Promise.all([sessions.endAll(name), apiKeys.revokeAll(name), externalLogins.unlinkAll(name)]);
       const account = await inTurn(() => users.archive(name, check, endAccess));
       await audit.record(actor, { action: "user.archived", user: name, before: { ...viewOf(account) }, after: null });
     },

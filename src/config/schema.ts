@@ -222,7 +222,9 @@ const panelSection = z.strictObject({
     .describe("Lifetime of a login in the panel; `auth` bounds it as well."),
   public_url: publicUrl
     .optional()
-    .describe("Where browsers reach the proxy, such as https://llm.example, if a reverse proxy stands before it. `oidc` needs it."),
+    .describe(
+      "Where browsers reach the proxy, such as https://llm.example, if a reverse proxy stands before it. `oidc` needs it.",
+    ),
   secure_cookie: z
     .enum(["auto", "always", "never"])
     .default("auto")

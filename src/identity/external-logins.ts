@@ -11,7 +11,7 @@ export interface ExternalIdentity {
 }
 
 /** An identity at a provider that logs in to an account. */
-export interface ExternalLogin extends ExternalIdentity {
+interface ExternalLogin extends ExternalIdentity {
   readonly user: string;
   /** ms since the epoch. One older than the account belonged to an earlier user of the name. */
   readonly linkedAt: number;

@@ -24,8 +24,12 @@ interface IssuerOptions {
 }
 
 export async function startIssuer({ claimsInIdToken = false, keep = false }: IssuerOptions = {}): Promise<TestIssuer> {
-  let handle: RequestListener = (_request, response) => response.writeHead(503).end();
-  const server = createServer((request, response) => handle(request, response));
+  let handle: RequestListener = (_request, response) => {
+    response.writeHead(503).end();
+  };
+  const server = createServer((request, response) => {
+    handle(request, response);
+  });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const claims = new Map<string, Readonly<Record<string, unknown>>>();
@@ -51,7 +55,7 @@ export async function startIssuer({ claimsInIdToken = false, keep = false }: Iss
           claims: () => Promise.resolve({ sub, ...claims.get(sub) }),
         }),
       };
-      handle = new Provider(url, configuration).callback() as RequestListener;
+      handle = new Provider(url, configuration).callback();
     },
     close,
   };

@@ -5,7 +5,7 @@ import { cookieOf, writeCookie } from "./panel-cookie.ts";
 
 const cookieName = "panel-oidc";
 /** How long a login at an issuer may take. */
-export const transactionSeconds = 600;
+const transactionSeconds = 600;
 const maxCookieLength = 3000;
 
 const token = z.string().min(20).max(200);

@@ -1,3 +1,4 @@
+import type * as Client from "openid-client";
 import type { Configuration, CustomFetch, ServerMetadata } from "openid-client";
 import type { OidcIssuerConfig } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
@@ -6,7 +7,7 @@ import type { ExternalIdentity } from "../external-logins.ts";
 import { type Claims, claimPaths, valueAt } from "./claims.ts";
 
 /** What a browser brings back from an issuer is checked against these. Secret until then. */
-export interface Challenge {
+interface Challenge {
   readonly state: string;
   readonly nonce: string;
   /** PKCE's. */
@@ -88,6 +89,7 @@ export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
     const secret = readSecret(config);
     const metadata = await metadataOf(config);
     const opened = new client.Configuration(metadata, config.client_id, undefined, authOf(client, metadata, secret));
+    // eslint-disable-next-line @typescript-eslint/no-deprecated -- only for loopback, see isPlain
     if (isPlain(config.issuer)) client.allowInsecureRequests(opened);
     client.enableNonRepudiationChecks(opened);
     opened.timeout = timeoutSeconds;
@@ -160,12 +162,11 @@ export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
   };
 }
 
-type Client = typeof import("openid-client");
-
 async function discover(issuer: string, clientId: string): Promise<ServerMetadata> {
   const client = await import("openid-client");
   const found: Configuration = await client.discovery(new URL(issuer), clientId, undefined, client.None(), {
     timeout: timeoutSeconds,
+    // eslint-disable-next-line @typescript-eslint/no-deprecated -- only for loopback, see isPlain
     execute: isPlain(issuer) ? [client.allowInsecureRequests] : [],
     [client.customFetch]: boundedFetch,
   });
@@ -173,7 +174,7 @@ async function discover(issuer: string, clientId: string): Promise<ServerMetadat
 }
 
 /** As OpenID Connect has it by default, unless the issuer knows the other way only. */
-function authOf(client: Client, metadata: ServerMetadata, secret: string | undefined) {
+function authOf(client: typeof Client, metadata: ServerMetadata, secret: string | undefined) {
   if (secret === undefined) return client.None();
   const known = metadata.token_endpoint_auth_methods_supported ?? ["client_secret_basic"];
   return known.includes("client_secret_basic") ? client.ClientSecretBasic(secret) : client.ClientSecretPost(secret);
