@@ -55,7 +55,8 @@ export async function startIssuer({ claimsInIdToken = false, keep = false }: Iss
           claims: () => Promise.resolve({ sub, ...claims.get(sub) }),
         }),
       };
-      handle = new Provider(url, configuration).callback();
+      const answer = new Provider(url, configuration).callback();
+      handle = (request, response) => void answer(request, response);
     },
     close,
   };
