@@ -14,6 +14,10 @@ export default defineConfig({
     testTimeout: 60_000,
     // Some compile the program first.
     hookTimeout: 120_000,
+    // No module has state of its own, so the files of a project share one load of src/, which takes longer than most tests.
+    isolate: false,
+    // Many tests wait for sockets and timers.
+    maxWorkers: 2,
     globalSetup: process.env.E2E_BACKENDS === "redis" ? ["test/support/redis-of-run.ts"] : [],
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
