@@ -5,6 +5,7 @@ import type { Closer } from "./lib/close-all.ts";
 import type { Log } from "./lib/log.ts";
 import type { Redis } from "./lib/redis/redis.ts";
 import type { ProviderAdmin } from "./providers/provider-admin.ts";
+import type { ProviderServices } from "./providers/provider-services.ts";
 
 interface ShareOptions {
   readonly board: Pick<Board, "set" | "follow">;
@@ -14,12 +15,12 @@ interface ShareOptions {
 export interface JoinOptions extends Pick<FleetOptions, "facts" | "clock" | "log"> {
   /** Undefined: this process is alone. */
   readonly redis: Redis | undefined;
-  readonly providers: ProviderAdmin;
+  readonly providers: Pick<ProviderServices, "admin" | "join">;
   readonly reloader: Reloader;
   readonly onOpen: (close: Closer) => void;
 }
 
-/** What administrators do, at all processes. */
+/** What administrators do reaches all processes by these. */
 interface Joined {
   readonly fleet: Fleet | undefined;
   readonly providers: ProviderAdmin;
@@ -28,14 +29,24 @@ interface Joined {
 
 /** Joins the processes over one Redis. Rejects if that can't be asked. */
 export async function joinFleet({ redis, providers, reloader, onOpen, ...options }: JoinOptions): Promise<Joined> {
-  if (redis === undefined) return { fleet: undefined, providers, reloader };
+  if (redis === undefined) return { fleet: undefined, providers: providers.admin, reloader };
   const fleet = await openFleet({ ...options, redis });
   onOpen(() => fleet.close());
   const shared = { board: fleet.board, log: options.log };
+  providers.join({
+    leads: () => fleet.leads(),
+    claim: (name, ms) => fleet.claim(name, ms),
+    tell: (topic, name, value) => fleet.board.set(topic, name, value),
+    listen(topic, listener) {
+      fleet.board.follow(topic, ({ value, isOwn }) => {
+        if (!isOwn) listener(value);
+      });
+    },
+  });
   const tellReload = shareReload((by) => reloader.reload(by), shared);
   return {
     fleet,
-    providers: shareProviders(providers, shared),
+    providers: shareProviders(providers.admin, shared),
     reloader: {
       ...reloader,
       async reload(by) {

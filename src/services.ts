@@ -244,7 +244,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
   const shared = await joinFleet({
     ...{ redis, clock, log, reloader, onOpen },
-    providers: upstream.admin,
+    providers: upstream,
     facts: () => ({
       startedAt,
       version,

@@ -28,12 +28,14 @@ interface FleetNode extends NodeFacts {
 export interface Fleet {
   /** The name of this process among all, new at each start. */
   readonly id: string;
-  /** Whether this process does what only one may do, such as probes, retention and alerts. */
+  /** Whether this process does what only one need do, such as probes. Two that do it for a moment do no harm. */
   leads(): boolean;
   /** The number of its lease, greater than that of every leader before; 0: it doesn't lead. */
   term(): number;
   /** Calls the listener when that begins or ends. */
   onLead(listener: (leads: boolean) => void): void;
+  /** Whether this process is the first of all to claim a name within so many ms. Rejects if Redis is away. */
+  claim(name: string, ms: number): Promise<boolean>;
   /** Those that live, and those that died less than a minute ago. Rejects if Redis is away. */
   nodes(): Promise<readonly FleetNode[]>;
   readonly board: Pick<Board, "set" | "follow">;
@@ -72,6 +74,7 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
   let leadsUntil = -Infinity;
   let wasLeading = false;
 
+  let claims = 0;
   let isClosed = false;
   const leads = (): boolean => clock.monotonic() < leadsUntil;
 
@@ -128,6 +131,13 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
     term: () => (leads() ? term : 0),
     onLead(listener) {
       listeners.push(listener);
+    },
+    async claim(name, ms) {
+      const key = redis.keyIn(tag, "claim", name);
+      const own = `${id}:${++claims}`;
+      // Where the answer was lost and this is sent again, its own claim is the known one.
+      const known = await redis.send(key, ["SET", key, own, "NX", "GET", "PX", String(ms)]);
+      return known === null || known === own;
     },
     async nodes() {
       const [found, leader] = await Promise.all([

@@ -1,4 +1,5 @@
 import type { Emit, ProviderAlert } from "../events/catalogue.ts";
+import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { UpstreamErrorKind } from "./upstream-error.ts";
 import type { Provider } from "./provider.ts";
@@ -13,10 +14,17 @@ export interface Alerts {
   raise(provider: Provider, kind: UpstreamErrorKind, traceId: string): void;
 }
 
+interface AlertsOptions {
+  readonly emit: Emit;
+  readonly clock: Clock;
+  /** Whether no other process says this within so many ms. Default: there is none. */
+  readonly claim?: (subject: string, ms: number) => Awaitable<boolean>;
+}
+
 /** ms before an alert is repeated. */
 const quietMs = 60_000;
 
-export function createAlerts({ emit, clock }: { readonly emit: Emit; readonly clock: Clock }): Alerts {
+export function createAlerts({ emit, clock, claim = () => true }: AlertsOptions): Alerts {
   // One entry for each key and kind, so it is as small as the config.
   const raisedAt = new Map<string, number>();
   return {
@@ -27,7 +35,12 @@ export function createAlerts({ emit, clock }: { readonly emit: Emit; readonly cl
       if (now - (raisedAt.get(subject) ?? -Infinity) < quietMs) return;
       raisedAt.set(subject, now);
       const { name, keyIndex: key } = provider;
-      emit({ type: "provider.alert", at: clock.now(), traceId, ip: "", provider: name, key, kind });
+      const tell = (isFirst: boolean): void => {
+        if (isFirst) emit({ type: "provider.alert", at: clock.now(), traceId, ip: "", provider: name, key, kind });
+      };
+      const claimed = claim(subject, quietMs);
+      if (claimed instanceof Promise) void claimed.then(tell);
+      else tell(claimed);
     },
   };
 }

@@ -124,6 +124,12 @@ export class Breaker {
     if (this.#open && permit !== 0 && permit === this.#probe) this.#probe = 0;
   }
 
+  /** Another process has opened its own: unless this one is open already, the next request is a probe. */
+  suspect(now: number): void {
+    if (this.#open) return;
+    this.#trip(now - this.#rule.openMs);
+  }
+
   /** Closes and resets it, after a successful probe or by the operator. */
   close(): void {
     this.#open = false;

@@ -58,6 +58,8 @@ export class ProviderHealth {
   keyWorked = false;
   /** Monotonic ms of the last response; -Infinity before the first. */
   lastResponseAt = -Infinity;
+  /** Called when a circuit opens: that of a model, or of the whole account (null); and for how long, in ms. */
+  onOpen: ((model: string | null, openMs: number) => void) | undefined;
   #rule: BreakerRule;
   readonly #account: Breaker;
   /** Several models were rate limited at once: nothing is sent until then. */
@@ -126,6 +128,12 @@ export class ProviderHealth {
     return now - this.lastResponseAt < recentMs || this.circuits(now).every(({ breaker }) => breaker === "closed");
   }
 
+  /** Another process has seen a model fail, or the whole account (null): the next request is a probe. */
+  suspect(model: string | null, now: number): void {
+    if (model === null) this.#account.suspect(now);
+    else this.#modelOf(model, now).breaker.suspect(now);
+  }
+
   /** The operator puts it back into rotation: circuits and rate limits are reset. */
   restore(): void {
     this.drained = false;
@@ -176,10 +184,17 @@ export class ProviderHealth {
     const ofAccount = stage === "connect" || kind === "key_refused" || kind === "no_balance";
     // A response that breaks off was counted as a success at its first event.
     const succeededBefore = stage === "streaming";
-    if (counts && ofAccount) this.#account.failed(accountPermit, now, user, succeededBefore);
-    else this.#account.abandoned(accountPermit);
-    if (counts && !ofAccount) this.#modelOf(model, now).breaker.failed(modelPermit, now, user, succeededBefore);
-    else this.#models.get(model)?.breaker.abandoned(modelPermit);
+    if (counts && ofAccount) {
+      const wasOpen = this.#account.state(now) !== "closed";
+      this.#account.failed(accountPermit, now, user, succeededBefore);
+      if (!wasOpen && this.#account.state(now) !== "closed") this.onOpen?.(null, this.#rule.openMs);
+    } else this.#account.abandoned(accountPermit);
+    if (counts && !ofAccount) {
+      const { breaker } = this.#modelOf(model, now);
+      const wasOpen = breaker.state(now) !== "closed";
+      breaker.failed(modelPermit, now, user, succeededBefore);
+      if (!wasOpen && breaker.state(now) !== "closed") this.onOpen?.(model, this.#rule.openMs);
+    } else this.#models.get(model)?.breaker.abandoned(modelPermit);
   }
 
   /** The proxy gave it up: the client has disconnected. */

@@ -27,6 +27,8 @@ export interface ProviderProbes {
    * @param everyMs ms between two probes of an account, on average; 0 never
    */
   configure(providers: readonly Provider[], everyMs: number): void;
+  /** Another process has probed an account. */
+  learn(provider: Provider, result: ProbeResult): void;
   close(): void;
 }
 
@@ -35,8 +37,10 @@ export interface ProbesOptions {
   /** A number in [0, 1): proxies that started together must not probe together. */
   readonly random: () => number;
   readonly alerts: Alerts;
-  /** Called after each probe of a provider, whatever its result. */
-  readonly onProbed?: (provider: Provider) => void;
+  /** Called after each probe of a provider, whatever its result; `isOwn`: it was this process that probed. */
+  readonly onProbed?: (provider: Provider, result: ProbeResult, isOwn: boolean) => void;
+  /** Whether this process probes, asked before each; default: it does. */
+  readonly mayProbe?: () => boolean;
 }
 
 /** A provider that is probed. Its account's health identifies it: that lives on while the config is reloaded. */
@@ -51,7 +55,7 @@ const timeoutMs = 3_000;
 const maxBytes = 1 << 20;
 
 /** Creates the probes; they begin with `configure`. */
-export function createProviderProbes({ clock, random, alerts, onProbed }: ProbesOptions): ProviderProbes {
+export function createProviderProbes({ clock, random, alerts, ...options }: ProbesOptions): ProviderProbes {
   const probed = new Map<ProviderHealth, Probed>();
   let everyMs = 0;
 
@@ -63,6 +67,10 @@ export function createProviderProbes({ clock, random, alerts, onProbed }: Probes
 
   async function probeOne(one: Probed): Promise<void> {
     const { provider } = one;
+    if (options.mayProbe?.() === false) {
+      schedule(one);
+      return;
+    }
     const key = provider.secret;
     let outcome = await probe(provider);
     if (outcome.reason === "status 401" && provider.hasReplaced(key)) outcome = await probe(provider);
@@ -70,7 +78,7 @@ export function createProviderProbes({ clock, random, alerts, onProbed }: Probes
     one.last = { ...outcome, at: clock.now() };
     if (outcome.reason === "status 401" || outcome.reason === "status 403") alerts.raise(provider, "key_refused", "");
     if (outcome.balance?.available === false) alerts.raise(provider, "no_balance", "");
-    onProbed?.(provider);
+    options.onProbed?.(provider, one.last, true);
     schedule(one);
   }
 
@@ -93,6 +101,12 @@ export function createProviderProbes({ clock, random, alerts, onProbed }: Probes
         probed.set(provider.health, one);
         if (known === undefined || isOther) schedule(one);
       }
+    },
+    learn(provider, result) {
+      const one = probed.get(provider.health);
+      if (one === undefined || result.at <= (one.last?.at ?? 0)) return;
+      one.last = result;
+      options.onProbed?.(provider, result, false);
     },
     close() {
       for (const health of probed.keys()) forget(health);

@@ -9,6 +9,7 @@ import { openProviders, type KeyedProvider, type OpenedProviders } from "./open-
 import type { ProviderAccount } from "./provider-account.ts";
 import { createProviderAdmin, type ProviderAdmin } from "./provider-admin.ts";
 import { createProviderCaps, type CapRule, type ProviderCaps } from "./provider-caps.ts";
+import { createProviderPeers, type Peers } from "./provider-peers.ts";
 import { createProviderProbes } from "./provider-probes.ts";
 import { createRouter, type Router } from "./router.ts";
 
@@ -48,6 +49,8 @@ export interface ProviderServices {
   readonly caps: ProviderCaps;
   readonly models: ModelList;
   readonly admin: ProviderAdmin;
+  /** Shares with other processes what is known of providers, from now on. */
+  join(peers: Peers): void;
   /** Makes the providers of a config; connections and health of those in use are shared. Changes nothing yet. */
   prepare(options: ProviderSetOptions): PreparedProviders;
   /** Replaces a provider's keys, in order, from the next request on; their number can't change. */
@@ -71,12 +74,15 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
   let inUse: OpenedProviders = { providers: [], accounts: [], use: () => undefined };
   /** Accounts that requests of an earlier policy may still use. */
   const retired = new Set<ProviderAccount>();
-  const alerts = createAlerts({ emit, clock });
+  const peers = createProviderPeers({ ...{ clock, log }, providers: () => inUse.providers, probes: () => probes });
+  const alerts = createAlerts({ emit, clock, claim: (subject, ms) => peers.claimAlert(subject, ms) });
   const caps = createProviderCaps(options.concurrency, () => clock.monotonic());
   const models = createModelList({ providers: [], aliases: {}, clock });
   const probes = createProviderProbes({
     ...{ clock, random, alerts },
-    onProbed(provider) {
+    mayProbe: () => peers.mayProbe(),
+    onProbed(provider, result, isOwn) {
+      if (isOwn) peers.tellProbe(provider, result);
       if (provider.keyIndex === 0) models.refresh(provider);
     },
   });
@@ -93,6 +99,9 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
     failover: createFailover({ clock, random, alerts, caps, log }),
     caps,
     models,
+    join: (joined) => {
+      peers.join(joined);
+    },
     admin: createProviderAdmin({ providers: () => inUse.providers, probes, capOf: caps.capOf, clock }),
     prepare({ keyed, config, simulatorUrl }) {
       const opened = openProviders(keyed, config, {
@@ -116,6 +125,7 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
           const removed = inUse.accounts.map(({ account }) => account).filter((account) => !kept.has(account));
           opened.use();
           inUse = opened;
+          peers.watch(providers);
           models.configure({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases });
           probes.configure(providers, config.health.probe_seconds * 1000);
           if (removed.length === 0) return;

@@ -55,6 +55,29 @@ describeWithRedis("the fleet", () => {
     await cut.close();
   });
 
+  it("lets one process claim a name within a time, also where its answer is lost", async () => {
+    const keyPrefix = newPrefix();
+    const connection = await server.open({ keyPrefix });
+    const twice: Redis = {
+      ...connection,
+      async send(key, command) {
+        await connection.send(key, command);
+        return connection.send(key, command);
+      },
+    };
+    const [one, other] = [await join(twice), await join(await server.open({ keyPrefix }))];
+    expect([await one.claim("a", 300), await one.claim("a", 300), await other.claim("a", 300)]).toEqual([
+      true,
+      false,
+      false,
+    ]);
+    await eventually(async () => {
+      expect(await other.claim("a", 300)).toBe(true);
+    });
+    await one.close();
+    await other.close();
+  });
+
   it("lists those that live, and who leads", async () => {
     const [one, two] = (await several(2)) as [Fleet, Fleet];
     const listed = await two.nodes();

@@ -16,7 +16,12 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-const noProbes: ProviderProbes = { lastOf: () => null, configure: () => undefined, close: () => undefined };
+const noProbes: ProviderProbes = {
+  lastOf: () => null,
+  learn: () => undefined,
+  configure: () => undefined,
+  close: () => undefined,
+};
 
 describe("the operator's view of a provider", () => {
   it("adds up its keys, and never names one", () => {
