@@ -64,7 +64,7 @@ async function measurePages(url, token, { middle, rare }) {
   const get = async (path) => {
     const answer = await fetch(url + path, { headers });
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
+    return path.startsWith("/admin") ? answer.json() : answer.text();
   };
   const behaviour = "/admin/users/user-0/behaviour?limit=50";
   const { next_cursor: cursor } = await get(behaviour);
@@ -76,6 +76,7 @@ async function measurePages(url, token, { middle, rare }) {
     ["behaviour: the newest 50", behaviour],
     ["behaviour: the next 50", `${behaviour}&cursor=${cursor}`],
     ["behaviour: up to a moment in the middle", `${behaviour}&to=${middle}`],
+    ["metrics: a scrape", "/metrics"],
     ["behaviour: of a rare type, where the bound on a page ends it", `${behaviour}&type=${rare}`],
   ];
   const rows = [];

@@ -135,7 +135,35 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
   let trusts = trustsOf(config);
   let changed = false;
   const known = new Map<string, Known>();
-  for (const [name, record] of saved) known.set(name, fromRecord(record));
+  /** How many of them are at each step: a scrape of the metrics must not go through all users. */
+  const atStep = new Map<string, number>();
+  for (const [name, record] of saved) keep(name, fromRecord(record));
+
+  function count(entry: Known, by: 1 | -1): void {
+    const step = stepOf(entry);
+    const users = (atStep.get(step) ?? 0) + by;
+    if (users === 0) atStep.delete(step);
+    else atStep.set(step, users);
+  }
+
+  function keep(user: string, entry: Known): void {
+    forget(user);
+    known.set(user, entry);
+    count(entry, 1);
+  }
+
+  function forget(user: string): void {
+    const entry = known.get(user);
+    if (entry !== undefined) count(entry, -1);
+    known.delete(user);
+  }
+
+  /** Changes what decides the step in force. */
+  function change(entry: Known, to: Partial<Pick<Known, "step" | "pin">>): void {
+    count(entry, -1);
+    Object.assign(entry, to);
+    count(entry, 1);
+  }
 
   function indexOf(step: string): number {
     const names = [...trusts.keys()];
@@ -171,14 +199,14 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
       ...{ createdAt, completed: 0, activeDays: 0, lastActiveDay: -1, lookAt: 0, behaviour: new Behaviour() },
     };
     if (known.size >= maxUsers) forgetOldest();
-    known.set(account.username, entry);
+    keep(account.username, entry);
     changed = true;
     return entry;
   }
 
   function forgetOldest(): void {
     const byAge = [...known].sort(([, a], [, b]) => a.behaviour.lastAt - b.behaviour.lastAt);
-    for (const [name] of byAge.slice(0, maxUsers / 10)) known.delete(name);
+    for (const [name] of byAge.slice(0, maxUsers / 10)) forget(name);
   }
 
   function entryOf(account: TrustAccount): Known {
@@ -194,7 +222,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
 
   function notePin(user: string, entry: Known, pin: string | null): void {
     const before = stepOf(entry);
-    entry.pin = pin;
+    change(entry, { pin });
     changed = true;
     const reason = pin === null ? "no longer pinned by an operator" : "pinned by an operator";
     if (stepOf(entry) !== before) report(user, entry, before, { at: clock.now(), traceId: "", ip: "" }, [reason]);
@@ -255,7 +283,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
 
   function move(user: string, entry: Known, to: string, cause: Cause, ...reasons: string[]): void {
     const from = entry.step;
-    entry.step = to;
+    change(entry, { step: to });
     entry.since = cause.at;
     entry.completed = 0;
     entry.activeDays = 0;
@@ -337,9 +365,10 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
     counts() {
       const counts = new Map([...trusts.keys()].map((name) => [name, 0]));
       if (!rules.enabled) return counts;
-      for (const entry of known.values()) {
-        const { step } = trustAt(stepOf(entry));
-        counts.set(step, (counts.get(step) ?? 0) + 1);
+      for (const [name, users] of atStep) {
+        // Those of a step that the config no longer has are at the first one.
+        const { step } = trustAt(name);
+        counts.set(step, (counts.get(step) ?? 0) + users);
       }
       return counts;
     },

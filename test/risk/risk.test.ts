@@ -61,6 +61,29 @@ describe("trust steps", () => {
     expect(risk.trustOf({ username: "older" }).step).toBe("normal");
   });
 
+  it("are counted as they change, by moves, pins, other accounts of the same name and another config", () => {
+    const { risk, chat, live, options } = setUp();
+    const counted = (service = risk) =>
+      service.stepNames().map((step) => [step, service.list({ step, minScore: 0, limit: 1 }).total]);
+    const account = (index: number, more: object = {}) => ({ username: `user-${index}`, ...more });
+    for (let index = 0; index < 40; index++) {
+      const createdAt = index % 3 === 0 ? {} : { created_at: new Date(start) };
+      chat({}, account(index, createdAt));
+      if (index % 4 === 0) risk.trustOf(account(index, { ...createdAt, trust_step: "trusted" }));
+      if (index % 8 === 0) risk.trustOf(account(index, createdAt));
+      if (index % 5 === 0) risk.trustOf(account(index, { created_at: new Date(start + 1) }));
+    }
+    live(4);
+    expect([...risk.counts()]).toEqual(counted());
+    expect([...risk.counts().values()].reduce((sum, count) => sum + count)).toBe(41);
+    const restarted = createRisk({ ...options, saved: new Map(risk.records()) });
+    expect(restarted.counts()).toEqual(risk.counts());
+    const { steps } = rulesOf();
+    const fewer = rulesOf({ steps: steps.slice(0, 2), start: steps[0]?.name });
+    restarted.configure(fewer, ownRules);
+    expect([...restarted.counts()]).toEqual(counted(restarted));
+  });
+
   it("rise by steady good use, up to the last", () => {
     const { events, live, step } = setUp();
     live(4);

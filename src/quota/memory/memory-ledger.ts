@@ -70,12 +70,11 @@ export interface MemoryLedger extends Ledger {
   bringBack(user?: string): Promise<readonly string[]>;
   /** The ledger as a replica of the one that all processes share. */
   readonly follower: LedgerFollower;
-  /** For metrics: what a power loss would lose now, outdated snapshots, and the number of users. */
+  /** For metrics: what a power loss would lose now, and outdated snapshots. */
   stats(): {
     readonly lagRecords: number;
     readonly lagBytes: number;
     readonly pending: number;
-    readonly users: number;
   };
 }
 
@@ -296,8 +295,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     health: () => gate.health(),
     stats: () => {
       const { records, bytes } = journal.lag();
-      const counted = [...users.keys()].filter((name) => !isGroupAccount(name)).length;
-      return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending(), users: counted };
+      return { lagRecords: records, lagBytes: bytes, pending: snapshots.pending() };
     },
     async close() {
       await repair.stop();
