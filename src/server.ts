@@ -105,7 +105,7 @@ export async function buildServer(services: Services): Promise<Server> {
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
 
   registerRequestContext(app);
-  registerTracing(app, services.tracing);
+  registerTracing(app, services.tracing, services.runningTraces);
   registerCors(app, cors);
   app.addHook("onRequest", (_request, reply, next) => {
     if (!stopping) {

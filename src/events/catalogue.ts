@@ -25,7 +25,10 @@ interface EventBase {
   readonly at: number;
   /** Equals the X-Request-ID of the request that caused it; "" if none did. */
   readonly traceId: string;
-  /** The trace-id of that request's `traceparent`, 32 hex digits; absent if it has none. */
+  /**
+   * The trace-id of that request's `traceparent`, 32 hex digits; absent if it has none, or if the request is still
+   * running: then the envelope finds it.
+   */
   readonly w3cTraceId?: string | undefined;
   /** The client's address. */
   readonly ip: string;

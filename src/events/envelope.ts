@@ -38,10 +38,14 @@ export interface Envelopes {
 }
 
 /**
- * @param options `node`: the name of the process; `newId`: makes the ids, see createUuid7
+ * @param options `node`: the name of the process; `newId`: makes the ids, see createUuid7; `runningTraces`: as in Events
  */
-export function createEnvelopes(options: { readonly node: string; readonly newId: () => string }): Envelopes {
-  const { node, newId } = options;
+export function createEnvelopes(options: {
+  readonly node: string;
+  readonly newId: () => string;
+  readonly runningTraces?: ReadonlyMap<string, string>;
+}): Envelopes {
+  const { node, newId, runningTraces } = options;
   const isoTime = createIsoTime();
   let event: ProxyEvent | null = null;
   let id = "";
@@ -74,7 +78,8 @@ export function createEnvelopes(options: { readonly node: string; readonly newId
       version: payloads[from.type].version,
       node,
       request_id: orNull(from.traceId),
-      trace_id: from.w3cTraceId ?? null,
+      // Whoever emits it need not know it: most do so while their request runs.
+      trace_id: from.w3cTraceId ?? runningTraces?.get(from.traceId) ?? null,
       user: "user" in from ? orNull(from.user) : null,
       group: "group" in from ? orNull(from.group) : null,
       key_id: "keyId" in from ? orNull(from.keyId) : null,

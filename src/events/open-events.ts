@@ -37,6 +37,8 @@ export interface SinkCounts {
 export interface Events extends Pick<Forwarding, "forwarders" | "spoolBytes"> {
   readonly bus: Bus;
   readonly envelopes: Envelopes;
+  /** The trace-ids of the requests that are running, by their X-Request-ID; those without a trace are not in it. */
+  readonly runningTraces: Map<string, string>;
   readonly eventFeed: EventFeed;
   readonly behaviourLog: BehaviourLog;
   readonly behaviour: BehaviourReader;
@@ -93,7 +95,8 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     maxBytes: () => alertRules.dead_letter_bytes,
     log,
   });
-  const envelopes = createEnvelopes({ node, newId: newEventId });
+  const runningTraces = new Map<string, string>();
+  const envelopes = createEnvelopes({ node, newId: newEventId, runningTraces });
   const settingsOf = (alerts: Config["alerts"]) => webhookSettings(alerts, env[alerts.secret_env]);
   const webhookParts = { envelopes, newId: newEventId, deadLetters, clock, log, random: Math.random };
   let webhook: Webhook | null = null;
@@ -164,6 +167,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     forwarders: () => forwarding.forwarders(),
     spoolBytes: () => forwarding.spoolBytes(),
     envelopes,
+    runningTraces,
     eventFeed,
     behaviourLog,
     behaviour: createBehaviourReader({ logsDir }),

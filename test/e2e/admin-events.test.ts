@@ -174,3 +174,39 @@ test("there may be so many streams, and their places are free again when readers
   });
   await follow();
 });
+
+test("whatever a request with a traceparent causes has its trace id, also where no chat is involved", async () => {
+  const { proxy, boss, follow } = await start();
+  const client = await follow("?types=login.*,session.*,api_key.*,password.*,admin.*,request.finished&user=alice");
+  const traceId = "0af7651916cd43dd8448eb211c80319c";
+  const traced = { traceparent: `00-${traceId}-b7ad6b7169203331-01` };
+  const call = async (path: string, body: object, headers: Readonly<Record<string, string>>) => {
+    const answer = await post(`${proxy.url}${path}`, body, headers);
+    const text = await answer.text();
+    return text === "" ? {} : (JSON.parse(text) as Record<string, string>);
+  };
+  await call("/auth/login", { username: "alice", password: "wrong" }, traced);
+  const tokens = await call("/auth/login", { username: "alice", password: alicePassword }, traced);
+  const own = bearer(tokens.token ?? "");
+  await call("/auth/keys", { name: "key" }, { ...own, ...traced });
+  await call("/admin/users/alice/keys", { name: "another" }, { ...bearer(boss), ...traced });
+  await call("/auth/logout", { refresh_token: tokens.refresh_token }, traced);
+  await proxy.login("alice");
+  const seen: [unknown, unknown][] = [];
+  while (seen.length < 7) {
+    const { type, envelope } = await nextOf(client);
+    seen.push([type, envelope.trace_id]);
+  }
+  expect(seen).toEqual([
+    ["login.failed", traceId],
+    ["login.succeeded", traceId],
+    ["api_key.created", traceId],
+    ["api_key.created", traceId],
+    ["admin.changed", traceId],
+    ["session.ended", traceId],
+    ["login.succeeded", null],
+  ]);
+  await eventually(() => {
+    expect(proxy.services.runningTraces.size).toBe(0);
+  });
+});

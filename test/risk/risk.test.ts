@@ -27,7 +27,10 @@ function setUp(risk: object = {}) {
   const events: ProxyEvent[] = [];
   const options = { config: rulesOf(risk), ownRules, clock, emit: (event: ProxyEvent) => events.push(event) };
   const service = createRisk(options);
-  const chat = (changes: Partial<ChatFinished> = {}, account = alice): void => {
+  const chat = (
+    changes: Partial<ChatFinished> = {},
+    account: { username: string; created_at?: Date } = alice,
+  ): void => {
     service.trustOf(account);
     service.sink(chatFinished({ at: clock.now(), user: account.username, ...changes }));
     clock.advance(20_000);

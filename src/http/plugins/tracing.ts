@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ServerTrace, Tracing } from "../../telemetry/tracing.ts";
 
 declare module "fastify" {
@@ -8,15 +8,29 @@ declare module "fastify" {
   }
 }
 
-/** Begins the trace of each request at its arrival, and ends it with its response. Register it before what refuses. */
-export function registerTracing(app: FastifyInstance, tracing: Tracing): void {
+/**
+ * Begins the trace of each request at its arrival, and ends it with its response. Register it before what refuses.
+ *
+ * @param runningTraces as in Events: is kept up to date
+ */
+export function registerTracing(app: FastifyInstance, tracing: Tracing, runningTraces: Map<string, string>): void {
   app.decorateRequest("trace", null);
-  app.addHook("onRequest", (request, _reply, next) => {
+  app.addHook("onRequest", (request, reply, next) => {
     const { raw } = request;
     // Most requests belong to no trace, and cost nothing here.
-    if (tracing.records || raw.headers.traceparent !== undefined) request.trace = begin(request);
+    if (tracing.records || raw.headers.traceparent !== undefined) {
+      request.trace = begin(request);
+      if (request.trace !== null) noteRunning(request.id, request.trace.traceId, reply);
+    }
     next();
   });
+
+  function noteRunning(id: string, traceId: string, { raw }: FastifyReply): void {
+    runningTraces.set(id, traceId);
+    raw.once("close", () => {
+      runningTraces.delete(id);
+    });
+  }
 
   function begin({ raw, ip, id, is404, routeOptions }: FastifyRequest): ServerTrace | null {
     const { method = "", headers } = raw;
