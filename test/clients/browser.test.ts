@@ -25,7 +25,11 @@ function servePackage(): Promise<Server> {
     const options = { target, module: ts.ModuleKind.ES2022, rewriteRelativeImportExtensions: true };
     return answer.end(name === undefined ? text : ts.transpileModule(text, { compilerOptions: options }).outputText);
   });
-  return new Promise((resolve) => server.listen(0, "127.0.0.1", () => { resolve(server); }));
+  return new Promise((resolve) =>
+    server.listen(0, "127.0.0.1", () => {
+      resolve(server);
+    }),
+  );
 }
 
 describe.skipIf(!hasBrowser)("the TypeScript client in a browser", () => {
@@ -85,11 +89,15 @@ describe.skipIf(!hasBrowser)("the TypeScript client in a browser", () => {
     await logIn(page, alicePassword);
     await page.fill("[name=text]", "Count slowly.");
     await page.click("[name=send]");
-    await eventually(async () => { expect(await page.locator("#answer").innerText()).not.toBe(""); });
+    await eventually(async () => {
+      expect(await page.locator("#answer").innerText()).not.toBe("");
+    });
     expect(proxy.services.concurrency.inFlight()).toBe(1);
     await page.click("[name=stop]");
     await page.getByText("AbortError").waitFor();
-    await eventually(() => { expect(proxy.services.concurrency.inFlight()).toBe(0); });
+    await eventually(() => {
+      expect(proxy.services.concurrency.inFlight()).toBe(0);
+    });
     await page.close();
   });
 
@@ -110,6 +118,27 @@ describe.skipIf(!hasBrowser)("the TypeScript client in a browser", () => {
       return [signed.status, plain.status];
     })()`);
     expect(answers).toEqual([200, 401]);
+    await page.close();
+  });
+
+  test("answers a page without the package: what NextChat sends from its own", async () => {
+    const made = await post(`${proxy.url}/auth/keys`, { name: "chat" }, bearer(await proxy.login()));
+    const { key } = (await made.json()) as { key: string };
+    const page = await browser.newPage();
+    await page.goto(`${origin}/examples/browser.html`);
+    const payload = {
+      messages: [{ role: "user", content: "Say hello." }],
+      ...{ stream: true, model: "deepseek-flash", temperature: 0.5 },
+      ...{ presence_penalty: 0, frequency_penalty: 0, top_p: 1 },
+    };
+    const answer = await page.evaluate(`(async () => {
+      const headers = { "Content-Type": "application/json", Accept: "application/json", Authorization: "Bearer ${key}" };
+      const url = ${JSON.stringify(`${proxy.url}/v1/chat/completions`)};
+      const response = await fetch(url, { method: "POST", headers, body: ${JSON.stringify(JSON.stringify(payload))} });
+      return { status: response.status, type: response.headers.get("content-type"), text: await response.text() };
+    })()`);
+    expect(answer).toMatchObject({ status: 200, type: expect.stringContaining("text/event-stream") as string });
+    expect((answer as { text: string }).text.trimEnd().endsWith("data: [DONE]")).toBe(true);
     await page.close();
   });
 });
