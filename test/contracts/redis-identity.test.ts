@@ -1,5 +1,11 @@
 import type { Redis } from "../../src/lib/redis/redis.ts";
-import { describeWithRedis, useRedis, useRedisCluster } from "../support/redis-server.ts";
+import {
+  describeWithRedis,
+  describeWithValkey,
+  useRedis,
+  useRedisCluster,
+  useValkey,
+} from "../support/redis-server.ts";
 import { openRedisExternalLogins } from "../../src/identity/redis/redis-external-logins.ts";
 import { openRedisNonces } from "../../src/identity/redis/redis-nonces.ts";
 import {
@@ -27,6 +33,10 @@ describeWithRedis("over Redis", () => {
 describeWithRedis("over Redis, with every answer lost once", () => {
   const { open } = useRedis();
   describeIdentity("in Redis, each call twice", async () => repeating(await open()));
+});
+
+describeWithValkey("over Valkey", () => {
+  describeIdentity("in Valkey", useValkey().open);
 });
 
 describeWithRedis("over a cluster of Redis", () => {

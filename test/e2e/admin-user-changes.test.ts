@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ask, jsonOf, logIn, refresh, statusOf } from "../support/accounts.ts";
 import { goodPassword, startAdminProxy, type AdminProxy, type UserAnswer } from "../support/admin-users.ts";
+import { eventually } from "../support/eventually.ts";
 import { bearer, post } from "../support/start-proxy.ts";
 
 describe("changes of users by the admin API", () => {
@@ -115,15 +116,18 @@ describe("changes of users by the admin API", () => {
     expect(await dead()).toEqual([401, 401, 401]);
     expect((await proxy.send("GET /admin/users/leaver")).status).toBe(404);
     expect((await proxy.send("DELETE /admin/users/leaver")).status).toBe(404);
-    const files = await readdir(join(proxy.folder, "users"));
-    expect(files.filter((file) => file.startsWith("leaver.") && !file.includes("quota"))).toEqual([]);
-    const [folder = ""] = await readdir(join(proxy.folder, "users", ".archive"));
-    expect(folder).toMatch(/^leaver-\d{8}T\d{6}Z-/);
-    expect((await readdir(join(proxy.folder, "users", ".archive", folder))).sort()).toEqual([
-      "leaver.keys.toml",
-      "leaver.sessions.toml",
-      "leaver.toml",
-    ]);
+    // Over Redis, the folder follows.
+    await eventually(async () => {
+      const files = await readdir(join(proxy.folder, "users"));
+      expect(files.filter((file) => file.startsWith("leaver.") && !file.includes("quota"))).toEqual([]);
+      const [folder = ""] = await readdir(join(proxy.folder, "users", ".archive"));
+      expect(folder).toMatch(/^leaver-\d{8}T\d{6}Z-/);
+      expect((await readdir(join(proxy.folder, "users", ".archive", folder))).sort()).toEqual([
+        "leaver.keys.toml",
+        "leaver.sessions.toml",
+        "leaver.toml",
+      ]);
+    });
     await proxy.add("leaver");
     expect(await dead()).toEqual([401, 401, 401]);
     const again = (await logIn(proxy, "leaver", goodPassword)).token;

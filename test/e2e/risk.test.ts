@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { startAdminApi, type AdminApi } from "../support/admin-api.ts";
 import { startScriptedUpstream } from "../support/scripted-upstream.ts";
+import { eventually } from "../support/eventually.ts";
 import { bearer, post } from "../support/start-proxy.ts";
 
 const config = `
@@ -111,7 +112,10 @@ describe("trust steps", () => {
 
     const pinned = await api.post("/admin/risk/alice/pin", { step: "normal", reason: "a colleague" });
     expect(pinned).toMatchObject({ status: 200, body: { step: "normal", pinned: true } });
-    expect(await readFile(join(api.proxy.folder, "users", "alice.toml"), "utf8")).toContain('trust_step = "normal"');
+    // Over Redis, the file follows.
+    await eventually(async () => {
+      expect(await readFile(join(api.proxy.folder, "users", "alice.toml"), "utf8")).toContain('trust_step = "normal"');
+    });
     expect((await api.post("/admin/risk/alice/pin", { step: null })).body).toMatchObject({ pinned: false });
     expect(await api.audits()).toMatchObject([
       {

@@ -57,9 +57,14 @@ describe("O1: a charge can be traced", () => {
     });
     expect(answer.status).toBe(200);
 
-    const records = await recordsOf(proxy);
-    const ids = records.flatMap((record) => (record !== undefined && "requestId" in record ? [record.requestId] : []));
-    expect(ids).toEqual(["order-12345", "order-12345"]);
+    // Over Redis, the journal follows.
+    await eventually(async () => {
+      const records = await recordsOf(proxy);
+      const ids = records.flatMap((record) =>
+        record !== undefined && "requestId" in record ? [record.requestId] : [],
+      );
+      expect(ids).toEqual(["order-12345", "order-12345"]);
+    });
 
     const finished = proxy.logLines.map((line) => JSON.parse(line)).find(({ event }) => event === "chat.finished");
     expect(finished).toMatchObject({ trace_id: "order-12345", key_id: id });

@@ -1,7 +1,7 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +18,12 @@ import { eventually } from "./eventually.ts";
 /** The program of the server: Redis, or what REDIS_SERVER names, such as valkey-server. */
 const program = process.env.REDIS_SERVER ?? "redis-server";
 const isInstalled = spawnSync(program, ["--version"]).status === 0;
+
+/** A Valkey of its own kind: that of scripts/fetch-valkey.sh. */
+const valkey = join(import.meta.dirname, "../../node_modules/.cache/valkey/valkey-server");
+
+/** As describe; skipped where scripts/fetch-valkey.sh has not been run, except in CI, where that is a failure. */
+export const describeWithValkey = existsSync(valkey) || process.env.CI !== undefined ? describe : describe.skip;
 
 /** As describe; skipped where there is no Redis, except in CI, where that is a failure. */
 export const describeWithRedis = isInstalled || process.env.CI !== undefined ? describe : describe.skip;
@@ -37,19 +43,23 @@ export interface RedisServer {
 }
 
 /** Starts a server on a free port of 127.0.0.1. By default nothing is written to disk. */
-export function startRedisServer(args: readonly string[] = []): Promise<RedisServer> {
+export function startRedisServer(args: readonly string[] = [], server = program): Promise<RedisServer> {
   const defaults = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
-  return startProgram((port, folder) => [
+  const argsOf = (port: number, folder: string): readonly string[] => [
     ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--loglevel", "warning", ...defaults, ...args],
-  ]);
+  ];
+  return startProgram(argsOf, server);
 }
 
 /** @param argsOf its arguments: the same whenever it is started again */
-async function startProgram(argsOf: (port: number, folder: string) => readonly string[]): Promise<RedisServer> {
+async function startProgram(
+  argsOf: (port: number, folder: string) => readonly string[],
+  server = program,
+): Promise<RedisServer> {
   const folder = mkdtempSync(join(tmpdir(), "redis-"));
   const port = await freePort();
   const args = argsOf(port, folder);
-  let child = await start(port, args);
+  let child = await start(server, port, args);
   async function kill(): Promise<void> {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const gone = once(child, "exit");
@@ -62,7 +72,7 @@ async function startProgram(argsOf: (port: number, folder: string) => readonly s
     kill,
     async restart() {
       await kill();
-      child = await start(port, args);
+      child = await start(server, port, args);
     },
     pause: () => void child.kill("SIGSTOP"),
     resume: () => void child.kill("SIGCONT"),
@@ -73,8 +83,8 @@ async function startProgram(argsOf: (port: number, folder: string) => readonly s
   };
 }
 
-async function start(port: number, args: readonly string[]): Promise<ChildProcess> {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+async function start(server: string, port: number, args: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(server, args, { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   const listen = (bytes: Buffer): void => {
     output = (output + bytes.toString()).slice(-2000);
@@ -93,7 +103,7 @@ async function start(port: number, args: readonly string[]): Promise<ChildProces
       await client.ping();
     });
   } catch (cause) {
-    throw new Error(`${program} did not start: ${output}`, { cause });
+    throw new Error(`${server} did not start: ${output}`, { cause });
   } finally {
     if (client.isOpen) client.destroy();
   }
@@ -181,10 +191,10 @@ async function knownTo({ port }: RedisServer): Promise<readonly string[]> {
 }
 
 /** One server for all tests of a file. */
-export function useRedis(args: readonly string[] = []) {
+export function useRedis(args: readonly string[] = [], of = program) {
   let server: RedisServer | undefined;
   beforeAll(async () => {
-    server = await startRedisServer(args);
+    server = await startRedisServer(args, of);
   });
   afterAll(() => server?.close());
   const running = (): RedisServer => {
@@ -192,6 +202,11 @@ export function useRedis(args: readonly string[] = []) {
     return server;
   };
   return { server: running, open: (options: OpenOptions = {}) => openTestRedis({ url: running().url, ...options }) };
+}
+
+/** One Valkey for all tests of a file: with describeWithValkey. */
+export function useValkey() {
+  return useRedis([], valkey);
 }
 
 /** One cluster for all tests of a file. */

@@ -59,6 +59,11 @@ const backendsOfRun = process.env.E2E_BACKENDS === "delayed" ? delayedBackends :
 /** With E2E_BACKENDS=redis every test has its state in one Redis, below a prefix of its folder's own. */
 const redisOfRun = process.env.E2E_BACKENDS === "redis" ? process.env.E2E_REDIS_URL : undefined;
 
+/** For tests of the files themselves: over Redis, the users folder is only a copy. */
+export function skipOverRedis(reason: string): void {
+  if (redisOfRun !== undefined) TestRunner.getCurrentTest()?.context.skip(`${reason}, but the state is in Redis`);
+}
+
 function redisFor(folder: string): ProxyOptions["redis"] {
   if (redisOfRun === undefined) return undefined;
   return { url: redisOfRun, keyPrefix: `t${createHash("sha256").update(folder).digest("hex").slice(0, 16)}` };

@@ -1,6 +1,8 @@
 import { expect, it } from "vitest";
+import { createRedisLibrary } from "../../../src/redis-library.ts";
 import { eventually } from "../../support/eventually.ts";
 import { startFaultProxy } from "../../support/fault-proxy.ts";
+import { createTimedLibrary } from "../../support/redis-ledger.ts";
 import {
   describeWithRedis,
   newPrefix,
@@ -77,6 +79,18 @@ describeWithRedis("the connection to Redis", () => {
     const opened = openTestRedis({ url: old.url });
     await expect(opened).rejects.toThrow(/^it is [\d.]+ and has no functions \(FUNCTION LOAD\): Redis 7\.0 or Valkey/);
     await old.close();
+  });
+
+  it("goes on with its own functions where another version of the program has loaded others", async () => {
+    const keyPrefix = newPrefix();
+    const [own, newer] = [createRedisLibrary(), createTimedLibrary()];
+    expect(own.name).not.toBe(newer.name);
+    const before = await redisServer.open({ keyPrefix, library: own });
+    const after = await redisServer.open({ keyPrefix, library: newer });
+    for (const redis of [before, after, before]) {
+      const leases = redis.keyIn("00", "leases");
+      expect(await redis.call("ledger_extend", [leases], [1000, "x"])).toEqual([0]);
+    }
   });
 
   it("refuses to start with a wrong login, and where there is nothing", async () => {
