@@ -4,7 +4,8 @@ import { z } from "zod";
 import { removeTemporaries, readPlainFile, writeFileAtomic } from "../lib/files/atomic-file.ts";
 import { fileErrorCode } from "../lib/files/file-ops.ts";
 import type { Log } from "../lib/log.ts";
-import { createRisk, type Risk, type RiskOptions, type RiskRecord, riskRecordSchema } from "./risk.ts";
+import { type RiskRecord, riskRecordSchema } from "./known-users.ts";
+import { createRisk, type Risk, type RiskOptions } from "./risk.ts";
 
 /** How often what has changed is written, in ms. A crash loses what was noted since. */
 const saveEveryMs = 60_000;

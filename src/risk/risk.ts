@@ -1,8 +1,8 @@
-import { z } from "zod";
 import type { RiskConfig } from "../config/schema.ts";
 import type { ChatFinished, Emit, ProxyEvent } from "../events/catalogue.ts";
 import type { Clock } from "../lib/clock.ts";
-import { actionOf, Behaviour, behaviourSchema } from "./behaviour.ts";
+import { actionOf, Behaviour } from "./behaviour.ts";
+import { createKnownUsers, type Known, type RiskRecord, stepOf, toRecord } from "./known-users.ts";
 import { type SignalName, signalNames, signals } from "./signals.ts";
 import { neutralTrust, type Trust } from "./trust.ts";
 
@@ -10,8 +10,6 @@ const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 /** How often a user's score is worked out while requests come, in ms. */
 const lookEveryMs = 10_000;
-/** Most users whose behaviour is remembered; beyond it those are forgotten who have been away longest. */
-const maxUsers = 10_000;
 
 /** The fields of an account that matter here. */
 interface TrustAccount {
@@ -73,41 +71,6 @@ export interface Risk {
   takeChanged(): boolean;
 }
 
-/** A user as it is stored. */
-export const riskRecordSchema = z.object({
-  step: z.string(),
-  pin: z.string().nullable(),
-  since: z.number(),
-  calm_since: z.number(),
-  demoted_at: z.number(),
-  created_at: z.number(),
-  completed: z.number(),
-  active_days: z.number(),
-  last_active_day: z.number(),
-  behaviour: behaviourSchema,
-});
-export type RiskRecord = z.infer<typeof riskRecordSchema>;
-
-interface Known {
-  /** The step that the user has earned. */
-  step: string;
-  /** The step to which an operator has pinned the user; null: none. */
-  pin: string | null;
-  /** When the step began, and since when the score has been low, in ms since the epoch. */
-  since: number;
-  calmSince: number;
-  /** When the user last went down; 0: never. */
-  demotedAt: number;
-  /** created_at of the account: another account of the same name begins anew. */
-  readonly createdAt: number;
-  completed: number;
-  activeDays: number;
-  lastActiveDay: number;
-  /** When the score is worked out again. */
-  lookAt: number;
-  readonly behaviour: Behaviour;
-}
-
 /** What caused a change: in an event, the request's. */
 interface Cause {
   readonly at: number;
@@ -134,36 +97,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
   let { ownRules } = options;
   let trusts = trustsOf(config);
   let changed = false;
-  const known = new Map<string, Known>();
-  /** How many of them are at each step: a scrape of the metrics must not go through all users. */
-  const atStep = new Map<string, number>();
-  for (const [name, record] of saved) keep(name, fromRecord(record));
-
-  function count(entry: Known, by: 1 | -1): void {
-    const step = stepOf(entry);
-    const users = (atStep.get(step) ?? 0) + by;
-    if (users === 0) atStep.delete(step);
-    else atStep.set(step, users);
-  }
-
-  function keep(user: string, entry: Known): void {
-    forget(user);
-    known.set(user, entry);
-    count(entry, 1);
-  }
-
-  function forget(user: string): void {
-    const entry = known.get(user);
-    if (entry !== undefined) count(entry, -1);
-    known.delete(user);
-  }
-
-  /** Changes what decides the step in force. */
-  function change(entry: Known, to: Partial<Pick<Known, "step" | "pin">>): void {
-    count(entry, -1);
-    Object.assign(entry, to);
-    count(entry, 1);
-  }
+  const known = createKnownUsers(saved);
 
   function indexOf(step: string): number {
     const names = [...trusts.keys()];
@@ -198,15 +132,9 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
       ...{ step: firstStep(createdAt, now), pin: null, since: now, calmSince: now, demotedAt: 0 },
       ...{ createdAt, completed: 0, activeDays: 0, lastActiveDay: -1, lookAt: 0, behaviour: new Behaviour() },
     };
-    if (known.size >= maxUsers) forgetOldest();
-    keep(account.username, entry);
+    known.keep(account.username, entry);
     changed = true;
     return entry;
-  }
-
-  function forgetOldest(): void {
-    const byAge = [...known].sort(([, a], [, b]) => a.behaviour.lastAt - b.behaviour.lastAt);
-    for (const [name] of byAge.slice(0, maxUsers / 10)) forget(name);
   }
 
   function entryOf(account: TrustAccount): Known {
@@ -215,14 +143,9 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
     return entry.createdAt === (account.created_at?.getTime() ?? 0) ? entry : enter(account);
   }
 
-  /** The step in force: a pin hides the step that the user has earned. */
-  function stepOf({ pin, step }: Known): string {
-    return pin ?? step;
-  }
-
   function notePin(user: string, entry: Known, pin: string | null): void {
     const before = stepOf(entry);
-    change(entry, { pin });
+    known.change(entry, { pin });
     changed = true;
     const reason = pin === null ? "no longer pinned by an operator" : "pinned by an operator";
     if (stepOf(entry) !== before) report(user, entry, before, { at: clock.now(), traceId: "", ip: "" }, [reason]);
@@ -283,7 +206,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
 
   function move(user: string, entry: Known, to: string, cause: Cause, ...reasons: string[]): void {
     const from = entry.step;
-    change(entry, { step: to });
+    known.change(entry, { step: to });
     entry.since = cause.at;
     entry.completed = 0;
     entry.activeDays = 0;
@@ -357,7 +280,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
     },
     list({ step, minScore, limit }) {
       if (!rules.enabled) return { users: [], total: 0 };
-      const users = Array.from(known, ([user, entry]) => viewOf(user, entry))
+      const users = Array.from(known.entries(), ([user, entry]) => viewOf(user, entry))
         .filter((view) => view.score >= minScore && (step === undefined || view.trust.step === step))
         .sort((a, b) => b.score - a.score || (a.user < b.user ? -1 : 1));
       return { users: users.slice(0, limit), total: users.length };
@@ -365,7 +288,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
     counts() {
       const counts = new Map([...trusts.keys()].map((name) => [name, 0]));
       if (!rules.enabled) return counts;
-      for (const [name, users] of atStep) {
+      for (const [name, users] of known.atStep()) {
         // Those of a step that the config no longer has are at the first one.
         const { step } = trustAt(name);
         counts.set(step, (counts.get(step) ?? 0) + users);
@@ -378,7 +301,7 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
       trusts = trustsOf(next);
     },
     *records() {
-      for (const [name, entry] of known) yield [name, toRecord(entry)] as const;
+      for (const [name, entry] of known.entries()) yield [name, toRecord(entry)] as const;
     },
     takeChanged() {
       const was = changed;
@@ -390,30 +313,4 @@ export function createRisk({ config, emit, clock, saved = new Map(), ...options 
 
 function trustsOf({ steps }: RiskConfig): ReadonlyMap<string, Trust> {
   return new Map(steps.map(({ name, ...factors }) => [name, { step: name, ...factors }]));
-}
-
-function toRecord(entry: Known): RiskRecord {
-  return {
-    ...{ step: entry.step, pin: entry.pin, since: entry.since, calm_since: entry.calmSince },
-    ...{
-      demoted_at: entry.demotedAt,
-      created_at: entry.createdAt,
-      completed: entry.completed,
-      active_days: entry.activeDays,
-    },
-    ...{ last_active_day: entry.lastActiveDay, behaviour: entry.behaviour.record },
-  };
-}
-
-function fromRecord(record: RiskRecord): Known {
-  return {
-    ...{ step: record.step, pin: record.pin, since: record.since, calmSince: record.calm_since },
-    ...{
-      demotedAt: record.demoted_at,
-      createdAt: record.created_at,
-      completed: record.completed,
-      activeDays: record.active_days,
-    },
-    ...{ lastActiveDay: record.last_active_day, lookAt: 0, behaviour: new Behaviour(record.behaviour) },
-  };
 }
