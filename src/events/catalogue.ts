@@ -18,7 +18,8 @@ export type ProxyEvent =
   | TrustChanged
   | ConfigReloaded
   | ConfigRejected
-  | OverloadChanged;
+  | OverloadChanged
+  | EventsLost;
 
 interface EventBase {
   /** ms since the epoch. */
@@ -271,6 +272,17 @@ interface OverloadChanged extends EventBase {
   readonly reason: string;
 }
 
+/** Events have not reached a sink, and never will. At most one a minute and sink; neither Redis nor Kafka gets it. */
+interface EventsLost extends EventBase {
+  readonly type: "events.lost";
+  /** behaviour_log, request_log, webhook, redis or kafka. */
+  readonly sink: string;
+  /** How many since the latest such event. */
+  readonly count: number;
+  /** The same by reason. */
+  readonly reasons: Readonly<Record<string, number>>;
+}
+
 /** Emits an event; never throws, never waits. */
 export type Emit = (event: ProxyEvent) => void;
 
@@ -409,6 +421,10 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>, Payloa
     ...{ alert: "if_named", behaviour: false },
     log: { level: "info", message: "the overload is over" },
     payload: ({ level, reason }) => ({ level, reason }),
+  },
+  "events.lost": {
+    ...{ alert: "if_named", behaviour: false, log: { level: "error", message: "a sink has lost events" } },
+    payload: ({ sink, count, reasons }) => ({ sink, count, reasons }),
   },
 };
 

@@ -21,6 +21,7 @@ import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { type Forwarding, openForwarders } from "./forwarders/open-forwarders.ts";
 import { createLogSink } from "./log-sink.ts";
 import type { Logger } from "./logger.ts";
+import { createLossWatch } from "./loss-watch.ts";
 import { createMinuteSeries, type MinuteSeries } from "./minute-series.ts";
 import { createDeadLetters } from "./webhook/dead-letters.ts";
 import { type AlertTest, createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
@@ -55,6 +56,8 @@ export interface Events extends Pick<Forwarding, "forwarders" | "spoolBytes"> {
   readonly alertStats: () => ReturnType<Webhook["stats"]> | undefined;
   /** Sends a test alert; null if no webhook is configured. */
   readonly testAlert: () => Promise<AlertTest> | null;
+  /** Emits `events.lost` for each sink that has lost events since the last time. Runs by itself once a minute. */
+  readonly reportLosses: () => void;
   /** Throws Error if alerts can't be sent as this config says. */
   readonly checkAlerts: (alerts: Config["alerts"]) => void;
   /** Uses the figures of another config from now on. Throws as checkAlerts. */
@@ -158,10 +161,24 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
   bus.subscribe("request_log", requestLog.sink);
   bus.subscribe("minute_series", minuteSeries.sink);
   bus.subscribe("log", createLogSink(log, envelopes));
-  bus.subscribe("webhook", (event) => webhook?.sink(event));
+  bus.subscribe("webhook", (event) => {
+    if (event.type !== "events.lost" || event.sink !== "webhook") webhook?.sink(event);
+  });
   bus.subscribe("active_users", activeUsers.sink);
   bus.subscribe("feed", eventFeed.sink);
   if (forwarding.sink !== undefined) bus.subscribe("spool", forwarding.sink);
+  const lossWatch = createLossWatch({
+    losses: () => [
+      { sink: "behaviour_log", lost: behaviourLog.health().dropped },
+      { sink: "request_log", lost: requestLog.health().dropped },
+      { sink: "webhook", lost: { ...webhook?.stats().dropped, dead_letter: deadLetters.lost() } },
+      ...forwarding.forwarders(),
+    ],
+    ...{ emit: bus.emit, clock },
+  });
+  onOpen(() => {
+    lossWatch.close();
+  });
   return {
     bus,
     forwarders: () => forwarding.forwarders(),
@@ -192,6 +209,9 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     },
     alertStats: () => webhook?.stats(),
     testAlert: () => webhook?.test() ?? null,
+    reportLosses: () => {
+      lossWatch.check();
+    },
     checkAlerts(alerts) {
       settingsOf(alerts);
     },

@@ -124,6 +124,11 @@ export const payloads = {
   }),
   "overload.began": overload,
   "overload.ended": overload,
+  "events.lost": v1({
+    sink: word.describe("behaviour_log, request_log, webhook, redis or kafka."),
+    count: count.describe("Events lost since the latest such event; at most one is emitted a minute and sink."),
+    reasons: z.record(z.string(), count).readonly().describe("The same by reason."),
+  }),
 } as const;
 
 export type PayloadOf<T extends keyof typeof payloads> = z.infer<(typeof payloads)[T]["data"]>;

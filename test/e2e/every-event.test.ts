@@ -18,6 +18,12 @@ requests = 100
 [quota.tiers.small]
 requests = 1
 
+[alerts]
+webhook_url = "http://127.0.0.1:1/"
+allow_private = true
+max_attempts = 1
+events = ["password.changed"]
+
 [security]
 login_free_failures = 1
 login_first_wait_seconds = 600
@@ -52,6 +58,7 @@ test("every event of the catalogue happens in a real proxy, and is as its schema
   const { proxy, as } = await startAdminApi({
     config,
     configFile: true,
+    env: { ALERT_WEBHOOK_SECRET: "a secret of the webhook, long enough" },
     clock: { now: () => systemClock.now() + ahead, monotonic: () => systemClock.monotonic() + ahead },
     readLoad: () => ({ loopDelayMs: 0, heapShare, descriptorShare: 0 }),
     users: {
@@ -111,6 +118,12 @@ test("every event of the catalogue happens in a real proxy, and is as its schema
     "overload.began": () => Promise.resolve((heapShare = 0.9)),
     "overload.ended": () => Promise.resolve((heapShare = 0)),
     "provider.alert": () => chat("bob", "sim-402"),
+    "events.lost": async () => {
+      await eventually(() => {
+        expect(proxy.services.alertStats()?.dropped.undelivered).toBe(1);
+      });
+      proxy.services.reportLosses();
+    },
   };
 
   const feed = await openStream(`${url}/admin/events`, { headers: bearer(await proxy.login("chief")) });

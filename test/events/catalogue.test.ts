@@ -13,7 +13,8 @@ describe("the catalogue of events", () => {
       "overload.began",
     ]);
     expect([...alertTypes].sort()).toEqual([
-      ...["admin.changed", "api_key.created", "config.rejected", "config.reloaded", "login.failed", "login.locked"],
+      ...["admin.changed", "api_key.created", "config.rejected", "config.reloaded", "events.lost"],
+      ...["login.failed", "login.locked"],
       ...[
         "login.succeeded",
         "login.unlocked",
@@ -45,6 +46,7 @@ describe("the catalogue of events", () => {
       "provider.alert",
       "config.rejected",
       "overload.began",
+      "events.lost",
     ]);
   });
 });

@@ -81,14 +81,14 @@ function forward({ name, open }: Wanted, spool: Spool, common: { clock: Clock; l
   return createForwarder({ ...common, name, reader, target, random: Math.random });
 }
 
-/** Writes the events of the chosen types. */
+/** Writes the events of the chosen types. What says that events are lost would be lost next, and cause the next one. */
 function createSpoolSink(spool: Spool, types: readonly string[], envelopes: Envelopes): Sink {
   const matches = createAllowList(types);
   const chosen = new Map<EventType, boolean>();
   return (event) => {
     let isChosen = chosen.get(event.type);
     if (isChosen === undefined) {
-      isChosen = matches(event.type);
+      isChosen = event.type !== "events.lost" && matches(event.type);
       chosen.set(event.type, isChosen);
     }
     if (isChosen) spool.append(envelopes.textOf(event));
