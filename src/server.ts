@@ -34,6 +34,8 @@ import { registerLoginRoute, registerPasswordRoute, registerSessionRoutes } from
 import { registerModelRoutes } from "./http/routes/models.ts";
 import { registerOpsRoutes } from "./http/routes/ops.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
+import type { Account } from "./identity/account-schema.ts";
+import { hasSecondFactor } from "./identity/login/second-factor.ts";
 import { connectionCap, longestBacklog } from "./lib/files/open-file-limit.ts";
 import { withModelInOneStep } from "./lib/request-target.ts";
 import type { Policy } from "./policy.ts";
@@ -132,7 +134,17 @@ export async function buildServer(services: Services): Promise<Server> {
   });
   shedding.beforeAuthentication(app);
   const byCookie = createPanelIdentity(services.authenticateCookie, policy);
-  const checkAgain = registerAuthentication(app, services.authenticate, () => policy().adminAddresses, byCookie);
+  const lacksFactor = (account: Account): boolean =>
+    policy().config.security.require_second_factor === "admins" &&
+    account.roles.includes("admin") &&
+    !hasSecondFactor(account);
+  const checkAgain = registerAuthentication(
+    app,
+    services.authenticate,
+    () => policy().adminAddresses,
+    byCookie,
+    lacksFactor,
+  );
   shedding.afterAuthentication(app);
   registerSignatures(app, { nonces: services.nonces, clock });
 

@@ -1,12 +1,12 @@
 import type { Account } from "../identity/account-schema.ts";
 import { accountState } from "../identity/account-state.ts";
-import type { AccountPatch, NewAccount, UserPage, UserQuery, Users } from "../identity/users.ts";
+import type { NewAccount, UserPage, UserQuery, Users } from "../identity/users.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
 import type { ExternalLogins } from "../identity/external-logins.ts";
 import { checkNewPassword, generatePassword } from "../identity/passwords/new-password.ts";
 import { createKeyedQueue } from "../identity/files/keyed-queue.ts";
 import type { Sessions } from "../identity/sessions.ts";
-import { viewOf } from "../identity/user-fields.ts";
+import { type FieldChanges, viewOf } from "../identity/user-fields.ts";
 import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
@@ -22,7 +22,7 @@ export type NewUser = Omit<NewAccount, "password" | "quota_tier" | "must_change_
 };
 
 /** Changes to a user; absent fields stay, null removes. Ending a ban also removes its reason. */
-export type UserPatch = Omit<AccountPatch, "password" | "must_change_password">;
+export type UserPatch = FieldChanges;
 
 /** Whether the administrator's precondition accepts the user's current entity tag. */
 type Precondition = (etag: string) => boolean;
@@ -55,6 +55,8 @@ export interface UserAdmin {
   setPassword(actor: Actor, name: string, password: string): Promise<Account>;
   /** Creates a one-time password, which only allows setting another. Ends the user's sessions. */
   resetPassword(actor: Actor, name: string, isMeant?: Precondition): Promise<UserWithPassword>;
+  /** Removes a user's second factor, such as a lost one. @throws AppError `not_found` also where there is none */
+  removeSecondFactor(actor: Actor, name: string): Promise<void>;
   /**
    * Takes a user out of use: sessions, keys and linked logins end, the file goes to users/.archive/. Usage and used quota stay with
    * the name: a new user of that name gets neither the old keys nor a fresh quota.
@@ -155,6 +157,15 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
     async resetPassword(actor, name, isMeant) {
       const password = generatePassword();
       return { account: await changePassword(actor, name, password, true, isMeant), password };
+    },
+    async removeSecondFactor(actor, name) {
+      await inTurn(() =>
+        users.update(name, ({ totp_secret: secret }) => {
+          if (secret === undefined) throw new AppError("not_found", { message: "This user has no second factor." });
+          return { totp_secret: null, totp_last_step: null, recovery_codes: null };
+        }),
+      );
+      await audit.record(actor, { action: "user.second_factor_removed", user: name, before: null, after: null });
     },
     async archive(actor, name, isMeant) {
       const check = async (account: Account): Promise<void> => {

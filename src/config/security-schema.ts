@@ -32,6 +32,10 @@ export const securitySection = z.strictObject({
     .enum(["all", "admins", "off"])
     .default("all")
     .describe("Who may log in with a password; the others log in through `oidc`. API keys work all the same."),
+  require_second_factor: z
+    .enum(["none", "admins"])
+    .default("none")
+    .describe("Who can do nothing before a second factor is set up, except with API keys."),
   login_free_failures: count(1, 1_000_000)
     .default(5)
     .describe(

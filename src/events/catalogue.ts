@@ -190,6 +190,8 @@ export type AdminAction =
   | "user.login_unlocked"
   | "user.login_linked"
   | "user.login_unlinked"
+  | "user.second_factor_enabled"
+  | "user.second_factor_removed"
   | "quota.granted"
   | "quota.adjusted"
   | "quota.reset"

@@ -10,7 +10,8 @@ import {
   createAuthenticateCookie,
 } from "./authenticate.ts";
 import { createPasswordChange, type PasswordChanges } from "./login/change-password.ts";
-import { createCheckGuarded, createLogin, type Logins } from "./login/login.ts";
+import { type CheckGuarded, createCheckGuarded, createLogin, type Logins } from "./login/login.ts";
+import { createSecondFactors, type SecondFactors } from "./login/second-factor.ts";
 import type { LoginGuard } from "./login-guard.ts";
 import type { Passwords } from "./passwords/password.ts";
 import type { Sessions } from "./sessions.ts";
@@ -24,6 +25,9 @@ export interface IdentityServices {
   readonly authenticate: Authenticate;
   readonly authenticateCookie: AuthenticateCookie;
   readonly loginService: LoginService;
+  readonly secondFactors: SecondFactors;
+  /** The check of a password that the login guard admits. */
+  readonly checkGuarded: CheckGuarded;
 }
 
 /** The ways to get tokens, or the cookie of a browser. */
@@ -64,12 +68,15 @@ export function createIdentity(options: IdentityOptions): IdentityServices {
   });
   const pairs = createTokenPairs(sessions, (account, sessionId) => tokens.issue(account, sessionId));
   const guarded = createCheckGuarded(loginGuard, passwords);
+  const secondFactors = createSecondFactors(options);
   return {
     authenticate: createAuthenticate({ ...options, tokens }),
+    secondFactors,
+    checkGuarded: guarded,
     authenticateCookie: createAuthenticateCookie({ ...options, lifeSeconds: () => options.panel().session_seconds }),
     loginService: {
       ...createLogin({
-        ...{ ...options, guarded, pairs },
+        ...{ ...options, guarded, pairs, secondFactors },
         reuseSeconds: () => auth().login_reuse_seconds,
         passwordLogin: () => options.security().password_login,
       }),

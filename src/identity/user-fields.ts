@@ -236,6 +236,16 @@ const secretFields = {
   password: z.string().optional().describe("Plaintext; hashed and removed when the proxy reads it."),
   /** argon2id in PHC format. */
   password_hash: z.string().regex(passwordHash, "expected an argon2id hash ($argon2id$v=19$...)").optional(),
+  /** The second factor: the authenticator's secret in base32, its step that was used last, and digests of recovery codes. */
+  totp_secret: z
+    .string()
+    .regex(/^[A-Z2-7]{32}$/, "expected 32 letters and digits of base32")
+    .optional(),
+  totp_last_step: z.int().min(0).optional(),
+  recovery_codes: z
+    .array(z.string().regex(/^[0-9a-f]{64}$/, "expected SHA-256 in hex"))
+    .max(20)
+    .optional(),
   /** Tokens of an older version are refused. Increased by a new password and by disabling. */
   token_version: z.int().min(0).default(0),
 };
@@ -265,6 +275,9 @@ export const fileShape = {
   password: secretFields.password,
   password_hash: secretFields.password_hash,
   ...others,
+  totp_secret: secretFields.totp_secret,
+  totp_last_step: secretFields.totp_last_step,
+  recovery_codes: secretFields.recovery_codes,
   token_version: secretFields.token_version,
 } as { [K in ShownName]: ShownFields[K]["file"] } & typeof secretFields;
 

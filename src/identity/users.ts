@@ -15,6 +15,9 @@ export interface NewAccount extends SettableFields {
 export interface AccountPatch extends FieldChanges {
   readonly password?: string | undefined;
   readonly must_change_password?: boolean | null | undefined;
+  readonly totp_secret?: string | null | undefined;
+  readonly totp_last_step?: number | null | undefined;
+  readonly recovery_codes?: readonly string[] | null | undefined;
 }
 
 /** A patch that depends on the account. No password: hashing it takes too long for where this is called. */

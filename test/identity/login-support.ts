@@ -67,6 +67,7 @@ export async function useLogin({
       },
     },
     passwordLogin: () => "all",
+    secondFactors: { use: () => Promise.resolve() },
     reuseSeconds: () => reuseSeconds,
     emit: (event) => events.push(event),
   });

@@ -10,7 +10,7 @@ import {
   viewOf,
 } from "../../src/identity/user-fields.ts";
 
-const secrets = ["password", "password_hash", "token_version"];
+const secrets = ["password", "password_hash", "token_version", "totp_secret", "totp_last_step", "recovery_codes"];
 
 describe("the fields of a user", () => {
   it("are shown, or secret", () => {

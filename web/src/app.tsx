@@ -7,8 +7,9 @@ import { t } from "./lib/i18n.ts";
 import { toApiError } from "./lib/load.ts";
 import { entries, type PageProps } from "./lib/menu.ts";
 import { navigate, route } from "./lib/router.ts";
-import { loginAsked, may, session, type Me } from "./lib/session.ts";
+import { factorAsked, loginAsked, may, session, type Me } from "./lib/session.ts";
 import { LoginForm, NewPassword } from "./login.tsx";
+import { FactorNeeded } from "./second-factor.tsx";
 import { ErrorNote } from "./ui/basics.tsx";
 import { Dialog } from "./ui/dialog.tsx";
 import { Toasts } from "./ui/toast.tsx";
@@ -45,6 +46,7 @@ export function App() {
         <CurrentPage />
       </Frame>
       {me.must_change_password && <NewPassword />}
+      {factorAsked.value && !me.must_change_password && <FactorNeeded />}
       {loginAsked.value && (
         <Dialog title={t("loginAgain")}>
           <p class="note">{t("loginAgainNote")}</p>

@@ -1,13 +1,42 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { change, get, ApiError } from "./lib/api.ts";
-import { locale, setLocale, t } from "./lib/i18n.ts";
+import { locale, setLocale, t, tOr } from "./lib/i18n.ts";
+import { useLoad } from "./lib/load.ts";
+import { navigate, route } from "./lib/router.ts";
 import { loggedIn, type Me } from "./lib/session.ts";
+import { ErrorNote } from "./ui/basics.tsx";
 import { Dialog, Field, Form } from "./ui/dialog.tsx";
 import { tell } from "./ui/toast.tsx";
+
+/** How one can log in, as the config has it. */
+interface LoginWays {
+  readonly password_login: "all" | "admins" | "off";
+  readonly issuers: readonly { readonly name: string; readonly title: string }[];
+}
+
+/** What GET /panel/api/oidc says. Where it fails there are passwords. */
+export function useLoginWays() {
+  return useLoad("ways", (signal) => get<LoginWays>("/panel/api/oidc", {}, signal)).data;
+}
+
+/** What went wrong at an identity provider, or on the way back: the address says it once. */
+export function LoginError() {
+  const [given] = useState(route.value.query.get("login_error"));
+  // Anybody can write an address: only words of ours are shown.
+  const code = given === null || tOr(`error_${given}`, "") !== "" ? given : "panel_error";
+  useEffect(() => {
+    if (code !== null) navigate(route.value.path, { replace: true });
+  }, []);
+  return <ErrorNote error={code === null ? undefined : new ApiError(0, code, "", "", null)} />;
+}
 
 /** The login; on a page of its own or, with the name known, on top of what the session ended under. */
 export function LoginForm({ user }: { readonly user?: string }) {
   const [needsCode, setNeedsCode] = useState(false);
+  const ways = useLoginWays();
+  const { path, query } = route.value;
+  // Links, not forms: the page's policy lets no form lead elsewhere.
+  const then = encodeURIComponent(`/panel${path}${query.size === 0 ? "" : `?${query.toString()}`}`);
   const login = async (data: FormData): Promise<void> => {
     const text = (name: string): string => typed(data, name);
     const otp = text("otp").trim();
@@ -38,26 +67,37 @@ export function LoginForm({ user }: { readonly user?: string }) {
           </button>
         </div>
       )}
-      <Form action={t("login")} onSubmit={login}>
-        <Field
-          label={t("userName")}
-          name="username"
-          value={user ?? ""}
-          autoComplete="username"
-          required
-          autoFocus={user === undefined}
-        />
-        <Field
-          label={t("password")}
-          name="password"
-          type="password"
-          autoComplete="current-password"
-          required
-          autoFocus={user !== undefined}
-        />
-        {needsCode && <Field label={t("oneTimeCode")} name="otp" autoComplete="one-time-code" autoFocus />}
-      </Form>
-      {user === undefined && <p class="note">{t("firstLoginNote")}</p>}
+      <LoginError />
+      {ways?.issuers.map(({ name, title }) => (
+        <p key={name}>
+          <a class="button wide" href={`/panel/api/oidc/${name}/start?then=${then}`} target="_self">
+            {t("loginWith", { title })}
+          </a>
+        </p>
+      ))}
+      {ways?.password_login === "admins" && <p class="note">{t("passwordsForAdmins")}</p>}
+      {ways?.password_login !== "off" && (
+        <Form action={t("login")} onSubmit={login}>
+          <Field
+            label={t("userName")}
+            name="username"
+            value={user ?? ""}
+            autoComplete="username"
+            required
+            autoFocus={user === undefined}
+          />
+          <Field
+            label={t("password")}
+            name="password"
+            type="password"
+            autoComplete="current-password"
+            required
+            autoFocus={user !== undefined}
+          />
+          {needsCode && <Field label={t("oneTimeCode")} name="otp" autoComplete="one-time-code" autoFocus />}
+        </Form>
+      )}
+      {user === undefined && (ways?.issuers.length ?? 0) === 0 && <p class="note">{t("firstLoginNote")}</p>}
       {!window.isSecureContext && <p class="note warn-text">{t("plainHttpNote")}</p>}
     </div>
   );

@@ -137,4 +137,22 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
       return { ...withEtag(reply, account), password };
     },
   );
+
+  routes.delete(
+    "/admin/users/:name/second-factor",
+    {
+      config,
+      schema: {
+        summary: "Remove a user's second factor",
+        description: "For who has lost it: the password alone logs in again.",
+        tags,
+        params: userParams,
+        response: { 204: z.null().describe("Done."), ...refusals },
+      },
+    },
+    async (request, reply) => {
+      await userAdmin.removeSecondFactor(actorOfRequest(request), request.params.name);
+      return reply.code(204).send(null);
+    },
+  );
 }

@@ -105,9 +105,9 @@ export function registerPanelSessionRoutes(app: FastifyInstance, options: PanelS
       },
     },
     async (request, reply) => {
-      const { username, password } = request.body;
+      const { username, password, otp } = request.body;
       request.reported = true;
-      const grant = await options.loginWithCookie({ username, password, origin: originOfRequest(request) });
+      const grant = await options.loginWithCookie({ username, password, otp, origin: originOfRequest(request) });
       await endSession(request);
       return begin(request, reply, grant);
     },

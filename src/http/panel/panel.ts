@@ -9,6 +9,7 @@ import { panelCookieOf } from "./panel-cookie.ts";
 import { createPanelFiles } from "./panel-files.ts";
 import { registerPanelPages } from "./panel-pages.ts";
 import { createSessionEnd, type PanelSessionOptions, registerPanelSessionRoutes } from "./panel-session-routes.ts";
+import { registerSecondFactorRoutes, type SecondFactorRouteOptions } from "./second-factor-routes.ts";
 import { checkSameOrigin } from "./same-origin.ts";
 
 /** Where `npm run build` puts the panel: as far from here in src/ as in dist/. */
@@ -29,6 +30,7 @@ export function createPanelIdentity(authenticate: AuthenticateCookie, policy: ()
 interface PanelOptions
   extends
     Pick<PanelSessionOptions, "groups" | "version" | "emit" | "usageDays">,
+    Pick<SecondFactorRouteOptions, "secondFactors" | "checkGuarded" | "audit">,
     Pick<OidcRouteOptions, "externalLogins" | "loginGuard" | "nonces" | "byCookie" | "log"> {
   readonly sessions: PanelSessionOptions["sessions"] & OidcRouteOptions["sessions"];
   readonly oidcIssuers: OidcRouteOptions["issuers"];
@@ -52,6 +54,7 @@ export function registerPanel(app: FastifyInstance, options: PanelOptions): void
     isSimulated: () => policy().simulated,
     mayAdminister: (ip) => policy().adminAddresses.has(ip),
   });
+  registerSecondFactorRoutes(app, { ...options, config: () => policy().config });
   registerOidcRoutes(app, {
     ...options,
     issuers: options.oidcIssuers,

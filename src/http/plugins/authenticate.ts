@@ -18,6 +18,8 @@ declare module "fastify" {
     access?: "public" | "api_key" | "admin";
     /** Whether the route is open to users who have logged in with a one-time password. */
     beforePasswordChange?: boolean;
+    /** Whether the route is open to users who must set up a second factor first. */
+    beforeSecondFactor?: boolean;
   }
   interface FastifyRequest {
     /** The API key of the request; null for access tokens and on public routes. */
@@ -38,18 +40,20 @@ type ByCookie = (request: FastifyRequest) => Promise<Identity> | undefined;
  *
  * @param adminAddresses the addresses that may use admin routes now; none by default
  * @param byCookie who has logged in from a browser; by default nobody
+ * @param lacksFactor whether an account must set up a second factor first; API keys go on all the same
  */
 export function registerAuthentication(
   app: FastifyInstance,
   authenticate: Authenticate,
   adminAddresses: () => IpList = () => createIpList([]),
   byCookie: ByCookie = () => undefined,
+  lacksFactor: (account: Account) => boolean = () => false,
 ): (request: FastifyRequest) => Promise<void> {
   app.decorateRequest("apiKey", null);
   app.decorateRequest("sessionId", null);
   app.decorateRequest("signingSecret", null);
   async function check(request: FastifyRequest): Promise<void> {
-    const { access, beforePasswordChange = false } = request.routeOptions.config;
+    const { access, beforePasswordChange = false, beforeSecondFactor = false } = request.routeOptions.config;
     // An unknown path is a 404 for everyone; there is nothing to protect.
     if (request.is404 || access === "public") return;
     const { account, apiKey, sessionId, signingSecret } = await identityOf(request, authenticate, byCookie);
@@ -62,6 +66,9 @@ export function registerAuthentication(
     }
     if (account.must_change_password === true && !beforePasswordChange) {
       throw new AppError("password_change_required");
+    }
+    if (apiKey === null && !beforePasswordChange && !beforeSecondFactor && lacksFactor(account)) {
+      throw new AppError("second_factor_required");
     }
     if (access === "admin") checkAdmin(request, account, adminAddresses());
   }

@@ -160,9 +160,9 @@ export function registerLoginRoute(
       },
     },
     async (request, reply) => {
-      const { username, password } = request.body;
+      const { username, password, otp } = request.body;
       request.reported = true;
-      const pair = await options.login({ username, password, origin: originOfRequest(request) });
+      const pair = await options.login({ username, password, otp, origin: originOfRequest(request) });
       reply.header("cache-control", "no-store");
       return toTokenResponse(pair, options.clock.now());
     },

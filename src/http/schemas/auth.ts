@@ -9,6 +9,7 @@ export const loginBody = z.object({
   username: z.string().max(1024),
   // Longer than any password: those are measured in bytes, by the password check itself.
   password: z.string().max(4096),
+  otp: z.string().max(64).optional().describe("A code of the second factor, or a recovery code, if the user has one."),
 });
 
 export const passwordBody = z.object({

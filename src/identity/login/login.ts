@@ -1,4 +1,5 @@
 import { createHmac, randomBytes } from "node:crypto";
+import { hasSecondFactor, type SecondFactors } from "./second-factor.ts";
 import { checkUsable, createAddressCheck } from "../account-state.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
@@ -17,6 +18,8 @@ import type { Users } from "../users.ts";
 export interface LoginRequest {
   readonly username: string;
   readonly password: string;
+  /** A code of the second factor; needed where the account has one. */
+  readonly otp?: string | undefined;
   readonly origin: Origin;
 }
 
@@ -25,6 +28,7 @@ export interface LoginOptions {
   readonly loginGuard: Pick<LoginGuard, "check">;
   readonly passwords: Pick<Passwords, "hash" | "needsRehash">;
   readonly guarded: CheckGuarded;
+  readonly secondFactors: Pick<SecondFactors, "use">;
   readonly clock: Clock;
   readonly log: Log;
   readonly sessions: Pick<Sessions, "isUntouched" | "openCookie">;
@@ -38,7 +42,7 @@ export interface LoginOptions {
 
 /**
  * Both emit `login.succeeded` or `login.failed`, and throw AppError `invalid_request` (an invalid user name),
- * `invalid_credentials`, `account_disabled`, `address_not_allowed`, `password_login_off`, `login_blocked` or
+ * `invalid_credentials`, `otp_required`, `otp_invalid`, `account_disabled`, `address_not_allowed`, `password_login_off`, `login_blocked` or
  * `login_busy`.
  */
 export interface Logins {
@@ -54,6 +58,7 @@ interface Login {
   readonly before: Account | undefined;
   readonly hash: string | undefined;
   readonly password: string;
+  readonly otp: string;
   readonly passwordDigest: Buffer;
   readonly origin: Origin;
 }
@@ -84,7 +89,7 @@ export function createLogin(options: LoginOptions): Logins {
 
   /** Admits the attempt, runs it, and reports the outcome. */
   async function reported<Result>(
-    { username, password, origin }: LoginRequest,
+    { username, password, otp = "", origin }: LoginRequest,
     run: (login: Login) => Promise<Result>,
   ): Promise<Result> {
     const event = { at: clock.now(), traceId: origin.traceId, ip: origin.ip };
@@ -100,7 +105,15 @@ export function createLogin(options: LoginOptions): Logins {
       await loginGuard.check(attempt);
       // A service account is one without a password: it costs the same work, and says the same.
       const hash = before?.service === true ? undefined : before?.password_hash;
-      const result = await run({ attempt, before, hash, password, passwordDigest: digestOf(user, password), origin });
+      const result = await run({
+        attempt,
+        before,
+        hash,
+        password,
+        otp,
+        passwordDigest: digestOf(user, password),
+        origin,
+      });
       options.emit({ type: "login.succeeded", ...event, user });
       return result;
     } catch (error) {
@@ -113,7 +126,8 @@ export function createLogin(options: LoginOptions): Logins {
 
   async function withTokens(login: Login): Promise<TokenPair> {
     const { before, hash, passwordDigest, origin } = login;
-    if (before !== undefined && hash !== undefined) {
+    // A code counts once, and what is given again would need none.
+    if (before !== undefined && hash !== undefined && !hasSecondFactor(before)) {
       const reused = await reuse.find({ account: before, passwordDigest, origin });
       if (reused !== undefined) {
         checkMayEnter(before, origin);
@@ -122,17 +136,23 @@ export function createLogin(options: LoginOptions): Logins {
     }
 
     const account = await verified(login);
+    if (hasSecondFactor(account)) return options.pairs.open(account, origin);
     // Of several logins that shared the run, the first opens a session for all.
     return reuse.findOrKeep({ account, passwordDigest, origin }, () => options.pairs.open(account, origin));
   }
 
   /** The account, if the password is its own and it may be used. */
-  async function verified({ attempt, hash, password, passwordDigest, origin }: Login): Promise<Account> {
-    const proven = await proveOnce(attempt, hash, passwordDigest, password);
+  async function verified({ attempt, before, hash, password, otp, passwordDigest, origin }: Login): Promise<Account> {
+    const useCode =
+      before !== undefined && hasSecondFactor(before) ? () => options.secondFactors.use(attempt.user, otp) : undefined;
+    const proven = await (useCode === undefined
+      ? proveOnce(attempt, hash, passwordDigest, password)
+      : provenHash(attempt, hash, password, useCode));
     // The current account: it may have changed while argon2 ran.
     const account = await users.get(attempt.user);
     if (account === undefined || account.service === true || account.password_hash !== proven)
       throw new AppError("invalid_credentials");
+    if (account.totp_secret !== before?.totp_secret) throw new AppError("otp_required");
     checkMayEnter(account, origin);
     return account;
   }
@@ -164,8 +184,9 @@ export function createLogin(options: LoginOptions): Logins {
     attempt: LoginAttempt,
     hash: string | undefined,
     password: string,
+    useCode?: () => Promise<void>,
   ): Promise<string | undefined> {
-    const isRight = await guarded(attempt, hash, password);
+    const isRight = await guarded(attempt, hash, password, useCode);
     if (!isRight || hash === undefined) return undefined;
     return passwords.needsRehash(hash) ? rehash(attempt.user, hash, password) : hash;
   }
@@ -191,26 +212,35 @@ export function createLogin(options: LoginOptions): Logins {
 }
 
 /**
- * Checks a password as Passwords.matches does, of an attempt that the login guard admits, and reports the outcome to the
+ * Checks a password, and then a code if there is one to use, as Passwords.matches does, of an attempt that the login guard admits, and reports the outcome to the
  * guard: a blocked login never costs an argon2 run.
  *
- * @throws AppError `login_blocked` with retryAfterSeconds; `login_busy`, which the guard does not count;
+ * @throws AppError `login_blocked` with retryAfterSeconds; `login_busy` and `otp_required`, which the guard does not
+ * count; `otp_invalid`, which it does;
  * `storage_unavailable`, whatever the outcome, if it can't be reported
  */
-export type CheckGuarded = (attempt: LoginAttempt, hash: string | undefined, password: string) => Promise<boolean>;
+export type CheckGuarded = (
+  attempt: LoginAttempt,
+  hash: string | undefined,
+  password: string,
+  useCode?: () => Promise<void>,
+) => Promise<boolean>;
 
 export function createCheckGuarded(
   loginGuard: Pick<LoginGuard, "start">,
   passwords: Pick<Passwords, "matches">,
 ): CheckGuarded {
-  return async (attempt, hash, password) => {
+  return async (attempt, hash, password, useCode) => {
     const one = await loginGuard.start(attempt);
     let isRight: boolean;
     try {
       isRight = await passwords.matches(hash, password, one.isKnown ? "known_address" : "account");
+      if (isRight) await useCode?.();
     } catch (error) {
+      // A right password must not clear what wrong codes count: the attempt is one of both.
+      if (error instanceof AppError && error.code === "otp_invalid") await one.failed();
       // If that fails as well, the attempt ends by itself.
-      await Promise.resolve(one.dropped()).catch(() => undefined);
+      else await Promise.resolve(one.dropped()).catch(() => undefined);
       throw error;
     }
     await (isRight ? one.succeeded() : one.failed());

@@ -1,4 +1,4 @@
-import { askForLogin, session } from "./session.ts";
+import { askForLogin, factorAsked, session } from "./session.ts";
 
 /** A response that says no: the proxy's code, and what to tell an operator. */
 export class ApiError extends Error {
@@ -40,6 +40,7 @@ export async function send(method: string, path: string, options: Options = {}):
     if (error.code === "password_change_required" && session.value !== null) {
       session.value = { ...session.value, must_change_password: true };
     }
+    if (error.code === "second_factor_required" && session.value !== null) factorAsked.value = true;
     throw error;
   }
 }

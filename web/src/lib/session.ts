@@ -25,6 +25,9 @@ export const session = signal<Me | null>(null);
 /** Whether the login covers the page because the session has ended. */
 export const loginAsked = signal(false);
 
+/** Whether nothing works before a second factor is set up. */
+export const factorAsked = signal(false);
+
 let waiting: (() => void)[] = [];
 
 /** Shows the login on top of the page; resolves once somebody has logged in. */

@@ -4,11 +4,88 @@ import { useLoad } from "../lib/load.ts";
 import { session } from "../lib/session.ts";
 import { setTheme, theme, themes } from "../lib/theme.ts";
 import type { Session } from "../lib/types.ts";
-import { PasswordForm } from "../login.tsx";
-import { Card, ErrorNote, Page } from "../ui/basics.tsx";
+import { LoginError, PasswordForm, useLoginWays } from "../login.tsx";
+import { Card, ErrorNote, Page, Time } from "../ui/basics.tsx";
 import { Select } from "../ui/dialog.tsx";
+import { SecondFactor } from "../second-factor.tsx";
 import { SessionTable } from "../ui/session-table.tsx";
+import { Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
+
+/** Logins of identity providers that are linked to the account. */
+interface LinkedLogin {
+  readonly id: string;
+  readonly issuer: string;
+  readonly name: string | null;
+  readonly sub: string;
+  readonly linked_at: string;
+}
+
+function LinkedLogins() {
+  const ways = useLoginWays();
+  const linked = useLoad("linked", (signal) =>
+    get<{ readonly logins: readonly LinkedLogin[] }>("/panel/api/oidc/logins", {}, signal),
+  );
+  if (ways === undefined || (ways.issuers.length === 0 && (linked.data?.logins.length ?? 0) === 0)) return null;
+  const link = (name: string): void =>
+    void attempt(async () => {
+      const { location } = await change<{ readonly location: string }>("POST", `/panel/api/oidc/${part(name)}/link`);
+      window.location.assign(location);
+    });
+  const unlink = ({ id }: LinkedLogin): void =>
+    void attempt(async () => {
+      await change("DELETE", `/panel/api/oidc/logins/${part(id)}`);
+      tell(t("unlinked"));
+      linked.reload();
+    });
+  const titleOf = ({ name, issuer }: LinkedLogin): string =>
+    ways.issuers.find((one) => one.name === name)?.title ?? issuer;
+  return (
+    <Card title={t("linkedLogins")} dim={linked.loading}>
+      <LoginError />
+      <ErrorNote error={linked.error} retry={linked.reload} />
+      <Table
+        label={t("linkedLogins")}
+        rows={linked.data?.logins ?? []}
+        keyOf={({ id }) => id}
+        empty={t("noLinkedLogins")}
+        columns={[
+          { head: t("identityProvider"), cell: titleOf },
+          { head: t("identity"), cell: ({ sub }) => <span class="mono">{sub}</span> },
+          { head: t("linkedAt"), cell: ({ linked_at: at }) => <Time iso={at} /> },
+          {
+            head: t("actions"),
+            num: true,
+            cell: (login) => (
+              <button
+                type="button"
+                class="small"
+                onClick={() => {
+                  unlink(login);
+                }}
+              >
+                {t("unlink")}
+              </button>
+            ),
+          },
+        ]}
+      />
+      <div class="actions">
+        {ways.issuers.map(({ name, title }) => (
+          <button
+            key={name}
+            type="button"
+            onClick={() => {
+              link(name);
+            }}
+          >
+            {t("linkWith", { title })}
+          </button>
+        ))}
+      </div>
+    </Card>
+  );
+}
 
 /** Password, sessions, language and theme. */
 export function Account() {
@@ -52,6 +129,8 @@ export function Account() {
           <PasswordForm />
         </Card>
       </div>
+      <SecondFactor />
+      <LinkedLogins />
       <Card title={t("sessions")} dim={sessions.loading}>
         <ErrorNote error={sessions.error} retry={sessions.reload} />
         {sessions.data !== undefined && <SessionTable sessions={sessions.data.sessions} onEnd={end} />}
