@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { alertTypes } from "../../src/events/catalogue.ts";
+import { totpCode } from "../../src/identity/login/second-factor.ts";
 import { jsonOf, logIn, refresh, type Tokens } from "../support/accounts.ts";
 import { eventually } from "../support/eventually.ts";
 import { startOtlpCollector } from "../support/otlp-collector.ts";
@@ -30,6 +31,7 @@ const planted = {
   redisPassword: "zqRedisPassword",
   kafkaPassword: "zqKafkaPassword",
   otlpHeader: "zqOtlpHeader",
+  oidcSecret: "zqOidcClientSecret",
   metricsToken: "zqMetricsToken-4Tz8Yb",
   misplaced: "zqMisplaced-in-the-config",
 };
@@ -59,6 +61,13 @@ otlp_endpoint = "${collector.url}"
 attempts = 1
 [quota.tiers.basic]
 limits = [{ metric = "tokens", per = "total", max = 100000 }]
+[panel]
+public_url = "http://127.0.0.1:1"
+[[oidc]]
+name = "work"
+issuer = "http://127.0.0.1:1"
+client_id = "proxy"
+client_secret_env = "OIDC_SECRET"
 `;
   const proxy = await startProxy({
     upstreamUrl: upstream.url,
@@ -74,6 +83,7 @@ limits = [{ metric = "tokens", per = "total", max = 100000 }]
       METRICS_TOKEN: planted.metricsToken,
       HOOK_SECRET: planted.webhookSecret,
       NEXT_SECRET: planted.nextWebhookSecret,
+      OIDC_SECRET: planted.oidcSecret,
       EVENTS_URL: `redis://:${planted.redisPassword}@127.0.0.1:1`,
       KAFKA_BROKERS: "127.0.0.1:1",
       KAFKA_USERNAME: "proxy",
@@ -207,6 +217,20 @@ limits = [{ metric = "tokens", per = "total", max = 100000 }]
   const changed = await jsonOf<Tokens>(send("POST", "/auth/password", alice.token, change));
   noteTokens("after the change", changed.body);
 
+  // A second factor, and a login through an issuer that is down.
+  const factor = "/panel/api/second-factor";
+  const { body: otp } = await jsonOf<{ secret: string }>(send("POST", `${factor}/secret`, changed.body.token));
+  const code = totpCode(otp.secret, Math.floor(Date.now() / 30_000));
+  const enabled = await jsonOf<{ recovery_codes: string[] }>(
+    send("POST", factor, changed.body.token, { secret: otp.secret, otp: code }),
+  );
+  for (const recovery of enabled.body.recovery_codes.slice(0, 2)) made.set(`recovery code ${recovery[0]}`, recovery);
+  await keep(
+    "a login without its code",
+    post(`${url}/auth/login`, { username: "alice", password: planted.newPassword }),
+  );
+  await keep("an issuer that is down", fetch(`${url}/panel/api/oidc/work/start`, { redirect: "manual" }));
+
   // Reloads: of another secret, and of files that are invalid.
   const texts = {
     valid: configOf("NEXT_SECRET"),
@@ -259,6 +283,9 @@ limits = [{ metric = "tokens", per = "total", max = 100000 }]
     expect(feed.text).toContain(`event: ${type}\n`);
   expect(collector.spans.length).toBeGreaterThan(7);
   for (const secret of made.values()) expect(secret.length).toBeGreaterThan(10);
+  // Codes are computed from it: it is in the user's own file, and nowhere else.
+  const holders = shown.filter(({ text }) => text.includes(otp.secret)).map(({ where }) => where);
+  expect(holders).toEqual(["/users/alice.toml"]);
   const leaks = shown.flatMap(({ where, text, own }) => [
     ...Object.entries(planted)
       .filter(([name, secret]) => !own.includes(name as Planted) && text.includes(beginningOf(secret)))
