@@ -114,7 +114,7 @@ describe("a login through an identity provider", () => {
     await reload("");
     issuer.claims.set("new", { preferred_username: "newcomer" });
     expect((await logIn(proxy, "new")).path).toBe("/panel/?login_error=oidc_no_account");
-    expect(proxy.services.users.get("newcomer")).toBeUndefined();
+    expect(await proxy.services.users.get("newcomer")).toBeUndefined();
   });
 
   it("gives the roles and groups of its rules at each login, and takes them away; without the claim there are none", async () => {
@@ -320,6 +320,27 @@ describe("an identity provider that is down", () => {
 });
 
 describe("passwords that are switched off", () => {
+  it("log nobody in, not even admins, here or in the panel", async () => {
+    const { issuer, proxy } = await setUp({ rules: always, config: '[security]\npassword_login = "off"\n' });
+    for (const path of ["/auth/login", "/panel/api/login"]) {
+      for (const [username, password] of [
+        ["root", rootPassword],
+        ["nobody", "any"],
+      ]) {
+        const response = await post(`${proxy.url}${path}`, { username, password });
+        expect(response.status).toBe(403);
+        expect(await response.json()).toMatchObject({ error: { code: "password_login_off" } });
+      }
+    }
+    issuer.claims.set("u-1", { preferred_username: "zoe" });
+    const { browser } = await logIn(proxy, "u-1");
+    // The only way in can't be taken away.
+    const list = await asPanel(proxy, browser, "GET", "/panel/api/oidc/logins");
+    const { logins } = (await list.json()) as { logins: { id: string }[] };
+    const path = `/panel/api/oidc/logins/${logins[0]?.id ?? ""}`;
+    expect((await asPanel(proxy, browser, "DELETE", path)).status).toBe(409);
+  });
+
   it("log admins in alone", async () => {
     const { issuer, proxy } = await setUp({ rules: always, config: '[security]\npassword_login = "admins"\n' });
     const root = { username: "root", password: rootPassword };
