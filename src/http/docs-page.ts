@@ -47,6 +47,15 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 /** The page may load only its own style. For the Content-Security-Policy header. */
 export const docsPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
+const loginHelp = `<h2>How to log in</h2>
+<p>Exchange your name and password for a token; then send it with every request. Programs use an API key instead
+(<code>POST /auth/keys</code>), in the same place.</p>
+<pre>TOKEN=$(curl -s localhost:8080/auth/login -H 'content-type: application/json' \\
+  -d '{"username": "alice", "password": "..."}' | jq -r .access_token)
+curl localhost:8080/v1/models -H "authorization: Bearer $TOKEN"
+curl -N localhost:8080/v1/chat/completions -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' \\
+  -d '{"model": "deepseek-flash", "messages": [{"role": "user", "content": "Say hello."}], "stream": true}'</pre>`;
+
 /** The document as a readable page: a single HTML text without scripts or external resources. */
 export function docsPage({ info, components, paths = {} }: ApiDocument): string {
   const routes = Object.entries(paths).flatMap(([path, item]) =>
@@ -67,6 +76,7 @@ export function docsPage({ info, components, paths = {} }: ApiDocument): string 
 <title>${escape(info.title)}</title><style>${style}</style></head><body>
 <h1>${escape(info.title)} ${escape(info.version)}</h1>
 <p>${escape(info.description ?? "")} The same for machines: <a href="/openapi.json">/openapi.json</a>.</p>
+${loginHelp}
 ${sections.join("\n")}
 </body></html>
 `;

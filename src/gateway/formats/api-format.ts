@@ -28,8 +28,8 @@ export interface ApiFormat {
   /** For OpenAPI only: parse() checks by the same rules. */
   readonly requestSchema: z.ZodType;
   readonly responseSchema: z.ZodType;
-  /** Whether responses can be streams. */
-  readonly streams: boolean;
+  /** What the events of a stream are, in words; undefined if responses can't be streams. */
+  readonly streams: string | undefined;
   /**
    * Checks only the fields that the proxy needs and leaves the rest to the provider: unknown fields pass through.
    * Throws AppError invalid_request (400) with the field, the kind of value it has and what is expected.

@@ -25,7 +25,13 @@ const requestSchema = z
     max_completion_tokens: parts.maxTokens,
     n: z.int().min(1).max(128).nullish(),
   })
-  .describe("An OpenAI chat request. Fields that are not named here are passed on as they are.");
+  .meta({
+    description: "An OpenAI chat request. Fields that are not named here are passed on as they are.",
+    examples: [
+      { model: "deepseek-v4-pro", messages: [{ role: "user", content: "Say hello." }], stream: false },
+      { model: "deepseek-v4-pro", messages: [{ role: "user", content: "Say hello." }], stream: true },
+    ],
+  });
 
 const responseSchema = z.looseObject({
   id: z.string(),

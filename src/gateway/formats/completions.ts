@@ -18,7 +18,10 @@ const requestSchema = z
     max_tokens: parts.maxTokens,
     n: z.int().min(1).max(128).nullish(),
   })
-  .describe("A text completion. Fields that are not named here are passed on as they are.");
+  .meta({
+    description: "A text completion. Fields that are not named here are passed on as they are.",
+    examples: [{ model: "deepseek-v4-pro", prompt: "def add(a, b):", suffix: "    return result", max_tokens: 50 }],
+  });
 
 const responseSchema = z.looseObject({
   id: z.string(),

@@ -7,7 +7,10 @@ import * as parts from "./schema-parts.ts";
 
 const requestSchema = z
   .looseObject({ model: parts.model, input: parts.texts.describe("A text, or a list of texts.") })
-  .describe("An embeddings request. Fields that are not named here are passed on as they are.");
+  .meta({
+    description: "An embeddings request. Fields that are not named here are passed on as they are.",
+    examples: [{ model: "text-embedding-3-small", input: "Say hello." }],
+  });
 
 const responseSchema = z.looseObject({
   object: z.literal("list"),
@@ -22,7 +25,7 @@ export const embeddings: ApiFormat = {
   routes: [{ summary: "Embeddings", paths: ["/embeddings", "/v1/embeddings"] }],
   requestSchema,
   responseSchema,
-  streams: false,
+  streams: undefined,
   parse(body) {
     const model = readModel(body.value);
     countPrompts("input", body.value.input);

@@ -34,7 +34,13 @@ const requestSchema = z
     max_tokens: parts.maxTokens,
     stream: parts.streams,
   })
-  .describe("An Anthropic Messages request. Fields that are not named here are passed on as they are.");
+  .meta({
+    description: "An Anthropic Messages request. Fields that are not named here are passed on as they are.",
+    examples: [
+      { model: "deepseek-v4-pro", max_tokens: 100, messages: [{ role: "user", content: "Say hello." }] },
+      { model: "deepseek-v4-pro", max_tokens: 100, messages: [{ role: "user", content: "Say hello." }], stream: true },
+    ],
+  });
 
 const responseSchema = z.looseObject({
   id: z.string(),
@@ -50,7 +56,9 @@ export const messages: ApiFormat = {
   routes: [{ summary: "Chat in Anthropic's shape", paths: ["/anthropic/v1/messages", "/v1/messages"] }],
   requestSchema,
   responseSchema,
-  streams: true,
+  streams:
+    "`message_start`, `content_block_start`, `content_block_delta`, `content_block_stop`, `message_delta` and `message_stop`, " +
+    "each with `data: ` and its JSON; `ping` keeps the connection open. Where the answer breaks off, the last one is `error`.",
   parse(body, streamByDefault) {
     const { value } = body;
     const model = readModel(value);

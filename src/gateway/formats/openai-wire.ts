@@ -17,7 +17,9 @@ const openaiStream: ClientStream = {
 export const openaiWire: Pick<ApiFormat, "startStream" | "errorBody" | "streams"> = {
   startStream: () => openaiStream,
   errorBody,
-  streams: true,
+  streams:
+    "Each is `data: ` and a chunk of the answer in JSON, the last one `data: [DONE]`. Where the answer breaks off, the " +
+    "last one is `data: ` and an error instead.",
 };
 
 const withoutThinking = JSON.stringify({ type: "disabled" });

@@ -13,13 +13,21 @@ type Value = JsonObject["value"];
 const requestSchema = z
   .looseObject({
     model: parts.model,
-    input: parts.texts.describe("A text, or the items of the whole conversation."),
+    input: z
+      .union([z.string(), z.array(z.looseObject({})).min(1)])
+      .describe("A text, or the items of the whole conversation."),
     instructions: z.string().nullish(),
     max_output_tokens: parts.maxTokens,
     stream: parts.streams,
     store: z.literal(false).nullish().describe("Responses are not kept: the accounts are shared."),
   })
-  .describe("An OpenAI Responses request. Fields that are not named here are passed on as they are.");
+  .meta({
+    description: "An OpenAI Responses request. Fields that are not named here are passed on as they are.",
+    examples: [
+      { model: "deepseek-v4-pro", input: "Say hello." },
+      { model: "deepseek-v4-pro", input: "Say hello.", stream: true },
+    ],
+  });
 
 const responseSchema = z.looseObject({
   id: z.string(),
@@ -37,6 +45,9 @@ export const responses: ApiFormat = {
   routes: [{ summary: "Responses (as OpenAI does them)", paths: ["/v1/responses", "/responses"] }],
   requestSchema,
   responseSchema,
+  streams:
+    "`response.created`, `response.output_text.delta` and their like, each with `data: ` and its JSON, the last one " +
+    "`response.completed`. Where the answer breaks off, the last one is `response.failed`.",
   refusesWebSocket: true,
   parse(body, streamByDefault) {
     const { value } = body;

@@ -24,6 +24,12 @@ const eventsQuery = z.strictObject({
 
 type EventsQuery = z.infer<typeof eventsQuery>;
 
+const eventSchema = z.object({
+  id: z.string().optional().describe("To resume after it: `last_event_id`."),
+  event: z.string().describe("The event's type, or `gap`."),
+  data: z.string().describe("The envelope in JSON."),
+});
+
 export interface EventsRouteOptions {
   readonly eventFeed: EventFeed;
   /** How many may read at once. */
@@ -60,7 +66,7 @@ export function registerEventsRoute(app: FastifyInstance, options: EventsRouteOp
             description:
               "Server-sent events: `id`, `event` (the type) and `data` (the envelope, see docs/events.md). `event: gap` " +
               'says that events were missed: `{"missed": NUMBER}`, of all types, or "unknown".',
-            content: { "text/event-stream": { schema: z.string() } },
+            content: { "text/event-stream": { schema: eventSchema } },
           },
           400: errorSchema,
           503: errorSchema,

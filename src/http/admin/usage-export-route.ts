@@ -48,7 +48,17 @@ export function registerUsageExport(app: FastifyInstance, { ledger, timezone }: 
           "lines of the kind `error` before it say which.",
         tags: ["admin"],
         querystring: exportQuery,
-        response: { 200: z.string(), 400: errorSchema, 429: errorSchema },
+        response: {
+          200: {
+            description: "The rows.",
+            content: {
+              "application/x-ndjson": { schema: z.string().describe("A JSON object on each line.") },
+              "text/csv": { schema: z.string() },
+            },
+          },
+          400: errorSchema,
+          429: errorSchema,
+        },
       },
     },
     async ({ query }, reply) => {

@@ -64,10 +64,10 @@ export function registerPanelPages(app: FastifyInstance, files: PanelFiles): voi
   app.get("/panel", open, (request, reply) =>
     /^[^?]*\/(\?|$)/.test(request.raw.url ?? "") ? sendPage(request, reply) : reply.redirect("/panel/", 308),
   );
-  app.get<{ Params: { "*": string } }>("/panel/*", open, async (request, reply) => {
+  const pages = { ...open, config: { ...open.config, refuses: isCall } };
+  app.get<{ Params: { "*": string } }>("/panel/*", pages, async (request, reply) => {
     const path = request.params["*"];
-    // A call of the API that does not exist gets an error, not a page.
-    if (path.startsWith("api/")) throw new AppError("not_found");
+    if (isCall(request)) throw new AppError("not_found");
     if (!isFilePath(path) || path === "index.html") return sendPage(request, reply);
     const file = await files.get(path);
     if (file === undefined) throw new AppError("not_found");
@@ -79,6 +79,11 @@ export function registerPanelPages(app: FastifyInstance, files: PanelFiles): voi
     if (page !== undefined) return send(request, reply, page);
     return reply.code(503).type("text/html; charset=utf-8").header("cache-control", "no-store").send(missingPage);
   }
+}
+
+/** A call of the API that does not exist gets an error, not a page. */
+function isCall({ raw: { url = "" } }: FastifyRequest): boolean {
+  return routedPath(url).startsWith("/panel/api/");
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, file: PanelFile): FastifyReply {

@@ -20,6 +20,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** The body of this route's errors, if the path doesn't determine it. */
     errorBody?: (error: AppError, traceId: string) => object;
+    /** Whether there is nothing at this address with this method. Such a route is not among the methods that it takes. */
+    refuses?: (request: FastifyRequest) => boolean;
     /** What the route is for: worked out once, when the route is registered. */
     routeGroup?: RouteGroup;
   }
@@ -91,7 +93,8 @@ export function registerErrors(app: FastifyInstance, options: ErrorsOptions): vo
   });
   // Before the body is read.
   app.addHook("onRequest", (request, _reply, next) => {
-    if (request.is404) next(nothingThere(request, allowedMethods));
+    if (request.is404 || request.routeOptions.config.refuses?.(request) === true)
+      next(nothingThere(request, allowedMethods));
     else next();
   });
 }
@@ -284,7 +287,8 @@ type AllowedMethods = (path: string) => readonly string[];
  */
 function collectAllowedMethods(app: FastifyInstance): AllowedMethods {
   const byPattern = new Map<string, { readonly steps: readonly string[]; readonly methods: Set<string> }>();
-  app.addHook("onRoute", ({ url, method }) => {
+  app.addHook("onRoute", ({ url, method, config }) => {
+    if (config?.refuses !== undefined) return;
     const known = byPattern.get(url) ?? { steps: url.split("/"), methods: new Set() };
     for (const one of typeof method === "string" ? [method] : method) known.methods.add(one);
     byPattern.set(url, known);

@@ -20,12 +20,19 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
   schemaRegistry.add(errorSchema, { id: "Error" });
   schemaRegistry.add(chatErrorSchema, { id: "ChatError" });
   schemaRegistry.add(anthropicErrorSchema, { id: "AnthropicError" });
-  const options = { schemaRegistry, zodToJsonConfig: { override: plainPatterns } };
+  const options = { schemaRegistry, zodToJsonConfig: { override: finishSchema } };
   const transform = createJsonSchemaTransform(options);
+  const toObject = createJsonSchemaTransformObject(options);
+  /** Operations that can be called without a body. */
+  const optionalBodies = new Set<string>();
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.0",
-      info: { title: "deepseek-proxy", version, description: "Many people, a few LLM accounts, exact bills." },
+      info: {
+        ...{ title: "deepseek-proxy", version, description: "Many people, a few LLM accounts, exact bills." },
+        license: { name: "MIT", identifier: "MIT" },
+      },
+      servers: [{ url: "/", description: "This proxy." }],
       components: {
         securitySchemes: {
           bearer: {
@@ -42,14 +49,20 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
       },
       security: [{ bearer: [] }, { panel: [] }],
     },
-    transformObject: createJsonSchemaTransformObject(options),
+    transformObject: (document) => withFinish(toObject(document) as OpenapiDocument, optionalBodies),
     transform: (input) => {
-      const { config } = input.route;
+      const { config, method } = input.route;
       const isPublic = config?.access === "public";
-      const response = { ...errorsOf(input.url, config), ...(input.schema.response as object | undefined) };
+      const { body } = input.schema;
+      const response = {
+        ...errorsOf(input.url, config, body !== undefined),
+        ...(input.schema.response as object | undefined),
+      };
       const transformed = transform({ ...input, schema: { ...input.schema, response } });
       const { url, schema } = transformed;
-      return { schema: isPublic ? { ...schema, security: [] } : schema, url };
+      const operationId = operationIdOf(String(method), input.url);
+      if (body instanceof z.ZodType && body.safeParse(undefined).success) optionalBodies.add(operationId);
+      return { schema: { ...schema, operationId, ...(isPublic ? { security: [] } : {}) }, url };
     },
   });
   app.get("/openapi.json", { config: { access: "public" }, schema: { hide: true } }, () => app.swagger());
@@ -62,18 +75,79 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
   });
 }
 
-/** The errors that every route has in addition to its own: 401 unless public, and any other. */
-function errorsOf(url: string, config: FastifyContextConfig = {}): Readonly<Record<string, z.ZodType>> {
+/** The errors that every route has in addition to its own: those that are known by their number, and any other. */
+function errorsOf(
+  url: string,
+  config: FastifyContextConfig = {},
+  hasBody: boolean,
+): Readonly<Record<string, z.ZodType>> {
   const callsProvider = config.keepBytes === true;
   const body = speaksAnthropic(url, {}) ? anthropicErrorSchema : callsProvider ? chatErrorSchema : errorSchema;
-  return config.access === "public" ? { "4xx": body, "5xx": body } : { 401: body, "4xx": body, "5xx": body };
+  return {
+    ...(config.access === "public" ? {} : { 401: body, 403: body }),
+    ...(hasBody ? { 400: body, 413: body, 415: body } : {}),
+    ...(callsProvider ? { 402: body, 404: body, 429: body, 502: body, 503: body, 504: body } : {}),
+    ...{ "4xx": body, "5xx": body },
+  };
+}
+
+/** `POST /admin/users/:name/unlock` becomes `postAdminUsersNameUnlock`: the name of a function in generated clients. */
+function operationIdOf(method: string, url: string): string {
+  const words = url.split(/[^A-Za-z0-9]+/).filter((word) => word !== "");
+  return method.toLowerCase() + words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join("");
+}
+
+interface OpenapiDocument {
+  readonly paths?: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly components?: { readonly schemas?: Record<string, unknown> };
+}
+
+interface Operation {
+  readonly operationId?: string;
+  readonly requestBody?: {
+    required?: boolean;
+    readonly content: Readonly<Record<string, { schema?: { readonly anyOf?: readonly unknown[] } }>>;
+  };
+}
+
+/** Says which bodies may be absent (an explicit null is none), and drops schemas that nothing refers to. */
+function withFinish(document: OpenapiDocument, optionalBodies: ReadonlySet<string>): never {
+  for (const path of Object.values(document.paths ?? {})) {
+    for (const { operationId = "", requestBody } of Object.values(path)) {
+      if (requestBody === undefined || !optionalBodies.has(operationId)) continue;
+      requestBody.required = false;
+      for (const media of Object.values(requestBody.content)) {
+        const [schema, nothing] = media.schema?.anyOf ?? [];
+        if (isNull(nothing)) media.schema = schema as object;
+      }
+    }
+  }
+  const schemas = document.components?.schemas ?? {};
+  const text = JSON.stringify(document.paths);
+  for (const name of Object.keys(schemas)) {
+    if (!text.includes(`"#/components/schemas/${name}"`)) Reflect.deleteProperty(schemas, name);
+  }
+  return document as never;
+}
+
+function isNull(schema: unknown): boolean {
+  return typeof schema === "object" && schema !== null && "type" in schema && schema.type === "null";
+}
+
+interface Override {
+  readonly zodSchema: z.core.$ZodType;
+  readonly jsonSchema: { format?: string; pattern?: string; description?: string; examples?: unknown[] };
 }
 
 /**
- * Drops patterns that only repeat the format, or that need Unicode properties: many readers of such documents don't
- * support those and would reject the whole document.
+ * Adds descriptions and examples, which the registry of named schemas doesn't have. Drops patterns that only repeat the
+ * format, or that need Unicode properties: many readers of such documents don't support those and would reject the whole
+ * document.
  */
-function plainPatterns({ jsonSchema }: { readonly jsonSchema: { format?: string; pattern?: string } }): void {
+function finishSchema({ zodSchema, jsonSchema }: Override): void {
+  const { description, examples } = z.globalRegistry.get(zodSchema) ?? {};
+  if (description !== undefined) jsonSchema.description ??= description;
+  if (Array.isArray(examples)) jsonSchema.examples ??= examples;
   const { format, pattern } = jsonSchema;
   if (pattern !== undefined && (format !== undefined || /\\p\{/i.test(pattern))) delete jsonSchema.pattern;
 }

@@ -39,7 +39,7 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
           summary,
           tags: ["chat"],
           body: requestSchema,
-          response: { 200: streams ? streamOr(responseSchema) : responseSchema },
+          response: { 200: streams === undefined ? responseSchema : streamOr(responseSchema, streams) },
         },
       },
       (request, reply) => {
@@ -68,23 +68,35 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
   }
 }
 
-/** Codex tries a WebSocket first. After a 426 it uses POST at once; after any other status it would go on trying. */
+/** Codex tries a WebSocket first, whose handshake is a GET. After a 426 it uses POST at once; after any other status it would go on trying. */
 function refuseWebSocket(app: FastifyInstance, path: string): void {
-  app.get(path, { config: { access: "public" }, exposeHeadRoute: false, schema: { hide: true } }, () => {
+  const config = { access: "public", refuses: isPlainGet } as const;
+  app.get(path, { config, exposeHeadRoute: false, schema: { hide: true } }, () => {
     // RFC 9110, 15.5.22: a 426 names the protocol to use.
     throw new AppError("upgrade_required", { headers: { upgrade: "HTTP/1.1", connection: "upgrade", allow: "POST" } });
   });
 }
 
-const events = z
-  .string()
-  .describe("Server-sent events, passed on as the provider sends them; the last one may be an error.");
+function isPlainGet({ headers }: FastifyRequest): boolean {
+  return headers.upgrade === undefined;
+}
 
-/** The response of a route that can stream. */
-function streamOr(response: z.ZodType) {
+/**
+ * The response of a route that can stream.
+ * @param events what its events are
+ */
+function streamOr(response: z.ZodType, events: string) {
+  const event = z
+    .object({
+      event: z.string().optional().describe("Its type, where the API names it."),
+      data: z.string().describe("JSON, or `[DONE]`."),
+    })
+    .describe(
+      `One of the server-sent events, which are passed on as the provider sends them. ${events} Lines that begin with a colon are comments, which keep the connection open.`,
+    );
   return {
     description: "One JSON object, or events if `stream` is true.",
-    content: { "application/json": { schema: response }, "text/event-stream": { schema: events } },
+    content: { "application/json": { schema: response }, "text/event-stream": { schema: event } },
   };
 }
 
