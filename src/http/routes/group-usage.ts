@@ -6,7 +6,7 @@ import { isMember, type Group, type Groups } from "../../identity/groups.ts";
 import { groupAccount } from "../../quota/accounts.ts";
 import type { Allowances } from "../../quota/allowances.ts";
 import type { Ledger } from "../../quota/ledger.ts";
-import { sumUsage } from "../../quota/usage/usage-queries.ts";
+import { sumUsage, usageKeys } from "../../quota/usage/usage-queries.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
@@ -36,7 +36,7 @@ export function createGroupUsage(options: UsageRouteOptions): GroupUsage {
       row,
     }));
     const rows: ReturnType<typeof toUsageRow>[] = [];
-    for await (const line of sumUsage(lines, by)) rows.push(toUsageRow(line, by));
+    for await (const line of sumUsage(lines, by)) rows.push(toUsageRow(line, usageKeys[by]));
     return { ...span, timezone, rows };
   };
 }

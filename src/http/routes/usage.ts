@@ -1,11 +1,21 @@
 import { Readable } from "node:stream";
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { z } from "zod";
+import { z } from "zod";
 import { AppError } from "../../errors.ts";
 import { daysBetween, shiftDate } from "../../lib/dates.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
-import { sumUsage, type UsageBy, type UsageLine } from "../../quota/usage/usage-queries.ts";
+import { MissingRecords, recordedUsage } from "../../quota/usage/recorded-usage.ts";
+import { exportUsage } from "../../quota/usage/usage-export.ts";
+import {
+  sumBySubjects,
+  sumUsage,
+  TooManyRows,
+  usageKeys,
+  type UsageLine,
+  type UsageSubject,
+} from "../../quota/usage/usage-queries.ts";
+import { createZone, spanOfMoments } from "../../quota/zone.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { myUsageQuery, toUsageCsv, toUsageRow, usageResponse, usageHead, usageQuery } from "../schemas/usage.ts";
@@ -15,7 +25,7 @@ const defaultDays = 30;
 const pieceLength = 16 << 10;
 
 export interface UsageRouteOptions {
-  readonly ledger: Pick<Ledger, "usage" | "usageOfAll">;
+  readonly ledger: Pick<Ledger, "usage" | "usageOfAll" | "recorded">;
   /** quota.timezone. */
   readonly timezone: string;
   /** Today's date in that zone, YYYY-MM-DD. */
@@ -28,7 +38,41 @@ export interface UsageRouteOptions {
 export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOptions): void {
   const { ledger, timezone, today, keepDays } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
-  const response = { 200: usageResponse, 400: errorSchema };
+  const response = { 200: usageResponse, 400: errorSchema, 429: errorSchema };
+  const zone = createZone(timezone);
+  let readers = 0;
+
+  /** Summed before the answer begins, so that it can still be refused. */
+  async function sumRecords(
+    span: UsageSpan,
+    user: string | undefined,
+    by: readonly UsageSubject[],
+  ): Promise<readonly UsageLine[]> {
+    if (readers >= maxReaders) {
+      const message = `${maxReaders} reports are being read from the journal already. Try again when one has ended.`;
+      throw new AppError("rate_limited", { message, retryAfterSeconds: 5 });
+    }
+    readers++;
+    try {
+      const items = exportUsage(ledger.recorded(), { ...spanOfMoments(span, zone), user });
+      const sums: UsageLine[] = [];
+      for await (const line of sumBySubjects(recordedUsage(items, timezone), by)) sums.push(line);
+      return sums;
+    } catch (error) {
+      if (error instanceof MissingRecords) {
+        const message = `For this grouping, ${error.message}: ask for later days (storage.journal_archive_days).`;
+        throw new AppError("invalid_request", { param: "from", message });
+      }
+      if (error instanceof TooManyRows)
+        throw new AppError("invalid_request", {
+          param: "from",
+          message: "These are too many rows: ask for fewer days.",
+        });
+      throw error;
+    } finally {
+      readers--;
+    }
+  }
 
   routes.get(
     "/auth/usage",
@@ -45,7 +89,8 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
         row,
       }));
       const rows: ReturnType<typeof toUsageRow>[] = [];
-      for await (const line of sumUsage(lines, by)) rows.push(toUsageRow(line, by));
+      const sums = by === "month" ? sumBySubjects(lines, usageKeys.month) : sumUsage(lines, by);
+      for await (const line of sums) rows.push(toUsageRow(line, usageKeys[by]));
       return { ...span, timezone, rows };
     },
   );
@@ -54,12 +99,26 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
     "/admin/usage",
     {
       config: { access: "admin" },
-      schema: { summary: "Usage of a user, or of all", tags: ["admin"], querystring: usageQuery, response },
+      schema: {
+        summary: "Usage of a user, or of all",
+        tags: ["admin"],
+        querystring: usageQuery,
+        response: {
+          ...response,
+          200: {
+            description: "As JSON, or as CSV with format=csv.",
+            content: { "application/json": { schema: usageResponse }, "text/csv": { schema: z.string() } },
+          },
+        },
+      },
     },
     async ({ query }, reply) => {
-      const { by, format } = query;
+      const { format } = query;
       const span = spanOf(query, today(), keepDays);
-      const lines = sumUsage(linesOf(ledger, span, query), by);
+      const by = subjectsOf(query);
+      const lines = by.some((subject) => isRecordedOnly.has(subject))
+        ? await sumRecords(span, query.user, by)
+        : sumHistory(ledger, span, query);
       reply.header("cache-control", "no-store");
       if (format === "csv") {
         reply.type("text/csv; charset=utf-8");
@@ -89,16 +148,44 @@ export function spanOf(
   return { from, to };
 }
 
+/** What only records of the journal say. */
+const isRecordedOnly: ReadonlySet<UsageSubject> = new Set(["hour", "group", "provider"]);
+/** Each reads the whole journal. */
+const maxReaders = 2;
+
+/** What the rows are grouped by: with `per`, in the place of the day. */
+function subjectsOf({ by, per }: z.output<typeof usageQuery>): readonly UsageSubject[] {
+  const subjects: readonly UsageSubject[] = usageKeys[by];
+  if (per === undefined) return subjects;
+  return [per, ...subjects.filter((subject) => subject !== "hour" && subject !== "day" && subject !== "month")];
+}
+
+function sumHistory(
+  ledger: UsageRouteOptions["ledger"],
+  span: UsageSpan,
+  query: z.output<typeof usageQuery>,
+): AsyncGenerator<UsageLine> {
+  const { by, per, user } = query;
+  const subjects = subjectsOf(query);
+  const lines = linesOf(ledger, span, user, subjects);
+  if (per !== undefined || by === "month" || by === "hour" || by === "group" || by === "provider")
+    return sumBySubjects(lines, subjects);
+  return sumUsage(lines, by);
+}
+
 async function* linesOf(
   ledger: UsageRouteOptions["ledger"],
   span: UsageSpan,
-  { user, by }: z.output<typeof usageQuery>,
+  user: string | undefined,
+  by: readonly UsageSubject[],
 ): AsyncGenerator<UsageLine> {
-  if (user === undefined && (by === "user" || by === "key" || by === "all")) yield* ledger.usageOfAll(span);
+  if (user === undefined && (by.includes("user") || by.includes("key"))) yield* ledger.usageOfAll(span);
   else for (const row of await ledger.usage({ user, ...span })) yield { user, row };
 }
 
-async function* csvOf(lines: AsyncIterable<UsageLine>, by: UsageBy): AsyncGenerator<string> {
+type Lines = AsyncIterable<UsageLine> | Iterable<UsageLine>;
+
+async function* csvOf(lines: Lines, by: readonly UsageSubject[]): AsyncGenerator<string> {
   yield usageHead(by);
   for await (const line of lines) yield toUsageCsv(line, by);
 }
@@ -112,7 +199,10 @@ async function* jsonOf(head: object, rows: AsyncIterable<string>): AsyncGenerato
   yield before === "," ? "]}" : `${before}]}`;
 }
 
-async function* mapAsync<From, To>(items: AsyncIterable<From>, map: (item: From) => To): AsyncGenerator<To> {
+async function* mapAsync<From, To>(
+  items: AsyncIterable<From> | Iterable<From>,
+  map: (item: From) => To,
+): AsyncGenerator<To> {
   for await (const item of items) yield map(item);
 }
 

@@ -5,7 +5,7 @@ import { noSums } from "../../quota/amounts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
-import { type UsageBy, usageKeys, type UsageLine } from "../../quota/usage/usage-queries.ts";
+import type { UsageLine, UsageSubject } from "../../quota/usage/usage-queries.ts";
 
 const span = {
   from: z.iso.date().optional().describe("First day, in the quota's time zone. Default: 29 days before `to`."),
@@ -14,7 +14,7 @@ const span = {
 
 export const myUsageQuery = z.strictObject({
   ...span,
-  by: z.enum(["day", "model", "key", "both"]).default("day").describe("How the rows are grouped."),
+  by: z.enum(["day", "month", "model", "key", "both"]).default("day").describe("How the rows are grouped."),
 });
 
 export const usageQuery = z.strictObject({
@@ -25,9 +25,15 @@ export const usageQuery = z.strictObject({
     .optional()
     .describe("Only this user. Absent: all users together, or one by one if `by` says so."),
   by: z
-    .enum(["day", "model", "key", "both", "user", "all"])
+    .enum(["day", "month", "hour", "model", "key", "both", "user", "all", "group", "provider"])
     .default("day")
-    .describe("How the rows are grouped; `key` is user and API key, `all` is user, day and model."),
+    .describe(
+      "How the rows are grouped; `key` is user and API key, `all` is user, day and model. `hour`, `group` and `provider` are read from the journal, which is kept for storage.journal_archive_days.",
+    ),
+  per: z
+    .enum(["hour", "day", "month"])
+    .optional()
+    .describe("Groups by the hour, the day or the month of the charge too, or instead of the day that `by` has."),
   format: z.enum(["json", "csv"]).default("json"),
 });
 
@@ -36,7 +42,11 @@ const costs = z.array(z.object({ cost: z.string().describe("A decimal, exact."),
 
 const usageRow = z.object({
   user: z.string().optional(),
+  group: z.string().optional().describe('"": for no group.'),
+  provider: z.string().optional().describe('"": unknown, or changed by hand.'),
+  hour: z.string().optional().describe("Its beginning, in the quota's time zone: 2026-11-26T09:00:00+08:00."),
   day: z.iso.date().optional(),
+  month: z.string().optional().describe("2026-11"),
   model: z.string().optional().describe('"adjust" for manual changes, which are in `adjusted`.'),
   api_key: z.string().optional().describe('Id of the API key, with by=key; "" for access tokens.'),
   requests: amount.describe("As charged: times the model's weight."),
@@ -67,15 +77,14 @@ function toCosts(cost: Readonly<Record<string, number>>): z.input<typeof costs> 
   return Object.entries(cost).map(([currency, nano]) => ({ cost: formatNano(nano), currency }));
 }
 
-/** A row as JSON, with the keys that `by` groups by. */
-export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeof usageRow> {
-  const keys = usageKeys[by];
+/** A row as JSON, with what it is grouped by. */
+export function toUsageRow({ user, row, names }: UsageLine, by: readonly UsageSubject[]): z.input<typeof usageRow> {
   const { cost, ...adjusted } = row.adjusted ?? notAdjusted;
   return {
     ...(user === undefined ? {} : { user }),
-    ...(keys.includes("day") ? { day: row.day } : {}),
-    ...(keys.includes("model") ? { model: row.model } : {}),
-    ...(keys.includes("key") ? { api_key: row.key } : {}),
+    ...Object.fromEntries(
+      by.filter((subject) => subject !== "user").map((one) => [columnOf(one), nameIn(row, one, names)]),
+    ),
     requests: row.requests,
     tokens: row.tokens,
     input_tokens: row.input,
@@ -90,14 +99,28 @@ export function toUsageRow({ user, row }: UsageLine, by: UsageBy): z.input<typeo
   };
 }
 
-/** The CSV header. It has a column for the API key if rows are grouped by it. */
-export function usageHead(by: UsageBy): string {
+function columnOf(subject: UsageSubject): string {
+  return subject === "key" ? "api_key" : subject;
+}
+
+function nameIn(row: UsageLine["row"], subject: UsageSubject, names: UsageLine["names"]): string {
+  if (names !== undefined) return names[subject] ?? "";
+  return subject === "day" || subject === "model" || subject === "key" ? row[subject] : "";
+}
+
+/** Those that have no column of their own in every CSV. */
+function extrasOf(by: readonly UsageSubject[]): readonly UsageSubject[] {
+  return by.filter((subject) => subject !== "user" && subject !== "day" && subject !== "model");
+}
+
+/** The CSV header. What the rows are grouped by beside user, day and model has a column at the end. */
+export function usageHead(by: readonly UsageSubject[]): string {
   return csvLine([
     ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
     ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
     ...countMetrics.map((metric) => `adjusted_${metric}`),
     "adjusted_cost",
-    ...(by === "key" ? ["api_key"] : []),
+    ...extrasOf(by).map(columnOf),
   ]);
 }
 
@@ -105,21 +128,21 @@ export function usageHead(by: UsageBy): string {
  * A row as CSV. A row with several currencies becomes several lines, of which only the first has the counts, so that
  * each column can be summed.
  */
-export function toUsageCsv({ user = "", row }: UsageLine, by: UsageBy): string {
+export function toUsageCsv({ user = "", row, names: given }: UsageLine, by: readonly UsageSubject[]): string {
   const adjusted = row.adjusted ?? notAdjusted;
-  const names = [user, row.day, row.model];
+  const names = [user, nameIn(row, "day", given), nameIn(row, "model", given)];
   const counts = [
     ...[row.requests, row.tokens, row.input, row.cached, row.output, row.reasoning, row.estimated, row.unsettled],
     ...usageOutcomes.map((outcome) => row.outcomes[outcome] ?? 0),
   ];
   const changes = countMetrics.map((metric) => adjusted[metric]);
-  const key = by === "key" ? [row.key] : [];
+  const extras = extrasOf(by).map((subject) => nameIn(row, subject, given));
   const currencies = [...new Set([...Object.keys(row.cost), ...Object.keys(adjusted.cost)])];
   const lineOf = (currency: string, index: number): string => {
     const once = (amounts: readonly number[]): readonly number[] => (index === 0 ? amounts : amounts.map(() => 0));
     const costOf = (costs: Readonly<Record<string, number>>): string => formatNano(costs[currency] ?? 0);
     const amounts = [costOf(row.cost), currency, ...once(changes), costOf(adjusted.cost)];
-    return csvLine([...names, ...once(counts), ...amounts, ...key]);
+    return csvLine([...names, ...once(counts), ...amounts, ...extras]);
   };
   return (currencies.length === 0 ? [""] : currencies).map(lineOf).join("");
 }

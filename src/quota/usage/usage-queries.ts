@@ -40,24 +40,71 @@ export function createUsageQueries(options: UsageQueriesOptions): Required<Pick<
   };
 }
 
-/** How usage can be grouped; `all` is by user, day and model. */
-export type UsageBy = "day" | "model" | "key" | "both" | "user" | "all";
+/** What usage can be grouped by. An hour, a day and a month are those of the charge, in the quota's time zone. */
+export type UsageSubject = "user" | "group" | "key" | "model" | "provider" | "hour" | "day" | "month";
 
 /** A row, or the sum of several: then its day, model or key may be "". `user` is undefined for all users together. */
 export interface UsageLine {
   readonly user: string | undefined;
   readonly row: UsageRow;
+  /** What it is the usage of, where that is more than a row of the history says. */
+  readonly names?: Readonly<Partial<Record<UsageSubject, string>>>;
 }
 
-/** The fields of each grouping. */
-export const usageKeys: Readonly<Record<UsageBy, readonly ("user" | "day" | "model" | "key")[]>> = {
+/** The subjects of each grouping; `all` is by user, day and model. */
+export const usageKeys = {
   day: ["day"],
   model: ["model"],
   key: ["user", "key"],
   both: ["day", "model"],
   user: ["user"],
   all: ["user", "day", "model"],
-};
+  month: ["month"],
+  hour: ["hour"],
+  group: ["group"],
+  provider: ["provider"],
+} as const satisfies Readonly<Record<string, readonly UsageSubject[]>>;
+
+export type UsageBy = keyof typeof usageKeys;
+
+/** A sum of more rows would be a matter for the export. */
+const maxSums = 100_000;
+
+/** Thrown where an answer would have too many rows. */
+export class TooManyRows extends Error {
+  override readonly name = "TooManyRows";
+}
+
+/**
+ * Sums lines in any order by some subjects. The sums come after the last line, ordered by their names.
+ * @throws TooManyRows, and what the lines throw
+ */
+export async function* sumBySubjects(
+  lines: AsyncIterable<UsageLine> | Iterable<UsageLine>,
+  subjects: readonly UsageSubject[],
+): AsyncGenerator<UsageLine> {
+  const sums = new Map<string, { readonly line: UsageLine; readonly row: UsageTally }>();
+  for await (const line of lines) {
+    const names = subjects.map((subject) => nameOf(line, subject));
+    const name = names.join("\n");
+    let sum = sums.get(name);
+    if (sum === undefined) {
+      if (sums.size >= maxSums) throw new TooManyRows();
+      const row = emptyRow("", "");
+      const named = Object.fromEntries(subjects.map((subject, index) => [subject, names[index] ?? ""]));
+      sums.set(name, (sum = { line: { user: named.user, row, names: named }, row }));
+    }
+    addRow(sum.row, line.row);
+  }
+  yield* [...sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { line }]) => line);
+}
+
+function nameOf({ user = "", row, names }: UsageLine, subject: UsageSubject): string {
+  if (names !== undefined) return names[subject] ?? "";
+  if (subject === "user") return user;
+  if (subject === "month") return row.day.slice(0, 7);
+  return subject === "day" || subject === "model" || subject === "key" ? row[subject] : "";
+}
 
 /**
  * Sums lines that come one for each user, day, model and API key, in this order. By user, day and model only the keys
@@ -66,7 +113,7 @@ export const usageKeys: Readonly<Record<UsageBy, readonly ("user" | "day" | "mod
  */
 export async function* sumUsage(
   lines: AsyncIterable<UsageLine> | Iterable<UsageLine>,
-  by: UsageBy,
+  by: Exclude<UsageBy, "hour" | "month" | "group" | "provider">,
 ): AsyncGenerator<UsageLine> {
   if (by === "both" || by === "all") {
     yield* withoutKeys(lines);

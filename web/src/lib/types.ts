@@ -37,7 +37,12 @@ export interface Money {
 export interface UsageRow {
   readonly user?: string;
   readonly day?: string;
+  /** Its beginning, with the zone's offset. */
+  readonly hour?: string;
+  readonly month?: string;
   readonly model?: string;
+  readonly group?: string;
+  readonly provider?: string;
   readonly api_key?: string;
   readonly requests: number;
   readonly tokens: number;

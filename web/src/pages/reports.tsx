@@ -10,20 +10,30 @@ import { DayRange, UserFilter } from "../ui/filters.tsx";
 import { UsageChart } from "../ui/usage-chart.tsx";
 import { UsageTable } from "../ui/usage-table.tsx";
 
-const groupings = ["both", "day", "model", "user", "key", "all"] as const;
+const groupings = ["both", "day", "month", "hour", "model", "user", "key", "all", "group", "provider"] as const;
+const steps = ["day", "hour", "month"] as const;
 
-/** Usage of everybody, or of one user: days and models as a curve, any grouping as a table and as CSV. */
+/**
+ * Usage of everybody, or of one user: a curve by hour, day or month of what is grouped by, else of models; any grouping
+ * as a table and as CSV.
+ */
 export function Reports() {
   const { query } = route.value;
   const span = askedSpan(7);
   const user = query.get("user") ?? "";
   const by = groupings.find((one) => one === query.get("by")) ?? "both";
-  const days = useUsage({ ...span, by: "both", user });
+  const step = steps.find((one) => one === query.get("step")) ?? (by === "hour" || by === "month" ? by : "day");
+  const curve = by === "group" || by === "provider" || by === "user" ? by : "model";
+  const days = useUsage({ ...span, by: curve, per: step, user });
   const usage = useUsage({ ...span, by, user });
   const csv = new URLSearchParams({ ...span, by, format: "csv", ...(user === "" ? {} : { user }) });
   const labels = {
     both: t("byDayModel"),
     day: t("byDay"),
+    month: t("byMonth"),
+    hour: t("byHour"),
+    group: t("group"),
+    provider: t("provider"),
     model: t("byModel"),
     user: t("byUser"),
     key: t("byUserKey"),
@@ -48,6 +58,15 @@ export function Reports() {
           options={groupings.map((one) => [one, labels[one]])}
           onChange={(value) => {
             setQuery({ by: value });
+          }}
+        />
+        <Select
+          label={t("curveBy")}
+          name="step"
+          value={step}
+          options={steps.map((one) => [one, labels[one]])}
+          onChange={(value) => {
+            setQuery({ step: value });
           }}
         />
         <UserFilter label={t("user")} />

@@ -1,14 +1,15 @@
 import { useState } from "preact/hooks";
-import { nanoText, shiftDay, shortDecimal, tight, toNano, today } from "../lib/format.ts";
+import { minuteTime, nanoText, shiftDay, shortDecimal, tight, toNano, today } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
 import type { Usage, UsageRow } from "../lib/types.ts";
 import { Chart } from "./chart.tsx";
 
+const hourMs = 3_600_000;
 const colors = ["c1", "c2", "c3", "c4", "c5", "c6"] as const;
 
 /**
- * Usage by day: cost where there is any, else tokens. If the rows are by model too, the largest five have colours of
- * their own, and the rest is one.
+ * Usage by hour, day or month: cost where there is any, else tokens. If the rows are by model, group, provider or user
+ * too, the largest five have colours of their own, and the rest is one.
  */
 export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
   const currencies = [...new Set(usage?.rows.flatMap(({ costs }) => costs.map(({ currency }) => currency)) ?? [])];
@@ -21,11 +22,13 @@ export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
     if (unit === "requests") return row.requests;
     return toNano(row.costs.find(({ currency }) => currency === unit)?.cost ?? "0");
   };
-  const days = daysOf(usage);
+  const times = timesOf(usage);
+  const days = times.map(({ name }) => name);
   const sums = new Map<string, Map<string, number>>();
   const totals = new Map<string, number>();
   for (const row of usage.rows) {
-    const { model: name = "", day = "" } = row;
+    const name = row.model ?? row.group ?? row.provider ?? row.user ?? "";
+    const day = timeOf(row);
     const line = sums.get(name) ?? new Map<string, number>();
     line.set(day, (line.get(day) ?? 0) + valueOf(row));
     sums.set(name, line);
@@ -35,7 +38,7 @@ export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
   const shown = ranked.length > colors.length ? ranked.slice(0, colors.length - 1) : ranked;
   const rest = ranked.slice(shown.length);
   const series = shown.map((name, index) => ({
-    name: name === "" ? unitName(unit) : name,
+    name: name === "" ? (shown.length > 1 ? "–" : unitName(unit)) : name,
     color: colors[index] ?? "c6",
     values: days.map((day) => sums.get(name)?.get(day) ?? 0),
   }));
@@ -66,10 +69,9 @@ export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
         label={t("usageChart")}
         kind="bars"
         height={220}
-        // A time that lies in that day in all zones from -10 to +13 hours.
-        at={days.map((day) => Date.parse(`${day}T10:30Z`))}
+        at={times.map(({ at }) => at)}
         series={series}
-        formatX={(ms) => today(ms).slice(5)}
+        formatX={(ms) => labelOf(usage, ms)}
         formatY={(value) => (money ? shortDecimal(nanoText(Math.round(value))) : tight(Math.round(value)))}
       />
     </>
@@ -81,9 +83,37 @@ function unitName(unit: string): string {
   return unit === "requests" ? t("requestsCounted") : t("costIn", { currency: unit });
 }
 
-/** Every day of the span, those without usage too. */
-function daysOf({ from, to }: Usage): readonly string[] {
-  const days: string[] = [];
-  for (let day = from; day <= to && days.length < 800; day = shiftDay(day, 1)) days.push(day);
-  return days;
+interface Time {
+  /** As rows have it. */
+  readonly name: string;
+  /** ms */
+  readonly at: number;
+}
+
+function timeOf({ hour, day, month }: UsageRow): string {
+  return hour === undefined ? (day ?? month ?? "") : String(Date.parse(hour));
+}
+
+/** Every hour between the first and the last with usage, or every day or month of the span, those without usage too. */
+function timesOf({ from, to, rows }: Usage): readonly Time[] {
+  const hours = rows.flatMap(({ hour }) => (hour === undefined ? [] : [Date.parse(hour)]));
+  if (hours.length > 0) {
+    const first = hours.reduce((one, other) => Math.min(one, other));
+    const last = hours.reduce((one, other) => Math.max(one, other));
+    const count = Math.min(Math.floor((last - first) / hourMs) + 1, 2400);
+    return Array.from({ length: count }, (_, index) => first + index * hourMs).map((at) => ({ name: String(at), at }));
+  }
+  const times: Time[] = [];
+  const byMonth = rows.some(({ month }) => month !== undefined);
+  for (let day = from; day <= to && times.length < 800; day = shiftDay(day, 1)) {
+    const name = byMonth ? day.slice(0, 7) : day;
+    // A time that lies in that day in all zones from -10 to +13 hours.
+    if (times.at(-1)?.name !== name) times.push({ name, at: Date.parse(`${day}T10:30Z`) });
+  }
+  return times;
+}
+
+function labelOf({ rows }: Usage, ms: number): string {
+  if (rows.some(({ hour }) => hour !== undefined)) return `${today(ms).slice(5)} ${minuteTime(ms)}`;
+  return rows.some(({ month }) => month !== undefined) ? today(ms).slice(0, 7) : today(ms).slice(5);
 }

@@ -24,6 +24,8 @@ export function UsageTable({
     user: t("user"),
     model: t("model"),
     api_key: t("key"),
+    group: t("group"),
+    provider: t("provider"),
   } as const;
   const sorted = hasDays(rows) ? [...rows].sort((one, other) => (dayOf(one) < dayOf(other) ? 1 : -1)) : rows;
   const table = (
@@ -59,15 +61,15 @@ export function UsageTable({
 }
 
 function dayOf(row: UsageRow): string {
-  return row.day ?? "";
+  return row.day ?? row.month ?? row.hour?.slice(0, 16).replace("T", " ") ?? "";
 }
 
 function hasDays(rows: readonly UsageRow[]): boolean {
-  return rows.some((row) => row.day !== undefined);
+  return rows.some((row) => dayOf(row) !== "");
 }
 
 function subjectsOf(rows: readonly UsageRow[]) {
-  const names = ["user", "api_key", "model"] as const;
+  const names = ["user", "api_key", "model", "group", "provider"] as const;
   return names.filter((name) => rows.some((row) => row[name] !== undefined));
 }
 

@@ -182,6 +182,9 @@ export const en = {
 
   // Usage
   byDay: "Day",
+  byMonth: "Month",
+  byHour: "Hour",
+  curveBy: "Curve by",
   byModel: "Model",
   byKey: "Key",
   byUser: "User",

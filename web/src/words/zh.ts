@@ -181,6 +181,9 @@ export const zh: Words = {
 
   // Usage
   byDay: "按天",
+  byMonth: "按月",
+  byHour: "按小时",
+  curveBy: "曲线粒度",
   byModel: "按模型",
   byKey: "按密钥",
   byUser: "按用户",
