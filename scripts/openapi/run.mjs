@@ -72,7 +72,8 @@ try {
     await run(join(venv, "bin/python"), [join(here, "client.py")], env);
     await attack(url, "", "--phases", "fuzzing", "--max-examples", "4");
     await attack(url, "alice", "--phases", "examples,fuzzing", "--max-examples", "5");
-    await attack(url, "root", "--phases", "examples,coverage,fuzzing", "--max-examples", "10");
+    // An operator may chat as well; that takes long, and is what alice has done.
+    await attack(url, "root", "--exclude-tag", "chat", "--phases", "coverage,fuzzing", "--max-examples", "5");
   });
 } finally {
   rmSync(folder, { recursive: true, force: true });
