@@ -10,10 +10,14 @@ afterEach(() => proxy.dispose());
 const secret = "a-secret-of-the-webhook";
 const trusting = { server: 'trust_proxy = ["127.0.0.1"]\n' };
 
-/** A proxy behind a reverse proxy that names the client, and a clock that can be moved on. */
+/**
+ * A proxy behind a reverse proxy that names the client, and a clock that stands until it is moved on: however slow the
+ * machine is, no wait is over by itself.
+ */
 async function start(options: ProxyOptions = {}) {
   let ahead = 0;
-  const clock = { now: () => systemClock.now() + ahead, monotonic: () => systemClock.monotonic() + ahead };
+  const [now, monotonic] = [systemClock.now(), systemClock.monotonic()];
+  const clock = { now: () => now + ahead, monotonic: () => monotonic + ahead };
   proxy = await startProxy({ ...trusting, clock, ...options });
 
   async function logIn(ip: string, password = "wrong password", username = "alice") {

@@ -38,7 +38,7 @@ describe("C5: bytes that come in tiny pieces", () => {
     const arrived = () =>
       eventually(() => {
         expect(accepted[0]?.bytesRead).toBe(connection.socket.bytesWritten);
-      });
+      }, 40_000);
     await arrived();
     const before = inUse();
     const block = Buffer.from("1\r\n \r\n".repeat(pieces / 100));
