@@ -32,7 +32,8 @@ export default defineConfig({
           ...{ fileParallelism: false, testTimeout: 120_000 },
         },
       },
-      { extends: true, test: { name: "crash", include: crash } },
+      // They also count what is left in memory.
+      { extends: true, test: { name: "crash", include: crash, isolate: true } },
     ],
   },
 });

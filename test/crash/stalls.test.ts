@@ -71,4 +71,4 @@ it("300 streams whose provider stalls all end by the idle timer and leave nothin
   await eventually(() => {
     expect(living()).toEqual([0, 0, 0, 0]);
   });
-}, 60_000);
+}, 120_000);
