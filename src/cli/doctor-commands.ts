@@ -5,6 +5,8 @@ import { request } from "undici";
 import { loadConfig, type LoadedConfig } from "../config/load.ts";
 import { findProviderKeys } from "../config/provider-keys.ts";
 import type { ProviderConfig } from "../config/schema.ts";
+import { checkKafkaTopic, type KafkaProblem } from "../events/forwarders/kafka-topic.ts";
+import { kafkaSettings } from "../events/forwarders/open-forwarders.ts";
 import { loadTokenKeys } from "../identity/sessions/token-keys.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -246,8 +248,33 @@ async function checkRedis({ loaded: { config }, env }: Call): Promise<readonly F
   }
 }
 
-/** Whether the brokers accept connections: what is in their topics is the forwarder's to find. */
-function checkKafka({ env }: Call): Promise<readonly Finding[]> {
+/** Whether events can be sent to the topic; without one, whether the brokers accept connections. */
+async function checkKafka({ loaded: { config }, env }: Call): Promise<readonly Finding[]> {
+  const { kafka } = config.events;
+  const { topic } = kafka;
+  if (topic === undefined) return checkBrokers(env);
+  const what = `Kafka topic ${topic}`;
+  try {
+    const problem = await checkKafkaTopic({ ...kafkaSettings({ ...kafka, topic }, env), timeoutMs });
+    if (problem === null) return [{ level: "ok", what, found: "the brokers answer, and events can be sent to it" }];
+    return [{ level: "FAIL", what, found: problem.reason, fix: kafkaFixes[problem.kind] }];
+  } catch (error) {
+    return [
+      { level: "FAIL", what, found: messageOf(error), fix: "set that variable for the server, and for this command" },
+    ];
+  }
+}
+
+const kafkaFixes: Readonly<Record<KafkaProblem["kind"], string>> = {
+  login:
+    "check KAFKA_USERNAME, KAFKA_PASSWORD and events.kafka.sasl (plain, scram-sha-256, scram-sha-512) against the broker",
+  tls: "check events.kafka.tls, and name the brokers' CA by NODE_EXTRA_CA_CERTS=FILE if it is your own",
+  topic: "create the topic, or set events.kafka.create_partitions",
+  unreachable:
+    "check KAFKA_BROKERS (HOST:PORT,HOST:PORT), the firewall, and whether that port wants events.kafka.tls or events.kafka.sasl",
+};
+
+function checkBrokers(env: CommandIo["env"]): Promise<readonly Finding[]> {
   const brokers = (env.KAFKA_BROKERS ?? "").split(",").map((broker) => broker.trim());
   return Promise.all(
     brokers

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -25,6 +25,10 @@ export const describeWithKafka = isInstalled || process.env.CI !== undefined ? d
 export interface KafkaServer {
   /** HOST:PORT. */
   readonly broker: string;
+  /** Another listener, with TLS and login by SASL/PLAIN: alice, with the password "a secret". */
+  readonly secured: string;
+  /** The certificate of `secured`, a file. */
+  readonly certificate: string;
   createTopic(topic: string, partitions: number): Promise<void>;
   /** Everything in a topic, partition by partition in the order of its log. */
   readTopic(topic: string): Promise<readonly KafkaRecord[]>;
@@ -49,16 +53,22 @@ interface KafkaRecord {
 /** Starts a broker on free ports of 127.0.0.1: within some three seconds. */
 export async function startKafkaServer(extra: readonly string[] = []): Promise<KafkaServer> {
   const folder = mkdtempSync(join(tmpdir(), "kafka-"));
-  const [port, controllerPort] = [await freePort(), await freePort()];
+  const [port, controllerPort, securedPort] = [await freePort(), await freePort(), await freePort()];
+  const secured = `127.0.0.1:${securedPort}`;
+  const pem = makeCertificate(folder);
   const broker = `127.0.0.1:${port}`;
   const properties = join(folder, "server.properties");
   writeFileSync(
     properties,
     [
       ...["process.roles=broker,controller", "node.id=1", `controller.quorum.voters=1@127.0.0.1:${controllerPort}`],
-      `listeners=PLAINTEXT://${broker},CONTROLLER://127.0.0.1:${controllerPort}`,
-      ...[`advertised.listeners=PLAINTEXT://${broker}`, "controller.listener.names=CONTROLLER"],
-      "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+      `listeners=PLAINTEXT://${broker},SECURED://${secured},CONTROLLER://127.0.0.1:${controllerPort}`,
+      `advertised.listeners=PLAINTEXT://${broker},SECURED://${secured}`,
+      "controller.listener.names=CONTROLLER",
+      "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
+      ...["sasl.enabled.mechanisms=PLAIN", "ssl.keystore.type=PEM", `ssl.keystore.location=${pem.keys}`],
+      "listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required " +
+        'user_alice="a secret";',
       ...[`log.dirs=${join(folder, "data")}`, "auto.create.topics.enable=false"],
       ...["offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1"],
       ...["transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1"],
@@ -109,6 +119,8 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
   }
   return {
     broker,
+    secured,
+    certificate: pem.certificate,
     createTopic: (topic, partitions) =>
       withAdmin(async (admin) => {
         await admin.createTopics({ topics: [topic], partitions, replicas: 1 });
@@ -128,6 +140,21 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** A certificate of 127.0.0.1, signed by itself: its own file, and another one with its key before it. */
+function makeCertificate(folder: string): { readonly certificate: string; readonly keys: string } {
+  const [key, certificate, keys] = [join(folder, "key.pem"), join(folder, "certificate.pem"), join(folder, "keys.pem")];
+  execFileSync(
+    "openssl",
+    [
+      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
+      ...["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+    ],
+    { stdio: "ignore" },
+  );
+  writeFileSync(keys, readFileSync(key, "utf8") + readFileSync(certificate, "utf8"));
+  return { certificate, keys };
 }
 
 async function readTopic(broker: string, topic: string): Promise<readonly KafkaRecord[]> {

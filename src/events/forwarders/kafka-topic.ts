@@ -35,6 +35,8 @@ type TextProducer = Producer<string, string, string, string>;
 const maxBatch = 500;
 /** Kafka's own codes. */
 const topicExists = 36;
+/** UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE, SASL_AUTHENTICATION_FAILED. */
+const loginCodes = [33, 34, 58];
 /** MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD. */
 const refusals = [10, 18, 87];
 
@@ -47,13 +49,7 @@ const refusals = [10, 18, 87];
  */
 export function createKafkaTopic(options: KafkaTopicOptions): EventTarget {
   const { topic, create, timeoutMs = 30_000 } = options;
-  const shared = {
-    clientId: "deepseek-proxy",
-    bootstrapBrokers: [...options.brokers],
-    ...{ connectTimeout: 3000, requestTimeout: 10_000, timeout: 10_000, retryDelay: 200 },
-    ...(options.tls ? { tls: {} } : {}),
-    ...(options.login === undefined ? {} : { sasl: options.login }),
-  };
+  const shared = connectionOf(options);
   let producer: TextProducer | undefined;
   /** Events without a user go to one partition after the other. */
   let turn = 0;
@@ -76,12 +72,7 @@ export function createKafkaTopic(options: KafkaTopicOptions): EventTarget {
       serializers: { key: toBytes, value: toBytes, headerKey: toBytes, headerValue: toBytes },
       partitioner: (message, key) => (key === undefined ? turn++ : defaultPartitioner(message, key)) & 0x7fff_ffff,
     });
-    // The pool listens for one error a connection; a second one, after a refused login, would end the process.
-    for (const event of ["client:broker:connect", "client:broker:failed"] as const) {
-      created.on(event, ({ connection }) => {
-        connection.on("error", () => undefined);
-      });
-    }
+    for (const event of brokerEvents) created.on(event, ignoreErrors);
     return created;
   }
 
@@ -147,6 +138,54 @@ export function createKafkaTopic(options: KafkaTopicOptions): EventTarget {
   };
 }
 
+function connectionOf({ brokers, tls, login }: KafkaTopicOptions) {
+  return {
+    clientId: "deepseek-proxy",
+    bootstrapBrokers: [...brokers],
+    ...{ connectTimeout: 3000, requestTimeout: 10_000, timeout: 10_000, retryDelay: 200 },
+    ...(tls ? { tls: {} } : {}),
+    ...(login === undefined ? {} : { sasl: login }),
+  };
+}
+
+const brokerEvents = ["client:broker:connect", "client:broker:failed"] as const;
+
+/** The pool listens for one error a connection; a second one, after a refused login, would end the process. */
+function ignoreErrors({ connection }: { connection: { on(event: "error", listener: () => void): unknown } }): void {
+  connection.on("error", () => undefined);
+}
+
+/** What stands in the way of sending events. */
+export interface KafkaProblem {
+  readonly kind: "login" | "tls" | "topic" | "unreachable";
+  readonly reason: string;
+}
+
+/**
+ * Asks the brokers for the topic, by TLS and login as the forwarder uses them. Changes nothing: a missing topic is null if
+ * the forwarder would create it. Null: nothing stands in the way.
+ */
+export async function checkKafkaTopic(options: KafkaTopicOptions): Promise<KafkaProblem | null> {
+  const { topic, create, timeoutMs = 10_000 } = options;
+  const admin = new Admin({ ...connectionOf(options), retries: 0 });
+  for (const event of brokerEvents) admin.on(event, ignoreErrors);
+  try {
+    const late = () => new Error("Kafka did not answer in time");
+    await deadlineOf(timeoutMs, admin.metadata({ topics: [topic], forceUpdate: true }), late);
+    return null;
+  } catch (error) {
+    if (isUnknown(error, topic)) {
+      return create === undefined ? { kind: "topic", reason: `the topic ${topic} does not exist` } : null;
+    }
+    const reason = reasonOf(error);
+    const isLogin = loginCodes.some((code) => hasCode(error, code)) || /sasl|authentication/i.test(reason);
+    const isTls = /certificate|ssl|tls|self-signed/i.test(reason);
+    return { kind: isLogin ? "login" : isTls ? "tls" : "unreachable", reason };
+  } finally {
+    await admin.close().catch(() => undefined);
+  }
+}
+
 function messageOf(topic: string, event: Envelope) {
   const { datacontenttype = "", ...attributes } = cloudEventAttributes(event);
   const headers: Record<string, string> = { "content-type": datacontenttype };
@@ -175,13 +214,18 @@ function isUnknown(error: unknown, topic: string): boolean {
   return error instanceof UserError && error.message === `Unknown topic ${topic}.`;
 }
 
-/** The client wraps what has happened several times over. */
+/** The client wraps what has happened several times over, so that a wrong password is "Connection failed" outside. */
 function reasonOf(error: unknown): string {
   let reason = error;
   for (let depth = 0; depth < 8; depth++) {
-    const inner: unknown = reason instanceof AggregateError ? reason.errors.at(-1) : undefined;
-    if (inner === undefined) break;
+    const inner: unknown = reason instanceof AggregateError ? reason.errors.at(-1) : causeOf(reason);
+    if (!(inner instanceof Error)) break;
     reason = inner;
   }
   return reason instanceof Error ? reason.message : String(reason);
+}
+
+/** Of the client's own errors only. */
+function causeOf(error: unknown): unknown {
+  return error instanceof GenericError ? error.cause : undefined;
 }

@@ -127,7 +127,8 @@ function redisTarget(variable: string, env: ForwardingOptions["env"]): RedisTarg
 
 const mechanisms = { plain: "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512" } as const;
 
-function kafkaSettings(
+/** @throws Error that names the variable whose address or login is missing or malformed */
+export function kafkaSettings(
   kafka: Config["events"]["kafka"] & { readonly topic: string },
   env: ForwardingOptions["env"],
 ): KafkaTopicOptions {
