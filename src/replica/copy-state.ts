@@ -16,17 +16,24 @@ export interface AccountsCopy {
 
 /** How long all tags are kept still at the most, in ms. */
 const stillMs = 5000;
+/**
+ * How long before that nothing new begins, in ms: a charge of a user's account is followed by that of the group's, in a
+ * tag of its own. Many times as long as an answer of Redis takes.
+ */
+const closingMs = 100;
 const namesAtOnce = "1000";
 const documentsAtOnce = 64;
 
 /**
  * Copies what accounts have used. All tags are kept still meanwhile: a group's account and the records of its members are
- * in different tags. Throws as Redis.call, and RedisUnavailableError where a tag is not whole.
+ * in different tags. What has begun in one is ended in the other first. Throws as Redis.call, and RedisUnavailableError where a tag is not whole.
  */
 export async function copyAccounts(redis: Redis): Promise<AccountsCopy> {
   const names = await namesOf(redis, ["acct", "acctkey"]);
   const fences = redis.tags.map((tag) => [redis.keyIn(tag, "mend"), redis.keyIn(tag, "logseq")] as const);
   try {
+    await Promise.all(fences.map(([, seqKey]) => redis.call("log_close", [seqKey], [stillMs])));
+    await sleep(closingMs);
     for (const keys of fences) {
       while (replyNumber(await redis.call("log_fence", keys, [stillMs])) === 0) {
         if ((await redis.send(keys[1], ["HGET", keys[1], "fenced"])) === "mend") throw notWhole();

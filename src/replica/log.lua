@@ -4,6 +4,7 @@
 --   epoch    a name that a tag has from its seeding to its next loss
 --   before   the epochs before it, newest first, and `covered`: up to which number all records are in the accounts' state
 --   fenced   `mend` while what was lost is put back; else the time in ms until which the tag is kept still for a copy
+--   closing  the time in ms until which only what another tag has begun is ended here, before a copy
 -- `mend` is a hash of those who put it back: claim:NODE, rec:IDENTITY, lease, since.
 -- `readers` is a hash: NODE -> `when:id`, when it was last seen, and the record up to which it has all on disk.
 
@@ -14,9 +15,11 @@ local function is_fenced(fenced)
 end
 
 -- Whether the tag has lost records, or has not been seeded: then nothing may be sold or written. `known` is the number
--- of the newest record that the caller has seen ('0' for none). The last two keys are `log` and `logseq`.
-function lib.log_lost(keys, known)
-  local state = redis.call('HMGET', keys[#keys], 'epoch', 'seq', 'fenced')
+-- of the newest record that the caller has seen ('0' for none). `ends` says that the call ends what another tag has begun: a
+-- group's part of a charge. The last two keys are `log` and `logseq`.
+function lib.log_lost(keys, known, ends)
+  local state = redis.call('HMGET', keys[#keys], 'epoch', 'seq', 'fenced', 'closing')
+  if not ends and is_fenced(state[4]) then return true end
   return not state[1] or is_fenced(state[3]) or tonumber(state[2] or '0') < tonumber(known)
 end
 
@@ -31,10 +34,10 @@ end
 -- keys: log, logseq; args: the id of the record after which to begin, how many at the most
 -- -> epoch, seq, fence or '', before, covered, id of the newest record, records: { id, { field, value, ... } }
 function fn.log_read(keys, args)
-  local state = redis.call('HMGET', keys[2], 'epoch', 'seq', 'fenced', 'before', 'covered')
+  local state = redis.call('HMGET', keys[2], 'epoch', 'seq', 'fenced', 'before', 'covered', 'closing')
   local newest = redis.call('XREVRANGE', keys[1], '+', '-', 'COUNT', 1)[1]
   local records = redis.call('XRANGE', keys[1], '(' .. args[1], '+', 'COUNT', tonumber(args[2]))
-  local fence = is_fenced(state[3]) and state[3] or ''
+  local fence = is_fenced(state[3]) and state[3] or is_fenced(state[6]) and state[6] or ''
   return { state[1] or '', state[2] or '0', fence, state[4] or '', state[5] or '0', newest and newest[1] or '', records }
 end
 flags.log_read = { 'no-writes' }
@@ -80,8 +83,16 @@ function fn.log_fence(keys, args)
 end
 flags.log_fence = { 'allow-oom' }
 
+-- Begins nothing more, for a while: a copy follows. keys: logseq; args: for how many ms
+function fn.log_close(keys, args)
+  redis.call('HSET', keys[1], 'closing', int(now_ms() + tonumber(args[1])))
+  return 1
+end
+flags.log_close = { 'allow-oom' }
+
 -- Ends the stillness of a copy. keys: mend, logseq
 function fn.log_release(keys)
+  redis.call('HDEL', keys[2], 'closing')
   if redis.call('HGET', keys[2], 'fenced') ~= 'mend' then redis.call('HDEL', keys[2], 'fenced') end
   return 1
 end

@@ -103,6 +103,32 @@ describeWithRedis("the users folder of each process", () => {
     expect(usedOf(two.memory, totals)).toEqual([7, 490]);
   });
 
+  it("is filled with both parts of a group's charges, also of those that are made meanwhile", async () => {
+    const keyPrefix = newPrefix();
+    // The group's part arrives late, as where a network is slow.
+    const slow = (own: Redis): Redis => ({
+      ...own,
+      async call(name, keys, args, options) {
+        if (keys[0].includes(":acct:@")) await new Promise((resolve) => setTimeout(resolve, 30));
+        return own.call(name, keys, args, options);
+      },
+    });
+    const one = await openReplicaNode({ url: redis.server().url, keyPrefix, wrap: slow });
+    const seen = new Map<string, Account>();
+    const users = ["alice", "bob", "carol", "dora", "eve", "finn", "gus", "hal"];
+    const stop = spendAlways(one, users, seen, "red");
+    const settled = (): number => [...seen.values()].reduce((sum, { settled: count }) => sum + count, 0);
+    await eventually(() => {
+      expect(settled()).toBeGreaterThan(20);
+    });
+    const two = await openReplicaNode({ url: redis.server().url, keyPrefix });
+    await stop();
+    await Promise.all([one.replica.catchUp(), two.replica.catchUp()]);
+    const used = [settled(), 70 * settled()];
+    expect(await usedOf(two.ledger, ofGroup("red"))).toEqual(used);
+    for (const { memory } of [one, two]) expect(usedOf(memory, totals, "@red")).toEqual(used);
+  });
+
   it("has the documents as files", async () => {
     const prefix = newPrefix();
     const [one, two] = [await open(prefix), await open(prefix)];

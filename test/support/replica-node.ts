@@ -34,6 +34,8 @@ export interface ReplicaNodeOptions {
   /** Serves without Redis: this part of each limit, for so long. */
   readonly allowance?: { readonly share: number; readonly allowanceMs: number };
   readonly leaseSeconds?: number;
+  /** The connection of the ledger. */
+  readonly wrap?: (redis: Redis) => Redis;
 }
 
 export async function openReplicaNode(options: ReplicaNodeOptions): Promise<ReplicaNode> {
@@ -45,9 +47,9 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
     ...{ redis, usersDir: folder, ledger: memory, clock: systemClock, log, keepForMs },
     ...{ pollMs: 20, graceMs: 300, reportMs: 50 },
   });
-  const { allowance, leaseSeconds = 30 } = options;
+  const { allowance, leaseSeconds = 30, wrap = (own: Redis) => own } = options;
   const away = { folder: join(folder, ".away"), syncIntervalMs: 5 };
-  const ledger = await openTestRedisLedger(redis, systemClock, {
+  const ledger = await openTestRedisLedger(wrap(redis), systemClock, {
     ...{ replica, log, state: { lease_seconds: leaseSeconds, min_replicas: 0 } },
     allowance: allowance === undefined ? undefined : { ...allowance, ...away },
   });

@@ -197,8 +197,9 @@ local function reserved(counts, limit)
   return counts.reserved[limit.name] or 0
 end
 
--- The account, and the counts of the request's API key if it has one, as of this time.
-local function open(keys, args, at)
+-- The account, and the counts of the request's API key if it has one, as of this time. `ends`: the call ends what the
+-- user's account has begun. A node may know of that, and so of the group's first charge, before this call makes it.
+local function open(keys, args, at, ends)
   local windows = windows_in(args[4])
   local account = load(keys[1])
   local both = { account, windows = windows }
@@ -210,7 +211,7 @@ local function open(keys, args, at)
   end
   both.now = now
   if stale then return nil, { 'STALE', now } end
-  if args[2] == '1' and not account.windows.total then return nil, { 'LOST' } end
+  if args[2] == '1' and not ends and not account.windows.total then return nil, { 'LOST' } end
   return both
 end
 
@@ -345,11 +346,12 @@ end
 -- args: ..., 6 first, 7 at, 8 ago, 9 body
 -- -> { 'OK', at, number of the record or '', time, buckets } | LOST | STALE | DONE
 function fn.ledger_commit(keys, args)
-  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
+  local ends = args[9] == ''
+  if lib.log_lost(keys, args[1], ends) then return { 'LOST' } end
   local first = parts_of(args[6])
   if not first then return refused() end
   local now = now_ms()
-  local both, problem = open(keys, args, charged_at(args[7], args[8], now))
+  local both, problem = open(keys, args, charged_at(args[7], args[8], now), ends)
   if not both then return problem end
   local hold = load_hold(keys[3])
   local state = hold.state
@@ -408,7 +410,8 @@ end
 -- -> { 'OK', time, at or '', number of the charge's record or '', number of the settlement's or '', buckets }
 --    | LOST | STALE | DONE: it was settled before | GONE: that, or what it is about was lost
 function fn.ledger_settle(keys, args)
-  if lib.log_lost(keys, args[1]) then return { 'LOST' } end
+  local ends = args[8] ~= '' and args[9] == ''
+  if lib.log_lost(keys, args[1], ends) then return { 'LOST' } end
   local hold = load_hold(keys[3])
   local is_final, limits = args[8] ~= '', limits_in(args[5])
   if hold.state == 'done' then return { 'DONE' } end
@@ -418,14 +421,14 @@ function fn.ledger_settle(keys, args)
   local is_committed, first = hold.state == 'committed', hold.first
   if not is_committed then first = args[12] ~= '' and parts_of(args[12]) end
   if (is_final and not final) or first == nil then return refused() end
-  local both, problem = open(keys, args, now)
+  local both, problem = open(keys, args, now, ends)
   if not both then return problem end
 
   local reply = { 'OK', now, '', '', '' }
   local at = is_committed and hold.at or args[13] ~= '' and tonumber(args[13])
   if final and first and not at then
     -- Where it was made in windows that are not those of now, it counts in those of now.
-    both = open(keys, args, charged_at(args[14], args[15], now)) or both
+    both = open(keys, args, charged_at(args[14], args[15], now), ends) or both
     at = both.now
     charge(both, hold, first, at)
     reply[4] = log_with_at(keys, 'charge', at, args[16])
