@@ -45,7 +45,7 @@ export const stateSection = z.strictObject({
     .max(0.25)
     .default(0.05)
     .describe(
-      "Part of each quota limit that a process holds in advance for every user it serves, and at most a quarter of what is left. With `when_away = \"allowance\"`.",
+      'Part of each quota limit that a process holds in advance for every user it serves, and at most a quarter of what is left. With `when_away = "allowance"`.',
     ),
   allowance_seconds: z
     .int()

@@ -9,7 +9,7 @@ import { amountsOf, sumOf } from "./redis-hold.ts";
 import { type Slice, spend, unspend } from "./slices.ts";
 
 /** A request, and what it spends of. */
-export interface AwayRequest {
+interface AwayRequest {
   readonly request: ReserveRequest;
   readonly slice: Slice;
 }
