@@ -18,7 +18,8 @@ describe("the versions of client and proxy", () => {
     ["0.1.0", undefined],
     ["0.1.99", undefined],
     ["0.1.0-rc.1+build", undefined],
-    ["0.2.0", "client"],
+    ["0.2.0", undefined],
+    ["0.3.0", "client"],
     ["0.10.0", "client"],
     ["1.0.0", "client"],
     ["", undefined],
@@ -30,8 +31,8 @@ describe("the versions of client and proxy", () => {
   });
 
   it("say what to do", () => {
-    expect(versionMismatch("0.2.0")?.message).toBe(
-      "The proxy is 0.2.0, and deepseek-proxy-client 0.1.0 was made for proxies from 0.1.0 on, below 0.2.0: update the client.",
+    expect(versionMismatch("0.3.0")?.message).toBe(
+      "The proxy is 0.3.0, and deepseek-proxy-client 0.2.0 was made for proxies from 0.1.0 on, below 0.3.0: update the client.",
     );
   });
 });

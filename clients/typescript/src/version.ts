@@ -1,8 +1,8 @@
 /** The version of this package; a test holds it against package.json. */
-export const clientVersion = "0.1.0";
+export const clientVersion = "0.2.0";
 
 /** The versions of the proxy that this package was made for: from the first on, below the second. */
-export const serverVersions = { from: "0.1.0", below: "0.2.0" } as const;
+export const serverVersions = { from: "0.1.0", below: "0.3.0" } as const;
 
 /** A proxy that this package was not made for. Most calls may work all the same. */
 export interface VersionMismatch {

@@ -6,9 +6,9 @@ import re
 import warnings
 from collections.abc import Mapping
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 #: From the first on, below the second.
-SERVER_VERSIONS = ("0.1.0", "0.2.0")
+SERVER_VERSIONS = ("0.1.0", "0.3.0")
 
 # What follows the numbers, such as `-rc.1`, is left out.
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?:[-+]|$)")
