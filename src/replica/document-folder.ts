@@ -9,7 +9,11 @@ import type { DocumentRecord } from "./logged-records.ts";
 export interface DocumentFolder {
   /** Writes or removes the file; on disk when it resolves. Rejects with Node's error, RangeError for an impossible name. */
   write(document: DocumentRecord): Promise<void>;
-  /** What the folder has. Throws Node's errors, and those of files that are no plain UTF-8 text. */
+  /**
+   * What the folder has, but for user files with a password in plain text: these are not in force, since the proxy would
+   * have hashed it otherwise, and nobody else is to get it. Throws Node's errors, and those of files that are no plain
+   * UTF-8 text.
+   */
   all(): AsyncIterable<DocumentRecord & { readonly text: string }>;
 }
 
@@ -25,6 +29,8 @@ const places: Readonly<Record<string, { readonly folder: string; readonly ending
 };
 /** Archived documents have the path of their file for a name. */
 const archiveFolder = ".archive";
+/** Also in files that are no valid TOML. */
+const plainPassword = /^[ \t]*(?:password|"password"|'password')[ \t]*=/m;
 const archivedName = /^(?:[\w-][\w.-]*\/)*[\w-][\w.-]*$/;
 
 /** Documents in files of a users folder, as the backend `files` has them. */
@@ -65,8 +71,9 @@ export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): 
         for (const { name: file } of await entriesOf(join(usersDir, folder))) {
           const name = file.slice(0, -ending.length);
           // NAME.keys.toml ends with .toml as well: a name has no dot.
-          if (file.endsWith(ending) && isUserName(name))
-            yield { kind, name, text: await readPlainFile(join(usersDir, folder, file)) };
+          if (!file.endsWith(ending) || !isUserName(name)) continue;
+          const text = await readPlainFile(join(usersDir, folder, file));
+          if (kind !== "users" || !plainPassword.test(text)) yield { kind, name, text };
         }
       }
       const archive = join(usersDir, archiveFolder);
