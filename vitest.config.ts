@@ -29,7 +29,8 @@ export default defineConfig({
         extends: true,
         test: {
           ...{ name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"] },
-          ...{ fileParallelism: false, testTimeout: 120_000 },
+          // After all others: projects that run at the same time share their number of workers.
+          ...{ fileParallelism: false, testTimeout: 120_000, sequence: { groupOrder: 1 } },
         },
       },
       // They also count what is left in memory.

@@ -299,6 +299,11 @@ describe("an attack on it", () => {
       rules: always,
       config: "[security]\nlogin_exempt_addresses = []\nlogin_free_failures = 2\nlogin_first_wait_seconds = 600\n",
     });
+    // Any page can send its visitors here with a state of its own.
+    for (let tries = 0; tries < 4; tries++) {
+      const { browser, url } = await upToCallback(proxy, issuer);
+      expect(await pathOf(proxy, browser, url.replace(/state=[^&]*/, "state=made-up"))).toBe(failed);
+    }
     for (let failures = 0; failures < 2; failures++) {
       const { browser, url } = await upToCallback(proxy, issuer);
       tamper(proxy, browser, { nonce: "x".repeat(43) });

@@ -48,6 +48,8 @@ export function LoginForm({ user }: { readonly user?: string }) {
       });
     } catch (error) {
       if (error instanceof ApiError && error.code.startsWith("otp")) setNeedsCode(true);
+      // The first step is no mistake: the form goes on with a field for the code.
+      if (error instanceof ApiError && error.code === "otp_required" && !needsCode) return;
       throw error;
     }
     loggedIn(await get<Me>("/panel/api/me"));
@@ -94,7 +96,15 @@ export function LoginForm({ user }: { readonly user?: string }) {
             required
             autoFocus={user !== undefined}
           />
-          {needsCode && <Field label={t("oneTimeCode")} name="otp" autoComplete="one-time-code" autoFocus />}
+          {needsCode && (
+            <Field
+              label={t("oneTimeCode")}
+              name="otp"
+              hint={t("error_otp_required")}
+              autoComplete="one-time-code"
+              autoFocus
+            />
+          )}
         </Form>
       )}
       {user === undefined && (ways?.issuers.length ?? 0) === 0 && <p class="note">{t("firstLoginNote")}</p>}

@@ -165,12 +165,14 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
   /** Who comes back from the issuer, once. */
   async function arrive(request: FastifyRequest, { issuer: asked, state, begun, ...rest }: OidcTransaction) {
     const origin = originOfRequest(request);
+    const { url = "" } = request.raw;
+    const search = url.includes("?") ? url.slice(url.indexOf("?")) : "";
+    // Any page can send its visitors here with a made-up state. That proves nothing, so it costs and counts nothing.
+    if (new URLSearchParams(search).get("state") !== state) throw new AppError("oidc_failed");
     // Addresses that bring invented answers have to wait, as those that guess passwords. No account is meant.
     const user = `oidc-${randomBytes(8).toString("hex")}`;
     const attempt = await options.loginGuard.start({ user, known: false, ip: origin.ip, traceId: origin.traceId });
     try {
-      const { url = "" } = request.raw;
-      const search = url.includes("?") ? url.slice(url.indexOf("?")) : "";
       const { claims, ...identity } = await issuers.finish(asked, search, { ...rest, state });
       // Only what an issuer has confirmed is remembered: nobody else can fill this memory.
       if (!(await options.nonces.use(`oidc:${asked}`, state, begun))) throw new AppError("oidc_expired");

@@ -77,7 +77,8 @@ function parse(text: string): OidcTransaction | undefined {
 export function pageAfterLogin(wanted: string | undefined): string {
   const first = "/panel/";
   if (wanted === undefined || wanted.length > 1000) return first;
-  const isPath = /^\/panel\/[\w\-./?=&%+:,@]*$/.test(wanted);
+  // No page of the panel has an encoded character in its path: only the query may.
+  const isPath = /^\/panel\/[\w\-./:,@]*(?:\?[\w\-./?=&%+:,@]*)?$/.test(wanted);
   const isTricky = /\/\/|\/\.|%(?:[01]|2[ef]|5c|7f|(?![0-9a-f]{2}))/i.test(wanted);
-  return isPath && !isTricky && !/^\/panel\/api(\/|$)/.test(wanted) ? wanted : first;
+  return isPath && !isTricky && !/^\/panel\/api(?:[/?]|$)/i.test(wanted) ? wanted : first;
 }

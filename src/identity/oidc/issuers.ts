@@ -170,7 +170,15 @@ async function discover(issuer: string, clientId: string): Promise<ServerMetadat
     execute: isPlain(issuer) ? [client.allowInsecureRequests] : [],
     [client.customFetch]: boundedFetch,
   });
-  return found.serverMetadata();
+  const metadata = found.serverMetadata();
+  // A document without them is kept by nobody: the next login asks for another.
+  for (const endpoint of ["authorization_endpoint", "token_endpoint", "jwks_uri"] as const)
+    if (!isEndpoint(metadata[endpoint])) throw new Error(`${endpoint} of the discovery document is no address`);
+  return metadata;
+}
+
+function isEndpoint(value: unknown): boolean {
+  return typeof value === "string" && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
 }
 
 /** As OpenID Connect has it by default, unless the issuer knows the other way only. */

@@ -23,6 +23,7 @@ describe("the page after a login", () => {
       "/panel/%0d%0ax",
     ],
     ...["/panel/%", "/panel/%zz", "javascript:alert(1)", "/panel/<b>", "/panel/api/logout", "/panel/api", "\t/panel/"],
+    ...["/panel/ap%69/me", "/panel/API/me", "/panel/api?x", "/panel/%61pi/oidc/work/start"],
     `/panel/${"a".repeat(1000)}`,
   ])("is never %j", (page) => {
     expect(pageAfterLogin(page)).toBe("/panel/");

@@ -1,3 +1,4 @@
+import { useState } from "preact/hooks";
 import { change, get, part } from "../lib/api.ts";
 import { locale, setLocale, t } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
@@ -6,7 +7,7 @@ import { setTheme, theme, themes } from "../lib/theme.ts";
 import type { Session } from "../lib/types.ts";
 import { LoginError, PasswordForm, useLoginWays } from "../login.tsx";
 import { Card, ErrorNote, Page, Time } from "../ui/basics.tsx";
-import { Select } from "../ui/dialog.tsx";
+import { Select, TypedConfirm } from "../ui/dialog.tsx";
 import { SecondFactor } from "../second-factor.tsx";
 import { SessionTable } from "../ui/session-table.tsx";
 import { Table } from "../ui/table.tsx";
@@ -26,18 +27,18 @@ function LinkedLogins() {
   const linked = useLoad("linked", (signal) =>
     get<{ readonly logins: readonly LinkedLogin[] }>("/panel/api/oidc/logins", {}, signal),
   );
+  const [last, setLast] = useState<LinkedLogin>();
   if (ways === undefined || (ways.issuers.length === 0 && (linked.data?.logins.length ?? 0) === 0)) return null;
   const link = (name: string): void =>
     void attempt(async () => {
       const { location } = await change<{ readonly location: string }>("POST", `/panel/api/oidc/${part(name)}/link`);
       window.location.assign(location);
     });
-  const unlink = ({ id }: LinkedLogin): void =>
-    void attempt(async () => {
-      await change("DELETE", `/panel/api/oidc/logins/${part(id)}`);
-      tell(t("unlinked"));
-      linked.reload();
-    });
+  const unlink = async ({ id }: LinkedLogin): Promise<void> => {
+    await change("DELETE", `/panel/api/oidc/logins/${part(id)}`);
+    tell(t("unlinked"));
+    linked.reload();
+  };
   const titleOf = ({ name, issuer }: LinkedLogin): string =>
     ways.issuers.find((one) => one.name === name)?.title ?? issuer;
   return (
@@ -61,7 +62,8 @@ function LinkedLogins() {
                 type="button"
                 class="small"
                 onClick={() => {
-                  unlink(login);
+                  if (linked.data?.logins.length === 1) setLast(login);
+                  else void attempt(() => unlink(login));
                 }}
               >
                 {t("unlink")}
@@ -83,6 +85,18 @@ function LinkedLogins() {
           </button>
         ))}
       </div>
+      {last !== undefined && (
+        <TypedConfirm
+          title={t("unlink")}
+          what={t("unlinkLast")}
+          name={session.value?.user ?? ""}
+          action={t("unlink")}
+          onConfirm={() => unlink(last)}
+          onClose={() => {
+            setLast(undefined);
+          }}
+        />
+      )}
     </Card>
   );
 }

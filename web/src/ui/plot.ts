@@ -47,6 +47,19 @@ function dataOf({ at, series, kind }: ChartData): uPlot.AlignedData {
   return [x, ...piles];
 }
 
+/** From half a step before the first time to half a step after the last: bars stand whole, and one alone in the middle. */
+function rangeOf({ data: [times = []] }: uPlot, min: number): [number, number] {
+  const [first = min, second = first + 3600] = times;
+  const half = (second - first) / 2;
+  return [first - half, (times.at(-1) ?? first) + half];
+}
+
+/** Labels stand at times that have a value, the last among them, at most one for each 80 pixels. */
+function ticksOf({ data: [times = []], width }: uPlot): number[] {
+  const stride = Math.ceil(times.length / Math.max(1, Math.floor(width / 80)));
+  return [...times].filter((_time, index) => (times.length - 1 - index) % stride === 0);
+}
+
 /** Ticks within a day would repeat its date. */
 function once(labels: readonly string[]): string[] {
   return labels.map((label, index) => (label === labels[index - 1] ? "" : label));
@@ -74,9 +87,14 @@ function make(element: HTMLElement, data: ChartData): uPlot {
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       padding: [8, 8, 0, 0],
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone()),
-      scales: { x: { time: true }, y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.05 : 1] } },
+      scales: { x: { time: true, range: rangeOf }, y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.05 : 1] } },
       axes: [
-        { ...axis, values: (_plot, ticks) => once(ticks.map((tick) => formatX(tick * 1000))), space: 70, size: 30 },
+        {
+          ...axis,
+          splits: ticksOf,
+          values: (_plot, ticks) => once(ticks.map((tick) => formatX(tick * 1000))),
+          size: 30,
+        },
         { ...axis, values: (_plot, ticks) => ticks.map((tick) => formatY(tick)), size: 58 },
       ],
       series: [

@@ -63,6 +63,8 @@ export const en = {
   identity: "Identity there",
   linkedAt: "Linked",
   unlink: "Unlink",
+  unlinkLast:
+    "Without it you log in with your password alone. If this account was made by the identity provider, nobody knows its password: an administrator would have to set one.",
   unlinked: "Unlinked. It no longer logs in to this account.",
   linkWith: "Link {title}",
   secondFactor: "Second factor",
@@ -222,7 +224,7 @@ export const en = {
   // Setup
   setupNote: "Ready to paste, with this address. Put your key where dsp_… stands.",
   firstRunWhat:
-    "No provider has a key, so a built-in simulator answers. Everything else is real: users, quotas, keys, reports. Its answers cost nothing.",
+    "No provider has a key, so a built-in simulator answers. Everything else is real: users, quotas, keys, reports. No provider is paid, but users are charged as if one were.",
   firstRunKey: "Start the proxy with a key in the environment; it is never written to a file.",
   firstRunOther: "For another provider, add it to config.toml and set the variable that it names.",
   firstRunCheck: "Restart, and see whether the provider accepts the key:",

@@ -63,6 +63,7 @@ export const zh: Words = {
   identity: "对方的身份标识",
   linkedAt: "关联时间",
   unlink: "取消关联",
+  unlinkLast: "取消后只能用密码登录。如果此账号由身份提供方创建，则没有人知道它的密码，需由管理员重设。",
   unlinked: "已取消关联，不能再用它登录此账号。",
   linkWith: "关联 {title}",
   secondFactor: "两步验证",
@@ -220,7 +221,8 @@ export const zh: Words = {
 
   // Setup
   setupNote: "已填好本站地址，可直接粘贴；请把 dsp_… 换成您的密钥。",
-  firstRunWhat: "目前没有服务商密钥，由内置模拟器应答。用户、额度、密钥和报表都是真实的，模拟应答不产生费用。",
+  firstRunWhat:
+    "目前没有服务商密钥，由内置模拟器应答。用户、额度、密钥和报表都是真实的，不向服务商付费，但用户照常计费。",
   firstRunKey: "通过环境变量提供密钥并启动代理，密钥不会写入任何文件。",
   firstRunOther: "要接入其他服务商，请写入 config.toml，并设置其中指定的环境变量。",
   firstRunCheck: "重启后，查看服务商是否接受该密钥：",
