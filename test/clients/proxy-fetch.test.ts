@@ -1,6 +1,7 @@
 import OpenAI from "openai";
 import { afterEach, describe, expect, it } from "vitest";
 import { createMemoryStore, createProxyFetch } from "../../clients/typescript/src/index.ts";
+import { totpCode } from "../../src/identity/login/second-factor.ts";
 import { jsonOf, logIn } from "../support/accounts.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { usedRequests } from "../support/quota.ts";
@@ -11,6 +12,7 @@ import {
   startProxy,
   type ProxyOptions,
   type RunningProxy,
+  userFile,
 } from "../support/start-proxy.ts";
 
 const messages = [{ role: "user" as const, content: "Say hello." }];
@@ -99,6 +101,25 @@ describe("createProxyFetch", () => {
     const over = await jsonOf(resumed(`${baseUrl}/auth/quota`));
     expect([over.status, over.body.error?.code]).toEqual([401, "invalid_token"]);
     expect(await store.load()).toBeUndefined();
+  });
+
+  it("asks for a code where the user has a second factor, and says so where nobody is asked", async () => {
+    const secret = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+    const { url: baseUrl } = await start({
+      users: { alice: userFile("alice", alicePassword, `totp_secret = "${secret}"\n`) },
+    });
+    const quota = (fetch: typeof globalThis.fetch) => fetch(`${baseUrl}/auth/quota`);
+    const refused = await quota(createProxyFetch({ baseUrl, ...login }));
+    expect(await refused.json()).toMatchObject({ error: { code: "otp_required" } });
+    let asked = 0;
+    const otp = () => {
+      asked++;
+      return totpCode(secret, Math.floor(Date.now() / 30_000));
+    };
+    const proxyFetch = createProxyFetch({ baseUrl, ...login, otp });
+    expect((await quota(proxyFetch)).status).toBe(200);
+    expect((await quota(proxyFetch)).status).toBe(200);
+    expect(asked).toBe(1);
   });
 
   it("passes a refused login on as the answer, and doesn't repeat a wrong password", async () => {

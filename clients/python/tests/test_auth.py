@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import stat
 import threading
 import time
@@ -163,3 +164,20 @@ def test_bad_settings() -> None:
         ProxyAuth("localhost:8080", "alice", PASSWORD)
     with pytest.raises(ValueError, match="api_key are signed"):
         ProxyAuth("http://localhost", "alice", PASSWORD, signing_secret="dss_x")
+
+
+def test_asks_for_the_code_of_a_second_factor() -> None:
+    sent: list[dict[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        if sent[-1].get("otp") != "123456":
+            return httpx.Response(401, json={"error": {"code": "otp_required", "message": "A code, please."}})
+        tokens = {"access_token": "a", "refresh_token": "r", "expires_in": 900, "refresh_expires_in": 1000}
+        return httpx.Response(200, json=tokens)
+
+    login = httpx.Client(transport=httpx.MockTransport(answer))
+    ProxyAuth("http://proxy.example", "alice", PASSWORD, otp=lambda: "123456", http_client=login).login()
+    assert [body.get("otp") for body in sent] == [None, "123456"]
+    with pytest.raises(ProxyError, match="A code, please"):
+        ProxyAuth("http://proxy.example", "alice", PASSWORD, http_client=login).login()

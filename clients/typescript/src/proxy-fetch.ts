@@ -10,6 +10,8 @@ export interface ProxyAccess {
   /** Logs in with these; refreshes from then on. */
   readonly username?: string;
   readonly password?: string;
+  /** Asked for a code where the user has a second factor, at each login. */
+  readonly otp?: () => string | Promise<string>;
   /** An API key (`dsp_…`) in place of a login. */
   readonly apiKey?: string;
   /** The signing secret (`dss_…`) of an API key that signs its requests. */
@@ -53,7 +55,7 @@ export function createProxyFetch(access: ProxyAccess): typeof globalThis.fetch {
 
 /** The same, with the session. */
 export function connectProxy(access: ProxyAccess): ProxyConnection {
-  const { apiKey, username, password, signing } = access;
+  const { apiKey, username, password, otp, signing } = access;
   const baseUrl = rootOf(access.baseUrl);
   const send = tellingMismatch(
     access.fetch ?? ((input: FetchInput, init?: FetchInit) => globalThis.fetch(input, init)),
@@ -66,7 +68,7 @@ export function connectProxy(access: ProxyAccess): ProxyConnection {
   if (signing !== undefined && apiKey === undefined) throw new TypeError("Only requests of an apiKey are signed.");
   const tokens =
     apiKey === undefined
-      ? createTokenSource({ baseUrl, username, password, store, fetch: send, now: access.now ?? Date.now })
+      ? createTokenSource({ baseUrl, username, password, otp, store, fetch: send, now: access.now ?? Date.now })
       : undefined;
 
   const proxyFetch = async (input: FetchInput, init?: FetchInit): Promise<Response> => {

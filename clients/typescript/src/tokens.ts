@@ -33,6 +33,7 @@ export interface TokenSourceOptions {
   readonly baseUrl: string;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
+  readonly otp?: (() => string | Promise<string>) | undefined;
   readonly store: TokenStore;
   readonly fetch: typeof globalThis.fetch;
   /** ms since the epoch. */
@@ -57,7 +58,7 @@ export function createMemoryStore(initial?: Tokens): TokenStore {
 
 /** Logs in once and refreshes once, however many requests wait for it. */
 export function createTokenSource(options: TokenSourceOptions): TokenSource {
-  const { baseUrl, username, password, store, now } = options;
+  const { baseUrl, username, password, otp, store, now } = options;
   let tokens: Tokens | undefined;
   let running: Promise<string> | undefined;
   let refusal: { readonly error: ProxyError; readonly until: number } | undefined;
@@ -97,7 +98,11 @@ export function createTokenSource(options: TokenSourceOptions): TokenSource {
     }
     if (refusal !== undefined && refusal.until > now()) throw refusal.error;
     try {
-      return await keep(await ask("/auth/login", { username, password }));
+      const answer = await ask("/auth/login", { username, password }).catch(async (error: unknown) => {
+        if (!(error instanceof ProxyError) || error.code !== "otp_required" || otp === undefined) throw error;
+        return ask("/auth/login", { username, password, otp: await otp() });
+      });
+      return await keep(answer);
     } catch (error) {
       if (isOver(error)) refusal = { error, until: now() + refusalMs };
       throw error;

@@ -47,6 +47,7 @@ class ProxyAuth(_AuthBase):
     raise ValueError.
 
     :param base_url: the proxy's root; a `/v1` or `/anthropic` at its end is left out
+    :param otp: asked for a code where the user has a second factor, at each login; called in a thread of its own
     :param api_key: an API key (`dsp_…`) in place of a login
     :param signing_secret: the secret (`dss_…`) of an API key that signs its requests
     :param store: where the tokens of a session are kept; by default in memory
@@ -59,6 +60,7 @@ class ProxyAuth(_AuthBase):
         username: str | None = None,
         password: str | None = None,
         *,
+        otp: Callable[[], str] | None = None,
         api_key: str | None = None,
         signing_secret: str | None = None,
         store: TokenStore | None = None,
@@ -79,6 +81,7 @@ class ProxyAuth(_AuthBase):
                 self.base_url,
                 username=username,
                 password=password,
+                otp=otp,
                 store=store,
                 now=now,
                 http_client=http_client,

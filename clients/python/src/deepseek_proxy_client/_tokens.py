@@ -33,6 +33,7 @@ class TokenSource:
         *,
         username: str | None = None,
         password: str | None = None,
+        otp: Callable[[], str] | None = None,
         store: TokenStore | None = None,
         now: Callable[[], float] = time.time,
         http_client: httpx.Client | None = None,
@@ -41,6 +42,7 @@ class TokenSource:
         self._base_url = base_url
         self._username = username
         self._password = password
+        self._otp = otp
         self._store: TokenStore = MemoryStore() if store is None else store
         self._now = now
         self._http = http_client
@@ -113,8 +115,15 @@ class TokenSource:
             raise AuthenticationError("The session is over. Log in again.", code="login_required")
         if self._refusal is not None and self._refusal[1] > self._now():
             raise self._refusal[0]
+        body = {"username": self._username, "password": self._password}
         try:
-            return self._keep(self._send("/auth/login", {"username": self._username, "password": self._password}))
+            try:
+                answer = self._send("/auth/login", body)
+            except AuthenticationError as error:
+                if error.code != "otp_required" or self._otp is None:
+                    raise
+                answer = self._send("/auth/login", {**body, "otp": self._otp()})
+            return self._keep(answer)
         except ProxyError as error:
             if _is_over(error):
                 self._refusal = (error, self._now() + _REFUSAL)

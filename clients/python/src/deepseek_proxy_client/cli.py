@@ -139,11 +139,15 @@ def _login(arguments: argparse.Namespace) -> int:
     password = sys.stdin.readline().rstrip("\n") if arguments.password_stdin else getpass.getpass()
     store = FileStore(_folder() / "session.json")
     store.save(None)
-    auth = ProxyAuth(url, arguments.username, password, store=store)
+    auth = ProxyAuth(url, arguments.username, password, otp=_ask_code, store=store)
     auth.login()
     (_folder() / "settings.json").write_text(json.dumps({"url": auth.base_url, "username": arguments.username}))
     _print(arguments, {"url": auth.base_url, "username": arguments.username}, f"Logged in to {auth.base_url}.")
     return 0
+
+
+def _ask_code() -> str:
+    return input("Code of your authenticator app, or a recovery code: ").strip()
 
 
 def _logout(arguments: argparse.Namespace) -> int:
