@@ -6,7 +6,6 @@ import { navigate, route } from "./lib/router.ts";
 import { loggedIn, type Me } from "./lib/session.ts";
 import { ErrorNote } from "./ui/basics.tsx";
 import { Dialog, Field, Form } from "./ui/dialog.tsx";
-import { tell } from "./ui/toast.tsx";
 
 /** How one can log in, as the config has it. */
 interface LoginWays {
@@ -118,19 +117,23 @@ export function NewPassword() {
   return (
     <Dialog title={t("choosePassword")}>
       <p class="note">{t("choosePasswordNote")}</p>
-      <PasswordForm />
+      <PasswordForm
+        onDone={() => {
+          // What the page below has asked for was refused.
+          window.location.reload();
+        }}
+      />
     </Dialog>
   );
 }
 
 /** Changes the password. All other sessions end with it; this browser gets a new one. */
-export function PasswordForm() {
+export function PasswordForm({ onDone }: { readonly onDone: () => void }) {
   const save = async (data: FormData): Promise<void> => {
     const text = (name: string): string => typed(data, name);
     if (text("new") !== text("again")) throw new Error(t("passwordsDiffer"));
     await change("POST", "/panel/api/password", { current_password: text("current"), new_password: text("new") });
-    loggedIn(await get<Me>("/panel/api/me"));
-    tell(t("passwordChanged"));
+    onDone();
   };
   return (
     <Form action={t("changePassword")} onSubmit={save}>

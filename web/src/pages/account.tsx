@@ -140,7 +140,12 @@ export function Account() {
         </Card>
         <Card title={t("changePassword")}>
           <p class="note">{t("passwordEndsSessions")}</p>
-          <PasswordForm />
+          <PasswordForm
+            onDone={() => {
+              tell(t("passwordChanged"));
+              sessions.reload();
+            }}
+          />
         </Card>
       </div>
       <SecondFactor />
