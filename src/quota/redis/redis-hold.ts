@@ -201,12 +201,11 @@ export class RedisHold implements Hold {
     const { calls } = this.#backend;
     if (user === undefined) return [];
     const charge: FinalCharge = { final, body, first, shared: group !== undefined, fresh };
-    const userSettled = calls.settle(user, charge);
-    if (group === undefined) return [await userSettled];
-    // The time of the group's charge is the user's: known, or in this answer.
-    if (user.chargedAt === undefined) await userSettled;
+    const userSettled = await calls.settle(user, charge);
+    if (group === undefined) return [userSettled];
+    // Only now: a copy of all accounts lets the group's part end what the user's has begun, and takes its record for both.
     const share = first === undefined ? undefined : { ...first, ...this.#ofGroup(commit) };
-    return Promise.all([userSettled, calls.settle(group, { ...charge, body: "", first: share, shared: false })]);
+    return [userSettled, await calls.settle(group, { ...charge, body: "", first: share, shared: false })];
   }
 
   /** The group's part of a first charge: its record is the user's. */
