@@ -46,7 +46,7 @@ const requestsResponse = z.object({
 export interface RequestsRouteOptions {
   /** The requests of all users. */
   readonly requestReader: RequestReader;
-  readonly requestLog: Pick<BehaviourLog, "flush">;
+  readonly requestLog: Pick<BehaviourLog, "flush" | "health">;
   readonly behaviour: BehaviourReader;
   readonly behaviourLog: Pick<BehaviourLog, "flush" | "health">;
   readonly node: string;
@@ -71,7 +71,10 @@ export function registerRequestsRoute(app: FastifyInstance, options: RequestsRou
       const matches = (event: BehaviourEvent): boolean => wanted.every(([name, value]) => event[name] === value);
       const page = { cursor, limit, from, to, type: "chat.finished", matches };
       // Lines that wait in memory become visible. One user's are in a log of their own, however many others there are.
-      await (user === undefined ? requestLog : behaviourLog).flush();
+      const log = user === undefined ? requestLog : behaviourLog;
+      await log.flush();
+      // One that was under way may have begun before the newest lines came.
+      if (log.health().queued > 0) await log.flush();
       const { events, nextCursor } = await (user === undefined
         ? requestReader.page(page)
         : behaviour.page({ user, ...page }));
