@@ -184,17 +184,15 @@ export class ProviderHealth {
     const ofAccount = stage === "connect" || kind === "key_refused" || kind === "no_balance";
     // A response that breaks off was counted as a success at its first event.
     const succeededBefore = stage === "streaming";
-    if (counts && ofAccount) {
-      const wasOpen = this.#account.state(now) !== "closed";
-      this.#account.failed(accountPermit, now, user, succeededBefore);
-      if (!wasOpen && this.#account.state(now) !== "closed") this.onOpen?.(null, this.#rule.openMs);
-    } else this.#account.abandoned(accountPermit);
-    if (counts && !ofAccount) {
-      const { breaker } = this.#modelOf(model, now);
-      const wasOpen = breaker.state(now) !== "closed";
-      breaker.failed(modelPermit, now, user, succeededBefore);
-      if (!wasOpen && breaker.state(now) !== "closed") this.onOpen?.(model, this.#rule.openMs);
-    } else this.#models.get(model)?.breaker.abandoned(modelPermit);
+    const count = (breaker: Breaker, permit: number, of: string | null): void => {
+      const wasClosed = breaker.state(now) === "closed";
+      breaker.failed(permit, now, user, succeededBefore);
+      if (wasClosed && breaker.state(now) !== "closed") this.onOpen?.(of, this.#rule.openMs);
+    };
+    if (counts && ofAccount) count(this.#account, accountPermit, null);
+    else this.#account.abandoned(accountPermit);
+    if (counts && !ofAccount) count(this.#modelOf(model, now).breaker, modelPermit, model);
+    else this.#models.get(model)?.breaker.abandoned(modelPermit);
   }
 
   /** The proxy gave it up: the client has disconnected. */

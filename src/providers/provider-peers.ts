@@ -53,7 +53,7 @@ const probeNews = z.object({
 });
 const circuitNews = z.object({ ...subject, model: z.string().max(300).nullable(), until: z.number() });
 
-/** So many models of an account are told of at the same time: clients may choose their names. */
+/** Models of an account whose open circuits are announced at a time: a limit, since clients may choose their names. */
 const modelSlots = 16;
 /** Longest time, in ms, for which a circuit is believed to be open elsewhere: clocks may differ. */
 const longestMs = 600_000;
@@ -64,7 +64,7 @@ export function createProviderPeers({ providers, probes, clock, log }: ProviderP
 
   function tell(topic: PeerTopic, name: string, news: object): void {
     peers?.tell(topic, name, JSON.stringify(news)).catch((error: unknown) => {
-      log.debug({ err: error, topic, name }, "other processes could not be told of a provider");
+      log.debug({ err: error, topic, name }, "the state of a provider could not be sent to the other processes");
     });
   }
 

@@ -26,7 +26,8 @@ const documentsAtOnce = 64;
 
 /**
  * Copies what accounts have used. All tags are kept still meanwhile: a group's account and the records of its members are
- * in different tags. What has begun in one is ended in the other first. Throws as Redis.call, and RedisUnavailableError where a tag is not whole.
+ * in different tags. What has begun in one is ended in the other first. Throws as Redis.call, and RedisUnavailableError
+ * where a tag is not whole.
  */
 export async function copyAccounts(redis: Redis): Promise<AccountsCopy> {
   const names = await namesOf(redis, ["acct", "acctkey"]);

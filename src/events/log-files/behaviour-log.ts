@@ -207,12 +207,13 @@ export function createBehaviourLog(options: BehaviourLogOptions): BehaviourLog {
       const audits = await removeOldFilesFrom(auditFolder(options.logsDir), firstDay(options.auditKeepDays));
       const { maxTotalBytes = 0 } = options;
       const today = options.dayOf(clock.now());
-      await compress(firstDay);
       const beyond = maxTotalBytes > 0 ? await removeBeyondSize(usersDir, maxTotalBytes, today) : 0;
       if (removed + audits + beyond > 0)
         log.info({ removed, audits, beyond_size: beyond }, "old behaviour and audit logs removed");
+      // Last: what fails here must not keep old logs from being removed.
+      await compress(firstDay);
     } catch (err) {
-      log.warn({ err }, "old behaviour or audit logs cannot be removed");
+      log.warn({ err }, "old behaviour or audit logs cannot be removed or compressed");
     }
   }
 

@@ -68,7 +68,10 @@ function registerRoute(app: FastifyInstance, format: ApiFormat, route: ApiRoute,
   }
 }
 
-/** Codex tries a WebSocket first, whose handshake is a GET. After a 426 it uses POST at once; after any other status it would go on trying. */
+/**
+ * Codex tries a WebSocket first, whose handshake is a GET. After a 426 it uses POST at once; after any other status it
+ * would go on trying.
+ */
 function refuseWebSocket(app: FastifyInstance, path: string): void {
   app.get(path, { config: { access: "public" }, exposeHeadRoute: false, schema: { hide: true } }, () => {
     // RFC 9110, 15.5.22: a 426 names the protocol to use.

@@ -42,8 +42,8 @@ export interface LoginOptions {
 
 /**
  * Both emit `login.succeeded` or `login.failed`, and throw AppError `invalid_request` (an invalid user name),
- * `invalid_credentials`, `otp_required`, `otp_invalid`, `account_disabled`, `address_not_allowed`, `password_login_off`, `login_blocked` or
- * `login_busy`.
+ * `invalid_credentials`, `otp_required`, `otp_invalid`, `account_disabled`, `address_not_allowed`, `password_login_off`,
+ * `login_blocked` or `login_busy`.
  */
 export interface Logins {
   /** Opens a session with tokens. */
@@ -212,12 +212,12 @@ export function createLogin(options: LoginOptions): Logins {
 }
 
 /**
- * Checks a password, and then a code if there is one to use, as Passwords.matches does, of an attempt that the login guard admits, and reports the outcome to the
- * guard: a blocked login never costs an argon2 run.
+ * Checks the password of an attempt, as Passwords.matches does, and then its code, if the login guard admits it; reports
+ * the outcome to the guard. A blocked login never costs an argon2 run.
  *
+ * @param useCode uses up the code of the second factor; absent: the account has none
  * @throws AppError `login_blocked` with retryAfterSeconds; `login_busy` and `otp_required`, which the guard does not
- * count; `otp_invalid`, which it does;
- * `storage_unavailable`, whatever the outcome, if it can't be reported
+ * count; `otp_invalid`, which it does; `storage_unavailable`, whatever the outcome, if it can't be reported
  */
 export type CheckGuarded = (
   attempt: LoginAttempt,

@@ -33,6 +33,8 @@ const beforeIndex = headerStart.length + 2 + 4;
 const entryBytes = 8;
 const countBytes = 4;
 const maxBlocks = Math.floor((0xffff - 4 - countBytes) / entryBytes);
+/** An index that names a larger block is not ours: reading it would take as much memory. */
+const maxBlockBytes = 16 << 20;
 
 /**
  * Compresses a text to gzip that any program reads, in blocks, with an index of these at its end: so that readGzip finds
@@ -98,13 +100,14 @@ async function readIndex(file: FileHandle): Promise<readonly Block[] | null> {
   const memberBytes = beforeIndex + count * entryBytes + countBytes + emptyText.length;
   if (count > maxBlocks || memberBytes > size) return null;
   const member = await readAt(file, size - memberBytes, memberBytes);
-  const isOurs =
+  let isOurs =
     member.subarray(0, headerStart.length).equals(headerStart) && member.indexOf(fieldName) === headerStart.length + 2;
   const blocks: Block[] = [];
   let [at, textAt] = [0, 0];
   for (let index = 0; isOurs && index < count; index++) {
     const entry = beforeIndex + index * entryBytes;
     const [bytes, textBytes] = [member.readUInt32LE(entry), member.readUInt32LE(entry + 4)];
+    if (bytes > maxBlockBytes || textBytes > maxBlockBytes) isOurs = false;
     blocks.push({ at, bytes, textAt, textBytes });
     at += bytes;
     textAt += textBytes;

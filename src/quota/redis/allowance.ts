@@ -14,13 +14,13 @@ import { createSlices, type Slice } from "./slices.ts";
 export interface Allowance {
   /** Whether requests are served from it now: Redis is away, and not for too long. */
   isServing(): boolean;
-  /** Reserves from what is held. Throws RedisUnavailableError if that is not enough. */
+  /** Reserves from what this process holds in advance. Throws RedisUnavailableError if that is not enough. */
   reserve(request: ReserveRequest): Hold;
   /** A request was admitted by Redis. */
   served(request: ReserveRequest, buckets: readonly BucketState[]): void;
-  /** Gives back what is held for a user for whom Redis has no room; false if there was nothing. */
+  /** Returns the slice of a user for whom Redis has no room left; false if there was none. */
   giveBack(request: ReserveRequest): Promise<boolean>;
-  /** Tells Redis of what it does not have yet; otherwise a timer does. Rejects if that fails. */
+  /** Reports to Redis what it does not have yet; otherwise a timer does. Rejects if that fails. */
   report(): Promise<void>;
   stats(): AllowanceStats;
   close(): Promise<void>;
@@ -89,7 +89,7 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
     journal.found.map((one) => [one.id, { ...one, slice: undefined, isRunning: false }]),
   );
   if (unreported.size > 0)
-    log.warn({ event: "allowance", charges: unreported.size }, "charges of an earlier run are told to Redis now");
+    log.warn({ event: "allowance", charges: unreported.size }, "reporting the charges of an earlier run to Redis");
   let served = 0;
   let servedBefore = 0;
   let wasAway = false;
@@ -139,7 +139,7 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
       log.warn({ event: "allowance", seconds: allowanceMs / 1000, held: slices.count() }, text);
     } else {
       const facts = { event: "allowance", served: served - servedBefore, charges: unreported.size };
-      log.info(facts, "Redis answers again: what was charged meanwhile is told to it");
+      log.info(facts, "Redis answers again: reporting what was charged meanwhile");
     }
   }
 
@@ -192,7 +192,7 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
     tellState();
     if (wasAway || unreported.size === 0) return;
     report().catch((error: unknown) => {
-      log.warn({ err: error, charges: unreported.size }, "charges cannot be told to Redis yet; this is tried again");
+      log.warn({ err: error, charges: unreported.size }, "charges cannot be reported to Redis yet; trying again");
     });
   }, reportEveryMs).unref();
 
@@ -221,7 +221,10 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
       clearInterval(timer);
       if (redis.awayMs() === 0 && unreported.size > 0) {
         const tried = report().catch((error: unknown) => {
-          log.warn({ err: error, charges: unreported.size }, "charges are told to Redis at the next start");
+          log.warn(
+            { err: error, charges: unreported.size },
+            "the remaining charges are reported to Redis at the next start",
+          );
         });
         await Promise.race([tried, sleep(closeMs, undefined, { ref: false })]);
       }

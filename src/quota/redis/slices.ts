@@ -29,12 +29,12 @@ export interface Slices {
   served(request: ReserveRequest, buckets: readonly BucketState[]): void;
   /** What may be spent for such a request now; undefined: nothing. */
   find(request: ReserveRequest): Slice | undefined;
-  /** Gives back the slice of a user for whom Redis has no room; false if there was none. */
+  /** Returns the slice of a user for whom Redis has no room left; false if there was none. */
   giveBack(request: ReserveRequest): Promise<boolean>;
   /** Renews, resizes and gives back; otherwise a timer does. Rejects where Redis is away. */
   beat(): Promise<void>;
   count(): number;
-  /** Gives everything back that is not in use. What Redis cannot be told comes back by its lease. */
+  /** Gives everything back that is not in use. Where Redis can't be reached, the lease returns it. */
   close(): Promise<void>;
 }
 
@@ -67,7 +67,7 @@ interface Lane {
 
 /** Some hundred bytes each; users beyond it get nothing while Redis is away. */
 const maxLanes = 20_000;
-/** Of what a limit has left, a process takes at most this part: the last units are sold to whoever comes. */
+/** A process takes at most this part of what a limit has left: the last units are sold by Redis alone. */
 const mostOfRest = 0.25;
 /** Leases extended in one call. */
 const batch = 500;
