@@ -176,7 +176,9 @@ async function printWelcome(services: Services): Promise<void> {
   const admin = await createFirstAdmin(services.users, Object.keys(services.policy().config.quota.tiers));
   if (admin !== undefined) {
     print(`\n  First start: made the user "${admin.username}" with the password ${admin.password}\n`);
-    print(`  It is shown only now. Change it in the panel (/panel/) or with: npm run user -- passwd ${admin.username} --password-stdin\n\n`);
+    print(
+      `  It is shown only now. Change it in the panel (/panel/) or with: npm run user -- passwd ${admin.username} --password-stdin\n\n`,
+    );
   }
   if (services.policy().simulated) {
     print("\n  NO PROVIDER HAS AN API KEY: answers come from the built-in SIMULATOR, not from a language model.\n");
