@@ -49,14 +49,19 @@ const issuerSection = z.strictObject({
     ),
   tier: plainName.optional().describe("Tier of users made that way. Default: the first tier."),
   roles: z
-    .array(z.strictObject({ ...rule, role: z.enum(["user", "auditor", "admin"]).describe("Who fits has it.") }))
+    .array(
+      z.strictObject({
+        ...rule,
+        role: z.enum(["user", "auditor", "admin"]).describe("The role of users for whom it fits."),
+      }),
+    )
     .max(100)
     .default([])
     .describe(
       "If there are any, each login sets the roles of its user to those that fit, or to `user` if none does. Otherwise the proxy's administrators set them.",
     ),
   groups: z
-    .array(z.strictObject({ ...rule, group: plainName.describe("Who fits is a member.") }))
+    .array(z.strictObject({ ...rule, group: plainName.describe("The group whose member such a user becomes.") }))
     .max(1000)
     .default([])
     .describe(
