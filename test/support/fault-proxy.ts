@@ -15,6 +15,8 @@ interface Faults {
   closeAfterBytes: number;
   /** Nothing passes, nothing is read, nobody is told. */
   blackhole: boolean;
+  /** The next piece is lost, and both sides of its connection are reset (RST) instead. Ends itself. */
+  losesNext: boolean;
 }
 
 /** A TCP proxy that mistreats what passes. `up` is towards the target, `down` is back. */
@@ -95,6 +97,7 @@ function noFaults(): Faults {
     resetAfterBytes: Infinity,
     closeAfterBytes: Infinity,
     blackhole: false,
+    losesNext: false,
   };
 }
 
@@ -106,6 +109,11 @@ async function pump(from: Socket, to: Socket, faults: Faults): Promise<void> {
     for await (const bytes of from.iterator({ destroyOnReturn: false })) {
       for (const piece of slices(bytes as Buffer, faults)) {
         while (faults.blackhole && !to.destroyed) await turn(5);
+        if (faults.losesNext) {
+          faults.losesNext = false;
+          reset(from, to);
+          return;
+        }
         const pauseMs =
           faults.latencyMs + (faults.bytesPerSecond > 0 ? (piece.length * 1000) / faults.bytesPerSecond : 0);
         if (pauseMs > 0) await turn(pauseMs);
@@ -126,13 +134,16 @@ async function pump(from: Socket, to: Socket, faults: Faults): Promise<void> {
 }
 
 function cut(from: Socket, to: Socket, faults: Faults): void {
-  if (faults.resetAfterBytes <= faults.closeAfterBytes) {
-    to.resetAndDestroy();
-    from.resetAndDestroy();
-  } else {
+  if (faults.resetAfterBytes <= faults.closeAfterBytes) reset(from, to);
+  else {
     to.destroySoon();
     from.destroySoon();
   }
+}
+
+function reset(from: Socket, to: Socket): void {
+  to.resetAndDestroy();
+  from.resetAndDestroy();
 }
 
 function slices(bytes: Buffer, { sliceBytes }: Faults): readonly Buffer[] {

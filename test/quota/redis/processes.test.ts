@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { expect, it } from "vitest";
 import { systemClock } from "../../../src/lib/clock.ts";
 import { compileSrc } from "../../support/compiled-src.ts";
@@ -16,6 +17,7 @@ const limits = [monthly(1000)];
 
 /** Makes its share of the requests, many at a time, and says how many were charged in the end. */
 const client = `
+import { once } from "node:events";
 import { createLibrary } from "./lib/redis/library.js";
 import { openRedis } from "./lib/redis/open-redis.js";
 import { parseRedisUrl } from "./lib/redis/redis-url.js";
@@ -52,12 +54,15 @@ async function request(number) {
     if (error.code !== "quota_exceeded") throw error;
   }
 }
+console.log("ready");
+await once(process.stdin, "data");
 let next = 0;
 await Promise.all(Array.from({ length: 32 }, async () => {
   while (next < Number(share)) await request(next++);
 }));
 await ledger.close();
 await redis.close();
+process.stdin.destroy();
 console.log(charged);
 `;
 
@@ -72,15 +77,21 @@ describeWithRedis("several processes", () => {
     compileSrc(code, ["lib", "quota", "errors.ts", "replica/log.lua"]);
     writeFileSync(join(code, "client.js"), client);
     const given = [server().url, keyPrefix, JSON.stringify(limits), String(requests / processes)];
+    const clients = Array.from({ length: processes }, () => {
+      const child = spawn(process.execPath, [join(code, "client.js"), ...given], {
+        stdio: ["pipe", "pipe", "inherit"],
+      });
+      const closed = once(child, "close");
+      return { child, closed, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
+    });
+    // They begin together, or the first has taken everything before the last has loaded its program.
+    for (const { lines } of clients) expect(await lines.next()).toMatchObject({ value: "ready" });
+    for (const { child } of clients) child.stdin.write("go\n");
     const charged = await Promise.all(
-      Array.from({ length: processes }, async () => {
-        const child = spawn(process.execPath, [join(code, "client.js"), ...given], {
-          stdio: ["ignore", "pipe", "inherit"],
-        });
-        let said = "";
-        child.stdout.on("data", (bytes: Buffer) => (said += bytes.toString()));
-        expect((await once(child, "close"))[0]).toBe(0);
-        return Number(said);
+      clients.map(async ({ closed, lines }) => {
+        const said = await lines.next();
+        expect((await closed)[0]).toBe(0);
+        return Number(said.value);
       }),
     );
     expect(charged.reduce((a, b) => a + b)).toBe(1000);
