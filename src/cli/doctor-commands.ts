@@ -1,12 +1,9 @@
 import { access, constants, mkdtemp, open, rm, stat, statfs } from "node:fs/promises";
-import { connect } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { request } from "undici";
 import { loadConfig, type LoadedConfig } from "../config/load.ts";
 import { findProviderKeys } from "../config/provider-keys.ts";
 import type { ProviderConfig } from "../config/schema.ts";
-import { checkKafkaTopic, type KafkaProblem } from "../events/forwarders/kafka-topic.ts";
-import { kafkaSettings } from "../events/forwarders/open-forwarders.ts";
 import { loadTokenKeys } from "../identity/sessions/token-keys.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -15,6 +12,7 @@ import { connectState } from "../open-redis-state.ts";
 import { providerKinds } from "../providers/kinds/kinds.ts";
 import { failureReason } from "../providers/read-text.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
+import { checkEventSinks, type DoctorCall, type Finding, timeoutMs } from "./doctor-events.ts";
 import { silent, type CommandIo } from "./this-process.ts";
 
 const usage = `Usage: npm run doctor [-- --config FILE]
@@ -24,22 +22,6 @@ Redis and Kafka. Each failure comes with its fix. Changes nothing; it may run be
 
 const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
 
-/** What a check has found. */
-interface Finding {
-  readonly level: "ok" | "warn" | "FAIL";
-  readonly what: string;
-  readonly found: string;
-  /** What to do; absent if there is nothing to do. */
-  readonly fix?: string;
-}
-
-interface Call {
-  readonly loaded: LoadedConfig;
-  readonly env: CommandIo["env"];
-}
-
-/** ms that one request or connection may take. */
-const timeoutMs = 5000;
 /** Free bytes below which a disk is worth a word, and too full. */
 const lowBytes = 1 << 30;
 const fullBytes = 100 << 20;
@@ -71,7 +53,7 @@ export function runDoctorCli(argv: readonly string[], io: CommandIo): Promise<nu
     const loaded = readConfig(values.config, io, show);
     if (loaded !== null) {
       const call = { loaded, env: io.env };
-      for (const check of [checkSigning, checkProviders, checkDisks, checkRedis, checkKafka])
+      for (const check of [checkSigning, checkProviders, checkDisks, checkRedis, checkEventSinks])
         for (const finding of await check(call)) show(finding);
     }
     io.out(failures === 0 ? "nothing fails" : `${failures} ${failures === 1 ? "check fails" : "checks fail"}`);
@@ -91,7 +73,7 @@ function readConfig(path: string | undefined, io: CommandIo, show: (finding: Fin
   }
 }
 
-async function checkSigning({ loaded, env }: Call): Promise<readonly Finding[]> {
+async function checkSigning({ loaded, env }: DoctorCall): Promise<readonly Finding[]> {
   const what = "JWT_SECRETS";
   const isSet = [env.JWT_SECRETS, env.JWT_SECRETS_FILE].some((value) => value !== undefined && value !== "");
   if (!isSet) return [{ level: "ok", what, found: "not set: a secret is made once, in users/.keys/jwt" }];
@@ -105,7 +87,7 @@ async function checkSigning({ loaded, env }: Call): Promise<readonly Finding[]> 
   }
 }
 
-async function checkProviders({ loaded, env }: Call): Promise<readonly Finding[]> {
+async function checkProviders({ loaded, env }: DoctorCall): Promise<readonly Finding[]> {
   const providers = loaded.config.providers.filter(({ enabled }) => enabled);
   if (providers.length === 0) {
     const fix = "add [[providers]] to config.toml";
@@ -171,7 +153,7 @@ function clockFindings(date: string | string[] | undefined, host: string): reado
   ];
 }
 
-async function checkDisks({ loaded: { config, folder } }: Call): Promise<readonly Finding[]> {
+async function checkDisks({ loaded: { config, folder } }: DoctorCall): Promise<readonly Finding[]> {
   const folders = [config.storage.users_dir, config.storage.logs_dir].map((name) => resolve(folder, name));
   return (await Promise.all(folders.map(checkDisk))).flat();
 }
@@ -229,7 +211,7 @@ async function syncTime(folder: string): Promise<number> {
   }
 }
 
-async function checkRedis({ loaded: { config }, env }: Call): Promise<readonly Finding[]> {
+async function checkRedis({ loaded: { config }, env }: DoctorCall): Promise<readonly Finding[]> {
   const what = "Redis";
   if (config.state.backend !== "redis") return [];
   const warnings: string[] = [];
@@ -246,74 +228,6 @@ async function checkRedis({ loaded: { config }, env }: Call): Promise<readonly F
     const fix = "check REDIS_URL, and the settings that docs/many-nodes.md asks for";
     return [{ level: "FAIL", what, found: messageOf(error), fix }];
   }
-}
-
-/** Whether events can be sent to the topic; without one, whether the brokers accept connections. */
-async function checkKafka({ loaded: { config }, env }: Call): Promise<readonly Finding[]> {
-  const { kafka } = config.events;
-  const { topic } = kafka;
-  if (topic === undefined) return checkBrokers(env);
-  const what = `Kafka topic ${topic}`;
-  try {
-    const problem = await checkKafkaTopic({ ...kafkaSettings({ ...kafka, topic }, env), timeoutMs });
-    if (problem === null) return [{ level: "ok", what, found: "the brokers answer, and events can be sent to it" }];
-    return [{ level: "FAIL", what, found: problem.reason, fix: kafkaFixes[problem.kind] }];
-  } catch (error) {
-    return [
-      { level: "FAIL", what, found: messageOf(error), fix: "set that variable for the server, and for this command" },
-    ];
-  }
-}
-
-const kafkaFixes: Readonly<Record<KafkaProblem["kind"], string>> = {
-  login:
-    "check KAFKA_USERNAME, KAFKA_PASSWORD and events.kafka.sasl (plain, scram-sha-256, scram-sha-512) against the broker",
-  tls: "check events.kafka.tls, and name the brokers' CA by NODE_EXTRA_CA_CERTS=FILE if it is your own",
-  topic: "create the topic, or set events.kafka.create_partitions",
-  unreachable:
-    "check KAFKA_BROKERS (HOST:PORT,HOST:PORT), the firewall, and whether that port wants events.kafka.tls or events.kafka.sasl",
-};
-
-function checkBrokers(env: CommandIo["env"]): Promise<readonly Finding[]> {
-  const brokers = (env.KAFKA_BROKERS ?? "").split(",").map((broker) => broker.trim());
-  return Promise.all(
-    brokers
-      .filter((broker) => broker !== "")
-      .map(async (broker): Promise<Finding> => {
-        const what = `Kafka ${broker}`;
-        const problem = await connectProblem(broker);
-        if (problem === null) return { level: "ok", what, found: "it accepts connections" };
-        return {
-          level: "FAIL",
-          what,
-          found: problem,
-          fix: "check KAFKA_BROKERS (HOST:PORT,HOST:PORT) and the firewall",
-        };
-      }),
-  );
-}
-
-/** Null if it connects. */
-function connectProblem(broker: string): Promise<string | null> {
-  const at = broker.lastIndexOf(":");
-  const port = Number(broker.slice(at + 1));
-  if (at < 1 || !Number.isInteger(port) || port < 1 || port > 65_535) return Promise.resolve("expected HOST:PORT");
-  return new Promise((settle) => {
-    const socket = connect({ host: broker.slice(0, at).replace(/^\[|\]$/g, ""), port, timeout: timeoutMs });
-    const done = (problem: string | null): void => {
-      socket.destroy();
-      settle(problem);
-    };
-    socket.once("connect", () => {
-      done(null);
-    });
-    socket.once("timeout", () => {
-      done("no connection in time");
-    });
-    socket.once("error", (error) => {
-      done(failureReason(error, timeoutMs));
-    });
-  });
 }
 
 /** The values of variables whose names look like secrets. No message may show them, not even one from a library. */

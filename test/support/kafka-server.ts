@@ -1,12 +1,13 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Admin, Consumer, MessagesStreamModes } from "@platformatic/kafka";
 import { describe } from "vitest";
+import { makeCertificate } from "./certificate.ts";
 import { eventually } from "./eventually.ts";
 import { freePort } from "./redis-server.ts";
 
@@ -25,7 +26,10 @@ export const describeWithKafka = isInstalled || process.env.CI !== undefined ? d
 export interface KafkaServer {
   /** HOST:PORT. */
   readonly broker: string;
-  /** Another listener, with TLS and login by SASL/PLAIN: alice, with the password "a secret". */
+  /**
+   * Another listener, with TLS and login: by PLAIN as alice, with the password "a secret"; by SCRAM-SHA-256 and
+   * SCRAM-SHA-512 as bob, with the password "another secret".
+   */
   readonly secured: string;
   /** The certificate of `secured`, a file. */
   readonly certificate: string;
@@ -38,6 +42,8 @@ export interface KafkaServer {
   restart(): Promise<void>;
   close(): Promise<void>;
 }
+
+const scrams = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /** How long a start may take, in ms, on a machine that is busy with other tests. */
 export const startMs = 90_000;
@@ -66,9 +72,14 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
       `advertised.listeners=PLAINTEXT://${broker},SECURED://${secured}`,
       "controller.listener.names=CONTROLLER",
       "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
-      ...["sasl.enabled.mechanisms=PLAIN", "ssl.keystore.type=PEM", `ssl.keystore.location=${pem.keys}`],
+      `sasl.enabled.mechanisms=PLAIN,${scrams.join(",")}`,
+      ...["ssl.keystore.type=PEM", `ssl.keystore.location=${pem.keyAndCertificate}`],
       "listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required " +
         'user_alice="a secret";',
+      ...scrams.map(
+        (name) =>
+          `listener.name.secured.${name.toLowerCase()}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;`,
+      ),
       ...[`log.dirs=${join(folder, "data")}`, "auto.create.topics.enable=false"],
       ...["offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1"],
       ...["transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1"],
@@ -81,7 +92,8 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
   const memory = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
   const options = [...memory, "-cp", `${libs}/*`];
   const id = randomBytes(16).toString("base64url");
-  execFileSync("java", [...options, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties]);
+  const bob = scrams.flatMap((name) => ["--add-scram", `${name}=[name=bob,password=another secret]`]);
+  execFileSync("java", [...options, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties, ...bob]);
 
   async function start(): Promise<ChildProcess> {
     const started = spawn("java", [...options, "kafka.Kafka", properties], { stdio: ["ignore", "pipe", "pipe"] });
@@ -140,21 +152,6 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
       rmSync(folder, { recursive: true, force: true });
     },
   };
-}
-
-/** A certificate of 127.0.0.1, signed by itself: its own file, and another one with its key before it. */
-function makeCertificate(folder: string): { readonly certificate: string; readonly keys: string } {
-  const [key, certificate, keys] = [join(folder, "key.pem"), join(folder, "certificate.pem"), join(folder, "keys.pem")];
-  execFileSync(
-    "openssl",
-    [
-      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
-      ...["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-    ],
-    { stdio: "ignore" },
-  );
-  writeFileSync(keys, readFileSync(key, "utf8") + readFileSync(certificate, "utf8"));
-  return { certificate, keys };
 }
 
 async function readTopic(broker: string, topic: string): Promise<readonly KafkaRecord[]> {

@@ -113,7 +113,8 @@ function wantedTargets({ config, env }: Pick<ForwardingOptions, "config" | "env"
   return wanted;
 }
 
-function redisTarget(variable: string, env: ForwardingOptions["env"]): RedisTarget {
+/** @throws Error that names the variable whose address is missing or malformed */
+export function redisTarget(variable: string, env: ForwardingOptions["env"]): RedisTarget {
   const url = env[variable] ?? "";
   try {
     return parseRedisUrl(url);

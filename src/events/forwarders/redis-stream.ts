@@ -75,6 +75,56 @@ export function createRedisStream(options: RedisStreamOptions): EventTarget {
   };
 }
 
+/** What stands in the way of adding events. */
+export interface RedisStreamProblem {
+  readonly kind: "login" | "tls" | "rights" | "key" | "unreachable";
+  readonly reason: string;
+}
+
+/** The first command that the user may not use with the key; nil: none. Redis before 7 can't be asked. */
+const checkScript = `
+local stream = KEYS[1]
+local commands = {
+  { "EXISTS", stream }, { "XINFO", "GROUPS", stream }, { "XPENDING", stream, "group" }, { "XLEN", stream },
+  { "XRANGE", stream, "-", "+" }, { "XTRIM", stream, "MAXLEN", "1" }, { "XADD", stream, "*", "name", "value" },
+}
+for _, command in ipairs(redis.acl_check_cmd and commands or {}) do
+  if not redis.acl_check_cmd(unpack(command)) then return command[1] end
+end
+redis.call("XLEN", KEYS[1])
+return false`;
+
+/**
+ * Asks Redis whether events can be added to the stream, by TLS and login as the forwarder uses them. Changes nothing.
+ * Null: nothing stands in the way.
+ */
+export async function checkRedisStream({
+  target,
+  stream,
+  timeoutMs,
+}: Pick<RedisStreamOptions, "target" | "stream"> & { readonly timeoutMs: number }): Promise<RedisStreamProblem | null> {
+  let connection: RedisConnection | undefined;
+  try {
+    connection = await connectRedis(target, { onError: () => undefined, onInvalidate: () => undefined });
+    const answer = connection.send(stream, ["EVAL", checkScript, "1", stream]);
+    const refused = await deadlineOf(timeoutMs, answer, () => new Error("Redis did not answer in time"));
+    if (typeof refused !== "string") return null;
+    return { kind: "rights", reason: `the user may not use ${refused} with the key ${stream}` };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return { kind: problemKind(reason), reason };
+  } finally {
+    connection?.close();
+  }
+}
+
+function problemKind(reason: string): RedisStreamProblem["kind"] {
+  if (/WRONGPASS|NOAUTH|invalid password/i.test(reason)) return "login";
+  if (reason.includes("NOPERM")) return "rights";
+  if (reason.includes("WRONGTYPE")) return "key";
+  return /certificate|ssl|tls|self-signed/i.test(reason) ? "tls" : "unreachable";
+}
+
 /** The number of names and values, then these. */
 function fieldsOf(event: Envelope): readonly string[] {
   const fields = Object.entries(cloudEventAttributes(event)).flat();
