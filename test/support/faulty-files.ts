@@ -11,6 +11,10 @@ export interface FaultyFiles extends FileOps {
   count(kind: FaultyKind): number;
   /** From the `nth` operation of the kind from now on (1 is the next), `times` of them get the fault. */
   fail(kind: FaultyKind, fault: Fault, nth?: number, times?: number): void;
+  /** Called before each write that the caller waits for: a slow disk moves the clock. */
+  onWriteSync: () => void;
+  /** Every later write that nobody waits for begins once this is over. */
+  hold: Promise<unknown> | undefined;
 }
 
 /** The real disk, with faults where the test wants them. */
@@ -26,13 +30,16 @@ export function createFaultyFiles(): FaultyFiles {
     return hit?.fault;
   }
 
-  return {
+  const files: FaultyFiles = {
     ...diskOps,
+    onWriteSync: () => undefined,
+    hold: undefined,
     openSync(path, flags, mode) {
       next("open");
       return diskOps.openSync(path, flags, mode);
     },
     writeSync(fd, bytes, offset, length) {
+      files.onWriteSync();
       return diskOps.writeSync(fd, bytes, offset, next("write") === "short" ? length >> 1 : length);
     },
     ftruncateSync(fd, length) {
@@ -52,7 +59,12 @@ export function createFaultyFiles(): FaultyFiles {
       return diskOps.open(path, flags, mode);
     },
     async write(fd, bytes, offset, length) {
+      await files.hold;
       return diskOps.write(fd, bytes, offset, next("write") === "short" ? length >> 1 : length);
+    },
+    async ftruncate(fd, length) {
+      next("truncate");
+      await diskOps.ftruncate(fd, length);
     },
     async fsync(fd) {
       next("sync");
@@ -76,4 +88,5 @@ export function createFaultyFiles(): FaultyFiles {
       faults.push({ kind, fault, from, to: from + times });
     },
   };
+  return files;
 }

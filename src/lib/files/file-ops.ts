@@ -18,6 +18,7 @@ export interface FileOps {
   open(path: string, flags: number, mode: number): Promise<number>;
   /** As writeSync. */
   write(fd: number, bytes: Uint8Array, offset: number, length: number): Promise<number>;
+  ftruncate(fd: number, length: number): Promise<void>;
   fsync(fd: number): Promise<void>;
   fdatasync(fd: number): Promise<void>;
   close(fd: number): Promise<void>;
@@ -48,6 +49,10 @@ export const diskOps: FileOps = {
   write: (fd, bytes, offset, length) =>
     later((done) => {
       fs.write(fd, bytes, offset, length, null, done);
+    }),
+  ftruncate: (fd, length) =>
+    later((done) => {
+      fs.ftruncate(fd, length, done);
     }),
   fsync: (fd) =>
     later((done) => {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { eventually } from "../../support/eventually.ts";
 import { createFaultyFiles } from "../../support/faulty-files.ts";
+import { createManualClock } from "../../support/manual-clock.ts";
 import { drain, openTestSpool, type TestSpool } from "../../support/spool.ts";
 import { tempDir } from "../../support/temp-dir.ts";
 
@@ -236,5 +237,113 @@ describe("the spool", () => {
     await spool.close();
     spool.append("late");
     expect(spool.a.lost()).toEqual({ too_large: 1, closed: 1 });
+  });
+});
+
+describe("the spool on a slow disk", () => {
+  /** A spool after three writes of 50 ms; from now on none may be waited for, until the disk has been quick for 30 s. */
+  async function openSlow(options: Parameters<typeof openTestSpool>[1] = {}, folder = tempDir()) {
+    const [ops, clock] = [createFaultyFiles(), createManualClock()];
+    const spool = await openTestSpool(folder, { ops, clock, ...options });
+    fill(spool, 1, 2);
+    ops.onWriteSync = () => {
+      clock.advance(50);
+    };
+    fill(spool, 3, 4);
+    expect(spool.log.lines).toEqual([]);
+    fill(spool, 5, 5);
+    ops.onWriteSync = () => {
+      throw new Error("somebody waits for the disk");
+    };
+    let go: () => void = () => undefined;
+    ops.hold = new Promise<void>((resolve) => (go = resolve));
+    return { spool, ops, clock, folder, go };
+  }
+
+  test("keeps nobody waiting: events wait in memory, and are read in order once they are written", async () => {
+    const { spool, go } = await openSlow(small);
+    fill(spool, 6, 200);
+    expect(spool.size()).toMatchObject({ lastSeq: 5, waitingBytes: names(6, 200).join("").length });
+    expect(spool.log.lines.map(({ facts }) => facts.event)).toEqual(["spool.slow"]);
+    const woken = drain(spool.a).then(() => spool.a.more());
+    go();
+    await woken;
+    await eventually(() => {
+      expect(spool.size()).toMatchObject({ lastSeq: 200, waitingBytes: 0 });
+    });
+    expect(await drain(spool.reader("b"))).toEqual(names(1, 200));
+    expect(spool.losses).toEqual([]);
+  });
+
+  test("what waits is bounded: more is lost, and counted", async () => {
+    const { spool, go } = await openSlow({ maxBytes: 64 << 20, segmentBytes: 1 << 20 });
+    const long = "x".repeat(60_000);
+    for (let n = 0; n < 300; n++) spool.append(long);
+    const lost = 300 - Math.floor((16 << 20) / long.length);
+    expect(spool.size().waitingBytes).toBeLessThanOrEqual(16 << 20);
+    expect(spool.a.lost()).toEqual({ disk: lost });
+    go();
+    await spool.close();
+    expect(spool.size()).toMatchObject({ lastSeq: 5 + 300 - lost, waitingBytes: 0 });
+    expect(spool.log.lines.map(({ message }) => message)).toContain(
+      "the spool's disk is too slow: events for outside systems are lost",
+    );
+  });
+
+  test("is written while the caller waits again, once it has been quick for a while", async () => {
+    const { spool, ops, clock, go } = await openSlow();
+    fill(spool, 6, 8);
+    go();
+    await eventually(() => {
+      expect(spool.size().lastSeq).toBe(8);
+    });
+    clock.advance(30_000);
+    ops.onWriteSync = () => undefined;
+    ops.hold = undefined;
+    fill(spool, 9, 11);
+    expect(await drain(spool.a)).toEqual(names(1, 11));
+    expect(spool.size().waitingBytes).toBe(0);
+  });
+
+  test.each(["ENOSPC", "short"] as const)(
+    "a write that fails with %s costs the events of that write",
+    async (fault) => {
+      const { spool, ops, folder, go } = await openSlow();
+      ops.fail("write", fault);
+      fill(spool, 6, 8);
+      go();
+      await eventually(() => {
+        expect(spool.a.lost()).toEqual({ disk: 3 });
+      });
+      fill(spool, 9, 11);
+      await spool.close();
+      const again = await openTestSpool(folder);
+      expect(await drain(again.a)).toEqual([...names(1, 5), ...names(9, 11)]);
+      expect(again.losses).toEqual([]);
+    },
+  );
+
+  test("what is half written and can't be cut off is counted, and no number is used twice", async () => {
+    const { spool, ops, folder, go } = await openSlow();
+    ops.fail("write", "short");
+    ops.fail("truncate", "EIO");
+    fill(spool, 6, 50);
+    go();
+    await eventually(() => {
+      expect(spool.size().lastSeq).toBe(50);
+    });
+    fill(spool, 51, 60);
+    await eventually(() => {
+      expect(spool.size().lastSeq).toBe(60);
+    });
+    expect(await drain(spool.a)).toEqual([...names(1, 5), ...names(51, 60)]);
+    expect(spool.a.lost()).toEqual({ damaged: 45 });
+    await spool.close();
+    // Whole records that were written after all are there for who has not read them.
+    const again = await openTestSpool(folder);
+    const read = await drain(again.reader("b"));
+    expect(read.slice(0, 6)).toEqual(names(1, 6));
+    expect(read.slice(-10)).toEqual(names(51, 60));
+    expect(read.length + (again.reader("b").lost().damaged ?? 0)).toBe(60);
   });
 });
