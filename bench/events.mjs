@@ -1,10 +1,13 @@
 // Measures what events cost: 50,000 a second into the behaviour logs of 1,000 users, beside a file opened, written, flushed
-// and closed for each; what requests wait for where a webhook, Redis and Kafka hang; what tracing costs a request.
+// and closed for each; what requests wait for where a webhook, Redis and Kafka hang, and where the disk of their events is
+// slow; what tracing costs a request.
 //
-//   npm run bench:events                about four minutes
+//   npm run bench:events                about six minutes
 //   npm run bench:events -- --smoke     a few seconds: proves that it runs, the figures mean little
+//   npm run bench:events -- --only disk one part: logs, hangs, disk or traces
 //
 // Fails if a request failed; a slow machine is no failure, though it may cost lines of the log.
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createSocketServer } from "node:net";
@@ -15,12 +18,19 @@ import { createRunning, startEventWriter, startLoad, startProxy, startUpstream }
 import { burst, json } from "./scenarios.mjs";
 import { figure, table } from "./table.mjs";
 
-const { values: options } = parseArgs({ options: { smoke: { type: "boolean" } } });
+const { values: options } = parseArgs({ options: { smoke: { type: "boolean" }, only: { type: "string" } } });
 const size = options.smoke
   ? { perSecond: 5000, logMs: 1500, aloneMs: 500, hangMs: 500, hangRounds: 2, traceMs: 500, traceRounds: 2 }
   : { perSecond: 50_000, logMs: 60_000, aloneMs: 5000, hangMs: 5000, hangRounds: 12, traceMs: 1500, traceRounds: 8 };
+const isWanted = (part) => options.only === undefined || options.only === part;
 const users = 1000;
 const chat = { model: "sim-fast", stream: true, messages: [{ role: "user", content: "hi" }] };
+
+const latencyRows = [
+  ["p50, ms", ({ p50Ms }) => p50Ms],
+  ["p99, ms", ({ p99Ms }) => p99Ms],
+  ["requests per second", ({ requests, seconds }) => requests / seconds],
+];
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-events-"));
 const { keep, stopAll } = createRunning();
@@ -32,11 +42,12 @@ const folder = (name) => {
 
 try {
   print(`${cpus()[0]?.model ?? "unknown CPU"}, ${availableParallelism()} cores, Node ${process.version}`);
-  await logs();
+  if (isWanted("logs")) await logs();
   const upstream = await keep(startUpstream(folder("upstream")));
   const load = await keep(startLoad(folder("load")));
-  await hangs(upstream, load);
-  await traces(upstream, load);
+  if (isWanted("hangs")) await hangs(upstream, load);
+  if (isWanted("disk")) await slowDisk(upstream, load);
+  if (isWanted("traces")) await traces(upstream, load);
 } catch (error) {
   console.error(error);
   process.exitCode = 1;
@@ -98,14 +109,44 @@ topic = "events"
   }
   const waiting = await metric(proxies.hanging.url, "events_forwarder_lag");
   if (!waiting.every((lag) => lag > 0)) throw new Error(`the sinks did not hang: ${waiting}`);
-  const rows = [
-    ["p50, ms", ({ p50Ms }) => p50Ms],
-    ["p99, ms", ({ p99Ms }) => p99Ms],
-    ["requests per second", ({ requests, seconds }) => requests / seconds],
-  ].map(([name, of]) => [name, ...pair(figures.alone.map(of), figures.hanging.map(of))]);
+  const rows = latencyRows.map(([name, of]) => [name, ...pair(figures.alone.map(of), figures.hanging.map(of))]);
   print(`\nrequests while a webhook, Redis and Kafka accept connections and never answer; ${machine()}\n`);
   print(table(["", "no sinks", "hanging", "ratio"], rows));
   print(`\nevents that waited at the end: ${waiting.join(" and ")}`);
+}
+
+/** Latencies where each write and sync of the spool takes 50 ms, and where it does not, in turn. */
+async function slowDisk(upstream, load) {
+  const tracer = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+  if (spawnSync(tracer[0], [...tracer.slice(2), "true"]).status !== 0) {
+    print("\na slow disk under the spool: not measured, since there is no strace, or it may not trace");
+    return;
+  }
+  const sections = '[events.redis]\nstream = "events"\nurl_env = "EVENTS_REDIS"\n';
+  const env = { EVENTS_REDIS: "redis://127.0.0.1:1" };
+  const startOn = async (name, delay) => {
+    const spool = join(folder(name), "logs", "spool", "0000000000000001.journal");
+    const calls = "write,pwrite64,fdatasync,ftruncate";
+    const slow = [...tracer, "-P", spool, "-e", `trace=${calls}`, "-e", `inject=${calls}:delay_enter=${delay}`];
+    return keep(startProxy(join(dir, name), upstream.url, "dist", { sections, env, under: slow }));
+  };
+  // Both are traced: that costs as well.
+  const proxies = { quick: await startOn("quick", 0), slow: await startOn("slow", 50_000) };
+  const order = ({ url, token }, ms) => ({
+    ...{ order: "closed", url, token, body: chat, mustContain: "data: [DONE]", clients: 4, ms },
+  });
+  for (const proxy of Object.values(proxies)) checked(await load.ask(order(proxy, 2 * size.hangMs)));
+  const figures = { quick: [], slow: [] };
+  for (let round = 0; round < size.hangRounds / 2; round++) {
+    progress(`slow disk, round ${round + 1} of ${size.hangRounds / 2}`);
+    for (const name of round % 2 === 0 ? ["quick", "slow"] : ["slow", "quick"])
+      figures[name].push(checked(await load.ask(order(proxies[name], size.hangMs))));
+  }
+  const rows = latencyRows.map(([name, of]) => [name, ...pair(figures.quick.map(of), figures.slow.map(of))]);
+  print(`\nrequests while each write and sync of the spool takes 50 ms; ${machine()}\n`);
+  print(table(["", "quick disk", "slow disk", "ratio"], rows));
+  const lost = await metric(proxies.slow.url, "events_lost_total");
+  print(`\nevents lost by the slow one: ${lost.reduce((sum, count) => sum + count, 0)}`);
 }
 
 /** What a request costs with no collector, and with one that gets a trace of each. */

@@ -14,10 +14,12 @@ const measuredCore = "0";
 const othersCore = "1";
 
 /** Starts a Node program; resolves once it has said where it listens (or at once, where it doesn't). */
-async function start(name, args, { dir, core, env = {}, listens = true }) {
+async function start(name, args, { dir, core, env = {}, listens = true, under = [] }) {
   const logFile = join(dir, `${name}.log`);
   const log = openSync(logFile, "w");
-  const command = canPin ? [pinner, "-c", core, process.execPath] : [process.execPath];
+  const pinned = (to) => (canPin ? [pinner, "-c", to] : []);
+  const tracer = under.length === 0 ? [] : [...pinned(othersCore), ...under];
+  const command = [...tracer, ...pinned(core), process.execPath];
   // Into a file, because reading a pipe would be work for a process that shares the cores.
   const child = spawn(command[0], [...command.slice(1), ...args], {
     cwd: root,
@@ -114,7 +116,7 @@ export async function startPassthrough(dir, upstreamUrl) {
  * @param program the compiled program, where it is not the one of this folder
  * @param changes `server` and `concurrency`: keys of these sections; `users`: names, the first of which gets
  *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state; `isSecond`: it gets the other core; `sections`: more of
- *   the config; `env`: more variables
+ *   the config; `env`: more variables; `under`: a command that it runs under
  */
 export async function startProxy(dir, upstreamUrl, program = "dist", changes = {}) {
   const {
@@ -126,6 +128,7 @@ export async function startProxy(dir, upstreamUrl, program = "dist", changes = {
     isSecond = false,
     sections = "",
     env: moreEnv = {},
+    under,
   } = changes;
   mkdirSync(join(dir, "users"), { recursive: true });
   for (const user of users) {
@@ -166,7 +169,7 @@ ${sections}`,
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
   if (redis !== undefined) env.REDIS_URL = redis;
   const args = [...flags, ...measured, join(program, "main.js"), "--config", config];
-  const server = await start("proxy", args, { dir, core: isSecond ? othersCore : measuredCore, env });
+  const server = await start("proxy", args, { dir, core: isSecond ? othersCore : measuredCore, env, under });
   try {
     const tokens = [];
     for (const username of users) tokens.push(await logIn(server.url, username));
