@@ -187,13 +187,13 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     runningTraces,
     eventFeed,
     behaviourLog,
-    behaviour: createBehaviourReader({ logsDir }),
+    behaviour: createBehaviourReader({ logsDir, log }),
     requestLog,
-    requestReader: createRequestReader(requestsDir),
+    requestReader: createRequestReader(requestsDir, log),
     activeUsers,
     minuteSeries,
     auditLog: createAuditLog({ logsDir, dayOf }),
-    auditReader: createAuditReader({ logsDir }),
+    auditReader: createAuditReader({ logsDir, log }),
     sinks() {
       const [lines, requests, alerts] = [behaviourLog.health(), requestLog.health(), webhook?.stats()];
       return [

@@ -5,6 +5,7 @@ import { createLogCompressor } from "../../src/events/log-files/log-compressor.t
 import { createBehaviourReader } from "../../src/events/log-files/log-pages.ts";
 import { removeBeyondSize, removeOldFiles } from "../../src/events/log-files/behaviour-files.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
 import { chatFinished } from "../support/events.ts";
 
 const { state, file, start, traces } = useBehaviourLog();
@@ -109,6 +110,17 @@ test("gzip that somebody else has written is read too", async () => {
   const { events } = await createBehaviourReader({ logsDir: state.root }).page({ user: "alice", limit: 2 });
   expect(events.map((event) => event.trace_id)).toEqual(["2", "1"]);
   expect(await names()).toEqual(["2026-11-20.jsonl.gz"]);
+});
+
+test("a small file that would become a large one is skipped, named in the log, and leaves nothing behind", async () => {
+  await put("2026-11-19.jsonl", text(3, 2));
+  await put("2026-11-20.jsonl.gz", gzipSync(Buffer.alloc(64 << 20)));
+  const log = createCapturedLog();
+  const reader = createBehaviourReader({ logsDir: state.root, log, maxExpandedBytes: 1 << 20 });
+  const { events } = await reader.page({ user: "alice", limit: 5 });
+  expect(events.map((event) => event.trace_id)).toEqual(["1", "0"]);
+  expect(log.lines).toMatchObject([{ facts: { event: "logs.skipped", file: file("alice/2026-11-20.jsonl.gz") } }]);
+  expect(await names()).toEqual(["2026-11-19.jsonl", "2026-11-20.jsonl.gz"]);
 });
 
 test("retention by age and by size counts compressed files", async () => {

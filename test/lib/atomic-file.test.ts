@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readPlainFile, removeTemporaries, writeFileAtomic } from "../../src/lib/files/atomic-file.ts";
@@ -70,6 +70,13 @@ describe("writeFileAtomic", () => {
 });
 
 describe("readPlainFile", () => {
+  it("refuses a file that would fill the memory", async () => {
+    const path = join(tempDir(), "large");
+    writeFileSync(path, "");
+    truncateSync(path, (256 << 20) + 1);
+    await expect(readPlainFile(path)).rejects.toThrow("is larger than 268435456 bytes");
+  });
+
   it("refuses a symlink", async () => {
     const folder = tempDir();
     writeFileSync(join(folder, "target"), "secret");

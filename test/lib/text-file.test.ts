@@ -29,7 +29,7 @@ async function compressed(text: Buffer): Promise<string> {
 }
 
 async function reader(name: string): Promise<TextFile> {
-  const file = await readGzip(await open(name, "r"), name);
+  const file = await readGzip(await open(name, "r"), name, 1 << 30);
   onTestFinished(() => file.close());
   return file;
 }

@@ -7,6 +7,7 @@ import { openAppendFile } from "../../lib/files/append-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { giveToFolderOwner } from "../../lib/files/atomic-file.ts";
 import { type LogPage, type PageQuery, readLogPage } from "./log-pages.ts";
+import type { Log } from "../../lib/log.ts";
 import type { AdminChanged } from "../catalogue.ts";
 
 /** Changes made by administrators: LOGS/audit/YYYY-MM-DD.jsonl, in the format of the behaviour logs. */
@@ -82,12 +83,12 @@ export interface AuditReader {
 const owner = "_audit";
 
 /** Reads the files of the audit log. */
-export function createAuditReader({ logsDir }: { readonly logsDir: string }): AuditReader {
+export function createAuditReader({ logsDir, log }: { readonly logsDir: string; readonly log?: Log }): AuditReader {
   return {
     page: ({ user, by, action, ...query }) => {
       const wanted = Object.entries({ user, by, action }).filter(([, value]) => value !== undefined);
       const matches = (event: BehaviourEvent): boolean => wanted.every(([key, value]) => event[key] === value);
-      return readLogPage(auditFolder(logsDir), owner, { ...query, matches });
+      return readLogPage(auditFolder(logsDir), owner, { ...query, matches }, { ...(log && { log }) });
     },
   };
 }

@@ -5,7 +5,8 @@ import { behaviourFileName, entriesOf, isBehaviourFolder, parseFileName } from "
 import { type BehaviourEvent, type BehaviourFilter, collectEvents, disorderMs, timeOfLine } from "./behaviour-scan.ts";
 import { AppError } from "../../errors.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
-import { plainFile, readGzip, type TextFile } from "../../lib/files/text-file.ts";
+import { ExpansionError, plainFile, readGzip, type TextFile } from "../../lib/files/text-file.ts";
+import type { Log } from "../../lib/log.ts";
 import { findEndOfLinesUpTo, readLinesBefore } from "../../lib/journal/line-blocks.ts";
 
 /** The filter, position and size of a page. */
@@ -32,6 +33,16 @@ interface LogPart {
   readonly part: number;
 }
 
+/** What is read for a page at most. */
+export interface PageLimits {
+  /** Maximum bytes to read, plus one block. Default: 4 MiB. */
+  readonly maxScanBytes?: number;
+  /** Maximum bytes of a text that somebody else has compressed; a larger one is skipped. Default: 1 GiB, as no log is larger. */
+  readonly maxExpandedBytes?: number;
+  /** Says which file was skipped. */
+  readonly log?: Log;
+}
+
 const maxLimit = 1000;
 const hourMs = 3_600_000;
 
@@ -40,22 +51,21 @@ const hourMs = 3_600_000;
  * same however long a log is. `to` is found by binary search: times in a file increase, except within `disorderMs`.
  *
  * @param owner the log's owner: cursors are valid only for the same owner
- * @param maxScanBytes maximum bytes to read for the page, plus one block
  * @throws AppError `invalid_request` for a cursor that isn't of this log
  */
 export async function readLogPage(
   folder: string,
   owner: string,
   { cursor, limit, ...filter }: PageQuery,
-  maxScanBytes = 4 << 20,
+  limits: PageLimits = {},
 ): Promise<LogPage> {
+  const { maxScanBytes = 4 << 20 } = limits;
   const from = cursor === undefined ? null : decodeCursor(owner, cursor);
   const scan = createScan(filter, Math.min(Math.max(limit, 1), maxLimit), maxScanBytes);
   for (const file of await listParts(folder, filter, from)) {
     const isFirst = from?.day === file.day && from.part === file.part;
-    const stop = await withFile(path.join(folder, behaviourFileName(file.day, file.part)), (text) =>
-      scan.read(text, isFirst ? from.offset : null),
-    );
+    const name = path.join(folder, behaviourFileName(file.day, file.part));
+    const stop = await withFile(name, limits, (text) => scan.read(text, isFirst ? from.offset : null));
     if (stop === "older") break;
     if (stop !== null) return { events: scan.events, nextCursor: encodeCursor(owner, { ...file, offset: stop }) };
   }
@@ -117,9 +127,12 @@ function newestFirst(a: LogPart, b: LogPart): number {
   return a.day === b.day ? b.part - a.part : a.day < b.day ? 1 : -1;
 }
 
-/** Opens a file or, if it is gone, what it was compressed to; runs the work and closes it. Null if it is a symlink or gone. */
-async function withFile<T>(name: string, work: (file: TextFile) => Promise<T>): Promise<T | null> {
-  const file = (await openText(name)) ?? (await openText(`${name}.gz`));
+/**
+ * Opens a file or, if it is gone, what it was compressed to; runs the work and closes it. Null if it is a symlink, gone, or
+ * too large.
+ */
+async function withFile<T>(name: string, limits: PageLimits, work: (file: TextFile) => Promise<T>): Promise<T | null> {
+  const file = (await openText(name, limits)) ?? (await openText(`${name}.gz`, limits));
   if (file === null) return null;
   try {
     return await work(file);
@@ -128,11 +141,15 @@ async function withFile<T>(name: string, work: (file: TextFile) => Promise<T>): 
   }
 }
 
-async function openText(name: string): Promise<TextFile | null> {
+async function openText(name: string, { maxExpandedBytes = 1 << 30, log }: PageLimits): Promise<TextFile | null> {
   try {
     const handle = await open(name, constants.O_RDONLY | constants.O_NOFOLLOW);
-    return await (name.endsWith(".gz") ? readGzip(handle, name) : plainFile(handle));
+    return await (name.endsWith(".gz") ? readGzip(handle, name, maxExpandedBytes) : plainFile(handle));
   } catch (error) {
+    if (error instanceof ExpansionError) {
+      log?.warn({ event: "logs.skipped", file: name, err: error }, "a compressed log is too large to be read");
+      return null;
+    }
     const code = fileErrorCode(error);
     if (code === "ENOENT" || code === "ELOOP") return null;
     throw error;
@@ -180,15 +197,11 @@ export interface BehaviourReader {
 }
 
 /** Reads the files of the behaviour log. */
-export function createBehaviourReader(options: {
-  readonly logsDir: string;
-  /** Maximum bytes to read for one page, plus one block. */
-  readonly maxScanBytes?: number;
-}): BehaviourReader {
+export function createBehaviourReader(options: PageLimits & { readonly logsDir: string }): BehaviourReader {
   return {
     async page({ user, ...query }) {
       if (!isBehaviourFolder(user)) throw new AppError("invalid_request", { param: "user" });
-      return readLogPage(path.join(options.logsDir, "users", user), user, query, options.maxScanBytes);
+      return readLogPage(path.join(options.logsDir, "users", user), user, query, options);
     },
   };
 }
@@ -204,7 +217,7 @@ export interface RequestReader {
 }
 
 /** @param requestsDir logs/requests */
-export function createRequestReader(requestsDir: string): RequestReader {
+export function createRequestReader(requestsDir: string, log: Log): RequestReader {
   const folder = path.join(requestsDir, "users", allRequests);
-  return { page: (query) => readLogPage(folder, allRequests, query, maxRequestBytes) };
+  return { page: (query) => readLogPage(folder, allRequests, query, { maxScanBytes: maxRequestBytes, log }) };
 }

@@ -53,6 +53,9 @@ export async function syncFolder(folder: string, ops: FileOps = diskOps): Promis
   }
 }
 
+/** No file that is read as a whole is nearly as large: it belongs to somebody else, and would fill the memory. */
+const maxPlainBytes = 256 << 20;
+
 /**
  * Reads a UTF-8 file that must be a regular file. Rejects with ELOOP for a symlink, and with an error that names the
  * path for a folder, a pipe or a device, and for bytes that are not UTF-8.
@@ -61,7 +64,9 @@ export async function readPlainFile(path: string): Promise<string> {
   // O_NONBLOCK: opening a pipe must not wait for its writer.
   const file = await promises.open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
-    if (!(await file.stat()).isFile()) throw new Error(`${path} is not a plain file`);
+    const stat = await file.stat();
+    if (!stat.isFile()) throw new Error(`${path} is not a plain file`);
+    if (stat.size > maxPlainBytes) throw new Error(`${path} is larger than ${maxPlainBytes} bytes`);
     const bytes = await file.readFile();
     try {
       return new TextDecoder("utf-8", { fatal: true }).decode(bytes);

@@ -64,17 +64,24 @@ export async function writeGzip(
   return true;
 }
 
+/** A text is larger than may be expanded. */
+export class ExpansionError extends Error {
+  override readonly name = "ExpansionError";
+}
+
 /**
  * Reads gzip: what writeGzip has written block by block; anything else is expanded into a file beside it, which is gone
  * once it is closed. Damaged blocks read as zeros. Closes `file` where it rejects, as with Node's errors of files.
  *
  * @param name of the file
+ * @param maxBytes most that is expanded: a small file may become a thousand times as large
+ * @throws ExpansionError
  */
-export async function readGzip(file: FileHandle, name: string): Promise<TextFile> {
+export async function readGzip(file: FileHandle, name: string, maxBytes: number): Promise<TextFile> {
   try {
     const blocks = await readIndex(file);
     if (blocks !== null) return indexedFile(file, blocks);
-    const expanded = await expandBeside(file, name);
+    const expanded = await expandBeside(file, name, maxBytes);
     await file.close();
     return await plainFile(expanded);
   } catch (error) {
@@ -147,7 +154,7 @@ function indexedFile(file: FileHandle, blocks: readonly Block[]): TextFile {
 }
 
 /** Into a file that has no name any more. What is cut off or damaged ends where it can no longer be read. */
-async function expandBeside(file: FileHandle, name: string): Promise<FileHandle> {
+async function expandBeside(file: FileHandle, name: string, maxBytes: number): Promise<FileHandle> {
   const folder = await mkdtemp(path.join(path.dirname(name), ".gunzip-"));
   let target: FileHandle;
   try {
@@ -155,14 +162,20 @@ async function expandBeside(file: FileHandle, name: string): Promise<FileHandle>
   } finally {
     await rm(folder, { recursive: true });
   }
+  let left = maxBytes;
   try {
     await pipeline(file.createReadStream({ start: 0, autoClose: false }), createGunzip(), async (texts) => {
-      for await (const text of texts as AsyncIterable<Buffer>) await target.appendFile(text);
+      for await (const text of texts as AsyncIterable<Buffer>) {
+        left -= text.length;
+        if (left < 0) throw new ExpansionError("too large");
+        await target.appendFile(text);
+      }
     });
   } catch (error) {
     if (fileErrorCode(error)?.startsWith("Z_") !== true) {
       await target.close();
-      throw error;
+      // The pipeline says only that it was aborted.
+      throw left < 0 ? new ExpansionError(`its text is larger than ${maxBytes} bytes`) : error;
     }
   }
   return target;
