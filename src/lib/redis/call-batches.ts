@@ -1,11 +1,16 @@
 import { ErrorReply } from "@redis/client";
 import type { FunctionLibrary } from "./library.ts";
-import { RedisReplyError, replyList, type RedisReply } from "./redis.ts";
+import { CallNotNeededError, type CallOptions, RedisReplyError, replyList, type RedisReply } from "./redis.ts";
 
 /** Puts calls of functions that are made together into one command: each costs both sides a round of their own. */
 export interface CallBatches {
-  /** As Redis.call, but for `options`. */
-  call(name: string, keys: readonly string[], args: readonly (string | number)[]): Promise<RedisReply>;
+  /** As Redis.call. */
+  call(
+    name: string,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+    isNeeded?: CallOptions["isNeeded"],
+  ): Promise<RedisReply>;
   /** Sends what waits to be sent. Otherwise that happens once this turn of the event loop is over. */
   flush(): void;
   /** Calls that have no answer yet. */
@@ -16,6 +21,7 @@ interface Call {
   readonly name: string;
   readonly keys: readonly string[];
   readonly args: readonly (string | number)[];
+  readonly isNeeded: CallOptions["isNeeded"];
   readonly resolve: (reply: RedisReply) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -51,7 +57,17 @@ export function createCallBatches(
     const batches = waiting;
     waiting = [];
     last.clear();
-    for (const batch of batches) sendBatch(batch.calls);
+    for (const { calls } of batches)
+      sendBatch(calls.every(({ isNeeded }) => isNeeded === undefined) ? calls : needed(calls));
+  }
+
+  function needed(calls: readonly Call[]): readonly Call[] {
+    return calls.filter(({ isNeeded, reject }) => {
+      if (isNeeded?.() !== false) return true;
+      open--;
+      reject(new CallNotNeededError("it was not needed any more"));
+      return false;
+    });
   }
 
   function sendBatch(calls: readonly Call[]): void {
@@ -93,7 +109,7 @@ export function createCallBatches(
   }
 
   return {
-    call: (name, keys, args) =>
+    call: (name, keys, args, isNeeded) =>
       new Promise((resolve, reject) => {
         if (waiting.length === 0) setImmediate(flush);
         open++;
@@ -105,7 +121,7 @@ export function createCallBatches(
           waiting.push(batch);
           last.set(slot, batch);
         }
-        batch.calls.push({ name, keys, args, resolve, reject });
+        batch.calls.push({ name, keys, args, isNeeded, resolve, reject });
       }),
     flush,
     count: () => open,

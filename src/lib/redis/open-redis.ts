@@ -149,9 +149,9 @@ export async function openRedis(options: OpenRedisOptions): Promise<Redis> {
     tags,
     tagOf: (name) => tags[hashOf(name) % tagCount] ?? "00",
     keyIn,
-    call(name, keys, args, { replicas = 0 } = {}) {
+    call(name, keys, args, { replicas = 0, isNeeded } = {}) {
       if (batches.count() >= maxInFlight) return Promise.reject(tooMany());
-      if (replicas === 0) return batches.call(name, keys, args);
+      if (replicas === 0) return batches.call(name, keys, args, isNeeded);
       batches.flush();
       const command = ["FCALL", library.functionName(name), String(keys.length), ...keys, ...args.map(String)];
       return send(keys[0], command, replicas);

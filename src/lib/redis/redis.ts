@@ -11,6 +11,11 @@ export class RedisReplyError extends Error {
   override readonly name = "RedisReplyError";
 }
 
+/** The call was not sent, since it was not needed any more. */
+export class CallNotNeededError extends Error {
+  override readonly name = "CallNotNeededError";
+}
+
 /** What is known of the connection. */
 interface RedisStatus {
   readonly connected: boolean;
@@ -22,9 +27,14 @@ interface RedisStatus {
   readonly repeated: number;
 }
 
-interface CallOptions {
+export interface CallOptions {
   /** How many replicas must have what was written up to this call; fewer are an unknown outcome. Default: 0. */
   readonly replicas?: number | undefined;
+  /**
+   * Asked right before the call is sent, at the end of the turn of the event loop in which it was made. Where it says no the
+   * call is not sent, and rejects with CallNotNeededError. Not beside `replicas`.
+   */
+  readonly isNeeded?: (() => boolean) | undefined;
 }
 
 /** The shared connection. All its verbs are safe to repeat: see `call`. */
@@ -35,7 +45,7 @@ export interface Redis {
    *
    * @param name without the library's prefix
    * @param keys whole keys, as `keyIn` makes them: at least one, all of the same slot
-   * @throws RedisUnavailableError, RedisReplyError
+   * @throws RedisUnavailableError, RedisReplyError, CallNotNeededError
    */
   call(
     name: string,

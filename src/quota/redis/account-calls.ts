@@ -3,6 +3,7 @@ import {
   replyNumber,
   replyText,
   RedisReplyError,
+  type CallOptions,
   type Redis,
   type RedisReply,
 } from "../../lib/redis/redis.ts";
@@ -42,15 +43,15 @@ export interface AccountCalls {
    *
    * @param keys those between `counts` and the log
    * @param args those behind the five that all functions have
-   * @param replicas how many must have the result
-   * @throws RedisUnavailableError, RedisReplyError, and what the repair throws
+   * @param options of each call
+   * @throws RedisUnavailableError, RedisReplyError, CallNotNeededError, and what the repair throws
    */
   call(
     name: string,
     view: AccountView,
     keys: readonly string[],
     args: readonly (string | number)[],
-    replicas?: number,
+    options?: CallOptions,
   ): Promise<AccountReply>;
   /** Tells the replica of a record; `seq` is "" if there is none. */
   note(tag: string, record: Omit<LogRecord, "seq"> & { readonly seq: string }): void;
@@ -89,7 +90,7 @@ export function createAccountCalls(
       const key = apiKey === undefined ? own : redis.keyIn(tag, "acctkey", `${account}/${apiKey}`);
       return { account, tag, counts: [own, key], apiKey, limits, limitsText: limitsText(limits) };
     },
-    async call(name, view, keys, args, replicas) {
+    async call(name, view, keys, args, options) {
       const { tag, counts, apiKey, limitsText } = view;
       const all = [...counts, ...keys, ...logKeys(tag)] as const;
       let at = now();
@@ -97,7 +98,7 @@ export function createAccountCalls(
       for (let i = 0; i < maxCalls; i++) {
         const known = [replica.lastSeq(tag), replica.hasBegun(view.account) ? 1 : ""];
         const common = [...known, apiKey === undefined ? "" : 1, windowsAt(at), limitsText];
-        const reply = await redis.call(name, all, [...common, ...args], { replicas });
+        const reply = await redis.call(name, all, [...common, ...args], options);
         const [word, ...values] = replyList(reply);
         if (word === "STALE") at = replyNumber(values[0]);
         else if (word !== "LOST") return { word: replyText(word), values };

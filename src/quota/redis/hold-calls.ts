@@ -1,4 +1,11 @@
-import { replyNumber, replyText, RedisReplyError, RedisUnavailableError, type Redis } from "../../lib/redis/redis.ts";
+import {
+  type CallOptions,
+  replyNumber,
+  replyText,
+  RedisReplyError,
+  RedisUnavailableError,
+  type Redis,
+} from "../../lib/redis/redis.ts";
 import { isGroupAccount } from "../accounts.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import {
@@ -82,7 +89,7 @@ export interface HoldCalls {
     keepMs?: number,
   ): Promise<readonly (readonly BucketState[])[] | Refusal>;
   /** Makes the first charge. */
-  commit(part: HoldPart, charge: FirstCharge, replicas?: number): Promise<readonly BucketState[]>;
+  commit(part: HoldPart, charge: FirstCharge, options?: CallOptions): Promise<readonly BucketState[]>;
   /** Makes it hold so much in all if there is room for `extra`; without `extra` in any case. */
   grow(part: HoldPart, held: HeldAmounts, extra: Charge | null): Promise<NoRoom | null>;
   /** Releases it and, with `charge`, settles. Undefined if that was done before, and nobody knows the buckets then. */
@@ -104,8 +111,8 @@ export function createHoldCalls(
 ): HoldCalls {
   const rememberedMs = Math.max(rememberMs, 3 * leaseMs);
 
-  const call = (name: string, { view, keys }: HoldPart, args: readonly (string | number)[], replicas?: number) =>
-    calls.call(name, view, keys, args, replicas);
+  const call = (name: string, { view, keys }: HoldPart, args: readonly (string | number)[], options?: CallOptions) =>
+    calls.call(name, view, keys, args, options);
 
   function note(part: HoldPart, kind: "charge" | "settle", at: number, seq: string, writtenAt: number, body: string) {
     const record = body === "" ? ({ kind: "mark", body: "{}" } as const) : { kind, body: `{"at":${at},${body}` };
@@ -141,9 +148,9 @@ export function createHoldCalls(
       if (refusal === undefined) throw new Error("refused without a limit");
       return refusal;
     },
-    async commit(part, charge, replicas) {
+    async commit(part, charge, options) {
       const { first, at: time = "", ago = 0, body } = charge;
-      const reply = await call("ledger_commit", part, [chargeText(first), time, ago, body], replicas);
+      const reply = await call("ledger_commit", part, [chargeText(first), time, ago, body], options);
       expectOk(reply);
       const [at, seq, writtenAt] = reply.values;
       part.chargedAt = replyNumber(at);

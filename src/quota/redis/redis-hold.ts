@@ -44,11 +44,14 @@ interface Commit extends FirstCharge {
   readonly startedAt: number;
   /** Whether it is to be made by settle where it was not made in time. */
   stands: boolean;
+  /** Its own call: not sent yet, sent, or needless since settle makes it. */
+  call: "open" | "sent" | "needless";
 }
 
 /**
  * A reservation in Redis, of a user's account and, as a second part, of a group's. One call at a time, as the port says;
- * what was sent and not awaited is awaited by the next call.
+ * what was sent and not awaited is awaited by the next call. Where a request ends in the turn of the event loop in which its
+ * first charge was made, as those with short answers do, one call makes both charges.
  */
 export class RedisHold implements Hold {
   readonly buckets: readonly BucketState[];
@@ -90,7 +93,8 @@ export class RedisHold implements Hold {
     const { strict } = this.#backend;
     const startedAt = this.#backend.monotonic() - ago;
     const body = this.#recordOf({ charge: first, ...source });
-    const commit: Commit = { first, body, ago, startedAt, stands: !strict };
+    const call = strict || this.#pending !== undefined ? "sent" : "open";
+    const commit: Commit = { first, body, ago, startedAt, stands: !strict, call };
     this.#commit = commit;
     const before = this.#held;
     this.#held = restOf(before, first);
@@ -138,6 +142,11 @@ export class RedisHold implements Hold {
         commit?.stands === true && final !== undefined ? [amountsOf(final), amountsOf(commit.first)] : [{}, {}];
       return moved(bucket, added, taken, this.#held, {});
     });
+    // What is pending is this charge alone.
+    if (commit?.call === "open" && final !== undefined) {
+      commit.call = "needless";
+      this.#pending = undefined;
+    }
     const settle = (fresh: boolean) =>
       commit === undefined
         ? this.#release()
@@ -169,11 +178,17 @@ export class RedisHold implements Hold {
 
   /** The user's part decides the time, and the group's follows: a node that dies in between leaves that to be found. */
   async #makeCharge(commit: Commit): Promise<readonly BucketState[]> {
-    const { calls, replicas } = this.#backend;
+    const { calls, replicas, strict } = this.#backend;
     const buckets: (readonly BucketState[])[] = [];
+    const isNeeded = (): boolean => {
+      if (commit.call === "needless") return false;
+      commit.call = "sent";
+      return true;
+    };
     for (const part of this.#parts) {
-      const charge = part === this.#parts[0] ? commit : this.#ofGroup(commit);
-      buckets.push(await calls.commit(part, charge, this.#backend.strict ? replicas : 0));
+      const isFirst = part === this.#parts[0];
+      const options = strict ? { replicas } : isFirst && commit.call === "open" ? { isNeeded } : {};
+      buckets.push(await calls.commit(part, isFirst ? commit : this.#ofGroup(commit), options));
     }
     return merged(this.#request.limits, buckets, this.#known);
   }

@@ -137,7 +137,9 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     const id = nextId();
     const mark = redis.keyIn(view.tag, "hold", id);
     const text = JSON.stringify({ id, user: account, ...body }).slice(1);
-    const { values } = await accounts.call("ledger_change", view, [mark], [per, added, taken, text, markMs], replicas);
+    const { values } = await accounts.call("ledger_change", view, [mark], [per, added, taken, text, markMs], {
+      replicas,
+    });
     const [seq, writtenAt, at] = values;
     accounts.note(view.tag, {
       ...{ seq: replyText(seq), writtenAt: replyNumber(writtenAt) },

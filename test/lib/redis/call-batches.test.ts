@@ -1,7 +1,7 @@
 import { ErrorReply } from "@redis/client";
 import { expect, it } from "vitest";
 import { createCallBatches } from "../../../src/lib/redis/call-batches.ts";
-import type { RedisReply } from "../../../src/lib/redis/redis.ts";
+import { CallNotNeededError, type RedisReply } from "../../../src/lib/redis/redis.ts";
 import { createRedisLibrary } from "../../../src/redis-library.ts";
 import { describeWithRedis, useRedis, useRedisCluster } from "../../support/redis-server.ts";
 
@@ -41,6 +41,22 @@ it("keeps apart what runs where memory is full, and keeps the order", async () =
   batches.flush();
   await Promise.resolve();
   expect(sent).toEqual(["rates_take", "batch_tolerant rates_cancel permits_release", "ledger_reserve"]);
+});
+
+it("asks right before it sends whether a call is still needed", async () => {
+  const { batches, sent } = start((command) => (command[1]?.includes("_batch") ? ["first", "second"] : "alone"));
+  let isNeeded = true;
+  const needless = batches.call("ledger_commit", ["one:a"], [], () => isNeeded);
+  const others = [
+    batches.call("ledger_settle", ["one:a"], []),
+    batches.call("permits_release", ["one:a"], [], () => true),
+  ];
+  isNeeded = false;
+  await expect(needless).rejects.toThrow(CallNotNeededError);
+  expect(await Promise.all(others)).toEqual(["first", "second"]);
+  await expect(batches.call("ledger_commit", ["one:a"], [], () => isNeeded)).rejects.toThrow(CallNotNeededError);
+  expect(sent).toEqual(["batch_tolerant ledger_settle permits_release"]);
+  expect(batches.count()).toBe(0);
 });
 
 it("sends no more than 32 calls in one command", async () => {

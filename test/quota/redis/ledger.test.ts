@@ -92,8 +92,9 @@ describeWithRedis("the ledger over Redis", () => {
   });
 
   it("asks Redis once to admit and once to settle", async () => {
-    const { clock, connection } = await start();
-    // By the clock of Redis: to set another one is a call as well.
+    const { clock, connection, redis } = await start();
+    // The time is set once: to set it is a call as well.
+    await redis.call("now", [redis.keyIn("00", "logseq")], []);
     const ledger = await openTestRedisLedger(connection, clock);
     await (await ledger.reserve(ask())).settle(settlement(charge(0)));
     const calls = async (): Promise<number> => {
@@ -110,6 +111,29 @@ describeWithRedis("the ledger over Redis", () => {
     const [hold] = holds;
     expect(await counted(async () => hold?.commit(charge(1)))).toBe(1);
     expect(await counted(async () => hold?.settle(settlement(charge(1))))).toBe(1);
+    // A short answer: its first charge and its last are one call.
+    const short = holds[1];
+    const both = async (): Promise<void> => {
+      void short?.commit(charge(1));
+      await short?.settle(settlement(charge(1, 7)));
+    };
+    expect(await counted(both)).toBe(1);
+    expect(await ledger.buckets("alice", [monthly(9), tokens])).toMatchObject([{ used: 2 }, { used: 7, reserved: 0 }]);
+  });
+
+  it("makes both charges of a group's request in one call each where it ends at once", async () => {
+    const { ledger, node } = await start();
+    const limits = [monthly(9), { ...shared, max: 9 }];
+    const hold = await ledger.reserve(ask({ limits, group: "red", upperBound: charge(4) }));
+    void hold.commit(charge(1));
+    expect(await hold.settle(settlement(charge(3)))).toMatchObject([
+      { used: 3, reserved: 0 },
+      { used: 3, reserved: 0 },
+    ]);
+    expect(await (await node()).buckets("alice", limits)).toMatchObject([
+      { used: 3, reserved: 0 },
+      { used: 3, reserved: 0 },
+    ]);
   });
 
   it("begins a period where Redis's clock says so, whatever the node's clock says", async () => {
