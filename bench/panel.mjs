@@ -34,7 +34,9 @@ try {
   await writePast({ dir, ...size });
   const upstream = await keep(startUpstream(dir));
   progress("starting");
-  const proxy = await keep(startProxy(dir, upstream.url, "dist", { sections: groupSections(size.users) }));
+  const proxy = await keep(
+    startProxy(dir, upstream.url, "dist", { sections: groupSections(size.users), waitMs: 600_000 }),
+  );
   browser = await startBrowser();
   const operator = { user: "boss", password };
 

@@ -14,7 +14,7 @@ const measuredCore = "0";
 const othersCore = "1";
 
 /** Starts a Node program; resolves once it has said where it listens (or at once, where it doesn't). */
-async function start(name, args, { dir, core, env = {}, listens = true, under = [] }) {
+async function start(name, args, { dir, core, env = {}, listens = true, under = [], waitMs = 30_000 }) {
   const logFile = join(dir, `${name}.log`);
   const log = openSync(logFile, "w");
   const pinned = (to) => (canPin ? [pinner, "-c", to] : []);
@@ -45,7 +45,7 @@ async function start(name, args, { dir, core, env = {}, listens = true, under = 
       readFileSync(logFile, "utf8"),
     );
     if (url !== null) return { name, url: url[1] ?? url[2], ask, stop };
-    if (gone || waited > 30_000) {
+    if (gone || waited > waitMs) {
       await stop();
       throw new Error(`${name} did not start:\n${readFileSync(logFile, "utf8")}`);
     }
@@ -116,7 +116,7 @@ export async function startPassthrough(dir, upstreamUrl) {
  * @param program the compiled program, where it is not the one of this folder
  * @param changes `server` and `concurrency`: keys of these sections; `users`: names, the first of which gets
  *   `token`; `flags`: of Node; `redis`: the URL of what keeps the state; `isSecond`: it gets the other core; `sections`: more of
- *   the config; `env`: more variables; `under`: a command that it runs under
+ *   the config; `env`: more variables; `under`: a command that it runs under; `waitMs`: how long it may take to start
  */
 export async function startProxy(dir, upstreamUrl, program = "dist", changes = {}) {
   const {
@@ -129,6 +129,7 @@ export async function startProxy(dir, upstreamUrl, program = "dist", changes = {
     sections = "",
     env: moreEnv = {},
     under,
+    waitMs,
   } = changes;
   mkdirSync(join(dir, "users"), { recursive: true });
   for (const user of users) {
@@ -169,7 +170,8 @@ ${sections}`,
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
   if (redis !== undefined) env.REDIS_URL = redis;
   const args = [...flags, ...measured, join(program, "main.js"), "--config", config];
-  const server = await start("proxy", args, { dir, core: isSecond ? othersCore : measuredCore, env, under });
+  const core = isSecond ? othersCore : measuredCore;
+  const server = await start("proxy", args, { dir, core, env, under, waitMs });
   try {
     const tokens = [];
     for (const username of users) tokens.push(await logIn(server.url, username));

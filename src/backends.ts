@@ -52,7 +52,7 @@ export function guardBackends({ ledger, ...others }: Backends): Backends {
         return hold instanceof Promise ? hold.then((later) => new GuardedHold(later)) : new GuardedHold(hold);
       },
       usageOfAll: (span) => guardEach(ledger.usageOfAll(span)),
-      recorded: () => guardEach(ledger.recorded()),
+      recorded: (after) => guardEach(ledger.recorded(after)),
     },
   };
 }

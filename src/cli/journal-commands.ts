@@ -105,7 +105,7 @@ async function dumpArchived(folder: string, show: OnRecord, io: CommandIo): Prom
   for await (const piece of streamJournal(journalFolders(folder))) {
     if (piece.kind === "records") for (const { seq, payload } of piece.records) show(seq, payload);
     else if (piece.kind === "gap") io.err(`records ${piece.first} to ${piece.last} are not in the archive`);
-    else {
+    else if (piece.kind === "damage") {
       io.err(`error: ${piece.path}: ${piece.message}`);
       code = 1;
     }

@@ -1,5 +1,5 @@
 import type { Awaitable } from "../lib/awaitable.ts";
-import type { JournalPiece } from "../lib/journal/journal-stream.ts";
+import type { JournalPiece, JournalPosition } from "../lib/journal/journal-stream.ts";
 import type { CountMetric, Metric } from "./metrics.ts";
 import type { Per } from "./periods.ts";
 
@@ -212,8 +212,9 @@ export interface Ledger {
   /**
    * Everything that was charged, settled or changed by hand by the first call of next(), as it was recorded, oldest first,
    * for as long as it is kept (storage.journal_archive_days). Each record is that of decodeLedgerRecord.
+   * @param after where an earlier reading of this ledger has ended: only what follows comes
    */
-  recorded(): AsyncIterable<JournalPiece>;
+  recorded(after?: JournalPosition): AsyncIterable<JournalPiece>;
   /** Users' files that cannot be used: these users get nothing billable. For /healthz. */
   problems(): Awaitable<readonly QuotaProblem[]>;
   /** Whether charges can be recorded; the reason if they can't. For /healthz. */

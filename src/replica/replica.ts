@@ -272,9 +272,9 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       await followAll();
       yield* ledger.usageOfAll(span);
     },
-    async *recorded() {
+    async *recorded(after) {
       await followAll();
-      yield* ledger.recorded();
+      yield* ledger.recorded(after);
     },
     problems: () => ledger.problems(),
     async close() {

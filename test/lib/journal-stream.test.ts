@@ -24,7 +24,7 @@ async function read(folders: readonly string[], onPiece: (piece: JournalPiece) =
   for await (const piece of streamJournal(folders)) {
     if (piece.kind === "records") seqs.push(...piece.records.map(({ seq }) => seq));
     else if (piece.kind === "gap") said.push(`${piece.first}-${piece.last}`);
-    else said.push(`${basename(piece.path)}: ${piece.message}`);
+    else if (piece.kind === "damage") said.push(`${basename(piece.path)}: ${piece.message}`);
     onPiece(piece);
   }
   return { seqs, said };

@@ -45,7 +45,7 @@ export async function createTestReplica(clock: Clock): Promise<LedgerReplica & {
     repair: () => Promise.reject(new Error("nothing can be repaired")),
     usage: (query) => ledger.usage(query),
     usageOfAll: (span) => ledger.usageOfAll(span),
-    recorded: () => ledger.recorded(),
+    recorded: (after) => ledger.recorded(after),
     problems: () => [],
   };
 }

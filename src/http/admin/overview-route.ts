@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { Reloader } from "../../config/reload.ts";
 import type { ActiveUsers } from "../../events/active-users.ts";
 import { type MinuteSeries, requestsOf } from "../../events/minute-series.ts";
+import type { Clock } from "../../lib/clock.ts";
 import type { LoginGuard } from "../../identity/login-guard.ts";
 import type { Users } from "../../identity/users.ts";
 import type { ConcurrencyLimiter } from "../../limits/concurrency.ts";
@@ -24,6 +25,7 @@ const shares = z.array(z.object({ name: z.string(), requests: count, ...tally })
 
 const overviewResponse = z.object({
   node: z.string().describe("The process that has answered: the figures are its own."),
+  at: z.iso.datetime().describe("When the figures were taken: later events are not among them."),
   shared: z.boolean().describe("Whether other processes share the state; each has figures of its own."),
   minutes: z
     .array(
@@ -57,6 +59,7 @@ export interface OverviewOptions {
   readonly users: Pick<Users, "problems">;
   readonly reloader: Pick<Reloader, "status">;
   readonly overload: Pick<Overload, "level" | "reason">;
+  readonly clock: Clock;
   readonly node: string;
   readonly isShared: boolean;
   readonly isSimulated: () => boolean;
@@ -77,11 +80,11 @@ export function registerOverviewRoute(app: FastifyInstance, options: OverviewOpt
     },
     async (_request, reply) => {
       reply.header("cache-control", "no-store");
+      const at = isoTime(options.clock.now());
       const minutes = minuteSeries.minutes();
       const whole = minutes.at(-2);
       return {
-        node,
-        shared: isShared,
+        ...{ node, at, shared: isShared },
         minutes: minutes.map((minute) => ({ ...minute, at: isoTime(minute.at) })),
         now: {
           in_flight: options.gateway.running(),

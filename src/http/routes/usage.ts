@@ -1,4 +1,5 @@
 import { Readable } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
@@ -7,7 +8,9 @@ import { daysBetween, shiftDate } from "../../lib/dates.ts";
 import type { Ledger, UsageSpan } from "../../quota/ledger.ts";
 import { MissingRecords, recordedUsage } from "../../quota/usage/recorded-usage.ts";
 import { exportUsage } from "../../quota/usage/usage-export.ts";
+import type { SumQuery } from "../../quota/usage/sum-cells.ts";
 import {
+  largestOf,
   sumBySubjects,
   sumUsage,
   TooManyRows,
@@ -15,6 +18,7 @@ import {
   type UsageLine,
   type UsageSubject,
 } from "../../quota/usage/usage-queries.ts";
+import { createUsageSums } from "../../quota/usage/usage-sums.ts";
 import { createZone, spanOfMoments } from "../../quota/zone.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
@@ -42,36 +46,52 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
   const zone = createZone(timezone);
   let readers = 0;
 
+  const sums = createUsageSums({ recorded: (after) => ledger.recorded(after), timezone });
+  app.addHook("onClose", () => sums.close());
+
   /** Summed before the answer begins, so that it can still be refused. */
-  async function sumRecords(
-    span: UsageSpan,
-    user: string | undefined,
-    by: readonly UsageSubject[],
-  ): Promise<readonly UsageLine[]> {
+  async function sumRecords(query: SumQuery): Promise<readonly UsageLine[]> {
+    const { user, by, top } = query;
+    const moments = spanOfMoments(query, zone);
+    const kept = await sums.sum(query, moments.from ?? 0);
+    if (kept !== undefined) return kept;
     if (readers >= maxReaders) {
       const message = `${maxReaders} reports are being read from the journal already. Try again when one has ended.`;
       throw new AppError("rate_limited", { message, retryAfterSeconds: 5 });
     }
     readers++;
     try {
-      const items = exportUsage(ledger.recorded(), { ...spanOfMoments(span, zone), user });
-      const sums: UsageLine[] = [];
-      for await (const line of sumBySubjects(recordedUsage(items, timezone), by)) sums.push(line);
-      return sums;
-    } catch (error) {
-      if (error instanceof MissingRecords) {
-        const message = `For this grouping, ${error.message}: ask for later days (storage.journal_archive_days).`;
-        throw new AppError("invalid_request", { param: "from", message });
-      }
-      if (error instanceof TooManyRows)
-        throw new AppError("invalid_request", {
-          param: "from",
-          message: "These are too many rows: ask for fewer days.",
-        });
-      throw error;
+      const items = exportUsage(ledger.recorded(), { ...moments, user });
+      const lines: UsageLine[] = [];
+      for await (const line of sumBySubjects(recordedUsage(items, timezone), by)) lines.push(line);
+      return top === undefined ? lines : largestOf(lines, by, top);
     } finally {
       readers--;
     }
+  }
+
+  /**
+   * The largest of the usage history, all users' one by one: from the sums of records where these are there and reach back
+   * so far, else from each user's file.
+   */
+  async function sumLargest(query: SumQuery & { readonly top: number }): Promise<readonly UsageLine[]> {
+    const { user, by, top } = query;
+    const isWide = user === undefined && (by.includes("user") || by.includes("key"));
+    if (isWide && sums.isReady()) {
+      try {
+        return await sumRecords(query);
+      } catch (error) {
+        if (!(error instanceof MissingRecords)) throw error;
+      }
+    }
+    const lines: UsageLine[] = [];
+    try {
+      for await (const line of sumBySubjects(linesOf(ledger, query, user, by), by)) lines.push(line);
+    } catch (error) {
+      if (isWide && error instanceof TooManyRows) return sumRecords(query);
+      throw error;
+    }
+    return largestOf(lines, by, top);
   }
 
   routes.get(
@@ -116,9 +136,12 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
       const { format } = query;
       const span = spanOf(query, today(), keepDays);
       const by = subjectsOf(query);
+      const { user, top } = query;
       const lines = by.some((subject) => isRecordedOnly.has(subject))
-        ? await sumRecords(span, query.user, by)
-        : sumHistory(ledger, span, query);
+        ? await refusing(sumRecords({ ...span, user, by, top }))
+        : top === undefined
+          ? sumHistory(ledger, span, query)
+          : await refusing(sumLargest({ ...span, user, by, top }));
       reply.header("cache-control", "no-store");
       if (format === "csv") {
         reply.type("text/csv; charset=utf-8");
@@ -130,6 +153,21 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
       return reply.send(streamOf(jsonOf({ ...span, timezone }, rows)));
     },
   );
+}
+
+/** With the error of a client for sums that there can't be. */
+async function refusing<T>(sums: Promise<T>): Promise<T> {
+  try {
+    return await sums;
+  } catch (error) {
+    if (error instanceof MissingRecords) {
+      const message = `For this grouping, ${error.message}: ask for later days (storage.journal_archive_days).`;
+      throw new AppError("invalid_request", { param: "from", message });
+    }
+    if (!(error instanceof TooManyRows)) throw error;
+    const message = "These are too many rows: ask for fewer days, or for the largest with `top`.";
+    throw new AppError("invalid_request", { param: "from", message });
+  }
 }
 
 /** The requested days. Throws AppError invalid_request. */
@@ -150,7 +188,7 @@ export function spanOf(
 
 /** What only records of the journal say. */
 const isRecordedOnly: ReadonlySet<UsageSubject> = new Set(["hour", "group", "provider"]);
-/** Each reads the whole journal. */
+/** Each reads the whole journal, where the sums that are kept don't suffice. */
 const maxReaders = 2;
 
 /** What the rows are grouped by: with `per`, in the place of the day. */
@@ -218,6 +256,8 @@ async function* inPieces(texts: AsyncIterable<string>): AsyncGenerator<string> {
     if (piece.length < pieceLength) continue;
     yield piece;
     piece = "";
+    // Lines may be there already: others have their turn all the same.
+    await nextTurn();
   }
   yield piece;
 }

@@ -5,7 +5,7 @@ import { noSums } from "../../quota/amounts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
-import type { UsageLine, UsageSubject } from "../../quota/usage/usage-queries.ts";
+import { isTime, type UsageLine, type UsageSubject } from "../../quota/usage/usage-queries.ts";
 
 const span = {
   from: z.iso.date().optional().describe("First day, in the quota's time zone. Default: 29 days before `to`."),
@@ -28,12 +28,21 @@ export const usageQuery = z.strictObject({
     .enum(["day", "month", "hour", "model", "key", "both", "user", "all", "group", "provider"])
     .default("day")
     .describe(
-      "How the rows are grouped; `key` is user and API key, `all` is user, day and model. `hour`, `group` and `provider` are read from the journal, which is kept for storage.journal_archive_days.",
+      "How the rows are grouped; `key` is user and API key, `all` is user, day and model. `hour`, `group` and `provider` are counted from the journal, which is kept for storage.journal_archive_days.",
     ),
   per: z
     .enum(["hour", "day", "month"])
     .optional()
     .describe("Groups by the hour, the day or the month of the charge too, or instead of the day that `by` has."),
+  top: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe(
+      "Only so many users, groups, models and so on, those with the most tokens, have rows of their own; all others are summed in one row, at each time if it is by time. Absent: all have.",
+    ),
   format: z.enum(["json", "csv"]).default("json"),
 });
 
@@ -41,6 +50,11 @@ const amount = z.int();
 const costs = z.array(z.object({ cost: z.string().describe("A decimal, exact."), currency: z.string() }));
 
 const usageRow = z.object({
+  others: amount
+    .optional()
+    .describe(
+      "With `top`: this row is the sum of so many others, and has nothing of what it is grouped by but the time.",
+    ),
   user: z.string().optional(),
   group: z.string().optional().describe('"": for no group.'),
   provider: z.string().optional().describe('"": unknown, or changed by hand.'),
@@ -78,12 +92,15 @@ function toCosts(cost: Readonly<Record<string, number>>): z.input<typeof costs> 
 }
 
 /** A row as JSON, with what it is grouped by. */
-export function toUsageRow({ user, row, names }: UsageLine, by: readonly UsageSubject[]): z.input<typeof usageRow> {
+export function toUsageRow(line: UsageLine, by: readonly UsageSubject[]): z.input<typeof usageRow> {
+  const { user, row, names, others } = line;
   const { cost, ...adjusted } = row.adjusted ?? notAdjusted;
+  const named = others === undefined ? by : by.filter(isTime);
   return {
     ...(user === undefined ? {} : { user }),
+    ...(others === undefined ? {} : { others }),
     ...Object.fromEntries(
-      by.filter((subject) => subject !== "user").map((one) => [columnOf(one), nameIn(row, one, names)]),
+      named.filter((subject) => subject !== "user").map((one) => [columnOf(one), nameIn(row, one, names)]),
     ),
     requests: row.requests,
     tokens: row.tokens,

@@ -13,13 +13,25 @@ interface JournalLine {
   readonly payload: string;
 }
 
+/** How far a journal has been read. */
+export interface JournalPosition {
+  /** The number in the file's name. */
+  readonly file: string;
+  /** Of the file, decompressed, up to the end of a line. */
+  readonly bytes: number;
+  /** Of the last record before it. */
+  readonly seq: number;
+}
+
 /** A part of a journal. */
 export type JournalPiece =
   | { readonly kind: "records"; readonly records: readonly JournalLine[] }
   /** Something cannot be read. What follows on it is read all the same. */
   | { readonly kind: "damage"; readonly path: string; readonly message: string }
   /** Records `first` to `last` are in no file. The oldest ones have been removed where `first` is 1. */
-  | { readonly kind: "gap"; readonly first: number; readonly last: number };
+  | { readonly kind: "gap"; readonly first: number; readonly last: number }
+  /** Comes last, unless there is no file: what is written later begins here. */
+  | { readonly kind: "end"; readonly position: JournalPosition };
 
 const chunkBytes = 64 << 10;
 const newline = 10;
@@ -33,17 +45,28 @@ const writeMs = 100;
  * the rest follows. Throws Node's errors if a folder cannot be read.
  *
  * @param folders the journal's, then the archives', in the order in which files move
+ * @param after where an earlier reading has ended: only what follows is read
  */
-export async function* streamJournal(folders: readonly string[]): AsyncGenerator<JournalPiece> {
+export async function* streamJournal(
+  folders: readonly string[],
+  after?: JournalPosition,
+): AsyncGenerator<JournalPiece> {
   const end = await endOf(folders);
   if (end === undefined) return;
-  const reader = new PieceReader();
+  const reader = new PieceReader(after?.seq);
   let before = "";
+  let position = after;
   for (;;) {
-    const files = [...(await filesOf(folders))].filter(([name]) => name > before && name <= end.name);
+    const files = [...(await filesOf(folders))].filter(
+      ([name]) => name > before && name <= end.name && name >= (after?.file ?? ""),
+    );
     const [name, path] = files.sort(([a], [b]) => (a < b ? -1 : 1))[0] ?? [];
-    if (name === undefined || path === undefined) return;
+    if (name === undefined || path === undefined) {
+      if (position !== undefined) yield { kind: "end", position };
+      return;
+    }
     const isLast = name === end.name;
+    const start = name === after?.file ? after.bytes : 0;
     let handle: FileHandle;
     try {
       handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -55,7 +78,8 @@ export async function* streamJournal(folders: readonly string[]): AsyncGenerator
       continue;
     }
     try {
-      yield* reader.readFile(path, name, chunksOf(handle, path, isLast ? end.bytes : Infinity));
+      const span = { start, end: isLast ? end.bytes : Infinity };
+      position = yield* reader.readFile(path, name, { start, chunks: chunksOf(handle, path, span) });
       if (isLast && reader.tornBytes > 0 && (await staysTorn(path, end.bytes))) {
         const message = `its last ${reader.tornBytes} bytes are an interrupted write`;
         yield { kind: "damage", path, message };
@@ -115,18 +139,31 @@ async function staysTorn(path: string, bytes: number): Promise<boolean> {
   }
 }
 
-/** The content of a file, decompressed; at most so many of its bytes. */
-function chunksOf(handle: FileHandle, path: string, bytes: number): AsyncIterable<Buffer> {
-  if (!path.endsWith(".gz")) return readChunks(handle, bytes);
+/** The content of a file, decompressed, between two offsets. */
+function chunksOf(
+  handle: FileHandle,
+  path: string,
+  { start, end }: { readonly start: number; readonly end: number },
+): AsyncIterable<Buffer> {
+  if (!path.endsWith(".gz")) return readChunks(handle, start, end);
   const gunzip = createGunzip({ chunkSize: chunkBytes });
   // An error is thrown where it is read.
-  pipeline(Readable.from(readChunks(handle, bytes)), gunzip, () => undefined);
-  return gunzip;
+  pipeline(Readable.from(readChunks(handle, 0, Infinity)), gunzip, () => undefined);
+  return start === 0 ? gunzip : without(gunzip, start);
 }
 
-async function* readChunks(handle: FileHandle, bytes: number): AsyncGenerator<Buffer> {
-  for (let done = 0; done < bytes;) {
-    const length = Math.min(chunkBytes, bytes - done);
+/** All but the first bytes. */
+async function* without(chunks: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {
+  let left = bytes;
+  for await (const chunk of chunks) {
+    if (chunk.length > left) yield chunk.subarray(left);
+    left = Math.max(0, left - chunk.length);
+  }
+}
+
+async function* readChunks(handle: FileHandle, start: number, end: number): AsyncGenerator<Buffer> {
+  for (let done = start; done < end;) {
+    const length = Math.min(chunkBytes, end - done);
     const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(length), 0, length, done);
     if (bytesRead === 0) return;
     done += bytesRead;
@@ -148,8 +185,18 @@ class PieceReader {
   /** Bytes behind the last line end of the file that was read last. */
   tornBytes = 0;
 
-  async *readFile(path: string, number: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<JournalPiece> {
-    this.#begin();
+  /** @param last number of the newest record that was read before */
+  constructor(last: number | undefined) {
+    this.#last = last;
+  }
+
+  /** @param content `chunks` begin at the offset `start` of the file */
+  async *readFile(
+    path: string,
+    number: string,
+    { start, chunks }: { readonly start: number; readonly chunks: AsyncIterable<Buffer> },
+  ): AsyncGenerator<JournalPiece, JournalPosition> {
+    this.#begin(start);
     let rest: Buffer = Buffer.alloc(0);
     try {
       for await (const chunk of chunks) {
@@ -174,10 +221,11 @@ class PieceReader {
       this.#pieces.push({ kind: "damage", path, message: `${this.#damage}${more}` });
     }
     yield* this.#taken();
+    return { file: number, bytes: this.#offset, seq: this.#last ?? Number(number) - 1 };
   }
 
-  #begin(): void {
-    this.#offset = 0;
+  #begin(start: number): void {
+    this.#offset = start;
     this.#damage = undefined;
     this.#badLines = 0;
     this.tornBytes = 0;

@@ -290,7 +290,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       save: () => snapshots.round(),
     }),
     ...createUsageQueries({ users, totals, archive }),
-    recorded: () => streamJournal(journalFolders(journalDir)),
+    recorded: (after) => streamJournal(journalFolders(journalDir), after),
     problems: () => [...unusable.values()],
     health: () => gate.health(),
     stats: () => {

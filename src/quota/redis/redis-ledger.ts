@@ -197,7 +197,7 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     reset: (account, per, note) => change(account, [per, "", ""], "reset", { per, ...note }),
     usage: (query) => replica.usage(query),
     usageOfAll: (span) => replica.usageOfAll(span),
-    recorded: () => replica.recorded(),
+    recorded: (after) => replica.recorded(after),
     problems: () => replica.problems(),
     health: () =>
       redis.status().connected || allowance?.isServing() === true

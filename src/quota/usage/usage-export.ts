@@ -80,9 +80,7 @@ export async function* exportUsage(
   upToSeq = Infinity,
   onRecord: (record: LedgerRecord) => void = () => undefined,
 ): AsyncGenerator<ExportItem> {
-  const unsettled = new Map<string, ExportedRow[]>();
-  let unsettledCount = 0;
-  let unsettledLost = 0;
+  const reader = createRowReader(query);
   let rows = 0;
   let complete = true;
   let keptFrom: number | undefined;
@@ -90,32 +88,6 @@ export async function* exportUsage(
   let removed: string | undefined;
   /** What is missing before the next record, whose time tells whether it matters. */
   let pending: string[] = [];
-
-  function take(record: LedgerRecord): ExportedRow | undefined {
-    if (record.kind === "charge") {
-      const row = rowOfCharge(record);
-      if (!isAskedFor(row, query)) return undefined;
-      if (unsettledCount >= maxUnsettled) {
-        unsettledLost++;
-        return undefined;
-      }
-      const key = keyOf(row);
-      const others = unsettled.get(key);
-      if (others === undefined) unsettled.set(key, [row]);
-      else others.push(row);
-      unsettledCount++;
-      return undefined;
-    }
-    const row = record.kind === "settle" ? rowOfSettle(record) : rowOfChange(record);
-    if (!isAskedFor(row, query)) return undefined;
-    if (record.kind === "settle") {
-      const key = keyOf(row);
-      const charges = unsettled.get(key);
-      if (charges?.pop() !== undefined) unsettledCount--;
-      if (charges?.length === 0) unsettled.delete(key);
-    }
-    return row;
-  }
 
   function* due(writtenAt: number): Generator<ExportItem> {
     const missing = pending;
@@ -134,7 +106,7 @@ export async function* exportUsage(
         const message = `records ${piece.first} to ${piece.last} are missing`;
         if (piece.first === 1) removed = message;
         else pending.push(message);
-      } else {
+      } else if (piece.kind === "records") {
         for (const { seq, payload } of piece.records) {
           if (seq > upToSeq) break;
           const record = readRecord(payload);
@@ -153,7 +125,7 @@ export async function* exportUsage(
           }
           if (pending.length > 0) yield* due(writtenAt);
           onRecord(record);
-          const row = take(record);
+          const row = reader.take(record);
           if (row === undefined) continue;
           rows++;
           yield { kind: "row", row };
@@ -165,21 +137,70 @@ export async function* exportUsage(
   }
   if (removed !== undefined) pending.push(removed);
   yield* due(Infinity);
-  for (const some of unsettled.values()) {
-    for (const row of some) {
-      rows++;
-      yield { kind: "row", row };
-    }
+  for (const row of reader.unsettled()) {
+    rows++;
+    yield { kind: "row", row };
   }
-  if (unsettledLost > 0) {
+  if (reader.lost() > 0) {
     complete = false;
     yield { kind: "problem", message: `more than ${maxUnsettled} requests are not settled: ask for a shorter time` };
   }
   yield { kind: "end", rows, complete, keptFrom };
 }
 
+/** Makes the rows of records, which come in their order. */
+interface RowReader {
+  /** The row that a record completes, if it is asked for. */
+  take(record: LedgerRecord): ExportedRow | undefined;
+  /** Rows of the requests that are not settled so far. */
+  unsettled(): Iterable<ExportedRow>;
+  /** How many of these there was no room for. */
+  lost(): number;
+}
+
+export function createRowReader(query: ExportQuery): RowReader {
+  const unsettled = new Map<string, ExportedRow[]>();
+  let count = 0;
+  let lost = 0;
+
+  function keep(row: ExportedRow): void {
+    if (count >= maxUnsettled) {
+      lost++;
+      return;
+    }
+    const key = keyOf(row);
+    const others = unsettled.get(key);
+    if (others === undefined) unsettled.set(key, [row]);
+    else others.push(row);
+    count++;
+  }
+
+  return {
+    take(record) {
+      if (record.kind === "charge") {
+        const row = rowOfCharge(record);
+        if (isAskedFor(row, query)) keep(row);
+        return undefined;
+      }
+      const row = record.kind === "settle" ? rowOfSettle(record) : rowOfChange(record);
+      if (!isAskedFor(row, query)) return undefined;
+      if (record.kind === "settle") {
+        const key = keyOf(row);
+        const charges = unsettled.get(key);
+        if (charges?.pop() !== undefined) count--;
+        if (charges?.length === 0) unsettled.delete(key);
+      }
+      return row;
+    },
+    *unsettled() {
+      for (const some of unsettled.values()) yield* some;
+    },
+    lost: () => lost,
+  };
+}
+
 /** An error for what cannot be read, undefined for a record that has no meaning. */
-function readRecord(payload: string): LedgerRecord | Error | undefined {
+export function readRecord(payload: string): LedgerRecord | Error | undefined {
   try {
     return decodeLedgerRecord(payload);
   } catch (error) {

@@ -43,12 +43,19 @@ export function createUsageQueries(options: UsageQueriesOptions): Required<Pick<
 /** What usage can be grouped by. An hour, a day and a month are those of the charge, in the quota's time zone. */
 export type UsageSubject = "user" | "group" | "key" | "model" | "provider" | "hour" | "day" | "month";
 
+/** Whether it says when something was used, and not by whom or what. */
+export function isTime(subject: UsageSubject): boolean {
+  return subject === "hour" || subject === "day" || subject === "month";
+}
+
 /** A row, or the sum of several: then its day, model or key may be "". `user` is undefined for all users together. */
 export interface UsageLine {
   readonly user: string | undefined;
   readonly row: UsageRow;
   /** What it is the usage of, where that is more than a row of the history says. */
   readonly names?: Readonly<Partial<Record<UsageSubject, string>>>;
+  /** How many others are summed in it, where only the largest have rows of their own. */
+  readonly others?: number;
 }
 
 /** The subjects of each grouping; `all` is by user, day and model. */
@@ -68,7 +75,7 @@ export const usageKeys = {
 export type UsageBy = keyof typeof usageKeys;
 
 /** A sum of more rows would be a matter for the export. */
-const maxSums = 100_000;
+export const maxSums = 100_000;
 
 /** Thrown where an answer would have too many rows. */
 export class TooManyRows extends Error {
@@ -97,6 +104,44 @@ export async function* sumBySubjects(
     addRow(sum.row, line.row);
   }
   yield* [...sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { line }]) => line);
+}
+
+/**
+ * The lines of those with the most tokens, and the sum of all others at each time, in their order. `lines` are those of
+ * sumBySubjects.
+ */
+export function largestOf(
+  lines: readonly UsageLine[],
+  subjects: readonly UsageSubject[],
+  top: number,
+): readonly UsageLine[] {
+  const time = subjects.find(isTime);
+  const whatOf = (line: UsageLine): string =>
+    subjects
+      .filter((subject) => subject !== time)
+      .map((subject) => nameOf(line, subject))
+      .join("\n");
+  const tokens = new Map<string, number>();
+  for (const line of lines) {
+    const what = whatOf(line);
+    tokens.set(what, (tokens.get(what) ?? 0) + line.row.tokens);
+  }
+  if (tokens.size <= top) return lines;
+  const ranked = [...tokens].sort(([a, ofA], [b, ofB]) => ofB - ofA || (a < b ? -1 : 1)).map(([what]) => what);
+  const kept = new Set(ranked.slice(0, top));
+  const rest = new Map<string, UsageTally>();
+  for (const line of lines) {
+    if (kept.has(whatOf(line))) continue;
+    const at = time === undefined ? "" : nameOf(line, time);
+    const sum = rest.get(at) ?? emptyRow("", "");
+    addRow(sum, line.row);
+    rest.set(at, sum);
+  }
+  const sums = [...rest].map(([at, row]): UsageLine => {
+    const names = time === undefined ? {} : { [time]: at };
+    return { user: undefined, row, names, others: tokens.size - top };
+  });
+  return [...lines.filter((line) => kept.has(whatOf(line))), ...sums];
 }
 
 function nameOf({ user = "", row, names }: UsageLine, subject: UsageSubject): string {

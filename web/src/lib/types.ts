@@ -44,6 +44,8 @@ export interface UsageRow {
   readonly group?: string;
   readonly provider?: string;
   readonly api_key?: string;
+  /** This row is the sum of so many. */
+  readonly others?: number;
   readonly requests: number;
   readonly tokens: number;
   readonly input_tokens: number;
@@ -204,6 +206,7 @@ export interface Minute {
 }
 
 export interface Overview {
+  readonly at: string;
   readonly minutes: readonly Minute[];
   readonly now: {
     readonly in_flight: number;

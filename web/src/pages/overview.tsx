@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { send } from "../lib/api.ts";
+import { get } from "../lib/api.ts";
 import { inline, numberOf, numberOrNull, textOf } from "../lib/facts.ts";
 import { duration, minuteTime, nanoText, relativeTime, shortDecimal, tight, zone } from "../lib/format.ts";
 import { formatCount, t, tOr } from "../lib/i18n.ts";
@@ -13,14 +13,14 @@ import { Table } from "../ui/table.tsx";
 
 /** What needs attention, then the last hour by minute, then who and what it was. */
 export function OverviewPage() {
-  const overview = useLoad("overview", loadOverview);
+  const overview = useLoad("overview", (signal) => get<Overview>("/admin/overview", {}, signal));
   const [minutes, setMinutes] = useState<readonly Minute[]>([]);
   const countedFrom = useRef(0);
   const { data, reload } = overview;
   useEffect(() => {
     if (data === undefined) return;
     setMinutes(data.minutes);
-    countedFrom.current = data.loadedAt;
+    countedFrom.current = Date.parse(data.at);
   }, [data]);
   useEffect(
     () =>
@@ -67,13 +67,6 @@ export function OverviewPage() {
       </div>
     </Page>
   );
-}
-
-/** With the server's time at which the figures were taken, in ms. */
-async function loadOverview(signal: AbortSignal): Promise<Overview & { readonly loadedAt: number }> {
-  const response = await send("GET", "/admin/overview", { signal });
-  const second = Date.parse(response.headers.get("date") ?? "");
-  return { ...((await response.json()) as Overview), loadedAt: Number.isNaN(second) ? Date.now() : second + 1000 };
 }
 
 function Tiles({ now, minutes }: { readonly now: Overview["now"] | undefined; readonly minutes: readonly Minute[] }) {

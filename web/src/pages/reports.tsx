@@ -24,8 +24,8 @@ export function Reports() {
   const by = groupings.find((one) => one === query.get("by")) ?? "both";
   const step = steps.find((one) => one === query.get("step")) ?? (by === "hour" || by === "month" ? by : "day");
   const curve = by === "group" || by === "provider" || by === "user" ? by : "model";
-  const days = useUsage({ ...span, by: curve, per: step, user });
-  const usage = useUsage({ ...span, by, user });
+  const days = useUsage({ ...span, by: curve, per: step, user, top: "5" });
+  const usage = useUsage({ ...span, by, user, top: by === "both" || by === "all" ? "50" : "200" });
   const csv = new URLSearchParams({ ...span, by, format: "csv", ...(user === "" ? {} : { user }) });
   const labels = {
     both: t("byDayModel"),

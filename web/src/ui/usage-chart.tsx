@@ -5,6 +5,8 @@ import type { Usage, UsageRow } from "../lib/types.ts";
 import { Chart } from "./chart.tsx";
 
 const hourMs = 3_600_000;
+/** Of rows that the server has summed already. No model or user has this name. */
+const othersName = "\n";
 const colors = ["c1", "c2", "c3", "c4", "c5", "c6"] as const;
 
 /**
@@ -27,16 +29,17 @@ export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
   const sums = new Map<string, Map<string, number>>();
   const totals = new Map<string, number>();
   for (const row of usage.rows) {
-    const name = row.model ?? row.group ?? row.provider ?? row.user ?? "";
+    const name = row.others !== undefined ? othersName : (row.model ?? row.group ?? row.provider ?? row.user ?? "");
     const day = timeOf(row);
     const line = sums.get(name) ?? new Map<string, number>();
     line.set(day, (line.get(day) ?? 0) + valueOf(row));
     sums.set(name, line);
     totals.set(name, (totals.get(name) ?? 0) + valueOf(row));
   }
+  const hasOthers = totals.delete(othersName);
   const ranked = [...totals].sort((one, other) => other[1] - one[1]).map(([name]) => name);
-  const shown = ranked.length > colors.length ? ranked.slice(0, colors.length - 1) : ranked;
-  const rest = ranked.slice(shown.length);
+  const shown = hasOthers || ranked.length > colors.length ? ranked.slice(0, colors.length - 1) : ranked;
+  const rest = [...ranked.slice(shown.length), ...(hasOthers ? [othersName] : [])];
   const series = shown.map((name, index) => ({
     name: name === "" ? (shown.length > 1 ? "–" : unitName(unit)) : name,
     color: colors[index] ?? "c6",

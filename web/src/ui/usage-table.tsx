@@ -36,9 +36,12 @@ export function UsageTable({
       empty={t("noUsage")}
       columns={[
         ...(hasDays(rows) ? [{ head: t("time"), cell: dayOf }] : []),
-        ...subjects.map((name) => ({
+        ...subjects.map((name, index) => ({
           head: labels[name],
-          cell: (row: UsageRow) => (name === "api_key" ? (nameOfKey?.(row.api_key ?? "") ?? row.api_key) : row[name]),
+          cell: (row: UsageRow) => {
+            if (row.others !== undefined) return index === 0 ? `${t("others")} (${formatCount(row.others)})` : "";
+            return name === "api_key" ? (nameOfKey?.(row.api_key ?? "") ?? row.api_key) : row[name];
+          },
         })),
         ...counts.map((name) => ({ head: t(name), num: true, cell: (row: UsageRow) => formatCount(row[name]) })),
         { head: t("cost"), num: true, cell: ({ costs }) => <Costs costs={costs} /> },
