@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests clients/python over the built proxy: pytest, ruff, mypy --strict and pyright, in a venv that is made anew when
 # its packages change; builds its sdist and wheel. Needs `npm run build`. PYTHON names another interpreter than python3.
+# pytest also runs on the oldest supported Python and on the newest one that is found, on PATH or among pyenv's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,3 +45,23 @@ if [ ! -e "$llama/installed" ]; then
   echo "$wanted" >"$llama/installed"
 fi
 (cd "$package" && "../../$llama/bin/python" -m pytest -p no:cacheprovider tests/test_sdks.py)
+
+oldest=3.9
+find_python() {
+  command -v "python$1" 2>/dev/null | grep -v /shims/ || ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python 2>/dev/null | tail -n 1 || true
+}
+newest=$oldest
+for minor in $(seq 10 30); do [ -z "$(find_python "3.$minor")" ] || newest=3.$minor; done
+for other in $(printf '%s\n' "$oldest" "$newest" | sort -u); do
+  if [ "$other" = "$version" ]; then continue; fi
+  python=$(find_python "$other")
+  if [ -z "$python" ]; then
+    echo "SKIPPED: Python $other isn't installed"
+    continue
+  fi
+  folder=node_modules/.cache/python-$other-alone
+  make_venv "$folder"
+  echo "$wanted" >"$folder/installed"
+  echo "Python $other"
+  (cd "$package" && "../../$folder/bin/python" -m pytest -q -p no:cacheprovider)
+done

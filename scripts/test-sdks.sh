@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Packs clients/typescript, installs the package with the official SDKs in a clean folder and runs their calls over the
-# built proxy; checks the package with publint and attw. Needs `npm run build`.
+# built proxy, on this Node and on the newest one of the registry; checks the package with publint and attw. Needs
+# `npm run build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,3 +19,10 @@ npm install --no-audit --no-fund --silent ./deepseek-proxy-client-*.tgz openai@6
 npx publint node_modules/deepseek-proxy-client
 npx attw --quiet --profile esm-only deepseek-proxy-client-*.tgz
 SERVER="$root/dist/main.js" node --test sdks.test.mjs
+
+# The package `node` of the registry has the program itself.
+if newest=$(npx --yes --package node@latest -- which node) && "$newest" --version; then
+  SERVER="$root/dist/main.js" "$newest" --test sdks.test.mjs
+else
+  echo "SKIPPED: the newest Node can't be had from the registry"
+fi

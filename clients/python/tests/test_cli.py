@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -46,12 +47,17 @@ def test_a_session(
     assert said(capsys)["finish_reason"] == "stop"
     monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe"))
     assert main(["chat", "-m", "sim-fast"]) == 0
-    assert "\x1b" not in capsys.readouterr().out
+    answer = capsys.readouterr().out
+    assert "\x1b" not in answer
+    assert answer.endswith("\n")
+    assert not answer.endswith("\n\n")
     for command in (["quota"], ["usage", "--by", "model"], ["models"], ["keys"]):
         assert main([*command, "--json"]) == 0
         assert said(capsys)
         assert main(command) == 0
-        capsys.readouterr()
+        shown = capsys.readouterr().out
+        if command == ["quota"]:
+            assert re.search(r" per \w+: .*, resets \d{4}-\d\d-\d\d \d\d:\d\d$", shown, re.MULTILINE)
     assert main(["keys", "create", "laptop", "--json"]) == 0
     key = said(capsys)
     monkeypatch.setenv("DSPROXY_KEY", key["key"])

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -230,7 +231,8 @@ def _ask(client: Client, arguments: argparse.Namespace, messages: Sequence[dict[
         raise
     usage = None if result.usage is None else dict(result.usage)
     answer = {"text": result.text, "reasoning": result.reasoning, "finish_reason": result.finish_reason, "usage": usage}
-    _print(arguments, answer, "")
+    if arguments.json or not result.text.endswith("\n"):
+        _print(arguments, answer, "")
     return 0, result.text
 
 
@@ -242,8 +244,13 @@ def _quota(arguments: argparse.Namespace) -> int:
 
 def _line_of(limit: Any) -> str:
     amount = f"{limit['used']:g} of {limit['max']:g} {limit.get('currency', '')}".rstrip()
-    resets = f", resets {limit['reset_at']}" if limit["reset_at"] else ""
+    resets = f", resets {_local(limit['reset_at'])}" if limit["reset_at"] else ""
     return f"{limit['metric']} per {limit['per']}: {amount}{resets}"
+
+
+def _local(time: str) -> str:
+    """A time of the proxy as this machine's clock shows it."""
+    return datetime.fromisoformat(time.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _usage(arguments: argparse.Namespace) -> int:
