@@ -71,5 +71,7 @@ export async function visit(page, path) {
     link.remove();
   }, `/panel${path}`);
   await page.locator("main h1").waitFor();
-  await page.locator("main .dim, main [aria-busy='true']").first().waitFor({ state: "detached" });
+  // The first report after a start counts the whole journal.
+  const loading = page.locator("main .dim, main [aria-busy='true']").first();
+  await loading.waitFor({ state: "detached", timeout: 600_000 });
 }

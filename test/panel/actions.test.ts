@@ -1,4 +1,4 @@
-import type { Browser } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasBrowser, openPanel, startBrowser } from "../support/browser.ts";
 import { alicePassword, bearer, post, type RunningProxy, startProxy, userFile } from "../support/start-proxy.ts";
@@ -179,6 +179,38 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
     expect(first.faults).toEqual([]);
     await first.context.close();
   });
+
+  test("ten tabs are live over one stream, which the next one takes over when its tab is closed", async () => {
+    const first = await openPanel(browser, proxy, { user: "boss" });
+    const leaders: Page[] = [];
+    first.context.on("request", (request) => {
+      if (new URL(request.url()).pathname === "/admin/events") leaders.push(request.frame().page());
+    });
+    const tabs = [first.page, ...(await Promise.all(Array.from({ length: 9 }, () => first.context.newPage())))];
+    for (const tab of tabs) {
+      await tab.goto(`${proxy.url}/panel/events?user=bob&follow=1`);
+      await tab.locator("main h1").waitFor();
+    }
+    const token = await proxy.login("bob");
+    const chat = async (model: string): Promise<void> => {
+      const body = { model, messages: [{ role: "user", content: "Hello" }] };
+      await (await post(`${proxy.url}/v1/chat/completions`, body, bearer(token))).text();
+    };
+    await chat("sim-fast");
+    for (const tab of tabs) await tab.locator("tbody").getByText("sim-fast").first().waitFor();
+    // The first tab had a stream before it was loaded again: what counts is who reads now.
+    const leader = leaders.at(-1);
+    const before = leaders.length;
+    await leader?.close();
+    const others = tabs.filter((tab) => tab !== leader);
+    expect(others).toHaveLength(9);
+    await expect.poll(() => leaders.length, { timeout: 30_000 }).toBe(before + 1);
+    await chat("sim-no-usage");
+    for (const tab of others) await tab.locator("tbody").getByText("sim-no-usage").first().waitFor();
+    expect(leaders).toHaveLength(before + 1);
+    expect(first.faults).toEqual([]);
+    await first.context.close();
+  }, 120_000);
 
   test("the keyboard leads everywhere, and the language changes at once", async () => {
     const { page, faults } = await openPanel(browser, proxy, { user: "boss" });
