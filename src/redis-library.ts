@@ -9,6 +9,7 @@ const parts: readonly string[] = [
   "./quota/redis/ledger.lua",
   "./limits/redis/permits.lua",
   "./fleet/fleet.lua",
+  "./risk/redis/trust.lua",
 ];
 
 /**

@@ -1,6 +1,7 @@
 import { AppError } from "../errors.ts";
 import type { Users } from "../identity/users.ts";
-import type { Risk, RiskView } from "../risk/risk.ts";
+import type { Risk } from "../risk/risk.ts";
+import type { RiskView } from "../risk/trust-rules.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
 
@@ -8,7 +9,7 @@ import { findUser } from "./find-user.ts";
 export interface RiskAdmin {
   readonly enabled: () => boolean;
   readonly stepNames: () => readonly string[];
-  list: Risk["list"];
+  list(...query: Parameters<Risk["list"]>): Promise<ReturnType<Risk["list"]>>;
   /** Throws AppError `invalid_request`, `not_found`. */
   get(name: string): Promise<RiskView>;
   /**
@@ -28,8 +29,15 @@ export function createRiskAdmin(options: {
   return {
     enabled: () => risk.enabled(),
     stepNames: () => risk.stepNames(),
-    list: (query) => risk.list(query),
-    get: async (name) => risk.view(await findUser(users, name)),
+    async list(query) {
+      await risk.refresh();
+      return risk.list(query);
+    },
+    async get(name) {
+      const account = await findUser(users, name);
+      await risk.refresh(name);
+      return risk.view(account);
+    },
     async pin(actor, name, step, reason) {
       if (step !== null && !risk.stepNames().includes(step)) {
         const message = `step: expected one of ${risk.stepNames().join(", ")}, or null; got ${JSON.stringify(step.slice(0, 100))}`;
@@ -38,7 +46,7 @@ export function createRiskAdmin(options: {
       const before = await findUser(users, name);
       const account = await users.update(name, { trust_step: step });
       // In force at once, and not with the user's next request alone.
-      risk.trustOf(account);
+      await risk.notePin(account);
       if (before.trust_step !== account.trust_step) {
         await audit.record(actor, {
           action: step === null ? "trust.unpinned" : "trust.pinned",

@@ -41,13 +41,13 @@ export interface Known {
 }
 
 /** The users whose behaviour is known, and how many are at each step: a scrape of the metrics must not go through all. */
-interface KnownUsers {
+export interface KnownUsers {
   get(user: string): Known | undefined;
   entries(): Iterable<readonly [user: string, entry: Known]>;
   /** Adds a user, or begins anew. Where there are too many, those are forgotten who have been away longest. */
   keep(user: string, entry: Known): void;
-  /** Changes what decides the step in force. Nothing else may. */
-  change(entry: Known, to: Partial<Pick<Known, "step" | "pin">>): void;
+  /** Runs what may change the step in force of one that is kept. Nothing else may. */
+  change<T>(entry: Known, work: () => T): T;
   /** How many users are at each step, which the config may have no more. */
   atStep(): ReadonlyMap<string, number>;
 }
@@ -58,8 +58,7 @@ export function createKnownUsers(saved: ReadonlyMap<string, RiskRecord>): KnownU
   const counts = new Map<string, number>();
   for (const [name, record] of saved) add(name, fromRecord(record));
 
-  function count(entry: Known, by: 1 | -1): void {
-    const step = stepOf(entry);
+  function count(step: string, by: 1 | -1): void {
     const users = (counts.get(step) ?? 0) + by;
     if (users === 0) counts.delete(step);
     else counts.set(step, users);
@@ -67,12 +66,12 @@ export function createKnownUsers(saved: ReadonlyMap<string, RiskRecord>): KnownU
 
   function add(user: string, entry: Known): void {
     known.set(user, entry);
-    count(entry, 1);
+    count(stepOf(entry), 1);
   }
 
   function forget(user: string): void {
     const entry = known.get(user);
-    if (entry !== undefined) count(entry, -1);
+    if (entry !== undefined) count(stepOf(entry), -1);
     known.delete(user);
   }
 
@@ -89,10 +88,17 @@ export function createKnownUsers(saved: ReadonlyMap<string, RiskRecord>): KnownU
       forget(user);
       add(user, entry);
     },
-    change(entry, to) {
-      count(entry, -1);
-      Object.assign(entry, to);
-      count(entry, 1);
+    change(entry, work) {
+      const before = stepOf(entry);
+      try {
+        return work();
+      } finally {
+        const after = stepOf(entry);
+        if (after !== before) {
+          count(before, -1);
+          count(after, 1);
+        }
+      }
     },
     atStep: () => counts,
   };
@@ -116,7 +122,7 @@ export function toRecord(entry: Known): RiskRecord {
   };
 }
 
-function fromRecord(record: RiskRecord): Known {
+export function fromRecord(record: RiskRecord): Known {
   return {
     ...{ step: record.step, pin: record.pin, since: record.since, calmSince: record.calm_since },
     ...{

@@ -4,7 +4,9 @@ import { z } from "zod";
 import { removeTemporaries, readPlainFile, writeFileAtomic } from "../lib/files/atomic-file.ts";
 import { fileErrorCode } from "../lib/files/file-ops.ts";
 import type { Log } from "../lib/log.ts";
+import type { Redis } from "../lib/redis/redis.ts";
 import { type RiskRecord, riskRecordSchema } from "./known-users.ts";
+import { openSharedRisk } from "./redis/shared-risk.ts";
 import { createRisk, type Risk, type RiskOptions } from "./risk.ts";
 
 /** How often what has changed is written, in ms. A crash loses what was noted since. */
@@ -18,6 +20,8 @@ export interface OpenRiskOptions extends Omit<RiskOptions, "saved"> {
   /** The absolute path of users/: the steps are in trust.json. */
   readonly usersDir: string;
   readonly log: Log;
+  /** Where all processes share the steps; the file is a copy then. */
+  readonly redis?: Redis | undefined;
 }
 
 /**
@@ -27,11 +31,14 @@ export interface OpenRiskOptions extends Omit<RiskOptions, "saved"> {
 export async function openRisk({
   usersDir,
   log,
+  redis,
   ...options
 }: OpenRiskOptions): Promise<Risk & { close(): Promise<void> }> {
   const path = join(usersDir, "trust.json");
   await removeTemporaries(usersDir, ".json");
-  const risk = createRisk({ ...options, saved: await load(path, log) });
+  const saved = await load(path, log);
+  const shared = redis === undefined ? undefined : await openSharedRisk({ ...options, saved, redis, log });
+  const risk: Risk = shared ?? createRisk({ ...options, saved });
   let saving = Promise.resolve();
   let hasFailed = false;
 
@@ -53,6 +60,7 @@ export async function openRisk({
     ...risk,
     async close() {
       clearInterval(timer);
+      await shared?.close();
       await saving.then(save);
     },
   };

@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { RiskAdmin } from "../../admin/risk-admin.ts";
-import type { RiskView } from "../../risk/risk.ts";
+import type { RiskView } from "../../risk/trust-rules.ts";
 import { signalNames } from "../../risk/signals.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, isoTimeOrNull, userParams } from "./admin-request.ts";
@@ -56,8 +56,8 @@ export function registerRiskRoutes(app: FastifyInstance, risk: RiskAdmin): void 
         response: { 200: listResponse, 400: errorSchema },
       },
     },
-    ({ query: { step, min_score: minScore, limit } }) => {
-      const { users, total } = risk.list({ step, minScore, limit });
+    async ({ query: { step, min_score: minScore, limit } }) => {
+      const { users, total } = await risk.list({ step, minScore, limit });
       return { enabled: risk.enabled(), steps: [...risk.stepNames()], users: users.map(toResponse), total };
     },
   );
