@@ -37,7 +37,7 @@ export async function sumCells(
   const odd = [...cells.odd, ...unsettled];
   const axes = createAxes(cells, query);
   const ranking = await rank({ chunks, odd }, axes, query);
-  const sums = createSums(axes);
+  const sums = createSums(axes, ranking.places);
   await forEachSlice(chunks, (chunk, from, to) => {
     sums.addCells(chunk, { from, to }, ranking.placeOf);
   });
@@ -158,12 +158,18 @@ async function rank(
   }
   const found = tokens.entries();
   if (found.length <= top) return all;
-  const nameOf = (part: number): string => nameOfAll(axes.namesOf(part), by);
-  found.sort(([a, ofA], [b, ofB]) => ofB - ofA || (nameOf(a) < nameOf(b) ? -1 : 1));
-  const kept = found.slice(0, top).map(([part]) => part);
-  const places = new Map(kept.map((part, index) => [part, index + 1]));
+  found.sort(([, ofA], [, ofB]) => ofB - ofA);
+  // Names decide only among those with as many tokens as the last one: most may have the same.
+  const least = found[top - 1]?.[1] ?? 0;
+  const equal = found
+    .filter(([, ofPart]) => ofPart === least)
+    .map(([part]) => [part, nameOfAll(axes.namesOf(part), by)] as const)
+    .sort(([, a], [, b]) => (a < b ? -1 : 1));
+  const kept = [...found.filter(([, ofPart]) => ofPart > least), ...equal].slice(0, top).map(([part]) => part);
+  const places = createTable(parts);
+  for (const [index, part] of kept.entries()) places.set(part, index + 1);
   return {
-    placeOf: (part) => places.get(part) ?? 0,
+    placeOf: (part) => places.get(part),
     places: top + 1,
     partAt: (place) => kept[place - 1],
     others: found.length - top,
@@ -200,7 +206,7 @@ function createTable(size: number) {
 }
 
 /** The sums of a query. */
-function createSums(axes: Axes) {
+function createSums(axes: Axes, places: number) {
   const { cells, times, timeOf, ownerPart, kindPart } = axes;
   const currencies = new Map<number, number>();
   for (const { currency } of cells.kinds) if (!currencies.has(currency)) currencies.set(currency, currencies.size);
@@ -215,7 +221,7 @@ function createSums(axes: Axes) {
 
   /** Where the sum of a slot begins. */
   function sumAt(slot: number): number {
-    const table = (numbers ??= createTable(axes.parts * Math.max(1, times.length)));
+    const table = (numbers ??= createTable(places * Math.max(1, times.length)));
     let number = table.get(slot);
     if (number === 0) {
       if (slots.length >= maxSums) throw new TooManyRows();
