@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { AppError } from "../../src/errors.ts";
 import type { Clock } from "../../src/lib/clock.ts";
+import type { JournalPosition } from "../../src/lib/journal/journal-stream.ts";
 import type { Ledger, QuotaLimit } from "../../src/quota/ledger.ts";
+import { decodeLedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { exportUsage } from "../../src/quota/usage/usage-export.ts";
 import { attempt, refusalOf } from "../support/attempt.ts";
 import { ask, charge, monthly, settlement, usedOf } from "../support/ledger.ts";
@@ -71,6 +73,26 @@ export function describeLedger(name: string, open: (clock: Clock) => Promise<Led
         { kind: "adjust", user: "bob", requests: -1 },
         { requestId: "req-2", user: "bob", tokens: 5, outcome: "unsettled", settledAt: null, ...source },
       ]);
+    });
+
+    it("has recorded only what is new behind where an earlier reading ended", async () => {
+      const ledger = await open(createManualClock(now));
+      const use = async (requestId: string): Promise<void> => {
+        const hold = await ledger.reserve(ask({ requestId }));
+        await hold.commit(charge(1, 3));
+        await hold.settle(settlement(charge(1, 7)));
+      };
+      await use("req-1");
+      const first = await readRecorded(ledger);
+      expect(first.kinds).toEqual(["req-1 charge", "req-1 settle"]);
+      const none = await readRecorded(ledger, first.end);
+      expect(none).toEqual({ kinds: [], end: first.end });
+      await use("req-2");
+      await ledger.adjust("bob", { requests: -1, tokens: 0, cost: 0, currency: "CNY" }, { reason: "x", by: "y" });
+      const second = await readRecorded(ledger, none.end);
+      expect(second.kinds).toEqual(["req-2 charge", "req-2 settle", "bob adjust"]);
+      expect((await readRecorded(ledger, second.end)).kinds).toEqual([]);
+      expect((await readRecorded(ledger)).kinds).toEqual([...first.kinds, ...second.kinds]);
     });
 
     describe("reserve, commit, settle", () => {
@@ -264,4 +286,21 @@ export function describeLedger(name: string, open: (clock: Clock) => Promise<Led
       });
     });
   });
+}
+
+/** What the ledger has recorded behind a position, and where that ended. */
+async function readRecorded(ledger: Ledger, after?: JournalPosition) {
+  const kinds: string[] = [];
+  let end: JournalPosition | undefined;
+  for await (const piece of ledger.recorded(after)) {
+    if (piece.kind === "end") end = piece.position;
+    else if (piece.kind !== "records") throw new Error(JSON.stringify(piece));
+    else
+      for (const { payload } of piece.records) {
+        const record = decodeLedgerRecord(payload);
+        if (record === undefined) continue;
+        kinds.push(`${"requestId" in record ? record.requestId : record.user} ${record.kind}`);
+      }
+  }
+  return { kinds, end };
 }

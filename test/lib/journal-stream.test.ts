@@ -2,7 +2,7 @@ import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSy
 import { basename, dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { type JournalPiece, streamJournal } from "../../src/lib/journal/journal-stream.ts";
+import { type JournalPiece, type JournalPosition, streamJournal } from "../../src/lib/journal/journal-stream.ts";
 import { journalFiles, openTestJournal } from "../support/journal.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -18,10 +18,14 @@ async function useJournal(): Promise<{ readonly folder: string; readonly folders
 }
 
 /** The numbers of the records that are read, and what is said about the others. */
-async function read(folders: readonly string[], onPiece: (piece: JournalPiece) => void = () => undefined) {
+async function read(
+  folders: readonly string[],
+  onPiece: (piece: JournalPiece) => void = () => undefined,
+  after?: JournalPosition,
+) {
   const seqs: number[] = [];
   const said: string[] = [];
-  for await (const piece of streamJournal(folders)) {
+  for await (const piece of streamJournal(folders, after)) {
     if (piece.kind === "records") seqs.push(...piece.records.map(({ seq }) => seq));
     else if (piece.kind === "gap") said.push(`${piece.first}-${piece.last}`);
     else if (piece.kind === "damage") said.push(`${basename(piece.path)}: ${piece.message}`);
@@ -40,6 +44,19 @@ function moveToArchive(file: string, isCompressed: boolean): string {
     rmSync(file);
   }
   return isCompressed ? `${moved}.gz` : moved;
+}
+
+/** What is read behind a position, and where that ends. */
+async function readAfter(folders: readonly string[], after: JournalPosition | undefined) {
+  let end: JournalPosition | undefined;
+  const found = await read(
+    folders,
+    (piece) => {
+      if (piece.kind === "end") end = piece.position;
+    },
+    after,
+  );
+  return { ...found, end };
 }
 
 /** The files of the journal alone. */
@@ -117,6 +134,77 @@ describe("a journal that is read as it is", () => {
     const { seqs, said } = await read(folders);
     expect(seqs).toEqual(upTo(40));
     expect(said).toEqual([expect.stringMatching(/its last 16 bytes are an interrupted write/)]);
+  });
+});
+
+describe("a journal that is read on from where an earlier reading ended", () => {
+  /** A journal of 40 records whose first reading ended after 20 of them, in the middle of a file. */
+  async function useReadHalf() {
+    const folder = tempDir();
+    const { journal } = await openTestJournal(folder, { segmentBytes: 400 });
+    for (let n = 1; n <= 20; n++) journal.append(`record ${n} ${"x".repeat(20)}`);
+    const archive = join(folder, "journal", "archive");
+    mkdirSync(archive);
+    const folders = [join(folder, "journal"), archive];
+    const first = await readAfter(folders, undefined);
+    expect(first).toMatchObject({ seqs: upTo(20), said: [], end: { seq: 20 } });
+    for (let n = 21; n <= 40; n++) journal.append(`record ${n} ${"x".repeat(20)}`);
+    await journal.close();
+    const current = join(folder, "journal", `${first.end?.file}.journal`);
+    // Otherwise nothing would have to be skipped in it.
+    const inIt = readFileSync(current, "utf8");
+    expect([...inIt.matchAll(/record (\d+) x/g)].map(([, n]) => Number(n))).toEqual(expect.arrayContaining([20, 21]));
+    return { folder, folders, current, end: first.end };
+  }
+
+  it("has only what is new, and then nothing", async () => {
+    const { folders, end } = await useReadHalf();
+    const second = await readAfter(folders, end);
+    expect(second).toMatchObject({ seqs: upTo(40, 21), said: [], end: { seq: 40 } });
+    expect(await readAfter(folders, second.end)).toEqual({ seqs: [], said: [], end: second.end });
+  });
+
+  it.each([
+    ["moved to the archive", false, false],
+    ["moved and compressed", true, false],
+    ["compressed, with the plain one still there", true, true],
+  ])("has only what is new where the file was %s", async (_how, isCompressed, staysPlain) => {
+    const { folder, folders, current, end } = await useReadHalf();
+    const plain = readFileSync(current);
+    for (const file of filesOf(folder)) if (file <= current) moveToArchive(file, isCompressed);
+    if (staysPlain) writeFileSync(current, plain);
+    expect(await readAfter(folders, end)).toMatchObject({ seqs: upTo(40, 21), said: [], end: { seq: 40 } });
+  });
+
+  it("goes on within a compressed file, and ends in it", async () => {
+    const { folder, folders, end } = await useReadHalf();
+    for (const file of filesOf(folder)) moveToArchive(file, true);
+    const second = await readAfter(folders, end);
+    expect(second).toMatchObject({ seqs: upTo(40, 21), said: [], end: { seq: 40 } });
+    expect(await readAfter(folders, second.end)).toEqual({ seqs: [], said: [], end: second.end });
+  });
+
+  it("goes on where an interrupted write was at the end, once it is whole", async () => {
+    const folder = tempDir();
+    const { journal } = await openTestJournal(folder);
+    for (let n = 1; n <= 3; n++) journal.append(`record ${n}`);
+    await journal.close();
+    const [file = ""] = filesOf(folder);
+    const whole = readFileSync(file);
+    truncateSync(file, whole.length - 4);
+    const first = await readAfter([join(folder, "journal")], undefined);
+    expect(first).toMatchObject({ seqs: [1, 2], end: { seq: 2 } });
+    writeFileSync(file, whole);
+    expect(await readAfter([join(folder, "journal")], first.end)).toMatchObject({ seqs: [3], said: [] });
+  });
+
+  it("says which records are gone where the oldest files, with the position among them, were removed", async () => {
+    const { folder, folders, current, end } = await useReadHalf();
+    for (const file of filesOf(folder)) if (file <= current) rmSync(file);
+    const next = Number(basename(filesOf(folder)[0] ?? "", ".journal"));
+    expect(await readAfter(folders, end)).toMatchObject({
+      ...{ seqs: upTo(40, next), said: [`21-${next - 1}`], end: { seq: 40 } },
+    });
   });
 });
 

@@ -2,8 +2,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
+import type { JournalPosition } from "../../src/lib/journal/journal-stream.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import type { QuotaLimit } from "../../src/quota/ledger.ts";
+import { decodeLedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { eventually } from "../support/eventually.ts";
 import { charge, openTestLedger, settlement, spend, usedOf } from "../support/ledger.ts";
 import { openTestRedisLedger } from "../support/redis-ledger.ts";
@@ -18,6 +20,22 @@ async function spendOnce({ ledger }: ReplicaNode, user: string, group?: string):
   const hold = await ledger.reserve({ ...request, upperBound: charge(1, 100) });
   await hold.commit(charge(1, 10));
   await hold.settle(settlement(charge(1, 70)));
+}
+
+/** Who has charges behind a position of a node's ledger, and where reading them ended. */
+async function chargedAfter({ ledger }: ReplicaNode, after?: JournalPosition) {
+  const users = new Set<string>();
+  let end: JournalPosition | undefined;
+  for await (const piece of ledger.recorded(after)) {
+    if (piece.kind === "end") end = piece.position;
+    else if (piece.kind !== "records") throw new Error(JSON.stringify(piece));
+    else
+      for (const { payload } of piece.records) {
+        const record = decodeLedgerRecord(payload);
+        if (record !== undefined) users.add(record.user);
+      }
+  }
+  return { users: [...users].sort(), end };
 }
 
 const ofGroup = (group: string): QuotaLimit[] => totals.map((limit) => ({ ...limit, group }));
@@ -57,6 +75,24 @@ describeWithRedis("the users folder of each process", () => {
       expect(usedOf(node.memory, totals, "bob")).toEqual([1, 75]);
       expect(usedOf(node.memory, ofGroup("red"))).toEqual([2, 140]);
     }
+  });
+
+  it("has behind an earlier reading only what any of them has charged since, also after a restart", async () => {
+    const prefix = newPrefix();
+    const one = await open(prefix);
+    let two = await open(prefix);
+    await spendOnce(one, "alice");
+    await spendOnce(two, "bob");
+    const first = await chargedAfter(two);
+    expect(first.users).toEqual(["alice", "bob"]);
+    expect((await chargedAfter(two, first.end)).users).toEqual([]);
+    await spendOnce(one, "cleo", "red");
+    const second = await chargedAfter(two, first.end);
+    expect(second.users).toEqual(["cleo"]);
+    await two.close();
+    await spendOnce(one, "dora");
+    two = await open(prefix, two.folder);
+    expect((await chargedAfter(two, second.end)).users).toEqual(["dora"]);
   });
 
   it("is filled from Redis where it is empty, and goes on where it stopped where it is not", async () => {
