@@ -198,7 +198,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const limitsOf: Services["limitsOf"] = (account, ...more) =>
     scaleLimits(policy().limitsOf(account, ...more), isNamed(account) ? risk.trustOf(account).quota : 1);
   const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
-  const passwords = await createPasswords({
+  const passwords = createPasswords({
     maxHashes: config.auth.max_hashes,
     maxWaiting: config.auth.max_waiting_logins,
   });

@@ -43,7 +43,7 @@ export async function withPorts<Result>(
 async function open(configFile: string | undefined, io: CommandIo, closers: Closer[]): Promise<CommandPorts> {
   const { config, folder } = loadConfig(configFile, io.env, io.cwd);
   const { auth, storage, quota, state } = config;
-  const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
+  const passwords = createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
   const openState = state.backend === "redis" ? openRedisPorts : openFilePorts;
   const ports = await openState({
     config,

@@ -105,7 +105,7 @@ async function apply(from: string, target: Target, io: CommandIo): Promise<numbe
   const { config, tiers, usersDir } = target;
   const { rows, problems } = await plan(from, target, io);
   const { auth, quota, storage, usage: usageConfig } = config;
-  const passwords = await createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
+  const passwords = createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
   const store = await openFileUsers({
     usersDir,
     tierNames: () => tiers.names,

@@ -86,7 +86,7 @@ describe("npm run import", () => {
     });
     expect(Object.keys(anna.metadata as object)).toEqual(["email", "created_at"]);
     expect(anna).not.toHaveProperty("password");
-    const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
+    const passwords = createPasswords({ maxHashes: 1, maxWaiting: 1 });
     expect(await passwords.matches(String(anna.password_hash), "the password of anna")).toBe(true);
     expect(await used("anna")).toBe(123);
     expect(account("ben")).toMatchObject({ is_active: false });
@@ -140,7 +140,7 @@ describe("npm run import", () => {
     const { code, out, err } = await run("--apply");
     expect(code).toBe(0);
     const password = /^anna is imported\. Password \(shown only now\): (\S+)$/m.exec(out)?.[1] ?? "";
-    const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
+    const passwords = createPasswords({ maxHashes: 1, maxWaiting: 1 });
     expect(await passwords.matches(String(account("anna").password_hash), password)).toBe(true);
     expect(await passwords.matches(String(account("ben").password_hash), "password123")).toBe(true);
     expect([account("anna"), account("ben")]).toMatchObject(Array(2).fill({ must_change_password: true }));

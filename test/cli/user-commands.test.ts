@@ -23,7 +23,7 @@ describe("npm run user", () => {
     const password = /shown only now\): (\S+)$/.exec(out)?.[1] ?? "";
     const { store } = await useStore(usersDir, { tierNames: () => ["pro"] });
     expect(accountOf(store, "bob")).toMatchObject({ quota_tier: "pro", roles: ["user", "admin"], max_parallel: 3 });
-    const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
+    const passwords = createPasswords({ maxHashes: 1, maxWaiting: 1 });
     expect(await passwords.matches(accountOf(store, "bob").password_hash, password)).toBe(true);
   });
 
@@ -38,7 +38,7 @@ describe("npm run user", () => {
     expect(results.map(({ code }) => code)).toEqual([0, 1, 1, 0]);
     expect(JSON.stringify(results)).not.toContain("planted");
     const { store } = await useStore(usersDir);
-    const passwords = await createPasswords({ maxHashes: 1, maxWaiting: 1 });
+    const passwords = createPasswords({ maxHashes: 1, maxWaiting: 1 });
     expect(await passwords.matches(accountOf(store, "bob").password_hash, "planted-three")).toBe(true);
   });
 

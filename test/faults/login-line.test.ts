@@ -8,9 +8,9 @@ import { alicePassword, post, startProxy } from "../support/start-proxy.ts";
 const right = fakeHash("correct horse");
 
 describe("I5: the lines for passwords", () => {
-  async function useLines(maxWaiting = 50) {
+  function useLines(maxWaiting = 50) {
     const fake = createFakeHasher();
-    const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
+    const passwords = createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
     const open = fake.hold();
     const served: string[] = [];
     /** Asks, and notes when it was served. */
@@ -23,7 +23,7 @@ describe("I5: the lines for passwords", () => {
   }
 
   it("have room for known accounts however many invented names queue, and serve them in turn", async () => {
-    const { verify, open, served } = await useLines();
+    const { verify, open, served } = useLines();
     const invented = Array.from({ length: 80 }, () => verify("invented"));
     const others = [
       ...Array.from({ length: 3 }, () => verify("account", "account")),
@@ -41,7 +41,7 @@ describe("I5: the lines for passwords", () => {
   });
 
   it("have room for known addresses however many guess at accounts from others", async () => {
-    const { verify, open } = await useLines(4);
+    const { verify, open } = useLines(4);
     const guesses = Array.from({ length: 20 }, () => verify("account", "account"));
     const own = Array.from({ length: 4 }, () => verify("known_address", "known_address"));
     open();
@@ -50,7 +50,7 @@ describe("I5: the lines for passwords", () => {
   });
 
   it("serve a login from a known address after two others, whatever else floods them", async () => {
-    const { verify, open, served } = await useLines();
+    const { verify, open, served } = useLines();
     const flood = [
       ...Array.from({ length: 500 }, () => verify("invented")),
       ...Array.from({ length: 200 }, () => verify("account", "account")),
@@ -64,7 +64,7 @@ describe("I5: the lines for passwords", () => {
   });
 
   it("of unknown names are never empty of places", async () => {
-    const { verify, open } = await useLines(1);
+    const { verify, open } = useLines(1);
     const all = Array.from({ length: 4 }, () => verify("invented"));
     open();
     expect((await Promise.all(all)).filter((outcome) => outcome === "login_busy")).toHaveLength(1);

@@ -7,16 +7,16 @@ import { createFakeHasher, fakeHash } from "./support.ts";
 const attempt = { user: "alice", known: true, ip: "192.0.2.1", traceId: "t" };
 const hash = fakeHash("correct horse");
 
-async function useGuarded(maxWaiting = 50) {
+function useGuarded(maxWaiting = 50) {
   const fake = createFakeHasher();
   const { guard, clock } = useGuard();
-  const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
+  const passwords = createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
   return { ...fake, guard, clock, guarded: createCheckGuarded(guard, passwords) };
 }
 
 describe("guarded passwords", () => {
   it("refuse after five wrong ones without a hash, and say for how long", async () => {
-    const { guarded, calls, clock } = await useGuarded();
+    const { guarded, calls, clock } = useGuarded();
     for (let count = 0; count < 5; count += 1) {
       expect(await guarded(attempt, hash, "wrong horse")).toBe(false);
     }
@@ -31,7 +31,7 @@ describe("guarded passwords", () => {
   });
 
   it("don't count what was not checked for want of a place", async () => {
-    const { guarded, guard, hold } = await useGuarded(1);
+    const { guarded, guard, hold } = useGuarded(1);
     const open = hold();
     const tries = Array.from({ length: 5 }, () => guarded(attempt, hash, "wrong horse"));
     const results = Promise.allSettled(tries);

@@ -19,13 +19,7 @@ export const bob: Account = {
 };
 
 /** A login over one account, bob, with everything that it touches in reach. */
-export async function useLogin({
-  reuseSeconds = 10,
-  maxWaiting = 50,
-  lifeSeconds = 900,
-  rehash = true,
-  opens = true,
-} = {}) {
+export function useLogin({ reuseSeconds = 10, maxWaiting = 50, lifeSeconds = 900, rehash = true, opens = true } = {}) {
   const accounts = new Map([["bob", bob]]);
   const clock = createManualClock(Date.UTC(2026, 10, 22));
   const log = createCapturedLog();
@@ -33,7 +27,7 @@ export async function useLogin({
   const events: ProxyEvent[] = [];
   /** Ids of sessions that are over or whose first refresh token has been used. */
   const touched = new Set<string>();
-  const passwords = await createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
+  const passwords = createPasswords({ maxHashes: 2, maxWaiting, hasher: fake.hasher });
   const ignore = () => undefined;
   const open = {
     check: ignore,

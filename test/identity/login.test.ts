@@ -4,14 +4,14 @@ import { fakeHash } from "./support.ts";
 
 describe("login", () => {
   it("gives the account and a token, and says so in an event", async () => {
-    const { attempt, events, clock } = await useLogin();
+    const { attempt, events, clock } = useLogin();
     const result = await attempt("bob", password);
     expect(result).toMatchObject({ account: bob, token: expect.any(String), expiresAt: clock.now() + 900_000 });
     expect(events).toEqual([{ type: "login.succeeded", at: clock.now(), traceId: "t", ip: "10.0.0.1", user: "bob" }]);
   });
 
   it("opens another session for each browser, after the same checks", async () => {
-    const { attemptWithCookie, accounts, events, calls } = await useLogin();
+    const { attemptWithCookie, accounts, events, calls } = useLogin();
     const cookies = await Promise.all([attemptWithCookie(password), attemptWithCookie(password)]);
     expect(new Set(cookies.map(({ cookie }) => cookie)).size).toBe(2);
     expect(calls.verify).toBe(1);
@@ -24,7 +24,7 @@ describe("login", () => {
   });
 
   it("answers an unknown user and a wrong password with the same error after the same work", async () => {
-    const { attempt, calls } = await useLogin();
+    const { attempt, calls } = useLogin();
     const errors: unknown[] = [];
     for (const [name, given] of [["eve", password] as const, ["bob", "wrong password"] as const]) {
       const before = calls.verify;
@@ -37,7 +37,7 @@ describe("login", () => {
   });
 
   it("tells a disabled user of it only for the right password", async () => {
-    const { attempt, accounts, calls } = await useLogin();
+    const { attempt, accounts, calls } = useLogin();
     await attempt("bob", password);
     accounts.set("bob", { ...bob, is_active: false });
     await expect(attempt("bob", "wrong password")).rejects.toMatchObject({ code: "invalid_credentials" });
@@ -46,7 +46,7 @@ describe("login", () => {
   });
 
   it("tells a banned, an expired and a future user why, for the right password", async () => {
-    const { attempt, accounts, clock } = await useLogin();
+    const { attempt, accounts, clock } = useLogin();
     const [before, after] = [new Date(clock.now() - 1), new Date(clock.now() + 1)];
     for (const [reason, fields] of [
       ["expired", { expires_at: before }],
@@ -63,7 +63,7 @@ describe("login", () => {
   });
 
   it("refuses a login that is repeated after the account has expired", async () => {
-    const { attempt, accounts, clock } = await useLogin();
+    const { attempt, accounts, clock } = useLogin();
     accounts.set("bob", { ...bob, expires_at: new Date(clock.now() + 1000) });
     await attempt("bob", password);
     clock.advance(1000);
@@ -71,7 +71,7 @@ describe("login", () => {
   });
 
   it("reports each failure once, without the password", async () => {
-    const { attempt, accounts, events } = await useLogin();
+    const { attempt, accounts, events } = useLogin();
     accounts.set("dan", { ...bob, username: "dan", is_active: false });
     for (const [name, given] of [
       ["bob", "planted-wrong"],
@@ -91,7 +91,7 @@ describe("login", () => {
   });
 
   it("refuses what can't be a user name with 400, before any hashing", async () => {
-    const { attempt, calls } = await useLogin();
+    const { attempt, calls } = useLogin();
     for (const name of ["Bob", "../bob", "bob\0", "", "__proto__"]) {
       await expect(attempt(name, password)).rejects.toMatchObject({ code: "invalid_request", status: 400 });
     }
@@ -99,7 +99,7 @@ describe("login", () => {
   });
 
   it("refuses an overlong password like a wrong one, even if it begins like a known one", async () => {
-    const { attempt, accounts } = await useLogin();
+    const { attempt, accounts } = useLogin();
     accounts.set("bob", { ...bob, password_hash: fakeHash("x".repeat(1024)) });
     await attempt("bob", "x".repeat(1024));
     await expect(attempt("bob", "x".repeat(1025))).rejects.toMatchObject({ code: "invalid_credentials" });

@@ -2,26 +2,38 @@ import { describe, expect, it } from "vitest";
 import { createPasswords } from "../../src/identity/passwords/password.ts";
 import { createFakeHasher, fakeHash, until } from "./support.ts";
 
-async function useFake(maxHashes = 2, maxWaiting = 3) {
+function useFake(maxHashes = 2, maxWaiting = 3) {
   const fake = createFakeHasher();
-  const passwords = await createPasswords({ maxHashes, maxWaiting, hasher: fake.hasher });
+  const passwords = createPasswords({ maxHashes, maxWaiting, hasher: fake.hasher });
   return { ...fake, passwords };
 }
 
 describe("argon2id", () => {
   it("makes hashes with m=19456, t=2, p=1 that prove only their own password", async () => {
-    const passwords = await createPasswords({ maxHashes: 2, maxWaiting: 10 });
+    const passwords = createPasswords({ maxHashes: 2, maxWaiting: 10 });
     const hash = await passwords.hash("correct horse");
     expect(hash).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
     expect(await passwords.matches(hash, "correct horse")).toBe(true);
     expect(await passwords.matches(hash, "correct hors")).toBe(false);
     expect(await passwords.matches(undefined, "correct horse")).toBe(false);
   });
+
+  it("has a hash of as much work for unknown users, in the format that it makes itself", async () => {
+    const real = await createPasswords({ maxHashes: 1, maxWaiting: 1 }).hash("correct horse");
+    const verified: string[] = [];
+    const hasher = {
+      hash: () => Promise.resolve(""),
+      verify: (hash: string) => Promise.resolve(verified.push(hash) > 0),
+    };
+    expect(await createPasswords({ maxHashes: 1, maxWaiting: 1, hasher }).matches(undefined, "x")).toBe(false);
+    const shape = (hash = "") => hash.split("$").map((part, index) => (index < 4 ? part : part.length));
+    expect(shape(verified[0])).toEqual(shape(real));
+  });
 });
 
 describe("createPasswords", () => {
   it("does the same work for an unknown user as for a wrong password", async () => {
-    const { passwords, calls } = await useFake();
+    const { passwords, calls } = useFake();
     await passwords.matches(undefined, "correct horse");
     expect(calls.verify).toBe(1);
     await passwords.matches(fakeHash("other"), "correct horse");
@@ -29,7 +41,7 @@ describe("createPasswords", () => {
   });
 
   it("never runs more than the allowed number at once", async () => {
-    const { passwords, calls, hold } = await useFake(2, 50);
+    const { passwords, calls, hold } = useFake(2, 50);
     const release = hold();
     const all = Array.from({ length: 30 }, () => passwords.matches(fakeHash("a"), "a"));
     await until(() => {
@@ -43,7 +55,7 @@ describe("createPasswords", () => {
   });
 
   it("refuses with login_busy what would wait past the bound, and goes on afterwards", async () => {
-    const { passwords, hold } = await useFake(2, 3);
+    const { passwords, hold } = useFake(2, 3);
     const release = hold();
     const accepted = Array.from({ length: 5 }, () => passwords.matches(fakeHash("a"), "a"));
     await expect(passwords.matches(fakeHash("a"), "a")).rejects.toMatchObject({
@@ -57,7 +69,7 @@ describe("createPasswords", () => {
   });
 
   it("gives its place back after a failed run", async () => {
-    const passwords = await createPasswords({
+    const passwords = createPasswords({
       maxHashes: 1,
       maxWaiting: 1,
       hasher: { hash: () => Promise.resolve(""), verify: () => Promise.reject(new Error("no memory")) },
@@ -68,7 +80,7 @@ describe("createPasswords", () => {
   });
 
   it("takes new passwords of 8 to 1024 bytes, counted in UTF-8", async () => {
-    const { passwords } = await useFake();
+    const { passwords } = useFake();
     for (const password of ["", "1234567", "x".repeat(1025), "é".repeat(513)]) {
       await expect(passwords.hash(password)).rejects.toMatchObject({
         code: "invalid_request",
@@ -81,13 +93,13 @@ describe("createPasswords", () => {
   });
 
   it("refuses an overlong password without hashing it", async () => {
-    const { passwords, calls } = await useFake();
+    const { passwords, calls } = useFake();
     expect(await passwords.matches(fakeHash("x"), "x".repeat(1025))).toBe(false);
     expect(calls.verify).toBe(0);
   });
 
-  it("asks for a new hash only where the old one took less work", async () => {
-    const { passwords } = await useFake();
+  it("asks for a new hash only where the old one took less work", () => {
+    const { passwords } = useFake();
     expect(passwords.needsRehash(fakeHash("x", "m=4096,t=3,p=1"))).toBe(true);
     expect(passwords.needsRehash(fakeHash("x"))).toBe(false);
     expect(passwords.needsRehash(fakeHash("x", "m=65536,t=3,p=4"))).toBe(false);

@@ -52,10 +52,10 @@ const argon2id: Hasher = {
   verify: (hash, password) => argon2.verify(hash, password),
 };
 
-/** Creates the only place where passwords are hashed. Hashes once itself, for verifications of unknown users. */
-export async function createPasswords(options: PasswordsOptions): Promise<Passwords> {
+/** Creates the only place where passwords are hashed. */
+export function createPasswords(options: PasswordsOptions): Passwords {
   const hasher = options.hasher ?? argon2id;
-  const dummyHash = await hasher.hash(randomBytes(32).toString("base64"));
+  const dummyHash = dummyHashOf(parameters);
   const lineOf = (maxWaiting: number): Line => ({ maxWaiting, waiting: [] });
   const lines = {
     known_address: lineOf(options.maxWaiting),
@@ -108,6 +108,12 @@ export async function createPasswords(options: PasswordsOptions): Promise<Passwo
     needsRehash: (hash) => workOf(hash) < parameters.memoryCost * parameters.timeCost,
     waiting: () => order.reduce((sum, { waiting }) => sum + waiting.length, 0),
   };
+}
+
+/** A hash that no password has. To verify against it takes as long as against any other with these parameters. */
+function dummyHashOf({ memoryCost, timeCost, parallelism }: typeof parameters): string {
+  const random = (bytes: number) => randomBytes(bytes).toString("base64").replaceAll("=", "");
+  return `$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$${random(16)}$${random(32)}`;
 }
 
 /** Memory times passes: one number, so that a hash stronger in one and weaker in the other isn't weakened. */
