@@ -185,7 +185,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   const policy = (): Policy => live.current();
   const risk = await openRisk({
-    usersDir,
+    ...{ usersDir, redis },
     config: config.risk,
     ownRules: ownRateNames(config),
     emit: bus.emit,

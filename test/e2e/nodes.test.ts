@@ -62,6 +62,24 @@ describeWithRedis("several proxies over one Redis", () => {
     expect(await quotaOf(other, token)).toMatchObject([{ used: 10, reserved: 0 }]);
   });
 
+  it("know the trust step to which another one has moved a user", async () => {
+    const risk = "[risk]\nenabled = true\nmin_requests = 1\n[risk.signals.failures]\npoints = 60\nfrom = 0\nto = 0.5\n";
+    const [one, other, token] = await two(risk);
+    const root = bearer(await one.login("root"));
+    const stepAt = async (proxy: RunningProxy): Promise<unknown> => {
+      const answer = await fetch(`${proxy.url}/admin/risk/alice`, { headers: root });
+      return ((await answer.json()) as { step: unknown }).step;
+    };
+    const before = await stepAt(one);
+    expect(await stepAt(other)).toBe(before);
+    expect((await chat(one, token, { messages: 1 })).status).toBe(400);
+    await eventually(async () => {
+      const [here, there] = [await stepAt(one), await stepAt(other)];
+      expect(here).not.toBe(before);
+      expect(there).toBe(here);
+    });
+  });
+
   it("share rates", async () => {
     const rule = '[[limits]]\nname = "slow"\nby = "user"\nmetric = "requests"\nper = "hour"\nmax = 5\nburst = 5\n';
     const [one, other, token] = await two(rule);
