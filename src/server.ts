@@ -2,6 +2,7 @@ import Fastify, { type FastifyInstance } from "fastify";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Gateway } from "./gateway/handle-request.ts";
 import { AppError } from "./errors.ts";
+import { registerRegistrationRoute } from "./http/routes/register.ts";
 import { registerAdminRoutes } from "./http/admin/admin-routes.ts";
 import { registerEventsRoute } from "./http/admin/events-route.ts";
 import { registerUsageExport } from "./http/admin/usage-export-route.ts";
@@ -183,7 +184,8 @@ export async function buildServer(services: Services): Promise<Server> {
     maxStreams: () => policy().config.events.max_streams,
     checkAgain,
   });
-  registerCodeRoutes(app, services.admin.codes);
+  registerCodeRoutes(app, services.admin);
+  registerRegistrationRoute(app, services.admin.registrations);
   registerUserRoutes(app, services);
 
   return {

@@ -309,7 +309,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
 
   const admin = createAdmin({
     ...backends,
-    ...{ userAdmin, emit: bus.emit, testAlert: events.testAlert },
+    ...{ userAdmin, passwords, isAlone: redis === undefined, emit: bus.emit, testAlert: events.testAlert },
     tierNames: () => policy().tiers.names,
     limitsOf,
     providers: shared.providers,
@@ -322,9 +322,11 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   const oidcOptions = { config: () => policy().config, env, folder, userAdmin, admin, audit, clock, log };
   const oidc = openOidc({ ...backends, ...oidcOptions });
-  void admin.codes.recover().catch((err: unknown) => {
-    log.warn({ err }, "redeemed codes could not be checked");
-  });
+  for (const uses of [admin.redemptions, admin.registrations]) {
+    void uses.recover().catch((err: unknown) => {
+      log.warn({ err }, "the uses of codes could not be checked");
+    });
+  }
 
   return {
     boot: config,

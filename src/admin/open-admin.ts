@@ -10,6 +10,8 @@ import type { Users } from "../identity/users.ts";
 import { createQuotaGrants, type QuotaGrants, type QuotaGrantsOptions } from "./quota-grants.ts";
 import { createRateOperations, type RateOperations } from "./rate-operations.ts";
 import { type CodeAdmin, type CodeAdminOptions, createCodeAdmin } from "./code-admin.ts";
+import { createRedemptions, type RedemptionOptions, type Redemptions } from "./redemptions.ts";
+import { createRegistrations, type RegistrationOptions, type Registrations } from "./registrations.ts";
 import type { RateLimiter } from "../limits/rate-limiter.ts";
 import { createRiskAdmin, type RiskAdmin } from "./risk-admin.ts";
 import type { Risk } from "../risk/risk.ts";
@@ -27,6 +29,8 @@ export interface Admin {
   readonly risk: RiskAdmin;
   readonly alerts: AlertOperations;
   readonly codes: CodeAdmin;
+  readonly redemptions: Redemptions;
+  readonly registrations: Registrations;
 }
 
 type AdminParts = AlertOperationsOptions &
@@ -34,7 +38,9 @@ type AdminParts = AlertOperationsOptions &
   Omit<QuotaGrantsOptions, "quota"> &
   CredentialsAdminOptions &
   GroupAdminOptions &
-  Omit<CodeAdminOptions, "quota"> & {
+  Omit<CodeAdminOptions, "quota"> &
+  Omit<RedemptionOptions, "quota"> &
+  Omit<RegistrationOptions, "security" | "usageDays" | "groupAdmin"> & {
     /** quota.timezone, monthly_reset_day and currency, which stay as they are. */
     readonly quota: QuotaGrantsOptions["quota"];
     /** The config in force. */
@@ -47,6 +53,7 @@ type AdminParts = AlertOperationsOptions &
   };
 
 export function createAdmin({ quota, ...parts }: AdminParts): Admin {
+  const groups = createGroupAdmin(parts);
   return {
     quota: createQuotaAdmin({ ...parts, currency: quota.currency }),
     grants: createQuotaGrants({ ...parts, quota }),
@@ -54,9 +61,15 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     providers: createProviderOperations(parts),
     rates: createRateOperations(parts),
     config: createConfigOperations(parts),
-    groups: createGroupAdmin(parts),
+    groups,
     risk: createRiskAdmin(parts),
     alerts: createAlertOperations(parts),
     codes: createCodeAdmin({ ...parts, quota }),
+    redemptions: createRedemptions({ ...parts, quota }),
+    registrations: createRegistrations({
+      ...{ ...parts, groupAdmin: groups },
+      security: () => parts.config().security,
+      usageDays: () => parts.config().usage.keep_days,
+    }),
   };
 }

@@ -17,7 +17,7 @@ import { userDifference, userEtag, type UserDifference } from "./user-view.ts";
 
 /** A new user. Without a password a one-time one is created; the default tier is the first of config.toml. */
 export type NewUser = Omit<NewAccount, "password" | "quota_tier" | "must_change_password"> & {
-  readonly password?: string | undefined;
+  readonly password?: NewAccount["password"] | undefined;
   readonly quota_tier?: string | undefined;
 };
 
@@ -119,7 +119,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
     get: (name) => findUser(users, name),
     async create(actor, { password, quota_tier = tierNames()[0] ?? "", ...user }) {
       const username = checkUserName(user.username);
-      if (password !== undefined) checkNewPassword(password, username, "password");
+      if (typeof password === "string") checkNewPassword(password, username, "password");
       checkServiceGroup(user);
       const made = password === undefined ? generatePassword() : undefined;
       const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };

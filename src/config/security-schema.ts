@@ -32,6 +32,10 @@ export const securitySection = z.strictObject({
     .enum(["all", "admins", "off"])
     .default("all")
     .describe("Who may log in with a password; the others log in through `oidc`. API keys work all the same."),
+  registration: z
+    .enum(["off", "invitation"])
+    .default("off")
+    .describe("Whether strangers can register with an invitation code; only while `password_login` is all."),
   require_second_factor: z
     .enum(["none", "admins"])
     .default("none")

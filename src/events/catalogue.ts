@@ -161,12 +161,17 @@ interface RequestFinished extends EventBase {
   readonly durationMs?: number | undefined;
 }
 
-/** A user's credentials have changed, or were found to be stolen. */
+/** A user's credentials are new, have changed, or were found to be stolen. */
 interface CredentialChanged extends EventBase {
   readonly type:
-    "session.reuse_detected" | "session.ended" | "api_key.created" | "api_key.revoked" | "password.changed";
+    | "user.registered"
+    | "session.reuse_detected"
+    | "session.ended"
+    | "api_key.created"
+    | "api_key.revoked"
+    | "password.changed";
   readonly user: string;
-  /** The public id of the session or key; "*" for all sessions, "" for a password. */
+  /** The public id of the session, key or invitation code; "*" for all sessions, "" for a password. */
   readonly subject: string;
 }
 
@@ -206,6 +211,7 @@ export type AdminAction =
   | "group.removed"
   | "provider.drained"
   | "provider.restored"
+  | "provider.tested"
   | "codes.created"
   | "codes.disabled"
   | "code.redeemed"
@@ -367,6 +373,10 @@ export const catalogue: { readonly [T in EventType]: EventRow<EventOf<T>, Payloa
     ...{ ...aboutUser, log: { level: "info", message: "login succeeded" } },
     counts: () => ["logins", "success"],
     payload: ({ method }) => ({ ...(method && { method }) }),
+  },
+  "user.registered": {
+    ...{ ...aboutUser, log: { level: "info", message: "a user has registered with an invitation code" } },
+    payload: subjectOf,
   },
   "session.reuse_detected": {
     ...{ alert: "by_default", behaviour: true },

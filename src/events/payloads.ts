@@ -15,7 +15,7 @@ function v1<S extends z.ZodRawShape>(data: S) {
   return { version: 1, data: z.strictObject(data) };
 }
 
-const subject = word.describe('Public id of the session or key; "*" for all sessions, "" for a password.');
+const subject = word.describe('Public id of the session, key or code; "*" for all sessions, "" for a password.');
 const by = word.describe("The administrator; `cli:NAME` for the command line.");
 const method = z.literal("oidc").optional().describe("Through an identity provider; absent: with a password.");
 const level = z.number().min(0).max(1).describe("The part of the work that is refused.");
@@ -82,6 +82,7 @@ export const payloads = {
   "login.unlocked": v1({ by }),
   "login.failed": v1({ result: z.enum(["failure", "blocked"]), reason: word, method }),
   "login.succeeded": v1({ method }),
+  "user.registered": credential,
   "session.reuse_detected": credential,
   "session.ended": credential,
   "api_key.created": credential,

@@ -4,8 +4,8 @@ import type { Awaitable } from "../lib/awaitable.ts";
 
 const instant = z.int().min(0);
 
-/** A use of a code. Times in ms since the epoch. */
-const useSchema = z.strictObject({
+/** A use of a redemption code. Times in ms since the epoch. */
+const creditSchema = z.strictObject({
   user: z.string(),
   at: instant,
   /** When the credit ends; null: never. Fixed here, so that a repeated credit is the same one. */
@@ -14,13 +14,35 @@ const useSchema = z.strictObject({
   done: z.boolean(),
 });
 
+/** A use of an invitation: first a claim, then, once the user exists, done. */
+const invitationUseSchema = z.strictObject({
+  id: z.string(),
+  user: z.string(),
+  at: instant,
+  done: z.boolean(),
+});
+
+const codesOf = <U extends z.ZodType>(use: U) =>
+  z.array(z.strictObject({ digest: z.string(), disabled: z.boolean(), uses: z.array(use) }));
+
 /** Codes that were made together. As stored: the codes themselves only as their digests. */
-const codeBatchSchema = z.strictObject({
+const batch = {
   id: z.string().regex(/^[0-9a-z]{8}$/),
-  kind: z.literal("quota"),
   name: z.string(),
   created_at: instant,
   by: z.string(),
+  expires_at: instant.nullable(),
+  /** Who may redeem them; null: anyone. Of invitations: where new users belong; null: no group, the first tier. */
+  group: z.string().nullable(),
+  tier: z.string().nullable(),
+  /** How often each code can be used, by a user each. */
+  max_uses: z.int(),
+};
+
+/** Codes that add to the quota of those who have an account. */
+const redemptionSchema = z.strictObject({
+  ...batch,
+  kind: z.literal("quota"),
   metric: z.string(),
   per: z.string(),
   /** As in a grant: cost in units of the currency. */
@@ -28,17 +50,25 @@ const codeBatchSchema = z.strictObject({
   currency: z.string().nullable(),
   /** How long the credit lasts; null: to the end of the running period. */
   credit_days: z.number().nullable(),
-  expires_at: instant.nullable(),
-  /** Who may redeem them; null: anyone. */
-  group: z.string().nullable(),
-  tier: z.string().nullable(),
-  /** How often each code can be used, by a user each. */
-  max_uses: z.int(),
-  codes: z.array(z.strictObject({ digest: z.string(), disabled: z.boolean(), uses: z.array(useSchema) })),
+  codes: codesOf(creditSchema),
 });
 
-export type CodeBatch = Readonly<z.output<typeof codeBatchSchema>>;
-export type CodeUse = Readonly<z.output<typeof useSchema>>;
+/** Codes by which strangers register. */
+const invitationSchema = z.strictObject({
+  ...batch,
+  kind: z.literal("invitation"),
+  note: z.string(),
+  codes: codesOf(invitationUseSchema),
+});
+
+const codeBatchSchema = z.discriminatedUnion("kind", [redemptionSchema, invitationSchema]);
+
+export const codeKinds = ["quota", "invitation"] as const;
+export type RedemptionBatch = Readonly<z.output<typeof redemptionSchema>>;
+export type InvitationBatch = Readonly<z.output<typeof invitationSchema>>;
+export type CodeBatch = RedemptionBatch | InvitationBatch;
+export type Credit = Readonly<z.output<typeof creditSchema>>;
+export type InvitationUse = Readonly<z.output<typeof invitationUseSchema>>;
 
 /** Where codes are kept, by batches. */
 export interface Codes {
@@ -91,7 +121,8 @@ function digestOf(code: string): string {
   return createHash("sha256").update(code).digest("base64url");
 }
 
-function randomText(length: number): string {
+/** Random letters and digits. */
+export function randomText(length: number): string {
   return Array.from(randomBytes(length), (byte) => alphabet[byte % 32]).join("");
 }
 

@@ -229,6 +229,11 @@ const shownFields = {
     show: (table) => toJson(table) as Readonly<Record<string, unknown>>,
   }),
   created_at: shown({ file: z.date().optional(), shown: z.iso.datetime().nullable(), show: utc }),
+  invitation: shown({
+    file: z.string().max(64).optional(),
+    shown: z.string().nullable().describe("The id of the code by which the user registered, and its use."),
+    show: (use) => use ?? null,
+  }),
 };
 
 /** The fields that leave this folder in no response, log or message. */

@@ -6,9 +6,11 @@ import type { FieldChanges, Role, SettableFields } from "./user-fields.ts";
 /** A new account. The port checks every value. */
 export interface NewAccount extends SettableFields {
   readonly username: string;
-  readonly password: string;
+  /** As it was typed, or hashed already. */
+  readonly password: string | { readonly hash: string };
   readonly quota_tier: string;
   readonly must_change_password?: boolean | undefined;
+  readonly invitation?: string | undefined;
 }
 
 /** Changes to an account; absent keys stay. null removes a key, so that its default applies. */

@@ -168,7 +168,7 @@ describe("a redemption that a crash has interrupted", () => {
       expect(text.includes("grants")).toBe(hasGrant);
       await writeFile(path, text);
       const next = await startProxy({ config, folder: first.folder });
-      await next.services.admin.codes.recover();
+      await next.services.admin.redemptions.recover();
       const account = await next.services.users.get("user0");
       await next.stop();
       return (account?.grants ?? []).reduce((sum, { amount }) => sum + amount, 0);

@@ -25,6 +25,7 @@ max_attempts = 1
 events = ["password.changed"]
 
 [security]
+registration = "invitation"
 login_free_failures = 1
 login_first_wait_seconds = 600
 
@@ -83,6 +84,10 @@ test("every event of the catalogue happens in a real proxy, and is as its schema
     "chat.finished": () => chat("alice"),
     "request.finished": () => as("alice", "GET", "/auth/quota"),
     "login.succeeded": () => logIn(proxy, "alice", alicePassword, "another program"),
+    "user.registered": async () => {
+      const made = await as("boss", "POST", "/admin/codes", { kind: "invitation", name: "newcomers" });
+      await post(`${url}/auth/register`, { code: made.body.codes[0], username: "newcomer", password: alicePassword });
+    },
     "login.failed": () => tryLogin("a wrong password"),
     "login.locked": () => tryLogin("another wrong password"),
     "login.unlocked": () => as("boss", "POST", "/admin/users/careless/unlock"),

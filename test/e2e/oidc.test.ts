@@ -99,7 +99,11 @@ describe("a login through an identity provider", () => {
     expect((await logIn(proxy, "u-1")).me.user).toBe("zoe-miller");
     expect(proxy.logLines.join("")).not.toContain(clientSecret);
     const asked = await fetch(`${proxy.url}/panel/api/oidc`);
-    expect(await asked.json()).toEqual({ password_login: "all", issuers: [{ name: "work", title: "Our company" }] });
+    expect(await asked.json()).toEqual({
+      password_login: "all",
+      registration: "off",
+      issuers: [{ name: "work", title: "Our company" }],
+    });
   });
 
   it("takes nobody in by a name: not an existing one, and none where users are not made", async () => {

@@ -22,7 +22,7 @@ describe("the fields of a user", () => {
     expect(Object.keys(requestShape)).toEqual(settableNames);
     expect(Object.keys(patchShape)).toEqual(settableNames);
     const kept = Object.keys(responseShape).filter((name) => !Object.hasOwn(requestShape, name));
-    expect(kept).toEqual(["username", "must_change_password", "created_at"]);
+    expect(kept).toEqual(["username", "must_change_password", "created_at", "invitation"]);
     expect(optionFields).toEqual({
       ...{ tier: "quota_tier", role: "roles", "active-from": "active_from", "expires-at": "expires_at" },
       "max-parallel": "max_parallel",

@@ -102,4 +102,37 @@ describe.skipIf(!hasBrowser)("logins in a browser", () => {
       await proxy.dispose();
     }
   });
+
+  test("are opened by an invitation, where the config lets strangers register", async () => {
+    const root = userFile("root", alicePassword, 'roles = ["admin"]\n');
+    const proxy = await startProxy({ config: '[security]\nregistration = "invitation"\n', users: { root } });
+    try {
+      const operator = await openPanel(browser, proxy, { user: "root" });
+      await operator.visit("/codes");
+      await operator.page.getByRole("button", { name: "Make codes" }).click();
+      const dialog = operator.page.getByRole("dialog");
+      await dialog.locator("select[name=kind]").selectOption("invitation");
+      await dialog.locator("input[name=name]").fill("guests");
+      await dialog.locator("input[name=note]").fill("for the course");
+      await dialog.getByRole("button", { name: "Make codes" }).click();
+      await operator.page.getByText("This is the only time that they are shown.").waitFor();
+      const [code = ""] = /[0-9A-Z]{8}(-[0-9A-Z]{5}){4}/.exec(await operator.page.locator("dialog").innerText()) ?? [];
+      expect(operator.faults).toEqual([]);
+
+      const context = await browser.newContext({ locale: "en-US" });
+      const page = await context.newPage();
+      await page.goto(`${proxy.url}/panel/`);
+      await page.getByRole("button", { name: "Register with an invitation" }).click();
+      await page.fill("input[name=code]", code);
+      await page.fill("input[name=username]", "newcomer");
+      await page.fill("input[name=password]", "a long password");
+      await page.fill("input[name=again]", "a long password");
+      await page.getByRole("button", { name: "Register" }).click();
+      await page.waitForURL(`${proxy.url}/panel/home`);
+      expect((await proxy.services.users.get("newcomer"))?.roles).toEqual(["user"]);
+      await context.close();
+    } finally {
+      await proxy.dispose();
+    }
+  });
 });

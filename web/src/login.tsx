@@ -10,6 +10,7 @@ import { Dialog, Field, Form } from "./ui/dialog.tsx";
 /** How one can log in, as the config has it. */
 interface LoginWays {
   readonly password_login: "all" | "admins" | "off";
+  readonly registration: "off" | "invitation";
   readonly issuers: readonly { readonly name: string; readonly title: string }[];
 }
 
@@ -32,6 +33,7 @@ export function LoginError() {
 /** The login; on a page of its own or, with the name known, on top of what the session ended under. */
 export function LoginForm({ user }: { readonly user?: string }) {
   const [needsCode, setNeedsCode] = useState(false);
+  const [registers, setRegisters] = useState(false);
   const ways = useLoginWays();
   const { path, query } = route.value;
   // Links, not forms: the page's policy lets no form lead elsewhere.
@@ -53,6 +55,20 @@ export function LoginForm({ user }: { readonly user?: string }) {
     }
     loggedIn(await get<Me>("/panel/api/me"));
   };
+  const canRegister = user === undefined && ways?.registration === "invitation";
+  if (canRegister && registers) {
+    return (
+      <div class="login-box">
+        <h1>{t("register")}</h1>
+        <RegisterForm
+          onCancel={() => {
+            setRegisters(false);
+          }}
+          onDone={login}
+        />
+      </div>
+    );
+  }
   return (
     <div class="login-box">
       {user === undefined && (
@@ -106,9 +122,50 @@ export function LoginForm({ user }: { readonly user?: string }) {
           )}
         </Form>
       )}
+      {canRegister && (
+        <p>
+          <button
+            type="button"
+            class="wide"
+            onClick={() => {
+              setRegisters(true);
+            }}
+          >
+            {t("registerWithCode")}
+          </button>
+        </p>
+      )}
       {user === undefined && (ways?.issuers.length ?? 0) === 0 && <p class="note">{t("firstLoginNote")}</p>}
       {!window.isSecureContext && <p class="note warn-text">{t("plainHttpNote")}</p>}
     </div>
+  );
+}
+
+/** Makes an account of one's own, with an invitation, and logs in to it. */
+function RegisterForm(props: { readonly onCancel: () => void; readonly onDone: (data: FormData) => Promise<void> }) {
+  const register = async (data: FormData): Promise<void> => {
+    if (typed(data, "password") !== typed(data, "again")) throw new Error(t("passwordsDiffer"));
+    await change("POST", "/auth/register", {
+      code: typed(data, "code").trim(),
+      username: typed(data, "username").trim(),
+      password: typed(data, "password"),
+    });
+    await props.onDone(data);
+  };
+  return (
+    <Form action={t("register")} onSubmit={register} onCancel={props.onCancel}>
+      <Field label={t("invitationCode")} name="code" required autoComplete="off" autoFocus />
+      <Field label={t("userName")} name="username" required autoComplete="username" hint={t("nameRule")} />
+      <Field
+        label={t("password")}
+        name="password"
+        type="password"
+        required
+        autoComplete="new-password"
+        hint={t("passwordRule")}
+      />
+      <Field label={t("newPasswordAgain")} name="again" type="password" required autoComplete="new-password" />
+    </Form>
   );
 }
 

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { OidcAccounts } from "../../admin/oidc-accounts.ts";
+import type { Registrations } from "../../admin/registrations.ts";
 import type { Config } from "../../config/schema.ts";
 import { AppError, type ErrorCode } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
@@ -31,6 +32,7 @@ export interface OidcRouteOptions {
   readonly byCookie: (request: FastifyRequest) => Promise<Identity> | undefined;
   /** Ends the session of the cookie that came with a request, if it has one. */
   readonly endSession: (request: FastifyRequest) => Promise<void>;
+  readonly registrations: Pick<Registrations, "isOpen">;
   readonly config: () => Pick<Config, "panel" | "oidc" | "security">;
   readonly emit: Emit;
   readonly clock: Clock;
@@ -43,6 +45,9 @@ const away = z.null().describe("To where it goes on: see Location.");
 
 const waysResponse = z.object({
   password_login: z.enum(["all", "admins", "off"]).describe("security.password_login"),
+  registration: z
+    .enum(["off", "invitation"])
+    .describe("Whether one can register: security.registration, `off` where passwords don't log users in."),
   issuers: z.array(z.object({ name, title: z.string() })).describe("Identity providers: [[oidc]]."),
 });
 
@@ -75,6 +80,7 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
       reply.header("cache-control", "no-store");
       return {
         password_login: security.password_login,
+        registration: options.registrations.isOpen() ? security.registration : "off",
         issuers: oidc.map(({ name: issuer, title = issuer }) => ({ name: issuer, title })),
       };
     },

@@ -33,6 +33,7 @@ interface PanelOptions
     Pick<SecondFactorRouteOptions, "secondFactors" | "checkGuarded" | "audit">,
     Pick<OidcRouteOptions, "externalLogins" | "loginGuard" | "nonces" | "byCookie" | "log"> {
   readonly sessions: PanelSessionOptions["sessions"] & OidcRouteOptions["sessions"];
+  readonly admin: { readonly registrations: OidcRouteOptions["registrations"] };
   readonly oidcIssuers: OidcRouteOptions["issuers"];
   readonly oidcAccounts: OidcRouteOptions["accounts"];
   readonly loginService: IdentityServices["loginService"];
@@ -59,6 +60,7 @@ export function registerPanel(app: FastifyInstance, options: PanelOptions): void
     ...options,
     issuers: options.oidcIssuers,
     accounts: options.oidcAccounts,
+    registrations: options.admin.registrations,
     endSession: createSessionEnd({ ...options, config: () => policy().config }),
     config: () => policy().config,
   });

@@ -1,7 +1,10 @@
 import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { type CodeAdmin, codeStates, type CodeView } from "../../admin/code-admin.ts";
+import type { CodeAdmin, CodeView, QuotaOfCode } from "../../admin/code-admin.ts";
+import { codeStates } from "../../admin/code-batch.ts";
+import type { Redemptions } from "../../admin/redemptions.ts";
+import { codeKinds } from "../../identity/codes.ts";
 import { currencyCode } from "../../config/value-schemas.ts";
 import { metricNames, metrics } from "../../quota/metrics.ts";
 import { periodNames } from "../../quota/periods.ts";
@@ -17,9 +20,16 @@ const newCodesBody = z
     name: word.describe("Of the batch, for you."),
     count: z.int().min(1).max(1000).default(1).describe("Codes to make; times `uses` at most 10,000."),
     uses: z.int().min(1).max(1000).default(1).describe("How often each can be used, by a user each."),
-    metric: z.enum(metricNames).default("cost").describe("What the limit counts that it adds to."),
-    per: z.enum(periodNames).default("total").describe("That limit's period."),
-    amount: z.union([z.number(), z.string().max(40)]).describe("Cost in units of the currency, at most 9 decimals."),
+    kind: z
+      .enum(codeKinds)
+      .default("quota")
+      .describe("quota: users redeem them for quota. invitation: strangers register with them."),
+    metric: z.enum(metricNames).optional().describe("What the limit counts that it adds to. Default: cost."),
+    per: z.enum(periodNames).optional().describe("That limit's period. Default: total."),
+    amount: z
+      .union([z.number(), z.string().max(40)])
+      .optional()
+      .describe("Cost in units of the currency, at most 9 decimals. Every code for quota needs one."),
     currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
     credit_days: z
       .number()
@@ -27,17 +37,33 @@ const newCodesBody = z
       .max(36_500)
       .optional()
       .describe("How long the credit lasts. Default: to the end of the running period; forever if it has none."),
+    note: z.string().trim().max(500).optional().describe("Of an invitation, for you."),
     expires_at: z.iso.datetime({ offset: true }).optional().describe("When the codes end."),
-    group: word.optional().describe("Only its members may redeem them."),
-    tier: word.optional().describe("Only users of this tier may."),
+    group: word
+      .optional()
+      .describe(
+        "Only its members may redeem them. Of an invitation: one made by administrators, which new users join.",
+      ),
+    tier: word
+      .optional()
+      .describe("Only users of this tier may. Of an invitation: the new users' tier; default: the first."),
   })
-  .superRefine(({ metric, amount, currency, count, uses }, ctx) => {
+  .superRefine(({ kind, count, uses, amount, ...body }, ctx) => {
     const refuse = (path: string, message: string): void => {
       ctx.addIssue({ code: "custom", path: [path], message });
     };
     if (count * uses > 10_000) refuse("count", "expected count times uses to be at most 10,000");
-    if (!metrics[metric].hasCurrency && currency !== undefined) refuse("currency", "only cost has a currency");
-    if (!isExact(amount, (value) => metrics[metric].parse(value)))
+    if (kind === "invitation") {
+      const { metric, per, currency, credit_days } = body;
+      const ofQuota = { metric, amount, per, currency, credit_days };
+      for (const [key, value] of Object.entries(ofQuota))
+        if (value !== undefined) refuse(key, "only codes for quota have it, and these are invitations");
+      return;
+    }
+    const { metric = "cost" } = body;
+    if (body.note !== undefined) refuse("note", "only invitations have one");
+    if (!metrics[metric].hasCurrency && body.currency !== undefined) refuse("currency", "only cost has a currency");
+    if (amount === undefined || !isExact(amount, (value) => metrics[metric].parse(value)))
       refuse("amount", `expected an amount of ${metric} above 0`);
   });
 
@@ -60,8 +86,13 @@ const worth = {
 const codeResponse = z.object({
   id: z.string().describe("The batch's id, and the number of the code in it."),
   batch: z.string(),
+  kind: z.enum(codeKinds),
   name: z.string(),
-  ...worth,
+  metric: z.string().nullable().describe("null, as `per` and `amount`: an invitation."),
+  per: z.string().nullable(),
+  amount: z.string().nullable().describe("A decimal; cost in units of the currency."),
+  currency: z.string().nullable(),
+  note: z.string().nullable().describe("Of an invitation."),
   state: z.enum(codeStates),
   uses: z.int().describe("How often it can be used."),
   used: z.int(),
@@ -91,7 +122,10 @@ const redeemResponse = z.object({
 });
 
 /** POST, GET /admin/codes, POST /admin/codes/ID/disable, POST /codes/redeem. */
-export function registerCodeRoutes(app: FastifyInstance, codes: CodeAdmin): void {
+export function registerCodeRoutes(
+  app: FastifyInstance,
+  { codes, redemptions }: { readonly codes: CodeAdmin; readonly redemptions: Redemptions },
+): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const admin = { access: "admin" } as const;
 
@@ -100,20 +134,17 @@ export function registerCodeRoutes(app: FastifyInstance, codes: CodeAdmin): void
     {
       config: admin,
       schema: {
-        summary: "Make redemption codes",
+        summary: "Make codes: for quota, or invitations",
         tags: ["admin"],
         body: newCodesBody,
         response: { 201: madeResponse, 400: errorSchema, 409: errorSchema },
       },
     },
     async (request, reply) => {
-      const { amount, credit_days: creditDays, expires_at: end, ...body } = request.body;
-      const expiresAt = end === undefined ? undefined : Date.parse(end);
+      const { name, count, uses, group, tier, expires_at: end } = request.body;
       const made = await codes.create(actorOfRequest(request), {
-        ...body,
-        amount: Number(amount),
-        creditDays,
-        expiresAt,
+        ...{ name, count, uses, group, tier, gives: givesOf(request.body) },
+        expiresAt: end === undefined ? undefined : Date.parse(end),
       });
       return reply
         .code(201)
@@ -127,7 +158,7 @@ export function registerCodeRoutes(app: FastifyInstance, codes: CodeAdmin): void
     {
       config: admin,
       schema: {
-        summary: "Redemption codes, the newest batch first; never the codes themselves",
+        summary: "Codes for quota and invitations, the newest batch first; never the codes themselves",
         tags: ["admin"],
         querystring: pageQuery,
         response: { 200: codesResponse, 400: errorSchema },
@@ -167,7 +198,7 @@ export function registerCodeRoutes(app: FastifyInstance, codes: CodeAdmin): void
       },
     },
     async (request, reply) => {
-      const { id, grant, before, after } = await codes.redeem(
+      const { id, grant, before, after } = await redemptions.redeem(
         actorOfRequest(request),
         accountOfRequest(request),
         request.body.code,
@@ -183,10 +214,20 @@ export function registerCodeRoutes(app: FastifyInstance, codes: CodeAdmin): void
   );
 }
 
+function givesOf(body: z.output<typeof newCodesBody>) {
+  const { kind, metric = "cost", per = "total", amount, currency, credit_days: creditDays, note = "" } = body;
+  if (kind === "invitation") return { kind, note };
+  return { ...{ kind, metric, per, currency, creditDays }, amount: Number(amount) } satisfies QuotaOfCode;
+}
+
 function toCode({ id, batch, state, uses }: CodeView): z.input<typeof codeResponse> {
-  const { metric, per, amount, currency, group, tier, name } = batch;
+  const { kind, group, tier, name } = batch;
+  const gives =
+    batch.kind === "quota"
+      ? { metric: batch.metric, per: batch.per, amount: String(batch.amount), currency: batch.currency, note: null }
+      : { metric: null, per: null, amount: null, currency: null, note: batch.note };
   return {
-    ...{ id, batch: batch.id, name, metric, per, amount: String(amount), currency, state, group, tier },
+    ...{ id, batch: batch.id, kind, name, ...gives, state, group, tier },
     uses: batch.max_uses,
     used: uses.length,
     used_by: uses.slice(0, 100).map(({ user }) => user),

@@ -156,7 +156,7 @@ export async function openFileUsers(options: FileUsersOptions): Promise<FileUser
       const name = checkUserName(fields.username);
       const taken = new AppError("conflict", { param: "username", message: `There is a user "${name}" already.` });
       if (records.get(name) !== undefined) throw taken;
-      const hash = await hashPassword(password);
+      const hash = typeof password === "string" ? await hashPassword(password) : password.hash;
       const { text, account } = newAccountRecord(fields, hash, clock.now(), schema);
       return queue.run(name, async () => {
         if (!(await createAccountFile(pathOf(name), text, fileOps).catch(notSaved))) throw taken;

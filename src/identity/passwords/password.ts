@@ -15,11 +15,14 @@ export interface Hasher {
 /** Hashes and verifies passwords, a few at a time. */
 export interface Passwords {
   /**
-   * Hashes a new password. Waits its turn however long the queue is: only operators and the startup use it.
+   * Hashes a new password.
    *
-   * @throws AppError `invalid_request` (param "password") unless it has 8 to 1024 bytes
+   * @param from whose it is. Operators, users who are logged in, and the startup wait their turn however long the queue
+   * is; strangers who register have a short queue of their own
+   * @throws AppError `invalid_request` (param "password") unless it has 8 to 1024 bytes; `login_busy` if too many
+   * strangers are waiting already
    */
-  hash(password: string): Promise<string>;
+  hash(password: string, from?: "trusted" | "stranger"): Promise<string>;
   /**
    * Whether the password matches this hash. Without a hash (unknown user) it does the same work and returns false.
    *
@@ -36,7 +39,7 @@ export interface Passwords {
 export interface PasswordsOptions {
   /** Concurrent argon2 runs. Each takes a thread of libuv's pool of four, which the journal's syncs need too. */
   readonly maxHashes: number;
-  /** Verifications that may wait in a queue, a fifth of that for unknown users; one more gets `login_busy`. */
+  /** Verifications that may wait in a queue, a fifth of that for strangers; one more gets `login_busy`. */
   readonly maxWaiting: number;
   readonly hasher?: Hasher;
 }
@@ -62,7 +65,8 @@ export function createPasswords(options: PasswordsOptions): Passwords {
     account: lineOf(options.maxWaiting),
     // Anyone can make up names, from any number of addresses.
     unknown: lineOf(Math.ceil(options.maxWaiting / 5)),
-    hash: lineOf(Infinity),
+    stranger: lineOf(Math.ceil(options.maxWaiting / 5)),
+    trusted: lineOf(Infinity),
   };
   /** In the order in which they are served next. */
   const order = Object.values(lines);
@@ -78,6 +82,12 @@ export function createPasswords(options: PasswordsOptions): Passwords {
     }
   }
 
+  /** The line, if another task may wait in it. */
+  function admitted(line: Line): Line {
+    if (running < options.maxHashes || line.waiting.length < line.maxWaiting) return line;
+    throw new AppError("login_busy", { retryAfterSeconds: 1 });
+  }
+
   /** Passes the slot to the first of the next queue. The queues take turns, so a long one delays no other. */
   function passOn(): void {
     const next = order.find(({ waiting }) => waiting.length > 0);
@@ -91,17 +101,14 @@ export function createPasswords(options: PasswordsOptions): Passwords {
   }
 
   return {
-    hash: async (password) => {
+    hash: async (password, from = "trusted") => {
       checkPasswordLength(password, "password");
-      return inTurn(lines.hash, () => hasher.hash(password));
+      return inTurn(admitted(lines[from]), () => hasher.hash(password));
     },
     matches: async (hash, password, from = "account") => {
       // No password that long was ever set, so an immediate result reveals nothing.
       if (Buffer.byteLength(password) > maxPasswordBytes) return false;
-      const line = hash === undefined ? lines.unknown : lines[from];
-      if (running >= options.maxHashes && line.waiting.length >= line.maxWaiting) {
-        throw new AppError("login_busy", { retryAfterSeconds: 1 });
-      }
+      const line = admitted(hash === undefined ? lines.unknown : lines[from]);
       const right = await inTurn(line, () => hasher.verify(hash ?? dummyHash, password));
       return hash !== undefined && right;
     },

@@ -158,7 +158,8 @@ export function openRedisUsers(options: RedisUsersOptions): RedisUsers {
       const name = checkUserName(fields.username);
       const taken = new AppError("conflict", { param: "username", message: `There is a user "${name}" already.` });
       if ((await documents.read("users", name)).document !== undefined) throw taken;
-      const { text } = newAccountRecord(fields, await hashPassword(password), clock.now(), schema);
+      const hash = typeof password === "string" ? await hashPassword(password) : password.hash;
+      const { text } = newAccountRecord(fields, hash, clock.now(), schema);
       const version = await documents.put({ kind: "users", name, text, expected: "new" });
       cache.forget(name);
       if (version === undefined) throw taken;

@@ -5,9 +5,10 @@ import { t } from "../lib/i18n.ts";
 import { usePages } from "../lib/pages.ts";
 import { csvLine, saveText } from "../lib/save.ts";
 import { may } from "../lib/session.ts";
+import { useTiers } from "../lib/tiers.ts";
 import type { Facts } from "../lib/types.ts";
 import { Card, CopyButton, ErrorNote, Page, Snippet, State, Time } from "../ui/basics.tsx";
-import { Dialog, field, Field, Form } from "../ui/dialog.tsx";
+import { Dialog, field, Field, Form, Select } from "../ui/dialog.tsx";
 import { metricName } from "../ui/limit-bar.tsx";
 import { More, Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
@@ -18,31 +19,31 @@ interface CodePage {
   readonly next_cursor?: string | null;
 }
 
-/** Codes that users redeem for quota: made in batches, shown once, disabled. */
+/** Codes that users redeem for quota, or strangers register with: made in batches, shown once, disabled. */
 export function Codes() {
   const page = usePages("codes", async (cursor, signal) => {
     const { codes, next_cursor: next = null } = await get<CodePage>("/admin/codes", { cursor }, signal);
     return { items: codes, next };
   });
   const [making, setMaking] = useState(false);
+  const [kind, setKind] = useState("quota");
   const [made, setMade] = useState<readonly string[]>();
+  const { tiers } = useTiers();
   const close = (): void => {
     setMaking(false);
   };
   const make = async (data: FormData): Promise<void> => {
     const days = field(data, "days");
     const group = field(data, "group");
-    const credit = field(data, "credit");
+    const tier = field(data, "tier");
     const answer = await change<Facts>("POST", "/admin/codes", {
+      kind,
       name: field(data, "name"),
       count: Number(field(data, "count")),
       uses: Number(field(data, "uses")),
-      metric: field(data, "metric"),
-      per: field(data, "per"),
-      amount: field(data, "amount"),
-      ...currencyField(data),
+      ...(kind === "invitation" ? { note: field(data, "note") } : quotaOf(data)),
+      ...(tier === "" ? {} : { tier }),
       ...(days === "" ? {} : { expires_at: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
-      ...(credit === "" ? {} : { credit_days: Number(credit) }),
       ...(group === "" ? {} : { group }),
     });
     setMade(codesOf(answer));
@@ -78,8 +79,7 @@ export function Codes() {
             { head: t("name"), cell: (code) => textOf(code, "name", "batch", "id") },
             {
               head: t("worth"),
-              cell: (code) =>
-                `${textOf(code, "amount")} ${textOf(code, "currency")} ${metricName(textOf(code, "metric"), textOf(code, "per"))}`,
+              cell: (code) => worthOf(code),
             },
             {
               head: t("uses"),
@@ -120,18 +120,41 @@ export function Codes() {
       {making && (
         <Dialog title={t("makeCodes")} onClose={close}>
           <Form action={t("makeCodes")} onSubmit={make} onCancel={close}>
+            <Select
+              label={t("kind")}
+              name="kind"
+              value={kind}
+              onChange={setKind}
+              options={[
+                ["quota", t("kindQuota")],
+                ["invitation", t("kindInvitation")],
+              ]}
+            />
             <Field label={t("batchName")} name="name" required autoFocus maxLength={64} />
             <div class="grid three">
               <Field label={t("howMany")} name="count" type="number" min={1} max={1000} value="1" required />
               <Field label={t("usesEach")} name="uses" type="number" min={1} max={1000} value="1" required />
-              <AmountField required />
-              <MetricSelect />
-              <PeriodSelect />
-              <CurrencyField />
-              <Field label={t("creditDays")} name="credit" type="number" min={1} max={36_500} hint={t("emptyPeriod")} />
+              {kind === "quota" && (
+                <>
+                  <AmountField required />
+                  <MetricSelect />
+                  <PeriodSelect />
+                  <CurrencyField />
+                  <Field
+                    label={t("creditDays")}
+                    name="credit"
+                    type="number"
+                    min={1}
+                    max={36_500}
+                    hint={t("emptyPeriod")}
+                  />
+                </>
+              )}
               <Field label={t("expiresInDays")} name="days" type="number" min={1} max={36_500} />
-              <Field label={t("onlyGroup")} name="group" />
+              <Field label={t(kind === "quota" ? "onlyGroup" : "joinsGroup")} name="group" />
+              <Field label={t(kind === "quota" ? "onlyTier" : "getsTier")} name="tier" list={tiers} />
             </div>
+            {kind === "invitation" && <Field label={t("noteForOperators")} name="note" maxLength={500} />}
           </Form>
         </Dialog>
       )}
@@ -159,6 +182,27 @@ export function Codes() {
       )}
     </Page>
   );
+}
+
+function quotaOf(data: FormData) {
+  const credit = field(data, "credit");
+  return {
+    metric: field(data, "metric"),
+    per: field(data, "per"),
+    amount: field(data, "amount"),
+    ...currencyField(data),
+    ...(credit === "" ? {} : { credit_days: Number(credit) }),
+  };
+}
+
+/** What a code adds; of an invitation, where it leads and what it is for. */
+function worthOf(code: Facts): string {
+  if (textOf(code, "kind") === "invitation") {
+    const facts = ["tier", "group", "note"].map((name) => textOf(code, name)).filter((text) => text !== "");
+    return [t("kindInvitation"), ...facts].join(" · ");
+  }
+  const metric = metricName(textOf(code, "metric"), textOf(code, "per"));
+  return `${textOf(code, "amount")} ${textOf(code, "currency")} ${metric}`;
 }
 
 /** The texts of new codes, whether one or a batch came. */
