@@ -70,7 +70,7 @@ export function shareProviders(own: ProviderAdmin, { board, log }: ShareOptions)
   board.follow("provider", ({ name, value, isOwn }) => {
     if (!isOwn && (value === "drain" || value === "restore")) own[value](name);
   });
-  return { list: () => own.list(), drain: (name) => change("drain", name), restore: (name) => change("restore", name) };
+  return { ...own, drain: (name) => change("drain", name), restore: (name) => change("restore", name) };
 }
 
 /**

@@ -1,6 +1,7 @@
 import { AppError } from "../errors.ts";
 import type { AdminAction } from "../events/catalogue.ts";
 import type { ProviderAdmin, ProviderView } from "../providers/provider-admin.ts";
+import type { ProviderTest } from "../providers/provider-test.ts";
 import type { Actor, Audit } from "./audit.ts";
 
 export interface ProviderOperations {
@@ -10,6 +11,18 @@ export interface ProviderOperations {
   drain(actor: Actor, name: string, reason: string): Promise<ProviderView>;
   /** Puts it back into service, with its circuits closed and its rate limits forgotten. Throws AppError `not_found`. */
   restore(actor: Actor, name: string, reason: string): Promise<ProviderView>;
+  /**
+   * Sends one small chat, which is charged to nobody, and says what came. Audited: it costs the account a little.
+   *
+   * @throws AppError `not_found`, `invalid_request`, `conflict` (a test of the same key runs, or it has no chats)
+   */
+  test(actor: Actor, name: string, wanted: WantedTest): Promise<ProviderTest>;
+}
+
+interface WantedTest {
+  readonly model: string | undefined;
+  /** The index of the key; default: the first. */
+  readonly account: number | undefined;
 }
 
 /** Drain and restore. Idempotent: a repeat changes nothing and is not audited. */
@@ -41,6 +54,15 @@ export function createProviderOperations(options: {
     list: () => providers.list(),
     drain: (actor, name, reason) => change("drain", actor, name, reason),
     restore: (actor, name, reason) => change("restore", actor, name, reason),
+    async test(actor, name, { model, account }) {
+      const result = await providers.test(find(name).name, account, model);
+      if (result === undefined)
+        throw new AppError("not_found", { message: `The provider "${name}" has no account ${account ?? 0}.` });
+      const { ok, model: tested, key, status, error } = result;
+      const after = { ok, model: tested, account: key, status, ...(error === null ? {} : { error: error.kind }) };
+      await audit.record(actor, { action: "provider.tested", user: null, subject: name, before: null, after });
+      return result;
+    },
   };
 }
 

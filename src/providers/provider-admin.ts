@@ -1,8 +1,10 @@
+import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { BreakerState } from "./breaker.ts";
 import { type Latencies, latenciesOf, type ModelCircuit, type ProviderHealth } from "./provider-health.ts";
 import type { ProbeResult, ProviderProbes } from "./provider-probes.ts";
 import type { Provider } from "./provider.ts";
+import { type ProviderTest, testProvider } from "./provider-test.ts";
 
 /** One account of a provider. The key itself is never shown, only its index among the provider's keys. */
 interface KeyView {
@@ -44,6 +46,13 @@ export interface ProviderAdmin {
   drain(name: string): boolean;
   /** Puts it back, with circuits and rate limits reset. False if there is none of that name. */
   restore(name: string): boolean;
+  /**
+   * Sends one small chat with a key of the provider; undefined if there is none of that name and index. See testProvider.
+   *
+   * @param key index; default: the first
+   * @throws AppError `conflict` also while another test of that key runs
+   */
+  test(name: string, key?: number, model?: string): Promise<ProviderTest> | undefined;
 }
 
 /** Lets the operator list, drain and restore providers. */
@@ -56,6 +65,8 @@ export function createProviderAdmin(options: {
   readonly clock: Clock;
 }): ProviderAdmin {
   const { providers, probes, capOf, clock } = options;
+  /** Those that are being tested, by their health: it lives on while the config is reloaded. */
+  const testing = new Set<ProviderHealth>();
 
   function byName(): ReadonlyMap<string, readonly Provider[]> {
     const found = new Map<string, Provider[]>();
@@ -83,6 +94,16 @@ export function createProviderAdmin(options: {
       change(name, (health) => {
         health.restore();
       }),
+    test(name, key = 0, model) {
+      const provider = byName()
+        .get(name)
+        ?.find(({ keyIndex }) => keyIndex === key);
+      if (provider === undefined) return undefined;
+      const { health } = provider;
+      if (testing.has(health)) throw new AppError("conflict", { message: `${name} is being tested already.` });
+      testing.add(health);
+      return testProvider(provider, model, clock).finally(() => testing.delete(health));
+    },
   };
 }
 

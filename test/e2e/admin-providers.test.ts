@@ -108,6 +108,48 @@ describe("providers", () => {
     expect(answer).toMatchObject({ status: 400, body: { error: { param: "why" } } });
     expect(await api.audits()).toEqual([]);
   });
+
+  it("are tested by one small chat, which is charged to nobody and changes no circuit", async () => {
+    const upstream = await useUpstream();
+    const api = await startAdminApi({ upstreamUrl: upstream.url, config: "[breaker]\nfailures = 1\n" });
+    const test = (body: object) => api.as("boss", "POST", "/admin/providers/upstream/test", body);
+    const good = test({ model: "m" });
+    const call = await upstream.next();
+    expect(call.body).toMatchObject({ model: "m", max_tokens: 1, stream: true });
+    expect(await test({ model: "m" })).toMatchObject({ status: 409, body: { error: { code: "conflict" } } });
+    await call.delta("h");
+    await call.finish();
+    expect(await good).toMatchObject({
+      status: 200,
+      body: {
+        ...{ ok: true, provider: "upstream", account: 0, model: "m", status: 200, error: null },
+        ...{ headers_ms: expect.any(Number), first_token_ms: expect.any(Number), total_ms: expect.any(Number) },
+        usage: { input_tokens: expect.any(Number), output_tokens: expect.any(Number) },
+      },
+    });
+    // While it is drained, and with an answer that quotes the key.
+    await api.as("boss", "POST", "/admin/providers/upstream/drain");
+    const refused = test({ model: "m", account: 0 });
+    (await upstream.next()).respond(401, { error: { message: `bad key ${upstreamKey}`, code: "invalid_key" } });
+    const { body } = await refused;
+    expect(body).toMatchObject({ ok: false, status: 401, usage: null, first_token_ms: null });
+    expect(body.error).toEqual({ kind: "key_refused", code: "invalid_key", message: "bad key [key]" });
+    await api.as("boss", "POST", "/admin/providers/upstream/restore");
+    const [shown] = (await api.get("/admin/providers")).body.providers;
+    expect(shown).toMatchObject({ state: "up", asked: 0, failed: 0, keys: [{ breaker: "closed", circuits: [] }] });
+    expect((await api.get("/admin/audit")).body.events).toEqual(
+      expect.arrayContaining([expect.objectContaining({ action: "provider.tested", subject: "upstream" })]),
+    );
+    expect((await api.get("/admin/usage")).body.rows ?? []).toEqual([]);
+    const byDefault = test({});
+    const last = await upstream.next();
+    expect(last.body).toMatchObject({ model: "deepseek-flash" });
+    await last.delta("h");
+    await last.finish();
+    expect((await byDefault).body).toMatchObject({ ok: true, model: "deepseek-flash" });
+    expect((await test({ model: "m", account: 3 })).status).toBe(404);
+    expect((await api.as("boss", "POST", "/admin/providers/none/test", {})).status).toBe(404);
+  });
 });
 
 describe("the config", () => {

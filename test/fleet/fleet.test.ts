@@ -144,6 +144,7 @@ describeWithRedis("the fleet", () => {
       list: () => [],
       drain: (name) => name === "p" && done.push(`${who} drains`) > 0,
       restore: (name) => name === "p" && done.push(`${who} restores`) > 0,
+      test: () => undefined,
     });
     const [one, two] = (await several(2)) as [Fleet, Fleet];
     const shared = [one, two].map(({ board }, index) => shareProviders(admin(String(index)), { board, log }));

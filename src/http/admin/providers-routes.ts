@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { ProviderOperations } from "../../admin/provider-operations.ts";
 import type { ProviderView } from "../../providers/provider-admin.ts";
 import type { Latencies } from "../../providers/provider-health.ts";
+import type { ProviderTest } from "../../providers/provider-test.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { actorOfRequest, isoTime } from "./admin-request.ts";
 
@@ -53,7 +54,41 @@ const providerResponse = z.object({
 const providerParams = z.object({ name: z.string().describe("The provider's name in config.toml.") });
 const reasonBody = z.strictObject({ reason: z.string().trim().max(500).optional() }).nullish();
 
-/** Provider status; drain and restore. */
+const testBody = z
+  .strictObject({
+    model: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .describe("As clients or the provider name it. Default: the first that is known."),
+    account: z.int().min(0).max(1000).optional().describe("Which key: its position among the provider's keys, from 0."),
+  })
+  .nullish();
+
+const testResponse = z.object({
+  ok: z.boolean().describe("Whether a complete answer came."),
+  provider: z.string(),
+  account: z.int(),
+  model: z.string().describe("The provider's name for it."),
+  status: z.int().nullable().describe("The provider's HTTP status; null: no response came."),
+  headers_ms: z.number().nullable().describe("Until the headers of the response came."),
+  first_token_ms: z.number().nullable().describe("Until the first event came."),
+  total_ms: z.number(),
+  usage: z
+    .object({ input_tokens: z.int(), cached_tokens: z.int(), output_tokens: z.int(), reasoning_tokens: z.int() })
+    .nullable()
+    .describe("As the provider reports it; null if it doesn't. Nobody here is charged for it."),
+  error: z
+    .object({
+      kind: z.string().describe("key_refused, no_balance, model_unknown, timeout, network, ..."),
+      code: z.string().describe("The provider's own code, or nothing."),
+      message: z.string().describe("The provider's words, without secrets."),
+    })
+    .nullable(),
+});
+
+/** Provider status; drain, restore and test. */
 export function registerProviderRoutes(app: FastifyInstance, providers: ProviderOperations): void {
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
@@ -91,6 +126,46 @@ export function registerProviderRoutes(app: FastifyInstance, providers: Provider
     const { params, body } = request;
     return toResponse(await providers.restore(actorOfRequest(request), params.name, body?.reason ?? ""));
   });
+
+  routes.post(
+    "/admin/providers/:name/test",
+    {
+      config,
+      schema: {
+        summary: "Test a provider by one small chat",
+        description:
+          "Sends a real chat of one token with the provider's key, also while it is out of service. It is charged to nobody, and changes no circuit. It takes 20 seconds at most.",
+        tags,
+        params: providerParams,
+        body: testBody,
+        response: { 200: testResponse, 400: errorSchema, 404: errorSchema, 409: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const { params, body } = request;
+      const wanted = { model: body?.model, account: body?.account };
+      const result = await providers.test(actorOfRequest(request), params.name, wanted);
+      reply.header("cache-control", "no-store");
+      return toTestResponse(params.name, result);
+    },
+  );
+}
+
+function toTestResponse(provider: string, test: ProviderTest): z.input<typeof testResponse> {
+  const { ok, key, model, status, headersMs, firstTokenMs, totalMs, usage, error } = test;
+  const tenths = (ms: number | null): number | null => (ms === null ? null : Math.round(ms * 10) / 10);
+  return {
+    ...{ ok, provider, account: key, model, status },
+    ...{ headers_ms: tenths(headersMs), first_token_ms: tenths(firstTokenMs), total_ms: tenths(totalMs) ?? 0 },
+    usage:
+      usage === null
+        ? null
+        : {
+            ...{ input_tokens: usage.input, cached_tokens: usage.cached },
+            ...{ output_tokens: usage.output, reasoning_tokens: usage.reasoning },
+          },
+    error,
+  };
 }
 
 function toResponse({

@@ -18,6 +18,7 @@ export function Providers() {
   );
   const { reload } = list;
   const [draining, setDraining] = useState<Provider>();
+  const [testing, setTesting] = useState<Provider>();
   // One request for all of them, while somebody looks.
   useEffect(() => {
     const timer = setInterval(() => {
@@ -46,21 +47,32 @@ export function Providers() {
             </>
           }
           actions={
-            may("operate") &&
-            (provider.state === "drained" ? (
-              <button type="button" class="primary" onClick={() => void attempt(() => restore(provider))}>
-                {t("restore")}
-              </button>
-            ) : (
-              <button
-                type="button"
-                onClick={() => {
-                  setDraining(provider);
-                }}
-              >
-                {t("drain")}
-              </button>
-            ))
+            may("operate") && (
+              <>
+                <button
+                  type="button"
+                  onClick={() => {
+                    setTesting(provider);
+                  }}
+                >
+                  {t("test")}
+                </button>
+                {provider.state === "drained" ? (
+                  <button type="button" class="primary" onClick={() => void attempt(() => restore(provider))}>
+                    {t("restore")}
+                  </button>
+                ) : (
+                  <button
+                    type="button"
+                    onClick={() => {
+                      setDraining(provider);
+                    }}
+                  >
+                    {t("drain")}
+                  </button>
+                )}
+              </>
+            )
           }
         >
           <Figures provider={provider} />
@@ -92,7 +104,85 @@ export function Providers() {
           </Form>
         </Dialog>
       )}
+      {testing !== undefined && (
+        <TestDialog
+          provider={testing}
+          onClose={() => {
+            setTesting(undefined);
+          }}
+        />
+      )}
     </Page>
+  );
+}
+
+interface TestResult {
+  readonly ok: boolean;
+  readonly model: string;
+  readonly status: number | null;
+  readonly headers_ms: number | null;
+  readonly first_token_ms: number | null;
+  readonly total_ms: number;
+  readonly usage: { readonly input_tokens: number; readonly output_tokens: number } | null;
+  readonly error: { readonly kind: string; readonly code: string; readonly message: string } | null;
+}
+
+/** Sends one small chat through a key of the provider, and shows what came. */
+function TestDialog({ provider, onClose }: { readonly provider: Provider; readonly onClose: () => void }) {
+  const [result, setResult] = useState<TestResult>();
+  const test = async (data: FormData): Promise<void> => {
+    setResult(undefined);
+    const model = field(data, "model");
+    const account = Number(field(data, "account"));
+    const wanted = { account, ...(model === "" ? {} : { model }) };
+    setResult(await change<TestResult>("POST", `/admin/providers/${part(provider.name)}/test`, wanted));
+  };
+  const ms = (value: number | null): string => (value === null ? "–" : `${Math.round(value)} ms`);
+  return (
+    <Dialog title={t("testWhat", { name: provider.name })} onClose={onClose}>
+      <p>{t("testNote")}</p>
+      <Form action={t("test")} onSubmit={test} onCancel={onClose}>
+        <Field label={t("model")} name="model" maxLength={200} hint={t("testModelHint")} autoFocus />
+        <Field
+          label={t("key")}
+          name="account"
+          type="number"
+          min={0}
+          max={provider.keys.length - 1}
+          value="0"
+          required
+        />
+      </Form>
+      {result !== undefined && (
+        <div role="status">
+          <p>
+            <State state={result.ok ? "ok" : "failed"} /> {result.model}
+            {result.status !== null && ` · HTTP ${result.status}`}
+          </p>
+          {result.error !== null && (
+            <p>
+              <b>{[result.error.kind, result.error.code].filter((text) => text !== "").join(" · ")}</b>{" "}
+              {result.error.message}
+            </p>
+          )}
+          <p class="note">
+            {t("testTimes", {
+              headers: ms(result.headers_ms),
+              first: ms(result.first_token_ms),
+              total: ms(result.total_ms),
+            })}
+          </p>
+          {result.usage !== null && (
+            <p class="note">
+              {t("testUsage", {
+                input: formatCount(result.usage.input_tokens),
+                output: formatCount(result.usage.output_tokens),
+              })}
+            </p>
+          )}
+        </div>
+      )}
+    </Dialog>
   );
 }
 
