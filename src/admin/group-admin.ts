@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { AppError } from "../errors.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Account } from "../identity/account-schema.ts";
@@ -16,21 +17,25 @@ interface KeyOfUser extends CreatedApiKey {
   readonly user: string;
 }
 
+/** Whether the administrator's precondition accepts the group's current entity tag. */
+type Precondition = (etag: string) => boolean;
+
 /**
  * Manages groups, and makes API keys for users and groups. All throw AppError `invalid_request` (it names the field),
- * `not_found`, `conflict` (the name is taken, or the group is one of the config) or `storage_unavailable`.
+ * `not_found`, `conflict` (the name is taken, or the group is one of the config), `precondition_failed` or
+ * `storage_unavailable`.
  */
 export interface GroupAdmin {
   list(): Promise<readonly Group[]>;
   get(name: string): Promise<Group>;
   create(actor: Actor, name: string, fields: GroupFields): Promise<Group>;
-  change(actor: Actor, name: string, patch: GroupPatch): Promise<Group>;
+  change(actor: Actor, name: string, patch: GroupPatch, isMeant?: Precondition): Promise<Group>;
   /** Revokes the keys of the group, archives its service account and removes it. */
-  remove(actor: Actor, name: string): Promise<void>;
+  remove(actor: Actor, name: string, isMeant?: Precondition): Promise<void>;
   /** Adds a user to those whom a group lists; does nothing if it lists that user. */
-  addMember(actor: Actor, name: string, user: string): Promise<void>;
+  addMember(actor: Actor, name: string, user: string, isMeant?: Precondition): Promise<void>;
   /** Takes a user out of those whom a group lists. Groups inside it may have that user all the same. */
-  removeMember(actor: Actor, name: string, user: string): Promise<void>;
+  removeMember(actor: Actor, name: string, user: string, isMeant?: Precondition): Promise<void>;
   /** Makes a key of a user. */
   createKey(actor: Actor, user: string, settings: NewApiKey): Promise<KeyOfUser>;
   /**
@@ -63,9 +68,11 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
     actor: Actor,
     name: string,
     patch: GroupPatch | ((group: Group) => GroupPatch),
+    isMeant?: Precondition,
   ): Promise<Group> {
     let before: Group | undefined;
     const after = await groups.change(name, (group) => {
+      checkMeant(group, isMeant);
       before = group;
       return typeof patch === "function" ? patch(group) : patch;
     });
@@ -147,21 +154,23 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
       return group;
     },
     change,
-    async remove(actor, name) {
+    async remove(actor, name, isMeant) {
       const group = await find(name);
+      checkMeant(group, isMeant);
       if (!(await groups.remove(name, () => endAccess(actor, name)))) await find(name);
       const before = groupView(group);
       await audit.record(actor, { action: "group.removed", user: null, subject: name, before, after: null });
     },
-    async addMember(actor, name, user) {
+    async addMember(actor, name, user, isMeant) {
       await findUser(users, user);
-      await change(actor, name, ({ listed }) => (listed.includes(user) ? {} : { members: [...listed, user] }));
+      const patchOf = ({ listed }: Group) => (listed.includes(user) ? {} : { members: [...listed, user] });
+      await change(actor, name, patchOf, isMeant);
     },
-    async removeMember(actor, name, user) {
+    async removeMember(actor, name, user, isMeant) {
       const member = checkUserName(user);
-      await change(actor, name, ({ listed }) =>
-        listed.includes(member) ? { members: listed.filter((one) => one !== member) } : {},
-      );
+      const patchOf = ({ listed }: Group) =>
+        listed.includes(member) ? { members: listed.filter((one) => one !== member) } : {};
+      await change(actor, name, patchOf, isMeant);
     },
     async createKey(actor, user, settings) {
       const account = await findUser(users, user);
@@ -190,6 +199,16 @@ function serviceNameOf(group: string): string {
 
 function isServiceOf(account: Account, group: string): boolean {
   return account.service === true && account.default_group === group;
+}
+
+/** A strong entity tag (RFC 9110, 8.8.3), including its quotes: it changes with everything that administrators set. */
+export function groupEtag(group: Group): string {
+  const text = JSON.stringify([group.name, group.origin, groupView(group)]);
+  return `"${createHash("sha256").update(text).digest("base64url").slice(0, 22)}"`;
+}
+
+function checkMeant(group: Group, isMeant: Precondition | undefined): void {
+  if (isMeant?.(groupEtag(group)) === false) throw new AppError("precondition_failed");
 }
 
 /** A group as the audit log shows it; the keys are those of requests. */

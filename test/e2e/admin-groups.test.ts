@@ -51,6 +51,40 @@ describe("/admin/groups", () => {
     ]);
   });
 
+  it("refuses a change of what somebody else has changed in between, by the ETag", async () => {
+    const { proxy, as, post: create } = await start();
+    await create("/admin/groups", { name: "team" });
+    const token = await proxy.login("boss");
+    const send = (method: string, path: string, etag: string, body?: object) =>
+      fetch(`${proxy.url}/admin/groups/team${path}`, {
+        method,
+        headers: {
+          ...bearer(token),
+          "if-match": etag,
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    const read = async (): Promise<string> =>
+      (await fetch(`${proxy.url}/admin/groups/team`, { headers: bearer(token) })).headers.get("etag") ?? "";
+    const old = await read();
+    expect(old).toMatch(/^"[\w-]{22}"$/);
+    const changed = await send("PATCH", "", old, { description: "mine" });
+    expect([changed.status, changed.headers.get("etag")]).toEqual([200, await read()]);
+    for (const [method, path] of [
+      ["PATCH", ""],
+      ["PUT", "/members/alice"],
+      ["DELETE", "/members/alice"],
+      ["DELETE", ""],
+    ] as const) {
+      const body = method === "PATCH" ? { description: "theirs" } : undefined;
+      expect((await send(method, path, old, body)).status, `${method} ${path}`).toBe(412);
+    }
+    expect((await as("boss", "GET", "/admin/groups/team")).body).toMatchObject({ description: "mine", members: [] });
+    expect((await send("PUT", "/members/alice", await read())).status).toBe(204);
+    expect((await send("DELETE", "", await read())).status).toBe(204);
+  });
+
   it("refuses what is wrong, by name, and what config.toml has", async () => {
     const { as, post: create, delete: remove } = await start();
     await create("/admin/groups", { name: "team" });

@@ -146,6 +146,38 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
     await page.context().close();
   });
 
+  test("whoever is slower chooses between both values of a group", async () => {
+    const { page, visit, faults } = await openPanel(browser, proxy, { user: "boss" });
+    const headers = { ...bearer(await proxy.login("boss")), "content-type": "application/json" };
+    const group = `${proxy.url}/admin/groups/raced`;
+    await fetch(`${proxy.url}/admin/groups`, { method: "POST", headers, body: '{"name":"raced"}' });
+    await visit("/groups/raced");
+    await page.locator("[name=parallel]").fill("3");
+    await fetch(group, { method: "PATCH", headers, body: '{"max_parallel":7}' });
+    await page.getByRole("button", { name: "Save" }).click();
+    const conflict = page.getByRole("dialog", { name: "Somebody else was faster" });
+    expect(await conflict.locator(".changed").innerText()).toMatch(/3[^]*7/);
+    await conflict.getByRole("button", { name: "Save mine" }).click();
+    await page.getByText("Saved.").waitFor();
+    expect(await (await fetch(group, { headers })).json()).toMatchObject({ max_parallel: 3 });
+    await fetch(group, { method: "DELETE", headers });
+    expect(faults).toEqual([]);
+    await page.context().close();
+  });
+
+  test("a provider is tested by one small chat", async () => {
+    const { page, visit, faults } = await openPanel(browser, proxy, { user: "boss" });
+    await visit("/providers");
+    await page.getByRole("button", { name: "Test", exact: true }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.locator("[name=model]").fill("sim-fast");
+    await dialog.getByRole("button", { name: "Test", exact: true }).click();
+    await dialog.getByText("HTTP 200").waitFor();
+    await dialog.getByText("tokens in").waitFor();
+    expect(faults).toEqual([]);
+    await page.context().close();
+  });
+
   test("a provider goes out of service and back by Undo", async () => {
     const { page, visit, faults } = await openPanel(browser, proxy, { user: "boss" });
     await visit("/providers");

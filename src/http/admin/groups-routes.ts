@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
-import type { GroupAdmin } from "../../admin/group-admin.ts";
+import { type GroupAdmin, groupEtag } from "../../admin/group-admin.ts";
 import type { QuotaAdmin } from "../../admin/quota-admin.ts";
 import { adjustRequest, resetRequest } from "../../admin/quota-requests.ts";
 import type { CreatedApiKey } from "../../identity/api-keys.ts";
@@ -14,7 +14,7 @@ import { groupPatchBody, groupResponse, newGroupBody, toGroupResponse, wholeGrou
 import { keyBody, newKeyResponse, toKeySettings, toNewKeyResponse } from "../schemas/keys.ts";
 import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 import { usageResponse } from "../schemas/usage.ts";
-import { actorOfRequest, userParams } from "./admin-request.ts";
+import { actorOfRequest, ifMatchOf, userParams } from "./admin-request.ts";
 
 export interface GroupRouteOptions {
   readonly groups: GroupAdmin;
@@ -33,13 +33,17 @@ const groupKeyBody = keyBody.omit({ group: true }).extend({
   user: z.string().optional().describe("A member. Default: the service account of the group, made if there is none."),
 });
 
-/** /admin/groups, and the keys that administrators make. */
+/**
+ * /admin/groups, and the keys that administrators make. A group has an ETag; with If-Match a change is refused if the
+ * group has been changed in between.
+ */
 export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOptions): void {
   const { groups, quota, groupUsage, knownModels, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
   const tags = ["admin"];
   const refusals = { 400: errorSchema, 404: errorSchema, 409: errorSchema, 503: errorSchema };
+  const meant = { ...refusals, 412: errorSchema };
   const gone = { 204: z.null().describe("Done."), ...refusals };
   const ofGroup = <Body extends z.ZodType>(summary: string, body: Body) => ({
     summary,
@@ -47,10 +51,14 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     params: groupParams,
     response: { 200: body, ...refusals },
   });
-  const ofMember = (summary: string) => ({ summary, tags, params: memberParams, response: gone });
+  const ofMember = (summary: string) => ({ summary, tags, params: memberParams, response: { ...gone, ...meant } });
   const ofKey = (summary: string) => ({ summary, tags, response: { 201: newUserKeyResponse, ...refusals } });
 
-  const whole = (group: Group) => ({ ...toGroupResponse(group), users: [...group.members] });
+  /** The group, with its ETag in the header. */
+  const whole = (reply: FastifyReply, group: Group) => {
+    reply.header("etag", groupEtag(group));
+    return { ...toGroupResponse(group), users: [...group.members] };
+  };
   const quotaOf = async (group: Group) => {
     return { group: group.name, limits: (await quota.ofGroup(group)).map(toLimitResponse) };
   };
@@ -78,25 +86,34 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     },
     async (request, reply) => {
       const { name, ...fields } = request.body;
-      return reply.code(201).send(whole(await groups.create(actorOfRequest(request), name, fields)));
+      return reply.code(201).send(whole(reply, await groups.create(actorOfRequest(request), name, fields)));
     },
   );
 
-  routes.get("/admin/groups/:name", { config, schema: ofGroup("A group", wholeGroupResponse) }, async ({ params }) =>
-    whole(await groups.get(params.name)),
+  routes.get(
+    "/admin/groups/:name",
+    { config, schema: ofGroup("A group", wholeGroupResponse) },
+    async ({ params }, reply) => whole(reply, await groups.get(params.name)),
   );
 
+  const patchSchema = ofGroup("Change a group", wholeGroupResponse);
   routes.patch(
     "/admin/groups/:name",
-    { config, schema: { ...ofGroup("Change a group", wholeGroupResponse), body: groupPatchBody } },
-    async (request) => whole(await groups.change(actorOfRequest(request), request.params.name, request.body)),
+    {
+      config,
+      schema: { ...patchSchema, body: groupPatchBody, response: { ...patchSchema.response, ...meant } },
+    },
+    async (request, reply) => {
+      const { params, body } = request;
+      return whole(reply, await groups.change(actorOfRequest(request), params.name, body, ifMatchOf(request)));
+    },
   );
 
   routes.delete(
     "/admin/groups/:name",
-    { config, schema: { summary: "Remove a group", tags, params: groupParams, response: gone } },
+    { config, schema: { summary: "Remove a group", tags, params: groupParams, response: { ...gone, ...meant } } },
     async (request, reply) => {
-      await groups.remove(actorOfRequest(request), request.params.name);
+      await groups.remove(actorOfRequest(request), request.params.name, ifMatchOf(request));
       return reply.code(204).send(null);
     },
   );
@@ -105,7 +122,8 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     "/admin/groups/:name/members/:user",
     { config, schema: ofMember("Add a member") },
     async (request, reply) => {
-      await groups.addMember(actorOfRequest(request), request.params.name, request.params.user);
+      const { name, user } = request.params;
+      await groups.addMember(actorOfRequest(request), name, user, ifMatchOf(request));
       return reply.code(204).send(null);
     },
   );
@@ -114,7 +132,8 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     "/admin/groups/:name/members/:user",
     { config, schema: ofMember("Take a member out") },
     async (request, reply) => {
-      await groups.removeMember(actorOfRequest(request), request.params.name, request.params.user);
+      const { name, user } = request.params;
+      await groups.removeMember(actorOfRequest(request), name, user, ifMatchOf(request));
       return reply.code(204).send(null);
     },
   );

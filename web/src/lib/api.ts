@@ -93,8 +93,8 @@ export interface Tagged<T> {
 }
 
 /** GET with the entity tag. */
-export async function getTagged<T>(path: string): Promise<Tagged<T>> {
-  const response = await send("GET", path);
+export async function getTagged<T>(path: string, signal?: AbortSignal): Promise<Tagged<T>> {
+  const response = await send("GET", path, { ...(signal && { signal }) });
   return { value: (await response.json()) as T, etag: response.headers.get("etag") ?? "" };
 }
 

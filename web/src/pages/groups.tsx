@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { change, get, part } from "../lib/api.ts";
+import { change, get, getTagged, part } from "../lib/api.ts";
 import { t } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
 import type { PageProps } from "../lib/menu.ts";
@@ -14,6 +14,7 @@ import { AmountField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx"
 import { Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
 import { UsageTable } from "../ui/usage-table.tsx";
+import { GroupSettings } from "./group-settings.tsx";
 import { MadeKey, NewKeyDialog } from "./keys.tsx";
 
 export function Groups({ rest }: PageProps) {
@@ -102,12 +103,12 @@ function GroupList() {
 
 function GroupPage({ name }: { readonly name: string }) {
   const path = `/admin/groups/${part(name)}`;
-  const group = useLoad(path, (signal) => get<Group>(path, {}, signal));
+  const group = useLoad(path, (signal) => getTagged<Group>(path, signal));
   const quota = useLoad(`${path}/quota`, (signal) => get<Quota>(`${path}/quota`, {}, signal));
   const usage = useLoad(`${path}/usage`, (signal) => get<Usage>(`${path}/usage`, { by: "user" }, signal));
   const [asking, setAsking] = useState<"key" | "remove">();
   const [made, setMade] = useState<NewKey>();
-  const { data } = group;
+  const data = group.data?.value;
   const editable = may("operate") && data?.origin === "admin";
   const members = `${path}/members`;
   const add = async (form: FormData): Promise<void> => {
@@ -200,6 +201,9 @@ function GroupPage({ name }: { readonly name: string }) {
           )}
         </Card>
       </div>
+      {editable && group.data !== undefined && (
+        <GroupSettings key={group.data.etag} tagged={group.data} reload={group.reload} />
+      )}
       <Card title={t("last30Days")} dim={usage.loading}>
         <ErrorNote error={usage.error} retry={usage.reload} />
         {usage.data !== undefined && <UsageTable usage={usage.data} />}
@@ -234,7 +238,7 @@ function GroupPage({ name }: { readonly name: string }) {
             setAsking(undefined);
           }}
           onConfirm={async () => {
-            await change("DELETE", path);
+            await change("DELETE", path, undefined, { "if-match": group.data?.etag ?? "*" });
             navigate("/groups");
           }}
         />

@@ -1,21 +1,16 @@
 import { useState } from "preact/hooks";
 import { ApiError, change, getTagged, part, type Tagged } from "../lib/api.ts";
-import { inline } from "../lib/facts.ts";
 import { t } from "../lib/i18n.ts";
 import { may } from "../lib/session.ts";
 import { useTiers } from "../lib/tiers.ts";
 import type { User } from "../lib/types.ts";
 import { Card } from "../ui/basics.tsx";
-import { Dialog, field, Field, Form, listField, Select } from "../ui/dialog.tsx";
+import { type Conflict, ConflictDialog } from "../ui/conflict.tsx";
+import { field, Field, Form, listField, Select } from "../ui/dialog.tsx";
 import { FactList } from "../ui/fact-list.tsx";
 import { tell } from "../ui/toast.tsx";
 
-type Fields = Readonly<Partial<Record<keyof User, unknown>>>;
-
-interface Conflict {
-  readonly mine: Fields;
-  readonly theirs: Tagged<User>;
-}
+type Fields = Conflict<User>["mine"];
 
 /**
  * Changes a user: only what was changed is sent, for the version that was shown. If somebody else was faster, both
@@ -27,7 +22,7 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
   const { tiers } = useTiers();
   const [tier, setTier] = useState(user.quota_tier);
   const [roles, setRoles] = useState(user.roles);
-  const [conflict, setConflict] = useState<Conflict>();
+  const [conflict, setConflict] = useState<Conflict<User>>();
 
   const save = async (fields: Fields, base: Tagged<User>): Promise<void> => {
     if (Object.keys(fields).length === 0) return;
@@ -140,6 +135,7 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
       {conflict !== undefined && (
         <ConflictDialog
           conflict={conflict}
+          what={t("conflictWhat")}
           onMine={() => save(conflict.mine, conflict.theirs)}
           onTheirs={() => {
             setConflict(undefined);
@@ -148,39 +144,5 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
         />
       )}
     </div>
-  );
-}
-
-/** Somebody else has changed the user in between: whose values count? */
-function ConflictDialog(props: {
-  readonly conflict: Conflict;
-  readonly onMine: () => Promise<void>;
-  readonly onTheirs: () => void;
-}) {
-  const { mine, theirs } = props.conflict;
-  const names = Object.keys(mine) as (keyof User)[];
-  return (
-    <Dialog title={t("conflict")} onClose={props.onTheirs}>
-      <p>{t("conflictWhat")}</p>
-      {names.map((name) => (
-        <div key={name}>
-          <b class="mono">{name}</b>
-          <div class="changed">
-            <div>
-              <small>{t("conflictMine")}</small>
-              <div class="mono pre">{inline(mine[name])}</div>
-            </div>
-            <div>
-              <small>{t("conflictTheirs")}</small>
-              <div class="mono pre">{inline(theirs.value[name])}</div>
-            </div>
-          </div>
-        </div>
-      ))}
-      <Form action={t("saveMine")} onSubmit={props.onMine} />
-      <button type="button" onClick={props.onTheirs}>
-        {t("takeTheirs")}
-      </button>
-    </Dialog>
   );
 }
