@@ -56,7 +56,7 @@ export interface UserAdmin {
   /** Creates a one-time password, which only allows setting another. Ends the user's sessions. */
   resetPassword(actor: Actor, name: string, isMeant?: Precondition): Promise<UserWithPassword>;
   /** Removes a user's second factor, such as a lost one. @throws AppError `not_found` also where there is none */
-  removeSecondFactor(actor: Actor, name: string): Promise<void>;
+  removeSecondFactor(actor: Actor, name: string, reason?: string): Promise<void>;
   /**
    * Takes a user out of use: sessions, keys and linked logins end, the file goes to users/.archive/. Usage and used quota stay with
    * the name: a new user of that name gets neither the old keys nor a fresh quota.
@@ -158,14 +158,15 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       const password = generatePassword();
       return { account: await changePassword(actor, name, password, true, isMeant), password };
     },
-    async removeSecondFactor(actor, name) {
+    async removeSecondFactor(actor, name, reason = "") {
       await inTurn(() =>
         users.update(name, ({ totp_secret: secret }) => {
           if (secret === undefined) throw new AppError("not_found", { message: "This user has no second factor." });
           return { totp_secret: null, totp_last_step: null, recovery_codes: null };
         }),
       );
-      await audit.record(actor, { action: "user.second_factor_removed", user: name, before: null, after: null });
+      const action = "user.second_factor_removed";
+      await audit.record(actor, { action, user: name, before: null, after: null, reason });
     },
     async archive(actor, name, isMeant) {
       const check = async (account: Account): Promise<void> => {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import type { Account } from "../identity/account-schema.ts";
+import { hasSecondFactor } from "../identity/login/second-factor.ts";
 import { viewOf } from "../identity/user-fields.ts";
 
 /**
@@ -8,7 +9,7 @@ import { viewOf } from "../identity/user-fields.ts";
  * password, and reveals nothing of the hash.
  */
 export function userEtag(account: Account): string {
-  const text = JSON.stringify([viewOf(account), account.token_version]);
+  const text = JSON.stringify([viewOf(account), account.token_version, hasSecondFactor(account)]);
   return `"${createHash("sha256").update(text).digest("base64url").slice(0, 22)}"`;
 }
 

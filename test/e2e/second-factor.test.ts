@@ -105,7 +105,10 @@ describe("a second factor", () => {
     expect(await logIn(alice)).toBe("ok");
 
     await enable();
-    expect((await call("DELETE", "/admin/users/alice/second-factor", root)).status).toBe(204);
+    expect((await call("GET", "/admin/users/alice", root)).body).toMatchObject({ second_factor: true });
+    expect((await call("DELETE", "/admin/users/alice/second-factor?reason=lost%20phone", root)).status).toBe(204);
+    expect((await call("GET", "/admin/users/alice", root)).body).toMatchObject({ second_factor: false });
+    expect(JSON.stringify((await call("GET", "/admin/audit", root)).body)).toContain('"reason":"lost phone"');
     expect((await call("DELETE", "/admin/users/alice/second-factor", root)).status).toBe(404);
     clock.advance(60_000);
     expect(await logIn(alice)).toBe("ok");

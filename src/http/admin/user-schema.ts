@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Account } from "../../identity/account-schema.ts";
 import { accountState, accountStates } from "../../identity/account-state.ts";
+import { hasSecondFactor } from "../../identity/login/second-factor.ts";
 import { patchShape, requestShape, responseShape, roles, viewOf } from "../../identity/user-fields.ts";
 import { isUserName } from "../../identity/user-name.ts";
 
@@ -45,6 +46,7 @@ export const usersQuery = z.strictObject({
 export const userResponse = z.object({
   ...responseShape,
   state: state.describe("Whether the account can be used now, and if not, why."),
+  second_factor: z.boolean().describe("Whether a login with the password needs a code too."),
 });
 
 /**
@@ -52,7 +54,7 @@ export const userResponse = z.object({
  * @param now ms since the epoch
  */
 export function toUserResponse(account: Account, now: number) {
-  return { ...viewOf(account), state: accountState(account, now) };
+  return { ...viewOf(account), state: accountState(account, now), second_factor: hasSecondFactor(account) };
 }
 
 const password = z.string().describe("The one-time password. Shown only here.");

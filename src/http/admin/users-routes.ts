@@ -147,11 +147,15 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
         description: "For who has lost it: the password alone logs in again.",
         tags,
         params: userParams,
+        querystring: z.strictObject({
+          reason: z.string().trim().max(500).optional().describe("For the audit log."),
+        }),
         response: { 204: z.null().describe("Done."), ...refusals },
       },
     },
     async (request, reply) => {
-      await userAdmin.removeSecondFactor(actorOfRequest(request), request.params.name);
+      const { params, query } = request;
+      await userAdmin.removeSecondFactor(actorOfRequest(request), params.name, query.reason);
       return reply.code(204).send(null);
     },
   );

@@ -111,6 +111,7 @@ export interface User {
   readonly max_parallel: number | null;
   readonly models: readonly string[] | null;
   readonly default_group: string | null;
+  readonly second_factor: boolean;
   readonly service: boolean;
   readonly trust_step: string | null;
   readonly limits: readonly { readonly metric: string; readonly per: string; readonly max: number }[];

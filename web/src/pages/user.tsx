@@ -38,7 +38,7 @@ export function UserPage({ name }: { readonly name: string }) {
         account !== undefined && (
           <>
             <State state={account.state} /> {account.quota_tier} · {account.roles.join(", ")} ·{" "}
-            <Time iso={account.created_at} />
+            <Time iso={account.created_at} /> · {t(account.second_factor ? "hasFactor" : "hasNoFactor")}
           </>
         )
       }
@@ -85,7 +85,7 @@ export function UserPage({ name }: { readonly name: string }) {
 function UserActions({ user, reload }: { readonly user: User; readonly reload: () => void }) {
   const { username: name } = user;
   const path = `/admin/users/${part(name)}`;
-  const [asking, setAsking] = useState<"archive" | "ban" | "reset">();
+  const [asking, setAsking] = useState<"archive" | "factor" | "ban" | "reset">();
   const [password, setPassword] = useState<string>();
   const done = (): void => {
     setAsking(undefined);
@@ -139,6 +139,16 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
       >
         {t("resetPassword")}
       </button>
+      {user.second_factor && (
+        <button
+          type="button"
+          onClick={() => {
+            setAsking("factor");
+          }}
+        >
+          {t("removeFactorOf")}
+        </button>
+      )}
       <button
         type="button"
         class="danger"
@@ -179,6 +189,25 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
             reload();
           }}
         />
+      )}
+      {asking === "factor" && (
+        <Dialog title={t("removeFactorOf")} onClose={done}>
+          <p>{t("removeFactorWhat", { name })}</p>
+          <Form
+            action={t("removeFactorOf")}
+            danger
+            onCancel={done}
+            onSubmit={async (data) => {
+              const reason = encodeURIComponent(field(data, "reason"));
+              await change("DELETE", `${path}/second-factor?reason=${reason}`);
+              tell(t("factorRemovedOf", { name }));
+              done();
+              reload();
+            }}
+          >
+            <Field label={t("reason")} name="reason" required maxLength={500} autoFocus />
+          </Form>
+        </Dialog>
       )}
       {asking === "archive" && (
         <TypedConfirm

@@ -77,6 +77,12 @@ export const en = {
   factorOn: "On. {n} recovery code left.|On. {n} recovery codes left.",
   removeFactor: "Remove the second factor",
   factorRemoved: "Removed. The password alone logs in again.",
+  removeFactorOf: "Remove the second factor",
+  removeFactorWhat:
+    "Only if {name} has lost it: the password alone logs in again. Make sure that it is {name} who asks.",
+  factorRemovedOf: "The second factor of {name} is removed.",
+  hasFactor: "second factor",
+  hasNoFactor: "no second factor",
   scanNote: "Scan this with an authenticator app, or type the secret there. Then enter the code that it shows.",
   qrCode: "QR code of the secret",
   confirmFactor: "Turn it on",
