@@ -45,6 +45,13 @@ const fastPaths = [
     find: "const known = verified.get(token);",
     replace: "const known = undefined;",
   },
+  {
+    // No fast path: what is switched off must cost nothing beside a program that doesn't have it.
+    name: "tracing, which is off here: without its hook",
+    file: "http/plugins/tracing.js",
+    find: 'app.decorateRequest("trace", null);',
+    replace: 'app.decorateRequest("trace", null);\n    if (app) return;',
+  },
 ];
 
 const { values: options } = parseArgs({ options: { only: { type: "string" }, rounds: { type: "string" } } });
