@@ -33,6 +33,8 @@ export interface OpenBackendsOptions {
   readonly config: Config;
   /** [auth] in force, which may change. */
   readonly auth: () => Config["auth"];
+  /** [panel] in force, which may change. */
+  readonly panel: () => Config["panel"];
   /** [security] in force, which may change. */
   readonly security: () => Config["security"];
   /** The tiers of config.toml now. */
@@ -61,7 +63,7 @@ export interface OpenedBackends {
 export async function openBackends(options: OpenBackendsOptions): Promise<OpenedBackends> {
   const { given, config, clock, log, emit, newId } = options;
   const { quota, storage, usage } = config;
-  const { auth, security } = options;
+  const { auth, panel, security } = options;
   const replaced: Partial<Backends> = typeof given === "function" ? {} : (given ?? {});
   /** What our own ones need of others is asked of those in use. */
   const inUse: { backends?: Backends } = {};
@@ -85,7 +87,7 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
         ...files,
         ...{ emit, newId },
         findAccount: (name) => used().users.get(name),
-        figures: sessionFigures(auth),
+        figures: sessionFigures(auth, panel),
       }),
     );
   const apiKeys = replaced.apiKeys ?? opened(await openFileApiKeys({ ...files, newId }));

@@ -28,7 +28,7 @@ export async function openRedisBackends(
     return store;
   };
   const files = { usersDir, clock, log };
-  const { tierNames, hashPassword, auth, security } = options;
+  const { tierNames, hashPassword, auth, panel, security } = options;
 
   // Passwords that people have written into the files are hashed before anything is copied.
   const written = await openFileUsers({ ...files, tierNames, hashPassword, watch: false });
@@ -56,7 +56,7 @@ export async function openRedisBackends(
   const inUse: { users?: Backends["users"] } = {};
   const identity: RedisIdentity = opened(
     await openRedisIdentity({
-      ...{ redis, clock, log, emit, newId, auth, security, tierNames, hashPassword },
+      ...{ redis, clock, log, emit, newId, auth, panel, security, tierNames, hashPassword },
       groups: config.groups,
       findAccount: (name) => (inUse.users ?? users).get(name),
       lastSeq: (tag) => String(replica.lastSeq(tag)),

@@ -207,6 +207,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     usersDir,
     config,
     auth: () => policy().config.auth,
+    panel: () => policy().config.panel,
     security: () => policy().config.security,
     tierNames: () => policy().tiers.names,
     hashPassword: (password) => passwords.hash(password),

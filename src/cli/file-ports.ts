@@ -13,7 +13,7 @@ import { sessionFigures } from "../identity/files/session.ts";
 
 /** Opens the users folder. Only accounts can be changed beside a server, which notices: it has the rest in memory. */
 export async function openFilePorts({ config, usersDir, io, hashPassword, onOpen }: StateOptions): Promise<StatePorts> {
-  const { auth, quota, storage, usage } = config;
+  const { auth, panel, quota, storage, usage } = config;
   const files = { usersDir, clock, log: silent };
   const ledgerOptions = { ...files, quota, storage, usage };
   const users = await openFileUsers({
@@ -39,7 +39,10 @@ export async function openFilePorts({ config, usersDir, io, hashPassword, onOpen
         ...owned,
         findAccount: (name) => users.get(name),
         emit: () => undefined,
-        figures: sessionFigures(() => auth),
+        figures: sessionFigures(
+          () => auth,
+          () => panel,
+        ),
       });
       onOpen(() => sessions.close());
       const apiKeys = await openFileApiKeys(owned);

@@ -16,7 +16,7 @@ import { silent } from "./this-process.ts";
  * @throws ConfigError where REDIS_URL is missing or leads nowhere; an Error where Redis has no whole state
  */
 export async function openRedisPorts({ config, io, hashPassword, onOpen }: StateOptions): Promise<StatePorts> {
-  const { auth, security, groups, quota, state, storage } = config;
+  const { auth, panel, security, groups, quota, state, storage } = config;
   const redis = await connectState({ env: io.env, config, clock, log: silent });
   onOpen(() => redis.close());
   await checkWhole(redis);
@@ -25,6 +25,7 @@ export async function openRedisPorts({ config, io, hashPassword, onOpen }: State
     ...shared,
     ...{ groups, hashPassword },
     auth: () => auth,
+    panel: () => panel,
     security: () => security,
     tierNames: () => Object.keys(quota.tiers),
     emit: () => undefined,

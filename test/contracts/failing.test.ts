@@ -23,7 +23,7 @@ async function useFailing(
 ): Promise<void> {
   const closers: Closer[] = [];
   let failures = 1;
-  const { auth, security, ...config } = parseConfig("", "test.toml");
+  const { auth, panel, security, ...config } = parseConfig("", "test.toml");
   const { backends } = await openBackends({
     given: (own) =>
       slowBackends(own, (call, carryOut) => {
@@ -32,7 +32,8 @@ async function useFailing(
         const lost = () => Promise.reject(new Error("the connection is lost"));
         return when === "before" ? lost() : carryOut().then(lost);
       }),
-    ...{ usersDir: tempDir(), config: { ...config, auth, security }, auth: () => auth, security: () => security },
+    ...{ usersDir: tempDir(), config: { ...config, auth, panel, security } },
+    ...{ auth: () => auth, panel: () => panel, security: () => security },
     tierNames: () => ["basic"],
     hashPassword: (password) => Promise.resolve(fakeHash(password)),
     clock: createManualClock(Date.UTC(2026, 10, 22)),

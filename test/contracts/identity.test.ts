@@ -27,7 +27,13 @@ describeUsers("users in files, 3 ms late", delayed(openUsers));
 const openSessions: Parameters<typeof describeSessions>[1] = async (context) => {
   const sessions = await openFileSessions({
     ...{ usersDir: tempDir(), log: createCapturedLog(), emit: () => undefined, newId: randomUUID },
-    figures: { sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 },
+    figures: {
+      sessionSeconds: 30 * 86_400,
+      idleSeconds: 7 * 86_400,
+      cookieSeconds: 2 * 86_400,
+      leewaySeconds: 10,
+      maxSessions: 50,
+    },
     ...context,
   });
   onTestFinished(() => sessions.close());

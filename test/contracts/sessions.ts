@@ -84,7 +84,7 @@ export function describeSessions(name: string, open: (context: SessionsContext) 
       expect(await sessions.ofCookie(cookie)).toEqual(whose);
       clock.advance(day);
       expect(await sessions.ofCookie(cookie)).toEqual(whose);
-      expect(await sessions.list("bob")).toMatchObject([{ id: sessionId }]);
+      expect(await sessions.list("bob")).toMatchObject([{ id: sessionId, expiresAt: whose.createdAt + 2 * day }]);
       expect(await sessions.end("bob", sessionId)).toBe(true);
       expect(await sessions.ofCookie(cookie)).toBeUndefined();
 
@@ -96,8 +96,12 @@ export function describeSessions(name: string, open: (context: SessionsContext) 
       for (const text of [refreshToken, refreshToken.replace("dsr_", "dsc_"), "dsc_nothing", ""])
         expect(await sessions.ofCookie(text)).toBeUndefined();
       const { cookie: idle } = await sessions.openCookie(bob, laptop);
-      clock.advance(7 * day);
+      clock.advance(2 * day - 1);
+      expect(await sessions.ofCookie(idle)).toBeDefined();
+      expect(await sessions.list("bob")).toHaveLength(2);
+      clock.advance(1);
       expect(await sessions.ofCookie(idle)).toBeUndefined();
+      expect(await sessions.list("bob")).toMatchObject([{ expiresAt: clock.now() + 5 * day }]);
     });
 
     it("ends with the token_version of its account", async () => {

@@ -41,7 +41,13 @@ export interface SessionsUnderTest {
 }
 
 /** 30 days at most, 7 days idle, 10 s leeway. */
-export const figures = { sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 };
+export const figures = {
+  sessionSeconds: 30 * 86_400,
+  idleSeconds: 7 * 86_400,
+  cookieSeconds: 2 * 86_400,
+  leewaySeconds: 10,
+  maxSessions: 50,
+};
 
 /** Opens the sessions. */
 export async function useSessions(

@@ -40,6 +40,10 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
     expect(await page.locator(".error").innerText()).toMatch(/invalid_credentials · [0-9a-f-]{36}/);
     await page.fill("[name=password]", alicePassword);
     await page.click("button[type=submit]");
+    await page.locator("[name=current]").waitFor();
+    await page.waitForLoadState("networkidle");
+    // The page below has asked for nothing that would be refused.
+    expect(await page.locator(".error").count()).toBe(0);
     await page.fill("[name=current]", alicePassword);
     await page.fill("[name=new]", "another horse battery");
     await page.fill("[name=again]", "another horse battery");

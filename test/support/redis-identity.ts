@@ -59,7 +59,13 @@ export function sessionsOver(
   const sessions = openRedisSessions({
     ...{ redis, documents: documentsOf(redis), clock: systemClock, log: createCapturedLog(), newId: randomUUID },
     ...{ emit: () => undefined, forgetAccount: () => undefined },
-    figures: { sessionSeconds: 30 * 86_400, idleSeconds: 7 * 86_400, leewaySeconds: 10, maxSessions: 50 },
+    figures: {
+      sessionSeconds: 30 * 86_400,
+      idleSeconds: 7 * 86_400,
+      cookieSeconds: 2 * 86_400,
+      leewaySeconds: 10,
+      maxSessions: 50,
+    },
     ...options,
   });
   onTestFinished(() => sessions.close());
@@ -88,9 +94,9 @@ export function guardOver(
 
 /** A process over the shared Redis, with the config's defaults. */
 export async function nodeOver(redis: Redis, options: Partial<RedisIdentityOptions> = {}) {
-  const { auth, security } = parseConfig("", "test.toml");
+  const { auth, panel, security } = parseConfig("", "test.toml");
   const node = await openRedisIdentity({
-    ...{ redis, lastSeq: () => "0", groups: {}, auth: () => auth, security: () => security },
+    ...{ redis, lastSeq: () => "0", groups: {}, auth: () => auth, panel: () => panel, security: () => security },
     tierNames: () => ["basic", "premium"],
     hashPassword: (password) => Promise.resolve(fakeHash(password)),
     ...{ clock: systemClock, log: createCapturedLog(), emit: () => undefined, newId: randomUUID },

@@ -43,7 +43,8 @@ export function App() {
   return (
     <>
       <Frame>
-        <CurrentPage />
+        {/* Everything that it asks for would be refused, and its errors would stand there. */}
+        {!me.must_change_password && !factorAsked.value && <CurrentPage />}
       </Frame>
       {me.must_change_password && <NewPassword />}
       {factorAsked.value && !me.must_change_password && <FactorNeeded />}

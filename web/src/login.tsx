@@ -176,7 +176,7 @@ export function NewPassword() {
       <p class="note">{t("choosePasswordNote")}</p>
       <PasswordForm
         onDone={() => {
-          // What the page below has asked for was refused.
+          // What asked for more before this was known has been refused.
           window.location.reload();
         }}
       />

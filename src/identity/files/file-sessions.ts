@@ -25,6 +25,7 @@ import {
   type SessionFigures,
   createSessionIndex,
   crowdedOut,
+  endOf,
   exchangeSecret,
   provenByCookie,
   type Session,
@@ -79,9 +80,7 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
     const leewayMs = figures.leewaySeconds * 1000;
     return { now: clock.now(), monotonic: clock.monotonic(), leewayMs };
   };
-  const endOf = ({ createdAt, usedAt }: Session): number =>
-    Math.min(createdAt + figures.sessionSeconds * 1000, usedAt + figures.idleSeconds * 1000);
-  const isOver = (session: Session): boolean => endOf(session) <= clock.now();
+  const isOver = (session: Session): boolean => endOf(session, figures) <= clock.now();
 
   const files = createOwnedFiles({
     ...{ usersDir, kind: "sessions", schema: sessionRow, log, fileOps },
@@ -108,7 +107,7 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
 
   function grant(account: Account, session: Session, token: RefreshToken): RefreshGrant {
     const refreshToken = refreshTokenText(token);
-    return { account, sessionId: session.id, refreshToken, refreshExpiresAt: endOf(session) };
+    return { account, sessionId: session.id, refreshToken, refreshExpiresAt: endOf(session, figures) };
   }
 
   async function exchange(id: string, token: RefreshToken, origin: Origin): Promise<RefreshGrant> {
@@ -198,7 +197,7 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
         .sort((a, b) => b.usedAt - a.usedAt)
         .map((session) => {
           const { id, createdAt, usedAt, ip, client } = session;
-          return { id, createdAt, usedAt, ip, client, expiresAt: endOf(session) };
+          return { id, createdAt, usedAt, ip, client, expiresAt: endOf(session, figures) };
         });
     },
     async end(user, id) {

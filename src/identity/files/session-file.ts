@@ -16,6 +16,8 @@ export const sessionRow = z.strictObject({
   ip: z.string().max(maxIpLength),
   client: z.string().max(maxClientLength),
   spent: z.array(spentRow).default([]),
+  /** Absent as well in sessions from before it was recorded. */
+  cookie: z.boolean().default(false),
 });
 
 type SessionRow = z.output<typeof sessionRow>;
@@ -37,7 +39,16 @@ interface LoadTime {
 export const lostResponseMs = 600_000;
 
 /** Converts a session to its row in the file. */
-export function toRow({ id, family, current, version, ip, client, ...session }: Session): z.input<typeof sessionRow> {
+export function toRow({
+  id,
+  family,
+  current,
+  version,
+  ip,
+  client,
+  isCookie,
+  ...session
+}: Session): z.input<typeof sessionRow> {
   const { createdAt, usedAt, spent } = session;
   return {
     id,
@@ -49,15 +60,17 @@ export function toRow({ id, family, current, version, ip, client, ...session }: 
     ip,
     client,
     spent: spent.map(({ hash, salt, at }) => ({ hash, salt, at: new Date(at) })),
+    ...(isCookie ? { cookie: true } : {}),
   };
 }
 
 /** Restores a session from its row. */
 export function fromRow(user: string, row: SessionRow, time: LoadTime): Session {
-  const { created_at, used_at, spent, ...rest } = row;
+  const { created_at, used_at, spent, cookie: isCookie, ...rest } = row;
   const toSpent = ({ at, ...secret }: z.output<typeof spentRow>): SpentSecret => {
     const isRecent = time.now - at.getTime() < lostResponseMs;
     return { ...secret, at: at.getTime(), until: isRecent ? time.monotonic + time.leewayMs : -Infinity };
   };
-  return { ...rest, user, createdAt: created_at.getTime(), usedAt: used_at.getTime(), spent: spent.map(toSpent) };
+  const times = { createdAt: created_at.getTime(), usedAt: used_at.getTime() };
+  return { ...rest, ...times, user, isCookie, spent: spent.map(toSpent) };
 }

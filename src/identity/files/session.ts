@@ -24,6 +24,8 @@ export interface Session {
   /** Address and User-Agent of the login. */
   readonly ip: string;
   readonly client: string;
+  /** Whether a cookie of the panel proves it, and not tokens. */
+  readonly isCookie: boolean;
 }
 
 /** A secret that was exchanged for its successor. */
@@ -64,6 +66,7 @@ export function newSession(
     usedAt: now,
     ip: ip.slice(0, maxIpLength),
     client: client.slice(0, maxClientLength),
+    isCookie,
   };
 }
 
@@ -79,20 +82,31 @@ export interface SessionFigures {
   readonly sessionSeconds: number;
   /** From one exchange to the end if no other follows. */
   readonly idleSeconds: number;
+  /** From the login to the end of a session with a cookie, where that comes first. */
+  readonly cookieSeconds: number;
   /** How long an exchanged token still gets the same successor. */
   readonly leewaySeconds: number;
   /** Per user; beyond it old sessions are ended. */
   readonly maxSessions: number;
 }
 
-/** The figures of [auth] in force. */
-export function sessionFigures(auth: () => Config["auth"]): SessionFigures {
+/** When a session ends if it is not used again, in ms since the epoch. */
+export function endOf({ createdAt, usedAt, isCookie }: Session, figures: SessionFigures): number {
+  const end = Math.min(createdAt + figures.sessionSeconds * 1000, usedAt + figures.idleSeconds * 1000);
+  return isCookie ? Math.min(end, createdAt + figures.cookieSeconds * 1000) : end;
+}
+
+/** The figures of [auth] and [panel] in force. */
+export function sessionFigures(auth: () => Config["auth"], panel: () => Config["panel"]): SessionFigures {
   return {
     get sessionSeconds() {
       return auth().session_seconds;
     },
     get idleSeconds() {
       return auth().refresh_token_seconds;
+    },
+    get cookieSeconds() {
+      return panel().session_seconds;
     },
     get leewaySeconds() {
       return auth().refresh_leeway_seconds;

@@ -31,6 +31,8 @@ export interface RedisIdentityOptions {
   readonly groups: Config["groups"];
   /** [auth] in force, which may change. */
   readonly auth: () => Config["auth"];
+  /** [panel] in force, which may change. */
+  readonly panel: () => Config["panel"];
   /** [security] in force, which may change. */
   readonly security: () => Config["security"];
   /** The tiers of config.toml now. */
@@ -65,7 +67,7 @@ export interface RedisIdentity {
 
 /** Opens all of these ports. Rejects with RedisUnavailableError or RedisReplyError. */
 export async function openRedisIdentity(options: RedisIdentityOptions): Promise<RedisIdentity> {
-  const { redis, auth, clock, log, emit, newId, now } = options;
+  const { redis, auth, panel, clock, log, emit, newId, now } = options;
   const documents = createDocuments(redis, options);
   const nonces = await openRedisNonces(redis, now);
   const { tierNames, hashPassword } = options;
@@ -76,7 +78,7 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
     forgetAccount: (name) => {
       users.forget(name);
     },
-    figures: sessionFigures(auth),
+    figures: sessionFigures(auth, panel),
   });
   const apiKeys = openRedisApiKeys({ redis, documents, clock, log, newId });
   const monotonic = (): number => clock.monotonic();

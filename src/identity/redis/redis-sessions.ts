@@ -12,6 +12,7 @@ import {
   newSession,
   type SessionFigures,
   crowdedOut,
+  endOf,
   exchangeSecret,
   provenByCookie,
   type Session,
@@ -81,9 +82,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
   let troubledAt = 0;
   let isTroubled = true;
 
-  const endOf = ({ createdAt, usedAt }: Session): number =>
-    Math.min(createdAt + figures.sessionSeconds * 1000, usedAt + figures.idleSeconds * 1000);
-  const isOver = (session: Session): boolean => endOf(session) <= clock.now();
+  const isOver = (session: Session): boolean => endOf(session, figures) <= clock.now();
 
   /**
    * Changes a user's sessions. After a failure of Redis, and after the start, its time is noted: responses may have been
@@ -151,7 +150,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
 
   function grant(account: Account, session: Session, token: RefreshToken): RefreshGrant {
     const refreshToken = refreshTokenText(token);
-    return { account, sessionId: session.id, refreshToken, refreshExpiresAt: endOf(session) };
+    return { account, sessionId: session.id, refreshToken, refreshExpiresAt: endOf(session, figures) };
   }
 
   async function unpoint(sessions: readonly Session[]): Promise<void> {
@@ -261,7 +260,7 @@ export function openRedisSessions(options: RedisSessionsOptions): RedisSessions 
         .sort((a, b) => b.usedAt - a.usedAt)
         .map((session): SessionInfo => {
           const { id, createdAt, usedAt, ip, client } = session;
-          return { id, createdAt, usedAt, ip, client, expiresAt: endOf(session) };
+          return { id, createdAt, usedAt, ip, client, expiresAt: endOf(session, figures) };
         });
     },
     end: async (user, id) => (await drop(user, (session) => session.id === id)).length > 0,
