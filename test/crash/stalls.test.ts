@@ -18,6 +18,8 @@ function living(): readonly number[] {
 }
 
 it("300 streams whose provider stalls all end by the idle timer and leave nothing: no charge, permit, socket or object", async () => {
+  // The prototype of a class that extends one of these counts as well.
+  const before = living();
   const upstream = await startScriptedUpstream();
   onTestFinished(() => upstream.close());
   const proxy = await startProxy({
@@ -54,7 +56,7 @@ it("300 streams whose provider stalls all end by the idle timer and leave nothin
     clearInterval(comments);
   });
   const clients = await Promise.all(opening);
-  expect(Math.min(...living())).toBeGreaterThan(0);
+  expect(living().every((count, index) => count > (before[index] ?? 0))).toBe(true);
   const endings = await Promise.all(clients.map(async (client) => (await client.rest()).at(-1)?.json?.error?.code));
   expect(endings).toEqual(Array.from({ length: streams }, () => "upstream_timeout"));
   for (const client of clients) expect(client.text).not.toContain("[DONE]");
@@ -69,6 +71,6 @@ it("300 streams whose provider stalls all end by the idle timer and leave nothin
   });
   expect(await usedRequests(proxy, token)).toBe(0);
   await eventually(() => {
-    expect(living()).toEqual([0, 0, 0, 0]);
+    expect(living()).toEqual(before);
   });
 }, 120_000);
