@@ -115,7 +115,9 @@ describe("requests that wait for their turn", () => {
     await permitsAre(1, 0);
     release();
     await permitsAre(0, 0);
-    expect(proxy.services.gateway.running()).toBe(0);
+    await eventually(() => {
+      expect(proxy.services.gateway.running()).toBe(0);
+    });
     expect(await usedRequests(proxy, token)).toBe(0);
   });
 
