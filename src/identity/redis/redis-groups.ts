@@ -87,7 +87,9 @@ export function openRedisGroups(options: RedisGroupsOptions): RedisGroups {
   const refresh = (): void => void cache.renew(all).catch(() => undefined);
   redis.onChange("doc", (key) => {
     if (key !== null && nameIn(key, "groups") === undefined) return;
-    cache.forget(all);
+    // Without a key nothing is known to have changed: while Redis is away, what was read may serve on.
+    if (key === null) cache.forgetAll();
+    else cache.forget(all);
     refresh();
   });
   refresh();

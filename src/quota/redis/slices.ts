@@ -3,12 +3,14 @@ import { type Redis, RedisUnavailableError, replyList } from "../../lib/redis/re
 import type { BucketState, QuotaLimit, ReserveRequest } from "../ledger.ts";
 import { limitName } from "./account-calls.ts";
 import type { HeldAmounts, HoldCalls, HoldPart } from "./hold-calls.ts";
+import { createSliceClaims } from "./slice-claims.ts";
 
 /**
  * A part of what a user's limits leave, which Redis holds for this process so that it can be spent while Redis is away.
  * There it is a reservation like that of a request: nobody else can spend it, and it comes back by its lease.
  */
 export interface Slice {
+  readonly subject: SliceSubject;
   readonly parts: readonly HoldPart[];
   readonly total: HeldAmounts;
   /** What may still be spent, by name; a name that is not here is not limited. */
@@ -22,6 +24,9 @@ export interface Slice {
   /** Requests that spend of it, and charges made from it that Redis does not have yet. */
   open: number;
 }
+
+/** For whose requests it is; the key only where it has limits of its own. */
+type SliceSubject = Pick<ReserveRequest, "user" | "group" | "apiKey" | "limits">;
 
 /** The slices of the users whom this process serves. */
 export interface Slices {
@@ -42,7 +47,7 @@ export interface SlicesOptions {
   readonly redis: Redis;
   readonly calls: HoldCalls;
   /** The parts of a new reservation for the subject of a request. */
-  readonly partsOf: (request: Pick<ReserveRequest, "user" | "group" | "apiKey" | "limits">) => readonly HoldPart[];
+  readonly partsOf: (subject: SliceSubject) => readonly HoldPart[];
   /** Share of each limit that a process may have in advance. */
   readonly share: number;
   /** How long a slice may be spent after it was last renewed, in ms. */
@@ -77,6 +82,7 @@ export function createSlices(options: SlicesOptions): Slices {
   const lanes = new Map<string, Lane>();
   /** All that Redis holds, also those that are not spent from any more. */
   const held = new Set<Slice>();
+  const claims = createSliceClaims(share);
   const beatMs = Math.min(10_000, spendMs / 6);
   let running: Promise<void> | undefined;
   let closed = false;
@@ -88,10 +94,12 @@ export function createSlices(options: SlicesOptions): Slices {
   /** What a process may have of the limits, given what is left of them. Nothing where a name is missing. */
   function wanted({ request, buckets, slice }: Lane): HeldAmounts {
     const amounts: Record<string, number> = {};
+    const subject = subjectOf(request);
     for (const [index, limit] of request.limits.entries()) {
       const name = limitName(limit);
-      const rest = (buckets[index]?.remaining ?? 0) + (slice?.total[name] ?? 0);
-      const most = Math.floor(Math.min(share * limit.max, mostOfRest * rest));
+      const own = slice?.total[name] ?? 0;
+      const rest = (buckets[index]?.remaining ?? 0) + own;
+      const most = Math.floor(Math.min(claims.most(subject, limit, own), mostOfRest * rest));
       amounts[name] = Math.min(amounts[name] ?? most, most);
     }
     return amounts;
@@ -104,31 +112,38 @@ export function createSlices(options: SlicesOptions): Slices {
     lane.notBefore = from + beatMs;
     const isUnlimited = request.limits.length === 0;
     if (!isUnlimited && Object.values(total).every((amount) => amount === 0)) return;
+    const subject = subjectOf(request);
     const slice: Slice = {
-      ...{ parts: isUnlimited ? [] : partsOf(requestOf(request)), total, left: new Map(Object.entries(total)) },
+      ...{ subject, parts: isUnlimited ? [] : partsOf(subject), total, left: new Map(Object.entries(total)) },
       ...{ buckets, spendUntil: from + spendMs, isSpent: false, open: 0 },
     };
     if (!isUnlimited) {
       lane.isTaking = true;
+      claims.add(subject, total);
       try {
         const granted = await calls.reserve(slice.parts, request.limits, total, keepMs);
-        if ("bucket" in granted) return;
+        if (!("bucket" in granted)) held.add(slice);
       } catch {
         // Where it was granted after all, its lease gives it back.
-        return;
       } finally {
         lane.isTaking = false;
+        if (!held.has(slice)) claims.remove(subject, total);
       }
-      held.add(slice);
+      if (!held.has(slice)) return;
     }
     lane.slice = slice;
     if (closed) await release(slice);
   }
 
+  /** Nothing is spent of it any more. */
+  function drop(slice: Slice): void {
+    if (held.delete(slice)) claims.remove(slice.subject, slice.total);
+    slice.spendUntil = -Infinity;
+  }
+
   /** Gives a slice back. Where that fails, its lease does: it is renewed no more. */
   async function release(slice: Slice): Promise<void> {
-    held.delete(slice);
-    slice.spendUntil = -Infinity;
+    drop(slice);
     await Promise.allSettled(slice.parts.map((part) => calls.settle(part, null)));
   }
 
@@ -155,17 +170,14 @@ export function createSlices(options: SlicesOptions): Slices {
     await Promise.all(extending);
     for (const slice of renewed) if (!lost.has(slice)) slice.spendUntil = from + spendMs;
     // Redis holds them no more: it was restored, or this process was away for longer than their leases.
-    for (const slice of lost) {
-      held.delete(slice);
-      slice.spendUntil = -Infinity;
-    }
+    for (const slice of lost) drop(slice);
   }
 
   async function resize(lane: Lane, slice: Slice): Promise<void> {
     const amounts = wanted(lane);
     const differs = Object.entries(amounts).some(([name, amount]) => {
       const has = slice.total[name] ?? 0;
-      return amount < has / 2 || amount > has * 2;
+      return amount < has ? amount <= has / 2 : amount > has * 2;
     });
     if (!differs) return;
     lane.slice = undefined;
@@ -184,6 +196,7 @@ export function createSlices(options: SlicesOptions): Slices {
       if (isOver) lane.slice = undefined;
       if (now - lane.usedAt > spendMs) {
         lanes.delete(key);
+        claims.leave(subjectOf(lane.request));
         if (slice !== undefined && !isOver) work.push(release(slice));
       } else if (slice !== undefined && !isOver) work.push(resize(lane, slice));
     }
@@ -206,6 +219,7 @@ export function createSlices(options: SlicesOptions): Slices {
         if (lanes.size >= maxLanes || closed) return;
         lane = { request, buckets, usedAt: now, slice: undefined, isTaking: false, notBefore: 0 };
         lanes.set(key, lane);
+        claims.enter(subjectOf(request));
       }
       Object.assign(lane, { request, buckets, usedAt: now });
       const { slice } = lane;
@@ -265,7 +279,7 @@ function laneKey({ user, group = "", apiKey = "", limits }: ReserveRequest): str
 }
 
 /** The subject of a slice for such requests. */
-function requestOf({ user, group, apiKey, limits }: ReserveRequest) {
+function subjectOf({ user, group, apiKey, limits }: ReserveRequest): SliceSubject {
   return { user, group, limits, apiKey: limits.some(isOfKey) ? apiKey : undefined };
 }
 

@@ -219,6 +219,29 @@ describeWithRedis("what a process holds in advance", () => {
     expect(await usedOf(other, [monthly(100)])).toEqual([120]);
   });
 
+  it("is of a group's limit no more than one process may have, however many of its members it serves", async () => {
+    const time = createManualClock(startsAt);
+    const redis = withClock(await open({ library: createTimedLibrary() }), time);
+    await seedTags(redis);
+    const away = { share: 0.2, allowanceMs: 600_000, folder: tempDir(), syncIntervalMs: 5 };
+    const ledger = await openTestRedisLedger(redis, time, { allowance: away });
+    const ofGroup = { ...monthly(200), group: "red" };
+    const reserved = async (): Promise<number | undefined> => (await ledger.buckets("alice", [ofGroup]))[0]?.reserved;
+    const members = ["alice", "bob", "carol", "dave", "erin"];
+    for (const [index, user] of members.entries()) {
+      for (let beat = 0; beat < 2; beat++) {
+        expect(await spend({ ledger }, { user, group: "red", limits: [...limits, ofGroup] })).toBe(true);
+        await ledger.allowance?.report();
+        time.advance(10_000);
+      }
+      await eventually(() => {
+        expect(ledger.allowance?.stats().held).toBe(index + 1);
+      });
+      // A fifth of 200, whose parts are halved where there are more members than parts.
+      expect(await reserved()).toBe([20, 40, 30, 40, 25][index]);
+    }
+  });
+
   it("is given back where the user needs it, and where the user is gone", async () => {
     const time = createManualClock(startsAt);
     const redis = withClock(await open({ library: createTimedLibrary() }), time);
