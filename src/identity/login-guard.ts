@@ -8,6 +8,8 @@ export interface LoginAttempt {
   readonly known: boolean;
   readonly ip: string;
   readonly traceId: string;
+  /** A code of the second factor has counts of its own: only who knows the password can use them up. Default: "password". */
+  readonly guesses?: "password" | "code";
 }
 
 /** A password check in progress. Report its outcome exactly once; one that is never reported ends by itself. */
@@ -29,6 +31,8 @@ export interface LockedLogin {
   readonly user: string | null;
   /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null if an account waits for all addresses. */
   readonly address: string | null;
+  /** What was guessed; null if an address waits. */
+  readonly guesses: "password" | "code" | null;
   readonly failures: number;
   readonly retryAfterMs: number;
 }

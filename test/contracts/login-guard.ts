@@ -74,10 +74,37 @@ export function describeLoginGuard(name: string, open: (clock: Clock) => Promise
       await owner.succeeded();
     });
 
+    it("counts codes apart from passwords, from all addresses together, and shows and forgets them by the user", async () => {
+      const { guard, start, check } = await use();
+      const code = (ip: string) => attempt(() => guard.start({ ...attemptOf("alice", ip), guesses: "code" }));
+      for (let index = 0; index < 5; index++) await (await code(address(index))).failed();
+      await expect(code("203.0.113.1")).rejects.toMatchObject({ extras: { retryAfterSeconds: 1 } });
+      await check("alice", "203.0.113.1");
+      expect(await guard.locked()).toMatchObject([{ scope: "account", user: "alice", guesses: "code", failures: 5 }]);
+      const unlock = { user: "alice", known: true, admin: "root", ip: home, traceId: "t" };
+      expect(await guard.unlock(unlock)).toBe(true);
+      expect(await guard.unlock(unlock)).toBe(false);
+      const begun = await Promise.allSettled(Array.from({ length: 20 }, (_, index) => code(address(index))));
+      expect(begun.filter(({ status }) => status === "fulfilled")).toHaveLength(5);
+      for (const one of begun) if (one.status === "fulfilled") await one.value.dropped();
+
+      // Who guesses passwords uses up no codes, and at a known address the owner's codes are counted for it alone.
+      await (await start("alice", home)).succeeded();
+      for (let index = 100; index < 105; index++) await (await code(address(index))).failed();
+      await expect(code("203.0.113.1")).rejects.toEqual(blocked);
+      await (await code(home)).succeeded();
+      expect(await guard.unlock(unlock)).toBe(true);
+      for (let index = 200; index < 205; index++) await (await start("alice", address(index))).failed();
+      await expect(start("alice", "203.0.113.1")).rejects.toEqual(blocked);
+      await (await code("203.0.113.1")).dropped();
+    });
+
     it("shows who has to wait, and forgets an account's failures when told to", async () => {
       const { guard, check, fail } = await use();
       await fail(5, () => "alice", address);
-      expect(await guard.locked()).toMatchObject([{ scope: "account", user: "alice", address: null, failures: 5 }]);
+      expect(await guard.locked()).toMatchObject([
+        { scope: "account", user: "alice", address: null, guesses: "password", failures: 5 },
+      ]);
       const unlock = { user: "alice", known: true, admin: "root", ip: home, traceId: "t" };
       expect(await guard.unlock(unlock)).toBe(true);
       expect(await guard.unlock(unlock)).toBe(false);

@@ -77,13 +77,27 @@ describe("a second factor", () => {
     expect(proxy.logLines.join("")).not.toContain(secret);
   });
 
-  it("slows down guessing: a right password does not clear what wrong codes count", async () => {
-    const { clock, logIn, codeNow, enable } = await setUp();
+  it("slows down guessing codes, counted apart from passwords", async () => {
+    const { proxy, clock, call, logIn, codeNow, enable } = await setUp();
+    const root = await proxy.login("root", rootPassword);
     const { secret } = await enable();
+    // Wrong passwords use up no codes.
+    for (let guesses = 0; guesses < 4; guesses++)
+      expect(await logIn({ ...alice, password: "wrong" })).toBe("invalid_credentials");
     for (let guesses = 0; guesses < 5; guesses++)
       expect(await logIn({ ...alice, otp: codeNow(secret, 10 + guesses) })).toBe("otp_invalid");
     expect(await logIn({ ...alice, otp: codeNow(secret) })).toBe("login_blocked");
     expect(await logIn(alice)).toBe("login_blocked");
+    const refused = await post(`${proxy.url}/auth/login`, alice);
+    expect([refused.status, refused.headers.get("retry-after")]).toEqual([429, "1"]);
+    // Nor do wrong codes count as wrong passwords, and a right password forgives neither.
+    expect(await logIn({ ...alice, password: "wrong" })).toBe("invalid_credentials");
+    expect(await logIn({ ...alice, password: "wrong" })).toBe("login_blocked");
+    const { body } = await call("GET", "/admin/login-locks", root);
+    expect(body.locks).toMatchObject([
+      { user: "alice", guesses: "code", failures: 5 },
+      { user: "alice", guesses: "password", failures: 5 },
+    ]);
     clock.advance(1_000_000);
     expect(await logIn({ ...alice, otp: codeNow(secret) })).toBe("ok");
   });

@@ -16,6 +16,10 @@ const locksResponse = z.object({
         .enum(["account", "address", "known_address"])
         .describe("What is locked: an account, an address, or an account at one of its known addresses."),
       user: z.string().nullable().describe("null if an address is locked for all accounts."),
+      guesses: z
+        .enum(["password", "code"])
+        .nullable()
+        .describe("What was guessed: `code` is the second factor. null if an address is locked."),
       address: z.string().nullable().describe("An IPv4 address or an IPv6 /64; null: from any address."),
       failures: z.int(),
       retry_after_ms: z.number(),

@@ -212,8 +212,8 @@ export function createLogin(options: LoginOptions): Logins {
 }
 
 /**
- * Checks the password of an attempt, as Passwords.matches does, and then its code, if the login guard admits it; reports
- * the outcome to the guard. A blocked login never costs an argon2 run.
+ * Checks the password of an attempt, as Passwords.matches does, and then its code, if the login guard admits each; reports
+ * both outcomes to the guard. A blocked login never costs an argon2 run.
  *
  * @param useCode uses up the code of the second factor; absent: the account has none
  * @throws AppError `login_blocked` with retryAfterSeconds; `login_busy` and `otp_required`, which the guard does not
@@ -235,15 +235,27 @@ export function createCheckGuarded(
     let isRight: boolean;
     try {
       isRight = await passwords.matches(hash, password, one.isKnown ? "known_address" : "account");
-      if (isRight) await useCode?.();
+      if (isRight && useCode !== undefined) await useGuarded(attempt, useCode);
     } catch (error) {
-      // A right password must not clear what wrong codes count: the attempt is one of both.
-      if (error instanceof AppError && error.code === "otp_invalid") await one.failed();
-      // If that fails as well, the attempt ends by itself.
-      else await Promise.resolve(one.dropped()).catch(() => undefined);
+      // With a wrong code too: it is counted as such, and forgives no wrong password. If that fails as well, the attempt
+      // ends by itself.
+      await Promise.resolve(one.dropped()).catch(() => undefined);
       throw error;
     }
     await (isRight ? one.succeeded() : one.failed());
     return isRight;
   };
+
+  /** Wrong codes are counted for the account, whatever addresses they come from, and apart from wrong passwords. */
+  async function useGuarded(attempt: LoginAttempt, useCode: () => Promise<void>): Promise<void> {
+    const one = await loginGuard.start({ ...attempt, guesses: "code" });
+    try {
+      await useCode();
+    } catch (error) {
+      if (error instanceof AppError && error.code === "otp_invalid") await one.failed();
+      else await Promise.resolve(one.dropped()).catch(() => undefined);
+      throw error;
+    }
+    await one.succeeded();
+  }
 }

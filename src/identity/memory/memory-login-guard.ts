@@ -85,13 +85,15 @@ export function createMemoryLoginGuard(options: MemoryLoginGuardOptions): Memory
   const pairs = createFailureTable(rule, Infinity, monotonic);
   const knownAddresses = createKnownAddresses(() => options.knownAddressMs, monotonic);
 
-  function countersOf({ user, known, ip }: Omit<LoginAttempt, "traceId">): readonly Counter[] {
+  function countersOf(attempt: Omit<LoginAttempt, "traceId">): readonly Counter[] {
+    const { user, known, ip } = attempt;
+    const name = countedName(attempt);
     const address = ipPrefix(ip);
     if (knownAddresses.has(user, address)) {
-      return [{ scope: "known_address", table: pairs, key: pairKey(user, address), strict: true }];
+      return [{ scope: "known_address", table: pairs, key: pairKey(name, address), strict: true }];
     }
     const table = known ? accounts : inventedNames;
-    const account: Counter = { scope: "account", table, key: user, strict: true };
+    const account: Counter = { scope: "account", table, key: name, strict: true };
     if (options.isShared(ip)) return [account];
     const own: Counter = { scope: "address", table: addresses, key: address, strict: false };
     if (!address.includes(":")) return [account, own];
@@ -155,9 +157,11 @@ export function createMemoryLoginGuard(options: MemoryLoginGuardOptions): Memory
     },
     remember,
     unlock({ user, known, admin, ip, traceId }) {
-      const own = [accounts.forget(user), inventedNames.forget(user)];
-      const paired = knownAddresses.of(user).map((address) => pairs.forget(pairKey(user, address)));
-      const found = [...own, ...paired].includes(true);
+      const forgotten = countedNames(user).flatMap((name) => [
+        ...[accounts.forget(name), inventedNames.forget(name)],
+        ...knownAddresses.of(user).map((address) => pairs.forget(pairKey(name, address))),
+      ]);
+      const found = forgotten.includes(true);
       if (found) emit({ type: "login.unlocked", at: clock.now(), traceId, ip, user, known, by: admin });
       return found;
     },
@@ -207,16 +211,33 @@ function withMoreFree(rule: BackoffRule, factor: number): BackoffRule {
   };
 }
 
-/** The key of a user at a known address: neither contains a space. */
-export function pairKey(user: string, address: string): string {
-  return `${user} ${address}`;
+/** A user's codes are counted under a name that no user can have. */
+const codesSuffix = "/code";
+
+/** The name under which the guesses at an account are counted. */
+export function countedName({ user, guesses }: Pick<LoginAttempt, "user" | "guesses">): string {
+  return guesses === "code" ? user + codesSuffix : user;
 }
 
-export function ownersOf(key: string, scope: LockedLogin["scope"]): Pick<LockedLogin, "scope" | "user" | "address"> {
-  if (scope === "account") return { scope, user: key, address: null };
-  if (scope === "address") return { scope, user: null, address: key };
-  const [user = "", address = ""] = key.split(" ");
-  return { scope, user, address };
+/** All names under which guesses at an account are counted. */
+export function countedNames(user: string): readonly string[] {
+  return [user, user + codesSuffix];
+}
+
+/** The key of a counted name at a known address: neither contains a space. */
+export function pairKey(name: string, address: string): string {
+  return `${name} ${address}`;
+}
+
+export function ownersOf(
+  key: string,
+  scope: LockedLogin["scope"],
+): Pick<LockedLogin, "scope" | "user" | "address" | "guesses"> {
+  if (scope === "address") return { scope, user: null, address: key, guesses: null };
+  const [name = "", address = null] = scope === "account" ? [key] : key.split(" ");
+  const isCode = name.endsWith(codesSuffix);
+  const user = isCode ? name.slice(0, -codesSuffix.length) : name;
+  return { scope, user, address, guesses: isCode ? "code" : "password" };
 }
 
 const dayMs = 86_400_000;

@@ -127,7 +127,7 @@ function fn.guard_end(keys, args)
 end
 
 -- Forgets the failures of an account.
--- keys: as guard_start; args: { at, rule, user, accounts = counters of its name, pairs = table } -> 1 if there were any
+-- keys: as guard_start; args: { at, rule, users = names it is counted under, accounts = their counters, pairs = table } -> 1 if there were any
 function fn.guard_unlock(keys, args)
   local ask = cjson.decode(args[1])
   local now = ask.at or now_ms()
@@ -135,7 +135,9 @@ function fn.guard_unlock(keys, args)
   if done then return tonumber(done) end
   local counters = ask.accounts
   for _, address in ipairs(redis.call('ZRANGE', keys[1], 0, 15)) do
-    table.insert(counters, { t = ask.pairs, k = ask.user .. ' ' .. address })
+    for _, user in ipairs(ask.users) do
+      table.insert(counters, { t = ask.pairs, k = user .. ' ' .. address })
+    end
   end
   local found = 0
   for _, counter in ipairs(counters) do

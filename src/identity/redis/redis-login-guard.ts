@@ -5,7 +5,14 @@ import type { Clock } from "../../lib/clock.ts";
 import { ipPrefix } from "../../lib/ip-list.ts";
 import { type Redis, replyList, replyNumber, replyText } from "../../lib/redis/redis.ts";
 import type { LockedLogin, LoginAttempt, LoginGuard } from "../login-guard.ts";
-import { type GuardFigures, ownersOf, pairKey, widerNetworks } from "../memory/memory-login-guard.ts";
+import {
+  countedName,
+  countedNames,
+  type GuardFigures,
+  ownersOf,
+  pairKey,
+  widerNetworks,
+} from "../memory/memory-login-guard.ts";
 
 export interface RedisLoginGuardOptions {
   readonly redis: Redis;
@@ -71,9 +78,11 @@ export function createRedisLoginGuard(options: RedisLoginGuardOptions): LoginGua
   }
 
   /** The counts of an attempt from an address that the account is not known at. */
-  function countersOf({ user, known, ip }: Omit<LoginAttempt, "traceId">): readonly Counter[] {
+  function countersOf(attempt: Omit<LoginAttempt, "traceId">): readonly Counter[] {
+    const { known, ip } = attempt;
+    const name = countedName(attempt);
     const max = figures.maxTracked / 2;
-    const account = known ? counter("accounts", user) : counter("names", user, { max });
+    const account = known ? counter("accounts", name) : counter("names", name, { max });
     if (figures.isShared(ip)) return [account];
     const address = ipPrefix(ip);
     const own = counter("addresses", address, { strict: false, max });
@@ -87,7 +96,7 @@ export function createRedisLoginGuard(options: RedisLoginGuardOptions): LoginGua
   /** Begins an attempt, or only asks whether it could. Returns the counts that it is for. */
   async function admit(attempt: Omit<LoginAttempt, "traceId">, id: string, begin: boolean) {
     const address = ipPrefix(attempt.ip);
-    const pair = counter("pairs", pairKey(attempt.user, address));
+    const pair = counter("pairs", pairKey(countedName(attempt), address));
     const others = countersOf(attempt);
     const ask = { begin, lease: leaseMs, address, pair, others };
     const [waitMs, isKnown] = replyList(await call("guard_start", attempt.user, id, ask)).map(replyNumber);
@@ -122,8 +131,9 @@ export function createRedisLoginGuard(options: RedisLoginGuardOptions): LoginGua
       };
     },
     async unlock({ user, known, admin, ip, traceId }) {
-      const accounts = [counter("accounts", user), counter("names", user)];
-      const reply = await call("guard_unlock", user, randomUUID(), { user, accounts, pairs: placeOf("pairs") });
+      const users = countedNames(user);
+      const accounts = users.flatMap((name) => [counter("accounts", name), counter("names", name)]);
+      const reply = await call("guard_unlock", user, randomUUID(), { users, accounts, pairs: placeOf("pairs") });
       const found = replyNumber(reply) === 1;
       if (found) emit({ type: "login.unlocked", at: clock.now(), traceId, ip, user, known, by: admin });
       return found;

@@ -176,9 +176,9 @@ describe("the login guard", () => {
     fail(5, "alice", address);
     for (let index = 0; index < 6; index += 1) attempt(`name${index}`, "203.0.113.5");
     expect(guard.locked()).toEqual([
-      { scope: "account", user: "alice", address: null, failures: 5, retryAfterMs: 1000 },
-      { scope: "known_address", user: "bob", address: home(), failures: 5, retryAfterMs: 1000 },
-      { scope: "address", user: null, address: "203.0.113.5", failures: 5, retryAfterMs: 1000 },
+      { scope: "account", guesses: "password", user: "alice", address: null, failures: 5, retryAfterMs: 1000 },
+      { scope: "known_address", guesses: "password", user: "bob", address: home(), failures: 5, retryAfterMs: 1000 },
+      { scope: "address", guesses: null, user: null, address: "203.0.113.5", failures: 5, retryAfterMs: 1000 },
     ]);
     clock.advance(1000);
     expect(guard.locked()).toEqual([]);
