@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Clock } from "../../src/lib/clock.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { answerOf, expectRefusal } from "../support/refusals.ts";
@@ -66,6 +66,53 @@ describe("usage", () => {
     expect(answer.status).toBe(200);
     return (await answer.json()) as Usage;
   }
+
+  it("of one request is what the ledger has settled, exact beside another at once, and the caller's own", async () => {
+    const running = await start();
+    const [token, bobs] = [await running.login(), await running.login("bob")];
+    const one = (id: string, bearerToken = token) =>
+      fetch(`${running.url}/auth/usage/requests/${id}`, { headers: bearer(bearerToken) });
+    const ask = async (content: string) => {
+      const body = {
+        model: "sim-fast",
+        stream: true,
+        stream_options: { include_usage: true },
+        messages: [{ role: "user", content }],
+      };
+      const answer = await post(`${running.url}/chat/completions`, body, bearer(token));
+      const id = answer.headers.get("x-request-id") ?? "";
+      // It is running, or has just ended.
+      expect([200, 404]).toContain((await one(id)).status);
+      const events = (await answer.text()).split("\n").filter((line) => line.includes('"usage":{'));
+      const { usage: reported } = JSON.parse(events.at(-1)?.slice("data: ".length) ?? "") as {
+        usage: { prompt_tokens: number; completion_tokens: number };
+      };
+      return { id, input: reported.prompt_tokens, output: reported.completion_tokens };
+    };
+    const asked = await Promise.all([
+      ask("hi"),
+      ask("a far longer question, with many more words in it than the other has"),
+    ]);
+    expect(asked[0].input).not.toBe(asked[1].input);
+    let sum = 0;
+    for (const { id, input, output } of asked) {
+      const response = await vi.waitUntil(async () => {
+        const found = await one(id);
+        return found.status === 200 && found;
+      });
+      const cost = String((input + output) / 1_000_000);
+      expect(await response.json()).toMatchObject({
+        ...{ request_id: id, model: "sim-fast", outcome: "completed", cost, currency: "CNY", estimated: false },
+        ...{ input_tokens: input, output_tokens: output, tokens: input + output, requests: 1, api_key: "", group: "" },
+      });
+      sum += input + output;
+      const refused = await answerOf(await one(id, bobs));
+      expect(refused).toMatchObject({ status: 404, body: expect.stringContaining(`"code":"not_found"`) as string });
+    }
+    expect((await answerOf(await one("never-sent"))).status).toBe(404);
+    const { rows } = await usage(running, "alice", "/auth/usage");
+    expect(rows[0]?.costs).toEqual([{ cost: String(sum / 1_000_000), currency: "CNY" }]);
+  });
 
   it("of the caller is told by day, by model, or by both, with exact costs as text", async () => {
     const running = await start();

@@ -75,12 +75,16 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
     await page.context().close();
   });
 
-  test("a chat streams, and says its tokens", async () => {
+  test("a chat streams, and says what the ledger has charged for it", async () => {
     const { page, visit, faults } = await openPanel(browser, proxy, { user: "alice" });
     await visit("/chat?model=sim-fast");
     await page.fill("textarea", "Hello there");
+    const charged = page.waitForResponse(
+      (response) => /\/auth\/usage\/requests\/[\w-]+$/.test(response.url()) && response.ok(),
+    );
     await page.keyboard.press("Enter");
-    await page.locator(".turn.assistant", { hasText: /\d+ in, \d+ out/ }).waitFor();
+    const { input_tokens: input, output_tokens: output } = (await (await charged).json()) as Record<string, number>;
+    await page.locator(".turn.assistant", { hasText: `${input} in, ${output} out` }).waitFor();
     expect(await page.locator(".turn.user").innerText()).toBe("Hello there");
     expect(faults).toEqual([]);
     await page.context().close();

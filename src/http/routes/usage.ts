@@ -22,7 +22,16 @@ import { createUsageSums } from "../../quota/usage/usage-sums.ts";
 import { createZone, spanOfMoments } from "../../quota/zone.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
-import { myUsageQuery, toUsageCsv, toUsageRow, usageResponse, usageHead, usageQuery } from "../schemas/usage.ts";
+import {
+  myUsageQuery,
+  requestUsageResponse,
+  toRequestUsage,
+  toUsageCsv,
+  toUsageRow,
+  usageResponse,
+  usageHead,
+  usageQuery,
+} from "../schemas/usage.ts";
 
 const defaultDays = 30;
 /** The size of the pieces in which an export is sent, in characters. */
@@ -38,7 +47,7 @@ export interface UsageRouteOptions {
   readonly keepDays: number;
 }
 
-/** GET /auth/usage: the caller's usage. GET /admin/usage: usage of one user or of all, as JSON or CSV. */
+/** GET /auth/usage: the caller's usage, GET /auth/usage/requests/ID: one request's. GET /admin/usage: usage of one user or of all, as JSON or CSV. */
 export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOptions): void {
   const { ledger, timezone, today, keepDays } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
@@ -112,6 +121,32 @@ export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOpt
       const sums = by === "month" ? sumBySubjects(lines, usageKeys.month) : sumUsage(lines, by);
       for await (const line of sums) rows.push(toUsageRow(line, usageKeys[by]));
       return { ...span, timezone, rows };
+    },
+  );
+
+  routes.get(
+    "/auth/usage/requests/:id",
+    {
+      config: { access: "api_key" },
+      schema: {
+        summary: "What one of my requests was charged",
+        description:
+          "As the ledger has settled it, which happens when its response has ended. 404 until then, and once thousands of " +
+          "requests have followed.",
+        tags: ["account"],
+        params: z.object({ id: z.string().min(1).max(200).describe("X-Request-ID of the response.") }),
+        response: { 200: requestUsageResponse, 400: errorSchema, 404: errorSchema },
+      },
+    },
+    async (request, reply) => {
+      const row = await sums.find(accountOfRequest(request).username, request.params.id);
+      const usage = row === undefined ? undefined : toRequestUsage(row);
+      if (usage === undefined) {
+        const message = "No request of yours with this id is settled, or it was too long ago.";
+        throw new AppError("not_found", { message });
+      }
+      reply.header("cache-control", "no-store");
+      return usage;
     },
   );
 

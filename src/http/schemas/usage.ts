@@ -4,6 +4,7 @@ import { formatNano } from "../../lib/money.ts";
 import { noSums } from "../../quota/amounts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
+import type { ExportedRow } from "../../quota/usage/usage-export.ts";
 import { usageOutcomes } from "../../quota/usage/usage-row.ts";
 import { isTime, type UsageLine, type UsageSubject } from "../../quota/usage/usage-queries.ts";
 
@@ -84,6 +85,40 @@ export const usageResponse = z.object({
   timezone: z.string(),
   rows: z.array(usageRow),
 });
+
+export const requestUsageResponse = z.object({
+  request_id: z.string(),
+  time: z.string().describe("When it was charged first: it counts in the periods of that time."),
+  settled_at: z.string(),
+  group: z.string().describe('"": for no group.'),
+  api_key: z.string().describe('Id of the API key; "" for access tokens and the panel.'),
+  model: z.string(),
+  provider: z.string(),
+  outcome: z.enum(usageOutcomes).describe("How it ended, which decides what is charged."),
+  requests: amount.describe("As charged: times the model's weight."),
+  tokens: amount.describe("As charged."),
+  input_tokens: amount,
+  cached_tokens: amount.describe("Part of the input."),
+  output_tokens: amount,
+  reasoning_tokens: amount.describe("Part of the output."),
+  cost: z.string().describe("A decimal, exact: what was charged."),
+  currency: z.string().describe('"" if the model has no price.'),
+  estimated: z.boolean().describe("Whether tokens were estimated, for want of the provider's report."),
+});
+
+/** A settled request. */
+export function toRequestUsage(row: ExportedRow): z.input<typeof requestUsageResponse> | undefined {
+  const { at, settledAt, usage, outcome } = row;
+  if (settledAt === null || outcome === "unsettled" || outcome === "") return undefined;
+  return {
+    ...{ request_id: row.requestId, time: new Date(at).toISOString(), settled_at: new Date(settledAt).toISOString() },
+    ...{ group: row.group, api_key: row.apiKey, model: row.model, provider: row.provider, outcome },
+    ...{ requests: row.requests, tokens: row.tokens },
+    ...{ input_tokens: usage.input, cached_tokens: usage.cached },
+    ...{ output_tokens: usage.output, reasoning_tokens: usage.reasoning },
+    ...{ cost: formatNano(row.cost), currency: row.currency, estimated: row.estimated },
+  };
+}
 
 const notAdjusted: Adjusted = noSums();
 

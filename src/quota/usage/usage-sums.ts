@@ -21,6 +21,13 @@ export interface UsageSums {
    * @throws MissingRecords, TooManyRows, and what reading the journal throws
    */
   sum(query: SumQuery, fromMs: number): Promise<readonly UsageLine[] | undefined>;
+  /**
+   * A request of a user as it was settled, the last one of that id; undefined: it is not settled yet, there was none, or
+   * others have followed it since, more than are remembered.
+   *
+   * @throws what reading the journal throws
+   */
+  find(user: string, requestId: string): Promise<ExportedRow | undefined>;
   /** Counts nothing more. */
   close(): Promise<void>;
 }
@@ -37,6 +44,8 @@ export interface UsageSumsOptions {
 
 /** Damages of the journal that are remembered one by one. */
 const maxProblems = 100;
+/** Settled requests that can be found one by one, of about 500 bytes each. */
+const maxFound = 10_000;
 
 export function createUsageSums(options: UsageSumsOptions): UsageSums {
   const { recorded, timezone, maxCells = 1_000_000, everyMs = 5000 } = options;
@@ -97,6 +106,11 @@ export function createUsageSums(options: UsageSumsOptions): UsageSums {
       await catchUp();
       return counted?.sum(query, fromMs);
     },
+    async find(user, requestId) {
+      if (isTooVaried || isClosed) return undefined;
+      await catchUp();
+      return counted?.find(user, requestId);
+    },
     async close() {
       isClosed = true;
       clearInterval(timer);
@@ -117,6 +131,8 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
   /** What is missing, and the time of the next record, in ms. */
   const problems: { readonly message: string; readonly before: number }[] = [];
   let pending: string[] = [];
+  /** The last settled requests, the oldest first. */
+  const recent = new Map<string, ExportedRow>();
   let removed: string | undefined;
   let keptFrom = -Infinity;
   let position: JournalPosition | undefined;
@@ -127,6 +143,12 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
     const hour = hourOf(row.at);
     byUser.add(row, hour);
     together.add(row, hour);
+    if (row.settledAt === null) return;
+    const key = `${row.user} ${row.requestId}`;
+    recent.delete(key);
+    recent.set(key, row);
+    const [oldest] = recent.keys();
+    if (recent.size > maxFound && oldest !== undefined) recent.delete(oldest);
   }
 
   function noteProblems(before: number): void {
@@ -150,6 +172,7 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
 
   return {
     position: () => position,
+    find: (user: string, requestId: string) => recent.get(`${user} ${requestId}`),
     take(piece: Piece): void {
       if (piece.kind === "end") position = piece.position;
       else if (piece.kind === "damage")

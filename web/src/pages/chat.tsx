@@ -1,12 +1,12 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, send, type ApiError } from "../lib/api.ts";
-import { nanoText, duration, toNano, today } from "../lib/format.ts";
+import { ApiError, get, part, send } from "../lib/api.ts";
+import { duration } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
 import { toApiError } from "../lib/load.ts";
 import { useModels } from "../lib/models.ts";
 import { route, setQuery } from "../lib/router.ts";
 import { readEvents } from "../lib/sse.ts";
-import type { Money, Usage } from "../lib/types.ts";
+import type { Money } from "../lib/types.ts";
 import { Costs, CopyButton, ErrorNote, Page } from "../ui/basics.tsx";
 import { Select } from "../ui/dialog.tsx";
 
@@ -25,6 +25,12 @@ interface Chunk {
     readonly delta?: { readonly content?: string | null; readonly reasoning_content?: string | null };
   }[];
   readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number } | null;
+}
+
+/** What GET /auth/usage/requests/ID says. */
+interface Charged extends Money {
+  readonly input_tokens: number;
+  readonly output_tokens: number;
 }
 
 /** A small chat, to try models: answers as they come, with the reasoning folded, and what each has cost. */
@@ -58,7 +64,7 @@ export function Chat() {
     setText("");
     const startedAt = performance.now();
     let usage: Chunk["usage"];
-    const before = await spentToday();
+    let requestId = "";
     try {
       const body = {
         model,
@@ -67,6 +73,7 @@ export function Chat() {
         messages: asked.map(({ role, content }) => ({ role, content })),
       };
       const response = await send("POST", "/v1/chat/completions", { body, signal: abort.signal });
+      requestId = response.headers.get("x-request-id") ?? "";
       for await (const event of readEvents(response)) {
         if (event.data === "[DONE]") break;
         const chunk = JSON.parse(event.data) as Chunk;
@@ -92,13 +99,23 @@ export function Chat() {
     }
     setBusy(false);
     if (answer.content === "" && !abort.signal.aborted) return;
-    const tokens =
-      usage === undefined || usage === null
-        ? t("stopped")
-        : t("tokensInOut", { input: usage.prompt_tokens, output: usage.completion_tokens });
-    show({ done: true, note: `${tokens} · ${duration(performance.now() - startedAt)}` });
-    const costs = costsBetween(before, await spentToday());
-    if (costs.length > 0) show({ costs });
+    const took = duration(performance.now() - startedAt);
+    const isStopped = usage === undefined || usage === null;
+    const tokens = isStopped
+      ? t("stopped")
+      : t("tokensInOut", { input: usage.prompt_tokens, output: usage.completion_tokens });
+    show({ done: true, note: `${tokens} · ${took}` });
+    const charged = requestId === "" ? undefined : await chargedFor(requestId);
+    if (charged === undefined) return;
+    const { input_tokens: input, output_tokens: output, cost, currency } = charged;
+    const exact = t("tokensInOut", { input, output });
+    answer = {
+      ...answer,
+      note: `${isStopped ? `${t("stopped")} · ` : ""}${exact} · ${took}`,
+      costs: currency === "" ? [] : [{ cost, currency }],
+    };
+    // By now another question may have been asked, or a new chat begun.
+    setTurns((now) => now.map((turn, at) => (at === asked.length && turn.role === "assistant" ? answer : turn)));
   };
 
   return (
@@ -192,22 +209,18 @@ function ChatTurn({ turn }: { readonly turn: Turn }) {
   );
 }
 
-/** What the caller's requests without an API key have cost today. */
-async function spentToday(): Promise<readonly Money[]> {
-  try {
-    const day = today();
-    const { rows } = await get<Usage>("/auth/usage", { from: day, to: day, by: "key" });
-    return rows.find(({ api_key: key }) => key === "")?.costs ?? [];
-  } catch {
-    return [];
-  }
-}
+/** Times that the ledger is asked: it settles a request when its response has ended. */
+const costTries = 6;
 
-function costsBetween(before: readonly Money[], after: readonly Money[]): readonly Money[] {
-  return after
-    .map(({ cost, currency }) => {
-      const known = before.find((one) => one.currency === currency)?.cost ?? "0";
-      return { cost: nanoText(toNano(cost) - toNano(known)), currency };
-    })
-    .filter(({ cost }) => cost !== "0");
+/** What was charged for a request; undefined: that can't be known. */
+async function chargedFor(id: string): Promise<Charged | undefined> {
+  for (let tries = 1; tries <= costTries; tries++) {
+    try {
+      return await get<Charged>(`/auth/usage/requests/${part(id)}`);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) return undefined;
+      await new Promise((resolve) => setTimeout(resolve, 150 * tries));
+    }
+  }
+  return undefined;
 }
