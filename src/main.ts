@@ -1,6 +1,7 @@
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { oidcSecretProblems } from "./cli/doctor-oidc.ts";
 import { checkUserFiles } from "./identity/files/check-user-files.ts";
 import { createFirstAdmin } from "./identity/first-admin.ts";
 import { thisProcessTable } from "./cli/this-process.ts";
@@ -16,7 +17,7 @@ const usage = `deepseek-proxy ${version}
 
   npm start                            start with ./config.toml
   node dist/main.js --config FILE      start with another config
-  node dist/main.js --check            check the config and the user files, and stop
+  node dist/main.js --check            check the config, secrets of [[oidc]] and the user files, and stop
 
 Environment: DEEPSEEK_API_KEY, ZHIPU_API_KEY, OPENAI_API_KEY, JWT_SECRETS or JWT_SECRETS_FILE, CONFIG_FILE, HOST, PORT.
 `;
@@ -50,7 +51,10 @@ async function main(): Promise<void> {
   const loaded = loadConfig(values.config, process.env, process.cwd());
   if (values.check === true) {
     const usersDir = resolve(loaded.folder, loaded.config.storage.users_dir);
-    const problems = await checkUserFiles(usersDir, Object.keys(loaded.config.quota.tiers));
+    const problems = [
+      ...(await checkUserFiles(usersDir, Object.keys(loaded.config.quota.tiers))),
+      ...oidcSecretProblems({ loaded, env: process.env }),
+    ];
     if (problems.length > 0) {
       // The proxy would start, and serve all other users.
       process.stderr.write(`${problems.join("\n")}\n`);

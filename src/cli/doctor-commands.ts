@@ -13,12 +13,13 @@ import { providerKinds } from "../providers/kinds/kinds.ts";
 import { failureReason } from "../providers/read-text.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { checkEventSinks, type DoctorCall, type Finding, timeoutMs } from "./doctor-events.ts";
+import { checkOidc } from "./doctor-oidc.ts";
 import { silent, type CommandIo } from "./this-process.ts";
 
 const usage = `Usage: npm run doctor [-- --config FILE]
 
-Checks what a server needs: the config, keys, providers (their list of models, which costs nothing), disks, the clock,
-Redis and Kafka. Each failure comes with its fix. Changes nothing; it may run beside a server. Exit code 1: something fails.`;
+Checks what a server needs: the config, keys, providers (their list of models, which costs nothing), identity providers,
+disks, the clock, Redis and Kafka. Each failure comes with its fix. Changes nothing; it may run beside a server. Exit code 1: something fails.`;
 
 const options = { config: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
 
@@ -53,7 +54,7 @@ export function runDoctorCli(argv: readonly string[], io: CommandIo): Promise<nu
     const loaded = readConfig(values.config, io, show);
     if (loaded !== null) {
       const call = { loaded, env: io.env };
-      for (const check of [checkSigning, checkProviders, checkDisks, checkRedis, checkEventSinks])
+      for (const check of [checkSigning, checkProviders, checkDisks, checkOidc, checkRedis, checkEventSinks])
         for (const finding of await check(call)) show(finding);
     }
     io.out(failures === 0 ? "nothing fails" : `${failures} ${failures === 1 ? "check fails" : "checks fail"}`);

@@ -2,9 +2,10 @@ import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { runDoctorCli } from "../../src/cli/doctor-commands.ts";
 import { runCli } from "../support/cli.ts";
+import { clientSecret, startIssuer } from "../support/oidc-issuer.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const key = "canary-key-5c1f0a9e";
@@ -81,4 +82,34 @@ test("without providers the simulator answers, which is worth a word", async () 
 
 test("wrong usage is 2", async () => {
   expect((await doctor("", {}, ["please"])).code).toBe(2);
+});
+
+describe("an identity provider", () => {
+  const oidc = (issuer: string) =>
+    `[panel]\npublic_url = "http://127.0.0.1:1"\n[[oidc]]\nname = "corp"\nissuer = "${issuer}"\nclient_id = "proxy"\nclient_secret_env = "CORP_SECRET"\n`;
+
+  test("is ok with its secret and its document; without the secret the variable is named", async () => {
+    const issuer = await startIssuer();
+    issuer.open("http://127.0.0.1:1/panel/api/oidc/corp/callback");
+    const fine = await doctor(oidc(issuer.url), { CORP_SECRET: clientSecret });
+    expect(fine.lines).toContain(`ok    oidc corp: ${issuer.url} has a discovery document that fits`);
+    expect([fine.code, fine.out.includes(clientSecret)]).toEqual([0, false]);
+    const without = await doctor(oidc(issuer.url));
+    expect(without.out).toMatch(/^FAIL {2}oidc corp: .*CORP_SECRET is empty\n +fix: set CORP_SECRET/m);
+    expect(without.code).toBe(1);
+  });
+
+  test("that is away, or names itself otherwise, fails with the reason", async () => {
+    const gone = await startIssuer({ keep: true });
+    await gone.close();
+    const away = await doctor(oidc(gone.url), { CORP_SECRET: clientSecret });
+    expect(away.out).toMatch(/^FAIL {2}oidc corp: the discovery document of .* can't be used: .*ECONNREFUSED/m);
+    const issuer = await startIssuer();
+    issuer.open("http://127.0.0.1:1/panel/api/oidc/corp/callback");
+    const other = await doctor(oidc(`${issuer.url}/other`), { CORP_SECRET: clientSecret });
+    expect(other.out).toMatch(
+      /^FAIL {2}oidc corp: the discovery document of .*\/other can't be used: .+\n +fix: check issuer/m,
+    );
+    expect([away.code, other.code]).toEqual([1, 1]);
+  });
 });
