@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { totpCode } from "../../src/identity/login/second-factor.ts";
 import { hasBrowser, openPanel, startBrowser } from "../support/browser.ts";
 import { clientSecret, startIssuer } from "../support/oidc-issuer.ts";
+import { faultsOfLook } from "../support/panel-looks.ts";
 import { alicePassword, startProxy, userFile } from "../support/start-proxy.ts";
 
 describe.skipIf(!hasBrowser)("logins in a browser", () => {
@@ -75,9 +76,11 @@ describe.skipIf(!hasBrowser)("logins in a browser", () => {
       await page.locator("svg.qr path").waitFor();
       const secret = /[A-Z2-7]{32}/.exec(await page.locator("dialog").innerText())?.[0] ?? "";
       const codeAt = (steps: number): string => totpCode(secret, Math.floor(Date.now() / 30_000) + steps);
+      expect(await faultsOfLook(page, "dialog[open]")).toEqual([]);
       await page.fill("dialog input[name=otp]", codeAt(0));
       await page.getByRole("button", { name: "Turn it on" }).click();
       await page.getByText("Keep these recovery codes").waitFor();
+      expect(await faultsOfLook(page, "dialog[open]")).toEqual([]);
       const [recovery = ""] = /[a-z2-7]{4}(-[a-z2-7]{4}){3}/.exec(await page.locator("dialog").innerText()) ?? [];
       await page.getByRole("button", { name: "I have kept them" }).click();
       await page.getByText("10 recovery codes left").waitFor();

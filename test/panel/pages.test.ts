@@ -1,86 +1,15 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { hasBrowser, openPanel, type PanelTab, startBrowser } from "../support/browser.ts";
-import { alicePassword, bearer, post, type RunningProxy, startProxy, userFile } from "../support/start-proxy.ts";
-
-const pages = [
-  ...["home", "chat", "keys", "usage", "setup", "redeem", "account"],
-  ...[
-    "overview",
-    "requests",
-    "users",
-    "users?new=1",
-    "groups",
-    "groups/team",
-    "providers",
-    "reports",
-    "limits",
-    "prices",
-  ],
-  ...["codes", "events", "config", "audit", "nodes"],
-  ...["quota", "settings", "keys", "sessions", "spend", "behaviour"].map((tab) => `users/alice?tab=${tab}`),
-];
-
-const config = `
-[panel]
-title = "Our models"
-[quota]
-timezone = "Asia/Shanghai"
-[quota.tiers]
-basic = { limits = [{ metric = "requests", per = "month", max = 500 }, { metric = "cost", per = "day", max = 5 }] }
-[groups.team]
-members = ["alice"]
-owners = ["alice"]
-limits = [{ metric = "tokens", per = "month", max = 100000 }]
-[[models.prices]]
-models = ["sim-*"]
-currency = "CNY"
-cache_hit = 0.1
-cache_miss = 1
-output = 4
-`;
-
-const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-interface Violation {
-  readonly id: string;
-  readonly impact: string;
-  readonly nodes: readonly { readonly html: string; readonly failureSummary: string }[];
-}
-
-/** Serious findings of axe-core, in words. */
-async function axeFindings({ page }: PanelTab): Promise<readonly string[]> {
-  // Not as a script of the page: its policy allows none but its own.
-  const violations = await page.evaluate<readonly Violation[]>(
-    `(async () => { if (!window.axe) { ${axeSource}\n } return (await window.axe.run(document, { resultTypes: ["violations"] })).violations; })()`,
-  );
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, nodes: [first] }) => `${id}: ${first?.html.slice(0, 200) ?? ""} ${first?.failureSummary ?? ""}`);
-}
+import { hasBrowser, openPanel, startBrowser } from "../support/browser.ts";
+import { axeFindings, panelPages, startFilledProxy } from "../support/panel-looks.ts";
+import type { RunningProxy } from "../support/start-proxy.ts";
 
 describe.skipIf(!hasBrowser)("the panel's pages", () => {
   let browser: Browser;
   let proxy: RunningProxy;
 
   beforeAll(async () => {
-    proxy = await startProxy({
-      config,
-      users: {
-        boss: userFile("boss", alicePassword, 'roles = ["admin"]\n'),
-        alice: userFile("alice", alicePassword),
-      },
-    });
-    const token = await proxy.login("alice");
-    for (let index = 0; index < 3; index += 1) {
-      const messages = [{ role: "user", content: `Hello ${index}` }];
-      await (await post(`${proxy.url}/v1/chat/completions`, { model: "sim-fast", messages }, bearer(token))).text();
-    }
-    await post(`${proxy.url}/auth/keys`, { name: "laptop" }, bearer(token));
-    const codes = { name: "Workshop", count: 2, uses: 3, amount: "5", metric: "cost", per: "day" };
-    await post(`${proxy.url}/admin/codes`, codes, bearer(await proxy.login("boss")));
+    proxy = await startFilledProxy();
     browser = await startBrowser();
   });
   afterAll(async () => {
@@ -101,13 +30,13 @@ describe.skipIf(!hasBrowser)("the panel's pages", () => {
       // Each look is examined once in each language.
       const examines = (options.locale === "en-GB") === (options.size === "desktop");
       const problems: string[] = [];
-      for (const path of pages) {
+      for (const path of panelPages) {
         await tab.visit(`/${path}`);
         const width = await page.evaluate<number>("document.documentElement.scrollWidth - window.innerWidth");
         if (width > 0) problems.push(`${path}: ${width} px wider than the window`);
         const errors = await page.locator("main .error").allInnerTexts();
         problems.push(...errors.map((text) => `${path}: ${text}`));
-        if (examines) problems.push(...(await axeFindings(tab)).map((text) => `${path}: ${text}`));
+        if (examines) problems.push(...(await axeFindings(page)).map((text) => `${path}: ${text}`));
         if (options.size === "phone") {
           const small = await page.evaluate<
             string[]

@@ -10,6 +10,8 @@ export const hasBrowser = existsSync(chromiumPath) || process.env.CI === "true";
 export const sizes = {
   desktop: { width: 1280, height: 800 },
   phone: { width: 390, height: 844 },
+  /** The narrowest that is still common. */
+  smallPhone: { width: 360, height: 740 },
 } as const;
 
 /** Starts Debian's Chromium with an empty profile, and without its own requests to the outside. */

@@ -168,7 +168,8 @@ function SearchBox() {
         list="find-pages"
         data-search
         aria-label={t("searchAll")}
-        placeholder={t("searchAll")}
+        // There is no room for more on a phone.
+        placeholder={t(window.matchMedia("(max-width: 760px)").matches ? "search" : "searchAll")}
       />
       <datalist id="find-pages">
         {entries
