@@ -100,18 +100,16 @@ export function Chat() {
     setBusy(false);
     if (answer.content === "" && !abort.signal.aborted) return;
     const took = duration(performance.now() - startedAt);
-    const isStopped = usage === undefined || usage === null;
-    const tokens = isStopped
-      ? t("stopped")
-      : t("tokensInOut", { input: usage.prompt_tokens, output: usage.completion_tokens });
-    show({ done: true, note: `${tokens} · ${took}` });
+    // Usage comes at the end: without it the answer was stopped.
+    const tokens = usage && t("tokensInOut", { input: usage.prompt_tokens, output: usage.completion_tokens });
+    show({ done: true, note: `${tokens ?? t("stopped")} · ${took}` });
     const charged = requestId === "" ? undefined : await chargedFor(requestId);
     if (charged === undefined) return;
     const { input_tokens: input, output_tokens: output, cost, currency } = charged;
     const exact = t("tokensInOut", { input, output });
     answer = {
       ...answer,
-      note: `${isStopped ? `${t("stopped")} · ` : ""}${exact} · ${took}`,
+      note: `${tokens === undefined || tokens === null ? `${t("stopped")} · ` : ""}${exact} · ${took}`,
       costs: currency === "" ? [] : [{ cost, currency }],
     };
     // By now another question may have been asked, or a new chat begun.
