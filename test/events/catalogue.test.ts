@@ -26,6 +26,7 @@ describe("the catalogue of events", () => {
       ],
       "session.reuse_detected",
       "trust.changed",
+      "user.registered",
     ]);
   });
 

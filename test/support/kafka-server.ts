@@ -91,9 +91,10 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
   );
   const memory = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
   const options = [...memory, "-cp", `${libs}/*`];
-  const id = randomBytes(16).toString("base64url");
+  // In one argument: an id may begin with "-".
+  const clusterId = `--cluster-id=${randomBytes(16).toString("base64url")}`;
   const bob = scrams.flatMap((name) => ["--add-scram", `${name}=[name=bob,password=another secret]`]);
-  execFileSync("java", [...options, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties, ...bob]);
+  execFileSync("java", [...options, "kafka.tools.StorageTool", "format", clusterId, "-c", properties, ...bob]);
 
   async function start(): Promise<ChildProcess> {
     const started = spawn("java", [...options, "kafka.Kafka", properties], { stdio: ["ignore", "pipe", "pipe"] });
