@@ -44,8 +44,8 @@ export interface Slices {
 }
 
 export interface SlicesOptions {
-  readonly redis: Redis;
-  readonly calls: HoldCalls;
+  readonly redis: Pick<Redis, "call" | "keyIn" | "awayMs">;
+  readonly calls: Pick<HoldCalls, "reserve" | "settle">;
   /** The parts of a new reservation for the subject of a request. */
   readonly partsOf: (subject: SliceSubject) => readonly HoldPart[];
   /** Share of each limit that a process may have in advance. */
@@ -105,34 +105,43 @@ export function createSlices(options: SlicesOptions): Slices {
     return amounts;
   }
 
+  /** Takes a new slice, in the place of one that a lane has. One at a time: of two, one would be held and never spent. */
   async function take(lane: Lane): Promise<void> {
+    const before = lane.slice;
+    lane.slice = undefined;
+    lane.isTaking = true;
+    try {
+      if (before !== undefined) await release(before);
+      lane.slice = await newSlice(lane);
+    } finally {
+      lane.isTaking = false;
+    }
+    if (closed && lane.slice !== undefined) await release(lane.slice);
+  }
+
+  async function newSlice(lane: Lane): Promise<Slice | undefined> {
     const { request, buckets } = lane;
     const total = wanted(lane);
     const from = monotonic();
     lane.notBefore = from + beatMs;
     const isUnlimited = request.limits.length === 0;
-    if (!isUnlimited && Object.values(total).every((amount) => amount === 0)) return;
+    if (!isUnlimited && Object.values(total).every((amount) => amount === 0)) return undefined;
     const subject = subjectOf(request);
     const slice: Slice = {
       ...{ subject, parts: isUnlimited ? [] : partsOf(subject), total, left: new Map(Object.entries(total)) },
       ...{ buckets, spendUntil: from + spendMs, isSpent: false, open: 0 },
     };
-    if (!isUnlimited) {
-      lane.isTaking = true;
-      claims.add(subject, total);
-      try {
-        const granted = await calls.reserve(slice.parts, request.limits, total, keepMs);
-        if (!("bucket" in granted)) held.add(slice);
-      } catch {
-        // Where it was granted after all, its lease gives it back.
-      } finally {
-        lane.isTaking = false;
-        if (!held.has(slice)) claims.remove(subject, total);
-      }
-      if (!held.has(slice)) return;
+    if (isUnlimited) return slice;
+    claims.add(subject, total);
+    try {
+      const granted = await calls.reserve(slice.parts, request.limits, total, keepMs);
+      if (!("bucket" in granted)) held.add(slice);
+    } catch {
+      // Where it was granted after all, its lease gives it back.
+    } finally {
+      if (!held.has(slice)) claims.remove(subject, total);
     }
-    lane.slice = slice;
-    if (closed) await release(slice);
+    return held.has(slice) ? slice : undefined;
   }
 
   /** Nothing is spent of it any more. */
@@ -179,10 +188,7 @@ export function createSlices(options: SlicesOptions): Slices {
       const has = slice.total[name] ?? 0;
       return amount < has ? amount <= has / 2 : amount > has * 2;
     });
-    if (!differs) return;
-    lane.slice = undefined;
-    await release(slice);
-    await take(lane);
+    if (differs) await take(lane);
   }
 
   async function beatNow(): Promise<void> {
@@ -194,7 +200,7 @@ export function createSlices(options: SlicesOptions): Slices {
       const { slice } = lane;
       const isOver = slice !== undefined && (slice.isSpent || slice.spendUntil <= now);
       if (isOver) lane.slice = undefined;
-      if (now - lane.usedAt > spendMs) {
+      if (now - lane.usedAt > spendMs && !lane.isTaking) {
         lanes.delete(key);
         claims.leave(subjectOf(lane.request));
         if (slice !== undefined && !isOver) work.push(release(slice));
