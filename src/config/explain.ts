@@ -6,8 +6,8 @@ type Issue = z.core.$ZodIssue;
 /** Keys under which people put secrets; none of them belongs in a config file. */
 const secretKey = /^(api_?key|key|secret|secrets|jwt_?secrets?|password|token|access_token|redis_url)$/i;
 
-/** Words in the names of other keys for secrets. */
-const secretWord = /key|secret|password|token/i;
+/** Words in the names of other keys for secrets. What is counted is "tokens". */
+const secretWord = /key|secret|password|token(?!s)/i;
 
 /** Keys whose values are not quoted in messages: they may contain a secret. */
 const secretValue = /key|secret|password|token|url/i;

@@ -86,6 +86,10 @@ describe("an unknown key", () => {
   });
 });
 
+it("takes a number of tokens for no secret", () => {
+  expect(problemsOf("[quota.tiers.demo]\ntokens = 5")[0]).toMatch(/^quota\.tiers\.demo\.tokens: unknown key/);
+});
+
 describe("a secret in the file", () => {
   const secret = "sk-0123456789abcdef";
   const provider = `[[providers]]\nname = "a"\nkind = "deepseek"\nmodels = ["*"]\n`;
