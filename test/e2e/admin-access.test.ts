@@ -80,8 +80,22 @@ describe("an administrator", () => {
     await wrong("nobody");
     const { body } = await get("/admin/login-locks");
     expect(body.locks).toEqual([
-      { scope: "account", user: "alice", address: null, failures: 2, retry_after_ms: expect.any(Number) },
-      { scope: "account", user: "nobody", address: null, failures: 2, retry_after_ms: expect.any(Number) },
+      {
+        scope: "account",
+        user: "alice",
+        guesses: "password",
+        address: null,
+        failures: 2,
+        retry_after_ms: expect.any(Number),
+      },
+      {
+        scope: "account",
+        user: "nobody",
+        guesses: "password",
+        address: null,
+        failures: 2,
+        retry_after_ms: expect.any(Number),
+      },
     ]);
     expect(await ask("/admin/users/alice/unlock")).toEqual({ status: 200, body: { unlocked: true } });
     expect(await login("alice", "correct horse battery")).toBe(200);
