@@ -51,6 +51,8 @@ interface Locks {
   readonly locks: readonly {
     readonly scope: string;
     readonly user: string | null;
+    /** What was guessed, where it is known. */
+    readonly guesses: "password" | "code" | null;
     readonly address: string | null;
     readonly failures: number;
     readonly retry_after_ms: number;
@@ -117,10 +119,14 @@ export function Limits() {
         <Table
           label={t("loginLocks")}
           rows={locks.data?.locks ?? []}
-          keyOf={({ scope, user: who, address }) => `${scope} ${who ?? ""} ${address ?? ""}`}
+          keyOf={({ scope, user: who, guesses, address }) => `${scope} ${who ?? ""} ${guesses ?? ""} ${address ?? ""}`}
           empty={locks.loading ? "…" : t("noLocks")}
           columns={[
             { head: t("user"), cell: ({ user: who }) => who ?? t("anyAccount") },
+            {
+              head: t("guessed"),
+              cell: ({ guesses }) => (guesses === null ? "" : t(guesses === "code" ? "secondFactor" : "password")),
+            },
             { head: t("address"), cell: ({ address }) => <span class="mono">{address ?? t("anyAddress")}</span> },
             { head: t("failedLogins"), num: true, cell: ({ failures }) => formatCount(failures) },
             { head: t("waitsFor"), num: true, cell: ({ retry_after_ms: ms }) => duration(ms) },

@@ -492,6 +492,7 @@ export const en = {
   noLocks: "Nobody has to wait.",
   anyAccount: "all accounts",
   anyAddress: "from anywhere",
+  guessed: "Guessed",
   failedLogins: "Failed logins",
   waitsFor: "Waits for",
 

@@ -489,6 +489,7 @@ export const zh: Words = {
   noLocks: "没有被限制的登录。",
   anyAccount: "所有账号",
   anyAddress: "任意地址",
+  guessed: "尝试的内容",
   failedLogins: "失败次数",
   waitsFor: "还需等待",
 
