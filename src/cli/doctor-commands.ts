@@ -12,7 +12,7 @@ import { connectState } from "../open-redis-state.ts";
 import { providerKinds } from "../providers/kinds/kinds.ts";
 import { failureReason } from "../providers/read-text.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
-import { checkEventSinks, type DoctorCall, type Finding, timeoutMs } from "./doctor-events.ts";
+import { checkEventSinks, type DoctorCall, type Finding, messageOf, timeoutMs } from "./doctor-events.ts";
 import { checkOidc } from "./doctor-oidc.ts";
 import { silent, type CommandIo } from "./this-process.ts";
 
@@ -245,8 +245,4 @@ function secretsIn(env: CommandIo["env"]): readonly string[] {
 
 function hide(text: string, secrets: readonly string[]): string {
   return scrubSecrets(secrets.reduce((shown, secret) => shown.replaceAll(secret, "[redacted]"), text));
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -122,6 +122,6 @@ function connectProblem(broker: string): Promise<string | null> {
   });
 }
 
-function messageOf(error: unknown): string {
+export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -2,7 +2,7 @@ import type { OidcIssuerConfig } from "../config/schema.ts";
 import { readClientSecret } from "../config/oidc-secrets.ts";
 import { createOidcIssuers } from "../identity/oidc/issuers.ts";
 import { systemClock as clock } from "../lib/clock.ts";
-import type { DoctorCall, Finding } from "./doctor-events.ts";
+import { type DoctorCall, type Finding, messageOf } from "./doctor-events.ts";
 import { silent } from "./this-process.ts";
 
 /** Checks each [[oidc]]: its client secret, and the discovery document that a login would ask for. */
@@ -51,8 +51,4 @@ async function checkIssuer(issuer: OidcIssuerConfig, { loaded, env }: DoctorCall
     findings.push({ level: "FAIL", what, found, fix });
   }
   return findings;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -125,7 +125,7 @@ export class UsageCells {
   #completeFrom = -Infinity;
 
   /**
-   * @param byUser whether users and API keys are told apart
+   * @param byUser whether each user and API key has cells of its own
    * @param maxCells beyond which the oldest are forgotten
    */
   constructor(byUser: boolean, maxCells: number) {

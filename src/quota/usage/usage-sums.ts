@@ -87,7 +87,7 @@ export function createUsageSums(options: UsageSumsOptions): UsageSums {
         if (running === undefined) catchUp().catch(() => undefined);
       }, everyMs).unref();
     } catch (error) {
-      // Half of a piece may be counted: it begins anew.
+      // A piece may have been counted in part, so counting starts over.
       counted = undefined;
       isReady = false;
       if (!(error instanceof TooVaried)) throw error;

@@ -61,7 +61,7 @@ const maxSkewMs = 60_000;
 
 /**
  * Each process notes what it sees, and adds it every second to what Redis has of the user: a compare-and-set, so that nothing
- * is lost and each move is made, and told of, once, by the process whose change leads to it. The others read it
+ * is lost, and each move is made and reported once, by the process whose change leads to it. The others read it
  * within a second.
  */
 export async function openSharedRisk(options: SharedRiskOptions): Promise<SharedRisk> {
@@ -82,7 +82,9 @@ export async function openSharedRisk(options: SharedRiskOptions): Promise<Shared
   function pendingOf(account: TrustAccount, createdAt: number): Pending {
     let one = pending.get(account.username);
     if (one === undefined || one.createdAt < createdAt) {
-      one = { account, createdAt, noted: [], pin: one?.pin, attempt: one?.attempt };
+      // What was noted of an earlier account of that name counts no more.
+      waiting -= one?.noted.length ?? 0;
+      one = { account, createdAt, noted: [], pin: one?.pin, attempt: undefined };
       pending.set(account.username, one);
     }
     return one;

@@ -83,7 +83,7 @@ function storedOf(text: string): StoredTrust {
   return { number, record: recordOf(text.slice(number.length + id.length + 2)) };
 }
 
-/** Another version of the proxy may have written it: what makes no sense begins anew. */
+/** Undefined if it cannot be read: another version of the proxy may have written it. */
 function recordOf(text: string): RiskRecord | undefined {
   try {
     return riskRecordSchema.safeParse(JSON.parse(text)).data;

@@ -79,7 +79,7 @@ export const en = {
   factorRemoved: "Removed. The password alone logs in again.",
   removeFactorOf: "Remove the second factor",
   removeFactorWhat:
-    "Only if {name} has lost it: the password alone logs in again. Make sure that it is {name} who asks.",
+    "Afterwards the password alone is enough to log in. Make sure that {name} has lost the second factor, and that the request really comes from {name}.",
   factorRemovedOf: "The second factor of {name} is removed.",
   hasFactor: "second factor",
   hasNoFactor: "no second factor",
