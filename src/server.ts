@@ -174,7 +174,7 @@ export async function buildServer(services: Services): Promise<Server> {
   registerAccountRoutes(app, services);
   const { timezone } = boot.quota;
   const usage = { ledger, timezone, today: services.today, keepDays: boot.usage.keep_days };
-  registerUsageRoutes(app, usage);
+  registerUsageRoutes(app, { ...usage, usageSums: services.usageSums });
   registerUsageExport(app, usage);
   const groupUsage = createGroupUsage(usage);
   registerMyGroupRoutes(app, { ...services, groupUsage });

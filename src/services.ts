@@ -44,6 +44,7 @@ import { createLoadReading, type LoadReading } from "./lib/load-reading.ts";
 import { createOverload, sampleMs, type Overload } from "./limits/overload.ts";
 import type { Allowances } from "./quota/allowances.ts";
 import { createScaleLimits } from "./quota/scaled-limits.ts";
+import { createUsageSums, type UsageSums } from "./quota/usage/usage-sums.ts";
 import { createZone } from "./quota/zone.ts";
 import { ownRateNames } from "./config/rates-schema.ts";
 import { openRisk } from "./risk/open-risk.ts";
@@ -75,6 +76,7 @@ export interface Services extends IdentityServices, Events, Backends, Oidc {
   readonly limitsOf: Allowances["limitsOf"];
   /** The local day, YYYY-MM-DD, in quota.timezone. */
   readonly today: () => string;
+  readonly usageSums: UsageSums;
   readonly gateway: Gateway;
   readonly models: ModelList;
   readonly providerAdmin: ProviderAdmin;
@@ -301,12 +303,15 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   bus.subscribe("metrics", metrics.sink);
 
+  const usageSums = createUsageSums({
+    recorded: (after) => backends.ledger.recorded(after),
+    timezone: config.quota.timezone,
+  });
+  closers.push(() => usageSums.close());
   const userAdmin = createUserAdmin({ ...backends, tierNames: () => policy().tiers.names, clock, audit });
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
-  closers.push(() => {
-    eventLoop.disable();
-  });
+  closers.push(() => void eventLoop.disable());
 
   const admin = createAdmin({
     ...backends,
@@ -348,6 +353,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     ...backends,
     limitsOf,
     today: () => dayOf(clock.now()),
+    usageSums,
     gateway,
     models: upstream.models,
     providerAdmin: shared.providers,

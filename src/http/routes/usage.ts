@@ -18,7 +18,7 @@ import {
   type UsageLine,
   type UsageSubject,
 } from "../../quota/usage/usage-queries.ts";
-import { createUsageSums } from "../../quota/usage/usage-sums.ts";
+import type { UsageSums } from "../../quota/usage/usage-sums.ts";
 import { createZone, spanOfMoments } from "../../quota/zone.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
@@ -47,16 +47,19 @@ export interface UsageRouteOptions {
   readonly keepDays: number;
 }
 
-/** GET /auth/usage: the caller's usage, GET /auth/usage/requests/ID: one request's. GET /admin/usage: usage of one user or of all, as JSON or CSV. */
-export function registerUsageRoutes(app: FastifyInstance, options: UsageRouteOptions): void {
-  const { ledger, timezone, today, keepDays } = options;
+/**
+ * GET /auth/usage: the caller's usage. GET /auth/usage/requests/ID: that of one request. GET /admin/usage: usage of one user
+ * or of all, as JSON or CSV.
+ */
+export function registerUsageRoutes(
+  app: FastifyInstance,
+  options: UsageRouteOptions & { readonly usageSums: UsageSums },
+): void {
+  const { ledger, timezone, today, keepDays, usageSums: sums } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const response = { 200: usageResponse, 400: errorSchema, 429: errorSchema };
   const zone = createZone(timezone);
   let readers = 0;
-
-  const sums = createUsageSums({ recorded: (after) => ledger.recorded(after), timezone });
-  app.addHook("onClose", () => sums.close());
 
   /** Summed before the answer begins, so that it can still be refused. */
   async function sumRecords(query: SumQuery): Promise<readonly UsageLine[]> {
