@@ -1,54 +1,29 @@
 import { useState } from "preact/hooks";
-import { ApiError, change, getTagged, part, type Tagged } from "../lib/api.ts";
+import { part, type Tagged } from "../lib/api.ts";
 import { t } from "../lib/i18n.ts";
 import { may } from "../lib/session.ts";
 import { useTiers } from "../lib/tiers.ts";
 import type { User } from "../lib/types.ts";
 import { Card } from "../ui/basics.tsx";
-import { type Conflict, ConflictDialog } from "../ui/conflict.tsx";
+import { type Fields, useSave } from "../ui/conflict.tsx";
 import { field, Field, Form, listField, Select } from "../ui/dialog.tsx";
 import { FactList } from "../ui/fact-list.tsx";
-import { tell } from "../ui/toast.tsx";
 
-type Fields = Conflict<User>["mine"];
-
-/**
- * Changes a user: only what was changed is sent, for the version that was shown. If somebody else was faster, both
- * values are shown, and one chooses.
- */
+/** Changes a user. */
 export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>; readonly reload: () => void }) {
   const { value: user } = tagged;
   const path = `/admin/users/${part(user.username)}`;
   const { tiers } = useTiers();
   const [tier, setTier] = useState(user.quota_tier);
   const [roles, setRoles] = useState(user.roles);
-  const [conflict, setConflict] = useState<Conflict<User>>();
+  const { save, dialog } = useSave<User>({ path, tagged, conflictText: t("conflictWhat"), reload });
 
-  const save = async (fields: Fields, base: Tagged<User>): Promise<void> => {
-    if (Object.keys(fields).length === 0) return;
-    try {
-      await change("PATCH", path, fields, { "if-match": base.etag });
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 412) throw error;
-      setConflict({ mine: fields, theirs: await getTagged<User>(path) });
-      return;
-    }
-    setConflict(undefined);
-    const names = Object.keys(fields) as (keyof User)[];
-    const before = Object.fromEntries(names.map((name) => [name, base.value[name]]));
-    tell(t("saved"), async () => {
-      await change("PATCH", path, before);
-      reload();
-    });
-    reload();
-  };
-
-  const changed = (data: FormData): Fields => {
+  const wanted = (data: FormData): Fields<User> => {
     const models = listField(data, "models");
     const expires = field(data, "expires");
     const parallel = field(data, "parallel");
     const step = field(data, "default_group");
-    const wanted: Fields = {
+    return {
       quota_tier: tier,
       roles,
       models: models.length === 0 ? null : models,
@@ -62,19 +37,13 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
             ? null
             : `${expires}T00:00:00Z`,
     };
-    const names = Object.keys(wanted) as (keyof User)[];
-    const differing = names.filter((name) => JSON.stringify(wanted[name]) !== JSON.stringify(user[name]));
-    return Object.fromEntries(differing.map((name) => [name, wanted[name]]));
   };
 
   const options = tiers.includes(user.quota_tier) ? tiers : [user.quota_tier, ...tiers];
   return (
     <div class="grid two">
       <Card title={t("tabSettings")}>
-        <Form
-          action={t("save")}
-          onSubmit={(data) => (may("operate") ? save(changed(data), tagged) : Promise.resolve())}
-        >
+        <Form action={t("save")} onSubmit={(data) => (may("operate") ? save(wanted(data)) : Promise.resolve())}>
           <Select
             label={t("tier")}
             name="tier"
@@ -132,17 +101,7 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
       <Card title={t("allFields")}>
         <FactList facts={{ ...user }} />
       </Card>
-      {conflict !== undefined && (
-        <ConflictDialog
-          conflict={conflict}
-          what={t("conflictWhat")}
-          onMine={() => save(conflict.mine, conflict.theirs)}
-          onTheirs={() => {
-            setConflict(undefined);
-            reload();
-          }}
-        />
-      )}
+      {dialog}
     </div>
   );
 }

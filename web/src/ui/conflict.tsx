@@ -1,16 +1,75 @@
-import type { Tagged } from "../lib/api.ts";
+import { useState } from "preact/hooks";
+import { ApiError, change, getTagged, type Tagged } from "../lib/api.ts";
 import { inline } from "../lib/facts.ts";
 import { t } from "../lib/i18n.ts";
 import { Dialog, Form } from "./dialog.tsx";
+import { tell } from "./toast.tsx";
+
+/** Fields of something, as they are to be saved. */
+export type Fields<T> = Readonly<Partial<Record<keyof T, unknown>>>;
 
 /** What one wanted to save, and what somebody else has saved in between. */
-export interface Conflict<T> {
-  readonly mine: Readonly<Partial<Record<keyof T, unknown>>>;
+interface Conflict<T> {
+  readonly mine: Fields<T>;
   readonly theirs: Tagged<T>;
 }
 
+/**
+ * Saves changes of what is shown: only the fields that differ are sent, for the version that was shown, and they can be
+ * taken back. If somebody else was faster, `dialog` shows both values, and one chooses.
+ *
+ * @param path of the thing in the API
+ * @param conflictText says what was changed in between
+ */
+export function useSave<T extends object>(given: {
+  readonly path: string;
+  readonly tagged: Tagged<T>;
+  readonly conflictText: string;
+  readonly reload: () => void;
+}) {
+  const { path, tagged, conflictText, reload } = given;
+  const [conflict, setConflict] = useState<Conflict<T>>();
+
+  const save = async (wanted: Fields<T>, base: Tagged<T>): Promise<void> => {
+    const names = Object.keys(wanted) as (keyof T & string)[];
+    const differing = names.filter((name) => JSON.stringify(wanted[name]) !== JSON.stringify(base.value[name]));
+    const fields = Object.fromEntries(differing.map((name) => [name, wanted[name]])) as Fields<T>;
+    if (differing.length > 0) {
+      try {
+        await change("PATCH", path, fields, { "if-match": base.etag });
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 412) throw error;
+        setConflict({ mine: fields, theirs: await getTagged<T>(path) });
+        return;
+      }
+      const before = Object.fromEntries(differing.map((name) => [name, base.value[name]]));
+      tell(t("saved"), async () => {
+        await change("PATCH", path, before);
+        reload();
+      });
+    }
+    setConflict(undefined);
+    if (differing.length > 0 || conflict !== undefined) reload();
+  };
+
+  return {
+    save: (wanted: Fields<T>) => save(wanted, tagged),
+    dialog: conflict !== undefined && (
+      <ConflictDialog
+        conflict={conflict}
+        what={conflictText}
+        onMine={() => save(conflict.mine, conflict.theirs)}
+        onTheirs={() => {
+          setConflict(undefined);
+          reload();
+        }}
+      />
+    ),
+  };
+}
+
 /** Somebody else was faster: whose values count? Shows both. */
-export function ConflictDialog<T>(props: {
+function ConflictDialog<T>(props: {
   readonly conflict: Conflict<T>;
   readonly what: string;
   readonly onMine: () => Promise<void>;
