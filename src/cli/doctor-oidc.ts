@@ -1,9 +1,7 @@
 import type { OidcIssuerConfig } from "../config/schema.ts";
 import { readClientSecret } from "../config/oidc-secrets.ts";
-import { createOidcIssuers } from "../identity/oidc/issuers.ts";
-import { systemClock as clock } from "../lib/clock.ts";
+import { discover, DiscoveryError } from "../identity/oidc/discovery.ts";
 import { type DoctorCall, type Finding, messageOf } from "./doctor-events.ts";
-import { silent } from "./this-process.ts";
 
 /** Checks each [[oidc]]: its client secret, and the discovery document that a login would ask for. */
 export async function checkOidc(call: DoctorCall): Promise<readonly Finding[]> {
@@ -33,22 +31,12 @@ async function checkIssuer(issuer: OidcIssuerConfig, { loaded, env }: DoctorCall
       variable === undefined ? `write the client's secret into ${file ?? ""}` : `set ${variable} for the server`;
     findings.push({ level: "FAIL", what, found: messageOf(error), fix });
   }
-  const reasons: string[] = [];
-  const issuers = createOidcIssuers({
-    configs: () => [issuer],
-    publicUrl: () => loaded.config.panel.public_url,
-    // The document is public: what is wrong with the secret is said above.
-    secretOf: () => undefined,
-    monotonic: () => clock.monotonic(),
-    log: { ...silent, warn: (facts: object) => void reasons.push(String(Reflect.get(facts, "reason"))) },
-  });
   try {
-    await issuers.begin(issuer.name);
+    await discover(issuer.issuer, issuer.client_id);
     findings.push({ level: "ok", what, found: `${issuer.issuer} has a discovery document that fits` });
   } catch (error) {
-    const found = `the discovery document of ${issuer.issuer} can't be used: ${reasons[0] ?? messageOf(error)}`;
-    const fix = "check issuer (exactly as the provider names itself), DNS and the firewall of this machine";
-    findings.push({ level: "FAIL", what, found, fix });
+    if (!(error instanceof DiscoveryError)) throw error;
+    findings.push({ level: "FAIL", what, found: error.message, fix: error.fix });
   }
   return findings;
 }

@@ -99,17 +99,37 @@ describe("an identity provider", () => {
     expect(without.code).toBe(1);
   });
 
-  test("that is away, or names itself otherwise, fails with the reason", async () => {
+  test("that is away is one sentence, with the reason", async () => {
     const gone = await startIssuer({ keep: true });
     await gone.close();
-    const away = await doctor(oidc(gone.url), { CORP_SECRET: clientSecret });
-    expect(away.out).toMatch(/^FAIL {2}oidc corp: the discovery document of .* can't be used: .*ECONNREFUSED/m);
+    const { code, lines } = await doctor(oidc(gone.url), { CORP_SECRET: clientSecret });
+    const address = `${gone.url}/.well-known/openid-configuration`;
+    const at = lines.indexOf(
+      `FAIL  oidc corp: ${address} can't be read: connect ECONNREFUSED ${new URL(gone.url).host}`,
+    );
+    expect(lines[at + 1]).toBe("      fix: check issuer, DNS and the firewall of this machine");
+    expect([at >= 0, code]).toEqual([true, 1]);
+  });
+
+  test("that names itself otherwise is one sentence, with the line to write", async () => {
     const issuer = await startIssuer();
     issuer.open("http://127.0.0.1:1/panel/api/oidc/corp/callback");
-    const other = await doctor(oidc(`${issuer.url}/other`), { CORP_SECRET: clientSecret });
-    expect(other.out).toMatch(
-      /^FAIL {2}oidc corp: the discovery document of .*\/other can't be used: .+\n +fix: check issuer/m,
+    const other = issuer.url.replace("127.0.0.1", "localhost");
+    const { code, lines } = await doctor(oidc(other), { CORP_SECRET: clientSecret });
+    const found = `the provider at ${other} calls itself "${issuer.url}", and issuer must be exactly that`;
+    const at = lines.indexOf(`FAIL  oidc corp: ${found}`);
+    expect(lines[at + 1]).toBe(`      fix: write issuer = "${issuer.url}" if that is the provider you mean`);
+    expect([at >= 0, code]).toEqual([true, 1]);
+  });
+
+  test("at an address without a discovery document is one sentence, with what came", async () => {
+    const issuer = await startIssuer();
+    issuer.open("http://127.0.0.1:1/panel/api/oidc/corp/callback");
+    const { code, out } = await doctor(oidc(`${issuer.url}/other`), { CORP_SECRET: clientSecret });
+    const address = `${issuer.url}/other/.well-known/openid-configuration`;
+    expect(out).toContain(
+      `FAIL  oidc corp: ${address} answers with HTTP 404, where JSON is expected\n      fix: write`,
     );
-    expect([away.code, other.code]).toEqual([1, 1]);
+    expect(code).toBe(1);
   });
 });

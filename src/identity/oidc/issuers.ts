@@ -1,10 +1,11 @@
 import type * as Client from "openid-client";
-import type { Configuration, CustomFetch, ServerMetadata } from "openid-client";
+import type { ServerMetadata } from "openid-client";
 import type { OidcIssuerConfig } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ExternalIdentity } from "../external-logins.ts";
 import { type Claims, claimPaths, valueAt } from "./claims.ts";
+import { boundedFetch, causesOf, discover, DiscoveryError, isPlain, isTimeout, timeoutSeconds } from "./discovery.ts";
 
 /** What a browser brings back from an issuer is checked against these. Secret until then. */
 interface Challenge {
@@ -46,9 +47,6 @@ export interface OidcIssuersOptions {
 
 /** How long a discovery document is used, in ms. Keys are read at every login, so that a new one is good at once. */
 const keepMs = 3_600_000;
-const timeoutSeconds = 10;
-/** Largest response of an issuer, in bytes. */
-const maxBytes = 1 << 20;
 
 interface Discovered {
   readonly of: string;
@@ -111,9 +109,11 @@ export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
   function toAppError(name: string, error: unknown, otherwise: "oidc_failed" | "oidc_unavailable"): AppError {
     const causes = causesOf(error);
     const known = causes.find((one) => one instanceof AppError);
+    const undiscovered = causes.find((one) => one instanceof DiscoveryError);
     const isCancelled = causes.some((one) => Reflect.get(one, "error") === "access_denied");
     const code = isCancelled ? "oidc_cancelled" : (known?.code ?? (isTimeout(causes) ? "oidc_unavailable" : otherwise));
-    const reasons = causes.map(({ message }) => message).join(": ");
+    const chain = causes.map(({ message }) => message).join(": ");
+    const reasons = undiscovered === undefined ? chain : `${undiscovered.message}; ${undiscovered.fix}`;
     if (!isCancelled)
       log.warn({ issuer: name, code, reason: reasons.slice(0, 500) }, "a login with OpenID Connect failed");
     return new AppError(code, { cause: error });
@@ -162,68 +162,9 @@ export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
   };
 }
 
-async function discover(issuer: string, clientId: string): Promise<ServerMetadata> {
-  const client = await import("openid-client");
-  const found: Configuration = await client.discovery(new URL(issuer), clientId, undefined, client.None(), {
-    timeout: timeoutSeconds,
-    // eslint-disable-next-line @typescript-eslint/no-deprecated -- only for loopback, see isPlain
-    execute: isPlain(issuer) ? [client.allowInsecureRequests] : [],
-    [client.customFetch]: boundedFetch,
-  });
-  const metadata = found.serverMetadata();
-  // A document without them is kept by nobody: the next login asks for another.
-  for (const endpoint of ["authorization_endpoint", "token_endpoint", "jwks_uri"] as const)
-    if (!isEndpoint(metadata[endpoint])) throw new Error(`${endpoint} of the discovery document is no address`);
-  return metadata;
-}
-
-function isEndpoint(value: unknown): boolean {
-  return typeof value === "string" && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
-}
-
 /** As OpenID Connect has it by default, unless the issuer knows the other way only. */
 function authOf(client: typeof Client, metadata: ServerMetadata, secret: string | undefined) {
   if (secret === undefined) return client.None();
   const known = metadata.token_endpoint_auth_methods_supported ?? ["client_secret_basic"];
   return known.includes("client_secret_basic") ? client.ClientSecretBasic(secret) : client.ClientSecretPost(secret);
-}
-
-/** Only loopback may be asked in plain text; see the schema. */
-function isPlain(issuer: string): boolean {
-  return issuer.startsWith("http:");
-}
-
-/** What can't be reached, or fails by itself, is not the fault of who logs in. */
-const boundedFetch: CustomFetch = async (url, options) => {
-  let response: Response;
-  try {
-    response = await fetch(url, options as RequestInit);
-  } catch (cause) {
-    throw new AppError("oidc_unavailable", { cause });
-  }
-  if (response.status >= 500) {
-    await response.body?.cancel();
-    const cause = new Error(`HTTP ${response.status} from ${new URL(url).host}`);
-    throw new AppError("oidc_unavailable", { cause });
-  }
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-    size += chunk.byteLength;
-    if (size > maxBytes) throw new Error(`the response of ${new URL(url).host} is too large`);
-    chunks.push(chunk);
-  }
-  const { status, headers } = response;
-  return new Response(size === 0 ? null : Buffer.concat(chunks), { status, headers });
-};
-
-function isTimeout(causes: readonly Error[]): boolean {
-  return causes.some(({ name }) => name === "TimeoutError" || name === "AbortError");
-}
-
-/** An error and what caused it, the outermost first; at most 10. */
-function causesOf(error: unknown): readonly Error[] {
-  const causes: Error[] = [];
-  for (let cause = error; cause instanceof Error && causes.length < 10; cause = cause.cause) causes.push(cause);
-  return causes;
 }
