@@ -39,11 +39,8 @@ export interface QuotaGrantsOptions {
 
 /** Temporary additions to users' limits. Needs only the users' files, so it works beside a server. */
 export function createQuotaGrants({ users, limitsOf, quota, clock, audit }: QuotaGrantsOptions): QuotaGrants {
-  const local = createWallClock(quota.timezone);
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
-  const endOf = ({ until }: GrantConfig): number => (until === undefined ? Infinity : instantOfToml(until, local));
-  const current = ({ grants = [] }: Account): readonly GrantConfig[] =>
-    grants.filter((grant) => endOf(grant) > clock.now());
+  const { endOf, current } = createGrantTimes(quota.timezone, clock);
 
   return {
     inForce: (account) =>
@@ -72,6 +69,18 @@ export function createQuotaGrants({ users, limitsOf, quota, clock, audit }: Quot
       const subject = `${grant.metric} per ${grant.per}`;
       await audit.record(actor, { action: "quota.granted", user: name, subject, before: null, after, reason });
     },
+  };
+}
+
+/** Until when grants count. @param timezone quota.timezone */
+export function createGrantTimes(timezone: string, clock: Clock) {
+  const local = createWallClock(timezone);
+  const endOf = ({ until }: GrantConfig): number => (until === undefined ? Infinity : instantOfToml(until, local));
+  return {
+    /** In ms since the epoch; Infinity: never. */
+    endOf,
+    /** The grants of an account that have not ended. */
+    current: ({ grants = [] }: Account): readonly GrantConfig[] => grants.filter((grant) => endOf(grant) > clock.now()),
   };
 }
 

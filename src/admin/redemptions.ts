@@ -3,7 +3,7 @@ import { type Codes, type Credit, parseCode, type RedemptionBatch } from "../ide
 import { type Groups, isMember } from "../identity/groups.ts";
 import type { LoginGuard } from "../identity/login-guard.ts";
 import type { Users } from "../identity/users.ts";
-import type { GrantConfig } from "../config/schema.ts";
+import { type GrantConfig, maxGrants } from "../config/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -12,6 +12,7 @@ import type { BucketState, Ledger, QuotaLimit } from "../quota/ledger.ts";
 import type { Metric } from "../quota/metrics.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { checkUsableCode, codeId, codeRefusal, unknownCode, withUses } from "./code-batch.ts";
+import { createGrantTimes } from "./quota-grants.ts";
 
 /** A credit that a user has just got. */
 interface Redeemed {
@@ -27,8 +28,8 @@ export interface Redemptions {
    * Gives the user what a code is worth, exactly once, whatever fails meanwhile: the use is stored first, then the grant
    * in the user's account, under the code's id. A use without its grant gets it by the next try, or the next start.
    *
-   * @throws AppError `code_invalid` with a reason, `invalid_request` (no limit that it could add to), `login_blocked` after
-   * too many wrong codes, `storage_unavailable`
+   * @throws AppError `code_invalid` with a reason, `invalid_request` (no limit that it could add to), `conflict` (no room
+   * in the account), `login_blocked` after too many wrong codes, `storage_unavailable`
    */
   redeem(actor: Actor, account: Account, text: string): Promise<Redeemed>;
   /** Gives what a crash has left without its grant. */
@@ -53,6 +54,7 @@ const dayMs = 86_400_000;
 export function createRedemptions(options: RedemptionOptions): Redemptions {
   const { codes, users, groups, ledger, loginGuard, limitsOf, quota, clock, audit } = options;
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
+  const { current } = createGrantTimes(quota.timezone, clock);
 
   function grantOf(batch: RedemptionBatch, index: number, { until }: Credit): GrantConfig {
     return {
@@ -87,6 +89,13 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
     });
   }
 
+  /** Before the use is stored, which would have to wait for its grant. */
+  function checkRoom(account: Account): void {
+    if (current(account).length < maxGrants) return;
+    const message = `Your account has ${maxGrants} grants already, and no room for more. The code has not been used.`;
+    throw new AppError("conflict", { param: "code", message });
+  }
+
   /** Stores the use, or finds the user's own that has not got its grant yet. The step that decides who was first. */
   async function claim(batchId: string, index: number, user: string): Promise<Credit> {
     const found: { use?: Credit } = {};
@@ -101,7 +110,8 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
       }
       checkUsableCode(batch, index, clock.now());
       const at = clock.now();
-      const until = batch.credit_days === null ? periodAt(batch.per as Per, at).end : at + batch.credit_days * dayMs;
+      const until =
+        batch.credit_days === null ? periodAt(batch.per as Per, at).end : at + Math.round(batch.credit_days * dayMs);
       const use = (found.use = { user, at, until, done: false });
       return withUses(batch, index, [...code.uses, use]);
     });
@@ -118,8 +128,10 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
     const noted = { here: false };
     // One that has ended may have been removed from the account: it must not come again.
     if (use.until === null || use.until > clock.now()) {
-      await users.update(use.user, ({ grants = [] }) =>
-        grants.some(({ reason }) => reason === grant.reason) ? {} : { grants: [...grants, grant] },
+      await users.update(use.user, (account) =>
+        account.grants?.some(({ reason }) => reason === grant.reason) === true
+          ? {}
+          : { grants: [...current(account), grant] },
       );
     }
     await codes.change(batch.id, (now) => {
@@ -161,6 +173,7 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
       const { batch, index } = await find(actor, text);
       await checkEligible(batch, account);
       const limit = limitFor(batch, account);
+      checkRoom(account);
       const user = account.username;
       const bucketOf = async (of: Account): Promise<BucketState | undefined> =>
         (await ledger.buckets(user, limitsOf(of))).find(

@@ -40,8 +40,14 @@ export const limitsSchema = z
   })
   .describe("Limits of this user instead of the tier's.");
 
+/** Grants that an account has room for. */
+export const maxGrants = 1000;
+
 /** `grants` of users/NAME.toml: each is added to the user's limit of the same metric, period and currency, if any. */
-export const grantsSchema = z.array(grantSchema).max(1000).describe("What this user may use in addition, for a time.");
+export const grantsSchema = z
+  .array(grantSchema)
+  .max(maxGrants)
+  .describe("What this user may use in addition, for a time.");
 
 const tierSchema = z
   .strictObject({

@@ -294,7 +294,7 @@ export type { GroupConfig, GroupRate } from "./groups-schema.ts";
 export type { OidcIssuerConfig } from "./oidc-schema.ts";
 export type { BreakerConfig, ProviderConfig, TimeoutsConfig } from "./provider-schema.ts";
 export { defaultBurst, defaultRateName } from "./rates-schema.ts";
-export { grantsSchema, limitsSchema } from "./quota-schema.ts";
+export { grantsSchema, limitsSchema, maxGrants } from "./quota-schema.ts";
 export type { RiskConfig } from "./risk-schema.ts";
 export type { GrantConfig, LimitConfig } from "./quota-schema.ts";
 export { isoInstant, modelGlob, network, note, plainName } from "./value-schemas.ts";

@@ -8,8 +8,11 @@ const instant = z.int().min(0);
 const creditSchema = z.strictObject({
   user: z.string(),
   at: instant,
-  /** When the credit ends; null: never. Fixed here, so that a repeated credit is the same one. */
-  until: instant.nullable(),
+  /**
+   * When the credit ends; null: never. Fixed here, so that a repeated credit is the same one. Earlier versions wrote
+   * parts of a millisecond.
+   */
+  until: z.number().min(0).transform(Math.round).nullable(),
   /** Whether the user has the credit: until then it is given again after a crash. */
   done: z.boolean(),
 });

@@ -130,12 +130,45 @@ describe("redemption codes", () => {
       { currency: "CNY" },
       { group: "none" },
       { expires_at: "2020-01-01T00:00:00Z" },
+      // A year of five digits, which no date of a response has.
+      { expires_at: "9999-12-31T23:00:00-08:00" },
     ];
     for (const fields of bad) {
       const body = { name: "x", metric: "tokens", per: "total", amount: 5, ...fields };
       expect((await post(`${proxy.url}/admin/codes`, body, bearer(admin))).status, JSON.stringify(fields)).toBe(400);
     }
     expect((await post(`${proxy.url}/admin/codes`, {}, bearer(tokens.get("user1") ?? ""))).status).toBe(403);
+  });
+
+  it("whose credit lasts for parts of a day can be used and listed for as long as they are kept", async () => {
+    const { codes } = await make({ uses: 3, credit_days: 0.0333333 });
+    const answers = await Promise.all(["user6", "user7"].map((user) => redeem(user, codes[0] ?? "")));
+    expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+    await proxy.stop();
+    const { folder } = proxy;
+    proxy = await startProxy({ config, folder });
+    admin = await proxy.login("root", password);
+    expect((await redeem("user8", codes[0] ?? "")).status).toBe(200);
+    const listed = await fetch(`${proxy.url}/admin/codes`, { headers: bearer(admin) });
+    expect([listed.status, await listed.text()]).toEqual([200, expect.stringContaining('"used":3')]);
+  });
+
+  it("push ended credits out of a full account, and are not used up where there is no room", async () => {
+    const grants = (count: number, until: Date | undefined) =>
+      Array.from({ length: count }, () => ({
+        ...({ metric: "tokens", per: "total", amount: 1 } as const),
+        ...(until === undefined ? {} : { until }),
+      }));
+    const { codes } = await make({ uses: 2 });
+    const { users: stored } = proxy.services;
+    await stored.update("user9", { grants: grants(1000, new Date("2020-01-01T00:00:00Z")) });
+    expect((await redeem("user9", codes[0] ?? "")).status).toBe(200);
+    expect(await limitOf("user9")).toBe(1500);
+    await stored.update("user10", { grants: grants(1000, undefined) });
+    expect(await reasonOf(await redeem("user10", codes[0] ?? ""))).toEqual([409, "conflict", undefined]);
+    await stored.update("user10", { grants: [] });
+    expect(await reasonOf(await redeem("user9", codes[0] ?? ""))).toEqual([400, "code_invalid", "redeemed"]);
+    expect((await redeem("user10", codes[0] ?? "")).status).toBe(200);
   });
 
   it("can't be guessed", async () => {

@@ -5,7 +5,7 @@ import type { CodeAdmin, CodeView, QuotaOfCode } from "../../admin/code-admin.ts
 import { codeStates } from "../../admin/code-batch.ts";
 import type { Redemptions } from "../../admin/redemptions.ts";
 import { codeKinds } from "../../identity/codes.ts";
-import { currencyCode } from "../../config/value-schemas.ts";
+import { currencyCode, isoInstant } from "../../config/value-schemas.ts";
 import { metricNames, metrics } from "../../quota/metrics.ts";
 import { periodNames } from "../../quota/periods.ts";
 import { actorOfRequest, isoTime, isoTimeOrNull } from "../admin/admin-request.ts";
@@ -38,7 +38,7 @@ const newCodesBody = z
       .optional()
       .describe("How long the credit lasts. Default: to the end of the running period; forever if it has none."),
     note: z.string().trim().max(500).optional().describe("Of an invitation, for you."),
-    expires_at: z.iso.datetime({ offset: true }).optional().describe("When the codes end."),
+    expires_at: isoInstant.optional().describe("When the codes end."),
     group: word
       .optional()
       .describe(
@@ -194,7 +194,7 @@ export function registerCodeRoutes(
         summary: "Redeem a code for quota",
         tags: ["account"],
         body: z.strictObject({ code: z.string().min(1).max(200) }),
-        response: { 200: redeemResponse, 400: errorSchema, 429: errorSchema, 503: errorSchema },
+        response: { 200: redeemResponse, 400: errorSchema, 409: errorSchema, 429: errorSchema, 503: errorSchema },
       },
     },
     async (request, reply) => {

@@ -83,7 +83,7 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
   const apiKeys = openRedisApiKeys({ redis, documents, clock, log, newId });
   const monotonic = (): number => clock.monotonic();
   const groups = openRedisGroups({ redis, documents, groups: options.groups, log, monotonic });
-  const codes = openRedisCodes(documents);
+  const codes = openRedisCodes(documents, log);
   const externalLogins = openRedisExternalLogins(documents);
   const figures = guardFigures(options.security);
   return {

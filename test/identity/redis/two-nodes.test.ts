@@ -1,10 +1,11 @@
 import { expect, it, onTestFinished } from "vitest";
 import type { ProxyEvent } from "../../../src/events/catalogue.ts";
 import type { Account } from "../../../src/identity/account-schema.ts";
+import type { InvitationBatch } from "../../../src/identity/codes.ts";
 import { createPointersOf } from "../../../src/identity/redis/document-pointers.ts";
 import type { RedisIdentityOptions } from "../../../src/identity/redis/open-redis-identity.ts";
 import { RedisUnavailableError, type Redis } from "../../../src/lib/redis/redis.ts";
-import { attempt } from "../../support/attempt.ts";
+import { attempt, refusalOf } from "../../support/attempt.ts";
 import { eventually } from "../../support/eventually.ts";
 import { startFaultProxy } from "../../support/fault-proxy.ts";
 import { createManualClock } from "../../support/manual-clock.ts";
@@ -33,6 +34,20 @@ describeWithRedis("two processes over one Redis", () => {
   async function accountOf({ first }: { first: Awaited<ReturnType<typeof nodeOver>> }): Promise<Account> {
     return first.users.create(bob);
   }
+
+  it("leave a batch of codes alone that can't be read, and serve the others", async () => {
+    const { redis, first } = await useNodes();
+    const batch: InvitationBatch = {
+      ...{ id: "0000000a", name: "x", created_at: 0, by: "root", expires_at: null, group: null, tier: null },
+      ...{ max_uses: 1, kind: "invitation", note: "", codes: [] },
+    };
+    await first.codes.change(batch.id, () => batch);
+    const text = JSON.stringify({ ...batch, id: "0000000b", max_uses: "1" });
+    await documentsOf(redis).put({ kind: "codes", name: "0000000b", text, expected: "new" });
+    expect(await first.codes.ids()).toEqual(["0000000a", "0000000b"]);
+    expect([await first.codes.get("0000000a"), await first.codes.get("0000000b")]).toEqual([batch, undefined]);
+    expect((await refusalOf(() => first.codes.change("0000000b", () => batch))).code).toBe("conflict");
+  });
 
   it("see what the other has changed", async () => {
     const nodes = await useNodes();
