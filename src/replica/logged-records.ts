@@ -89,6 +89,9 @@ export function loggedRecordOf(record: LedgerRecord): LoggedRecord {
   return { ...common, at, body: JSON.stringify(body) };
 }
 
+/** How a request's record begins where nothing in it is escaped: read alone, since this is asked of each several times. */
+const requestStart = /^\{"at":(\d{1,16}),"id":"[^"\\]*","user":"([^"\\]*)","requestId":"([^"\\]*)",/;
+
 /** What tells a record from all others of its tag, wherever it is; undefined if it cannot be told. Throws if it is no JSON. */
 export function identityOf(entry: LoggedRecord): string | undefined {
   switch (entry.kind) {
@@ -96,10 +99,11 @@ export function identityOf(entry: LoggedRecord): string | undefined {
       return `mark:${entry.at}:${entry.origin}`;
     case "charge":
     case "settle": {
-      // Read without its schema: this is asked of each record several times.
+      const start = requestStart.exec(entry.body);
+      // Not by its request id alone: a client may send the same request id twice.
+      if (start !== null) return `${entry.kind}:${start[2] ?? ""}:${start[3] ?? ""}:${start[1] ?? ""}`;
       const { user, requestId, at } = JSON.parse(entry.body) as Readonly<Record<string, unknown>>;
       if (typeof user !== "string" || typeof requestId !== "string" || typeof at !== "number") return undefined;
-      // Not by its request id alone: a client may send the same request id twice.
       return `${entry.kind}:${user}:${requestId}:${at}`;
     }
     case "doc":

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { JournalPosition } from "../../src/lib/journal/journal-stream.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
@@ -208,7 +208,7 @@ describeWithRedis("the users folder of each process", () => {
     expect(isLost).toBe(true);
     expect(await usedOf(ledger, totals, "bob")).toEqual([0, 5]);
     for (const node of [one, two]) {
-      await node.replica.catchUp();
+      await vi.waitFor(() => node.replica.catchUp(), { timeout: 10_000 });
       expect(usedOf(node.memory, totals, "bob")).toEqual([0, 5]);
     }
   });
@@ -239,7 +239,8 @@ describeWithRedis("the users folder of each process", () => {
 /** Each user's charges are in Redis and in every replica, once. */
 async function expectExact(nodes: readonly ReplicaNode[], seen: ReadonlyMap<string, Account>): Promise<void> {
   for (const node of nodes) {
-    await node.replica.catchUp();
+    // Refused until this process has also put back what it has.
+    await vi.waitFor(() => node.replica.catchUp(), { timeout: 10_000 });
     for (const [user, { settled }] of seen) {
       const expected = [settled, 70 * settled];
       expect([user, await usedOf(node.ledger, totals, user)]).toEqual([user, expected]);

@@ -33,6 +33,8 @@ interface Batch {
   readonly calls: Call[];
 }
 
+/** One for all: nobody reads where it came from, and to find that out costs as much as to send a call. */
+const notNeeded = new CallNotNeededError("it was not needed any more");
 /** Calls in one command, at the most: Redis does nothing else meanwhile. */
 const most = 32;
 
@@ -50,13 +52,15 @@ export function createCallBatches(
 ): CallBatches {
   let waiting: Batch[] = [];
   /** The batch of each slot that takes further calls. */
-  const last = new Map<string, Batch>();
+  let last = new Map<string, Batch>();
   let open = 0;
 
   function flush(): void {
     const batches = waiting;
     waiting = [];
-    last.clear();
+    // A new one, since V8 links the table of a map that is cleared to the one after it: once one of them is old, none is
+    // freed before the next full collection, nor the calls in them.
+    last = new Map();
     for (const { calls } of batches)
       sendBatch(calls.every(({ isNeeded }) => isNeeded === undefined) ? calls : needed(calls));
   }
@@ -65,7 +69,7 @@ export function createCallBatches(
     return calls.filter(({ isNeeded, reject }) => {
       if (isNeeded?.() !== false) return true;
       open--;
-      reject(new CallNotNeededError("it was not needed any more"));
+      reject(notNeeded);
       return false;
     });
   }
