@@ -28,6 +28,7 @@ export async function burst(server, load, { ms }) {
     "burst of 100: CPU per request, µs": cpuUs / result.requests,
     "burst of 100: CPU per chunk, µs": cpuUs / result.chunks,
     "burst of 100: requests per second": result.requests / result.seconds,
+    "burst of 100: first event, p99, ms": result.p99Ms,
   };
 }
 
