@@ -1,7 +1,7 @@
 import { expect, it, onTestFinished } from "vitest";
 import { configSchema } from "../../src/config/schema.ts";
 import type { ChatFinished, ProxyEvent } from "../../src/events/catalogue.ts";
-import type { Redis } from "../../src/lib/redis/redis.ts";
+import { type Redis, RedisUnavailableError } from "../../src/lib/redis/redis.ts";
 import { openSharedRisk } from "../../src/risk/redis/shared-risk.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
 import { chatFinished } from "../support/events.ts";
@@ -107,6 +107,24 @@ describeWithRedis("trust steps of several processes", () => {
     expect(one.view(alice).completed).toBe(5);
     const other = await process();
     expect(other.view(alice).completed).toBe(5);
+  });
+
+  it("have room again for what is noted of an account in whose place another one has come", async () => {
+    const { clock, process } = setUp();
+    let isAway = true;
+    const one = await process((redis) => ({
+      ...redis,
+      call: (...given) => (isAway ? Promise.reject(new RedisUnavailableError("away")) : redis.call(...given)),
+    }));
+    // As many as are noted at the most.
+    one.chats(20_000);
+    const successor = { ...alice, created_at: new Date(start + hourMs) };
+    clock.advance(hourMs);
+    one.trustOf(successor);
+    one.sink(chatFinished({ at: clock.now(), user: "alice" }));
+    isAway = false;
+    await one.sync();
+    expect(one.view(successor).completed).toBe(1);
   });
 
   it("are given back to a Redis that has lost them", async () => {

@@ -93,17 +93,19 @@ export function createCallBatches(
       );
       return;
     }
-    const keys = calls.flatMap((call) => call.keys);
-    const command = ["FCALL", library.functionName("batch"), String(keys.length), ...keys];
+    const command = ["FCALL", library.functionName("batch"), ""];
+    for (const { keys } of calls) for (const key of keys) command.push(key);
+    command[2] = String(command.length - 3);
     for (const { name, keys: own, args } of calls) {
       command.push(name, String(own.length), String(args.length));
       for (const arg of args) command.push(String(arg));
     }
     if (library.isTolerant(first.name)) command[1] = library.functionName("batch_tolerant");
-    send(keys[0] ?? "", command).then(
+    send(first.keys[0] ?? "", command).then(
       (reply) => {
         open -= calls.length;
-        for (const [index, one] of replyList(reply).entries()) settle(calls[index], one);
+        const replies = replyList(reply);
+        for (let index = 0; index < replies.length; index++) settle(calls[index], replies[index]);
       },
       (error: unknown) => {
         open -= calls.length;

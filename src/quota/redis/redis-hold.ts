@@ -97,8 +97,9 @@ export class RedisHold implements Hold {
     const commit: Commit = { first, body, ago, startedAt, stands: !strict, call };
     this.#commit = commit;
     const before = this.#held;
-    this.#held = restOf(before, first);
-    if (!strict) this.#known = this.#known.map((bucket) => moved(bucket, amountsOf(first), {}, before, this.#held));
+    const charged = amountsOf(first);
+    const rest = (this.#held = restOf(before, charged));
+    if (!strict) this.#known = this.#known.map((bucket) => moved(bucket, charged, {}, before, rest));
     const { promise, ended } = tracked(this.#after(() => this.#makeCharge(commit)));
     this.#pending = ended;
     if (!strict) return this.#known;
@@ -137,11 +138,9 @@ export class RedisHold implements Hold {
     const makesSense = isCharge(settlement.charge) && isUsage(settlement.usage);
     if (commit !== undefined && !makesSense) backend.unusable(this.#request, settlement);
     const final = makesSense ? settlement.charge : undefined;
-    this.#known = this.#known.map((bucket) => {
-      const [added, taken] =
-        commit?.stands === true && final !== undefined ? [amountsOf(final), amountsOf(commit.first)] : [{}, {}];
-      return moved(bucket, added, taken, this.#held, {});
-    });
+    const [added, taken] =
+      commit?.stands === true && final !== undefined ? [amountsOf(final), amountsOf(commit.first)] : [{}, {}];
+    this.#known = this.#known.map((bucket) => moved(bucket, added, taken, this.#held, {}));
     // What is pending is this charge alone.
     if (commit?.call === "open" && final !== undefined) {
       commit.call = "needless";
@@ -260,8 +259,11 @@ function tracked<T>(promise: Promise<T>): { readonly promise: Promise<T>; readon
 }
 
 /** A charge as what is held for it. */
-export function amountsOf({ cost, currency, ...counts }: Charge): HeldAmounts {
-  return { ...counts, [`cost:${currency}`]: cost };
+export function amountsOf(charge: Charge): HeldAmounts {
+  const amounts: Record<string, number> = {};
+  for (const metric of countMetrics) amounts[metric] = charge[metric];
+  amounts[`cost:${charge.currency}`] = charge.cost;
+  return amounts;
 }
 
 /** What is held, and a charge beside it. */
@@ -271,11 +273,11 @@ export function sumOf(held: HeldAmounts, extra: Charge): HeldAmounts {
   return sums;
 }
 
-function restOf(held: HeldAmounts, first: Charge): HeldAmounts {
-  const taken = amountsOf(first);
-  return Object.fromEntries(
-    Object.entries(held).map(([name, amount]) => [name, Math.max(0, amount - (taken[name] ?? 0))]),
-  );
+/** What is held once a part of it was taken. */
+function restOf(held: HeldAmounts, taken: HeldAmounts): HeldAmounts {
+  const rest: Record<string, number> = {};
+  for (const name in held) rest[name] = Math.max(0, (held[name] ?? 0) - (taken[name] ?? 0));
+  return rest;
 }
 
 /** A bucket after more was used, and a reservation has changed from `before` to `after`. */
