@@ -30,21 +30,36 @@ interface Admitted {
   readonly route: Route;
 }
 
+/** Users who are remembered as not admitted, at most. */
+const maxRemembered = 10_000;
+
 /**
  * Admits requests: each needs a permit, a hold on its quota and a ticket of the rates, or is refused with what the first
  * of them says, in this order. What is granted is noted in the context at once: the end of the request gives it back.
  */
 export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) {
+  /**
+   * Users whose last request was refused, or had to wait, after it was asked for all three at once. Their next one is asked
+   * for one after the other: else a user without quota who goes on asking would, again and again for a moment, hold what
+   * others need of a shared rate.
+   */
+  const notAdmitted = new Set<string>();
+
   return async function admit(context: RequestContext, admission: Admission): Promise<Admitted> {
     const { route, cost, limits, onWaiting } = admission;
-    const { client } = context.incoming;
+    const { client, account } = context.incoming;
+    const { username: user } = account;
     let wake: (() => void) | null = null;
     const asked = concurrency.acquire(permitRequest(context, route), client, (now) => {
       onWaiting(now);
       wake?.();
     });
     // Money in several currencies is held one after the other.
-    const inTurn = !(asked instanceof Promise) || context.isWaiting || (limitsCost(limits) && cost.hasOtherCurrencies);
+    const inTurn =
+      !(asked instanceof Promise) ||
+      context.isWaiting ||
+      (limitsCost(limits) && cost.hasOtherCurrencies) ||
+      notAdmitted.has(user);
     if (!inTurn) {
       const waiting = new Promise<void>((resolve) => (wake = resolve));
       const admitted = await together(context, admission, asked, waiting);
@@ -54,6 +69,7 @@ export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) 
     context.stopWaiting();
     client.stopNotice();
     const hold = (context.hold = await ledger.reserve(reservation(context, admission)));
+    notAdmitted.delete(user);
     context.buckets = hold.buckets;
     const affordable = limitsCost(limits) && cost.hasOtherCurrencies ? await cost.holdOthers(hold) : route;
     const placed = routeFrom(affordable, permit.provider);
@@ -85,6 +101,9 @@ export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) 
     const hold = (context.hold = reserved.status === "fulfilled" ? reserved.value : null);
     const ticket = taken.status === "fulfilled" && "settle" in taken.value ? taken.value : null;
     context.ticket = ticket;
+    if (permitted.status === "rejected" || permitted.value === undefined || reserved.status === "rejected") {
+      if (notAdmitted.size < maxRemembered) notAdmitted.add(context.incoming.account.username);
+    }
     if (permitted.status === "rejected") throw permitted.reason;
     const permit = permitted.value;
     if (permit === undefined) {
