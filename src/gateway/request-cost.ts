@@ -4,6 +4,7 @@ import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
 import type { ResponseReport } from "../providers/stream/response-reader.ts";
 import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
+import { isAmount } from "../lib/money.ts";
 import { noCharge } from "../quota/amounts.ts";
 import type { Metric } from "../quota/metrics.ts";
 import { costOf, createPricing, highestCostOf, type Price, type Pricing } from "../quota/pricing/pricing.ts";
@@ -101,14 +102,17 @@ export class RequestCost {
 
   /**
    * The settlement of a request whose first event was delivered. Uses the usage that the provider reported, or else
-   * estimates of the prompt and the output, flagged. A broken response costs nothing, and neither does one that was
+   * estimates of the prompt and the output, flagged, as where the reported tokens are more than can be counted. A broken response costs nothing, and neither does one that was
    * refused before any of it was sent.
    * @param shown whether the client gets what it is charged for
    */
   settlement(outcome: Outcome, report: ResponseReport, shown = true): Settlement {
-    const estimated = report.usage === null;
+    const reported = countable(report.usage);
+    const estimated = reported === null;
     const prompt = report.prompt ?? { input: this.#estimatedInput() };
-    const usage = report.usage ?? { ...noUsage, ...prompt, output: report.outputTokens };
+    const output = report.outputTokens;
+    const usage = reported ??
+      countable({ ...noUsage, ...prompt, output }) ?? { ...noUsage, input: this.#estimatedInput(), output };
     const charge =
       outcome === "upstream_failed" || outcome === "refused" || !shown
         ? noCharge(this.#price.currency)
@@ -145,6 +149,11 @@ export class RequestCost {
   #highestCost(price: Price): number {
     return highestCostOf(price, this.#reservedInput, this.reservedOutput);
   }
+}
+
+/** Usage whose tokens can be added up; null: it can't be true. */
+function countable(usage: TokenUsage | null): TokenUsage | null {
+  return usage !== null && isAmount(usage.input + usage.output) ? usage : null;
 }
 
 /** The settlement of a request that never got a data event: nothing is charged. */

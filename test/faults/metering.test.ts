@@ -9,6 +9,7 @@ import type { EventRole } from "../../src/providers/stream/response-reader.ts";
 import type { ApiName } from "../../src/providers/apis.ts";
 import type { Provider } from "../../src/providers/provider.ts";
 import { priced, startBilledProxy } from "../support/billed-proxy.ts";
+import { eventually } from "../support/eventually.ts";
 
 const provider = { secret: "", kind: { classify: () => "server_error" } } as unknown as Provider;
 
@@ -288,5 +289,57 @@ describe("M4, M5: an answer whose events are large and whose limit is small", ()
       expect(await billed.logged()).toMatchObject({ outcome: "quota_cut", output_tokens: 25 });
       expect((await billed.used())[0]).toBe(cost * 2);
     }
+  });
+});
+
+/** A short answer that reports this usage; undefined: none. */
+const answers: Readonly<Record<string, (usage?: object) => readonly object[]>> = {
+  "/v1/chat/completions": (usage) => [
+    { choices: [{ index: 0, delta: { content: "Hello" }, finish_reason: "stop" }] },
+    { choices: [], usage },
+  ],
+  "/anthropic/v1/messages": (usage) => [
+    { type: "message_start", message: { id: "m", type: "message", role: "assistant", content: [] } },
+    { type: "content_block_start", index: 0, content_block: { type: "text", text: "" } },
+    { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hello" } },
+    { type: "content_block_stop", index: 0 },
+    { type: "message_delta", delta: { stop_reason: "end_turn" }, usage },
+    { type: "message_stop" },
+  ],
+  "/v1/responses": (usage) => [
+    { type: "response.output_text.delta", output_index: 0, content_index: 0, delta: "Hello" },
+    { type: "response.completed", response: { id: "r", status: "completed", output: [], usage } },
+  ],
+};
+
+describe("usage of more tokens than can be counted", () => {
+  const most = Number.MAX_SAFE_INTEGER;
+  const prompt = [{ role: "user", content: "Hello" }];
+
+  it.each([
+    ["/v1/chat/completions", { messages: prompt }, { prompt_tokens: most, completion_tokens: most }],
+    [
+      "/anthropic/v1/messages",
+      { messages: prompt },
+      { input_tokens: most, cache_read_input_tokens: 9, output_tokens: 3 },
+    ],
+    ["/v1/responses", { input: prompt }, { input_tokens: 3, output_tokens: most }],
+  ])("is estimated for %s, as where none is reported, and the charge is settled", async (path, asked, absurd) => {
+    const kind = path === "/v1/responses" ? "openai" : "deepseek";
+    const { proxy, upstream, ask, used } = await startBilledProxy({ kind });
+    const charges: (readonly number[])[] = [];
+    for (const usage of [undefined, absurd]) {
+      const asking = ask(path, { model: "flash", stream: true, max_tokens: 10, ...asked });
+      const call = await upstream.next();
+      for (const event of answers[path]?.(usage) ?? []) await call.event(event);
+      await (path === "/v1/chat/completions" ? call.done() : undefined);
+      call.end();
+      await (await asking).rest();
+      await eventually(async () => void charges.push(await used()));
+    }
+    const [first = [], both] = charges;
+    expect(both).toEqual(first.map((amount) => 2 * amount));
+    const rows = await proxy.services.ledger.usage({ user: "alice", from: "2000-01-01", to: "2100-01-01" });
+    expect(rows).toMatchObject([{ estimated: 2, unsettled: 0, outcomes: { completed: 2 } }]);
   });
 });
