@@ -4,6 +4,7 @@ import { parse, TomlError } from "smol-toml";
 import { explainIssues } from "./explain.ts";
 import { configSchema, type Config } from "./schema.ts";
 import { createLineFinder } from "./toml-lines.ts";
+import { readSmallFile } from "../lib/files/followed-file.ts";
 
 /** Environment variables, in the format of process.env. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -36,15 +37,26 @@ export function loadConfig(path: string | undefined, env: Env, workingFolder: st
   if (named === undefined && !existsSync(file)) {
     return { config: parseConfig("", "environment", env), file: null, path: file, text: "", folder: workingFolder };
   }
-  const text = readConfigText(file);
+  // At the start it may be a pipe, such as bash's <(...), and all that waits for that is the start.
+  const text = readText(file, readFileSync);
   return { config: parseConfig(text, file, env), file, path: file, text, folder: dirname(file) };
 }
 
-/** The text of a config file. Throws ConfigError if it can't be read. */
+/** No config is larger, in bytes. */
+const maxConfigBytes = 16 << 20;
+
+/**
+ * The text of a config file while the process serves: a pipe would stop it until somebody writes, and a device says
+ * nothing about the config. Throws ConfigError if it can't be read.
+ */
 export function readConfigText(file: string): string {
+  return readText(file, (path) => readSmallFile(path, maxConfigBytes));
+}
+
+function readText(file: string, read: (path: string) => Buffer): string {
   try {
-    // Refuses invalid UTF-8; readFileSync would put replacement characters into names.
-    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
+    // Refuses invalid UTF-8; a reader of texts would put replacement characters into names.
+    return new TextDecoder("utf-8", { fatal: true }).decode(read(file));
   } catch (cause) {
     throw new ConfigError(`${file}: cannot be read: ${messageOf(cause)}`, { cause });
   }

@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { readSmallFile } from "../lib/files/followed-file.ts";
 import { ConfigError, type Env } from "./load.ts";
 import type { OidcIssuerConfig } from "./schema.ts";
 
@@ -21,7 +21,7 @@ export function readClientSecret(
   const where = `oidc.${name}.client_secret_file: ${path}`;
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readSmallFile(path).toString("utf8");
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     throw new ConfigError(`${where} cannot be read: ${message}`, { cause });

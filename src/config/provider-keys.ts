@@ -1,6 +1,5 @@
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { followFile, type FileOutcome, type FollowedFile } from "../lib/files/followed-file.ts";
+import { followFile, type FileOutcome, type FollowedFile, readSmallFile } from "../lib/files/followed-file.ts";
 import type { Log } from "../lib/log.ts";
 import type { KeyFileStatus } from "./key-file-status.ts";
 import { ConfigError, type Env } from "./load.ts";
@@ -108,7 +107,7 @@ function readVariable(name: string, env: Env): readonly string[] {
 
 function readKeyFile(provider: ProviderConfig, file: string): string {
   try {
-    return readFileSync(file, "utf8");
+    return readSmallFile(file).toString("utf8");
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     throw new ConfigError(`providers.${provider.name}.api_key_file: ${file} cannot be read: ${message}`, { cause });

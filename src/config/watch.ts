@@ -1,6 +1,7 @@
-import { readFileSync, type BigIntStats } from "node:fs";
+import type { BigIntStats } from "node:fs";
 import { stat } from "node:fs/promises";
 import { parse } from "smol-toml";
+import { readConfigText } from "./load.ts";
 
 export interface ConfigWatchOptions {
   readonly path: string;
@@ -90,7 +91,7 @@ function isSame(a: BigIntStats | null, b: BigIntStats | null): boolean {
 
 function textOf(path: string): string | null {
   try {
-    return readFileSync(path, "utf8");
+    return readConfigText(path);
   } catch {
     return null;
   }

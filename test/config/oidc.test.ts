@@ -53,6 +53,8 @@ describe("[[oidc]]", () => {
     expect(readClientSecret(inFile, {}, folder)).toBe("top secret");
     await writeFile(join(folder, "secret.txt"), "two\nlines\n");
     expect(() => readClientSecret(inFile, {}, folder)).toThrow(/expected one line/);
+    const noFile = only(`${issuer}client_secret_file = "/dev/null"`);
+    expect(() => readClientSecret(noFile, {}, folder)).toThrow(/\/dev\/null is not a plain file/);
     const inEnv = only(`${issuer}client_secret_env = "WORK"`);
     expect(() => readClientSecret(inEnv, {}, folder)).toThrow("oidc.work.client_secret_env: WORK is empty");
     expect(readClientSecret(inEnv, { WORK: "abc" }, folder)).toBe("abc");

@@ -88,5 +88,6 @@ describe("a provider's key", () => {
     expect(() => keysOf("deepseek", 'api_key_file = "gone"')).toThrow(
       /^providers\.main\.api_key_file: .*cannot be read/,
     );
+    expect(() => keysOf("deepseek", 'api_key_file = "/dev/null"')).toThrow(/cannot be read: .*is not a plain file/);
   });
 });

@@ -1,5 +1,6 @@
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { rename, writeFile } from "node:fs/promises";
+import { mkdir, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { startAdminApi, type AdminApi } from "../support/admin-api.ts";
@@ -127,6 +128,30 @@ describe("a changed config.toml", () => {
     expect(metrics).toMatch(/config_reloads_total\{result="success"\} [12]\n/);
     expect(metrics).toMatch(/config_last_reload_success_timestamp_seconds \d/);
     expect((await app.get("/admin/config")).body.invalid).toBeNull();
+  });
+
+  it("that is no plain file, or a huge one, is refused, and the proxy waits for no pipe", async () => {
+    const app = await start(priceOf(1));
+    const path = join(app.proxy.folder, "config.toml");
+    const strange: readonly (readonly [RegExp, () => unknown])[] = [
+      [/is not a plain file/, () => symlink("/dev/null", path)],
+      [/is not a plain file/, () => execFileSync("mkfifo", [path])],
+      [/illegal operation on a directory|is not a plain file/, () => mkdir(path)],
+      [/is longer than \d+ bytes/, () => writeFile(path, "").then(() => truncate(path, 1 << 30))],
+      [/not valid for encoding utf-8/, () => writeFile(path, Buffer.from([0xff, 0x0a]))],
+    ];
+    for (const [reason, place] of strange) {
+      await rm(path, { recursive: true });
+      await place();
+      const { status, body } = await app.post("/admin/config/reload");
+      const { problems } = (body.error as { details: { problems: readonly string[] } }).details;
+      expect([status, problems]).toEqual([422, [expect.stringMatching(reason)]]);
+      expect(problems[0]).not.toContain(app.proxy.folder);
+    }
+    await rm(path, { recursive: true });
+    expect((await app.reload(priceOf(2))).status).toBe(200);
+    await serve(app);
+    expect(await spent(app)).toBe(2);
   });
 
   it("is reloaded by administrators only, and that is audited if it changes something", async () => {

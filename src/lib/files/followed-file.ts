@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import type { Log } from "../log.ts";
 
@@ -57,7 +57,7 @@ export function followFile({
     if (isChecking) return;
     isChecking = true;
     try {
-      mustBeSmallFile(path, await stat(path));
+      mustBeSmallFile(path, await stat(path), maxBytes);
       take(await readFile(path, "utf8"));
     } catch (error) {
       complain(error);
@@ -87,8 +87,7 @@ export function followFile({
   return {
     check() {
       try {
-        mustBeSmallFile(path, statSync(path));
-        take(readFileSync(path, "utf8"));
+        take(readSmallFile(path).toString("utf8"));
       } catch (error) {
         complain(error);
       }
@@ -99,8 +98,23 @@ export function followFile({
   };
 }
 
+/**
+ * The contents of a file, which may be behind a link. Blocks for no longer than a disk takes: what is no plain file, or a
+ * large one, is refused.
+ */
+export function readSmallFile(path: string, most = maxBytes): Buffer {
+  // O_NONBLOCK: opening a pipe must not wait for its writer.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    mustBeSmallFile(path, fstatSync(fd), most);
+    return readFileSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** A pipe or a device could be read only once, and reading it again could block forever. */
-function mustBeSmallFile(path: string, stats: { isFile(): boolean; readonly size: number }): void {
+function mustBeSmallFile(path: string, stats: { isFile(): boolean; readonly size: number }, most: number): void {
   if (!stats.isFile()) throw new Error(`${path} is not a plain file`);
-  if (stats.size > maxBytes) throw new Error(`${path} is longer than ${maxBytes} bytes`);
+  if (stats.size > most) throw new Error(`${path} is longer than ${most} bytes`);
 }
