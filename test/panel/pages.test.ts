@@ -1,7 +1,7 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasBrowser, openPanel, startBrowser } from "../support/browser.ts";
-import { axeFindings, panelPages, startFilledProxy } from "../support/panel-looks.ts";
+import { axeFindings, cutTexts, panelPages, startFilledProxy } from "../support/panel-looks.ts";
 import type { RunningProxy } from "../support/start-proxy.ts";
 
 describe.skipIf(!hasBrowser)("the panel's pages", () => {
@@ -34,6 +34,7 @@ describe.skipIf(!hasBrowser)("the panel's pages", () => {
         await tab.visit(`/${path}`);
         const width = await page.evaluate<number>("document.documentElement.scrollWidth - window.innerWidth");
         if (width > 0) problems.push(`${path}: ${width} px wider than the window`);
+        if (options.size === "desktop") problems.push(...(await cutTexts(page)).map((text) => `${path}: ${text}`));
         const errors = await page.locator("main .error").allInnerTexts();
         problems.push(...errors.map((text) => `${path}: ${text}`));
         if (examines) problems.push(...(await axeFindings(page)).map((text) => `${path}: ${text}`));

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { codeStates } from "../../src/admin/code-batch.ts";
+import { accountStates } from "../../src/identity/account-state.ts";
 import { en } from "../../web/src/words/en.ts";
 import { zh } from "../../web/src/words/zh.ts";
 
@@ -24,12 +26,21 @@ test("both languages have the same words, and name the same facts in them", () =
 });
 
 test("nothing is left untranslated", () => {
-  const same = Object.entries(zh).filter(([word, text]) => word !== "otherLanguage" && !/[\u4e00-\u9fff]/.test(text));
+  const same = Object.entries(zh).filter(
+    ([word, text]) =>
+      word !== "otherLanguage" && !/[\u4e00-\u9fff]/.test(text) && /\w/.test(text.replaceAll(/\{\w+\}/g, "")),
+  );
   // Words that Chinese users say in English.
   expect(same.map(([word]) => word)).toEqual(["tokens"]);
   expect(Object.entries(en).filter(([word, text]) => word !== "otherLanguage" && /[\u4e00-\u9fff]/.test(text))).toEqual(
     [],
   );
+});
+
+test("every state has a word", () => {
+  const ofProviders = ["up", "down", "drained", "closed", "open", "half_open"];
+  const unnamed = [...codeStates, ...accountStates, ...ofProviders].filter((state) => !(`state_${state}` in en));
+  expect(unnamed).toEqual([]);
 });
 
 test("every word is used", () => {

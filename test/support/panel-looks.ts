@@ -123,7 +123,7 @@ export function cutTexts(page: Page, within = "body"): Promise<readonly string[]
   })()`);
 }
 
-/** What is wrong with what a page shows, in both themes and on a small phone. @param within what has been opened last */
+/** What is wrong with what a page shows, in both themes, as it is and on a small phone. @param within what has been opened last */
 export async function faultsOfLook(page: Page, within?: string): Promise<readonly string[]> {
   const found: string[] = [];
   const size = page.viewportSize();
@@ -131,6 +131,7 @@ export async function faultsOfLook(page: Page, within?: string): Promise<readonl
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     found.push(...(await axeFindings(page)).map((text) => `${colorScheme}: ${text}`));
   }
+  found.push(...(await cutTexts(page, within)).map((text) => `${size?.width ?? 0} px wide: ${text}`));
   await page.setViewportSize(sizes.smallPhone);
   found.push(...(await cutTexts(page, within)));
   if (size !== null) await page.setViewportSize(size);

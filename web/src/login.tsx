@@ -59,7 +59,7 @@ export function LoginForm({ user }: { readonly user?: string }) {
   if (canRegister && registers) {
     return (
       <div class="login-box">
-        <h1>{t("register")}</h1>
+        <LoginHead title={t("register")} />
         <RegisterForm
           onCancel={() => {
             setRegisters(false);
@@ -71,19 +71,7 @@ export function LoginForm({ user }: { readonly user?: string }) {
   }
   return (
     <div class="login-box">
-      {user === undefined && (
-        <div class="card-head">
-          <h1>{t("login")}</h1>
-          <button
-            type="button"
-            class="quiet"
-            lang={locale.value === "zh" ? "en" : "zh-CN"}
-            onClick={() => void setLocale(locale.value === "zh" ? "en" : "zh")}
-          >
-            {t("otherLanguage")}
-          </button>
-        </div>
-      )}
+      {user === undefined && <LoginHead title={t("login")} />}
       <LoginError />
       {ways?.issuers.map(({ name, title }) => (
         <p key={name}>
@@ -137,6 +125,23 @@ export function LoginForm({ user }: { readonly user?: string }) {
       )}
       {user === undefined && (ways?.issuers.length ?? 0) === 0 && <p class="note">{t("firstLoginNote")}</p>}
       {!window.isSecureContext && <p class="note warn-text">{t("plainHttpNote")}</p>}
+    </div>
+  );
+}
+
+/** Who can't read the page yet finds the other language beside its title. */
+function LoginHead({ title }: { readonly title: string }) {
+  return (
+    <div class="card-head">
+      <h1>{title}</h1>
+      <button
+        type="button"
+        class="quiet"
+        lang={locale.value === "zh" ? "en" : "zh-CN"}
+        onClick={() => void setLocale(locale.value === "zh" ? "en" : "zh")}
+      >
+        {t("otherLanguage")}
+      </button>
     </div>
   );
 }

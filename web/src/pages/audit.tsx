@@ -25,7 +25,12 @@ export function Audit() {
       </div>
       <Card dim={page.loading}>
         <ErrorNote error={page.error} retry={page.reload} />
-        <AuditTable lines={page.items} empty={page.loading ? "…" : t("nothingFits")} />
+        <AuditTable
+          lines={page.items}
+          empty={
+            page.loading ? "…" : t(Object.values(asked).some((text) => text !== "") ? "nothingFits" : "nothingYet")
+          }
+        />
         <More busy={page.loading} more={page.more} onMore={page.loadMore} />
       </Card>
     </Page>
@@ -47,10 +52,7 @@ function AuditTable({ lines, empty }: { readonly lines: readonly LogLine[]; read
         { head: t("action"), cell: (line) => <span class="mono">{textOf(line, "action", "event")}</span> },
         {
           head: t("whom"),
-          cell: (line) => {
-            const user = textOf(line, "user", "subject");
-            return user === "" ? "" : <a href={hrefOf(`/users/${encodeURIComponent(user)}`)}>{user}</a>;
-          },
+          cell: (line) => <Whom line={line} />,
         },
         { head: t("whatChanged"), cell: (line) => <Change line={line} /> },
       ]}
@@ -58,14 +60,42 @@ function AuditTable({ lines, empty }: { readonly lines: readonly LogLine[]; read
   );
 }
 
+/** A user, and what of theirs it was; or a group or anything else that was changed. */
+function Whom({ line }: { readonly line: LogLine }) {
+  const user = textOf(line, "user");
+  const subject = textOf(line, "subject");
+  const isGroup = textOf(line, "action").startsWith("group.");
+  return (
+    <>
+      {user !== "" && <a href={hrefOf(`/users/${encodeURIComponent(user)}`)}>{user}</a>}
+      {subject !== "" && isGroup && <a href={hrefOf(`/groups/${encodeURIComponent(subject)}`)}>{subject}</a>}
+      {subject !== "" && !isGroup && <div class={user === "" ? "" : "note"}>{subject}</div>}
+    </>
+  );
+}
+
+/** The fields of something; of what is new or gone only those that say something. */
+function fieldsOf(value: unknown, isWhole: boolean): string {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return inline(value);
+  const said = Object.entries(value).filter(([, field]) => !isWhole || !isEmpty(field));
+  return said.map(([name, field]) => `${name} ${inline(field)}`).join(" · ");
+}
+
+function isEmpty(field: unknown): boolean {
+  if (typeof field === "object" && field !== null) return Object.keys(field).length === 0;
+  return field === null || field === "" || field === false;
+}
+
 function Change({ line }: { readonly line: LogLine }) {
   const others = Object.entries(line).filter(([name]) => !known.includes(name));
   const reason = textOf(line, "reason");
+  const [before, after] = [line.before ?? null, line.after ?? null];
+  const isWhole = before === null || after === null;
   return (
     <>
       {reason !== "" && <div>“{reason}”</div>}
-      {line.before !== undefined && line.before !== null && <div class="note pre">− {inline(line.before)}</div>}
-      {line.after !== undefined && line.after !== null && <div class="note pre">+ {inline(line.after)}</div>}
+      {before !== null && <div class="note pre">− {fieldsOf(before, isWhole)}</div>}
+      {after !== null && <div class="note pre">+ {fieldsOf(after, isWhole)}</div>}
       {others.length > 0 && (
         <div class="note pre">{others.map(([name, value]) => `${name} ${inline(value)}`).join(" · ")}</div>
       )}

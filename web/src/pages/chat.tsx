@@ -200,7 +200,13 @@ function ChatTurn({ turn }: { readonly turn: Turn }) {
       <p class="pre">{content === "" && !done ? "…" : content}</p>
       {role === "assistant" && done && (
         <p class="note">
-          {note} {costs.length > 0 && <Costs costs={costs} />} <CopyButton text={content} />
+          {note}{" "}
+          {costs.length > 0 && (
+            <>
+              · <Costs costs={costs} />
+            </>
+          )}{" "}
+          <CopyButton text={content} />
         </p>
       )}
     </article>

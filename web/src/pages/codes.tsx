@@ -9,7 +9,7 @@ import { useTiers } from "../lib/tiers.ts";
 import type { Facts } from "../lib/types.ts";
 import { Card, CopyButton, ErrorNote, Page, Snippet, State, Time } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, Select } from "../ui/dialog.tsx";
-import { metricName } from "../ui/limit-bar.tsx";
+import { limitText } from "../ui/limit-bar.tsx";
 import { More, Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
 import { AmountField, CurrencyField, currencyField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
@@ -201,8 +201,8 @@ function worthOf(code: Facts): string {
     const facts = ["tier", "group", "note"].map((name) => textOf(code, name)).filter((text) => text !== "");
     return [t("kindInvitation"), ...facts].join(" · ");
   }
-  const metric = metricName(textOf(code, "metric"), textOf(code, "per"));
-  return `${textOf(code, "amount")} ${textOf(code, "currency")} ${metric}`;
+  const amount = `${textOf(code, "amount")} ${textOf(code, "currency")}`;
+  return limitText(textOf(code, "metric"), textOf(code, "per"), amount);
 }
 
 /** The texts of new codes, whether one or a batch came. */

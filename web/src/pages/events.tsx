@@ -86,7 +86,7 @@ export function Events() {
               cell: (event) => (
                 <button
                   type="button"
-                  class="small quiet"
+                  class="link"
                   title={exactTime(event.time)}
                   onClick={() => {
                     setOpen(event);

@@ -9,7 +9,7 @@ import type { Group, NewKey, Quota, Usage } from "../lib/types.ts";
 import { Card, Empty, ErrorNote, Page } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, listField, TypedConfirm } from "../ui/dialog.tsx";
 import { userNames } from "../ui/filters.tsx";
-import { LimitBar, metricAmount, metricName } from "../ui/limit-bar.tsx";
+import { LimitBar, limitText, metricAmount } from "../ui/limit-bar.tsx";
 import { AmountField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 import { Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
@@ -73,10 +73,7 @@ function GroupList() {
               head: t("limitsShort"),
               cell: ({ limits }) =>
                 limits
-                  .map(
-                    ({ metric, per, max, currency }) =>
-                      `${metricAmount(metric, max, currency)} ${metricName(metric, per)}`,
-                  )
+                  .map(({ metric, per, max, currency }) => limitText(metric, per, metricAmount(metric, max, currency)))
                   .join(" · "),
             },
             { head: t("setIn"), cell: ({ origin }) => (origin === "config" ? "config.toml" : t("here")) },

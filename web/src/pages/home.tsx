@@ -34,7 +34,7 @@ export function Home() {
       <div class="grid two">
         <Card
           title={t("quotaLeft")}
-          actions={quota.data && <State state={spent ? "spent" : "ok"} />}
+          actions={quota.data && <State state={spent ? "used_up" : "ok"} />}
           dim={quota.loading}
         >
           <ErrorNote error={quota.error} retry={quota.reload} />

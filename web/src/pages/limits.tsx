@@ -105,7 +105,7 @@ export function Limits() {
               {
                 head: t("allows"),
                 cell: ({ max, metric, window_seconds: seconds }) =>
-                  t("allowsWhat", { max, metric: tOr(`metric_${metric}`, metric), time: duration(seconds * 1000) }),
+                  t("allowsWhat", { max, metric: tOr(`metric_${metric}`, metric), time: spanOf(seconds) }),
               },
               { head: t("inUse"), num: true, cell: ({ buckets }) => formatCount(buckets) },
               { head: t("refusedOnes"), num: true, cell: ({ refused }) => formatCount(refused) },
@@ -268,4 +268,9 @@ function PinDialog(props: {
       </Form>
     </Dialog>
   );
+}
+
+/** A window as the config has it: whole seconds as such. */
+function spanOf(seconds: number): string {
+  return seconds < 60 ? `${seconds} s` : duration(seconds * 1000);
 }

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { inline, numberOf, numberOrNull, textOf } from "../lib/facts.ts";
@@ -7,7 +8,7 @@ import { onEvents } from "../lib/live.ts";
 import { useLoad } from "../lib/load.ts";
 import { hrefOf, navigate } from "../lib/router.ts";
 import type { Envelope, Facts, Minute, Overview } from "../lib/types.ts";
-import { Card, Empty, ErrorNote, Page } from "../ui/basics.tsx";
+import { Amount, Card, Empty, ErrorNote, Page } from "../ui/basics.tsx";
 import { Chart } from "../ui/chart.tsx";
 import { Table } from "../ui/table.tsx";
 
@@ -77,7 +78,7 @@ function Tiles({ now, minutes }: { readonly now: Overview["now"] | undefined; re
   }
   const latest = minutes.findLast((minute) => minute.first_token_p95_ms !== null);
   const number = (value: number | undefined): string => (value === undefined ? "–" : formatCount(value));
-  const tiles: readonly (readonly [label: string, value: string, scope: string, path: string])[] = [
+  const tiles: readonly (readonly [label: string, value: ComponentChildren, scope: string, path: string])[] = [
     [t("inFlight"), number(now?.in_flight), t("now"), "/providers"],
     [t("waitingInLine"), number(now?.waiting), t("now"), "/limits"],
     [t("activeUsers"), number(now?.active_users), t("fiveMinutes"), "/users"],
@@ -91,14 +92,14 @@ function Tiles({ now, minutes }: { readonly now: Overview["now"] | undefined; re
     [t("tokens"), tight(total(({ tokens }) => tokens)), t("lastHour"), "/reports"],
     ...[...costs].map(
       ([currency, nano]) =>
-        [t("cost"), `${shortDecimal(nanoText(nano))} ${currency}`, t("lastHour"), "/reports"] as const,
+        [t("cost"), <Amount value={nanoText(nano)} currency={currency} />, t("lastHour"), "/reports"] as const,
     ),
     [t("firstTokenP95"), duration(latest?.first_token_p95_ms), t("lastMinute"), "/providers"],
   ];
   return (
     <div class="tiles">
-      {tiles.map(([label, value, scope, path]) => (
-        <a key={label + value} class="tile" href={hrefOf(path)}>
+      {tiles.map(([label, value, scope, path], index) => (
+        <a key={index} class="tile" href={hrefOf(path)}>
           <span class="note">{label}</span>
           <b>{value}</b>
           <small>{scope}</small>

@@ -197,13 +197,13 @@ function Figures({ provider }: { readonly provider: Provider }) {
     [t("errorRate"), rate === null ? "–" : `${(rate * 100).toFixed(1)} %`],
     [
       t("firstTokenQuantiles"),
-      first === null ? "–" : `${[first.p50, first.p90, first.p99].map(Math.round).join(" / ")} ms`,
+      first === null ? "–" : `${[first.p50, first.p90, first.p99].map((ms) => (ms / 1000).toFixed(2)).join(" / ")} s`,
     ],
   ];
   return (
     <div class="tiles">
       {figures.map(([label, value]) => (
-        <div key={label} class="tile">
+        <div key={label} class={value.includes(" / ") ? "tile broad" : "tile"}>
           <span class="note">{label}</span>
           <b>{value}</b>
         </div>

@@ -5,7 +5,7 @@ import { useLoad } from "../lib/load.ts";
 import type { Limit, Quota } from "../lib/types.ts";
 import { Card, ErrorNote, Page } from "../ui/basics.tsx";
 import { field, Field, Form } from "../ui/dialog.tsx";
-import { LimitBar, metricName } from "../ui/limit-bar.tsx";
+import { LimitBar, limitText } from "../ui/limit-bar.tsx";
 
 interface Redeemed {
   readonly metric: string;
@@ -28,13 +28,14 @@ export function Redeem() {
     <Page title={t("redeem")} note={t("redeemNote")}>
       <div class="grid two">
         <Card>
-          <Form action={t("redeem")} onSubmit={redeem}>
+          <Form action={t("redeemNow")} onSubmit={redeem}>
             <Field label={t("code")} name="code" required autoComplete="off" autoFocus />
           </Form>
           {result !== undefined && (
             <div role="status">
               <p>
-                <b>{t("redeemed")}</b> {result.amount} {result.currency} {metricName(result.metric, result.per)}
+                <b>{t("redeemed")}</b>{" "}
+                {limitText(result.metric, result.per, `${result.amount} ${result.currency ?? ""}`)}
               </p>
               {result.before !== null && (
                 <>

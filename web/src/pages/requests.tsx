@@ -130,7 +130,7 @@ function RequestTable(props: {
           cell: (row) => (
             <button
               type="button"
-              class="small quiet"
+              class="link"
               onClick={() => {
                 setQuery({ open: idOf(row) });
               }}

@@ -38,7 +38,13 @@ export function UserPage({ name }: { readonly name: string }) {
         account !== undefined && (
           <>
             <State state={account.state} /> {account.quota_tier} · {account.roles.join(", ")} ·{" "}
-            <Time iso={account.created_at} /> · {t(account.second_factor ? "hasFactor" : "hasNoFactor")}
+            {t(account.second_factor ? "hasFactor" : "hasNoFactor")}
+            {account.created_at !== null && (
+              <>
+                {" "}
+                · {t("made")} <Time iso={account.created_at} />
+              </>
+            )}
           </>
         )
       }

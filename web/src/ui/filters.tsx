@@ -99,6 +99,7 @@ export function DayRange({ from, to }: { readonly from: string; readonly to: str
             key={days}
             type="button"
             class="small"
+            aria-pressed={to === today() && from === shiftDay(to, 1 - Number(days))}
             onClick={() => {
               setQuery({ from: shiftDay(today(), 1 - Number(days)), to: today() });
             }}

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { t } from "../lib/i18n.ts";
 import type { Key } from "../lib/types.ts";
 import { Time } from "./basics.tsx";
-import { metricAmount, metricName } from "./limit-bar.tsx";
+import { limitText, metricAmount } from "./limit-bar.tsx";
 import { Table } from "./table.tsx";
 
 export function KeyTable(props: {
@@ -53,9 +53,7 @@ function Terms({ of: { group, models, addresses, limits = [], require_signature:
     ...(group === undefined ? [] : [t("ofGroup", { name: group })]),
     ...(models === undefined ? [] : [models.join(", ")]),
     ...(addresses === undefined ? [] : [addresses.join(", ")]),
-    ...limits.map(
-      ({ metric, per, max, currency }) => `${metricAmount(metric, max, currency)} ${metricName(metric, per)}`,
-    ),
+    ...limits.map(({ metric, per, max, currency }) => limitText(metric, per, metricAmount(metric, max, currency))),
     ...(signed ? [t("signed")] : []),
   ];
   return facts.length === 0 ? <span class="muted">{t("noTerms")}</span> : <>{facts.join(" · ")}</>;

@@ -16,7 +16,12 @@ function plain(amount: number): string {
 }
 
 export function metricName(metric: string, per: string): string {
-  return `${tOr(`metric_${metric}`, metric)} ${tOr(`per_${per}`, per)}`;
+  return t("metricPer", { metric: tOr(`metric_${metric}`, metric), per: tOr(`per_${per}`, per) });
+}
+
+/** A limit in short, such as "Cost per month: 5 CNY". */
+export function limitText(metric: string, per: string, amount: string): string {
+  return t("limitText", { metric: metricName(metric, per), amount: amount.trim() });
 }
 
 /** What is left of a limit, and when it begins anew. */

@@ -85,7 +85,7 @@ function make(element: HTMLElement, data: ChartData): uPlot {
       height,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-      padding: [8, 8, 0, 0],
+      padding: [8, 20, 0, 0],
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone()),
       scales: { x: { time: true, range: rangeOf }, y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.05 : 1] } },
       axes: [
@@ -95,7 +95,13 @@ function make(element: HTMLElement, data: ChartData): uPlot {
           values: (_plot, ticks) => once(ticks.map((tick) => formatX(tick * 1000))),
           size: 30,
         },
-        { ...axis, values: (_plot, ticks) => ticks.map((tick) => formatY(tick)), size: 58 },
+        // A low chart has room for a second tick above 0.
+        {
+          ...axis,
+          values: (_plot, ticks) => ticks.map((tick) => formatY(tick)),
+          size: 58,
+          space: height < 150 ? 18 : 30,
+        },
       ],
       series: [
         {},

@@ -161,7 +161,8 @@ export const en = {
   per_week: "per week",
   per_month: "per month",
   per_total: "in all",
-  state_spent: "used up",
+  metricPer: "{metric} {per}",
+  limitText: "{metric}: {amount}",
   state_ok: "ok",
   tryIt: "Try it",
   tryItNote: "Make a key, put it where $PROXY_KEY stands, and paste this into a shell.",
@@ -254,6 +255,7 @@ export const en = {
 
   // Redeem
   redeemNote: "A code adds to what you may use. It works once for each user.",
+  redeemNow: "Redeem",
   code: "Code",
   redeemed: "Redeemed.",
 
@@ -278,11 +280,11 @@ export const en = {
   activeUsers: "Active users",
   failedOnes: "Failed",
   refusedOnes: "Refused",
-  firstTokenP95: "First token, p95",
+  firstTokenP95: "First token p95",
   now: "now",
-  fiveMinutes: "within 5 minutes",
+  fiveMinutes: "last 5 minutes",
   lastHour: "last hour",
-  lastMinute: "last minute with any",
+  lastMinute: "latest minute",
   outcomeOk: "ok",
   outcomeRefused: "refused",
   outcomeFailed: "failed",
@@ -317,6 +319,7 @@ export const en = {
   action: "Action",
   whom: "Whom",
   whatChanged: "What changed",
+  nothingYet: "Nothing yet.",
 
   // Users
   all: "all",
@@ -473,7 +476,7 @@ export const en = {
   eachOf: "For each",
   allTogether: "all together",
   allows: "Allows",
-  allowsWhat: "{max} {metric} in {time}",
+  allowsWhat: "{metric}: {max} in {time}",
   inUse: "In use",
   risk: "Trust and risk",
   riskOff: "Trust steps are switched off: risk.enabled in the config.",
@@ -534,6 +537,7 @@ export const en = {
   usedBy: "By",
   state_unused: "unused",
   state_used: "used",
+  state_used_up: "used up",
   codeDisabled: "The code is disabled.",
   batchName: "Name of the batch",
   howMany: "How many",

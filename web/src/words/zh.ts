@@ -158,7 +158,8 @@ export const zh: Words = {
   per_week: "每周",
   per_month: "每月",
   per_total: "总计",
-  state_spent: "已用完",
+  metricPer: "{per}{metric}",
+  limitText: "{metric}：{amount}",
   state_ok: "正常",
   tryIt: "试一试",
   tryItNote: "先创建一个密钥，替换下面的 $PROXY_KEY，再粘贴到终端运行。",
@@ -251,6 +252,7 @@ export const zh: Words = {
 
   // Redeem
   redeemNote: "兑换码可增加额度，每位用户只能使用一次。",
+  redeemNow: "兑换",
   code: "兑换码",
   redeemed: "兑换成功。",
 
@@ -279,7 +281,7 @@ export const zh: Words = {
   now: "当前",
   fiveMinutes: "5 分钟内",
   lastHour: "最近一小时",
-  lastMinute: "最近有数据的一分钟",
+  lastMinute: "最近一分钟",
   outcomeOk: "成功",
   outcomeRefused: "被拒绝",
   outcomeFailed: "失败",
@@ -314,6 +316,7 @@ export const zh: Words = {
   action: "操作",
   whom: "对象",
   whatChanged: "变更内容",
+  nothingYet: "还没有记录。",
 
   // Users
   all: "全部",
@@ -470,7 +473,7 @@ export const zh: Words = {
   eachOf: "限制维度",
   allTogether: "全局共享",
   allows: "允许",
-  allowsWhat: "{time} 内 {max} {metric}",
+  allowsWhat: "{metric}：{time} 内最多 {max}",
   inUse: "使用中",
   risk: "信任与风险",
   riskOff: "信任等级未启用（配置项 risk.enabled）。",
@@ -530,6 +533,7 @@ export const zh: Words = {
   usedBy: "使用者",
   state_unused: "未使用",
   state_used: "已使用",
+  state_used_up: "已用完",
   codeDisabled: "已停用。",
   batchName: "批次名称",
   howMany: "生成数量",
