@@ -1,4 +1,8 @@
-import { describe, expect, it } from "vitest";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { describe, expect, it, onTestFinished } from "vitest";
 import type { JournalPiece, JournalPosition } from "../../src/lib/journal/journal-stream.ts";
 import { encodeLedgerRecord, type LedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { MissingRecords, recordedUsage } from "../../src/quota/usage/recorded-usage.ts";
@@ -11,8 +15,10 @@ import {
   type UsageSubject,
 } from "../../src/quota/usage/usage-queries.ts";
 import { createUsageSums } from "../../src/quota/usage/usage-sums.ts";
+import { compileSrc } from "../support/compiled-src.ts";
 import { fc } from "../support/fast-check.ts";
 import { charge } from "../support/ledger.ts";
+import { tempDir } from "../support/temp-dir.ts";
 
 const timezone = "Asia/Shanghai";
 const start = Date.parse("2026-10-31T12:00:00Z");
@@ -79,6 +85,28 @@ const groupings: readonly (readonly UsageSubject[])[] = [
   ),
 ];
 
+/** A program that sums by 2,000 users and 2,000 models, of which few have met. */
+const largestOfMany = `
+import { parentPort } from "node:worker_threads";
+import { encodeLedgerRecord } from "./quota/memory/charge-record.js";
+import { createUsageSums } from "./quota/usage/usage-sums.js";
+const at = ${start};
+const first = { requests: 1, tokens: 9, cost: 0, currency: "CNY" };
+const usage = { input: 9, cached: 0, output: 0, reasoning: 0 };
+const rest = { kind: "settle", at, settledAt: at, price: "", first, final: first, usage, outcome: "completed", estimated: false };
+async function* recorded() {
+  for (let index = 0; index < 2000; index++) {
+    const payload = encodeLedgerRecord({ ...rest, user: "u" + index, model: "m" + index, requestId: "r" + index });
+    yield { kind: "records", records: [{ seq: index + 1, payload }] };
+  }
+  yield { kind: "end", position: { file: "1", bytes: 0, seq: 2000 } };
+}
+const sums = createUsageSums({ recorded, timezone: "${timezone}" });
+const lines = await sums.sum({ from: "${days.from}", to: "${days.to}", by: ["user", "model"], top: 10 }, ${dayOfStart});
+await sums.close();
+parentPort.postMessage(lines.length);
+`;
+
 describe("sums of what was recorded", () => {
   const step = fc.record({
     what: fc.constantFrom("request" as const, "late" as const, "lost" as const, "adjust" as const, "reset" as const),
@@ -140,6 +168,49 @@ describe("sums of what was recorded", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it("name those that come first of many with as many tokens", async () => {
+    const records = createRecords();
+    const many = 9000;
+    for (let index = 0; index < many; index++)
+      records.add(
+        settleOf({ ...requestOf(0, { user: `user${(index * 7919) % many}`, model: "a" }), requestId: `r${index}` }),
+      );
+    records.add(settleOf(requestOf(0, { user: "zoe", model: "a" }), charge(1, 31, 40)));
+    const sums = createUsageSums({ recorded: (after) => records.recorded(after), timezone });
+    const expected = largestOf(await reference(records, undefined, ["user"]), ["user"], 5);
+    expect(expected.map(({ user }) => user)).toEqual(["user0", "user1", "user10", "user100", "zoe", undefined]);
+    expect(await sums.sum({ ...days, by: ["user"], top: 5 }, dayOfStart)).toEqual(expected);
+    await sums.close();
+  });
+
+  it("leave more models than they can tell apart to the journal, and find single requests all the same", async () => {
+    const records = createRecords();
+    const sums = createUsageSums({ recorded: (after) => records.recorded(after), timezone });
+    for (let index = 0; index < 9000; index++) {
+      records.add(settleOf({ ...requestOf(0, { user: "alice", model: `m${index}` }), requestId: `r${index}` }));
+      if (index === 10) expect(await sums.sum({ ...days, by: ["day"] }, dayOfStart)).toHaveLength(1);
+    }
+    expect(await sums.find("alice", "r8999")).toMatchObject({ model: "m8999", tokens: 30 });
+    expect(await sums.sum({ ...days, by: ["day"] }, dayOfStart)).toBeUndefined();
+    expect(sums.isReady()).toBe(false);
+    records.add(settleOf({ ...requestOf(0, { user: "bob", model: "a" }), requestId: "next" }));
+    expect(await sums.find("bob", "next")).toMatchObject({ model: "a" });
+    await sums.close();
+  });
+
+  it("need little memory for the largest of many combinations", async () => {
+    const folder = tempDir();
+    compileSrc(folder, ["lib", "quota"]);
+    const program = join(folder, "program.js");
+    writeFileSync(program, largestOfMany);
+    const worker = new Worker(program, { resourceLimits: { maxOldGenerationSizeMb: 96 } });
+    onTestFinished(async () => {
+      await worker.terminate();
+    });
+    const [lines] = (await once(worker, "message")) as [number];
+    expect(lines).toBe(11);
   });
 
   it("read only what is new", async () => {

@@ -14,6 +14,8 @@ export interface SumQuery extends UsageSpan {
 
 /** Cells that are looked through in one turn of the event loop, at the most: a few ms. */
 const cellsPerTurn = 1 << 14;
+/** Names that are looked at in one turn: a few ms as well. */
+const namesPerTurn = 1 << 12;
 /** Places that a table of numbers has; beyond, a map is smaller. */
 const maxTable = 1 << 22;
 
@@ -156,24 +158,44 @@ async function rank(
     if ((ownerPart[owner] ?? -1) >= 0 && (timeOf[hour] ?? -1) >= 0)
       tokens.set(part, (tokens.get(part) || 1) + tally.tokens);
   }
-  const found = tokens.entries();
-  if (found.length <= top) return all;
-  found.sort(([, ofA], [, ofB]) => ofB - ofA);
+  const { at, numbers } = tokens.found();
+  if (at.length <= top) return all;
+  const least = numbers.slice().sort()[at.length - top] ?? 0;
+  const kept: number[] = [];
+  const equal: number[] = [];
+  for (const [index, ofPart] of numbers.entries())
+    if (ofPart >= least) (ofPart > least ? kept : equal).push(at[index] ?? 0);
   // Names decide only among those with as many tokens as the last one: most may have the same.
-  const least = found[top - 1]?.[1] ?? 0;
-  const equal = found
-    .filter(([, ofPart]) => ofPart === least)
-    .map(([part]) => [part, nameOfAll(axes.namesOf(part), by)] as const)
-    .sort(([, a], [, b]) => (a < b ? -1 : 1));
-  const kept = [...found.filter(([, ofPart]) => ofPart > least), ...equal].slice(0, top).map(([part]) => part);
+  kept.push(...(await firstByName(equal, top - kept.length, (part) => nameOfAll(axes.namesOf(part), by))));
   const places = createTable(parts);
   for (const [index, part] of kept.entries()) places.set(part, index + 1);
   return {
     placeOf: (part) => places.get(part),
     places: top + 1,
     partAt: (place) => kept[place - 1],
-    others: found.length - top,
+    others: at.length - top,
   };
+}
+
+/** Of many parts those few that come first by their names. */
+async function firstByName(
+  parts: readonly number[],
+  count: number,
+  nameOf: (part: number) => string,
+): Promise<readonly number[]> {
+  let first: (readonly [name: string, part: number])[] = [];
+  /** Names behind it are none of the first. */
+  let last: string | undefined;
+  for (let from = 0; from < parts.length; from += namesPerTurn) {
+    for (const part of parts.slice(from, from + namesPerTurn)) {
+      const name = nameOf(part);
+      if (last === undefined || name < last) first.push([name, part]);
+    }
+    first = first.sort(([a], [b]) => (a < b ? -1 : 1)).slice(0, count);
+    if (first.length === count) last = first.at(-1)?.[0];
+    await nextTurn();
+  }
+  return first.map(([, part]) => part);
 }
 
 function nameOfAll(names: ReturnType<Axes["namesOf"]>, by: readonly UsageSubject[]): string {
@@ -183,7 +205,11 @@ function nameOfAll(names: ReturnType<Axes["namesOf"]>, by: readonly UsageSubject
     .join("\n");
 }
 
-/** Numbers by place; 0 where none was set. */
+function* placesIn(table: Float64Array): Generator<number> {
+  for (let place = 0; place < table.length; place++) if (table[place] !== 0) yield place;
+}
+
+/** Numbers by place; 0 where none was set. `found` are those that were set. */
 function createTable(size: number) {
   if (size <= maxTable) {
     const table = new Float64Array(size);
@@ -192,7 +218,11 @@ function createTable(size: number) {
       set(at: number, value: number): void {
         table[at] = value;
       },
-      entries: () => [...table.entries()].filter(([, value]) => value !== 0),
+      found() {
+        // Far fewer are set than there are places: a list of all of these would be some hundred MB.
+        const at = Float64Array.from(placesIn(table));
+        return { at, numbers: at.map((place) => table[place] ?? 0) };
+      },
     };
   }
   const map = new Map<number, number>();
@@ -201,7 +231,7 @@ function createTable(size: number) {
     set(at: number, value: number): void {
       map.set(at, value);
     },
-    entries: () => [...map],
+    found: () => ({ at: Float64Array.from(map.keys()), numbers: Float64Array.from(map.values()) }),
   };
 }
 

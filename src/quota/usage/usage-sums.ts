@@ -53,8 +53,6 @@ export function createUsageSums(options: UsageSumsOptions): UsageSums {
   let counted: Counted | undefined;
   let isReady = false;
   let isClosed = false;
-  /** There are more names than can be told apart: every answer comes from the journal. */
-  let isTooVaried = false;
   let running: Promise<void> | undefined;
   let next: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -90,24 +88,22 @@ export function createUsageSums(options: UsageSumsOptions): UsageSums {
       // A piece may have been counted in part, so counting starts over.
       counted = undefined;
       isReady = false;
-      if (!(error instanceof TooVaried)) throw error;
-      isTooVaried = true;
-      clearInterval(timer);
+      throw error;
     }
   }
 
   return {
     isReady() {
-      if (!isReady && !isTooVaried && running === undefined) catchUp().catch(() => undefined);
-      return isReady;
+      if (!isReady && running === undefined) catchUp().catch(() => undefined);
+      return isReady && counted?.isTooVaried() === false;
     },
     async sum(query, fromMs) {
-      if (isTooVaried || isClosed) return undefined;
+      if (isClosed || counted?.isTooVaried() === true) return undefined;
       await catchUp();
       return counted?.sum(query, fromMs);
     },
     async find(user, requestId) {
-      if (isTooVaried || isClosed) return undefined;
+      if (isClosed) return undefined;
       await catchUp();
       return counted?.find(user, requestId);
     },
@@ -124,9 +120,14 @@ type Piece = Ledger["recorded"] extends (...given: never) => AsyncIterable<infer
 
 /** What has been counted from the beginning of the journal up to a position. */
 function createCounted(maxCells: number, hourOf: (at: number) => string) {
-  const byUser = new UsageCells(true, maxCells);
-  /** For sums over all users: far fewer cells. */
-  const together = new UsageCells(false, maxCells / 4);
+  /**
+   * Undefined: there are more names than can be told apart, and every sum comes from the journal. `together` is for sums
+   * over all users, with far fewer cells.
+   */
+  let cells: { readonly byUser: UsageCells; readonly together: UsageCells } | undefined = {
+    byUser: new UsageCells(true, maxCells),
+    together: new UsageCells(false, maxCells / 4),
+  };
   const reader = createRowReader({});
   /** What is missing, and the time of the next record, in ms. */
   const problems: { readonly message: string; readonly before: number }[] = [];
@@ -140,15 +141,25 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
   function count(row: ExportedRow): void {
     // What was changed by hand in a group's account was used by no user.
     if (row.user === "") return;
-    const hour = hourOf(row.at);
-    byUser.add(row, hour);
-    together.add(row, hour);
+    addToCells(row);
     if (row.settledAt === null) return;
     const key = `${row.user} ${row.requestId}`;
     recent.delete(key);
     recent.set(key, row);
     const [oldest] = recent.keys();
     if (recent.size > maxFound && oldest !== undefined) recent.delete(oldest);
+  }
+
+  function addToCells(row: ExportedRow): void {
+    if (cells === undefined) return;
+    const hour = hourOf(row.at);
+    try {
+      cells.byUser.add(row, hour);
+      cells.together.add(row, hour);
+    } catch (error) {
+      if (!(error instanceof TooVaried)) throw error;
+      cells = undefined;
+    }
   }
 
   function noteProblems(before: number): void {
@@ -172,6 +183,7 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
 
   return {
     position: () => position,
+    isTooVaried: () => cells === undefined,
     find: (user: string, requestId: string) => recent.get(`${user} ${requestId}`),
     take(piece: Piece): void {
       if (piece.kind === "end") position = piece.position;
@@ -193,12 +205,14 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
       }
     },
     sum(query: SumQuery, fromMs: number): Promise<readonly UsageLine[]> | undefined {
+      if (cells === undefined) return undefined;
       check(fromMs);
       const { user, by } = query;
-      const cells = user === undefined && !by.includes("user") && !by.includes("key") ? together : byUser;
-      if (fromMs < cells.completeFrom) return undefined;
-      const unsettled = [...reader.unsettled()].map((row) => cells.asOdd(row, hourOf(row.at)));
-      return sumCells(cells, query, unsettled);
+      const isWide = user === undefined && !by.includes("user") && !by.includes("key");
+      const chosen = isWide ? cells.together : cells.byUser;
+      if (fromMs < chosen.completeFrom) return undefined;
+      const unsettled = [...reader.unsettled()].map((row) => chosen.asOdd(row, hourOf(row.at)));
+      return sumCells(chosen, query, unsettled);
     },
   };
 }
