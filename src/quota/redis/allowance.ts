@@ -20,7 +20,7 @@ export interface Allowance {
   served(request: ReserveRequest, buckets: readonly BucketState[]): void;
   /** Returns the slice of a user for whom Redis has no room left; false if there was none. */
   giveBack(request: ReserveRequest): Promise<boolean>;
-  /** Reports to Redis what it does not have yet; otherwise a timer does. Rejects if that fails. */
+  /** Reports to Redis what it does not have yet; otherwise a timer does. Rejects if some of that fails. */
   report(): Promise<void>;
   stats(): AllowanceStats;
   close(): Promise<void>;
@@ -177,7 +177,9 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
     for (;;) {
       const some = [...unreported.values()].filter(({ isRunning }) => !isRunning).slice(0, batch);
       if (some.length === 0) break;
-      await Promise.all(some.map(reportOne));
+      // All of them, also where one fails: what is still on its way would be reported twice at once.
+      const failed = (await Promise.allSettled(some.map(reportOne))).find(({ status }) => status === "rejected");
+      if (failed?.status === "rejected") throw failed.reason;
       if (unreported.size === 0) await journal.clear();
     }
     await slices.beat();

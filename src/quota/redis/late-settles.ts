@@ -32,23 +32,22 @@ const freshMs = 240_000;
 
 export function createLateSettles({ monotonic, log, onEnd }: LateSettlesOptions): LateSettles {
   let kept: Kept[] = [];
-  let flushing = false;
+  let flushing: Promise<void> | undefined;
   const timer = setInterval(() => void flush(), everyMs).unref();
 
+  function flush(): Promise<void> {
+    flushing ??= flushNow().finally(() => (flushing = undefined));
+    return flushing;
+  }
+
   /** Tries all, oldest first, until one fails. */
-  async function flush(): Promise<void> {
-    if (flushing) return;
-    flushing = true;
-    try {
-      let failed = false;
-      while (kept.length > 0 && !failed) {
-        const some = kept.slice(0, batch);
-        const done = await Promise.all(some.map(settle));
-        failed = done.includes(false);
-        kept = kept.filter((late) => !some.includes(late) || done[some.indexOf(late)] !== true);
-      }
-    } finally {
-      flushing = false;
+  async function flushNow(): Promise<void> {
+    let failed = false;
+    while (kept.length > 0 && !failed) {
+      const some = kept.slice(0, batch);
+      const done = await Promise.all(some.map(settle));
+      failed = done.includes(false);
+      kept = kept.filter((late) => !some.includes(late) || done[some.indexOf(late)] !== true);
     }
   }
 
@@ -77,6 +76,8 @@ export function createLateSettles({ monotonic, log, onEnd }: LateSettlesOptions)
     count: () => kept.length,
     async close() {
       clearInterval(timer);
+      // One that runs may have begun, and failed, before what came last.
+      await flushing;
       await flush();
       const missing = kept;
       kept = [];
