@@ -132,12 +132,8 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   async function rebuildPaused(isFirst: boolean): Promise<void> {
     await tellReaders(() => streamStart);
     const { accounts, positions } = await copyAccounts(redis);
-    for (const name of ledgerFollower.accounts.keys()) {
-      if (!accounts.has(name)) ledgerFollower.adopt(name, { windows: [], keys: new Map() });
-    }
-    for (const [name, past] of accounts) ledgerFollower.adopt(name, past);
-    for (const [tag, { epoch, seq }] of positions) byTag.get(tag)?.restart(epoch, seq);
-    await ledgerFollower.save();
+    // Documents before the positions: once these are on disk, nobody looks for what was not copied. What changes meanwhile
+    // comes again with the log.
     const found = new Set<string>();
     for await (const document of copyDocuments(redis)) {
       found.add(`${document.kind}/${document.name}`);
@@ -146,6 +142,12 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     for await (const { kind, name } of documents.all()) {
       if (!found.has(`${kind}/${name}`)) await documents.write({ kind, name, text: null });
     }
+    for (const name of ledgerFollower.accounts.keys()) {
+      if (!accounts.has(name)) ledgerFollower.adopt(name, { windows: [], keys: new Map() });
+    }
+    for (const [name, past] of accounts) ledgerFollower.adopt(name, past);
+    for (const [tag, { epoch, seq }] of positions) byTag.get(tag)?.restart(epoch, seq);
+    await ledgerFollower.save();
     const facts = { event: "replica_rebuilt", accounts: accounts.size, documents: found.size };
     if (isFirst) log.info(facts, "the users folder was filled from Redis");
     else {

@@ -253,7 +253,8 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     enter: goOn,
     restart(next, seq) {
       kept.clear();
-      noted.clear();
+      // What was acknowledged since the copy was made is not in it.
+      for (const [identity, each] of noted) if (next !== epoch || each.seq <= seq) noted.delete(identity);
       goOn(next, seq);
     },
     pause: () =>

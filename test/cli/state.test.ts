@@ -40,6 +40,24 @@ describeWithRedis("npm run state", () => {
     await back.close();
   });
 
+  it("completes an export that was interrupted", async () => {
+    const folder = tempDir();
+    const users = join(folder, "users");
+    mkdirSync(users);
+    writeFileSync(join(folder, "config.toml"), `[state]\nkey_prefix = "${newPrefix()}"\n`);
+    const names = Array.from({ length: 20 }, (_, index) => `user${index}.toml`);
+    for (const name of names) writeFileSync(join(users, name), `the text of ${name}\n`);
+    const run = (word: string) => runCli(runStateCli, [word], folder, "", { REDIS_URL: redis.server().url });
+    expect((await run("import")).code).toBe(0);
+    rmSync(users, { recursive: true });
+    // Nothing can be written where a folder is.
+    mkdirSync(join(users, "user7.toml"), { recursive: true });
+    expect((await run("export")).code).toBe(1);
+    rmSync(join(users, "user7.toml"), { recursive: true });
+    expect(await run("export")).toMatchObject({ code: 0, out: "The users folder and Redis have the same." });
+    for (const name of names) expect(readFileSync(join(users, name), "utf8")).toBe(`the text of ${name}\n`);
+  });
+
   it("says what is wrong with the command, or with the address", async () => {
     const folder = tempDir();
     mkdirSync(join(folder, "users"));
