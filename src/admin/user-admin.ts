@@ -58,8 +58,8 @@ export interface UserAdmin {
   /** Removes a user's second factor, such as a lost one. @throws AppError `not_found` also where there is none */
   removeSecondFactor(actor: Actor, name: string, reason?: string): Promise<void>;
   /**
-   * Takes a user out of use: sessions, keys and linked logins end, the file goes to users/.archive/. Usage and used quota stay with
-   * the name: a new user of that name gets neither the old keys nor a fresh quota.
+   * Takes a user out of use: sessions, keys and linked logins end, the file goes to users/.archive/. Usage and used
+   * quota stay with the name: a new user of that name gets neither the old keys nor a fresh quota.
    */
   archive(actor: Actor, name: string, isMeant?: Precondition): Promise<void>;
 }

@@ -10,7 +10,10 @@ export interface ConfigChange {
   readonly after: unknown;
 }
 
-/** Everything that differs between two configs, in the order of the keys. Entries of lists go by their name, if they have one. */
+/**
+ * Everything that differs between two configs, in the order of the keys. Entries of lists go by their name, if they
+ * have one.
+ */
 export function configDifference(before: object, after: object): readonly ConfigChange[] {
   const changes: ConfigChange[] = [];
   compare([], before, after, changes);

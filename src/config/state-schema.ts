@@ -1,6 +1,9 @@
 import { z } from "zod";
 
-/** [state]: where users, sessions, quotas and limits are kept. The address of Redis is in REDIS_URL: it may hold a password. */
+/**
+ * [state]: where users, sessions, quotas and limits are kept. The address of Redis is in REDIS_URL: it may hold a
+ * password.
+ */
 export const stateSection = z.strictObject({
   backend: z
     .enum(["files", "redis"])

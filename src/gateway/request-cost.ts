@@ -102,8 +102,8 @@ export class RequestCost {
 
   /**
    * The settlement of a request whose first event was delivered. Uses the usage that the provider reported, or else
-   * estimates of the prompt and the output, flagged, as where the reported tokens are more than can be counted. A broken response costs nothing, and neither does one that was
-   * refused before any of it was sent.
+   * estimates of the prompt and the output, flagged, as where the reported tokens are more than can be counted. A
+   * broken response costs nothing, and neither does one that was refused before any of it was sent.
    * @param shown whether the client gets what it is charged for
    */
   settlement(outcome: Outcome, report: ResponseReport, shown = true): Settlement {

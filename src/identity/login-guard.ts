@@ -8,7 +8,10 @@ export interface LoginAttempt {
   readonly known: boolean;
   readonly ip: string;
   readonly traceId: string;
-  /** A code of the second factor has counts of its own: only who knows the password can use them up. Default: "password". */
+  /**
+   * A code of the second factor has counts of its own: only who knows the password can use them up. Default:
+   * "password".
+   */
   readonly guesses?: "password" | "code";
 }
 

@@ -241,7 +241,10 @@ const secretFields = {
   password: z.string().optional().describe("Plaintext; hashed and removed when the proxy reads it."),
   /** argon2id in PHC format. */
   password_hash: z.string().regex(passwordHash, "expected an argon2id hash ($argon2id$v=19$...)").optional(),
-  /** The second factor: the authenticator's secret in base32, its step that was used last, and digests of recovery codes. */
+  /**
+   * The second factor: the authenticator's secret in base32, its step that was used last, and digests of recovery
+   * codes.
+   */
   totp_secret: z
     .string()
     .regex(/^[A-Z2-7]{32}$/, "expected 32 letters and digits of base32")

@@ -184,9 +184,10 @@ export interface LedgerHealth {
  */
 export interface Ledger {
   /**
-   * Reserves the upper bound in all buckets of the user and of the group, or in none. Throws AppError quota_exceeded (402, with
-   * details) or storage_unavailable (503). The request id identifies the reservation: where a result may have been lost,
-   * an implementation may repeat its call with it, and a reservation that nobody knows of must lapse by itself.
+   * Reserves the upper bound in all buckets of the user and of the group, or in none. Throws AppError quota_exceeded
+   * (402, with details) or storage_unavailable (503). The request id identifies the reservation: where a result may
+   * have been lost, an implementation may repeat its call with it, and a reservation that nobody knows of must lapse by
+   * itself.
    */
   reserve(request: ReserveRequest): Awaitable<Hold>;
   /** The current buckets of the user, and of groups that the limits name, in the order of `limits`. */

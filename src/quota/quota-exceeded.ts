@@ -6,7 +6,8 @@ import { periods } from "./periods.ts";
 /**
  * The 402 for a limit without room. Its details are `{metric, per, used, reserved, limit, requested, reset_at}`, plus
  * `api_key`, its id, if it is a limit of that key, or `group`, its name, if it is one of that group: integers for
- * requests or tokens; for cost decimal strings in units of `currency`, which is then included. `reset_at` is ISO 8601 in UTC, or null if the limit never resets.
+ * requests or tokens; for cost decimal strings in units of `currency`, which is then included. `reset_at` is ISO 8601
+ * in UTC, or null if the limit never resets.
  */
 export function quotaExceeded({ limit, used, reserved, resetAt }: BucketState, request: Charge): AppError {
   const { format, hasCurrency } = metrics[limit.metric];

@@ -4,8 +4,8 @@ import type { QuotaLimit } from "./ledger.ts";
 export type ScaleLimits = (limits: readonly QuotaLimit[], factor: number) => readonly QuotaLimit[];
 
 /**
- * Creates a function that multiplies a user's own limits by a factor above 0, rounding down, but not to nothing; those of API keys and
- * groups stay. For the same limits and factor it returns the same array.
+ * Creates a function that multiplies a user's own limits by a factor above 0, rounding down, but not to nothing; those
+ * of API keys and groups stay. For the same limits and factor it returns the same array.
  */
 export function createScaleLimits(): ScaleLimits {
   const known = new WeakMap<readonly QuotaLimit[], Map<number, readonly QuotaLimit[]>>();

@@ -92,7 +92,10 @@ export function loggedRecordOf(record: LedgerRecord): LoggedRecord {
 /** How a request's record begins where nothing in it is escaped: read alone, since this is asked of each several times. */
 const requestStart = /^\{"at":(\d{1,16}),"id":"[^"\\]*","user":"([^"\\]*)","requestId":"([^"\\]*)",/;
 
-/** What tells a record from all others of its tag, wherever it is; undefined if it cannot be told. Throws if it is no JSON. */
+/**
+ * What tells a record from all others of its tag, wherever it is; undefined if it cannot be told. Throws if it is no
+ * JSON.
+ */
 export function identityOf(entry: LoggedRecord): string | undefined {
   switch (entry.kind) {
     case "mark":

@@ -42,9 +42,9 @@ export async function fenceAll(redis: Redis): Promise<void> {
 }
 
 /**
- * Puts back what a stopped tag has lost. All nodes take part: each says what it has that the log lacks; then one of them, which
- * has followed furthest, writes it into the log, and the accounts as its replica has them. Meanwhile the tag refuses
- * everything. Resolves when the tag is open, by whomever. Throws as Redis.call.
+ * Puts back what a stopped tag has lost. All nodes take part: each says what it has that the log lacks; then one of
+ * them, which has followed furthest, writes it into the log, and the accounts as its replica has them. Meanwhile the
+ * tag refuses everything. Resolves when the tag is open, by whomever. Throws as Redis.call.
  */
 export async function mendTag(follower: TagFollower, options: MendOptions): Promise<void> {
   const { redis, node, graceMs, leaseMs, weight } = options;

@@ -6,8 +6,8 @@ import { type LogEntry, type LogPage, readLogPage, streamStart } from "./log-pag
 import { documentOf, identityOf, ledgerRecordOf, loggedRecordOf, type LoggedRecord } from "./logged-records.ts";
 
 /**
- * How a tag's log stands: `current`; `lost`: Redis lacks records that this node has, or has none at all; `mending`: what was
- * lost is being put back; `gap`: this node lacks records that the log has no more.
+ * How a tag's log stands: `current`; `lost`: Redis lacks records that this node has, or has none at all; `mending`:
+ * what was lost is being put back; `gap`: this node lacks records that the log has no more.
  */
 type TagState = "current" | "lost" | "mending" | "gap";
 
@@ -192,7 +192,8 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
       if (page.epoch !== epoch || !follows) compared = false;
       else {
         for (const entry of page.entries) await apply(entry, false, true);
-        // V8 links the tables of a map that is filled and emptied on and on, as in call-batches.ts: records that are gone would live on.
+        // V8 links the tables of a map that is filled and emptied on and on, as in call-batches.ts: records that are
+        // gone would live on.
         if (page.entries.length > 0) noted = new Map(noted);
         if (page.entries.length < pageSize) {
           if (noted.size === 0 || ![...noted.values()].some(({ seq }) => seq <= position)) return "current";

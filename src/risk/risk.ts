@@ -28,7 +28,10 @@ export interface Risk {
     /** How many match. */
     readonly total: number;
   };
-  /** Takes note of a pin that has just been changed. `trustOf` notices it by itself, but not before the user's next request. */
+  /**
+   * Takes note of a pin that has just been changed. `trustOf` notices it by itself, but not before the user's next
+   * request.
+   */
   readonly notePin: (account: TrustAccount) => Awaitable<void>;
   /** Learns what other processes have noted until now, where there are some: of all users, or of one. */
   readonly refresh: (user?: string) => Awaitable<void>;

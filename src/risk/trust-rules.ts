@@ -50,8 +50,8 @@ export type TrustChanged = Extract<ProxyEvent, { type: "trust.changed" }>;
 type Cause = Pick<TrustChanged, "at" | "traceId" | "ip">;
 
 /**
- * What a user's behaviour leads to, by the config. What changes an entry returns the event of the move that it has led to, if
- * any, for the caller to emit.
+ * What a user's behaviour leads to, by the config. What changes an entry returns the event of the move that it has led
+ * to, if any, for the caller to emit.
  */
 export interface TrustRules {
   enabled(): boolean;

@@ -27,9 +27,9 @@ topic = "${name}"
 `;
 
 /**
- * Emits events number \`from\` to \`total\` through the proxy's own bus, as fast as it can, but none above the latest number
- * on its standard input; notes each in a file once \`emit\` has returned. When all have been forwarded it prints the
- * metrics and ends.
+ * Emits events number \`from\` to \`total\` through the proxy's own bus, as fast as it can, but none above the latest
+ * number on its standard input; notes each in a file once \`emit\` has returned. When all have been forwarded it prints
+ * the metrics and ends.
  *
  * @param code what compiledServer returned
  */

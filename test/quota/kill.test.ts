@@ -19,7 +19,10 @@ const totals: QuotaLimit[] = [
   { metric: "tokens", per: "total", max: 1e9 },
 ];
 
-/** Spends without end and says so: "c USER" after a commit, "s USER" after a settle; a first charge is 10 tokens, a final 70. */
+/**
+ * Spends without end and says so: "c USER" after a commit, "s USER" after a settle; a first charge is 10 tokens, a
+ * final 70.
+ */
 const spender = `
 import { writeSync } from "node:fs";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.js";

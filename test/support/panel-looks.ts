@@ -123,7 +123,10 @@ export function cutTexts(page: Page, within = "body"): Promise<readonly string[]
   })()`);
 }
 
-/** What is wrong with what a page shows, in both themes, as it is and on a small phone. @param within what has been opened last */
+/**
+ * What is wrong with what a page shows, in both themes, as it is and on a small phone. @param within what has been
+ * opened last
+ */
 export async function faultsOfLook(page: Page, within?: string): Promise<readonly string[]> {
   const found: string[] = [];
   const size = page.viewportSize();

@@ -148,8 +148,8 @@ export function isBehaviourFolder(name: string): boolean {
 }
 
 /**
- * The folder whose log an event goes to, or null if it is in none or concerns no user. Folders are named after users, so only
- * existing accounts get one: otherwise anyone could fill the disk with folders by failing to log in.
+ * The folder whose log an event goes to, or null if it is in none or concerns no user. Folders are named after users,
+ * so only existing accounts get one: otherwise anyone could fill the disk with folders by failing to log in.
  */
 export function behaviourFolder(event: ProxyEvent): string | null {
   if (!rowOf(event).behaviour || !("user" in event) || event.user === null) return null;

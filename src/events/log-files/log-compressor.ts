@@ -8,9 +8,9 @@ import { entriesOf, isBehaviourFolder, parseFileName } from "./behaviour-files.t
 /** Compresses logs of past days: one file at a time, with pauses, so that requests have the processor. */
 export interface LogCompressor {
   /**
-   * Compresses the files of days before `firstDay` in the folders under `usersDir`. Each appears as NAME.jsonl.gz once it is
-   * complete and on disk, and only then is NAME.jsonl removed; what a crash has left is removed. Returns how many files
-   * were compressed. Rejects with Node's errors; the file at which it failed is as it was.
+   * Compresses the files of days before `firstDay` in the folders under `usersDir`. Each appears as NAME.jsonl.gz once
+   * it is complete and on disk, and only then is NAME.jsonl removed; what a crash has left is removed. Returns how many
+   * files were compressed. Rejects with Node's errors; the file at which it failed is as it was.
    *
    * @param alone runs its argument while nobody writes to the logs
    */

@@ -37,7 +37,10 @@ interface LogPart {
 export interface PageLimits {
   /** Maximum bytes to read, plus one block. Default: 4 MiB. */
   readonly maxScanBytes?: number;
-  /** Maximum bytes of a text that somebody else has compressed; a larger one is skipped. Default: 1 GiB, as no log is larger. */
+  /**
+   * Maximum bytes of a text that somebody else has compressed; a larger one is skipped. Default: 1 GiB, as no log is
+   * larger.
+   */
   readonly maxExpandedBytes?: number;
   /** Says which file was skipped. */
   readonly log?: Log;

@@ -48,8 +48,8 @@ export interface UsageRouteOptions {
 }
 
 /**
- * GET /auth/usage: the caller's usage. GET /auth/usage/requests/ID: that of one request. GET /admin/usage: usage of one user
- * or of all, as JSON or CSV.
+ * GET /auth/usage: the caller's usage. GET /auth/usage/requests/ID: that of one request. GET /admin/usage: usage of one
+ * user or of all, as JSON or CSV.
  */
 export function registerUsageRoutes(
   app: FastifyInstance,

@@ -39,8 +39,8 @@ const notNeeded = new CallNotNeededError("it was not needed any more");
 const most = 32;
 
 /**
- * Calls keep their order in each slot. Those that Redis refuses when its memory is full are not put together with those that it
- * doesn't. Each has an answer of its own, also where another one of its batch fails.
+ * Calls keep their order in each slot. Those that Redis refuses when its memory is full are not put together with those
+ * that it doesn't. Each has an answer of its own, also where another one of its batch fails.
  *
  * @param slotOf what all keys of one command must have in common
  * @param send sends a command to the server of a key, and repeats it while its answer is lost

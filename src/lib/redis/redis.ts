@@ -31,8 +31,8 @@ export interface CallOptions {
   /** How many replicas must have what was written up to this call; fewer are an unknown outcome. Default: 0. */
   readonly replicas?: number | undefined;
   /**
-   * Asked right before the call is sent, at the end of the turn of the event loop in which it was made. Where it says no the
-   * call is not sent, and rejects with CallNotNeededError. Not beside `replicas`.
+   * Asked right before the call is sent, at the end of the turn of the event loop in which it was made. Where it says
+   * no the call is not sent, and rejects with CallNotNeededError. Not beside `replicas`.
    */
   readonly isNeeded?: (() => boolean) | undefined;
 }

@@ -13,8 +13,8 @@ import type { Log } from "../../lib/log.ts";
 /** Keeps journal files that snapshots cover, compressed, so that bills can be recomputed. */
 export interface JournalArchive {
   /**
-   * Moves a file to the archive, where it is compressed later. Rejects with Node's error, and then the file stays where it was: even on a full disk,
-   * the journal continues and keeps it.
+   * Moves a file to the archive, where it is compressed later. Rejects with Node's error, and then the file stays where
+   * it was: even on a full disk, the journal continues and keeps it.
    */
   readonly retire: (path: string) => Promise<void>;
   /** Stops the daily removal of files that are too old, and leaves files as they are that are being compressed. */

@@ -58,7 +58,10 @@ export interface AllowanceOptions {
   readonly log: Log;
 }
 
-/** A charge that was reported is known to Redis for so long, in ms, should its process have died before it heard of that. */
+/**
+ * A charge that was reported is known to Redis for so long, in ms, should its process have died before it heard of
+ * that.
+ */
 export const rememberReportedMs = 7 * 86_400_000;
 /** Some hundred bytes each. */
 const maxUnreported = 20_000;

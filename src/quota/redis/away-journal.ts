@@ -16,8 +16,8 @@ export interface AwayCharge {
 }
 
 /**
- * The charges of this folder that Redis does not have yet, on disk. Each line is the id of a reservation, and a record as the
- * ledger's journal has it, or `done` once Redis has it all.
+ * The charges of this folder that Redis does not have yet, on disk. Each line is the id of a reservation, and a record
+ * as the ledger's journal has it, or `done` once Redis has it all.
  */
 export interface AwayJournal {
   /** Those of earlier runs, oldest first. */

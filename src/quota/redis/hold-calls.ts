@@ -76,8 +76,8 @@ export interface FinalCharge {
 export interface HoldCalls {
   part(id: string, view: AccountView, user: string): HoldPart;
   /**
-   * Asks the accounts of all parts at once. If one refuses or fails, nothing stays reserved in the others. Returns the buckets
-   * of each part, or what the first of the limits without room says.
+   * Asks the accounts of all parts at once. If one refuses or fails, nothing stays reserved in the others. Returns the
+   * buckets of each part, or what the first of the limits without room says.
    *
    * @param limits those of all parts, in the order of the request
    * @param keepMs how long it is kept without a word from its node; default: that of a request

@@ -49,9 +49,9 @@ interface Commit extends FirstCharge {
 }
 
 /**
- * A reservation in Redis, of a user's account and, as a second part, of a group's. One call at a time, as the port says;
- * what was sent and not awaited is awaited by the next call. Where a request ends in the turn of the event loop in which its
- * first charge was made, as those with short answers do, one call makes both charges.
+ * A reservation in Redis, of a user's account and, as a second part, of a group's. One call at a time, as the port
+ * says; what was sent and not awaited is awaited by the next call. Where a request ends in the turn of the event loop
+ * in which its first charge was made, as those with short answers do, one call makes both charges.
  */
 export class RedisHold implements Hold {
   readonly buckets: readonly BucketState[];

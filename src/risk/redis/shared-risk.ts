@@ -60,8 +60,8 @@ const pinSettlesMs = 1500;
 const maxSkewMs = 60_000;
 
 /**
- * Each process notes what it sees, and adds it every second to what Redis has of the user: a compare-and-set, so that nothing
- * is lost, and each move is made and reported once, by the process whose change leads to it. The others read it
+ * Each process notes what it sees, and adds it every second to what Redis has of the user: a compare-and-set, so that
+ * nothing is lost, and each move is made and reported once, by the process whose change leads to it. The others read it
  * within a second.
  */
 export async function openSharedRisk(options: SharedRiskOptions): Promise<SharedRisk> {
