@@ -77,6 +77,9 @@ export interface UserAdminOptions {
 
 const nothing: UserDifference = { before: {}, after: {} };
 
+/** Users of a page, while another admin is looked for. */
+const adminsAtOnce = 100;
+
 export function createUserAdmin(options: UserAdminOptions): UserAdmin {
   const { users, sessions, apiKeys, externalLogins, audit, tierNames, clock } = options;
   const queue = createKeyedQueue();
@@ -88,12 +91,19 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
   }
 
   async function keepAnAdmin(before: Account, after?: Account): Promise<void> {
+    // A service account can't log in, and no API key reaches the administration.
     const isAdmin = (account: Account | undefined): boolean =>
-      account?.roles.includes("admin") === true && accountState(account, clock.now()) === "active";
+      account?.roles.includes("admin") === true &&
+      account.service !== true &&
+      accountState(account, clock.now()) === "active";
     if (!isAdmin(before) || isAdmin(after)) return;
     const { username } = before;
-    const admins = await users.search({ role: "admin", state: "active", limit: 2 });
-    if (admins.users.some((other) => other.username !== username)) return;
+    let cursor: string | undefined;
+    do {
+      const page: UserPage = await users.search({ role: "admin", state: "active", limit: adminsAtOnce, cursor });
+      if (page.users.some((other) => other.username !== username && isAdmin(other))) return;
+      cursor = page.nextCursor ?? undefined;
+    } while (cursor !== undefined);
     throw new AppError("conflict", {
       message: `${username} is the last admin who can come in: make another one first.`,
     });

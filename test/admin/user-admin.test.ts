@@ -145,6 +145,23 @@ describe("a user admin", () => {
     await admin.resetPassword(actor, "ben");
   });
 
+  it("counts no service account as an admin who can come in, and makes none of the last one", async () => {
+    const service = 'roles = ["admin"]\nservice = true\ndefault_group = "lab"\n';
+    const robots = Array.from({ length: 101 }, (_, index) => [`a${index}`, service] as const);
+    const { admin } = await useAdmin({
+      ...Object.fromEntries(robots),
+      ben: 'roles = ["admin"]\ndefault_group = "lab"\n',
+      zoe: 'roles = ["admin"]\ndefault_group = "lab"\n',
+    });
+    await admin.patch(actor, "ben", { service: true });
+    const refused = { code: "conflict", message: expect.stringContaining("zoe is the last admin") };
+    await expect(admin.patch(actor, "zoe", { service: true })).rejects.toMatchObject(refused);
+    await expect(admin.patch(actor, "zoe", { roles: null })).rejects.toMatchObject(refused);
+    await expect(admin.archive(actor, "zoe")).rejects.toMatchObject(refused);
+    await admin.patch(actor, "ben", { service: null });
+    await admin.patch(actor, "zoe", { service: true });
+  });
+
   it("ends sessions with a password, given or made", async () => {
     const { store, admin, told, done } = await useAdmin({ bob: "" });
     await admin.setPassword(actor, "bob", password);
