@@ -36,7 +36,25 @@ function explain(issue: Issue, input: unknown, at: (path: readonly string[]) => 
   const got = valueAt(input, path);
   const isText = typeof got === "string";
   const shown = isText && secretValue.test(path.at(-1) ?? "") ? `text of ${got.length} characters` : describe(got);
-  return [`${path.join(".")}: ${expectation(issue)}, got ${shown}${at(path)}`];
+  const expected = typeof got === "bigint" && issue.code === "invalid_type" ? ofLargeNumber(issue) : expectation(issue);
+  return [`${path.join(".")}: ${expected}, got ${shown}${at(path)}`];
+}
+
+/** A date that stands where a table belongs: zod takes it for a table without keys. */
+export function datesAsTables(input: unknown): Issue[] {
+  const issues: Issue[] = [];
+  const look = (value: unknown, schema: unknown, path: readonly string[]): void => {
+    const known = unwrap(schema);
+    if (value instanceof Date) {
+      const type = property(property(known, "def"), "type");
+      const message = "expected a table";
+      if (type === "object") issues.push({ code: "custom", path: [...path], message, input });
+    } else if (typeof value === "object" && value !== null) {
+      for (const [key, inner] of Object.entries(value)) look(inner, child(known, key), [...path, key]);
+    }
+  };
+  look(input, configSchema, []);
+  return issues;
 }
 
 function unknownKey(full: readonly string[], parent: readonly string[]): string {
@@ -47,6 +65,12 @@ function unknownKey(full: readonly string[], parent: readonly string[]): string 
     return `${name}: secrets don't belong in this file; set an environment variable (DEEPSEEK_API_KEY, JWT_SECRETS, …) or name one with api_key_env or api_key_file`;
   }
   return `${name}: unknown key${nearest === undefined ? "" : `; did you mean "${nearest}"?`}`;
+}
+
+/** A number that would have to be rounded is a bigint, which to zod is none. */
+function ofLargeNumber(issue: Extract<Issue, { code: "invalid_type" }>): string {
+  if (issue.expected !== "number" && issue.expected !== "int") return expectation(issue);
+  return `expected a number from ${Number.MIN_SAFE_INTEGER} to ${Number.MAX_SAFE_INTEGER}`;
 }
 
 function expectation(issue: Issue): string {
@@ -97,6 +121,8 @@ function describe(value: unknown): string {
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (typeof value === "object") return "a table";
   if (typeof value === "string") return `text ${JSON.stringify(value.slice(0, 60))}`;
+  if (typeof value === "bigint") return `number ${value}`;
+  if (Number.isNaN(value)) return "nan";
   return typeof value === "number" || typeof value === "boolean" ? `${typeof value} ${value}` : typeof value;
 }
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
-import { explainIssues } from "./explain.ts";
+import { datesAsTables, explainIssues } from "./explain.ts";
 import { configSchema, type Config } from "./schema.ts";
 import { createLineFinder } from "./toml-lines.ts";
 import { readSmallFile } from "../lib/files/followed-file.ts";
@@ -66,7 +66,8 @@ function readText(file: string, read: (path: string) => Buffer): string {
 export function parseConfig(text: string, name: string, env: Env = {}): Config {
   let input: Record<string, unknown>;
   try {
-    input = parse(text);
+    // No number is rounded: the schema refuses those that are too large, by their field.
+    input = parse(text, { integersAsBigInt: "asNeeded" });
   } catch (cause) {
     if (!(cause instanceof TomlError)) throw cause;
     const what = cause.message.split("\n", 1)[0] ?? "";
@@ -75,7 +76,8 @@ export function parseConfig(text: string, name: string, env: Env = {}): Config {
   const problems: string[] = [];
   applyEnv(input, env, problems);
   const result = configSchema.safeParse(input);
-  if (!result.success) problems.push(...explainIssues(result.error.issues, input, createLineFinder(text)));
+  const issues = [...datesAsTables(input), ...(result.error?.issues ?? [])];
+  if (issues.length > 0) problems.push(...explainIssues(issues, input, createLineFinder(text)));
   if (problems.length > 0 || !result.success) {
     throw new ConfigError(problems.map((problem) => `${name}: ${problem}`).join("\n"));
   }

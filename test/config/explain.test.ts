@@ -42,6 +42,23 @@ describe("what is wrong with a config", () => {
     ["[server]\ntrust_proxy = 1", "server.trust_proxy: expected a list, got number 1"],
     ["[models]\naliases = []", "models.aliases: expected a table, got a list of 0"],
     ["server = 1", "server: expected a table, got number 1"],
+    ["[server]\nport = nan", "server.port: expected a number, got nan"],
+    ["[server]\nhost = 9007199254740993", "server.host: expected text, got number 9007199254740993"],
+    [
+      "[server]\nport = 9007199254740993",
+      "server.port: expected a number from -9007199254740991 to 9007199254740991, got number 9007199254740993",
+    ],
+    [
+      "[retry]\nattempts = -9223372036854775808",
+      "retry.attempts: expected a number from -9007199254740991 to 9007199254740991, got number -9223372036854775808",
+    ],
+    ["metrics = 2026-11-27", "metrics: expected a table, got the date 2026-11-27"],
+    ["[risk]\nsignals = 12:00:00", "risk.signals: expected a table, got the date 12:00:00.000"],
+    [
+      "[quota.tiers]\nbasic = 2026-11-27T09:00:00Z",
+      "quota.tiers.basic: expected a table, got the date 2026-11-27T09:00:00.000Z",
+    ],
+    ["[models]\naliases = 2026-11-27", "models.aliases: expected a table, got the date 2026-11-27"],
     ["[rate_limit]\nrequests_per_second = 0", "rate_limit.requests_per_second: expected more than 0, got number 0"],
     ['[quota]\ncut_midstream = ["all"]', 'quota.cut_midstream.0: expected one of "tokens", "cost", got text "all"'],
     [
