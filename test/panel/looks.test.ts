@@ -1,7 +1,7 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasBrowser, openPanel, startBrowser } from "../support/browser.ts";
-import { cutTexts, faultsOfLook, panelPages, startFilledProxy } from "../support/panel-looks.ts";
+import { cutTexts, faultsInBothLanguages, faultsOfLook, panelPages, startFilledProxy } from "../support/panel-looks.ts";
 import { type RunningProxy, startProxy } from "../support/start-proxy.ts";
 
 describe.skipIf(!hasBrowser)("the panel's looks", () => {
@@ -31,7 +31,7 @@ describe.skipIf(!hasBrowser)("the panel's looks", () => {
     await tab.context.close();
   });
 
-  test("the dialogs that buttons open are sound in both themes, and on a small phone", async () => {
+  test("the dialogs that buttons open are sound in both languages and themes, and on a small phone", async () => {
     const tab = await openPanel(browser, proxy, { user: "boss" });
     const { page } = tab;
     const buttons = "main button:not(.filters button):not(.tabs button):not([disabled])";
@@ -64,14 +64,14 @@ describe.skipIf(!hasBrowser)("the panel's looks", () => {
         await page.locator("main button[aria-busy='true']").first().waitFor({ state: "detached" });
         if ((await dialog.count()) === 0) continue;
         seen.add((await dialog.getAttribute("aria-label")) ?? "");
-        problems.push(...(await faultsOfLook(page, "dialog[open]")).map((text) => `${button}: ${text}`));
+        problems.push(...(await faultsInBothLanguages(page, "dialog[open]")).map((text) => `${button}: ${text}`));
       }
     }
     await page.goto(`${proxy.url}/panel/nodes`);
     await page.locator("main h1").waitFor();
     await page.keyboard.press("?");
     await dialog.waitFor();
-    problems.push(...(await faultsOfLook(page, "dialog[open]")).map((text) => `keyboard: ${text}`));
+    problems.push(...(await faultsInBothLanguages(page, "dialog[open]")).map((text) => `keyboard: ${text}`));
     expect(problems).toEqual([]);
     const always = ["Make a key", "New user", "New group", "Make codes", "Ban", "Archive", "Adjust", "Reset a period"];
     expect([...seen]).toEqual(expect.arrayContaining(always));

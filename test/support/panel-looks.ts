@@ -140,3 +140,16 @@ export async function faultsOfLook(page: Page, within?: string): Promise<readonl
   if (size !== null) await page.setViewportSize(size);
   return found;
 }
+
+/** The same in both languages; in the end the language is as it was. */
+export async function faultsInBothLanguages(page: Page, within?: string): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (let turn = 0; turn < 2; turn += 1) {
+    const language = await page.evaluate<string>("document.documentElement.lang");
+    found.push(...(await faultsOfLook(page, within)).map((text) => `${language}: ${text}`));
+    // Not by a click: where a dialog is open the button lies behind it.
+    await page.evaluate("document.querySelector('button.quiet[lang]').click()");
+    await page.locator(`html:not([lang="${language}"])`).waitFor({ state: "attached" });
+  }
+  return found;
+}

@@ -63,26 +63,30 @@ export function UserPage({ name }: { readonly name: string }) {
           {t("bannedUntil")} <Time iso={account.banned_until} /> {account.ban_reason}
         </p>
       )}
-      <div class="tabs" role="group" aria-label={t("parts")}>
-        {tabs.map(([id, word]) => (
-          <a
-            key={id}
-            class="button small"
-            href={hrefOf(`/users/${part(name)}?tab=${id}`)}
-            aria-current={id === tab ? "true" : undefined}
-          >
-            {t(word)}
-          </a>
-        ))}
-      </div>
-      {tab === "quota" && <UserQuota name={name} />}
-      {tab === "settings" && user.data !== undefined && (
-        <UserSettings key={user.data.etag} tagged={user.data} reload={user.reload} />
+      {user.error === undefined && (
+        <>
+          <div class="tabs" role="group" aria-label={t("parts")}>
+            {tabs.map(([id, word]) => (
+              <a
+                key={id}
+                class="button small"
+                href={hrefOf(`/users/${part(name)}?tab=${id}`)}
+                aria-current={id === tab ? "true" : undefined}
+              >
+                {t(word)}
+              </a>
+            ))}
+          </div>
+          {tab === "quota" && <UserQuota name={name} />}
+          {tab === "settings" && user.data !== undefined && (
+            <UserSettings key={user.data.etag} tagged={user.data} reload={user.reload} />
+          )}
+          {tab === "keys" && <UserKeys name={name} />}
+          {tab === "sessions" && <UserSessions name={name} />}
+          {tab === "spend" && <UserSpend name={name} />}
+          {tab === "behaviour" && <Timeline name={name} />}
+        </>
       )}
-      {tab === "keys" && <UserKeys name={name} />}
-      {tab === "sessions" && <UserSessions name={name} />}
-      {tab === "spend" && <UserSpend name={name} />}
-      {tab === "behaviour" && <Timeline name={name} />}
     </Page>
   );
 }
