@@ -1,13 +1,18 @@
 const dayMs = 86_400_000;
 
 /**
- * The date `days` days later, or earlier if negative.
+ * The date `days` days later, or earlier if negative; the first or the last one that has a year of four digits instead of
+ * any beyond it.
  *
  * @param date YYYY-MM-DD, of a calendar without a time zone
  */
 export function shiftDate(date: string, days: number): string {
-  return new Date(Date.parse(date) + days * dayMs).toISOString().slice(0, 10);
+  const at = Math.min(Math.max(Date.parse(date) + days * dayMs, firstDay), lastDay);
+  return new Date(at).toISOString().slice(0, 10);
 }
+
+const firstDay = Date.parse("0000-01-01");
+const lastDay = Date.parse("9999-12-31");
 
 /** The number of days from one date to another, both YYYY-MM-DD; 0 if they are equal. */
 export function daysBetween(from: string, to: string): number {

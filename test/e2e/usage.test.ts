@@ -155,6 +155,13 @@ describe("usage", () => {
     expect(await answer.json()).toMatchObject({ error: { code: "invalid_request", param } });
   });
 
+  it("of the first days that a date can name is empty", async () => {
+    const { from, rows } = (await usage(await start(), "alice", "/auth/usage?to=0000-01-01")) as Usage & {
+      from: string;
+    };
+    expect([from, rows]).toEqual(["0000-01-01", []]);
+  });
+
   it("of others is for admins and auditors alone, from allowed addresses alone", async () => {
     const running = await start();
     await chat(running, "alice");

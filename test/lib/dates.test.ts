@@ -9,4 +9,8 @@ describe("dates", () => {
     expect(daysBetween("2028-02-28", "2028-03-01")).toBe(2);
     expect(daysBetween("2026-11-22", "2026-11-22")).toBe(0);
   });
+
+  it("stay within the years that are written with four digits", () => {
+    expect([shiftDate("0000-01-05", -29), shiftDate("9999-12-30", 5)]).toEqual(["0000-01-01", "9999-12-31"]);
+  });
 });
