@@ -37,7 +37,7 @@ describe("[[models.prices]]", () => {
     ["cache_hit", "-0.1", "expected at least 0, got number -0.1"],
     ["cache_miss", "0.0000000001", "expected at most 9 decimal places, got number 1e-10"],
     ["output", "0.1234567891", "expected at most 9 decimal places, got number 0.1234567891"],
-    ["output", "nan", "expected a number, got number NaN"],
+    ["output", "nan", "expected a number, got nan"],
     ["reasoning", "inf", "expected a number, got number Infinity"],
     ["output", "1000001", "expected at most 1000000, got number 1000001"],
     ["output", "1e300", "expected at most 1000000, got number 1e+300"],

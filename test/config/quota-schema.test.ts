@@ -55,7 +55,7 @@ describe("the limits of a tier", () => {
   it.each([
     ['{metric="requests",per="day",max=-1}', "0.max: expected at least 0, got number -1"],
     ['{metric="requests",per="day",max=1.5}', "0.max: expected a whole number of requests, got number 1.5"],
-    ['{metric="tokens",per="day",max=nan}', "0.max: expected a number, got number NaN"],
+    ['{metric="tokens",per="day",max=nan}', "0.max: expected a number, got nan"],
     ['{metric="cost",per="day",max=1e-10}', "0.max: expected at most 9 decimal places, got number 1e-10"],
     ['{metric="cost",per="day",max=10000000}', "0.max: expected at most 9007199, got number 10000000"],
     [
