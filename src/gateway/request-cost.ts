@@ -3,8 +3,8 @@ import type { ParsedRequest } from "./formats/api-format.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Route } from "../providers/router.ts";
 import type { ResponseReport } from "../providers/stream/response-reader.ts";
+import { countable } from "../providers/stream/usage.ts";
 import type { Charge, Hold, Outcome, Settlement, TokenUsage } from "../quota/ledger.ts";
-import { isAmount } from "../lib/money.ts";
 import { noCharge } from "../quota/amounts.ts";
 import type { Metric } from "../quota/metrics.ts";
 import { costOf, createPricing, highestCostOf, type Price, type Pricing } from "../quota/pricing/pricing.ts";
@@ -149,11 +149,6 @@ export class RequestCost {
   #highestCost(price: Price): number {
     return highestCostOf(price, this.#reservedInput, this.reservedOutput);
   }
-}
-
-/** Usage whose tokens can be added up; null: it can't be true. */
-function countable(usage: TokenUsage | null): TokenUsage | null {
-  return usage !== null && isAmount(usage.input + usage.output) ? usage : null;
 }
 
 /** The settlement of a request that never got a data event: nothing is charged. */

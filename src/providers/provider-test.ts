@@ -5,6 +5,7 @@ import type { Provider, UpstreamRequest } from "./provider.ts";
 import { ProviderHealth } from "./provider-health.ts";
 import { timeoutReason } from "./read-text.ts";
 import type { ReportedUsage } from "./stream/reported.ts";
+import { countable } from "./stream/usage.ts";
 import { UpstreamError } from "./upstream-error.ts";
 
 /** What a provider did with one small chat. */
@@ -88,7 +89,7 @@ export async function testProvider(provider: Provider, model: string | undefined
     headersMs: attempt.headersMs,
     firstTokenMs: attempt.firstEventMs,
     totalMs: clock.monotonic() - startedAt,
-    usage: attempt.reader.usage,
+    usage: countable(attempt.reader.usage),
     error: error === null ? null : toTestError(error),
   };
 }

@@ -147,6 +147,15 @@ describe("providers", () => {
     await last.delta("h");
     await last.finish();
     expect((await byDefault).body).toMatchObject({ ok: true, model: "deepseek-flash" });
+    // Each choice reports its own, and their sum can't be counted.
+    const absurd = test({ model: "m" });
+    const odd = await upstream.next();
+    const usage = { prompt_tokens: 1, completion_tokens: Number.MAX_SAFE_INTEGER };
+    for (const index of [0, 1])
+      await odd.event({ choices: [{ index, delta: { content: "h" }, finish_reason: "stop", usage }] });
+    await odd.done();
+    odd.end();
+    expect(await absurd).toMatchObject({ status: 200, body: { ok: true, usage: null } });
     expect((await test({ model: "m", account: 3 })).status).toBe(404);
     expect((await api.as("boss", "POST", "/admin/providers/none/test", {})).status).toBe(404);
   });

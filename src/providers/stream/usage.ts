@@ -65,6 +65,11 @@ export function sumOfChoices(usages: Iterable<ReportedUsage>): ReportedUsage {
   return { input, cached, output, reasoning };
 }
 
+/** Usage whose tokens can be added up; null for what can't be true. */
+export function countable(usage: ReportedUsage | null): ReportedUsage | null {
+  return usage !== null && isCount(usage.input + usage.output) ? usage : null;
+}
+
 export function detail(details: unknown, key: string): unknown {
   return isFields(details) ? details[key] : undefined;
 }
