@@ -38,7 +38,7 @@ export const grantRequest = z
     if (!metrics[metric].hasCurrency && request.currency !== undefined) refuse("currency", "only cost has a currency");
     const amount = Number(request.amount);
     if (!isSame(metric, request.amount, amount) || !(amount > 0))
-      refuse("amount", `expected an amount of ${metric} above 0`);
+      refuse("amount", `expected ${metrics[metric].expected} above 0`);
     const { until, ...rest } = request;
     return { ...rest, amount, ...(until === undefined ? {} : { until: new Date(until) }) };
   });

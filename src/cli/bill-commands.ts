@@ -137,6 +137,7 @@ async function verify(bill: Bill): Promise<number> {
   // First: it is compared with the records up to where it is.
   const ledger = await readUsage({ usersDir, periodAt, keepDays, log: silent });
   const days = await daysToVerify(bill, dayOf, keepDays);
+  spanOf(bill);
   if (days.from > days.to) {
     io.err(
       `error: there is nothing to verify from ${days.from} to ${days.to}: the records that are kept begin too late`,

@@ -88,9 +88,10 @@ function expectation(issue: Issue): string {
         ? issue.message
         : "expected an address such as 10.0.0.1 or a network such as 10.0.0.0/8";
     case "invalid_format":
+      if (issue.message.startsWith("expected")) return issue.message;
       return issue.format === "regex" ? `expected ${issue.message}` : `expected a valid ${issue.format}`;
     case "invalid_key":
-      return `expected another key: ${issue.issues[0]?.message ?? issue.message}`;
+      return `expected another key: ${(issue.issues[0]?.message ?? issue.message).replace(/^expected /, "")}`;
     case "custom":
     case "invalid_element":
     case "not_multiple_of":

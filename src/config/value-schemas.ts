@@ -8,7 +8,7 @@ import { parseNano } from "../lib/money.ts";
 const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"));
 
 /** Names of providers and tiers: these appear in logs, metrics and records. */
-export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "lower-case letters, digits, - and _");
+export const plainName = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,31}$/, "expected lower-case letters, digits, - and _");
 
 /** An address or a network in CIDR notation, as IpList accepts it. */
 export const network = z
@@ -41,7 +41,7 @@ export const timezone = z.string().refine(isTimezone, "expected an IANA time zon
 
 /** A date and time with an offset, as in JSON; restricted to times that a TOML file can represent. */
 export const isoInstant = z.iso
-  .datetime({ offset: true })
+  .datetime({ offset: true, error: "expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00" })
   .refine((text) => isTomlTime(Date.parse(text)), "expected a time between the years 1 and 9999 in UTC");
 
 /** A date, or a date and time with or without an offset; a time alone is refused. */

@@ -33,11 +33,13 @@ const count = {
   toNumber: (amount: number) => amount,
 } as const;
 
+const mostMoney = Math.floor(Number.MAX_SAFE_INTEGER / 1e9);
+
 const money = {
   hasCurrency: true,
   since: 1,
-  most: Math.floor(Number.MAX_SAFE_INTEGER / 1e9),
-  expected: "an amount with at most 9 decimal places",
+  most: mostMoney,
+  expected: `an amount of at most ${mostMoney} with at most 9 decimal places`,
   parse: parseNano,
   parseSigned: parseSignedNano,
   format: formatNano,

@@ -138,6 +138,7 @@ describe("npm run bill -- verify", () => {
   it.each([
     [["verify", "--from", "yesterday"], "--from yesterday: expected a date"],
     [["verify", "--from", "2026-11-02", "--to", "2026-11-01T00:00:00Z"], "verify takes whole days"],
+    [["verify", "--from", "2026-11-02", "--to", "2026-11-01"], "--from 2026-11-02 is after --to 2026-11-01"],
     [["verify", "--model", "m"], "verify takes no --model"],
     [["verify", "--user", "No One"], "No One is no user name"],
     [["export", "--from", "2026-11-02", "--to", "2026-11-01"], "--from 2026-11-02 is after --to 2026-11-01"],

@@ -49,6 +49,27 @@ describe("an administrator who changes a quota", () => {
     expect(await audits()).toEqual([]);
   });
 
+  it("reads in the message what would be right, where an amount or a time is not", async () => {
+    const { post: ask, as } = await startAdminApi();
+    const money = "expected an amount of at most 9007199 with at most 9 decimal places";
+    const grant = { metric: "cost", per: "month", reason: "r" };
+    for (const [act, body, message] of [
+      ["adjust", { cost: 1e9, reason: "r" }, `cost: ${money}`],
+      ["grant", { ...grant, amount: "9007199.254740992" }, `amount: ${money} above 0`],
+      [
+        "grant",
+        { ...grant, amount: 1, until: "tomorrow" },
+        "until: expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00",
+      ],
+    ] as const) {
+      expect((await ask(`${path}/${act}`, body)).body.error.message).toBe(message);
+    }
+    const patch = { default_group: "@lab" };
+    expect((await as("boss", "PATCH", "/admin/users/alice", patch)).body.error.message).toBe(
+      "default_group: expected lower-case letters, digits, - and _",
+    );
+  });
+
   it("is told that there is no such user", async () => {
     const { post: ask } = await startAdminApi();
     const orders = {
