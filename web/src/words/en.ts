@@ -336,7 +336,7 @@ export const en = {
   state_expired: "expired",
   state_not_yet_active: "not yet active",
   serviceAccount: "service account",
-  activeNow: "Active now",
+  activeNow: "Active lately",
   create: "Create",
   amountRule: "An amount such as 12.5, with at most 9 decimal places.",
   noSuchUser: "There is no user {name}.",
