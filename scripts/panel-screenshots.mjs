@@ -97,6 +97,9 @@ const pass = (ms) => {
 /** What the provider "deepseek" does with deepseek-flash: for a while it is down, and "second" answers. */
 let isDown = false;
 
+/** Called with the first bytes of an answer; one request runs at a time. */
+let onFirstPiece = () => {};
+
 const upstream = createServer(async (request, response) => {
   const pieces = [];
   for await (const piece of request) pieces.push(piece);
@@ -138,9 +141,10 @@ const upstream = createServer(async (request, response) => {
       }
     }
   } else {
+    const passedOn = new Promise((resolve) => (onFirstPiece = resolve));
     say("content", content);
-    // The proxy takes note of the first event before the clock goes on.
-    await sleep(6);
+    // The clock goes on once the proxy has taken note of the first event and passed it on.
+    await passedOn;
     pass(output * between(8, 16));
   }
   send({}, "stop", { usage });
@@ -241,7 +245,11 @@ async function post(path, body, token = "", address = "127.0.0.1") {
     headers: { "content-type": "application/json", authorization: `Bearer ${token}`, "x-forwarded-for": address },
     body: JSON.stringify(body),
   });
-  const text = await response.text();
+  let text = "";
+  for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
+    onFirstPiece();
+    text += piece;
+  }
   if (!response.ok && !path.startsWith("/v1/")) throw new Error(`${path}: ${response.status} ${text}`);
   return response.headers.get("content-type")?.includes("json") === true ? JSON.parse(text) : text;
 }
