@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { plainName } from "./value-schemas.ts";
+import { plainName, plainPath } from "./value-schemas.ts";
 
 const variable = z
   .string()
@@ -29,9 +29,7 @@ const issuerSection = z.strictObject({
   issuer: issuerUrl.describe("The identity provider, as its discovery document calls itself."),
   client_id: z.string().min(1).max(500).describe("As the proxy is registered there."),
   client_secret_env: variable.optional().describe("Environment variable of the client secret."),
-  client_secret_file: z
-    .string()
-    .min(1)
+  client_secret_file: plainPath
     .optional()
     .describe("File with the client secret, relative to this file; without either the proxy is a public client."),
   scopes: z

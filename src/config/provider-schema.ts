@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { modelGlob, plainModel, plainName } from "./value-schemas.ts";
+import { modelGlob, plainModel, plainName, plainPath } from "./value-schemas.ts";
 
 /** A duration in seconds in config.toml; fractions are allowed. */
 const seconds = (max: number) => z.number().positive().max(max);
@@ -44,7 +44,7 @@ export const providerSection = z.strictObject({
     .min(1)
     .optional()
     .describe("Environment variables of several keys, instead of api_key_env; each key is a separate account."),
-  api_key_file: z.string().min(1).optional().describe("File with the key; relative to this file."),
+  api_key_file: plainPath.optional().describe("File with the key; relative to this file."),
   models: z.array(modelGlob).min(1).describe('Models it serves; globs such as "deepseek-*".'),
   model_map: z
     .record(modelGlob, plainModel)

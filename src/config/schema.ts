@@ -10,7 +10,7 @@ import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
 import { rateRulesSection, checkRates } from "./rates-schema.ts";
 import { riskSection } from "./risk-schema.ts";
 import { accessSection, alertsSection, securitySection } from "./security-schema.ts";
-import { modelGlob, network, plainModel } from "./value-schemas.ts";
+import { modelGlob, network, plainModel, plainPath } from "./value-schemas.ts";
 import { stateSection } from "./state-schema.ts";
 import { telemetrySection } from "./telemetry-schema.ts";
 
@@ -38,7 +38,7 @@ const publicUrl = z
   );
 
 const serverSection = z.strictObject({
-  host: z.string().min(1).default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
+  host: plainPath.default("127.0.0.1").describe("Address to listen on. HOST overrides it."),
   port: count(0, 65535).default(8080).describe("Port to listen on; 0 picks a free one. PORT overrides it."),
   trust_proxy: addresses.default([]).describe("Reverse proxies whose X-Forwarded-For is trusted."),
   cors_origins: z
@@ -75,8 +75,8 @@ const serverSection = z.strictObject({
 });
 
 const storageSection = z.strictObject({
-  users_dir: z.string().min(1).default("users").describe("Accounts, quotas and the journal; relative to this file."),
-  logs_dir: z.string().min(1).default("logs").describe("Behaviour logs; relative to this file."),
+  users_dir: plainPath.default("users").describe("Accounts, quotas and the journal; relative to this file."),
+  logs_dir: plainPath.default("logs").describe("Behaviour logs; relative to this file."),
   durability: z
     .enum(["interval", "strict"])
     .default("interval")

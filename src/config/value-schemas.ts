@@ -19,6 +19,12 @@ export const network = z
 /** JSON escapes can contain half of a surrogate pair, which UTF-8 cannot represent. */
 const wholeText = z.string().regex(/^\P{Cs}*$/u, "expected whole characters");
 
+/** A path, or an address to listen on: the system takes none with such a character, or only what stands before it. */
+export const plainPath = z
+  .string()
+  .min(1)
+  .refine((text) => !text.includes("\0"), "expected text without the character \\u0000");
+
 /** A person's remark. */
 export const note = wholeText.max(500);
 

@@ -41,6 +41,19 @@ describe("what is wrong with a config", () => {
     ["[server]\nhost = 2026-01-01", "server.host: expected text, got the date 2026-01-01"],
     ["[server]\ntrust_proxy = 1", "server.trust_proxy: expected a list, got number 1"],
     ["[models]\naliases = []", "models.aliases: expected a table, got a list of 0"],
+    ['[server]\nhost = "a\\u0000b"', 'server.host: expected text without the character \\u0000, got text "a\\u0000b"'],
+    [
+      '[storage]\nusers_dir = "\\u0000"',
+      'storage.users_dir: expected text without the character \\u0000, got text "\\u0000"',
+    ],
+    [
+      '[storage]\nlogs_dir = "\\u0000"',
+      'storage.logs_dir: expected text without the character \\u0000, got text "\\u0000"',
+    ],
+    [
+      '[[providers]]\nname = "a"\nkind = "openai"\nbase_url = "http://127.0.0.1:1"\nmodels = ["*"]\napi_key_file = "\\u0000"',
+      "providers.0.api_key_file: expected text without the character \\u0000, got text of 1 characters",
+    ],
     ["server = 1", "server: expected a table, got number 1"],
     ["[server]\nport = nan", "server.port: expected a number, got nan"],
     ["[server]\nhost = 9007199254740993", "server.host: expected text, got number 9007199254740993"],
