@@ -6,6 +6,7 @@ import { shiftDate } from "../lib/dates.ts";
 import { streamJournal } from "../lib/journal/journal-stream.ts";
 import { formatNano } from "../lib/money.ts";
 import { userName } from "../quota/accounts.ts";
+import { addSaturated } from "../quota/amounts.ts";
 import { decodeLedgerRecord } from "../quota/memory/charge-record.ts";
 import { journalFolders } from "../quota/memory/journal-archive.ts";
 import { readUsage } from "../quota/memory/read-usage.ts";
@@ -231,7 +232,7 @@ function byHand(figures: Readonly<Record<string, number>>): Record<string, numbe
 }
 
 function addTo(sums: Sums, figures: Readonly<Record<string, number>>): void {
-  for (const [name, value] of Object.entries(figures)) sums.set(name, (sums.get(name) ?? 0) + value);
+  for (const [name, value] of Object.entries(figures)) sums.set(name, addSaturated(sums.get(name) ?? 0, value));
 }
 
 /** Without what is 0: "3 requests, 120 tokens, 0.0042 CNY". */

@@ -108,6 +108,17 @@ describe("npm run bill -- verify", () => {
     expect((await bill(folder, "verify")).out).toContain("by the config the price was not in force then");
   });
 
+  it("adds up as the usage history does where sums are the largest that are counted", async () => {
+    const { folder, ledger } = await use();
+    const most = { requests: 0, tokens: Number.MAX_SAFE_INTEGER, cost: Number.MAX_SAFE_INTEGER, currency: "CNY" };
+    for (const reason of ["once", "twice"]) await ledger.adjust("carol", most, { reason, by: "root" });
+    const { code, out, err } = await bill(folder, "verify", "--user", "carol");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toContain(
+      "carol: 9007199254740991 tokens by hand, 9007199.254740991 CNY by hand; the usage history has the same",
+    );
+  });
+
   it("says where sums differ from the usage history, and what of the journal is missing", async () => {
     const { folder, ledger } = await use();
     await ledger.close();

@@ -10,7 +10,7 @@ export const apiKeyTerms = {
   name: z
     .string()
     .trim()
-    .regex(/^\P{C}{1,64}$/u, "expected 1 to 64 characters")
+    .regex(/^\P{C}{1,64}$/u, "expected 1 to 64 characters that can be seen")
     .describe("A name to recognize it by in the list."),
   models: z
     .array(modelGlob)
