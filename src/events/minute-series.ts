@@ -1,4 +1,5 @@
 import type { Clock } from "../lib/clock.ts";
+import { addAmounts } from "../lib/money.ts";
 import type { Sink } from "./bus.ts";
 import { type ChatFinished, text } from "./catalogue.ts";
 
@@ -133,8 +134,8 @@ function tallyOf(tallies: Map<string, Tally>, name: string, max: number): Tally 
 
 function count(tally: Tally, event: ChatFinished): void {
   tally[fieldOf(event)]++;
-  tally.tokens += event.inputTokens + event.outputTokens;
-  if (event.cost !== 0) tally.cost[event.currency] = (tally.cost[event.currency] ?? 0) + event.cost;
+  tally.tokens = addAmounts(tally.tokens, event.inputTokens + event.outputTokens);
+  if (event.cost !== 0) addCost(tally, event.currency, event.cost);
 }
 
 function fieldOf({ code, status, outcome }: ChatFinished): "ok" | "refused" | "failed" | "client_gone" {
@@ -144,8 +145,13 @@ function fieldOf({ code, status, outcome }: ChatFinished): "ok" | "refused" | "f
 }
 
 function addTally(to: Tally, { cost, ...counts }: Tally): void {
-  for (const name of ["ok", "refused", "failed", "client_gone", "tokens"] as const) to[name] += counts[name];
-  for (const [currency, nano] of Object.entries(cost)) to.cost[currency] = (to.cost[currency] ?? 0) + nano;
+  for (const name of ["ok", "refused", "failed", "client_gone", "tokens"] as const)
+    to[name] = addAmounts(to[name], counts[name]);
+  for (const [currency, nano] of Object.entries(cost)) addCost(to, currency, nano);
+}
+
+function addCost({ cost }: Tally, currency: string, nano: number): void {
+  cost[currency] = addAmounts(cost[currency] ?? 0, nano);
 }
 
 function p95(times: readonly number[] = []): number | null {

@@ -16,6 +16,15 @@ describe("the series of minutes", () => {
     return { clock, series, end };
   }
 
+  it("stops counting tokens and cost at the largest amount", () => {
+    const { series, end } = use();
+    const most = Number.MAX_SAFE_INTEGER;
+    const model = { model: "m", provider: "p", upstreamModel: "m" };
+    for (const cost of [most, most]) end({ ...model, inputTokens: most - 5, cost, currency: "CNY" });
+    for (const tally of [series.minutes().at(-1), series.byModel()[0], series.byProvider()[0]])
+      expect(tally).toMatchObject({ tokens: most, cost: { CNY: most } });
+  });
+
   it("counts each chat once, by its ending", () => {
     const { series, end } = use();
     end({ code: "ok", status: 200, outcome: "completed", cost: 7, currency: "CNY", firstEventMs: 100 });

@@ -42,6 +42,13 @@ describe("the usage history", () => {
     ]);
   });
 
+  it("counts the largest charge in full in the place of the first", async () => {
+    const ledger = await openTestLedger(tempDir(), createManualClock(start));
+    const most = Number.MAX_SAFE_INTEGER;
+    await one(ledger, "chat", charge(1, 40, 10), { charge: charge(1, most, most) });
+    expect(await ledger.usage({ user: "alice", ...allDays })).toMatchObject([{ tokens: most, cost: { CNY: most } }]);
+  });
+
   it("counts what is charged and not settled as estimated, after a crash too", async () => {
     const folder = tempDir();
     const clock = createManualClock(start);

@@ -92,8 +92,9 @@ export function countInRow(row: UsageTally, record: LedgerRecord): void {
       row.unsettled++;
       break;
     case "settle":
-      addCharge(row, record.final, 1);
+      // The first is taken away first: the sum of both might be too large.
       addCharge(row, record.first, -1);
+      addCharge(row, record.final, 1);
       row.input = addSaturated(row.input, -record.first.tokens);
       row.estimated--;
       row.unsettled--;
