@@ -182,7 +182,8 @@ async function verify(bill: Bill): Promise<number> {
     io.out(`${user}: ${textOf(ours)}; the usage history has ${isSame ? "the same" : `${textOf(theirs)}: DIFFERS`}`);
   }
   const verdict = differences + problems === 0 ? "nothing differs" : `${differences} differences, ${problems} problems`;
-  io.out(`${days.from} to ${days.to} (${timezone}): ${rows} requests and changes worked out again, ${verdict}`);
+  const all = rows === 1 ? "1 request or change" : `${rows} requests and changes`;
+  io.out(`${days.from} to ${days.to} (${timezone}): ${all} worked out again, ${verdict}`);
   return differences + problems === 0 ? 0 : 1;
 }
 

@@ -1,7 +1,7 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { CommandIo } from "./this-process.ts";
 
-/** Invalid command line; the usage is shown with it. */
+/** Invalid command line; the usage is shown above its message. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
@@ -31,9 +31,15 @@ export async function runCommand(
   try {
     return await work();
   } catch (error) {
+    const isUsage = error instanceof UsageError;
+    // The error comes last: the usage has more lines than some terminals.
+    if (isUsage) io.err(`${usage}\n`);
     io.err(`error: ${error instanceof Error ? error.message : String(error)}`);
-    if (!(error instanceof UsageError)) return 1;
-    io.err(usage);
-    return 2;
+    return isUsage ? 2 : 1;
   }
+}
+
+/** A number with its noun: "1 record", "2 records". */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -8,7 +8,7 @@ import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/memory/charge-record.ts";
 import { journalFolders } from "../quota/memory/journal-archive.ts";
 import { readCoveredSeq } from "../quota/memory/recovery.ts";
-import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
+import { counted, parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { carryOut, planSalvage, type SalvagePlan } from "./journal-salvage.ts";
 import { lockUsers } from "./lock-users.ts";
 import type { CommandIo } from "./this-process.ts";
@@ -75,7 +75,8 @@ function verify(folder: string, coveredSeq: number, io: CommandIo): number {
   if (content === undefined) return 1;
   const { records, segments, torn } = content;
   const numbers = records === 0 ? "" : `, numbers ${first} to ${last}`;
-  io.out(`${folder}: ${records} records in ${segments.length} files${numbers}, of ${users.size} users`);
+  const files = `${counted(records, "record")} in ${counted(segments.length, "file")}`;
+  io.out(`${folder}: ${files}${numbers}, of ${counted(users.size, "user")}`);
   for (const [kind, count] of kinds) io.out(`  ${kind.padEnd(8)}${count}`);
   if (torn !== undefined) {
     io.out(

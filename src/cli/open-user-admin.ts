@@ -53,7 +53,6 @@ async function openAccess(ports: CommandPorts, route: string): Promise<Access> {
     return await ports.openAccess();
   } catch (error) {
     if (!(error instanceof LockedError)) throw error;
-    const way = `Sessions and API keys are in the hands of the running server: use ${route}, or stop it first.`;
-    throw new Error(`${way} (${error.message})`);
+    throw new Error(`the running server keeps sessions and API keys: use ${route}, or stop it first (${error.holder})`);
   }
 }

@@ -8,6 +8,7 @@ import { periodNames } from "../quota/periods.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { withQuota, type CliQuota } from "./open-quota-admin.ts";
 import type { CommandIo } from "./this-process.ts";
+import { plainIssue } from "../lib/plain-issue.ts";
 
 const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
 
@@ -85,7 +86,7 @@ async function show({ quota, name, values, io }: Call): Promise<void> {
   } catch (error) {
     if (!(error instanceof LockedError)) throw error;
     for (const limit of limits) io.out(`${limitName(limit)}: at most ${amountOf(limit, limit.max)}`);
-    io.out(`What is used is in the hands of the running server: GET /admin/users/${name}/quota`);
+    io.out(`The running server knows what is used: GET /admin/users/${name}/quota`);
   }
   for (const { metric, per, currency = "", amount, until, reason = "" } of quota.grants.inForce(account)) {
     const end = until === null ? "for ever" : `until ${new Date(until).toISOString()}`;
@@ -113,7 +114,7 @@ async function adjust({ quota, name, values, io }: Call): Promise<void> {
 async function bringBack(quota: CliQuota, name: string | undefined, io: CommandIo): Promise<void> {
   const moved = await quota.bringBack(name).catch((error: unknown): never => {
     if (!(error instanceof LockedError)) throw error;
-    throw new Error(`what is used is in the hands of the running server: stop it first (${error.message})`);
+    throw new Error(`the running server keeps what is used: stop it first (${error.holder})`);
   });
   for (const user of moved) io.out(`${user}: brought back`);
   if (moved.length === 0) io.out("no period begins in the future");
@@ -132,7 +133,7 @@ function check<Schema extends z.ZodType>(schema: Schema, values: object): z.outp
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   const path = issue?.path.join(".") ?? "";
-  throw new UsageError(`${path === "" ? "" : `--${path}: `}${issue?.message ?? ""}`);
+  throw new UsageError(`${path === "" ? "" : `--${path}: `}${plainIssue(issue?.message ?? "")}`);
 }
 
 /** Looks up the user first: a mistyped name should be reported as such, whether a server runs or not. */
@@ -141,7 +142,7 @@ async function openUsedFor(act: string, name: string, quota: CliQuota): Promise<
   return quota.openUsed().catch((error: unknown): never => {
     if (!(error instanceof LockedError)) throw error;
     const route = `POST /admin/users/${name}/quota/${act}`;
-    throw new Error(`what is used is in the hands of the running server: use ${route}, or stop it (${error.message})`);
+    throw new Error(`the running server keeps what is used: use ${route}, or stop it first (${error.holder})`);
   });
 }
 

@@ -3,7 +3,7 @@ import { generatePassword } from "../identity/passwords/new-password.ts";
 import type { NewUser } from "../admin/user-admin.ts";
 import { viewOf } from "../identity/user-fields.ts";
 import { systemClock } from "../lib/clock.ts";
-import { runCommand, UsageError } from "./command-line.ts";
+import { counted, runCommand, UsageError } from "./command-line.ts";
 import { withUserAdmin } from "./open-user-admin.ts";
 import type { CommandIo } from "./this-process.ts";
 import { credentialsCommands } from "./user-credentials-commands.ts";
@@ -25,7 +25,7 @@ const commands: Readonly<Record<string, UserCommand>> = {
   unban: {
     run: async (name, { users, actor, io }) => {
       await users.patch(actor, name, { banned_until: null });
-      io.out(`${name} is not banned.`);
+      io.out(`${name} is no longer banned.`);
     },
   },
   disable: { run: (name, call) => setActive(name, false, call) },
@@ -66,16 +66,21 @@ export function runUserCli(argv: readonly string[], io: CommandIo): Promise<numb
     if (command === undefined) throw new UsageError(word === "" ? "say what to do" : `there is no command "${word}"`);
     const [least, most] = command.words ?? [1, 1];
     const count = positionals.length - 1;
-    if (count < least || count > most) throw new UsageError(`${word} takes ${least} words, not ${count}`);
-    await withUserAdmin({ configFile: values.config, io, route: command.route }, async (admin) => {
-      try {
-        await command.run(name, { ...admin, values, words, io });
-      } finally {
-        for (const { file, line, reason } of await admin.problems()) {
-          io.err(`warning: ${file}${line === undefined ? "" : `:${line}`}: ${reason}`);
+    if (count === 0 && least > 0) throw new UsageError(`${word} needs a user name`);
+    if (count < least || count > most)
+      throw new UsageError(`${word} takes ${most === 0 ? "no further word" : counted(most, "word")}, not ${count}`);
+    await withUserAdmin(
+      { configFile: values.config, io, route: command.route?.replace("NAME", name) },
+      async (admin) => {
+        try {
+          await command.run(name, { ...admin, values, words, io });
+        } finally {
+          for (const { file, line, reason } of await admin.problems()) {
+            io.err(`warning: ${file}${line === undefined ? "" : `:${line}`}: ${reason}`);
+          }
         }
-      }
-    });
+      },
+    );
     return 0;
   });
 }

@@ -1,3 +1,4 @@
+import { counted } from "./command-line.ts";
 import type { UserCall, UserCommand } from "./user-options.ts";
 
 /** The commands for sessions and API keys, which a running server over files has in memory. */
@@ -13,7 +14,8 @@ export const credentialsCommands: Readonly<Record<string, UserCommand>> = {
   "end-sessions": {
     route: "DELETE /admin/users/NAME/sessions",
     run: async (name, { credentials, actor, io }) => {
-      io.out(`${await credentials.endSessions(actor, name)} sessions of ${name} are ended.`);
+      const ended = await credentials.endSessions(actor, name);
+      io.out(`${counted(ended, "session")} of ${name} ${ended === 1 ? "has" : "have"} ended.`);
     },
   },
   keys: { route: "GET /admin/users/NAME/keys", run: listKeys },

@@ -1,3 +1,4 @@
+import { nearestWord } from "../config/explain.ts";
 import type { Account } from "../identity/account-schema.ts";
 import {
   type Metadata,
@@ -54,7 +55,7 @@ export function readFields(values: FieldValues, words: readonly string[] = []): 
   const pairs = [...words, ...(values.metadata ?? []).map((pair) => `metadata.${pair}`)];
   for (const [key, value] of pairs.map(splitPair)) {
     if (key.startsWith("metadata.")) metadata[key.slice("metadata.".length)] = readValue(value);
-    else if (!isSettable(key)) throw new UsageError(`there is no field "${key}" to set`);
+    else if (!isSettable(key)) throw new UsageError(unknownField(key));
     else patch[key] = key === "roles" && /^[\w,]+$/.test(value) ? value.split(",").map(toRole) : readValue(value);
   }
   return { patch, metadata };
@@ -78,6 +79,12 @@ export function readValue(text: string): unknown {
 
 function isSettable(key: string): boolean {
   return key !== "metadata" && settableNames.some((known) => known === key);
+}
+
+function unknownField(key: string): string {
+  const isOption = Object.hasOwn(optionFields, key);
+  const meant = isOption ? optionFields[key as OptionName] : nearestWord(key, settableNames);
+  return `there is no field "${key}" to set${meant === undefined ? "" : `; did you mean "${meant}"?`}`;
 }
 
 function splitPair(pair: string): readonly [string, string] {

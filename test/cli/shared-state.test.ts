@@ -60,7 +60,7 @@ describeWithRedis("commands on a state in Redis", () => {
     await eventually(async () => {
       expect(await statusOf(proxy, key.body.key)).toBe(401);
     });
-    expect((await user("end-sessions", "bob")).out).toBe("1 sessions of bob are ended.");
+    expect((await user("end-sessions", "bob")).out).toBe("1 session of bob has ended.");
     await eventually(async () => {
       expect(await statusOf(proxy, token)).toBe(401);
     });

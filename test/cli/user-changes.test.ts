@@ -112,15 +112,30 @@ describe("npm run user, on fields", () => {
     expect(await readFile(join(folder, "users", "bob.toml"), "utf8")).toBe(before);
   });
 
-  it.each(["set bob", "set bob nickname=x", "set bob password=abc", "set bob x", "ban bob", "ban bob --until soon"])(
-    "answers %j with exit code 2 and the usage",
-    async (args) => {
-      const { run } = useCli();
-      await run("add bob");
-      const { code, err } = await run(args);
-      expect([code, err]).toEqual([2, expect.stringMatching(/^error: .*\nUsage: npm run user/s)]);
-    },
-  );
+  it.each([
+    "add",
+    "set bob",
+    "set bob nickname=x",
+    "set bob password=abc",
+    "set bob x",
+    "ban bob",
+    "ban bob --until soon",
+  ])("answers %j with exit code 2 and the usage", async (args) => {
+    const { run } = useCli();
+    await run("add bob");
+    const { code, err } = await run(args);
+    expect([code, err]).toEqual([2, expect.stringMatching(/^Usage: npm run user.*\n\nerror: .*$/s)]);
+  });
+
+  it.each([
+    ["set bob tier=pro", 'there is no field "tier" to set; did you mean "quota_tier"?'],
+    ["set bob max_paralel=3", 'there is no field "max_paralel" to set; did you mean "max_parallel"?'],
+    ["add", "add needs a user name"],
+    ["list all", "list takes no further word, not 1"],
+  ])("says last what is wrong with %j", async (args, message) => {
+    const { run } = useCli();
+    expect((await run(args)).err.split("\n").at(-1)).toBe(`error: ${message}`);
+  });
 
   it("protects the last admin, and refuses weak passwords, as the API does", async () => {
     const { run } = useCli();
@@ -176,11 +191,11 @@ describe("npm run user, beside a server", () => {
     const proxy = await useServer();
     const { run } = useCli(proxy.folder);
     for (const [args, route] of [
-      ["archive alice", "DELETE /admin/users/NAME"],
-      ["sessions alice", "GET /admin/users/NAME/sessions"],
-      ["end-sessions alice", "DELETE /admin/users/NAME/sessions"],
-      ["keys alice", "GET /admin/users/NAME/keys"],
-      ["revoke-key alice x", "DELETE /admin/users/NAME/keys/ID"],
+      ["archive alice", "DELETE /admin/users/alice"],
+      ["sessions alice", "GET /admin/users/alice/sessions"],
+      ["end-sessions alice", "DELETE /admin/users/alice/sessions"],
+      ["keys alice", "GET /admin/users/alice/keys"],
+      ["revoke-key alice x", "DELETE /admin/users/alice/keys/ID"],
     ] as const) {
       expect(await run(args), args).toMatchObject({ code: 1, out: "", err: expect.stringContaining(`use ${route},`) });
     }
@@ -199,7 +214,7 @@ describe("npm run user, beside a server", () => {
       /^\S+ {2}begun \S+ {2}used \S+ {2}from 127\.0\.0\.1 {2}a-client$/,
     );
     expect((await run("keys alice")).out).toMatch(new RegExp(`^${id}  made \\S+  used never  ci$`));
-    expect((await run("end-sessions alice")).out).toBe("1 sessions of alice are ended.");
+    expect((await run("end-sessions alice")).out).toBe("1 session of alice has ended.");
     expect((await run(["revoke-key", "alice", id])).code).toBe(0);
     const actions = (await audited()).map(({ action, subject }) => [action, subject]);
     expect(actions).toEqual([

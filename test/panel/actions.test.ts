@@ -1,6 +1,7 @@
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasBrowser, openPanel, startBrowser } from "../support/browser.ts";
+import { logIn } from "../support/accounts.ts";
 import { alicePassword, bearer, post, type RunningProxy, startProxy, userFile } from "../support/start-proxy.ts";
 
 const config = `
@@ -29,6 +30,30 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
   afterAll(async () => {
     await browser.close();
     await proxy.dispose();
+  });
+
+  test("a first chat: a model that is no old name is suggested, and its small cost is shown with the currency", async () => {
+    const prices = `[[models.prices]]\nmodels = ["deepseek-flash"]\ncurrency = "CNY"\ncache_hit = 0.02\ncache_miss = 1\noutput = 8\n`;
+    const aliases = `[models.aliases]\ndeepseek-chat = "deepseek-flash"\n`;
+    const boss = userFile("boss", alicePassword, 'roles = ["admin"]\n');
+    const other = await startProxy({ config: `${prices}${aliases}`, users: { boss } });
+    try {
+      const { token } = await logIn(other, "boss", alicePassword);
+      const messages = [{ role: "user", content: "Hello!" }];
+      await post(`${other.url}/v1/chat/completions`, { model: "deepseek-flash", messages }, bearer(token));
+      const tab = await openPanel(browser, other, { user: "boss" });
+      await tab.visit("/setup");
+      expect(await tab.page.locator("main select").first().inputValue()).toBe("deepseek-flash");
+      await tab.visit("/overview");
+      const cost = tab.page.locator(".tile .num");
+      expect(await cost.innerText()).toMatch(/^0\.000\d{3}\s+CNY$/);
+      const right = (selector: string) =>
+        tab.page.evaluate<number>(`document.querySelector("${selector}").getBoundingClientRect().right`);
+      expect(await right(".tile .num small")).toBeLessThan(await right(".tile:has(.num)"));
+      await tab.context.close();
+    } finally {
+      await other.dispose();
+    }
   });
 
   test("a login: a wrong password says so, with the request's id; a one-time password must be replaced", async () => {

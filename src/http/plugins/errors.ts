@@ -15,6 +15,7 @@ import type { Emit, RouteGroup } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { routedPath } from "../../lib/request-target.ts";
+import { plainIssue } from "../../lib/plain-issue.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -202,7 +203,7 @@ function toAppError(error: FastifyError, { routeOptions: { bodyLimit } }: Fastif
     const param = paramOf(first);
     const where = param === "" ? "" : `${param}: `;
     return new AppError("invalid_request", {
-      message: `${where}${first?.message ?? error.message}`,
+      message: `${where}${plainIssue(first?.message ?? error.message)}`,
       ...(param === "" ? {} : { param }),
     });
   }

@@ -20,10 +20,14 @@ const maxBytes = 4096;
 export class LockedError extends Error {
   override readonly name = "LockedError";
   readonly path: string;
+  /** Which process holds it. */
+  readonly holder: string;
 
   constructor(path: string, owner: LockOwner | undefined) {
-    super(`${path} is held by ${nameOf(owner)}: only one instance may use this folder. Stop it first.`);
+    const holder = `${path} is held by ${nameOf(owner)}`;
+    super(`${holder}: only one instance may use this folder. Stop it first.`);
     this.path = path;
+    this.holder = holder;
   }
 }
 

@@ -5,7 +5,12 @@ interface ModelList {
   readonly data: readonly { readonly id: string }[];
 }
 
-/** The models that the caller may use; empty until they are known. */
+/** Suggested before the others: the cheapest one, and no old name. */
+const suggested = "deepseek-flash";
+
+/** The models that the caller may use, first the one to suggest; empty until they are known. */
 export function useModels(): readonly string[] {
-  return useLoad("models", (signal) => get<ModelList>("/v1/models", {}, signal)).data?.data.map(({ id }) => id) ?? [];
+  const { data } = useLoad("models", (signal) => get<ModelList>("/v1/models", {}, signal));
+  const ids = data?.data.map(({ id }) => id) ?? [];
+  return ids.includes(suggested) ? [suggested, ...ids.filter((id) => id !== suggested)] : ids;
 }

@@ -25,7 +25,7 @@ export function Home() {
   const quota = useLoad("quota", (signal) => get<Quota>("/auth/quota", {}, signal));
   const usage = useLoad("usage", (signal) => get<Usage>("/auth/usage", { by: "day" }, signal));
   const groups = useLoad("groups", (signal) => get<MyGroups>("/auth/groups", {}, signal));
-  const [model = "deepseek-chat"] = useModels();
+  const [model = "deepseek-flash"] = useModels();
   const others = groups.data?.groups.filter((group) => !group.default && group.limits.length > 0) ?? [];
   const limits = quota.data?.limits ?? [];
   const spent = limits.some(({ remaining }) => remaining <= 0);

@@ -163,7 +163,7 @@ export function NewKeyDialog(props: {
 
 /** A key that has just been made: the only time that it is shown. */
 export function MadeKey({ made, onClose }: { readonly made: NewKey; readonly onClose: () => void }) {
-  const [model = "deepseek-chat"] = useModels();
+  const [model = "deepseek-flash"] = useModels();
   return (
     <Dialog title={t("keyMade", { name: made.name })} onClose={onClose}>
       <p>{t("keyOnce")}</p>

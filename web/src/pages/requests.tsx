@@ -107,7 +107,7 @@ function RequestTable(props: {
   readonly filtered: boolean;
 }) {
   const { rows, loading, filtered } = props;
-  const [model = "deepseek-chat"] = useModels();
+  const [model = "deepseek-flash"] = useModels();
   const empty = loading ? (
     "…"
   ) : filtered ? (

@@ -11,7 +11,7 @@ import { clientSnippets } from "./snippets.ts";
 export function Setup() {
   const models = useModels();
   const [chosen, setChosen] = useState<string>();
-  const model = chosen ?? models[0] ?? "deepseek-chat";
+  const model = chosen ?? models[0] ?? "deepseek-flash";
   return (
     <Page
       title={t("setup")}

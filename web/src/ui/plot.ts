@@ -98,7 +98,11 @@ function make(element: HTMLElement, data: ChartData): uPlot {
         // A low chart has room for a second tick above 0.
         {
           ...axis,
-          values: (_plot, ticks) => ticks.map((tick) => formatY(tick)),
+          // 0.2 of a request would be shown as 0.
+          values: (_plot, ticks) =>
+            ticks.map((tick) =>
+              !Number.isInteger(tick) && formatY(tick) === formatY(Math.round(tick)) ? "" : formatY(tick),
+            ),
           size: 58,
           space: height < 150 ? 18 : 30,
         },
