@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ChatFinished } from "../events/catalogue.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
+import { addAmounts } from "../lib/money.ts";
 import type { SignalName } from "./signals.ts";
 
 const hourMs = 3_600_000;
@@ -122,7 +123,7 @@ export class Behaviour {
     if (client !== "") see(record.clients, client, at);
     const hour = Math.floor(at / hourMs) % 24;
     record.hours_today[hour] = (record.hours_today[hour] ?? 0) + 1;
-    record.tokens_today += tokens;
+    record.tokens_today = addAmounts(record.tokens_today, tokens);
   }
 
   /** Takes note that one of the user's refresh tokens was used twice. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { configSchema, type RiskConfig } from "../../src/config/schema.ts";
 import type { ChatFinished, ProxyEvent } from "../../src/events/catalogue.ts";
+import { Behaviour, behaviourSchema } from "../../src/risk/behaviour.ts";
 import { openRisk } from "../../src/risk/open-risk.ts";
 import { createRisk } from "../../src/risk/risk.ts";
 import { neutralTrust } from "../../src/risk/trust.ts";
@@ -264,6 +265,16 @@ describe("stored trust steps", () => {
     const { risk: again } = await open();
     expect(again.view(alice)).toMatchObject({ trust: { step: "restricted" }, since: before.since });
     await again.close();
+  });
+
+  it("are stored so that they can be read, however many tokens there were", () => {
+    const behaviour = new Behaviour();
+    const action = { at: Date.UTC(2026, 10, 22), ip: "192.0.2.1", client: "c", result: "other" } as const;
+    for (const tokens of [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]) behaviour.note({ ...action, tokens });
+    expect(behaviourSchema.parse(behaviour.record)).toMatchObject({
+      requests: 2,
+      tokens_today: Number.MAX_SAFE_INTEGER,
+    });
   });
 
   it("cost one user where one record is invalid, and none the start", async () => {
