@@ -69,6 +69,15 @@ export interface CodeAdminOptions {
 
 const maxBatches = 5000;
 
+/** Ids of one second have two random digits: of 40 batches two would often have the same. */
+const idAttempts = 100;
+
+function freeId(taken: readonly string[], now: number): string {
+  let id = newBatchId(now);
+  for (let attempt = 1; attempt < idAttempts && taken.includes(id); attempt++) id = newBatchId(now);
+  return id;
+}
+
 export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
   const { codes, groups, quota, clock, audit } = options;
 
@@ -93,9 +102,10 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
       const { name, count, uses, gives, expiresAt, group, tier } = wanted;
       const now = clock.now();
       await checkTarget(wanted, now);
-      if ((await codes.ids()).length >= maxBatches)
+      const taken = await codes.ids();
+      if (taken.length >= maxBatches)
         throw new AppError("conflict", { message: `There are ${maxBatches} batches of codes already.` });
-      const id = newBatchId(now);
+      const id = freeId(taken, now);
       const texts = Array.from({ length: count }, () => newCode(id));
       const common = {
         ...{ id, name, created_at: now, by: actor.by, expires_at: expiresAt ?? null, max_uses: uses },
@@ -103,8 +113,8 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
         codes: texts.map((text) => ({ digest: parseCode(text)?.digest ?? "", disabled: false, uses: [] })),
       };
       const made = gives.kind === "quota" ? { ...common, ...storedQuota(gives) } : { ...common, ...gives };
-      const batch = await codes.change(id, (taken) => {
-        if (taken !== undefined)
+      const batch = await codes.change(id, (other) => {
+        if (other !== undefined)
           throw new AppError("conflict", { message: "Another batch was made just now. Try again." });
         return made;
       });
