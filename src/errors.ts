@@ -10,7 +10,7 @@ interface ErrorRow {
   readonly retryable: boolean;
 }
 
-/** The only table of errors: every error that the proxy sends has a row here. README lists the same rows. */
+/** The only table of errors: every error that the proxy sends has a row here. docs/errors.md lists the same rows. */
 export const errorTable = {
   invalid_request: row(400, "invalid_request_error", "The request is not valid.", false),
   invalid_json: row(400, "invalid_request_error", "The body is not valid JSON.", false),

@@ -68,7 +68,7 @@ function readConfig(path: string | undefined, io: CommandIo, show: (finding: Fin
     show({ level: "ok", what: "config", found: loaded.file ?? "no config.toml: the defaults apply" });
     return loaded;
   } catch (error) {
-    const fix = "correct the lines named; README has all keys, under Configuration";
+    const fix = "correct the lines named; docs/configuration.md has all keys";
     show({ level: "FAIL", what: "config", found: messageOf(error), fix });
     return null;
   }

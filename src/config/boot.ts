@@ -2,9 +2,9 @@ import type { Config } from "./schema.ts";
 
 /**
  * The keys that are read once, at the start: sockets, files, and what stored records depend on. A change of any of them
- * needs a restart; all other keys are live. The one table for the types, the reload and README.
+ * needs a restart; all other keys are live. The one table for the types, the reload and docs/configuration.md.
  *
- * @public read by scripts/readme-tables.mjs
+ * @public read by scripts/write-docs.mjs
  */
 export const bootKeys = {
   server: ["host", "port", "backlog", "body_limit_bytes", "request_seconds"],

@@ -2,7 +2,7 @@
 export interface ProxyErrorDetails {
   /** HTTP status; undefined for an error event in a stream, or where there was no answer. */
   readonly status?: number | undefined;
-  /** The proxy's code, such as `quota_exceeded`; README of the proxy lists them. */
+  /** The proxy's code, such as `quota_exceeded`; docs/errors.md of the proxy lists them. */
   readonly code: string;
   readonly message: string;
   readonly type?: string | undefined;

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { errorTable, type ErrorCode } from "../../errors.ts";
 
 const [first, ...others] = Object.keys(errorTable) as [ErrorCode, ...ErrorCode[]];
-const ownCode = z.enum([first, ...others]).describe("Stable; README has a table of them.");
+const ownCode = z.enum([first, ...others]).describe("Stable; docs/errors.md has a table of them.");
 const anyCode = z
   .union([ownCode, z.string().describe("The provider's own code, if it rejects the request as the client's error.")])
   .describe("Stable.");

@@ -1,5 +1,8 @@
-// Writes README's tables of config keys, restarts and error codes from the code, between their markers.
-// Writes docs/events.md and its schema too, and docs/openapi.json. `npm run docs` writes; `npm run docs -- --check` fails where they are behind.
+// Writes the tables of config keys, restarts and error codes in docs/ from the code, between their markers, and as a
+// whole docs/events.md, its schema and docs/openapi.json.
+//
+//   npm run docs               writes them
+//   npm run docs -- --check    fails where one is behind the code
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import "./build-if-stale.mjs";
@@ -59,14 +62,20 @@ const tables = {
   ],
 };
 
-let readme = readFileSync(join(root, "README.md"), "utf8");
-for (const [name, lines] of Object.entries(tables)) {
-  const block = new RegExp(`(<!-- ${name}:start -->\n)[^]*?(<!-- ${name}:end -->)`);
-  if (!block.test(readme)) throw new Error(`README.md has no markers for the ${name} table`);
-  readme = readme.replace(block, (_all, start, end) => `${start}${lines.join("\n")}\n${end}`);
+/** The file with these tables. */
+function withTables(file, names) {
+  let text = readFileSync(join(root, file), "utf8");
+  for (const name of names) {
+    const block = new RegExp(`(<!-- ${name}:start -->\n)[^]*?(<!-- ${name}:end -->)`);
+    if (!block.test(text)) throw new Error(`${file} has no markers for the ${name} table`);
+    text = text.replace(block, (_all, start, end) => `${start}${tables[name].join("\n")}\n${end}`);
+  }
+  return text;
 }
+
 for (const [name, text] of Object.entries({
-  "README.md": readme,
+  "docs/configuration.md": withTables("docs/configuration.md", ["config", "restart"]),
+  "docs/errors.md": withTables("docs/errors.md", ["errors"]),
   ...eventDocs,
   "docs/openapi.json": await openapiDocument(),
 })) {
