@@ -29,7 +29,9 @@ export async function checkServer(redis: Redis, needs: ServerNeeds): Promise<Ser
   const warnings = new Set<string>();
   for (const reply of await redis.onEveryServer(["CONFIG", "GET", "*"])) {
     if (reply instanceof Error) {
-      warnings.add(`its settings cannot be read (${reply.message}): see docs/many-nodes.md for those that it must have`);
+      warnings.add(
+        `its settings cannot be read (${reply.message}): see docs/many-nodes.md for those that it must have`,
+      );
       continue;
     }
     checkSettings(settingsOf(reply), needs, errors, warnings);
