@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { QuotaAdmin } from "../admin/quota-admin.ts";
 import { adjustRequest, grantRequest, resetRequest } from "../admin/quota-requests.ts";
+import { plainIssue } from "../config/explain.ts";
 import { LockedError } from "../lib/files/lock-file.ts";
 import type { BucketState, QuotaLimit } from "../quota/ledger.ts";
 import { countMetrics, forEachMetric, limitName, metricNames, metrics } from "../quota/metrics.ts";
@@ -8,7 +9,6 @@ import { periodNames } from "../quota/periods.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { withQuota, type CliQuota } from "./open-quota-admin.ts";
 import type { CommandIo } from "./this-process.ts";
-import { plainIssue } from "../lib/plain-issue.ts";
 
 const usage = `Usage: npm run quota -- COMMAND NAME [OPTIONS]
 

@@ -102,7 +102,10 @@ export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) 
     const ticket = taken.status === "fulfilled" && "settle" in taken.value ? taken.value : null;
     context.ticket = ticket;
     if (permitted.status === "rejected" || permitted.value === undefined || reserved.status === "rejected") {
-      if (notAdmitted.size < maxRemembered) notAdmitted.add(context.incoming.account.username);
+      // Of too many the one that came first is forgotten.
+      const [first] = notAdmitted.size < maxRemembered ? [] : notAdmitted;
+      if (first !== undefined) notAdmitted.delete(first);
+      notAdmitted.add(context.incoming.account.username);
     }
     if (permitted.status === "rejected") throw permitted.reason;
     const permit = permitted.value;

@@ -7,6 +7,7 @@ import type {
   FastifySchemaValidationError,
 } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
+import { plainIssue } from "../../config/explain.ts";
 import { errorBodyFor } from "../anthropic-clients.ts";
 import { allowPage, type Cors } from "./cors.ts";
 import { version } from "../../version.ts";
@@ -15,7 +16,6 @@ import type { Emit, RouteGroup } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Log } from "../../lib/log.ts";
 import { routedPath } from "../../lib/request-target.ts";
-import { plainIssue } from "../../lib/plain-issue.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {

@@ -18,7 +18,7 @@ class Damaged extends Error {
   override readonly name = "Damaged";
 }
 
-/** Codes in Redis, a document for each batch with the text of codes/ID.json. One that can't be read is left alone. */
+/** Codes in Redis, a document for each batch with the text of codes/ID.json. One that can't be read is skipped. */
 export function openRedisCodes(documents: Documents, log: Log): RedisCodes {
   const names = createNameList(documents, "codes");
   /** Changes of one batch by this process go one after another, so that only other processes can be faster. */

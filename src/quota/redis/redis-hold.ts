@@ -273,7 +273,7 @@ export function sumOf(held: HeldAmounts, extra: Charge): HeldAmounts {
   return sums;
 }
 
-/** What is held once a part of it was taken. */
+/** The rest of a reservation once a part of it was charged. */
 function restOf(held: HeldAmounts, taken: HeldAmounts): HeldAmounts {
   const rest: Record<string, number> = {};
   for (const name in held) rest[name] = Math.max(0, (held[name] ?? 0) - (taken[name] ?? 0));

@@ -121,7 +121,7 @@ type Piece = Ledger["recorded"] extends (...given: never) => AsyncIterable<infer
 /** What has been counted from the beginning of the journal up to a position. */
 function createCounted(maxCells: number, hourOf: (at: number) => string) {
   /**
-   * Undefined: there are more names than can be told apart, and every sum comes from the journal. `together` is for sums
+   * Undefined: there are more names than cells can have, and every sum comes from the journal. `together` is for sums
    * over all users, with far fewer cells.
    */
   let cells: { readonly byUser: UsageCells; readonly together: UsageCells } | undefined = {

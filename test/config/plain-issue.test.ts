@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
-import { plainIssue } from "../../src/lib/plain-issue.ts";
+import { plainIssue } from "../../src/config/explain.ts";
 
 const messageOf = (schema: z.ZodType, value: unknown): string =>
   plainIssue(schema.safeParse(value).error?.issues[0]?.message ?? "");
