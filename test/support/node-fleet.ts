@@ -206,7 +206,7 @@ export async function usedAt(nodes: readonly Pick<FleetNode, "url">[], token: st
   );
 }
 
-/** Stops all at once, and expects each folder to have what Redis has. */
+/** Stops one after another, and expects the folder of each to have what Redis has. */
 export async function expectSameFolders(nodes: readonly FleetNode[]): Promise<void> {
   for (const node of nodes) expect(await node.stopAndVerify()).toBe("The users folder and Redis have the same.");
 }
