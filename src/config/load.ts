@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { datesAsTables, explainIssues } from "./explain.ts";
-import { configSchema, type Config } from "./schema.ts";
+import { configSchema, mergedConfigSchema, type Config } from "./schema.ts";
 import { createLineFinder } from "./toml-lines.ts";
 import { readSmallFile } from "../lib/files/followed-file.ts";
 
@@ -82,6 +82,19 @@ export function parseConfig(text: string, name: string, env: Env = {}): Config {
     throw new ConfigError(problems.map((problem) => `${name}: ${problem}`).join("\n"));
   }
   return result.data;
+}
+
+/**
+ * What does not fit together in the valid config of a file once some of its keys have the values of a running process,
+ * one problem a line.
+ *
+ * @param kept the keys that differ
+ */
+export function problemsOfMerged(merged: Config, kept: readonly string[]): readonly string[] {
+  const { error } = mergedConfigSchema.safeParse(merged);
+  if (error === undefined) return [];
+  const why = `; ${kept.join(", ")} can only change with a restart, which this config needs`;
+  return explainIssues(error.issues, merged).map((problem) => problem + why);
 }
 
 /** HOST and PORT override the file; empty ones, which container tools often set, count as absent. */

@@ -73,69 +73,66 @@ const tierSchema = z
 const bytesPerToken = z.number().min(1).max(16);
 
 /** [quota]: tiers, the start of their periods, and what is reserved and charged if the exact usage is unknown. */
-export const quotaSection = z
-  .strictObject({
-    timezone: timezone.default("Asia/Shanghai").describe("Periods begin at midnight there."),
-    monthly_reset_day: z
-      .int()
-      .min(1)
-      .max(31)
-      .default(1)
-      .describe("Day on which a month begins; in shorter months the last day."),
-    warn_percent: z
-      .int()
-      .min(1)
-      .max(100)
-      .default(80)
-      .describe("Usage in percent from which responses carry X-Quota-Warning."),
-    currency: currencyCode.default("CNY").describe("Currency of cost limits that name none."),
-    max_output_tokens: z
-      .int()
-      .min(1)
-      .max(10_000_000)
-      .default(8192)
-      .describe("Output tokens reserved for a request without max_tokens."),
-    reserve_bytes_per_token: bytesPerToken
-      .default(2)
-      .describe("Bytes per token when reserving for a prompt; lower is safer."),
-    estimate_bytes_per_token: bytesPerToken
-      .default(4)
-      .describe("Bytes per token when charging for a prompt whose usage the provider doesn't report."),
-    cut_midstream: z
-      .array(z.enum(cuttingMetrics))
-      .default(cuttingMetrics)
-      .describe("Limits at which a response is cut off mid-stream once the user's budget has run out."),
-    tiers: z
-      .record(plainName, tierSchema)
-      .default({
-        basic: { requests: 500, limits: [] },
-        pro: { requests: 1000, limits: [] },
-        premium: { requests: 1500, limits: [] },
-      })
-      .describe("What the users of a tier may use."),
-  })
-  .superRefine((quota, ctx) => {
-    for (const [name, { requests, limits }] of Object.entries(quota.tiers)) {
-      const seen = new Set(requests === undefined ? [] : [limitKey({ metric: "requests", per: "month" }, "")]);
-      checkDuplicates(limits, seen, quota.currency, ["tiers", name, "limits"], ctx);
-    }
-  });
+export const quotaSection = z.strictObject({
+  timezone: timezone.default("Asia/Shanghai").describe("Periods begin at midnight there."),
+  monthly_reset_day: z
+    .int()
+    .min(1)
+    .max(31)
+    .default(1)
+    .describe("Day on which a month begins; in shorter months the last day."),
+  warn_percent: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(80)
+    .describe("Usage in percent from which responses carry X-Quota-Warning."),
+  currency: currencyCode.default("CNY").describe("Currency of cost limits that name none."),
+  max_output_tokens: z
+    .int()
+    .min(1)
+    .max(10_000_000)
+    .default(8192)
+    .describe("Output tokens reserved for a request without max_tokens."),
+  reserve_bytes_per_token: bytesPerToken
+    .default(2)
+    .describe("Bytes per token when reserving for a prompt; lower is safer."),
+  estimate_bytes_per_token: bytesPerToken
+    .default(4)
+    .describe("Bytes per token when charging for a prompt whose usage the provider doesn't report."),
+  cut_midstream: z
+    .array(z.enum(cuttingMetrics))
+    .default(cuttingMetrics)
+    .describe("Limits at which a response is cut off mid-stream once the user's budget has run out."),
+  tiers: z
+    .record(plainName, tierSchema)
+    .default({
+      basic: { requests: 500, limits: [] },
+      pro: { requests: 1000, limits: [] },
+      premium: { requests: 1500, limits: [] },
+    })
+    .describe("What the users of a tier may use."),
+});
 
 /**
- * Refuses cost limits in a currency without any price: nothing would ever count. If there are no prices at all, users
- * with a cost limit are refused every model. The issues' paths begin at `quota`.
+ * Refuses two limits of a tier that count the same, and cost limits in a currency without any price: nothing would ever
+ * count. If there are no prices at all, users with a cost limit are refused every model. The issues' paths begin at
+ * `quota`.
  */
-export function checkLimitCurrencies(
+export function checkTierLimits(
   { tiers, currency: ofQuota }: z.infer<typeof quotaSection>,
   prices: readonly { readonly currency: string }[],
   ctx: z.core.$RefinementCtx,
 ): void {
-  for (const [name, { limits }] of Object.entries(tiers)) {
-    checkPricedCurrencies(limits, ofQuota, prices, ["quota", "tiers", name, "limits"], ctx);
+  for (const [name, { requests, limits }] of Object.entries(tiers)) {
+    const path = ["quota", "tiers", name, "limits"];
+    const seen = new Set(requests === undefined ? [] : [limitKey({ metric: "requests", per: "month" }, "")]);
+    checkDuplicates(limits, seen, ofQuota, path, ctx);
+    checkPricedCurrencies(limits, ofQuota, prices, path, ctx);
   }
 }
 
-/** As checkLimitCurrencies, for the limits at a path. */
+/** Refuses those of the limits at a path whose currency no price has. */
 export function checkPricedCurrencies(
   limits: readonly Counted[],
   defaultCurrency: string,

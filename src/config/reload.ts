@@ -3,7 +3,7 @@ import type { Log } from "../lib/log.ts";
 import { scrubSecrets } from "../lib/secret-text.ts";
 import { needsRestart, withBootOf } from "./boot.ts";
 import { configDifference, type ConfigChange } from "./difference.ts";
-import { ConfigError } from "./load.ts";
+import { ConfigError, problemsOfMerged } from "./load.ts";
 import type { Config } from "./schema.ts";
 
 /** The outcome of a reload. Secrets are masked. */
@@ -112,6 +112,8 @@ export function createReloader(options: ReloaderOptions): Reloader {
     const restart = all.map(({ path }) => path).filter(needsRestart);
     const changes = all.filter(({ path }) => !needsRestart(path));
     const merged = withBootOf(next, inForce);
+    const problems = restart.length === 0 ? [] : problemsOfMerged(merged, restart);
+    if (problems.length > 0) throw new ConfigError(problems.join("\n"));
     if (changes.length > 0) {
       const putInForce = await prepare(merged);
       putInForce();

@@ -6,7 +6,7 @@ import { checkOidc, oidcSection } from "./oidc-schema.ts";
 import { overloadSection } from "./overload-schema.ts";
 import { checkPriceDates, pricesSchema, weightsSchema } from "./pricing-schema.ts";
 import { breakerSection, healthSection, providerSection, retrySection, timeoutsSection } from "./provider-schema.ts";
-import { checkLimitCurrencies, quotaSection } from "./quota-schema.ts";
+import { checkTierLimits, quotaSection } from "./quota-schema.ts";
 import { rateRulesSection, checkRates } from "./rates-schema.ts";
 import { riskSection } from "./risk-schema.ts";
 import { accessSection, alertsSection, securitySection } from "./security-schema.ts";
@@ -233,61 +233,67 @@ const panelSection = z.strictObject({
     ),
 });
 
-/** config.toml with all keys. Unknown keys are refused. */
-export const configSchema = z
-  .strictObject({
-    server: serverSection.prefault({}),
-    storage: storageSection.prefault({}),
-    state: stateSection.prefault({}),
-    auth: authSection.prefault({}),
-    providers: z.array(providerSection).default([]),
-    models: modelsSection.prefault({}),
-    quota: quotaSection.prefault({}),
-    groups: groupsSection,
-    rate_limit: rateLimitSection.prefault({}),
-    limits: rateRulesSection.default([]),
-    concurrency: concurrencySection.prefault({}),
-    overload: overloadSection.prefault({}),
-    timeouts: timeoutsSection.prefault({}),
-    retry: retrySection.prefault({}),
-    breaker: breakerSection.prefault({}),
-    health: healthSection.prefault({}),
-    abort: abortSection.prefault({}),
-    chat: chatSection.prefault({}),
-    usage: usageSection.prefault({}),
-    logs: logsSection.prefault({}),
-    metrics: metricsSection.prefault({}),
-    admin: adminSection.prefault({}),
-    panel: panelSection.prefault({}),
-    access: accessSection.prefault({}),
-    risk: riskSection.prefault({}),
-    security: securitySection.prefault({}),
-    oidc: oidcSection.default([]),
-    alerts: alertsSection.prefault({}),
-    events: eventsSection.prefault({}),
-    telemetry: telemetrySection.prefault({}),
-  })
-  .superRefine((config, ctx) => {
-    const names = config.providers.map(({ name }) => name);
-    names.forEach((name, index) => {
-      const first = names.indexOf(name);
-      if (first === index) return;
-      const message = `expected another name than providers.${first} has`;
-      ctx.addIssue({ code: "custom", path: ["providers", index, "name"], message });
-    });
-    // A price for a nonexistent provider would never apply, and requests would be free.
-    config.models.prices.forEach(({ provider = "simulator" }, index) => {
-      if (provider === "simulator" || names.length === 0 || names.includes(provider)) return;
-      const message = `expected the name of a provider: ${names.join(", ")}`;
-      ctx.addIssue({ code: "custom", path: ["models", "prices", index, "provider"], message });
-    });
-    checkPriceDates(config.models.prices, config.quota.timezone, ctx);
-    checkLimitCurrencies(config.quota, config.models.prices, ctx);
-    checkPermits(config, ctx);
-    checkRates(config, ctx);
-    checkGroups(config, ctx);
-    checkOidc(config, ctx);
+const sections = z.strictObject({
+  server: serverSection.prefault({}),
+  storage: storageSection.prefault({}),
+  state: stateSection.prefault({}),
+  auth: authSection.prefault({}),
+  providers: z.array(providerSection).default([]),
+  models: modelsSection.prefault({}),
+  quota: quotaSection.prefault({}),
+  groups: groupsSection,
+  rate_limit: rateLimitSection.prefault({}),
+  limits: rateRulesSection.default([]),
+  concurrency: concurrencySection.prefault({}),
+  overload: overloadSection.prefault({}),
+  timeouts: timeoutsSection.prefault({}),
+  retry: retrySection.prefault({}),
+  breaker: breakerSection.prefault({}),
+  health: healthSection.prefault({}),
+  abort: abortSection.prefault({}),
+  chat: chatSection.prefault({}),
+  usage: usageSection.prefault({}),
+  logs: logsSection.prefault({}),
+  metrics: metricsSection.prefault({}),
+  admin: adminSection.prefault({}),
+  panel: panelSection.prefault({}),
+  access: accessSection.prefault({}),
+  risk: riskSection.prefault({}),
+  security: securitySection.prefault({}),
+  oidc: oidcSection.default([]),
+  alerts: alertsSection.prefault({}),
+  events: eventsSection.prefault({}),
+  telemetry: telemetrySection.prefault({}),
+});
+
+/** What has to fit together. */
+function checkWhole(config: z.output<typeof sections>, ctx: z.core.$RefinementCtx): void {
+  const names = config.providers.map(({ name }) => name);
+  names.forEach((name, index) => {
+    const first = names.indexOf(name);
+    if (first === index) return;
+    const message = `expected another name than providers.${first} has`;
+    ctx.addIssue({ code: "custom", path: ["providers", index, "name"], message });
   });
+  // A price for a nonexistent provider would never apply, and requests would be free.
+  config.models.prices.forEach(({ provider = "simulator" }, index) => {
+    if (provider === "simulator" || names.length === 0 || names.includes(provider)) return;
+    const message = `expected the name of a provider: ${names.join(", ")}`;
+    ctx.addIssue({ code: "custom", path: ["models", "prices", index, "provider"], message });
+  });
+  checkPriceDates(config.models.prices, config.quota.timezone, ctx);
+  checkTierLimits(config.quota, config.models.prices, ctx);
+  checkPermits(config, ctx);
+  checkRates(config, ctx);
+  checkGroups(config, ctx);
+  checkOidc(config, ctx);
+}
+
+/** config.toml with all keys. Unknown keys are refused. */
+export const configSchema = sections.superRefine(checkWhole);
+
+/** A config that was put together from two valid ones. */
+export const mergedConfigSchema = z.custom<Config>().superRefine(checkWhole);
 
 export { groupSchema } from "./groups-schema.ts";
 export type { GroupConfig, GroupRate } from "./groups-schema.ts";

@@ -182,6 +182,28 @@ describe("a changed config.toml", () => {
     expect((await app.reload("[quota.tiers]\nbasic = {}\nmore = {}\n")).status).toBe(200);
   });
 
+  it("that doesn't fit together with a key that stays until a restart is refused and says so", async () => {
+    const costLimit = '[quota.tiers]\nbasic = { limits = [{ metric = "cost", per = "day", max = 5 }] }\n';
+    const app = await start(costLimit + priceOf(1));
+    // In itself it is right. In force with CNY it would refuse every model to those whose cost is limited.
+    const other = `[quota]\ncurrency = "USD"\n${costLimit}${priceOf(1).replace("CNY", "USD")}`;
+    const { status, body } = await app.reload(other);
+    expect(status).toBe(422);
+    expect(body.error).toMatchObject({
+      message:
+        "quota.tiers.basic.limits.0: expected a limit in a currency of models.prices, which are in USD (models.prices.0), not in CNY, got a table; quota.currency can only change with a restart, which this config needs",
+    });
+    await serve(app);
+    expect(await spent(app)).toBe(1);
+
+    const twice = costLimit.replace("[{", '[{ metric = "cost", per = "day", max = 9, currency = "CNY" }, {');
+    const second = await app.reload(
+      `[quota]\ncurrency = "USD"\n${twice}${priceOf(1)}${priceOf(1).replace('"*"', '"b-*"').replace("CNY", "USD")}`,
+    );
+    expect(second.status).toBe(422);
+    expect(second.body.error).toMatchObject({ message: expect.stringContaining("expected one limit of cost per day") });
+  });
+
   it("applies new limits to the next request, and what was used stays used", async () => {
     const app = await start('[quota.tiers]\nbasic = { limits = [{ metric = "requests", per = "day", max = 5 }] }\n');
     await serve(app);
