@@ -3,6 +3,7 @@ import { AppError } from "../errors.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Account } from "../identity/account-schema.ts";
 import type { ApiKeys, CreatedApiKey, NewApiKey } from "../identity/api-keys.ts";
+import { noSuchGroup } from "../identity/group-view.ts";
 import { isMember, type Group, type GroupFields, type GroupPatch, type Groups } from "../identity/groups.ts";
 import { generatePassword } from "../identity/passwords/new-password.ts";
 import { checkUserName } from "../identity/user-name.ts";
@@ -61,7 +62,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
   async function find(name: string): Promise<Group> {
     const group = await groups.get(name);
     if (group !== undefined) return group;
-    throw new AppError("not_found", { message: `There is no group ${JSON.stringify(name)}.` });
+    throw noSuchGroup(name);
   }
 
   async function change(
@@ -89,7 +90,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
 
   async function createKey(actor: Actor, account: Account, settings: NewApiKey): Promise<KeyOfUser> {
     const { username: user } = account;
-    const created = await apiKeys.create(account, settings);
+    const created = await createLastingKey({ groups, apiKeys }, account, settings);
     const { id, name, group } = created.key;
     emit({ type: "api_key.created", at: clock.now(), traceId: actor.traceId, ip: actor.ip, user, subject: id });
     const after = { name, ...(group === null ? {} : { group }) };
@@ -135,8 +136,19 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
         }
       }
     }
+    await archiveService(actor, group);
+  }
+
+  /** Archives the service account of a group, if it has one. */
+  async function archiveService(actor: Actor, group: string): Promise<void> {
     const own = await users.get(serviceNameOf(group));
-    if (own !== undefined && isServiceOf(own, group)) await userAdmin.archive(actor, own.username);
+    if (own === undefined || !isServiceOf(own, group)) return;
+    try {
+      await userAdmin.archive(actor, own.username);
+    } catch (error) {
+      // Another call was faster.
+      if ((await users.get(own.username)) !== undefined) throw error;
+    }
   }
 
   return {
@@ -155,10 +167,16 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
     },
     change,
     async remove(actor, name, isMeant) {
-      const group = await find(name);
-      checkMeant(group, isMeant);
-      if (!(await groups.remove(name, () => endAccess(actor, name)))) await find(name);
-      const before = groupView(group);
+      let before: ReturnType<typeof groupView> = {};
+      const isGone = await groups.remove(
+        name,
+        () => endAccess(actor, name),
+        (group) => {
+          checkMeant(group, isMeant);
+          before = groupView(group);
+        },
+      );
+      if (!isGone) throw noSuchGroup(name);
       await audit.record(actor, { action: "group.removed", user: null, subject: name, before, after: null });
     },
     async addMember(actor, name, user, isMeant) {
@@ -187,9 +205,34 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
       const group = await find(name);
       const account = user === undefined ? await serviceAccountOf(actor, group) : await findUser(users, user);
       checkMember(group, account, "user");
-      return createKey(actor, account, { ...settings, group: name });
+      try {
+        return await createKey(actor, account, { ...settings, group: name });
+      } catch (error) {
+        // A removal that has looked for the account before it was there must not leave it behind.
+        if (user === undefined && (await groups.get(name)) === undefined) await archiveService(actor, name);
+        throw error;
+      }
     },
   };
+}
+
+/**
+ * Makes a key. Where the group that it is bound to is removed meanwhile, nothing is left of it: in a new group of the
+ * name it would be in force again.
+ *
+ * @throws AppError `conflict`, or as `ApiKeys.create`
+ */
+export async function createLastingKey(
+  { groups, apiKeys }: { readonly groups: Pick<Groups, "get">; readonly apiKeys: Pick<ApiKeys, "create" | "revoke"> },
+  account: Account,
+  settings: NewApiKey,
+): Promise<CreatedApiKey> {
+  const created = await apiKeys.create(account, settings);
+  const { group } = settings;
+  // A removal takes the group out of use first and then looks for its keys: either it finds this one, or this is seen.
+  if (group === undefined || (await groups.get(group)) !== undefined) return created;
+  await apiKeys.revoke(account.username, created.key.id);
+  throw new AppError("conflict", { param: "group", message: `The group ${group} has been removed meanwhile.` });
 }
 
 /** The user name of the account that stands for a group. */

@@ -56,10 +56,11 @@ export interface Groups {
    *
    * @param endAccess ends what is bound to the name; called once the group is out of use, and before the name is free
    * again. If it fails, the group stays, and what it throws is thrown
+   * @param check called with the group as it is stored then, before anything changes; what it throws is thrown
    * @returns false if there is none
    * @throws AppError `conflict` (a group of the config, or one that is a member of another), `storage_unavailable`
    */
-  remove(name: string, endAccess?: () => Promise<unknown>): Awaitable<boolean>;
+  remove(name: string, endAccess?: () => Promise<unknown>, check?: (group: Group) => void): Awaitable<boolean>;
   /** Stored groups that are not in force as they are. */
   problems(): Awaitable<readonly AccountProblem[]>;
 }

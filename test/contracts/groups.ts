@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Groups } from "../../src/identity/groups.ts";
+import type { Group, Groups } from "../../src/identity/groups.ts";
 import { attempt } from "../support/attempt.ts";
 import { refusal } from "../identity/session-support.ts";
 
@@ -96,6 +96,20 @@ export function describeGroups(name: string, open: () => Promise<Groups>): void 
       steps.push("made again");
       expect(await removed).toBe(true);
       expect(steps).toEqual(["ended in research", "made again"]);
+    });
+
+    it("shows the group as it is stored when it is removed, after all changes before", async () => {
+      const groups = await open();
+      await groups.create("alpha", { members: ["alice"] });
+      const refuse = ({ listed }: Group): void => {
+        throw new Error(`it has ${listed.join(", ")}`);
+      };
+      const [, removed] = await Promise.allSettled([
+        attempt(() => groups.change("alpha", { members: ["bob"] })),
+        attempt(() => groups.remove("alpha", undefined, refuse)),
+      ]);
+      expect(removed).toMatchObject({ status: "rejected", reason: { message: "it has bob" } });
+      expect((await groups.get("alpha"))?.members).toEqual(["bob"]);
     });
 
     it("refuses what it can't have, and changes nothing", async () => {

@@ -252,6 +252,24 @@ describe("keys that administrators make", () => {
     ]);
   });
 
+  it("that are made while their group is removed leave nothing behind", async () => {
+    const { post: create, get, as, delete: remove } = await start();
+    await create("/admin/groups", { name: "team", members: ["alice"] });
+    await as("alice", "GET", "/auth/keys");
+    // The account that stands for the group takes a hash: the removal passes it.
+    const answers = await Promise.all([
+      create("/admin/groups/team/keys", { name: "service" }),
+      create("/admin/users/alice/keys", { name: "by boss", group: "team" }),
+      as("alice", "POST", "/auth/keys", { name: "own", group: "team" }),
+      remove("/admin/groups/team"),
+    ]);
+    expect(answers.at(-1)?.status).toBe(204);
+    expect((await get("/admin/users/svc-team")).status).toBe(404);
+    expect((await get("/admin/users/alice/keys")).body.keys).toEqual([]);
+    await create("/admin/groups", { name: "team", members: ["alice"] });
+    expect(await create("/admin/groups/team/keys", { name: "next" })).toMatchObject({ body: { user: "svc-team" } });
+  });
+
   it("don't turn somebody else into a service account", async () => {
     const { post: create } = await start();
     await create("/admin/groups", { name: "x" });

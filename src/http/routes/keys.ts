@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { createLastingKey } from "../../admin/group-admin.ts";
 import type { ApiKeys } from "../../identity/api-keys.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
@@ -70,7 +71,7 @@ export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions
       if (settings.group !== undefined) {
         await chooseGroup({ groupHeader: null, apiKey: { group: settings.group }, account }, groups);
       }
-      const created = await apiKeys.create(account, settings);
+      const created = await createLastingKey({ groups, apiKeys }, account, settings);
       emitKeyEvent(request, "api_key.created", created.key.id);
       return reply.code(201).header("cache-control", "no-store").send(toNewKeyResponse(created));
     },

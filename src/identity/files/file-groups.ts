@@ -140,11 +140,12 @@ export async function openFileGroups(options: FileGroupsOptions): Promise<FileGr
         if (group === undefined || before === undefined) throw noSuchGroup(name);
         return store(name, checkedGroup(withGroupPatch(before, typeof patch === "function" ? patch(group) : patch)));
       }),
-    remove: (name, endAccess) =>
+    remove: (name, endAccess, check) =>
       inTurn(async () => {
         checkStoredGroup(ofConfig, name);
-        const config = stored.get(name);
-        if (config === undefined) return false;
+        const [config, group] = [stored.get(name), view.groups.get(name)];
+        if (config === undefined || group === undefined) return false;
+        check?.(group);
         checkRemovable(view, name);
         stored.delete(name);
         use(viewOf(stored));

@@ -181,7 +181,10 @@ export function openRedisGroups(options: RedisGroupsOptions): RedisGroups {
   }
 
   /** Takes a group out of use; its name stays taken. Returns the version of its document; undefined if there is none. */
-  function beginRemoval(name: string): Promise<{ readonly version: string; readonly text: string } | undefined> {
+  function beginRemoval(
+    name: string,
+    check: ((group: Group) => void) | undefined,
+  ): Promise<{ readonly version: string; readonly text: string } | undefined> {
     return untilStored(async (now) => {
       checkStoredGroup(now.ofConfig, name);
       const version = now.versions.get(name);
@@ -189,6 +192,9 @@ export function openRedisGroups(options: RedisGroupsOptions): RedisGroups {
       const { document } = await documents.read("groups", name);
       if (document?.version !== version) return undefined;
       const { text } = document;
+      const known = new Map(now.stored).set(name, parseGroup(name, text));
+      const group = createGroupView(now.ofConfig, known).groups.get(name);
+      if (group !== undefined) check?.(group);
       // The process that began it may have died.
       if (now.removing.has(name)) return { done: { version, text } };
       checkRemovable(now.view, name);
@@ -226,9 +232,9 @@ export function openRedisGroups(options: RedisGroupsOptions): RedisGroups {
           return store(now, name, checkedGroup(withGroupPatch(before, changes)));
         }),
       ),
-    remove: (name, endAccess) =>
+    remove: (name, endAccess, check) =>
       inTurn(async () => {
-        const begun = await beginRemoval(name);
+        const begun = await beginRemoval(name, check);
         if (begun === undefined) return false;
         const change = { kind: "groups", name, expected: begun.version, revision: "any" } as const;
         try {

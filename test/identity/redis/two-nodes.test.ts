@@ -1,4 +1,6 @@
 import { expect, it, onTestFinished } from "vitest";
+import { createGroupAdmin, groupEtag } from "../../../src/admin/group-admin.ts";
+import { createUserAdmin } from "../../../src/admin/user-admin.ts";
 import type { ProxyEvent } from "../../../src/events/catalogue.ts";
 import type { Account } from "../../../src/identity/account-schema.ts";
 import type { InvitationBatch } from "../../../src/identity/codes.ts";
@@ -199,6 +201,32 @@ describeWithRedis("two processes over one Redis", () => {
     });
     await second.groups.create("alpha", { members: ["eve"] });
     expect((await second.groups.ofUser("eve")).map(({ name }) => name)).toEqual(["alpha"]);
+  });
+
+  it("end the removal of a group that has stopped half way, under its ETag as well", async () => {
+    const { first, second, clock } = await useNodes();
+    const stopped = await first.groups.create("alpha", { members: ["bob"] });
+    await new Promise<void>((hasBegun) => {
+      const standsStill = (): Promise<never> =>
+        new Promise((_, reject) => {
+          hasBegun();
+          onTestFinished(() => {
+            reject(new Error("the end"));
+          });
+        });
+      attempt(() => first.groups.remove("alpha", standsStill)).catch(() => undefined);
+    });
+    const lines: unknown[] = [];
+    const audit = { record: (_actor: unknown, line: unknown) => Promise.resolve(void lines.push(line)) };
+    const userAdmin = createUserAdmin({ ...second, audit, tierNames: () => ["basic"], clock });
+    const admin = createGroupAdmin({ ...second, userAdmin, audit, emit: () => undefined, clock });
+    const boss = { by: "boss", ip: "", traceId: "" };
+    expect((await refusalOf(() => admin.create(boss, "alpha", {}))).code).toBe("conflict");
+    expect((await refusalOf(() => admin.remove(boss, "alpha", () => false))).code).toBe("precondition_failed");
+    await admin.remove(boss, "alpha", (etag) => etag === groupEtag(stopped));
+    expect(lines).toMatchObject([{ action: "group.removed", subject: "alpha", before: { members: ["bob"] } }]);
+    expect((await refusalOf(() => admin.remove(boss, "alpha"))).code).toBe("not_found");
+    expect(await admin.create(boss, "alpha", {})).toMatchObject({ name: "alpha", members: [] });
   });
 
   it("trust nothing older while Redis does not answer, and go on after", async () => {
