@@ -90,8 +90,9 @@ export class TwinSearch {
 }
 
 /**
- * Guesses from two objects where the differing text is, puts a marker there, and checks where JSON.parse finds the
- * marker: so the guess is proved before it is used. Both are UTF-8 as latin1.
+ * Guesses from two objects where the differing text is, checks that both have a text there and nothing else, puts a
+ * marker there, and checks where JSON.parse finds the marker: so the guess is proved before it is used. Both are UTF-8
+ * as latin1.
  */
 function findPattern(last: string, json: string): TwinPattern | null {
   const shorter = Math.min(last.length, json.length);
@@ -105,7 +106,10 @@ function findPattern(last: string, json: string): TwinPattern | null {
   if (opening === -1 || closing === -1) return null;
   const prefix = json.slice(0, opening + 1);
   const suffix = json.slice(closing);
+  const differing = [last, json].map((each) => each.slice(prefix.length, each.length - suffix.length));
   try {
+    // Both must be one text there: objects that differ in more could leave another object with the marker in between.
+    for (const text of differing) JSON.parse(`"${utf8(text)}"`);
     const object: unknown = JSON.parse(`${utf8(prefix)}${JSON.stringify(marker).slice(1, -1)}${utf8(suffix)}`);
     const path = pathOfMarker(object);
     return path === null ? null : new TwinPattern(prefix, suffix, object, path);

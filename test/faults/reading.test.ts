@@ -105,6 +105,8 @@ describe.each(modes)("A3 and A4: of $api, collected: $collects,", ({ api, collec
     "event: ping\ndata:\n\n",
     'data: {"type":"ping"}\n\n',
     'event: keep-alive\ndata: {"type":"keepalive"}\n\n',
+    'event: ping\ndata: {"ts":1764211200}\n\n',
+    "event: Heartbeat\ndata: 2026-11-27T03:00:00Z\n\n",
   );
 
   it.each(asides)("the event %j is a comment, before, between and behind the others", (aside) => {
@@ -205,6 +207,12 @@ describe.each(modes)("M8: of $api, collected: $collects, usage is found", ({ api
     const last = (index: number) => chunk([choice(api, index, "", "stop", moonshot)]);
     const reads = [text(api, "a"), text(api, "b", 1), last(0), last(1), done];
     expect(readResponse(api, reads, { collects, choices: 2 }).usage).toMatchObject({ input: 10, output: 16 });
+  });
+
+  it("as it was reported last, wherever that was, and whatever comes behind it", () => {
+    const last = chunk([choice(api, 0, "", "stop", moonshot)]);
+    const reads = [...words(api), last, chunk([], { usage }), chunk([choice(api, 0, "", "")]), done];
+    expect(readResponse(api, reads, { collects }).usage).toMatchObject({ input: 5, output: 1 });
   });
 
   it("where it is usual before anywhere else", () => {

@@ -82,6 +82,17 @@ describe.each([true, false])("an answer in Anthropic's shape, collected: %s", (c
     }
   });
 
+  it.each([
+    { type: "error", message: "slow down", code: "rate_limit_error" },
+    { object: "error", message: "slow down", code: 429 },
+    { code: "rate_limit_error", message: "slow down" },
+    { status: 429, detail: "slow down" },
+  ])("fails with %j in the middle, an error as a whole", (error) => {
+    const text = messageText.join("");
+    const bytes = Buffer.from(`${messageStart}${text}data: ${JSON.stringify(error)}\n\n${messageStop}`);
+    expect(read([bytes], collects).fault).toBe("rate_limited");
+  });
+
   it("fails where an event is no JSON object", () => {
     for (const data of ["[1]", "1", "{oops"]) {
       expect(read([Buffer.from(`${messageStart}data: ${data}\n\n`)], collects).fault).toBe("invalid_response");

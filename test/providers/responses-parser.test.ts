@@ -61,6 +61,15 @@ describe("a stream of the Responses API", () => {
     expect(found).toBe(fault);
   });
 
+  it("has no ping among its events, even after some that differ in several texts", () => {
+    const long = "x".repeat(300);
+    const events = ["output_text.done", "refusal.done", "reasoning_text.done", "output_text.done", "refusal.done"].map(
+      (type, at) => responseEvent(type, { text: `${at}${long}` }),
+    );
+    const { seen } = read(created, ...events, event({ type: "ping" }), ...events, lastEvent());
+    expect(seen).toEqual([created, ...events, ...events, lastEvent()]);
+  });
+
   it("is passed on byte for byte, its last event included, and counted by its deltas", () => {
     const roles: string[] = [];
     const events = [created, ...responseText, lastEvent()];

@@ -84,25 +84,29 @@ export class ChoicesParser implements EventParser {
     if (this.error !== null) return "error";
     const { choices } = event;
     if (!Array.isArray(choices)) {
-      this.#readUsage(event);
+      this.#readUsage(event, false);
       return isKeepAlive(event) ? "aside" : "content";
     }
+    let inChoice = false;
     for (let position = 0; position < choices.length; position++) {
       const choice: unknown = choices[position];
-      if (isFields(choice)) this.#readChoice(choice, position);
+      if (isFields(choice) && this.#readChoice(choice, position)) inChoice = true;
     }
-    this.#readUsage(event);
+    this.#readUsage(event, inChoice);
     return choices.length === 0 && isFields(event.usage) && isBare(event) ? "usage" : "content";
   }
 
-  #readChoice(choice: Fields, position: number): void {
+  /** Whether the choice reports usage. */
+  #readChoice(choice: Fields, position: number): boolean {
     const index = Number.isSafeInteger(choice.index) ? Number(choice.index) : position;
     const standing = standingOf(choice.finish_reason);
     if (standing !== "unfinished") this.finishing = true;
     const before = this.#standings.get(index);
     if (before === undefined || (standing !== "unfinished" && standing !== before)) this.#note(index, before, standing);
     const usage = readUsage(choice.usage ?? usageIn(choice.delta) ?? usageIn(choice.message));
-    if (usage !== null) (this.#choiceUsages ??= new Map()).set(index, usage);
+    if (usage === null) return false;
+    (this.#choiceUsages ??= new Map()).set(index, usage);
+    return true;
   }
 
   #note(index: number, before: Standing | undefined, now: Standing): void {
@@ -112,11 +116,14 @@ export class ChoicesParser implements EventParser {
     else this.#unfinished = Infinity;
   }
 
-  /** Usage may be in its own field, in another object such as `x_groq`, or with the choices. */
-  #readUsage(event: Fields): void {
+  /**
+   * Usage may be in its own field, in another object such as `x_groq`, or with the choices.
+   * @param inChoice whether one of the event's choices reports usage
+   */
+  #readUsage(event: Fields, inChoice: boolean): void {
     let usage = readUsage(event.usage);
     if (usage === null) for (const key in event) usage ??= readUsage(usageIn(event[key]));
-    if (usage === null && this.#choiceUsages !== null) usage = sumOfChoices(this.#choiceUsages.values());
+    if (usage === null && inChoice && this.#choiceUsages !== null) usage = sumOfChoices(this.#choiceUsages.values());
     this.usage = usage ?? this.usage;
   }
 

@@ -31,13 +31,13 @@ export class MessagesParser implements EventParser {
   #stored = 0;
   #cached = 0;
 
+  /** An event that is of no content block may be the end, a ping, or an error in any form. */
   mayHold(json: string): boolean {
     return (
       hasValue(json, '"', 'usage"') ||
       hasValue(json, '"stop', '_reason"') ||
       hasValue(json, '"e', 'rror"') ||
-      json.includes('"message_stop"') ||
-      json.includes('"ping"')
+      !json.includes('"content_block_')
     );
   }
 
