@@ -36,7 +36,7 @@ export async function collectResponse(
     // A response that arrived as one JSON is passed on unchanged.
     return { end, completion: attempt.reader.whole ?? collector.body() };
   } catch (cause) {
-    // JSON.parse accepts nesting that overflows JSON.stringify.
+    // A part is missing, or JSON.stringify can't write what JSON.parse has read.
     return { end: endOfUpstreamError(unusable("the response can't be written as one JSON", cause)), completion: null };
   }
 }

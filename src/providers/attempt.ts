@@ -248,7 +248,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     this.#deadlines.toStage("first_event");
     const error = this.#body.start(this.#model, status, headers);
     if (error !== null) this.#fail(error);
-    else if (status !== 200) this.#deadlines.endWithin(errorBodyMs);
+    else if (status >= 400) this.#deadlines.endWithin(errorBodyMs);
   }
 
   #take(chunk: Buffer): void {

@@ -51,6 +51,20 @@ describe.concurrent("P8: what the provider would send in the same form again", (
     });
   });
 
+  it("is asked for elsewhere only: a JSON that is nested too deeply", async () => {
+    const deep = whole.replace('"Hello"', `"Hello","x":${"[".repeat(20_000)}${"]".repeat(20_000)}`);
+    const { fault } = await outcomeOf(sending(deep, { "Content-Type": "application/json" }));
+    expect(fault?.rule.retry).toBe("elsewhere");
+  });
+
+  it.each([201, 202, 203])("is read like any answer under %i", async (status) => {
+    const { fault, seen } = await outcomeOf(sending(answer, { "Content-Type": "text/event-stream" }, status));
+    expect(fault).toBeNull();
+    expect(seen).toContain("你好");
+    const { fault: ofJson } = await outcomeOf(sending(whole, { "Content-Type": "application/json" }, status));
+    expect(ofJson).toBeNull();
+  });
+
   it.each([
     ["half a JSON", '{"choices":[{'],
     ["a JSON with an error of the server", '{"error":{"code":502,"message":"gone"}}'],

@@ -17,6 +17,7 @@ describe("P5: a Retry-After", () => {
     ["a date", { "retry-after": "Wed, 25 Nov 2026 12:02:00 GMT" }, 120_000],
     ["a date of RFC 850", { "retry-after": "Wednesday, 25-Nov-26 12:02:00 GMT" }, 120_000],
     ["a date of asctime", { "retry-after": "Wed Nov 25 12:02:00 2026" }, 120_000],
+    ["more seconds than anybody waits", { "retry-after": "99999999999999999999" }, 600_000],
     ["a date that has passed", { "retry-after": "Wed, 25 Nov 2026 11:00:00 GMT" }, undefined],
     ["milliseconds", { "retry-after-ms": "1500" }, 1500],
     ["both, of which milliseconds are more exact", { "retry-after-ms": "1500", "retry-after": "2" }, 1500],

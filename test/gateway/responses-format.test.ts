@@ -229,6 +229,13 @@ describe("ResponseCollector", () => {
     );
   });
 
+  it("needs no item for a delta that the last event repeats, and loses no text otherwise", () => {
+    const stray = [created, outputDelta("Hel"), outputDelta("lo")];
+    expect(JSON.parse(collected([...stray, lastEvent()]).body())).toEqual(wholeResponse());
+    const cut = collected([...stray, lastEvent("completed", { output: [] })]);
+    expect(() => cut.body()).toThrow("has not begun");
+  });
+
   it("shows what had arrived of each item", () => {
     const item = { type: "function_call", name: "f", arguments: "" };
     const partial = JSON.parse(

@@ -12,7 +12,11 @@ export interface Collector {
    *   has no text of the response
    */
   add(parsed: unknown, event: Buffer, start: number, end: number): void;
-  /** The complete response. May throw RangeError: JSON.parse accepts nesting that JSON.stringify can't write. */
+  /**
+   * The complete response.
+   * @throws Error if something is missing, as in `add`; RangeError, since JSON.parse accepts nesting that JSON.stringify
+   *   can't write
+   */
   body(): string | Buffer;
   /** The response as far as it has arrived, without a finish reason; null if that can't be given. */
   partial(): string | null;

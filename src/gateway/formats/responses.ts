@@ -242,6 +242,8 @@ const places: ReadonlyMap<unknown, Place> = new Map<unknown, Place>([
 export class ResponseCollector implements Collector {
   #response = emptyFields();
   readonly #items = new Map<number, OpenItem>();
+  /** Whether a delta belonged to no item: only a last event that has the whole output makes up for it. */
+  #hasStray = false;
 
   add(parsed: unknown): void {
     if (!isFields(parsed)) throw new UnmergeableError("an event is not an object");
@@ -255,8 +257,10 @@ export class ResponseCollector implements Collector {
 
   body(): string {
     const { output } = this.#response;
-    const isWhole = Array.isArray(output) && (output.length > 0 || this.#items.size === 0);
-    return JSON.stringify(isWhole ? this.#response : { ...this.#response, output: this.#output() });
+    const isWhole = Array.isArray(output) && (output.length > 0 || (this.#items.size === 0 && !this.#hasStray));
+    if (isWhole) return JSON.stringify(this.#response);
+    if (this.#hasStray) throw new UnmergeableError("a delta belongs to an item that has not begun");
+    return JSON.stringify({ ...this.#response, output: this.#output() });
   }
 
   partial(): string {
@@ -265,7 +269,10 @@ export class ResponseCollector implements Collector {
 
   #append(index: number, place: Place, event: Readonly<Fields>, delta: string): void {
     const item = this.#items.get(index);
-    if (item === undefined) throw new UnmergeableError("a delta belongs to an item that has not begun");
+    if (item === undefined) {
+      this.#hasStray = true;
+      return;
+    }
     const part = `${place.key} ${asIndex(event.content_index) ?? asIndex(event.summary_index) ?? 0}`;
     const known = item.texts.get(part);
     if (known === undefined) item.texts.set(part, { place, text: delta });

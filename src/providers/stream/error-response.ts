@@ -168,7 +168,7 @@ function longest(values: string | string[] | undefined, read: (text: string) => 
 
 /** Programs write fractions with 20 digits and more: 1/997 is 0.0010030090270812437. */
 function readNumber(text: string): number | undefined {
-  return /^\d{1,12}(?:\.\d{1,40})?$/.test(text) ? Number(text) : undefined;
+  return /^\d{1,40}(?:\.\d{1,40})?$/.test(text) ? Number(text) : undefined;
 }
 
 /** ms from now until the date; undefined if it is not a date, or in the past. */

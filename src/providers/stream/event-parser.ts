@@ -62,10 +62,15 @@ export function skipSpace(json: string, from: number): number {
 
 const keepAliveName = /^(?:ping|keep[-_]?alive|heart[-_]?beat)$/i;
 
+/** Whether an event of this name only keeps the connection alive. */
+export function isKeepAliveName(name: string): boolean {
+  return keepAliveName.test(name.slice(0, 20));
+}
+
 /** Whether an event only keeps the connection alive. */
 export function isKeepAlive(event: Fields): boolean {
   const name = event.type ?? event.event ?? event.object;
-  if (typeof name === "string") return keepAliveName.test(name.slice(0, 20));
+  if (typeof name === "string") return isKeepAliveName(name);
   return Object.keys(event).length === 0;
 }
 

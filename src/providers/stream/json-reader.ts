@@ -3,7 +3,7 @@ import { textBytesOf } from "../../lib/json-text.ts";
 import { UpstreamError, type UpstreamErrorKind } from "../upstream-error.ts";
 import type { Provider } from "../provider.ts";
 import type { StreamReading } from "../apis.ts";
-import { isFields, type Fields } from "./event-parser.ts";
+import { isFields, type EventParser, type Fields } from "./event-parser.ts";
 import { graceMs, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
 import { estimatedTokens } from "./output-tokens.ts";
@@ -11,6 +11,14 @@ import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.
 import { findError } from "./reported-error.ts";
 import type { PromptUsage, ReportedUsage } from "./reported.ts";
 import { readPromptUsage } from "./usage.ts";
+
+/** An event of a response that came whole. */
+interface WholeEvent {
+  readonly bytes: Buffer;
+  readonly parsed: Fields;
+  readonly role: EventRole;
+  readonly textBytes: number;
+}
 
 /** Two thousand vectors of 3,072 numbers, in base64. */
 const maxVectorBytes = 64 << 20;
@@ -89,14 +97,10 @@ export class JsonReader implements ResponseReader {
     return null;
   }
 
-  #readCompletion({ createParser, unfold }: StreamReading, response: Fields, body: Buffer): UpstreamError | null {
-    const facts = createParser();
-    const events = Array.from(unfold(response), ({ parsed, role, name }) => {
-      facts.read(parsed);
-      const head = name === undefined ? "data: " : `event: ${name}\ndata: `;
-      const bytes = Buffer.from(`${head}${JSON.stringify(parsed)}\n\n`);
-      return { bytes, parsed, role, textBytes: textBytesOf(parsed, facts.text) };
-    });
+  #readCompletion(format: StreamReading, response: Fields, body: Buffer): UpstreamError | null {
+    const facts = format.createParser();
+    const events = unfolded(format, response, facts);
+    if (events === null) return this.#invalid("the response is nested too deeply");
     if (events.length === 0) return this.#invalid("the response is a JSON of another kind");
     this.usage = facts.usage;
     this.prompt = facts.prompt;
@@ -115,6 +119,21 @@ export class JsonReader implements ResponseReader {
 
   #invalid(upstreamMessage: string): UpstreamError {
     return newError("invalid_response", upstreamMessage, true);
+  }
+}
+
+/** The events that a stream would have had, read by the parser; null if JSON.stringify can't write one of them. */
+function unfolded({ unfold }: StreamReading, response: Fields, facts: EventParser): readonly WholeEvent[] | null {
+  try {
+    return Array.from(unfold(response), ({ parsed, role, name }) => {
+      facts.read(parsed);
+      const head = name === undefined ? "data: " : `event: ${name}\ndata: `;
+      const bytes = Buffer.from(`${head}${JSON.stringify(parsed)}\n\n`);
+      return { bytes, parsed, role, textBytes: textBytesOf(parsed, facts.text) };
+    });
+  } catch (cause) {
+    if (cause instanceof RangeError) return null;
+    throw cause;
   }
 }
 

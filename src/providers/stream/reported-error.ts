@@ -56,7 +56,8 @@ export function readErrorBody(body: string): ReportedError {
   try {
     parsed = JSON.parse(body);
   } catch {
-    return { ...emptyError, message: cutText(body) };
+    const data = dataIn(body);
+    return data === null ? { ...emptyError, message: cutText(body) } : readErrorBody(data);
   }
   if (Array.isArray(parsed)) parsed = parsed.find(isFields);
   if (typeof parsed === "string") return { ...emptyError, message: cutText(parsed) };
@@ -66,6 +67,21 @@ export function readErrorBody(body: string): ReportedError {
   if (error.message !== "" || error.code !== "" || error.type !== "" || Object.keys(parsed).length === 0) return error;
   // An object of an unknown form is still useful to a person.
   return { ...error, message: cutText(body) };
+}
+
+/**
+ * The data of the first event in a body that is a stream of events: some servers send even a refusal in the form that
+ * was asked for. Null if it is none.
+ */
+function dataIn(body: string): string | null {
+  let data: string | null = null;
+  for (const line of body.split(/\r?\n/)) {
+    const field = /^(data|event|id|retry|):/.exec(line)?.[1];
+    if (field === undefined && line.trim() !== "") return null;
+    if (field === "data") data = (data === null ? "" : `${data}\n`) + line.slice("data:".length).trimStart();
+    else if (field === undefined && data !== null) break;
+  }
+  return data?.startsWith("data:") === true ? null : data;
 }
 
 function readFirst(errors: unknown): ReportedError | null {

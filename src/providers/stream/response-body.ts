@@ -24,6 +24,8 @@ export interface BodyListener extends ResponseSink {
 }
 
 const nothing: Buffer = Buffer.alloc(0);
+/** Statuses of a response with a body of its own: SDKs take any 2xx, and some frameworks answer each POST with 201. */
+const answers: ReadonlySet<number> = new Set([200, 201, 202, 203]);
 /** If this many bytes don't reveal the form, the media type alone decides. */
 const maxSniffedBytes = 64;
 
@@ -81,7 +83,7 @@ export class ResponseBody implements DecodedListener {
     this.#status = status;
     this.#headers = headers;
     if (status >= 400) this.#error = new ErrorResponse(this.#provider, model, status, headers);
-    else if (status !== 200) return this.#invalidResponse("the response has an unexpected status");
+    else if (!answers.has(status)) return this.#invalidResponse("the response has an unexpected status");
     const codings = codingsIn(String(headers["content-encoding"] ?? ""));
     if (!isDecodable(codings)) {
       const error = this.#error?.toUpstreamError(this.#now());

@@ -1,7 +1,7 @@
 import { JsonText, textBytesOf } from "../../lib/json-text.ts";
 import { TwinParser, type TwinPattern, TwinSearch } from "../../lib/twin-pattern.ts";
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
-import { isFields, type EventParser, type Fields } from "./event-parser.ts";
+import { isFields, isKeepAliveName, type EventParser, type Fields } from "./event-parser.ts";
 import { UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "../upstream-error.ts";
 import { graceMs, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
@@ -136,6 +136,8 @@ export class StreamReader implements ResponseReader, SseSink {
       this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
       return;
     }
+    // Whatever its data is as well, such as the time.
+    if (name !== "" && isKeepAliveName(name)) return;
     if (data[dataStart] !== openBrace) {
       if (isKeepAlive(data, dataStart, dataEnd)) return;
       this.done = isDoneMarker(data, dataStart, dataEnd);
