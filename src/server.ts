@@ -20,7 +20,7 @@ import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins
 import { registerOpenapi } from "./http/plugins/openapi.ts";
 import { createPanelIdentity, registerPanel } from "./http/panel/panel.ts";
 import { registerPanelHeaders } from "./http/panel/panel-pages.ts";
-import { createParserErrors } from "./http/plugins/parser-errors.ts";
+import { createParserErrors, refuseTunnels } from "./http/plugins/parser-errors.ts";
 import { readinessOf } from "./http/health-checks.ts";
 import { registerRequestContext, requestIdOf } from "./http/plugins/request-context.ts";
 import { registerTracing } from "./http/plugins/tracing.ts";
@@ -106,6 +106,7 @@ export async function buildServer(services: Services): Promise<Server> {
   limitConnections(policy());
   services.onPolicy(limitConnections);
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
+  refuseTunnels(app.server, refuseConnection);
 
   registerRequestContext(app);
   registerTracing(app, services.tracing, services.runningTraces);

@@ -69,6 +69,32 @@ describe("HTTP as nobody should send it", () => {
       Buffer.from("GET /livéz HTTP/1.1\r\nHost: proxy\r\n\r\n").toString("latin1"),
     ],
     ["plain nonsense", "nonsense\r\n\r\n"],
+    ["a tunnel", "CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"],
+    ["a tunnel with bytes for its other end", "CONNECT proxy:80 HTTP/1.1\r\nHost: proxy:80\r\n\r\nGET / HTTP/1.1"],
+    ["HTTP/2.0 in the form of HTTP/1.1", "GET /livez HTTP/2.0\r\nHost: proxy\r\n\r\n"],
+    ["HTTP/0.9 with headers", "GET /livez HTTP/0.9\r\nHost: proxy\r\n\r\n"],
+    [
+      "a transfer coding that it doesn't know",
+      () => chat(["Transfer-Encoding: gzip, chunked"], "2\r\n{}\r\n0\r\n\r\n"),
+    ],
+    [
+      "a transfer coding in a header of its own",
+      () => chat(["Transfer-Encoding: identity", "Transfer-Encoding: chunked"], "2\r\n{}\r\n0\r\n\r\n"),
+    ],
+    [
+      "chunks by HTTP/1.0, which has none",
+      () =>
+        chat(["Connection: keep-alive", "Transfer-Encoding: chunked"], "2\r\n{}\r\n0\r\n\r\n").replace(
+          "HTTP/1.1",
+          "HTTP/1.0",
+        ),
+    ],
+    ["no Host header", "GET /livez HTTP/1.1\r\n\r\n"],
+    ["two Host headers", head("Host: other")],
+    ["two hosts in one header", "GET /livez HTTP/1.1\r\nHost: a, b\r\n\r\n"],
+    ["a path in the Host header", "GET /livez HTTP/1.1\r\nHost: a/b\r\n\r\n"],
+    ["a user in the Host header", "GET /livez HTTP/1.1\r\nHost: a@b\r\n\r\n"],
+    ["a port that is no number", "GET /livez HTTP/1.1\r\nHost: a:b\r\n\r\n"],
   ])("answers %s with 400 and closes", async (_what, bytes) => {
     await expectClosedBy(typeof bytes === "string" ? bytes : bytes(), "bad_http");
   });
@@ -95,13 +121,42 @@ describe("HTTP as nobody should send it", () => {
     await connection.closed;
   });
 
+  it.each<[string, ErrorCode, () => string]>([
+    ["an unknown path", "not_found", () => rawRequest("POST /nowhere", ["Transfer-Encoding: chunked"])],
+    ["no token", "missing_token", () => rawRequest("POST /chat/completions", [json, "Transfer-Encoding: chunked"])],
+    ["an unknown coding", "bad_http", () => chat(["Transfer-Encoding: gzip, chunked"], "")],
+  ])("answers once where the body behind %s is malformed as well", async (_what, code, request) => {
+    const lines = proxy.logLines.length;
+    const connection = send(`${request()}1\r\n{\r\nzz\r\n`);
+    expectRefusal(proxy, await connection.answer(), code);
+    connection.socket.end();
+    await connection.closed;
+    expect(connection.received().match(/^HTTP\/1\.1 /gm)).toHaveLength(1);
+    expect(proxy.logLines).toHaveLength(lines + 1);
+  });
+
   it.each([
-    ["no Host header", "GET /livez HTTP/1.1\r\n\r\n"],
-    ["two Host headers", head("Host: other")],
-  ])("answers %s with 400", async (_what, bytes) => {
-    const connection = send(bytes);
-    expectRefusal(proxy, await connection.answer(), "bad_http");
+    "",
+    "proxy",
+    "proxy:8080",
+    "proxy:",
+    "my_proxy.example.",
+    "127.0.0.1:80",
+    "[::1]",
+    "[::1]:8080",
+    "[fe80::1%25eth0]",
+  ])("takes %j for a host", async (host) => {
+    const connection = send(`GET /livez HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    expect((await connection.answer()).status).toBe(200);
     connection.socket.destroy();
+  });
+
+  it("stays up when the client of a tunnel resets its connection", async () => {
+    const connection = send("CONNECT proxy:80 HTTP/1.1\r\nHost: proxy:80\r\n\r\n");
+    await once(connection.socket, "connect");
+    connection.socket.resetAndDestroy();
+    const next = send(head("Connection: close"));
+    expect((await next.answer()).status).toBe(200);
   });
 
   it("takes no notice of an expectation that it doesn't know", async () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { STATUS_CODES, type ServerResponse } from "node:http";
+import { type IncomingMessage, STATUS_CODES, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { AppError, type ErrorCode } from "../../errors.ts";
 import { errorBodyFor, type FamilyHeaders } from "../anthropic-clients.ts";
@@ -11,6 +11,9 @@ const parserCodes: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
   ["HPE_HEADER_OVERFLOW", "headers_too_large"],
   ["ERR_HTTP_REQUEST_TIMEOUT", "request_timeout"],
 ]);
+
+/** The code of a request for a tunnel, which is not an error of the parser. */
+const tunnelCode = "TUNNEL";
 
 /** The client disconnected, perhaps during a request. */
 const disconnects: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
@@ -32,20 +35,33 @@ export function createParserErrors(options: {
   return (error, socket) => {
     const code = error.code ?? "";
     const response = currentResponse(socket);
-    // The client is gone; or a response is under way already, and this one would look like its continuation.
-    if (disconnects.has(code) || response?.headersSent === true) {
+    if (disconnects.has(code)) {
       socket.destroy();
       return;
     }
     // Data after the refused bytes is refused as well, and its response is already on its way.
     if (socket.writableEnded) return;
+    if (isAnswered(currentRequest(socket), response)) {
+      // Its head was refused before its body turned out to be malformed. A second response would be one too many.
+      socket.end();
+      setTimeout(cut, lingerMs, socket).unref();
+      return;
+    }
+    // A response is under way already, and this one would look like its continuation.
+    if (response?.headersSent === true) {
+      socket.destroy();
+      return;
+    }
     // A connection that has never sent anything needs no response.
     if (socket.bytesRead === 0) {
       socket.destroy();
       return;
     }
     const traceId = randomUUID();
-    const refusal = new AppError(parserCodes.get(code) ?? "bad_http");
+    const refusal =
+      code === tunnelCode
+        ? new AppError("bad_http", { message: "This server opens no tunnels: CONNECT is not served." })
+        : new AppError(parserCodes.get(code) ?? "bad_http");
     reportRefusal(refusal, { traceId, ip: socket.remoteAddress ?? "" });
     const { target, headers } = response === undefined ? parseHead(error.rawPacket) : requestOf(response);
     const body = JSON.stringify(errorBodyFor(target, headers)(refusal, traceId));
@@ -63,9 +79,32 @@ export function createParserErrors(options: {
   };
 }
 
+/** Refuses CONNECT like a request that is not well-formed: Node would close its connection without a response. */
+export function refuseTunnels(server: Server, refuse: ReturnType<typeof createParserErrors>): void {
+  server.on("connect", (_request, socket: Socket) => {
+    // From here on Node looks after this socket no longer.
+    socket.on("error", () => {
+      socket.destroy();
+    });
+    socket.resume();
+    refuse(Object.assign(new Error("a tunnel was asked for"), { code: tunnelCode }), socket);
+  });
+}
+
 /** The response that Node is writing, or will write, on the connection. */
 function currentResponse(socket: Socket & { _httpMessage?: ServerResponse | null }): ServerResponse | undefined {
   return socket._httpMessage ?? undefined;
+}
+
+/** The request that Node's parser is reading, or has read last, on the connection. */
+function currentRequest(socket: Socket & { parser?: { incoming?: IncomingMessage | null } | null }) {
+  return socket.parser?.incoming ?? undefined;
+}
+
+/** Whether the body of a request is still arriving although its response is sent. */
+function isAnswered(request: IncomingMessage | undefined, response: ServerResponse | undefined): boolean {
+  if (request === undefined || request.complete) return false;
+  return response === undefined || (response.req === request && response.headersSent);
 }
 
 /** The parts of a request that determine the format of its error. */

@@ -13,6 +13,8 @@ declare module "fastify" {
 }
 
 const wellFormedId = /^[A-Za-z0-9._-]{8,64}$/;
+/** A host as RFC 3986 (3.2.2) has it, or nothing, and perhaps a port. */
+const wellFormedHost = /^(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?$/;
 
 /** The request id: the client's X-Request-ID if it is well formed, else a new one. Nothing else reaches a log. */
 export function requestIdOf(request: IncomingMessage): string {
@@ -29,16 +31,30 @@ export function registerRequestContext(app: FastifyInstance): void {
   app.addHook("onRequest", (request, reply, next) => {
     reply.header("x-request-id", request.id);
     reply.header("x-proxy-version", version);
-    if (namesItsHost(request.raw)) next();
-    else next(new AppError("bad_http", { message: "The request must have one Host header." }));
+    const problem = headProblem(request.raw);
+    if (problem === undefined) next();
+    // Where the request ends is uncertain, and so is where the next one would begin.
+    else next(new AppError("bad_http", { message: problem, headers: { connection: "close" } }));
   });
 }
 
-/** RFC 9112, 3.2: a request with two Host headers, or from HTTP/1.1 on with none, is refused. */
-function namesItsHost({ rawHeaders, httpVersion }: IncomingMessage): boolean {
+/**
+ * What is wrong with a request's head that Node's parser accepts; undefined if nothing is. A proxy in front may read such
+ * a request in another way, so that the two disagree about its end or about who is asked.
+ */
+function headProblem({ rawHeaders, headers, httpVersion }: IncomingMessage): string | undefined {
+  if (httpVersion !== "1.1" && httpVersion !== "1.0") return "The request must be HTTP/1.1 or HTTP/1.0.";
+  const coding = headers["transfer-encoding"];
+  // RFC 9112, 6.1: HTTP/1.0 has no transfer codings, and one that isn't understood must not be passed over.
+  if (coding !== undefined && (httpVersion === "1.0" || coding.toLowerCase() !== "chunked"))
+    return "The only Transfer-Encoding that is taken is chunked, by HTTP/1.1.";
+  // RFC 9112, 3.2: a request with two Host headers, with an invalid one, or from HTTP/1.1 on with none, is refused.
   let hosts = 0;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     if (rawHeaders[at]?.length === 4 && rawHeaders[at]?.toLowerCase() === "host") hosts++;
   }
-  return hosts === 1 || (hosts === 0 && httpVersion === "1.0");
+  if (hosts > 1 || (hosts === 0 && httpVersion === "1.1")) return "The request must have one Host header.";
+  if (!wellFormedHost.test(headers.host ?? ""))
+    return "The Host header must be a name or an address, perhaps with a port.";
+  return undefined;
 }
