@@ -1,6 +1,7 @@
 import type { Awaitable } from "../lib/awaitable.ts";
 import type { JournalPiece, JournalPosition } from "../lib/journal/journal-stream.ts";
 import type { CountMetric, Metric } from "./metrics.ts";
+import type { Outcome, UsageOutcome } from "./outcomes.ts";
 import type { Per } from "./periods.ts";
 
 /** One limit of a tier. `max` is a count, or in nano-units of `currency`. */
@@ -28,10 +29,6 @@ export interface TokenUsage {
   readonly output: number;
   readonly reasoning: number;
 }
-
-/** How a chat request ended. */
-export type Outcome =
-  "completed" | "client_gone" | "upstream_failed" | "reader_stalled" | "shutdown" | "refused" | "quota_cut";
 
 /** The current state of a user's bucket. */
 export interface BucketState {
@@ -75,9 +72,6 @@ export interface ChangeNote {
   readonly reason: string;
   readonly by: string;
 }
-
-/** The origin of an entry in the usage history: the outcome of a chat, or a manual change. */
-export type UsageOutcome = Outcome | "adjust" | "reset";
 
 /** Manual changes; negative if subtracted. */
 export interface Adjusted extends Readonly<Record<CountMetric, number>> {

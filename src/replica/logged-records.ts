@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { LedgerRecord } from "../quota/memory/charge-record.ts";
 import { metricNames } from "../quota/metrics.ts";
+import { outcomes } from "../quota/outcomes.ts";
 import { periodNames } from "../quota/periods.ts";
 import type { LogEntry } from "./log-page.ts";
 
@@ -33,10 +34,6 @@ const request = {
   provider: z.string().optional(),
 };
 const note = { reason: z.string(), by: z.string() };
-const outcomes = [
-  ...(["completed", "client_gone", "upstream_failed", "reader_stalled", "shutdown", "refused"] as const),
-  "quota_cut",
-] as const;
 const bodies = {
   charge: z.object({ ...request, charge, price: z.string().optional() }),
   settle: z.object({

@@ -5,7 +5,7 @@ import { noSums } from "../../quota/amounts.ts";
 import type { Adjusted } from "../../quota/ledger.ts";
 import { countMetrics, forEachMetric } from "../../quota/metrics.ts";
 import type { ExportedRow } from "../../quota/usage/usage-export.ts";
-import { usageOutcomes } from "../../quota/usage/usage-row.ts";
+import { usageOutcomes } from "../../quota/outcomes.ts";
 import { isTime, type UsageLine, type UsageSubject } from "../../quota/usage/usage-queries.ts";
 
 const span = {

@@ -2,8 +2,9 @@ import { NewerVersionError } from "../../lib/journal/journal-format.ts";
 import { ListReader } from "../../lib/list-reader.ts";
 import { accountName, groupAccount, isGroupAccount, userName } from "../accounts.ts";
 import { noCharge } from "../amounts.ts";
-import type { Charge, ChangeNote, Outcome, TokenUsage } from "../ledger.ts";
+import type { Charge, ChangeNote, TokenUsage } from "../ledger.ts";
 import { metricNames, sinceVersion } from "../metrics.ts";
+import { isOutcome, type Outcome } from "../outcomes.ts";
 import { isPer, type Per } from "../periods.ts";
 
 /** How a request counts for a group as well. */
@@ -96,16 +97,6 @@ interface ResetRecord extends ChangeNote, Logged {
 export const probeRecord = '["probe"]';
 
 export type LedgerRecord = ChargeRecord | SettleRecord | AdjustRecord | ResetRecord;
-
-const outcomes: ReadonlySet<string> = new Set<Outcome>([
-  "completed",
-  "client_gone",
-  "upstream_failed",
-  "reader_stalled",
-  "shutdown",
-  "refused",
-  "quota_cut",
-]);
 
 /*
  * Records are JSON arrays:
@@ -357,8 +348,4 @@ const plainText = /^[ !#-[\]-~]*$/;
 /** A text as JSON: it almost never needs an escape, and JSON.stringify costs more than the check. */
 function quote(text: string): string {
   return plainText.test(text) ? `"${text}"` : JSON.stringify(text);
-}
-
-function isOutcome(text: string): text is Outcome {
-  return outcomes.has(text);
 }

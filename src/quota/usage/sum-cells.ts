@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { UsageSpan } from "../ledger.ts";
-import { cellOutcomes, type CellChunk, type OddCell, type UsageCells } from "./usage-cells.ts";
+import { outcomes } from "../outcomes.ts";
+import type { CellChunk, OddCell, UsageCells } from "./usage-cells.ts";
 import { isTime, maxSums, TooManyRows, type UsageLine, type UsageSubject } from "./usage-queries.ts";
 import { addRow, emptyRow, type UsageTally } from "./usage-row.ts";
 
@@ -21,7 +22,7 @@ const maxTable = 1 << 22;
 
 /** Columns of a sum: these, then the outcomes, then the cost by currency. */
 const sumColumns = ["requests", "tokens", "input", "cached", "output", "reasoning", "estimated"] as const;
-const costsAt = sumColumns.length + cellOutcomes.length;
+const costsAt = sumColumns.length + outcomes.length;
 
 /**
  * Sums cells by some subjects, ordered by their names. They are looked through in slices: meanwhile others may be added,
@@ -271,7 +272,7 @@ function createSums(axes: Axes, places: number) {
     const valueAt = (column: number): number => Math.min(sums[at + column] ?? 0, Number.MAX_SAFE_INTEGER);
     const tally = emptyRow("", "");
     for (const [column, name] of sumColumns.entries()) tally[name] = valueAt(column);
-    for (const [index, outcome] of cellOutcomes.entries()) {
+    for (const [index, outcome] of outcomes.entries()) {
       const count = valueAt(sumColumns.length + index);
       if (count > 0) tally.outcomes[outcome] = count;
     }

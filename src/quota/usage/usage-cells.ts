@@ -1,4 +1,4 @@
-import type { Outcome } from "../ledger.ts";
+import { outcomes } from "../outcomes.ts";
 import type { ExportedRow } from "./usage-export.ts";
 import { modelOf, tallyOf } from "./recorded-usage.ts";
 import type { UsageTally } from "./usage-row.ts";
@@ -14,16 +14,10 @@ export interface Owner {
 export interface Kind {
   readonly model: number;
   readonly provider: number;
-  /** Place in `cellOutcomes`. */
+  /** Place in `outcomes`. */
   readonly outcome: number;
   readonly currency: number;
 }
-
-/** How a settled request ends. */
-export const cellOutcomes = [
-  ...(["completed", "client_gone", "upstream_failed", "reader_stalled"] as const),
-  ...(["shutdown", "refused", "quota_cut"] as const),
-] as const satisfies readonly Outcome[];
 
 /** Settled requests of one hour, owner and kind are one cell; some hours have several, which are summed when read. */
 export interface CellChunk {
@@ -149,7 +143,7 @@ export class UsageCells {
 
   /** @param hour its name */
   add(row: ExportedRow, hour: string): void {
-    const outcome = cellOutcomes.findIndex((one) => one === row.outcome);
+    const outcome = outcomes.findIndex((one) => one === row.outcome);
     const hourId = this.hours.of(hour);
     const owner = this.#ownerOf(row);
     const kind = this.#kindOf(row, outcome);

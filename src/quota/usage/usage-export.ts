@@ -1,7 +1,8 @@
 import type { JournalPiece } from "../../lib/journal/journal-stream.ts";
 import { isGroupAccount } from "../accounts.ts";
 import { isNothing } from "../amounts.ts";
-import type { Charge, Outcome, TokenUsage } from "../ledger.ts";
+import type { Charge, TokenUsage } from "../ledger.ts";
+import type { Outcome } from "../outcomes.ts";
 import { decodeLedgerRecord, type LedgerRecord } from "../memory/charge-record.ts";
 import type { Per } from "../periods.ts";
 

@@ -1,8 +1,9 @@
 import { z } from "zod";
 import type { LedgerRecord } from "../memory/charge-record.ts";
 import { addCharge, addSaturated, addSums, isNothing, noSums, type Sums } from "../amounts.ts";
-import type { Outcome, TokenUsage, UsageOutcome, UsageRow } from "../ledger.ts";
+import type { TokenUsage, UsageRow } from "../ledger.ts";
 import { countMetrics, forEachMetric } from "../metrics.ts";
+import { type Outcome, type UsageOutcome, usageOutcomes } from "../outcomes.ts";
 
 /** A row that is still counted in. */
 export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & {
@@ -10,19 +11,6 @@ export type UsageTally = { -readonly [Key in keyof UsageRow]: UsageRow[Key] } & 
   adjusted: Sums | null;
   readonly outcomes: Partial<Record<UsageOutcome, number>>;
 };
-
-/** All of them, in the order of exports. */
-export const usageOutcomes = [
-  "completed",
-  "client_gone",
-  "upstream_failed",
-  "reader_stalled",
-  "shutdown",
-  "refused",
-  "quota_cut",
-  "adjust",
-  "reset",
-] as const satisfies readonly UsageOutcome[];
 
 /** Those that are not outcomes of chats. */
 const manualOutcomes: ReadonlySet<string> = new Set<UsageOutcome>(["adjust", "reset"]);
