@@ -120,7 +120,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   }
 
   async function rebuildNow(): Promise<void> {
-    const isFirst = followers.every((follower) => follower.epoch() === "");
+    const isFirst = followers.some((follower) => follower.epoch() === "");
     const resumes = await Promise.all(followers.map((follower) => follower.pause()));
     try {
       await rebuildPaused(isFirst);
@@ -236,7 +236,10 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   }
 
   await tellReaders(() => streamStart);
+  const isNew = followers.some((follower) => follower.epoch() === "");
   await followAll();
+  // Where it stands in each log is on disk before it serves: a start without that takes all from Redis.
+  if (isNew) await ledgerFollower.save();
   const polled = poll();
   const reporting = setInterval(() => {
     void report().catch((error: unknown) => {

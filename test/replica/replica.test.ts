@@ -1,15 +1,16 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import type { JournalPosition } from "../../src/lib/journal/journal-stream.ts";
-import type { Redis } from "../../src/lib/redis/redis.ts";
+import { type Redis, RedisUnavailableError } from "../../src/lib/redis/redis.ts";
 import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { decodeLedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { eventually } from "../support/eventually.ts";
 import { charge, openTestLedger, settlement, spend, usedOf } from "../support/ledger.ts";
 import { openTestRedisLedger } from "../support/redis-ledger.ts";
 import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
+import { copyAccounts } from "../../src/replica/copy-state.ts";
 import { type Account, openReplicaNode, type ReplicaNode, spendAlways, totals } from "../support/replica-node.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -166,6 +167,71 @@ describeWithRedis("the users folder of each process", () => {
     });
     await Promise.all([one.replica.catchUp(), two.replica.catchUp()]);
     for (const { memory } of [one, two]) expect(usedOf(memory, totals, "@red")).toEqual(used);
+  });
+
+  it("is filled with the group's part of a charge whose process died before it", async () => {
+    const keyPrefix = newPrefix();
+    const url = redis.server().url;
+    let isDead = false;
+    const dying = (own: Redis): Redis => ({
+      ...own,
+      call: (name, keys, args, options) =>
+        isDead && (name === "ledger_renew" || keys[0].includes(":acct:@"))
+          ? Promise.reject(new RedisUnavailableError("this process is gone"))
+          : own.call(name, keys, args, options),
+    });
+    const one = await openReplicaNode({ url, keyPrefix, wrap: dying, leaseSeconds: 2 });
+    const living = await openReplicaNode({ url, keyPrefix, leaseSeconds: 2 });
+    const request = { user: "alice", group: "red", limits: totals, requestId: "r", model: "m" };
+    const hold = await one.ledger.reserve({ ...request, upperBound: charge(1, 100) });
+    isDead = true;
+    await hold.commit(charge(1, 10));
+    await eventually(async () => {
+      expect(await usedOf(living.ledger, totals)).toEqual([1, 10]);
+    });
+    const two = await openReplicaNode({ url, keyPrefix });
+    await Promise.all([living.replica.catchUp(), two.replica.catchUp()]);
+    for (const { memory } of [living, two]) expect(usedOf(memory, totals, "@red")).toEqual([1, 10]);
+    expect(await usedOf(living.ledger, ofGroup("red"))).toEqual([1, 10]);
+  });
+
+  it("is filled with an account that is new while the others are looked for", async () => {
+    const one = await open(newPrefix());
+    await spendOnce(one, "alice");
+    let isFound = false;
+    const late: Redis = {
+      ...one.redis,
+      async send(key, args) {
+        const reply = await one.redis.send(key, args);
+        if (args[0] === "SCAN" && key === one.redis.keyIn(one.redis.tags.at(-1) ?? "", "") && !isFound) {
+          isFound = true;
+          await spendOnce(one, "bob", "red");
+        }
+        return reply;
+      },
+    };
+    const { accounts } = await copyAccounts(late);
+    expect([...accounts.keys()].sort()).toEqual(["@red", "alice", "bob"]);
+    expect(accounts.get("@red")?.windows).toContainEqual(expect.objectContaining({ per: "total" }));
+  });
+
+  it("goes on where it stopped after a crash in its first moments", async () => {
+    const prefix = newPrefix();
+    const first = await open(prefix);
+    await spendOnce(first, "alice");
+    await first.replica.catchUp();
+    // What a crash leaves: nothing is written at the end.
+    const crashed = tempDir();
+    cpSync(first.folder, crashed, { recursive: true });
+    await first.close();
+    const other = await open(prefix);
+    rmSync(join(crashed, ".lock"), { recursive: true, force: true });
+    await spendOnce(other, "bob", "red");
+    const again = await open(prefix, crashed);
+    await again.replica.catchUp();
+    expect(again.log.lines.filter(({ facts }) => JSON.stringify(facts).includes("rebuilt"))).toEqual([]);
+    for (const [user, used] of Object.entries({ alice: [1, 70], bob: [1, 70], "@red": [1, 70] }))
+      expect(usedOf(again.memory, totals, user), user).toEqual(used);
   });
 
   it("has the documents as files", async () => {
