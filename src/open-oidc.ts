@@ -13,8 +13,8 @@ export interface Oidc {
 
 /** Creates the logins of [[oidc]] in force. No issuer is asked for anything before somebody logs in. */
 export function openOidc(
-  options: Omit<OidcAccountsOptions, "groupAdmin"> & {
-    readonly admin: Pick<Admin, "groups">;
+  options: Omit<OidcAccountsOptions, "groupAdmin" | "holderOf"> & {
+    readonly admin: Pick<Admin, "groups" | "holderOf">;
     /** The config in force. */
     readonly config: () => Pick<Config, "oidc" | "panel">;
     readonly env: Env;
@@ -31,6 +31,6 @@ export function openOidc(
       monotonic: () => clock.monotonic(),
       log,
     }),
-    oidcAccounts: createOidcAccounts({ ...options, groupAdmin: admin.groups }),
+    oidcAccounts: createOidcAccounts({ ...options, groupAdmin: admin.groups, holderOf: admin.holderOf }),
   };
 }

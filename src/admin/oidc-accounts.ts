@@ -11,6 +11,7 @@ import type { Users } from "../identity/users.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Actor, Audit } from "./audit.ts";
+import type { NameHolder } from "./free-names.ts";
 import type { GroupAdmin } from "./group-admin.ts";
 import type { UserAdmin } from "./user-admin.ts";
 
@@ -47,13 +48,14 @@ export interface OidcAccountsOptions {
   readonly userAdmin: Pick<UserAdmin, "create" | "patch" | "archive">;
   readonly groups: Pick<Groups, "get">;
   readonly groupAdmin: Pick<GroupAdmin, "addMember" | "removeMember">;
+  readonly holderOf: NameHolder;
   readonly audit: Audit;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 export function createOidcAccounts(options: OidcAccountsOptions): OidcAccounts {
-  const { externalLogins, users, userAdmin, groups, groupAdmin, audit, clock, log } = options;
+  const { externalLogins, users, userAdmin, groups, groupAdmin, holderOf, audit, clock, log } = options;
   const checkAddress = createAddressCheck();
 
   /** The account of an identity; undefined if there is none, or the link was one to an earlier user of the name. */
@@ -72,7 +74,12 @@ export function createOidcAccounts(options: OidcAccountsOptions): OidcAccounts {
       const message = `The identity provider gives no user name that can be used here (${issuer.username_claim}).`;
       throw new AppError("oidc_no_account", { message });
     }
-    if ((await users.get(username)) !== undefined) throw new AppError("oidc_name_taken");
+    const holder = await holderOf(username);
+    if (holder !== undefined) {
+      const reason = `the name is that of a ${holder}: to let them in, an administrator makes the account`;
+      if (holder !== "user") log.warn({ user: username, issuer: issuer.name, reason }, "a new user got no account");
+      throw new AppError("oidc_name_taken");
+    }
     const actor = actorOf(issuer, origin);
     const roles = rolesFrom(issuer, claims);
     const { account } = await userAdmin

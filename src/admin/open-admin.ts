@@ -3,6 +3,7 @@ import type { Config } from "../config/schema.ts";
 import type { Reloader } from "../config/reload.ts";
 import { createConfigOperations, type ConfigOperations } from "./config-operations.ts";
 import { createCredentialsAdmin, type CredentialsAdmin, type CredentialsAdminOptions } from "./credentials-admin.ts";
+import { createNameHolder, type FreeNamesOptions, type NameHolder } from "./free-names.ts";
 import { createGroupAdmin, type GroupAdmin, type GroupAdminOptions } from "./group-admin.ts";
 import { createProviderOperations, type ProviderOperations } from "./provider-operations.ts";
 import { createQuotaAdmin, type QuotaAdmin, type QuotaAdminOptions } from "./quota-admin.ts";
@@ -31,6 +32,8 @@ export interface Admin {
   readonly codes: CodeAdmin;
   readonly redemptions: Redemptions;
   readonly registrations: Registrations;
+  /** Who has, or had, a name. */
+  readonly holderOf: NameHolder;
 }
 
 type AdminParts = AlertOperationsOptions &
@@ -40,7 +43,8 @@ type AdminParts = AlertOperationsOptions &
   GroupAdminOptions &
   Omit<CodeAdminOptions, "quota"> &
   Omit<RedemptionOptions, "quota"> &
-  Omit<RegistrationOptions, "security" | "usageDays" | "groupAdmin"> & {
+  Omit<RegistrationOptions, "security" | "holderOf" | "groupAdmin"> &
+  Omit<FreeNamesOptions, "usageDays"> & {
     /** quota.timezone, monthly_reset_day and currency, which stay as they are. */
     readonly quota: QuotaGrantsOptions["quota"];
     /** The config in force. */
@@ -54,6 +58,7 @@ type AdminParts = AlertOperationsOptions &
 
 export function createAdmin({ quota, ...parts }: AdminParts): Admin {
   const groups = createGroupAdmin(parts);
+  const holderOf = createNameHolder({ ...parts, usageDays: () => parts.config().usage.keep_days });
   return {
     quota: createQuotaAdmin({ ...parts, currency: quota.currency }),
     grants: createQuotaGrants({ ...parts, quota }),
@@ -67,9 +72,9 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     codes: createCodeAdmin({ ...parts, quota }),
     redemptions: createRedemptions({ ...parts, quota }),
     registrations: createRegistrations({
-      ...{ ...parts, groupAdmin: groups },
+      ...{ ...parts, groupAdmin: groups, holderOf },
       security: () => parts.config().security,
-      usageDays: () => parts.config().usage.keep_days,
     }),
+    holderOf,
   };
 }

@@ -3,7 +3,7 @@ import { AppError } from "../errors.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Account } from "../identity/account-schema.ts";
 import { type Codes, type InvitationBatch, type InvitationUse, parseCode, randomText } from "../identity/codes.ts";
-import type { Group, Groups } from "../identity/groups.ts";
+import type { Groups } from "../identity/groups.ts";
 import type { LoginGuard, LoginTry } from "../identity/login-guard.ts";
 import { checkNewPassword } from "../identity/passwords/new-password.ts";
 import type { Passwords } from "../identity/passwords/password.ts";
@@ -12,9 +12,9 @@ import { checkUserName } from "../identity/user-name.ts";
 import type { Users } from "../identity/users.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
-import type { Ledger } from "../quota/ledger.ts";
 import type { Actor } from "./audit.ts";
 import { checkUsableCode, codeId, codeRefusal, unknownCode, withUses } from "./code-batch.ts";
+import type { NameHolder } from "./free-names.ts";
 import type { GroupAdmin } from "./group-admin.ts";
 import type { UserAdmin } from "./user-admin.ts";
 
@@ -46,8 +46,8 @@ export interface Registrations {
 export interface RegistrationOptions {
   readonly codes: Codes;
   readonly users: Pick<Users, "get">;
-  readonly groups: Pick<Groups, "get" | "list" | "ofUser">;
-  readonly ledger: Pick<Ledger, "usage">;
+  readonly groups: Pick<Groups, "get">;
+  readonly holderOf: NameHolder;
   readonly userAdmin: Pick<UserAdmin, "create" | "archive">;
   readonly groupAdmin: Pick<GroupAdmin, "addMember">;
   readonly loginGuard: Pick<LoginGuard, "start">;
@@ -55,8 +55,6 @@ export interface RegistrationOptions {
   readonly tierNames: () => readonly string[];
   /** [security] in force. */
   readonly security: () => { readonly registration: "off" | "invitation"; readonly password_login: string };
-  /** usage.keep_days */
-  readonly usageDays: () => number;
   /** Whether no other process shares the state: then no claim from before the start is still under way. */
   readonly isAlone: boolean;
   readonly emit: Emit;
@@ -72,10 +70,9 @@ interface Place {
 
 /** A registration takes a second at most; a claim this old is of one that has not ended. */
 const staleMs = 60_000;
-const dayMs = 86_400_000;
 
 export function createRegistrations(options: RegistrationOptions): Registrations {
-  const { codes, users, groups, userAdmin, passwords, clock, log } = options;
+  const { codes, users, groups, holderOf, userAdmin, passwords, clock, log } = options;
   const startedAt = clock.now();
 
   const isOpen = (): boolean => {
@@ -115,16 +112,6 @@ export function createRegistrations(options: RegistrationOptions): Registrations
       const uses = edit(code.uses, batch);
       return uses === undefined ? undefined : withUses(batch, index, [...uses]);
     });
-  }
-
-  /** Whether a name is somebody's, was, or stands for something: with it would come usage, a group, or what others see. */
-  async function isTaken(name: string): Promise<boolean> {
-    if (name.startsWith("svc-") || (await users.get(name)) !== undefined) return true;
-    const owns = ({ owners }: Group): boolean => owners.includes(name);
-    if ((await groups.ofUser(name)).length > 0 || (await groups.list()).some(owns)) return true;
-    const dayIn = (days: number): string => new Date(clock.now() + days * dayMs).toISOString().slice(0, 10);
-    const kept = { from: dayIn(-options.usageDays() - 1), to: dayIn(1) };
-    return (await options.ledger.usage({ user: name, ...kept })).length > 0;
   }
 
   async function claim(place: Place, user: string): Promise<InvitationUse> {
@@ -201,7 +188,7 @@ export function createRegistrations(options: RegistrationOptions): Registrations
     if (current !== undefined) checkUsableCode(current, place.index, clock.now());
     await checkTarget(place.batch);
     // Before it costs a hash, and only for those who have a code.
-    if (await isTaken(username)) throw nameTaken(username);
+    if ((await holderOf(username)) !== undefined) throw nameTaken(username);
     const hash = await passwords.hash(password, "stranger");
     const use = await claim(place, username);
     const actor = actorOf(place, origin);

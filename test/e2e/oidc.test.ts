@@ -121,6 +121,25 @@ describe("a login through an identity provider", () => {
     expect(await proxy.services.users.get("newcomer")).toBeUndefined();
   });
 
+  it("gives nobody a name with which something would come: of a group, a service, or somebody who has left", async () => {
+    const { issuer, proxy } = await setUp({
+      rules: always,
+      config: '[groups.lab]\nmembers = ["zoe"]\nowners = ["olga"]',
+    });
+    const call = await admin(proxy);
+    await call("POST", "/admin/users", { username: "former", password: "another long password" });
+    const chat = { model: "sim-fast", stream: false, messages: [{ role: "user", content: "hi" }] };
+    const token = await proxy.login("former", "another long password");
+    expect((await post(`${proxy.url}/v1/chat/completions`, chat, bearer(token))).status).toBe(200);
+    await call("DELETE", "/admin/users/former");
+    for (const name of ["zoe", "olga", "svc-lab", "former"]) {
+      issuer.claims.set(`is-${name}`, { preferred_username: name });
+      expect((await logIn(proxy, `is-${name}`)).path, name).toBe("/panel/?login_error=oidc_name_taken");
+      expect(await proxy.services.users.get(name)).toBeUndefined();
+    }
+    expect(proxy.logLines.join("")).toContain("the name is that of a group: to let them in");
+  });
+
   it("gives the roles and groups of its rules at each login, and takes them away; without the claim there are none", async () => {
     const rules = `create_users = "matched"
 [[oidc.roles]]
