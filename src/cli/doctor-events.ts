@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import type { LoadedConfig } from "../config/load.ts";
-import { checkKafkaTopic, type KafkaProblem } from "../events/forwarders/kafka-topic.ts";
+import type { KafkaProblem } from "../events/forwarders/kafka-topic.ts";
 import { kafkaSettings, redisTarget } from "../events/forwarders/open-forwarders.ts";
 import { checkRedisStream, type RedisStreamProblem } from "../events/forwarders/redis-stream.ts";
 import { describeTarget } from "../lib/redis/redis-url.ts";
@@ -63,6 +63,7 @@ async function checkKafka({ loaded: { config }, env }: DoctorCall): Promise<read
   if (topic === undefined) return checkBrokers(env);
   const what = `Kafka topic ${topic}`;
   try {
+    const { checkKafkaTopic } = await import("../events/forwarders/kafka-topic.ts");
     const problem = await checkKafkaTopic({ ...kafkaSettings({ ...kafka, topic }, env), timeoutMs });
     if (problem === null) return [{ level: "ok", what, found: "the brokers answer, and events can be sent to it" }];
     return [{ level: "FAIL", what, found: problem.reason, fix: kafkaFixes[problem.kind] }];
