@@ -28,7 +28,7 @@ const names = Object.keys(users);
 const config = `
 when_away = "allowance"
 allowance_share = ${share}
-allowance_seconds = 30
+allowance_seconds = 8
 timeout_ms = 500
 [storage]
 durability = "strict"
@@ -124,7 +124,7 @@ async function usedWhenFree(nodes: readonly FleetNode[], token: string): Promise
   await eventually(async () => {
     for (const { url } of nodes) expect(await metric(url, "allowance_unreported_charges")).toBe(0);
     used = await usedAt(nodes, token);
-    // Leases of the killed process run for 38 s.
+    // Leases of the killed process run for 16 s.
   }, 120_000);
   return used;
 }
