@@ -188,10 +188,13 @@ export function createMetrics({ providers, models, rules, gauges, version, proce
         outputToken.observe(labels, seconds, at, w3cTraceId);
       }
     }
-    addTo(tokens, "input", provider, model, chat.inputTokens);
-    addTo(tokens, "cached", provider, model, chat.cachedTokens);
-    addTo(tokens, "output", provider, model, chat.outputTokens);
-    addTo(tokens, "reasoning", provider, model, chat.reasoningTokens);
+    // As in the usage of users: an answer that a provider broke off has tokens, and is charged to nobody.
+    if (chat.requests > 0) {
+      addTo(tokens, "input", provider, model, chat.inputTokens);
+      addTo(tokens, "cached", provider, model, chat.cachedTokens);
+      addTo(tokens, "output", provider, model, chat.outputTokens);
+      addTo(tokens, "reasoning", provider, model, chat.reasoningTokens);
+    }
     if (chat.cost > 0) spend(chat.currency, provider, model, chat.cost);
   }
 

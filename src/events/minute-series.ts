@@ -134,7 +134,8 @@ function tallyOf(tallies: Map<string, Tally>, name: string, max: number): Tally 
 
 function count(tally: Tally, event: ChatFinished): void {
   tally[fieldOf(event)]++;
-  tally.tokens = addAmounts(tally.tokens, event.inputTokens + event.outputTokens);
+  // Those that are charged, as the cost beside them.
+  if (event.requests > 0) tally.tokens = addAmounts(tally.tokens, event.inputTokens + event.outputTokens);
   if (event.cost !== 0) addCost(tally, event.currency, event.cost);
 }
 

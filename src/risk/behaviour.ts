@@ -43,8 +43,10 @@ export interface Action {
  * @param ownRules names of the rules of rates that count a user or a key alone
  */
 export function actionOf(event: ChatFinished, ownRules: ReadonlySet<string>): Action {
-  const { at, ip, client, inputTokens, outputTokens } = event;
-  return { at, ip, client, result: resultOf(event, ownRules), tokens: inputTokens + outputTokens };
+  const { at, ip, client, requests, inputTokens, outputTokens } = event;
+  // What a provider broke off is charged to nobody, and counts for nobody.
+  const tokens = requests > 0 ? inputTokens + outputTokens : 0;
+  return { at, ip, client, result: resultOf(event, ownRules), tokens };
 }
 
 function resultOf(

@@ -49,6 +49,13 @@ function samplesOf(text: string): Map<string, number> {
 }
 
 describe("metrics", () => {
+  test("tokens are those that are charged: what a provider breaks off is not", async () => {
+    const broken = { outcome: "upstream_failed", code: "upstream_error", requests: 0, cost: 0 } as const;
+    const samples = await samplesAfter(chatFinished(broken), chatFinished());
+    expect(samples.get('proxy_tokens_total{kind="input",provider="deepseek",model="deepseek-flash"}')).toBe(100);
+    expect(samples.get('proxy_tokens_total{kind="output",provider="deepseek",model="deepseek-flash"}')).toBe(11);
+  });
+
   test("a chat is counted by the code of its answer, with tokens, cost and times", async () => {
     const samples = await samplesAfter(chatFinished({ retries: 2 }), chatFinished());
     expect(samples.get('proxy_requests_total{status="ok",code="ok",route="api"}')).toBe(2);

@@ -29,13 +29,13 @@ describe("the series of minutes", () => {
     const { series, end } = use();
     end({ code: "ok", status: 200, outcome: "completed", cost: 7, currency: "CNY", firstEventMs: 100 });
     end({ code: "quota_exceeded", status: 402, outcome: "refused", firstEventMs: null });
-    end({ code: "upstream_error", status: 502, outcome: "upstream_failed", firstEventMs: null });
+    end({ code: "upstream_error", status: 502, outcome: "upstream_failed", firstEventMs: null, requests: 0 });
     end({ code: "ok", status: 200, outcome: "client_gone", firstEventMs: 300, cost: 5, currency: "USD" });
     end({ code: "ok", status: 0, outcome: "refused", firstEventMs: null });
     const minutes = series.minutes();
     expect(minutes).toHaveLength(60);
     expect(minutes.at(-1)).toEqual({
-      ...{ at: noon, ok: 1, refused: 1, failed: 1, client_gone: 2, tokens: 75, cost: { CNY: 7, USD: 5 } },
+      ...{ at: noon, ok: 1, refused: 1, failed: 1, client_gone: 2, tokens: 60, cost: { CNY: 7, USD: 5 } },
       first_token_p95_ms: 300,
     });
     // Zero is zero, no time is none.

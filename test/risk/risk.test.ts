@@ -50,6 +50,16 @@ function setUp(risk: object = {}) {
 }
 
 describe("trust steps", () => {
+  it("count no tokens of answers that a provider broke off", () => {
+    const { risk, chats, live } = setUp();
+    live(6);
+    const broken = { outcome: "upstream_failed", code: "upstream_error", requests: 0, cost: 0 } as const;
+    chats(20, { ...broken, outputTokens: 1_000_000 });
+    expect(risk.view(alice).score).toBe(0);
+    chats(20, { outputTokens: 1_000_000 });
+    expect(risk.view(alice).score).toBeGreaterThan(0);
+  });
+
   it("are neutral while they are off", () => {
     const { risk, chats } = setUp({ enabled: false });
     chats(50, gone);

@@ -18,7 +18,7 @@ const tally = {
   refused: count.describe("By the proxy, or by a provider as the client's fault."),
   failed: count.describe("The provider's fault, or the proxy's."),
   client_gone: count.describe("The client disconnected first."),
-  tokens: count,
+  tokens: count.describe("Charged."),
   cost: z.record(z.string(), z.number()).describe("nano-units by currency."),
 };
 const shares = z.array(z.object({ name: z.string(), requests: count, ...tally })).describe("Of the last hour.");
