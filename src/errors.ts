@@ -105,7 +105,10 @@ export interface ErrorExtras {
   readonly status?: number;
   /** Machine-readable facts, such as `{metric, used, limit, reset_at}` with a 402. */
   readonly details?: Readonly<Record<string, unknown>>;
-  /** When to try again, in seconds; becomes the Retry-After header, rounded up. */
+  /**
+   * When to try again, in seconds; becomes the Retry-After header, rounded up. Default for 429 and 503: 1, because every
+   * such response has the header.
+   */
   readonly retryAfterSeconds?: number;
   /** False if the proxy has retried already and an SDK should not do it again (`x-should-retry: false`). */
   readonly shouldRetry?: boolean;
@@ -131,7 +134,8 @@ export class AppError extends Error {
     this.status = extras.status ?? status;
     this.type = type;
     this.retryable = retryable;
-    this.extras = extras;
+    const saysWhen = this.status === 429 || this.status === 503;
+    this.extras = saysWhen && extras.retryAfterSeconds === undefined ? { ...extras, retryAfterSeconds: 1 } : extras;
   }
 }
 

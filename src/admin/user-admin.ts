@@ -9,6 +9,7 @@ import type { Sessions } from "../identity/sessions.ts";
 import { type FieldChanges, viewOf } from "../identity/user-fields.ts";
 import { checkUserName } from "../identity/user-name.ts";
 import { AppError } from "../errors.ts";
+import type { AdminChanged } from "../events/catalogue.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Actor, Audit } from "./audit.ts";
@@ -179,14 +180,26 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       await audit.record(actor, { action, user: name, before: null, after: null, reason });
     },
     async archive(actor, name, isMeant) {
+      const progress: { before: AdminChanged["before"]; isMoved: boolean } = { before: null, isMoved: false };
       const check = async (account: Account): Promise<void> => {
         checkMeant(account, isMeant);
         await keepAnAdmin(account);
+        progress.before = { ...viewOf(account) };
       };
-      const endAccess = () =>
-        Promise.all([sessions.endAll(name), apiKeys.revokeAll(name), externalLogins.unlinkAll(name)]);
-      const account = await inTurn(() => users.archive(name, check, endAccess));
-      await audit.record(actor, { action: "user.archived", user: name, before: { ...viewOf(account) }, after: null });
+      const endAccess = () => {
+        progress.isMoved = true;
+        return Promise.all([sessions.endAll(name), apiKeys.revokeAll(name), externalLogins.unlinkAll(name)]);
+      };
+      const record = () =>
+        audit.record(actor, { action: "user.archived", user: name, before: progress.before, after: null });
+      try {
+        await inTurn(() => users.archive(name, check, endAccess));
+      } catch (error) {
+        // The user is gone although something of the rest could not be written.
+        if (progress.isMoved) await record();
+        throw error;
+      }
+      await record();
     },
   };
 }

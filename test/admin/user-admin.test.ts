@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { createAudit, type Actor } from "../../src/admin/audit.ts";
 import { createUserAdmin } from "../../src/admin/user-admin.ts";
 import { userEtag } from "../../src/admin/user-view.ts";
+import { AppError } from "../../src/errors.ts";
 import type { AdminChanged } from "../../src/events/catalogue.ts";
 import { accountOf, putUser, useStore, userText, useUsersDir } from "../identity/support.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -11,7 +12,7 @@ import { createManualClock } from "../support/manual-clock.ts";
 const actor: Actor = { by: "root", ip: "192.0.2.1", traceId: "trace-1" };
 const password = "a long enough password";
 
-async function useAdmin(files: Readonly<Record<string, string>> = {}) {
+async function useAdmin(files: Readonly<Record<string, string>> = {}, revokeAll: () => number = () => 0) {
   const usersDir = await useUsersDir();
   for (const [name, lines] of Object.entries(files)) await putUser(usersDir, name, lines);
   const clock = createManualClock(Date.UTC(2026, 10, 22));
@@ -30,9 +31,7 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}) {
         return Promise.resolve(1);
       },
     },
-    apiKeys: {
-      revokeAll: () => 0,
-    },
+    apiKeys: { revokeAll },
     externalLogins: { unlinkAll: () => undefined },
     audit: createAudit({ log, emit: () => undefined, clock }),
     tierNames: () => ["basic", "premium"],
@@ -119,6 +118,17 @@ describe("a user admin", () => {
     await admin.patch(actor, "bob", { banned_until: null });
     expect(accountOf(store, "bob")).not.toHaveProperty("ban_reason");
     expect(told[1]).toMatchObject({ reason: "", after: { ban_reason: null, banned_until: null } });
+  });
+
+  it("has the archiving of a user in the audit log whose keys could not be revoked", async () => {
+    const { store, admin, told } = await useAdmin({ bob: "max_parallel = 2\n" }, () => {
+      throw new AppError("storage_unavailable");
+    });
+    await expect(admin.archive(actor, "bob")).rejects.toMatchObject({ code: "storage_unavailable" });
+    expect(store.get("bob")).toBeUndefined();
+    expect(told).toMatchObject([{ action: "user.archived", user: "bob", before: { max_parallel: 2 }, after: null }]);
+    await expect(admin.archive(actor, "bob")).rejects.toMatchObject({ code: "not_found" });
+    expect(told).toHaveLength(1);
   });
 
   it("keeps one admin who can come in, whatever happens at once", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { AppError, type ErrorCode, errorTable } from "../../src/errors.ts";
 import { readRetryAfter } from "../../src/providers/stream/error-response.ts";
 
 describe("P5: a Retry-After", () => {
@@ -29,5 +30,14 @@ describe("P5: a Retry-After", () => {
     ["nothing", {}, undefined],
   ])("is read in every form: %s", (_form, headers, ms) => {
     expect(readRetryAfter(headers, now)).toBe(ms);
+  });
+});
+
+describe("P5: every 429 and 503 says when to try again", () => {
+  it.each(Object.keys(errorTable) as ErrorCode[])("%s", (code) => {
+    const { status } = errorTable[code];
+    expect(new AppError(code).extras.retryAfterSeconds).toBe(status === 429 || status === 503 ? 1 : undefined);
+    expect(new AppError(code, { status: 503, shouldRetry: false }).extras).toMatchObject({ retryAfterSeconds: 1 });
+    expect(new AppError(code, { retryAfterSeconds: 7 }).extras).toEqual({ retryAfterSeconds: 7 });
   });
 });

@@ -38,7 +38,7 @@ export function expectRefusal(
   expect(answer.headers["x-request-id"]).toBe(error.trace_id);
   expect(answer.headers["content-type"]).toBe("application/json; charset=utf-8");
   if (status === 401) expect(answer.headers["www-authenticate"]).toBe("Bearer");
-  if (status === 429) expect(answer.headers["retry-after"]).toMatch(/^[1-9]\d*$/);
+  if (status === 429 || status === 503) expect(answer.headers["retry-after"]).toMatch(/^[1-9]\d*$/);
   const lines = proxy.logLines.filter((line) => line.includes(String(error.trace_id)));
   expect(lines, "one log line").toHaveLength(1);
   const line = JSON.parse(lines[0] ?? "") as Readonly<Record<string, unknown>>;
