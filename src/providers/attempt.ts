@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
 import type { Clock } from "../lib/clock.ts";
 import { Backpressure, Deadlines } from "./deadlines.ts";
-import { kindOfConnectionError, UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "./upstream-error.ts";
+import { connectionError, UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "./upstream-error.ts";
 import type { AttemptTrace, RequestTrace } from "./attempt-trace.ts";
 import type { Provider, UpstreamRequest } from "./provider.ts";
 import type { Pass } from "./provider-health.ts";
@@ -235,8 +235,7 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     clearTimeout(this.#linger);
     try {
       if (this.#ended !== null) return;
-      const kind = kindOfConnectionError(cause);
-      this.#body.end(new UpstreamError({ kind, stage: this.stage, cause }));
+      this.#body.end(connectionError(cause, this.stage));
     } catch (exception) {
       this.onException(exception);
     }
@@ -326,7 +325,8 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
     error.head = this.#body.head;
     this.brokenByReader = interruptions.has(error.facts.kind) && this.#backpressure.mayHaveBrokenResponse(now);
     error.isOutdated = error.facts.kind === "key_refused" && this.provider.hasReplaced(this.#key);
-    if (this.brokenByReader || error.isOutdated) this.provider.health.abandoned(this.#pass);
+    const isExcused = this.brokenByReader || error.isOutdated || error.facts.isStale === true;
+    if (isExcused) this.provider.health.abandoned(this.#pass);
     else this.provider.health.failed(this.#pass, error, now);
     this.#releaseResources();
     this.#controller?.abort(error);

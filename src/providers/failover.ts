@@ -175,6 +175,8 @@ export function createFailover(options: FailoverOptions): Failover {
           plan.count--;
           continue;
         }
+        // Nothing says that the provider has failed, and another connection is most likely alive: no pause is needed.
+        if (error.facts.isStale === true && plan.count < retry.attempts) continue;
         plan.recordFailure(provider, error);
         if (isTooMuch(error)) adapt(provider, null);
         error.provider = provider.name;

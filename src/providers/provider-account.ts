@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { buildConnector, type Dispatcher, Pool } from "undici";
 import type { BreakerRule } from "./breaker.ts";
 import { ProviderHealth } from "./provider-health.ts";
+import { StaleConnectionError } from "./upstream-error.ts";
 
 /** The figures of an account that a reload may change. */
 export interface AccountFigures {
@@ -83,18 +84,33 @@ function createConnector(timeout: number): buildConnector.connector {
   };
 }
 
+/** How the end of a connection is reported by Node, and by undici. */
+const ends: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
+
 /**
  * Makes a socket report its end only to a reader that reads past its data, as undici's parser does unless it is paused.
  * Also makes it report a reset as an ordinary error, because undici takes ECONNRESET as a clean end of such a body,
- * whether it is paused or not.
+ * whether it is paused or not; and the end of a connection that has been used before, if nothing came since something
+ * was last written to it, as a StaleConnectionError.
  */
 function keepEndBack(socket: Socket): void {
   const push = socket.push.bind(socket);
   const read = socket.read.bind(socket);
+  const write = socket.write.bind(socket) as (...args: readonly unknown[]) => boolean;
   const destroy = socket.destroy.bind(socket);
   let ended = false;
+  let wasUsed = false;
+  let isWaiting = false;
+  socket.write = (...args: readonly unknown[]) => {
+    isWaiting = true;
+    return write(...args);
+  };
   socket.push = (chunk: unknown, encoding?: BufferEncoding) => {
-    if (chunk !== null) return push(chunk, encoding);
+    if (chunk !== null) {
+      wasUsed = true;
+      isWaiting = false;
+      return push(chunk, encoding);
+    }
     ended = true;
     // As Node does at an end. A parser that is not paused then reads on.
     socket.emit("readable");
@@ -107,9 +123,10 @@ function keepEndBack(socket: Socket): void {
     }
     return read(size);
   };
-  socket.destroy = (error?: Error) => destroy(isReset(error) ? new Error(error.message, { cause: error }) : error);
-}
-
-function isReset(error: Error | undefined): error is Error {
-  return error !== undefined && "code" in error && error.code === "ECONNRESET";
+  socket.destroy = (error?: Error) => {
+    const code = error !== undefined && "code" in error ? error.code : undefined;
+    if (error !== undefined && wasUsed && isWaiting && ends.has(code))
+      return destroy(new StaleConnectionError(error.message, { cause: error }));
+    return destroy(error !== undefined && code === "ECONNRESET" ? new Error(error.message, { cause: error }) : error);
+  };
 }

@@ -110,6 +110,8 @@ export interface UpstreamErrorFacts {
   readonly isPermanent?: boolean;
   /** Whether the provider rejected the request because of its `stream_options`. */
   readonly namesStreamOptions?: boolean;
+  /** Whether a connection that had been used before ended before anything of the response came. */
+  readonly isStale?: boolean;
   readonly cause?: unknown;
 }
 
@@ -184,6 +186,20 @@ const localCodes: ReadonlySet<string> = new Set([
 ]);
 /** Local only if all of a provider's addresses fail with it: this machine may have no IPv6. */
 const unreachable = "ENETUNREACH";
+
+/**
+ * A connection that had been used before has ended, and nothing was received since the last request was written to it.
+ * A provider closes idle connections: most likely it did so while the request was on its way.
+ */
+export class StaleConnectionError extends Error {
+  override readonly name = "StaleConnectionError";
+}
+
+/** The error of a response whose connection failed at this stage. */
+export function connectionError(cause: Error, stage: UpstreamStage): UpstreamError {
+  const isStale = stage === "first_byte" && cause instanceof StaleConnectionError;
+  return new UpstreamError({ kind: kindOfConnectionError(cause), stage, ...(isStale ? { isStale } : {}), cause });
+}
 
 /**
  * Classifies a connection error. The code may be on the error, on its cause, or, if several addresses were tried, on

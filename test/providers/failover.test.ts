@@ -1,11 +1,20 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
+import type { Attempt } from "../../src/providers/attempt.ts";
 import { ClientDisconnectedError } from "../../src/lib/disconnect-signal.ts";
 import { answer, closeAll, upstreamErrorOf, open, refuse, serve, setUp } from "../support/failover.ts";
 import { eventually } from "../support/eventually.ts";
 import { testProvider } from "../support/provider.ts";
 
 afterEach(closeAll);
+
+/** Reads a response to its end, until its connection is kept for the next request. */
+async function endOf(attempt: Attempt): Promise<void> {
+  await new Promise((resolve) => {
+    attempt.pipe({ onEvent: () => undefined, onBatch: () => undefined, onEnd: resolve });
+  });
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+}
 
 describe("asking again", () => {
   it("asks the only provider again, so often as the rule says, and says that it has", async () => {
@@ -54,6 +63,83 @@ describe("asking again", () => {
     const { url } = await serve(answer);
     expect((await setUp().ask([alone, open("b", { baseUrl: url })])).attempt.provider.name).toBe("b");
     expect(silent.asked).toHaveLength(2);
+  });
+
+  it.each(["reset", "end"])(
+    "sends what met a kept connection's %s again at once, blames nobody, and is not held up by the budget",
+    async (how) => {
+      let isFirst = true;
+      const used = new Set<unknown>();
+      const waiting: (() => void)[] = [];
+      const { url, asked } = await serve((response, request) => {
+        const { socket } = request;
+        if (!isFirst && used.has(socket)) {
+          if (how === "reset") socket.resetAndDestroy();
+          else socket.end();
+          return;
+        }
+        used.add(socket);
+        waiting.push(() => {
+          answer(response, request);
+        });
+        // All at once, so that each has a connection of its own.
+        if (!isFirst || waiting.length === 20) for (const give of waiting.splice(0)) give();
+      });
+      const provider = open("a", { baseUrl: url });
+      const { ask, log, adapted } = setUp();
+      let repeats = 0;
+      const all = async (): Promise<void> => {
+        const responses = await Promise.all(Array.from({ length: 20 }, () => ask([provider])));
+        for (const { attempt, retries } of responses) {
+          repeats += retries;
+          await endOf(attempt);
+        }
+      };
+      await all();
+      isFirst = false;
+      await all();
+      // More than the budget would allow.
+      expect(repeats).toBeGreaterThan(10);
+      expect(asked).toHaveLength(40 + repeats);
+      expect(provider.health.stats).toMatchObject({ failed: 0, retries: repeats, inFlight: 0 });
+      expect(provider.health.retryBudget.tryTake()).toBe(true);
+      expect(adapted).toEqual(Array(40).fill("a good"));
+      expect(log.lines).toEqual([]);
+    },
+  );
+
+  it("sends it no more often than the rule says", async () => {
+    const used = new Set<unknown>();
+    const { url, asked } = await serve((response, request) => {
+      if (used.has(request.socket)) request.socket.resetAndDestroy();
+      else answer(response, request);
+      used.add(request.socket);
+    });
+    const provider = open("a", { baseUrl: url });
+    const { ask } = setUp({ attempts: 1 });
+    await endOf((await ask([provider])).attempt);
+    expect(await upstreamErrorOf(ask([provider]))).toMatchObject({ attempts: 1, facts: { kind: "network" } });
+    expect(asked).toHaveLength(2);
+    expect(provider.health.stats.failed).toBe(0);
+  });
+
+  it("blames a provider that closes new connections, and a kept one in the middle of its answer's head", async () => {
+    let requests = 0;
+    const { url, asked } = await serve((response, { socket }) => {
+      if (++requests === 1) {
+        response.writeHead(200, { "content-type": "text/event-stream" });
+        response.end('data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n');
+      } else if (requests === 2) socket.end("HTTP/1.1 200 OK\r\ncontent-");
+      else socket.resetAndDestroy();
+    });
+    const provider = open("a", { baseUrl: url, breaker: { failures: 9, windowMs: 1000, openMs: 1000 } });
+    const { ask } = setUp({ attempts: 1 });
+    await endOf((await ask([provider])).attempt);
+    for (const count of [1, 2]) {
+      expect(await upstreamErrorOf(ask([provider]))).toMatchObject({ attempts: 1, facts: { kind: "network" } });
+      expect(provider.health.stats.failed).toBe(count);
+    }
+    expect(asked).toHaveLength(3);
   });
 
   it("passes over a provider where the request has no place, as if it were not there", async () => {
