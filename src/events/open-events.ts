@@ -24,7 +24,8 @@ import type { Logger } from "./logger.ts";
 import { createLossWatch } from "./loss-watch.ts";
 import { createMinuteSeries, type MinuteSeries } from "./minute-series.ts";
 import { createDeadLetters } from "./webhook/dead-letters.ts";
-import { type AlertTest, createWebhook, webhookSettings, type Webhook } from "./webhook/webhook.ts";
+import { createLiveWebhook } from "./webhook/live-webhook.ts";
+import { type AlertTest, webhookSettings, type Webhook } from "./webhook/webhook.ts";
 
 /** What a sink has in its queue and has lost. */
 export interface SinkCounts {
@@ -52,7 +53,7 @@ export interface Events extends Pick<Forwarding, "forwarders" | "spoolBytes"> {
   readonly auditReader: AuditReader;
   /** What sinks have in their queues and have lost, by name. Those of the forwarders are in `forwarders`. */
   readonly sinks: () => readonly SinkCounts[];
-  /** Counts of the webhook; undefined if none is configured. */
+  /** Counts of the webhook; undefined if none has been configured. */
   readonly alertStats: () => ReturnType<Webhook["stats"]> | undefined;
   /** Sends a test alert; null if no webhook is configured. */
   readonly testAlert: () => Promise<AlertTest> | null;
@@ -102,20 +103,9 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
   const envelopes = createEnvelopes({ node, newId: newEventId, runningTraces });
   const settingsOf = (alerts: Config["alerts"]) => webhookSettings(alerts, env[alerts.secret_env]);
   const webhookParts = { envelopes, newId: newEventId, deadLetters, clock, log, random: Math.random };
-  let webhook: Webhook | null = null;
-
-  function configureWebhook(alerts: Config["alerts"]): void {
-    const settings = settingsOf(alerts);
-    if (settings === null) {
-      // What waits is still sent.
-      void webhook?.close(lastAlertsMs);
-      webhook = null;
-    } else if (webhook === null) webhook = createWebhook({ ...settings, ...webhookParts });
-    else webhook.configure(settings);
-  }
-
-  configureWebhook(config.alerts);
-  onOpen(() => webhook?.close(lastAlertsMs));
+  const webhook = createLiveWebhook(webhookParts, lastAlertsMs);
+  webhook.configure(settingsOf(config.alerts));
+  onOpen(() => webhook.close());
   const compressor = createLogCompressor();
   const openLog = (more: Pick<BehaviourLogOptions, "logsDir" | "folderOf">) =>
     createBehaviourLog({
@@ -162,7 +152,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
   bus.subscribe("minute_series", minuteSeries.sink);
   bus.subscribe("log", createLogSink(log, envelopes));
   bus.subscribe("webhook", (event) => {
-    if (event.type !== "events.lost" || event.sink !== "webhook") webhook?.sink(event);
+    if (event.type !== "events.lost" || event.sink !== "webhook") webhook.sink(event);
   });
   bus.subscribe("active_users", activeUsers.sink);
   bus.subscribe("feed", eventFeed.sink);
@@ -171,7 +161,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     losses: () => [
       { sink: "behaviour_log", lost: behaviourLog.health().dropped },
       { sink: "request_log", lost: requestLog.health().dropped },
-      { sink: "webhook", lost: { ...webhook?.stats().dropped, dead_letter: deadLetters.lost() } },
+      { sink: "webhook", lost: { ...webhook.stats()?.dropped, dead_letter: deadLetters.lost() } },
       ...forwarding.forwarders(),
     ],
     ...{ emit: bus.emit, clock },
@@ -195,7 +185,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     auditLog: createAuditLog({ logsDir, dayOf }),
     auditReader: createAuditReader({ logsDir, log }),
     sinks() {
-      const [lines, requests, alerts] = [behaviourLog.health(), requestLog.health(), webhook?.stats()];
+      const [lines, requests, alerts] = [behaviourLog.health(), requestLog.health(), webhook.stats()];
       return [
         { name: "behaviour_log", queued: lines.queued, dropped: lines.dropped },
         { name: "request_log", queued: requests.queued, dropped: requests.dropped },
@@ -207,8 +197,8 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
         },
       ];
     },
-    alertStats: () => webhook?.stats(),
-    testAlert: () => webhook?.test() ?? null,
+    alertStats: () => webhook.stats(),
+    testAlert: () => webhook.test(),
     reportLosses: () => {
       lossWatch.check();
     },
@@ -219,7 +209,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
       logs = next.logs;
       log.setLevel(logs.level);
       alertRules = next.alerts;
-      configureWebhook(next.alerts);
+      webhook.configure(settingsOf(next.alerts));
     },
   };
 }

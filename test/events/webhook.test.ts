@@ -155,6 +155,24 @@ describe("the webhook", () => {
     expect(receiver().received).toBe(1);
   });
 
+  it("sends an alert that comes at the moment at which the one before has been given up", async () => {
+    const deadLetters = {
+      add: (): Promise<void> => {
+        queueMicrotask(() => {
+          queueMicrotask(() => {
+            webhook.sink(loginFailed());
+          });
+        });
+        return Promise.resolve();
+      },
+    };
+    const { webhook } = useWebhook(receiver().url, { deadLetters });
+    webhook.sink(loginFailed());
+    (await receiver().next()).respond(400, "");
+    (await receiver().next()).respond(200, "");
+    await sent(webhook, 1);
+  });
+
   it("drops and counts what does not fit into its queue", async () => {
     const { webhook } = useWebhook(receiver().url, { maxQueued: 2 });
     for (let index = 0; index < 5; index += 1) webhook.sink(loginFailed());

@@ -120,8 +120,11 @@ export function createWebhook(options: WebhookOptions): Webhook {
       }
     }
     const rest = queue.splice(0);
-    dropped.closed += rest.length;
-    await deadLetters?.add(rest.map((alert) => deadLetter(alert, "closed")));
+    if (rest.length > 0) {
+      dropped.closed += rest.length;
+      await deadLetters?.add(rest.map((alert) => deadLetter(alert, "closed")));
+    }
+    // Without a pause behind the last look at the queue: an alert that comes in it would wait for the next one.
     running = undefined;
   }
 
