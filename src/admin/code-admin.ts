@@ -144,22 +144,17 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
     async disable(actor, id) {
       const [, batchId = "", number] = /^([0-9a-z]{8})(?:-(\d{1,4}))?$/.exec(id) ?? [];
       const index = number === undefined ? undefined : Number(number) - 1;
-      const done = { isThere: false };
+      const done = { isThere: false, isNews: false };
       await codes.change(batchId, (batch) => {
         if (batch === undefined || (index !== undefined && batch.codes[index] === undefined)) return undefined;
         done.isThere = true;
-        return withDisabled(batch, index);
+        done.isNews = batch.codes.some(({ disabled }, at) => !disabled && (index === undefined || at === index));
+        return done.isNews ? withDisabled(batch, index) : undefined;
       });
       if (!done.isThere) throw new AppError("not_found", { message: `There is no code ${id}.` });
-      await audit.record(actor, {
-        ...{
-          action: "codes.disabled",
-          user: null,
-          subject: id,
-          before: { disabled: false },
-          after: { disabled: true },
-        },
-      });
+      if (!done.isNews) return;
+      const [before, after] = [{ disabled: false }, { disabled: true }];
+      await audit.record(actor, { action: "codes.disabled", user: null, subject: id, before, after });
     },
   };
 

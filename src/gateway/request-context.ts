@@ -235,7 +235,7 @@ function addQuotaHeaders(
   }
   if (tightest === null) return;
   const { limit, remaining, resetAt } = tightest;
-  to.push("x-quota-remaining", String(metrics[limit.metric].toNumber(remaining)));
+  to.push("x-quota-remaining", String(metrics[limit.metric].format(remaining)));
   if (resetAt !== null) to.push("x-quota-reset", isoTime(resetAt));
   const percent = Math.floor(highest * 100);
   if (percent >= warnPercent) to.push("x-quota-warning", `${percent}% of ${limit.metric} per ${limit.per} used`);

@@ -6,7 +6,7 @@ import { bearer, post, startProxy, userFile, type RunningProxy } from "../suppor
 const config = `[quota]
 currency = "CNY"
 [quota.tiers.basic]
-limits = [{ metric = "tokens", per = "total", max = 1000 }]
+limits = [{ metric = "tokens", per = "total", max = 1000 }, { metric = "cost", per = "day", max = 1 }]
 [quota.tiers.pro]
 limits = [{ metric = "tokens", per = "month", max = 1000 }]
 [groups.lab]
@@ -85,6 +85,22 @@ describe("redemption codes", () => {
     const audit = await (await fetch(`${proxy.url}/admin/audit`, { headers: bearer(admin) })).text();
     expect(audit).toContain('"code.redeemed"');
     expect(audit).not.toContain(secret);
+  });
+
+  it("show small amounts as decimals, and are disabled once", async () => {
+    const { batch, codes } = await make({ metric: "cost", per: "day", amount: "0.000000001" });
+    const given = { id: `${batch}-1`, metric: "cost", amount: "0.000000001", currency: "CNY" };
+    expect(await (await redeem("user9", codes[0] ?? "")).json()).toMatchObject({
+      ...given,
+      after: { max: 1.000000001 },
+    });
+    const listed = await fetch(`${proxy.url}/admin/codes`, { headers: bearer(admin) });
+    expect(((await listed.json()) as { codes: unknown[] }).codes).toContainEqual(expect.objectContaining(given));
+    for (const id of [batch, batch, `${batch}-1`])
+      expect((await post(`${proxy.url}/admin/codes/${id}/disable`, {}, bearer(admin))).status).toBe(204);
+    const audit = await fetch(`${proxy.url}/admin/audit?action=codes.disabled`, { headers: bearer(admin) });
+    const { events } = (await audit.json()) as { events: { subject: string }[] };
+    expect(events.map(({ subject }) => subject)).toEqual([batch]);
   });
 
   it("are redeemed once by 100 at once", async () => {

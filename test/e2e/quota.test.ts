@@ -96,4 +96,19 @@ describe("the quota of a user", () => {
     await headersOf();
     expect((await headersOf()).get("x-quota-warning")).toBe("80% of requests per month used");
   });
+
+  it("is told as a decimal, however little is left", async () => {
+    const price =
+      '[[models.prices]]\nmodels = ["*"]\ncurrency = "CNY"\ncache_hit = 0\ncache_miss = 0\noutput = 0.001\n';
+    const limit = '[quota.tiers]\nbasic = { limits = [{ metric = "cost", per = "day", max = 0.0000005 }] }\n';
+    proxy = await startProxy({ config: price + limit, users: alice });
+    ({ folder } = proxy);
+    const answer = await post(
+      `${proxy.url}/v1/chat/completions`,
+      { ...chat, max_tokens: 10 },
+      bearer(await proxy.login()),
+    );
+    await answer.text();
+    expect(answer.headers.get("x-quota-remaining")).toMatch(/^0\.0000004\d*$/);
+  });
 });

@@ -206,7 +206,14 @@ export function registerCodeRoutes(
       const { metric, per, amount, currency = null, until } = grant;
       reply.header("cache-control", "no-store");
       return {
-        ...{ id, metric, per, amount: String(amount), currency, until: isoTimeOrNull(until?.getTime() ?? null) },
+        ...{
+          id,
+          metric,
+          per,
+          amount: decimalOf(metric, amount),
+          currency,
+          until: isoTimeOrNull(until?.getTime() ?? null),
+        },
         before: before === undefined ? null : toLimitResponse(before),
         after: after === undefined ? null : toLimitResponse(after),
       };
@@ -220,11 +227,23 @@ function givesOf(body: z.output<typeof newCodesBody>) {
   return { ...{ kind, metric, per, currency, creditDays }, amount: Number(amount) } satisfies QuotaOfCode;
 }
 
+/** What was given is exact, and so is this: a number below 1e-6 would get an exponent. */
+function decimalOf(metric: string, amount: number): string {
+  const known = metricNames.find((name) => name === metric);
+  return known === undefined ? String(amount) : String(metrics[known].format(metrics[known].parse(amount)));
+}
+
 function toCode({ id, batch, state, uses }: CodeView): z.input<typeof codeResponse> {
   const { kind, group, tier, name } = batch;
   const gives =
     batch.kind === "quota"
-      ? { metric: batch.metric, per: batch.per, amount: String(batch.amount), currency: batch.currency, note: null }
+      ? {
+          metric: batch.metric,
+          per: batch.per,
+          amount: decimalOf(batch.metric, batch.amount),
+          currency: batch.currency,
+          note: null,
+        }
       : { metric: null, per: null, amount: null, currency: null, note: batch.note };
   return {
     ...{ id, batch: batch.id, kind, name, ...gives, state, group, tier },
