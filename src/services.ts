@@ -308,7 +308,13 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     timezone: config.quota.timezone,
   });
   closers.push(() => usageSums.close());
-  const userAdmin = createUserAdmin({ ...backends, tierNames: () => policy().tiers.names, clock, audit });
+  const userAdmin = createUserAdmin({
+    ...backends,
+    tierNames: () => policy().tiers.names,
+    stepNames: () => risk.stepNames(),
+    clock,
+    audit,
+  });
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
   closers.push(() => void eventLoop.disable());

@@ -73,6 +73,8 @@ export interface UserAdminOptions {
   readonly audit: Audit;
   /** The tiers of config.toml now. */
   readonly tierNames: () => readonly string[];
+  /** The trust steps of config.toml now. */
+  readonly stepNames: () => readonly string[];
   readonly clock: Clock;
 }
 
@@ -82,13 +84,20 @@ const nothing: UserDifference = { before: {}, after: {} };
 const adminsAtOnce = 100;
 
 export function createUserAdmin(options: UserAdminOptions): UserAdmin {
-  const { users, sessions, apiKeys, externalLogins, audit, tierNames, clock } = options;
+  const { users, sessions, apiKeys, externalLogins, audit, tierNames, stepNames, clock } = options;
   const queue = createKeyedQueue();
   /** One change after another: the check that another admin is left must hold until the change is written. */
   const inTurn = <T>(change: () => Awaitable<T>): Promise<T> => queue.run("", async () => change());
 
   function checkMeant(account: Account, isMeant: Precondition | undefined): void {
     if (isMeant?.(userEtag(account)) === false) throw new AppError("precondition_failed");
+  }
+
+  /** A step that the config does not have pins nobody. One from before a change of the config may stay. */
+  function checkStep(step: string | undefined, before?: string): void {
+    if (step === undefined || step === before || stepNames().includes(step)) return;
+    const message = `trust_step: expected one of ${stepNames().join(", ")}; got ${JSON.stringify(step)}.`;
+    throw new AppError("invalid_request", { param: "trust_step", message });
   }
 
   async function keepAnAdmin(before: Account, after?: Account): Promise<void> {
@@ -132,6 +141,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       const username = checkUserName(user.username);
       if (typeof password === "string") checkNewPassword(password, username, "password");
       checkServiceGroup(user);
+      checkStep(user.trust_step);
       const made = password === undefined ? generatePassword() : undefined;
       const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };
       const account = await inTurn(() => users.create({ ...user, quota_tier, ...secret }));
@@ -151,6 +161,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
           checkMeant(before, isMeant);
           // A file that was written by hand may lack the group: that keeps nobody from changing something else.
           if (lacksGroup(after) && !lacksGroup(before)) checkServiceGroup(after);
+          checkStep(after.trust_step, before.trust_step);
           await keepAnAdmin(before, after);
           difference = userDifference(before, after);
         }),

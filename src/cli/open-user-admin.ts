@@ -36,11 +36,16 @@ export function withUserAdmin(options: OpenOptions, work: (admin: CliAdmin) => P
 
 async function adminOf(ports: CommandPorts, route: string | undefined): Promise<CliAdmin> {
   const { users, audit, actor } = ports;
-  const { tiers } = ports.config.quota;
+  const { quota, risk } = ports.config;
   const access = route === undefined ? ports.access : await openAccess(ports, route);
   const parts = { users, ...access, audit };
   return {
-    users: createUserAdmin({ ...parts, tierNames: () => Object.keys(tiers), clock }),
+    users: createUserAdmin({
+      ...parts,
+      tierNames: () => Object.keys(quota.tiers),
+      stepNames: () => risk.steps.map(({ name }) => name),
+      clock,
+    }),
     // No command is about login locks.
     credentials: createCredentialsAdmin({ ...parts, loginGuard: { locked: () => [], unlock: () => false } }),
     problems: () => users.problems(),

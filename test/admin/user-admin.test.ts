@@ -35,12 +35,25 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}, revokeAll:
     externalLogins: { unlinkAll: () => undefined },
     audit: createAudit({ log, emit: () => undefined, clock }),
     tierNames: () => ["basic", "premium"],
+    stepNames: () => ["careful", "trusting"],
     clock,
   });
   return { usersDir, clock, store, admin, told, done };
 }
 
 describe("a user admin", () => {
+  it("pins nobody to a trust step that there is not, and leaves one from before a change of the config", async () => {
+    const { admin, store } = await useAdmin({ alice: 'trust_step = "former"' });
+    const refusal = { code: "invalid_request", extras: { param: "trust_step" } };
+    await expect(admin.patch(actor, "alice", { trust_step: "trustng" })).rejects.toMatchObject(refusal);
+    await expect(admin.create(actor, { username: "carl", trust_step: "trustng" })).rejects.toMatchObject(refusal);
+    expect(store.get("carl")).toBeUndefined();
+    expect(await admin.patch(actor, "alice", { max_parallel: 2, trust_step: "former" })).toMatchObject({
+      ...{ max_parallel: 2, trust_step: "former" },
+    });
+    expect(await admin.patch(actor, "alice", { trust_step: "trusting" })).toMatchObject({ trust_step: "trusting" });
+  });
+
   it("makes no service account without a default group, and changes something else of one all the same", async () => {
     const { admin, store } = await useAdmin({ alice: "", robot: "service = true" });
     const refused = { code: "invalid_request", extras: { param: "default_group" } };

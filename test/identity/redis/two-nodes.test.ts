@@ -218,7 +218,7 @@ describeWithRedis("two processes over one Redis", () => {
     });
     const lines: unknown[] = [];
     const audit = { record: (_actor: unknown, line: unknown) => Promise.resolve(void lines.push(line)) };
-    const userAdmin = createUserAdmin({ ...second, audit, tierNames: () => ["basic"], clock });
+    const userAdmin = createUserAdmin({ ...second, audit, tierNames: () => ["basic"], stepNames: () => [], clock });
     const admin = createGroupAdmin({ ...second, userAdmin, audit, emit: () => undefined, clock });
     const boss = { by: "boss", ip: "", traceId: "" };
     expect((await refusalOf(() => admin.create(boss, "alpha", {}))).code).toBe("conflict");
