@@ -186,6 +186,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onOpen,
   });
   const policy = (): Policy => live.current();
+  const tierNames = (): readonly string[] => policy().tiers.names;
   const risk = await openRisk({
     ...{ usersDir, redis },
     config: config.risk,
@@ -211,7 +212,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     auth: () => policy().config.auth,
     panel: () => policy().config.panel,
     security: () => policy().config.security,
-    tierNames: () => policy().tiers.names,
+    tierNames,
     hashPassword: (password) => passwords.hash(password),
     clock,
     log,
@@ -308,13 +309,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     timezone: config.quota.timezone,
   });
   closers.push(() => usageSums.close());
-  const userAdmin = createUserAdmin({
-    ...backends,
-    tierNames: () => policy().tiers.names,
-    stepNames: () => risk.stepNames(),
-    clock,
-    audit,
-  });
+  const userAdmin = createUserAdmin({ ...backends, tierNames, stepNames: risk.stepNames, clock, audit });
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
   closers.push(() => void eventLoop.disable());
@@ -322,7 +317,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const admin = createAdmin({
     ...backends,
     ...{ userAdmin, passwords, isAlone: redis === undefined, emit: bus.emit, testAlert: events.testAlert },
-    tierNames: () => policy().tiers.names,
+    tierNames,
     limitsOf,
     providers: shared.providers,
     risk,
