@@ -25,7 +25,18 @@ export interface Metadata {
 }
 type MetadataValue = string | number | bigint | boolean | Date | readonly MetadataValue[] | Metadata;
 
-const passwordHash = /^\$argon2id\$v=19\$m=\d{1,10},t=\d{1,10},p=\d{1,3}\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/;
+const passwordHash =
+  /^\$argon2id\$v=19\$m=(\d{1,10}),t=(\d{1,10}),p=(\d{1,3})\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}$/;
+/** The largest memory of a hash, in KiB, and its largest product with the passes: a login must not take seconds. */
+const maxHashMemory = 1 << 20;
+const maxHashWork = 1 << 22;
+
+/** Whether a login can be checked against a hash: argon2 fails for other costs, or takes all memory or many seconds. */
+function isUsableHash(hash: string): boolean {
+  const [memory = 0, passes = 0, lanes = 0] = (passwordHash.exec(hash) ?? []).slice(1).map(Number);
+  const isPossible = passes >= 1 && lanes >= 1 && lanes <= 255 && memory >= 8 * lanes;
+  return isPossible && memory <= maxHashMemory && memory * passes <= maxHashWork;
+}
 
 /** A date without an offset is a different instant in every time zone, and access must not depend on a guess. */
 const instant = z
@@ -240,7 +251,11 @@ const shownFields = {
 const secretFields = {
   password: z.string().optional().describe("Plaintext; hashed and removed when the proxy reads it."),
   /** argon2id in PHC format. */
-  password_hash: z.string().regex(passwordHash, "expected an argon2id hash ($argon2id$v=19$...)").optional(),
+  password_hash: z
+    .string()
+    .regex(passwordHash, { error: "expected an argon2id hash ($argon2id$v=19$...)", abort: true })
+    .refine(isUsableHash, "expected costs of argon2id that a login can afford, such as m=19456,t=2,p=1")
+    .optional(),
   /**
    * The second factor: the authenticator's secret in base32, its step that was used last, and digests of recovery
    * codes.

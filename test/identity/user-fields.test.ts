@@ -42,4 +42,24 @@ describe("the fields of a user", () => {
     expect(view).toMatchObject({ roles: ["user"], is_active: true, max_parallel: null, grants: [], metadata: {} });
     expect(JSON.stringify(view)).not.toMatch(/secret|77/);
   });
+
+  it.each([
+    ["m=19456,t=2,p=1", true],
+    ["m=1048576,t=4,p=8", true],
+    ["m=8,t=1,p=1", true],
+    ["m=4294967295,t=1,p=1", false],
+    ["m=1048577,t=1,p=1", false],
+    ["m=65536,t=4294967295,p=1", false],
+    ["m=7,t=1,p=1", false],
+    ["m=19456,t=0,p=1", false],
+    ["m=19456,t=2,p=0", false],
+    ["m=64,t=2,p=9", false],
+    ["m=19456,t=2,p=999", false],
+  ])("have a password hash only where a login can afford its costs: %s", (costs, isTaken) => {
+    const hash = `$argon2id$v=19$${costs}$c29tZXNhbHRzb21lc2FsdA$c29tZWhhc2hzb21laGFzaHNvbWVoYXNo`;
+    const { error } = fileShape.password_hash.safeParse(hash);
+    expect(error?.issues.map(({ message }) => message)).toEqual(
+      isTaken ? undefined : [expect.stringContaining("such as m=19456,t=2,p=1")],
+    );
+  });
 });
