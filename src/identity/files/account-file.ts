@@ -60,10 +60,26 @@ export async function readStamp(path: string): Promise<string | undefined> {
 
 /**
  * Replaces a user file atomically: at any moment it has either the old or the new content. Only the owner can read it.
+ *
+ * @param replaced the text that the file must still have: it may have been edited by hand while the new text was
+ * written to disk. Absent: it is replaced whatever it has
+ * @returns whether it was replaced
  */
-export async function writeAccountFile(path: string, text: string, ops: FileOps = diskOps): Promise<void> {
-  await writeFileAtomic(path, text, { mode: 0o600, ops });
-  await giveToFolderOwner(path);
+export async function writeAccountFile(
+  path: string,
+  text: string,
+  ops: FileOps = diskOps,
+  replaced?: string,
+): Promise<boolean> {
+  const isStillMeant = async () => replaced === undefined || (await textNow(path)) === replaced;
+  const isReplaced = await writeFileAtomic(path, text, { mode: 0o600, isStillMeant, ops });
+  if (isReplaced) await giveToFolderOwner(path);
+  return isReplaced;
+}
+
+/** The text of a user file; undefined if it has none that can be read. */
+async function textNow(path: string): Promise<string | undefined> {
+  return (await readAccountFile(path).catch(() => undefined))?.text;
 }
 
 /**

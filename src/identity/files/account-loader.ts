@@ -62,16 +62,12 @@ export function createAccountLoader(options: AccountLoaderOptions): AccountLoade
       records.put({ account, ...file });
       return;
     }
-    // Hashing took a while: a save in the meantime must not be overwritten.
-    const current = await readAccountFile(pathOf(name));
-    if (current?.text !== file.text) {
-      await load(name);
-      return;
-    }
     try {
       const text = editToml(file.text, changes);
-      await writeAccountFile(pathOf(name), text, options.fileOps);
-      records.put({ account, text, stamp: undefined });
+      // Hashing and writing took a while: a save in the meantime must not be overwritten.
+      if (await writeAccountFile(pathOf(name), text, options.fileOps, file.text))
+        records.put({ account, text, stamp: undefined });
+      else await load(name);
     } catch (error) {
       records.put({ account, ...file });
       const why = error instanceof Error ? error.message : String(error);

@@ -68,11 +68,14 @@ export interface FileUsers extends Users {
   close(): Promise<void>;
 }
 
+/** How often a change is made again because others have changed the file meanwhile. */
+const maxSaves = 5;
+
 /**
  * Loads all accounts and keeps them in sync with the files. An invalid file doesn't keep the others from loading.
  *
- * Two processes may write (the server and the command line): each reads the file again just before it writes, so only
- * edits within the same millisecond can overwrite one another.
+ * Others may write as well (the command line, people): a file is read again just before it is replaced, and where it has
+ * changed, the change is made once more on what it is now. So only edits within the same instant can overwrite one another.
  *
  * @throws Error if the folder cannot be created or read
  */
@@ -137,13 +140,16 @@ export async function openFileUsers(options: FileUsersOptions): Promise<FileUser
     changesOf: (account: Account) => TomlChanges,
     check?: ChangeCheck,
   ): Promise<Account> {
-    const record = await currentRecord(name);
-    const { text, account } = changedAccountRecord(record, changesOf, schema);
-    await check?.(record.account, account);
-    if (text === record.text) return record.account;
-    await writeAccountFile(pathOf(name), text, fileOps).catch(notSaved);
-    records.put({ account, text, stamp: undefined });
-    return account;
+    for (let attempt = 0; attempt < maxSaves; attempt++) {
+      const record = await currentRecord(name);
+      const { text, account } = changedAccountRecord(record, changesOf, schema);
+      await check?.(record.account, account);
+      if (text === record.text) return record.account;
+      if (!(await writeAccountFile(pathOf(name), text, fileOps, record.text).catch(notSaved))) continue;
+      records.put({ account, text, stamp: undefined });
+      return account;
+    }
+    throw new AppError("conflict", { message: `The file ${name}.toml is changed by others all the time.` });
   }
 
   return {

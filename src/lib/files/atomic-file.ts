@@ -11,26 +11,34 @@ export interface AtomicWriteOptions {
   readonly mode?: number;
   /** false leaves the fsync of the folder to the caller, who does it once for many files. */
   readonly syncFolder?: boolean;
+  /** Asked just before the rename, which may come long after the call on a slow disk; false leaves the file as it is. */
+  readonly isStillMeant?: () => Promise<boolean>;
   readonly ops?: FileOps;
 }
 
 /**
  * Replaces a file so that, whatever happens, it has either the full old or the full new text: a uniquely named
  * temporary file in the same folder, fsync, rename, fsync of the folder. A symlink at `path` is replaced; its target
- * stays unchanged. If a step fails, removes the temporary file and rejects with Node's error.
+ * stays unchanged. If a step fails, removes the temporary file and rejects with Node's error. Returns whether the file
+ * was replaced.
  */
-export async function writeFileAtomic(path: string, text: string, options: AtomicWriteOptions = {}): Promise<void> {
+export async function writeFileAtomic(path: string, text: string, options: AtomicWriteOptions = {}): Promise<boolean> {
   const ops = options.ops ?? diskOps;
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${randomBytes(8).toString("hex")}.tmp`);
   try {
     await writeNew(ops, temporary, Buffer.from(text), options.mode ?? 0o600);
+    if ((await options.isStillMeant?.()) === false) {
+      await ops.unlink(temporary);
+      return false;
+    }
     await ops.rename(temporary, path);
   } catch (error) {
     await ops.unlink(temporary).catch(() => undefined);
     throw error;
   }
   if (options.syncFolder !== false) await syncFolder(folder, ops);
+  return true;
 }
 
 /** Makes renames, new files and removals in a folder durable. Does nothing if the platform cannot sync folders. */
@@ -110,10 +118,12 @@ async function writeNew(ops: FileOps, path: string, bytes: Uint8Array, mode: num
  * which is not root, must still be able to use it.
  */
 export async function giveToFolderOwner(path: string): Promise<void> {
-  const [file, folder] = await Promise.all([lstat(path), lstat(dirname(path))]);
-  if (file.uid === folder.uid) return;
-  await lchown(path, folder.uid, folder.gid).catch((error: unknown) => {
-    // Only root may give files away; other users wrote their own file in a shared folder.
-    if (fileErrorCode(error) !== "EPERM") throw error;
-  });
+  try {
+    const [file, folder] = await Promise.all([lstat(path), lstat(dirname(path))]);
+    if (file.uid !== folder.uid) await lchown(path, folder.uid, folder.gid);
+  } catch (error) {
+    // Only root may give files away; other users wrote their own file in a shared folder. An editor may have moved the
+    // file away, to write another one in its place.
+    if (!["EPERM", "ENOENT"].includes(fileErrorCode(error) ?? "")) throw error;
+  }
 }

@@ -69,6 +69,49 @@ describe("update", () => {
     expect(version()).toBe(clock.now() + 1);
   });
 
+  describe.each(["write", "fsync", "close"] as const)(
+    "beside an edit that comes at %s, while it is on its way to the disk",
+    (step) => {
+      /** A disk on which somebody edits bob.toml by hand at that step, so many times. */
+      function diskWithEdits(usersDir: string, edit: (count: number) => string, times = 1): FileOps {
+        let count = 0;
+        const withEdit = <A extends readonly unknown[], R>(work: (...args: A) => Promise<R>) => {
+          return async (...args: A): Promise<R> => {
+            if (count < times) await putUser(usersDir, "bob", edit(++count));
+            return work(...args);
+          };
+        };
+        return {
+          ...diskOps,
+          ...(step === "write" ? { write: withEdit(diskOps.write) } : {}),
+          ...(step === "fsync" ? { fsync: withEdit(diskOps.fsync) } : {}),
+          ...(step === "close" ? { close: withEdit(diskOps.close) } : {}),
+        };
+      }
+
+      it("loses neither of the two", async () => {
+        const usersDir = await useUsersDir();
+        await putUser(usersDir, "bob");
+        const fileOps = diskWithEdits(usersDir, () => "is_active = false # by hand\n");
+        const { store } = await useStore(usersDir, { fileOps });
+        expect(await store.update("bob", { max_parallel: 7 })).toMatchObject({ max_parallel: 7, is_active: false });
+        expect(await userText(usersDir, "bob")).toMatch(
+          /is_active = false # by hand[^]*max_parallel = 7|max_parallel = 7[^]*# by hand/,
+        );
+      });
+
+      it("says so where the edits don't end, and leaves no temporary file", async () => {
+        const usersDir = await useUsersDir();
+        await putUser(usersDir, "bob");
+        const fileOps = diskWithEdits(usersDir, (count) => `max_parallel = ${count + 10}\n`, 100);
+        const { store } = await useStore(usersDir, { fileOps });
+        await expect(store.update("bob", { roles: ["auditor"] })).rejects.toMatchObject({ code: "conflict" });
+        expect(accountOf(store, "bob").roles).toEqual(["user"]);
+        expect(await readdir(usersDir)).toEqual(["bob.toml"]);
+      });
+    },
+  );
+
   it("refuses an unknown user, a wrong value and a file that is broken", async () => {
     const { usersDir, store } = await useBob();
     await expect(store.update("eve", { is_active: false })).rejects.toMatchObject({ code: "not_found" });
