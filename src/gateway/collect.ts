@@ -27,7 +27,7 @@ export async function collectResponse(
   collector: Collector,
   maxBytes: number,
 ): Promise<Collected> {
-  const consumer = new CollectingConsumer(collector, maxBytes);
+  const consumer = new CollectingConsumer(attempt, collector, maxBytes);
   const end = await followResponse(attempt, client, guard, consumer);
   // That limit is ours, and the client chose how long the response is: the provider has not failed.
   if (consumer.isFull) return { end: { ...end, outcome: "quota_cut" }, completion: null };
@@ -42,11 +42,13 @@ export async function collectResponse(
 }
 
 class CollectingConsumer implements EventConsumer {
+  readonly #attempt: Attempt;
   readonly #collector: Collector;
   /** Bytes that further events may still have. */
   #bytesLeft: number;
 
-  constructor(collector: Collector, maxBytes: number) {
+  constructor(attempt: Attempt, collector: Collector, maxBytes: number) {
+    this.#attempt = attempt;
     this.#collector = collector;
     this.#bytesLeft = maxBytes;
   }
@@ -62,7 +64,8 @@ class CollectingConsumer implements EventConsumer {
     try {
       this.#collector.add(parsed, event, start, end);
     } catch (cause) {
-      throw unusable("the events don't make one JSON", cause);
+      // One JSON already, which is passed on whatever its events come to.
+      if (this.#attempt.reader.whole === null) throw unusable("the events don't make one JSON", cause);
     }
   }
 

@@ -80,12 +80,23 @@ export function parseJsonObject(bytes: Buffer, limits: JsonLimits): JsonObject {
   if (!isUtf8(bytes)) throw new JsonRefusal("invalid_utf8");
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) throw new JsonRefusal("byte_order_mark");
   // Before JSON.parse: too deep or too large a value must not be built. The scan does not check the grammar.
-  const { keys, total } = scan(bytes, limits);
+  const { keys, total } = scan(bytes, limits, true);
   const value = parse(decode(bytes));
   if (!isRecord(value)) throw new JsonRefusal("not_object");
   // JSON.parse keeps one of two equal keys, at any level: then there are fewer keys than in the text.
   if (countKeys(value) !== total) throw new JsonRefusal("duplicate_key", firstDuplicate(bytes));
   return { value, bytes, keys };
+}
+
+/** Whether JSON is beyond the limits, so that parsing it would take long. Looks at nothing else, not even the grammar. */
+export function isTooComplex(bytes: Buffer, limits: JsonLimits): boolean {
+  try {
+    scan(bytes, limits, false);
+    return false;
+  } catch (error) {
+    if (!(error instanceof JsonRefusal)) throw error;
+    return error.reason !== "invalid_json";
+  }
 }
 
 /**
@@ -196,7 +207,11 @@ function replacePresent({ bytes, keys }: JsonObject, values: Readonly<Record<str
  * a colon follows: that is true in all valid JSON, and invalid JSON is refused afterwards. Runs in a loop, so no depth
  * can overflow the stack.
  */
-function scan(bytes: Buffer, limits: JsonLimits): { readonly keys: number[]; readonly total: number } {
+function scan(
+  bytes: Buffer,
+  limits: JsonLimits,
+  refusesProtoKeys: boolean,
+): { readonly keys: number[]; readonly total: number } {
   const keys: number[] = [];
   let total = 0;
   let values = 0;
@@ -210,7 +225,7 @@ function scan(bytes: Buffer, limits: JsonLimits): { readonly keys: number[]; rea
         const close = stringEnd(bytes, pos + 1);
         const next = skipSpace(bytes, close + 1);
         if (bytes[next] === COLON) {
-          refuseProto(bytes, pos + 1, close);
+          if (refusesProtoKeys) refuseProto(bytes, pos + 1, close);
           if (depth === 1) keys.push(pos);
           if (++total > limits.maxKeys) throw new JsonRefusal("too_many_keys");
           if (total > UNWATCHED_KEYS) {

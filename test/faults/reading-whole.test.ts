@@ -47,6 +47,17 @@ describe.each(apis)("A6: one JSON where a stream was asked for, on $path,", ({ p
   const isMessage = whole === message;
   const json = JSON.stringify(whole, null, 1);
 
+  it("is passed on as it came for one JSON, even where its events could not be merged", async () => {
+    const { ask, upstream } = await startBilledProxy();
+    const deep = json.replace("{", `{"x":${"[".repeat(100)}${"]".repeat(100)},`);
+    const asked = ask(path, { ...body, stream: false });
+    (await upstream.next()).respond(200, deep, { "content-type": "application/json" });
+    const client = await asked;
+    await client.ended;
+    expect(client.status).toBe(200);
+    expect(client.text).toBe(deep);
+  });
+
   it("is the answer: as it came for one JSON, events for a stream; asked for once, billed by its usage", async () => {
     const { ask, upstream, used } = await startBilledProxy({ attempts: 3 });
 

@@ -57,6 +57,27 @@ describe.concurrent("P8: what the provider would send in the same form again", (
     expect(fault?.rule.retry).toBe("elsewhere");
   });
 
+  it.each(["text/event-stream", "application/json"])(
+    "is refused unparsed, as %s: JSON whose keys and depth would hold up everybody",
+    async (type) => {
+      const keys = Array.from({ length: 30_000 }, (_, at) => `"key number ${at}":1`).join(",");
+      const twenty = Array.from({ length: 20 }, (_, at) => `"key number ${at}":1`).join(",");
+      const frame = (json: string): string => (type === "application/json" ? json : `data: ${json}\n\n`);
+      const withPart = (part: string): string => frame(whole.replace("{", `{${part},`));
+      const ask = (body: string) => outcomeOf(sending(body, { "Content-Type": type }));
+      for (const part of [keys, `"x":${"[".repeat(200_000)}${"]".repeat(200_000)}`]) {
+        const { fault } = await ask(withPart(part));
+        expect(fault?.facts).toMatchObject({
+          kind: "invalid_response",
+          upstreamMessage: expect.stringContaining("too many keys"),
+        });
+      }
+      // The same keys again and again, and a large text, are fine.
+      expect((await ask(withPart(`"x":[${`{${twenty}},`.repeat(2000)}1]`))).fault).toBeNull();
+      expect((await ask(withPart(`"x":"${'y\\"z'.repeat(200_000)}"`))).fault).toBeNull();
+    },
+  );
+
   it.each([201, 202, 203])("is read like any answer under %i", async (status) => {
     const { fault, seen } = await outcomeOf(sending(answer, { "Content-Type": "text/event-stream" }, status));
     expect(fault).toBeNull();

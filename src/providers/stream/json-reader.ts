@@ -4,7 +4,7 @@ import { UpstreamError, type UpstreamErrorKind } from "../upstream-error.ts";
 import type { Provider } from "../provider.ts";
 import type { StreamReading } from "../apis.ts";
 import { isFields, type EventParser, type Fields } from "./event-parser.ts";
-import { graceMs, verdictOf } from "./response-rules.ts";
+import { graceMs, isTooComplexJson, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
 import { estimatedTokens } from "./output-tokens.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
@@ -77,6 +77,7 @@ export class JsonReader implements ResponseReader {
   end(cut: UpstreamError | null = null): UpstreamError | null {
     if (this.error !== null) return this.error;
     const body = withoutMark(this.#body.take());
+    if (isTooComplexJson(body)) return this.#invalid("the response has too many keys, or is nested too deeply");
     const response = parse(body);
     this.#parsedBytes = this.#body.length;
     // Perhaps truncated in a way that HTTP can't detect.

@@ -1,3 +1,5 @@
+import { isTooComplex } from "../../lib/json-object.ts";
+
 /*
  * Decides when a response is complete, and which form a body has that was not sent as requested. Nothing else decides
  * either.
@@ -120,4 +122,14 @@ function beginningOf(head: Buffer): Beginning | null {
   const start = head.subarray(at, at + longestField);
   if (fields.some((field) => start.subarray(0, field.length).equals(field))) return "field";
   return fields.some((field) => field.subarray(0, start.length).equals(start)) ? null : "other";
+}
+
+/** JSON of a provider up to this size is parsed without a look at its keys, in bytes. */
+const plainJsonBytes = 256 << 10;
+/** Far more than any API has. Keys that occur again, and values, are parsed quickly, however many there are. */
+const jsonLimits = { maxDepth: 2000, maxKeys: Infinity, maxNewKeys: 20_000, maxValues: Infinity };
+
+/** Whether a provider's JSON would hold up all other requests while it is parsed and copied. */
+export function isTooComplexJson(json: Buffer): boolean {
+  return json.length > plainJsonBytes && isTooComplex(json, jsonLimits);
 }

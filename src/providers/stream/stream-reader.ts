@@ -3,7 +3,7 @@ import { TwinParser, type TwinPattern, TwinSearch } from "../../lib/twin-pattern
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, isKeepAliveName, type EventParser, type Fields } from "./event-parser.ts";
 import { UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "../upstream-error.ts";
-import { graceMs, verdictOf } from "./response-rules.ts";
+import { graceMs, isTooComplexJson, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
 import type { Provider } from "../provider.ts";
 import { estimatedTokens } from "./output-tokens.ts";
@@ -13,6 +13,8 @@ import { readErrorBody, emptyError } from "./reported-error.ts";
 
 /** Largest event: room for the largest tool arguments. */
 const maxEventBytes = 16 << 20;
+/** Most bytes that are read of an event that is named an error, as of an error's body. */
+const maxErrorBytes = 64 << 10;
 const unfinished = "the response ended without a finish_reason for each of its choices";
 const doneMarker = Buffer.from("[DONE]");
 /** Data that some servers send to keep the connection alive, where others send comments. */
@@ -133,7 +135,7 @@ export class StreamReader implements ResponseReader, SseSink {
     if (this.done || this.error !== null) return;
     // SDKs throw on this event whatever its data is.
     if (name === "error") {
-      this.#failWith(readErrorBody(data.toString("utf8", dataStart, dataEnd)));
+      this.#failWith(readErrorBody(data.toString("utf8", dataStart, Math.min(dataEnd, dataStart + maxErrorBytes))));
       return;
     }
     // Whatever its data is as well, such as the time.
@@ -227,6 +229,10 @@ export class StreamReader implements ResponseReader, SseSink {
 
   /** Undefined, after ending the response, if it is not a JSON object. */
   #parse(data: Buffer, start: number, end: number): Fields | undefined {
+    if (isTooComplexJson(data.subarray(start, end))) {
+      this.#stopAt("an event has too many keys, or is nested too deeply");
+      return undefined;
+    }
     let parsed: unknown;
     try {
       parsed = this.#twins?.parse(data, start, end) ?? JSON.parse(data.toString("utf8", start, end));
