@@ -1,3 +1,4 @@
+import { createSign, generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
@@ -59,4 +60,58 @@ it.each([
   expect(String(error)).toContain(expected);
   expect(String(error)).toContain(issuer);
   expect(String(error)).not.toContain("something went wrong");
+});
+
+/** A provider whose ID tokens are right, but for what is changed. */
+async function startForger(claims: Readonly<Record<string, unknown>>) {
+  const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString("base64url");
+  let nonce = "";
+  let issuer = "";
+  const tokenOf = (): string => {
+    const iat = Math.floor(Date.now() / 1000);
+    const payload = encode({ iss: issuer, aud: "proxy", sub: "somebody", iat, exp: iat + 60, nonce, ...claims });
+    const signed = `${encode({ alg: "RS256" })}.${payload}`;
+    return `${signed}.${createSign("RSA-SHA256").update(signed).sign(privateKey, "base64url")}`;
+  };
+  const answers: Readonly<Record<string, () => object>> = {
+    "/.well-known/openid-configuration": () => ({
+      ...{ issuer, authorization_endpoint: `${issuer}/auth`, token_endpoint: `${issuer}/token` },
+      ...{ jwks_uri: `${issuer}/jwks`, id_token_signing_alg_values_supported: ["RS256"] },
+    }),
+    "/token": () => ({ access_token: "token", token_type: "bearer", id_token: tokenOf() }),
+    "/jwks": () => ({ keys: [{ ...publicKey.export({ format: "jwk" }), alg: "RS256", use: "sig" }] }),
+  };
+  const server = createServer(({ url = "" }, answer) => {
+    answer.setHeader("content-type", "application/json").end(JSON.stringify(answers[url]?.() ?? {}));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const config: OidcIssuerConfig = {
+    ...{ name: "work", issuer, client_id: "proxy", scopes: ["openid"], username_claim: "name" },
+    ...{ create_users: "never", roles: [], groups: [] },
+  };
+  const log = createCapturedLog();
+  const issuers = createOidcIssuers({
+    ...{ configs: () => [config], publicUrl: () => "http://localhost", secretOf: () => undefined },
+    ...{ monotonic: () => performance.now(), log },
+  });
+  return {
+    log,
+    logIn: async () => {
+      const { location: _location, ...challenge } = await issuers.begin("work");
+      ({ nonce } = challenge);
+      return issuers.finish("work", `?code=x&state=${challenge.state}`, challenge);
+    },
+  };
+}
+
+it("takes a sub of 1 to 255 characters, and no other: all whose sub is empty would be one person", async () => {
+  for (const sub of ["s", "s".repeat(255)]) expect((await (await startForger({ sub })).logIn()).sub).toBe(sub);
+  for (const sub of ["", "s".repeat(256)]) {
+    const { logIn, log } = await startForger({ sub });
+    await expect(logIn()).rejects.toMatchObject({ code: "oidc_failed" });
+    expect(JSON.stringify(log)).toContain(`sub has ${sub.length} characters`);
+  }
 });

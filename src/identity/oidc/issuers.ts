@@ -48,6 +48,8 @@ export interface OidcIssuersOptions {
 /** How long a discovery document is used, in ms. Keys are read at every login, so that a new one is good at once. */
 const keepMs = 3_600_000;
 
+const maxSubLength = 255;
+
 interface Discovered {
   readonly of: string;
   readonly at: number;
@@ -151,6 +153,9 @@ export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
         const idToken = tokens.claims();
         if (idToken === undefined) throw new Error("there is no ID token");
         const { sub } = idToken;
+        // OpenID Connect Core, 2. All whose sub is empty would be one person.
+        if (sub.length < 1 || sub.length > maxSubLength)
+          throw new Error(`sub has ${sub.length} characters, where 1 to ${maxSubLength} are expected`);
         const isWhole = claimPaths(config).every((path) => valueAt(idToken, path) !== undefined);
         const asks = !isWhole && opened.serverMetadata().userinfo_endpoint !== undefined;
         const userinfo = asks ? await client.fetchUserInfo(opened, tokens.access_token, sub) : {};
