@@ -100,7 +100,7 @@ async function startForger(claims: Readonly<Record<string, unknown>>) {
   return {
     log,
     logIn: async () => {
-      const { location: _location, ...challenge } = await issuers.begin("work");
+      const challenge = await issuers.begin("work");
       ({ nonce } = challenge);
       return issuers.finish("work", `?code=x&state=${challenge.state}`, challenge);
     },
