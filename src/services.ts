@@ -7,13 +7,8 @@ import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import type { Backends } from "./backends.ts";
 import { openFolders } from "./open-folders.ts";
 import { openOidc, type Oidc } from "./open-oidc.ts";
-import {
-  openBackends,
-  ratesOf,
-  type GivenBackends,
-  type OpenBackendsOptions,
-  type OpenedBackends,
-} from "./open-backends.ts";
+import type { GivenBackends, OpenBackendsOptions, OpenedBackends } from "./open-backends.ts";
+import { openBackends, ratesOf } from "./open-backends.ts";
 import type { Redis } from "./lib/redis/redis.ts";
 import type { Fleet } from "./fleet/fleet.ts";
 import { joinFleet } from "./join-fleet.ts";
@@ -25,7 +20,6 @@ import { type Admin, createAdmin } from "./admin/open-admin.ts";
 import { createUserAdmin, type UserAdmin } from "./admin/user-admin.ts";
 import { createGateway, type Gateway } from "./gateway/handle-request.ts";
 import type { Env, LoadedConfig } from "./config/load.ts";
-import type { Config } from "./config/schema.ts";
 import type { BootConfig } from "./config/boot.ts";
 import type { Logger } from "./events/logger.ts";
 import { createMetrics, type Metrics } from "./events/metrics.ts";
@@ -151,6 +145,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const node = nodeName(env, config.server.port);
   const events = await openEvents({ config, env, logsDir, node, dayOf, clock, log, onOpen });
   const { bus, behaviourLog, alertStats } = events;
+  const common = { clock, log, emit: bus.emit };
   const tracing = await openTracing({ config: config.telemetry, env, version, node, log });
   closers.push(() => tracing.close());
   const redis = config.state.backend === "redis" ? await connectState({ env, config, clock, log }) : undefined;
@@ -160,7 +155,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   }
   const keyFileStatus = createKeyFileStatus({ report: createReloadReport(bus.emit, clock), clock });
   const tokenKeys = await openTokenKeys({
-    ...{ env, usersDir, log },
+    env,
+    usersDir,
+    log,
     onOutcome: (outcome) => {
       keyFileStatus.update("JWT_SECRETS_FILE", outcome);
     },
@@ -169,7 +166,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     tokenKeys.close();
   });
   const upstream = createProviderServices({
-    ...{ clock, log, emit: bus.emit, random: Math.random },
+    ...common,
+    random: Math.random,
     concurrency: () => policy().config.concurrency,
     rereadKey: (provider) => {
       live.rereadKeys(provider);
@@ -177,7 +175,12 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
   closers.push(() => upstream.close());
   const live = await createLivePolicy({
-    ...{ config, folder, env, upstream, keyFileStatus, clock, log },
+    config,
+    folder,
+    env,
+    upstream,
+    keyFileStatus,
+    ...common,
     check: ({ alerts }) => {
       events.checkAlerts(alerts);
     },
@@ -188,66 +191,58 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const policy = (): Policy => live.current();
   const tierNames = (): readonly string[] => policy().tiers.names;
   const risk = await openRisk({
-    ...{ usersDir, redis },
+    usersDir,
+    redis,
     config: config.risk,
     ownRules: ownRateNames(config),
-    emit: bus.emit,
-    clock,
-    log,
+    ...common,
   });
   closers.push(() => risk.close());
   bus.subscribe("risk", risk.sink);
   const scaleLimits = createScaleLimits();
   const limitsOf: Services["limitsOf"] = (account, ...more) =>
     scaleLimits(policy().limitsOf(account, ...more), isNamed(account) ? risk.trustOf(account).quota : 1);
-  const audit = createAudit({ log: events.auditLog, emit: bus.emit, clock });
+  const audit = createAudit({ ...common, log: events.auditLog });
   const passwords = createPasswords({
     maxHashes: config.auth.max_hashes,
     maxWaiting: config.auth.max_waiting_logins,
   });
-  const backendOptions: OpenBackendsOptions = {
-    given: options.backends,
-    usersDir,
-    config,
+  const rules = {
     auth: () => policy().config.auth,
     panel: () => policy().config.panel,
     security: () => policy().config.security,
+  };
+  const backendOptions: OpenBackendsOptions = {
+    ...common,
+    ...rules,
+    given: options.backends,
+    usersDir,
+    config,
     tierNames,
     hashPassword: (password) => passwords.hash(password),
-    clock,
-    log,
-    emit: bus.emit,
     newId,
     onOpen,
   };
   const { backends, configure, journalUnsynced, allowance } = await (redis === undefined
     ? openBackends(backendOptions)
     : openRedisBackends({ ...backendOptions, redis }));
-  const identity = createIdentity({
-    ...backends,
-    passwords,
-    auth: () => policy().config.auth,
-    panel: () => policy().config.panel,
-    security: () => policy().config.security,
-    tokenKeys,
-    clock,
-    log,
-    emit: bus.emit,
-    newId,
-  });
+  const identity = createIdentity({ ...common, ...rules, ...backends, passwords, tokenKeys, newId });
 
   // What has state of its own is told the new figures.
   live.onChange(({ config: next, upstream: { names } }) => {
     configure(next);
     risk.configure(next.risk, ownRateNames(next));
     events.configureEvents(next);
-    metrics.configure({ ...names, rules: ruleNames(next) });
+    metrics.configure({ ...names, rules: ratesOf(next).map(({ name }) => name) });
   });
 
-  const reloader = openReloader(loaded, { live, env, emit: bus.emit, clock, log, onOpen });
+  const reloader = openReloader(loaded, { ...common, live, env, onOpen });
 
   const shared = await joinFleet({
-    ...{ redis, clock, log, reloader, onOpen },
+    ...common,
+    redis,
+    reloader,
+    onOpen,
     providers: upstream,
     facts: () => ({
       startedAt,
@@ -272,14 +267,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   });
 
   const gateway = createGateway({
+    ...common,
     ...backends,
     failover: upstream.failover,
     trustOf: (account) => risk.trustOf(account),
-    ...{ emit: bus.emit, clock, log },
   });
   const metrics = createMetrics({
     ...policy().upstream.names,
-    rules: ruleNames(config),
+    rules: ratesOf(config).map(({ name }) => name),
     gauges: {
       providers: () => upstream.admin.list(),
       inFlight: () => gateway.running(),
@@ -315,8 +310,12 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   closers.push(() => void eventLoop.disable());
 
   const admin = createAdmin({
+    ...common,
     ...backends,
-    ...{ userAdmin, passwords, isAlone: redis === undefined, emit: bus.emit, testAlert: events.testAlert },
+    userAdmin,
+    passwords,
+    isAlone: redis === undefined,
+    testAlert: events.testAlert,
     tierNames,
     limitsOf,
     providers: shared.providers,
@@ -324,11 +323,18 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     quota: config.quota,
     config: () => policy().config,
     reloader: shared.reloader,
-    ...{ clock, log },
     audit,
   });
-  const oidcOptions = { config: () => policy().config, env, folder, userAdmin, admin, audit, clock, log };
-  const oidc = openOidc({ ...backends, ...oidcOptions });
+  const oidc = openOidc({
+    ...common,
+    ...backends,
+    config: () => policy().config,
+    env,
+    folder,
+    userAdmin,
+    admin,
+    audit,
+  });
   for (const uses of [admin.redemptions, admin.registrations]) {
     void uses.recover().catch((err: unknown) => {
       log.warn({ err }, "the uses of codes could not be checked");
@@ -342,9 +348,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     onPolicy: (listener) => {
       live.onChange(listener);
     },
-    clock,
-    log,
-    emit: bus.emit,
+    ...common,
     ...identity,
     ...events,
     audit,
@@ -386,10 +390,6 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     },
     close: () => closeAll(closers),
   };
-}
-
-function ruleNames(config: Config): readonly string[] {
-  return ratesOf(config).map(({ name }) => name);
 }
 
 /** The limits of a group are asked for on nobody's behalf. */
