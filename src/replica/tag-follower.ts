@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Log } from "../lib/log.ts";
 import type { Redis } from "../lib/redis/redis.ts";
 import type { LedgerFollower } from "../quota/memory/ledger-follower.ts";
@@ -54,6 +55,8 @@ export interface TagFollowerOptions {
 
 /** Records read at a time. */
 const pageSize = 500;
+/** Records counted in one turn of the event loop: some tenths of a millisecond. */
+const recordsInTurn = 20;
 /** Newest records that are kept in memory for Redis, should it lose them; about 0.5 KB each. */
 const keptRecords = 2000;
 const keptNotes = 20_000;
@@ -191,7 +194,11 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
           : first.seq === position + 1;
       if (page.epoch !== epoch || !follows) compared = false;
       else {
-        for (const entry of page.entries) await apply(entry, false, true);
+        for (const [index, entry] of page.entries.entries()) {
+          // Requests that run get their turn: a whole page takes milliseconds.
+          if (index % recordsInTurn === recordsInTurn - 1) await nextTurn();
+          await apply(entry, false, true);
+        }
         // V8 links the tables of a map that is filled and emptied on and on, as in call-batches.ts: records that are
         // gone would live on.
         if (page.entries.length > 0) noted = new Map(noted);
