@@ -1,4 +1,5 @@
-import { appendFile, mkdir, symlink, unlink, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { appendFile, mkdir, rm, symlink, unlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { createBehaviourReader, type BehaviourQuery } from "../../src/events/log-files/log-pages.ts";
@@ -173,6 +174,20 @@ describe("the behaviour reader", () => {
     const { reader } = await useFiles({});
     expect(await reader.page({ user: "bob", limit: 5 })).toEqual({ events: [], nextCursor: null });
     expect(await reader.page({ user: "alice", limit: 5 })).toEqual({ events: [], nextCursor: null });
+  });
+
+  it("passes over a folder and a pipe with the name of a log, and waits for nobody to write to it", async () => {
+    const { file, page } = await useFiles({ "2026-11-20.jsonl": lines(2) });
+    await mkdir(file("2026-11-22.jsonl"));
+    execFileSync("mkfifo", [file("2026-11-21.jsonl")]);
+    expect((await page()).numbers).toEqual([1, 0]);
+  });
+
+  it("is storage_unavailable where it can't be read", async () => {
+    const { file, page } = await useFiles({ "2026-11-22.jsonl": lines(2) });
+    await rm(file(""), { recursive: true });
+    await writeFile(file("").replace(/\/$/, ""), "no folder");
+    await expect(page()).rejects.toMatchObject({ code: "storage_unavailable", status: 503 });
   });
 
   it("follows no symlink to a file elsewhere", async () => {

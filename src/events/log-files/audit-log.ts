@@ -74,7 +74,7 @@ export interface AuditReader {
   /**
    * Reads a page of administrators' changes.
    *
-   * @throws AppError `invalid_request` for a cursor that isn't of this log
+   * @throws AppError `invalid_request` for a cursor that isn't of this log, `storage_unavailable` if it can't be read
    */
   page(query: AuditQuery): Promise<LogPage>;
 }

@@ -42,7 +42,7 @@ export interface PageLimits {
    * larger.
    */
   readonly maxExpandedBytes?: number;
-  /** Says which file was skipped. */
+  /** Says which file was skipped, and why a log can't be read. */
   readonly log?: Log;
 }
 
@@ -54,13 +54,28 @@ const hourMs = 3_600_000;
  * same however long a log is. `to` is found by binary search: times in a file increase, except within `disorderMs`.
  *
  * @param owner the log's owner: cursors are valid only for the same owner
- * @throws AppError `invalid_request` for a cursor that isn't of this log
+ * @throws AppError `invalid_request` for a cursor that isn't of this log, `storage_unavailable` if the files can't be read
  */
 export async function readLogPage(
   folder: string,
   owner: string,
-  { cursor, limit, ...filter }: PageQuery,
+  query: PageQuery,
   limits: PageLimits = {},
+): Promise<LogPage> {
+  try {
+    return await readPage(folder, owner, query, limits);
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    limits.log?.error({ folder, err: cause }, "a log cannot be read");
+    throw new AppError("storage_unavailable", { message: "The log cannot be read at the moment.", cause });
+  }
+}
+
+async function readPage(
+  folder: string,
+  owner: string,
+  { cursor, limit, ...filter }: PageQuery,
+  limits: PageLimits,
 ): Promise<LogPage> {
   const { maxScanBytes = 4 << 20 } = limits;
   const from = cursor === undefined ? null : decodeCursor(owner, cursor);
@@ -131,8 +146,8 @@ function newestFirst(a: LogPart, b: LogPart): number {
 }
 
 /**
- * Opens a file or, if it is gone, what it was compressed to; runs the work and closes it. Null if it is a symlink, gone, or
- * too large.
+ * Opens a file or, if it is gone, what it was compressed to; runs the work and closes it. Null if it is no plain file, gone,
+ * or too large.
  */
 async function withFile<T>(name: string, limits: PageLimits, work: (file: TextFile) => Promise<T>): Promise<T | null> {
   const file = (await openText(name, limits)) ?? (await openText(`${name}.gz`, limits));
@@ -146,7 +161,13 @@ async function withFile<T>(name: string, limits: PageLimits, work: (file: TextFi
 
 async function openText(name: string, { maxExpandedBytes = 1 << 30, log }: PageLimits): Promise<TextFile | null> {
   try {
-    const handle = await open(name, constants.O_RDONLY | constants.O_NOFOLLOW);
+    // O_NONBLOCK: opening a pipe must not wait for its writer.
+    const handle = await open(name, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    if (!(await handle.stat()).isFile()) {
+      await handle.close();
+      log?.warn({ event: "logs.skipped", file: name }, "this is no plain file, and is not read as a log");
+      return null;
+    }
     return await (name.endsWith(".gz") ? readGzip(handle, name, maxExpandedBytes) : plainFile(handle));
   } catch (error) {
     if (error instanceof ExpansionError) {
