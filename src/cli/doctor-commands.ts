@@ -102,8 +102,7 @@ async function checkProviders({ loaded, env }: DoctorCall): Promise<readonly Fin
         const keys = findProviderKeys(provider, kind, env, loaded.folder);
         if (keys.length === 0) {
           const name = [provider.api_keys_env ?? provider.api_key_env ?? kind.defaultKeyEnv ?? ""].flat().join(" or ");
-          const found = "it has no key, and is left out";
-          return [{ level: "FAIL", what, found, fix: `set the environment variable ${name}` } as const];
+          return [{ level: "keyless", what, fix: `set the environment variable ${name}` } as const];
         }
         if (provider.kind === "simulator") return [{ level: "ok", what, found: "built in" } as const];
         return (await Promise.all(keys.map((key, at) => checkAccount(provider, key, `${what}, key ${at}`)))).flat();
@@ -112,7 +111,14 @@ async function checkProviders({ loaded, env }: DoctorCall): Promise<readonly Fin
       }
     }),
   );
-  return findings.flat();
+  const all = findings.flat();
+  // As at the start: where none has a key, the simulator is what somebody who tries the proxy wants.
+  const isSimulated = all.every(({ level }) => level === "keyless");
+  return all.map((finding): Finding => {
+    if (finding.level !== "keyless") return finding;
+    if (isSimulated) return { ...finding, level: "warn", found: "it has no key: the built-in simulator responds" };
+    return { ...finding, level: "FAIL", found: "it has no key, and is left out" };
+  });
 }
 
 /** Asks for the list of models: it needs the key, and costs nothing. Its Date header is a clock to compare with ours. */

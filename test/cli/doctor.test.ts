@@ -48,7 +48,12 @@ test("what works is ok, and nothing is left behind", async () => {
 
 test.each([
   ["a config that is none", "[server]\nprot = 1\n", {}, /^FAIL {2}config: .*prot/m],
-  ["a provider without a key", provider(9), {}, /^FAIL {2}provider one: it has no key.*\n +fix: .*DEEPSEEK_API_KEY/m],
+  [
+    "a provider without a key beside one that has one",
+    `${provider(9)}api_key_env = "NO_KEY"\n${provider(9).replace('"one"', '"two"')}`,
+    { DEEPSEEK_API_KEY: key },
+    /^FAIL {2}provider one: it has no key, and is left out\n +fix: .*NO_KEY/m,
+  ],
   ["a provider that is away", provider(9), { DEEPSEEK_API_KEY: key }, /^FAIL {2}provider one, key 0: .*ECONNREFUSED/m],
   ["a short secret", "", { JWT_SECRETS: "k1:canary" }, /^FAIL {2}JWT_SECRETS: .*\n +fix: .*openssl/m],
   ["Redis without an address", '[state]\nbackend = "redis"\n', {}, /^FAIL {2}Redis: .*REDIS_URL.*\n +fix: /m],
@@ -64,6 +69,14 @@ test.each([
   expect(out).toMatch(expected);
   expect(out).toMatch(/check(s)? fail(s)?$/);
   expect(code).toBe(1);
+});
+
+test("where no provider has a key, the simulator responds: a warning", async () => {
+  const { code, out } = await doctor(provider(9), {});
+  expect(out).toMatch(
+    /^warn {2}provider one: it has no key: the built-in simulator responds\n +fix: .*DEEPSEEK_API_KEY/m,
+  );
+  expect(code).toBe(0);
 });
 
 test("a refused key fails without being shown; so does a clock that is far off", async () => {
