@@ -27,6 +27,8 @@ export interface MendOptions {
   /** Writes accounts, and what else the loss concerns, from this node's replica. `lead` proves that this node may. */
   readonly restore: (loss: Loss, lead: { readonly key: string; readonly node: string }) => Promise<void>;
   readonly newEpoch: () => string;
+  /** Called for a tag of which Redis had nothing, and this process knew nothing else. */
+  readonly onSeeded: () => void;
   readonly log: Log;
 }
 
@@ -122,7 +124,7 @@ export async function mendTag(follower: TagFollower, options: MendOptions): Prom
 
   function report({ isTotal, records }: Loss, isFirst: boolean): void {
     if (isFirst) {
-      options.log.info({ event: "state_seeded", tag }, "Redis had nothing: it has what the users folder has");
+      options.onSeeded();
       return;
     }
     const kinds: Record<string, number> = {};

@@ -59,9 +59,18 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const mending = new Map<string, Promise<void>>();
   let rebuilding: Promise<void> | undefined;
   let closed = false;
+  let seeded = 0;
 
   const mendOptions = {
-    ...{ redis, node, graceMs, leaseMs, followers, log },
+    redis,
+    node,
+    graceMs,
+    leaseMs,
+    followers,
+    log,
+    onSeeded: () => {
+      seeded++;
+    },
     weight: () => ledgerFollower.accounts.size,
     restore: (loss: Parameters<typeof restoreTag>[0], lead: Parameters<typeof restoreTag>[1]) =>
       restoreTag(loss, lead, {
@@ -240,6 +249,8 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   await followAll();
   // Where it stands in each log is on disk before it serves: a start without that takes all from Redis.
   if (isNew) await ledgerFollower.save();
+  if (seeded > 0)
+    log.info({ event: "state_seeded", tags: seeded }, "Redis had nothing: it has what the users folder has");
   const polled = poll();
   const reporting = setInterval(() => {
     void report().catch((error: unknown) => {
