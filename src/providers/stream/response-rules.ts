@@ -130,6 +130,6 @@ const plainJsonBytes = 256 << 10;
 const jsonLimits = { maxDepth: 2000, maxKeys: Infinity, maxNewKeys: 20_000, maxValues: Infinity };
 
 /** Whether a provider's JSON would hold up all other requests while it is parsed and copied. */
-export function isTooComplexJson(json: Buffer): boolean {
-  return json.length > plainJsonBytes && isTooComplex(json, jsonLimits);
+export function isTooComplexJson(bytes: Buffer, start = 0, end = bytes.length): boolean {
+  return end - start > plainJsonBytes && isTooComplex(bytes.subarray(start, end), jsonLimits);
 }

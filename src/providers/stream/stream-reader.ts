@@ -229,7 +229,7 @@ export class StreamReader implements ResponseReader, SseSink {
 
   /** Undefined, after ending the response, if it is not a JSON object. */
   #parse(data: Buffer, start: number, end: number): Fields | undefined {
-    if (isTooComplexJson(data.subarray(start, end))) {
+    if (isTooComplexJson(data, start, end)) {
       this.#stopAt("an event has too many keys, or is nested too deeply");
       return undefined;
     }
