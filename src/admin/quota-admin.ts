@@ -1,8 +1,10 @@
 import type { Account } from "../identity/account-schema.ts";
 import { groupAccount } from "../quota/accounts.ts";
 import type { Group } from "../identity/groups.ts";
+import { createKeyedQueue } from "../identity/files/keyed-queue.ts";
 import type { Users } from "../identity/users.ts";
 import type { ApiKey } from "../identity/keys/api-key.ts";
+import { addAmounts } from "../lib/money.ts";
 import type { ApiKeys } from "../identity/api-keys.ts";
 import type { Allowances } from "../quota/allowances.ts";
 import type { BucketState, Ledger, QuotaLimit } from "../quota/ledger.ts";
@@ -62,17 +64,21 @@ const ofGroup = ({ name }: Group): Target => {
 const standInFor = ({ name }: Group) => ({ quota_tier: "", service: true, default_group: name });
 
 type Counted = Pick<QuotaLimit, "metric" | "per" | "currency">;
+type Used = Counted & { readonly used: number };
 
 /** Shows, adjusts and resets what counts as used. */
 export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
   const { users, apiKeys, ledger, limitsOf, currency, audit } = options;
+  /** One change of an account after another: the audit log says what each of them found. */
+  const queue = createKeyedQueue();
 
-  /** The user's usage as the audit log shows it, whether there are limits on it or not. */
-  async function usedOf(name: string, counts: readonly Counted[]) {
-    const limits = counts.map((count) => ({ ...count, max: 0 }));
-    const buckets = await ledger.buckets(name, limits);
-    const amounts = buckets.map(({ limit, used }) => metrics[limit.metric].format(used));
-    return { used: counts.map((count, index) => ({ ...count, amount: amounts[index] ?? 0 })) };
+  /** What an account has used now, whether there are limits on it or not. */
+  async function usedOf(name: string, counts: readonly Counted[]): Promise<readonly Used[]> {
+    const buckets = await ledger.buckets(
+      name,
+      counts.map((count) => ({ ...count, max: 0 })),
+    );
+    return counts.map((count, index) => ({ ...count, used: buckets[index]?.used ?? 0 }));
   }
 
   async function viewOfKey(account: Account, key: ApiKey) {
@@ -85,11 +91,16 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
     const delta = { ...forEachMetric(metricNames, (metric) => amounts[metric] ?? 0), currency: own };
     const changed = metricNames.filter((metric) => delta[metric] !== 0);
     const limits = changed.flatMap((metric) => periodNames.map((per) => counted(metric, per, own)));
-    const before = await usedOf(account, limits);
-    await ledger.adjust(account, delta, { reason, by: actor.by });
-    const after = await usedOf(account, limits);
+    const before = await queue.run(account, async () => {
+      const now = await usedOf(account, limits);
+      await ledger.adjust(account, delta, { reason, by: actor.by });
+      return now;
+    });
+    // What requests use meanwhile is not this change's.
+    const after = before.map((one) => ({ ...one, used: Math.max(0, addAmounts(one.used, delta[one.metric])) }));
     const subject = prefix + changed.join(" ");
-    await audit.record(actor, { action: "quota.adjusted", user, subject, before, after, reason });
+    const difference = { before: shown(before), after: shown(after) };
+    await audit.record(actor, { action: "quota.adjusted", user, subject, ...difference, reason });
   }
 
   async function reset(
@@ -102,11 +113,13 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
     const limits = metricNames.flatMap((metric) =>
       (metrics[metric].hasCurrency ? [...currencies] : [currency]).map((own) => counted(metric, per, own)),
     );
-    const before = await usedOf(account, limits);
-    await ledger.reset(account, per, { reason, by: actor.by });
-    const after = await usedOf(account, limits);
-    const change = { action: "quota.reset", user, subject: prefix + per, before, after, reason } as const;
-    await audit.record(actor, change);
+    const before = await queue.run(account, async () => {
+      const now = await usedOf(account, limits);
+      await ledger.reset(account, per, { reason, by: actor.by });
+      return now;
+    });
+    const difference = { before: shown(before), after: shown(before.map((one) => ({ ...one, used: 0 }))) };
+    await audit.record(actor, { action: "quota.reset", user, subject: prefix + per, ...difference, reason });
   }
 
   return {
@@ -132,6 +145,11 @@ export function createQuotaAdmin(options: QuotaAdminOptions): QuotaAdmin {
     resetGroup: (actor, group, request) =>
       reset(actor, ofGroup(group), limitsOf(standInFor(group), null, group), request),
   };
+}
+
+/** As the audit log shows it. */
+function shown(all: readonly Used[]) {
+  return { used: all.map(({ used, ...count }) => ({ ...count, amount: metrics[count.metric].format(used) })) };
 }
 
 function counted(metric: Metric, per: Per, currency: string): Counted {

@@ -43,15 +43,18 @@ export function createRiskAdmin(options: {
         const message = `step: expected one of ${risk.stepNames().join(", ")}, or null; got ${JSON.stringify(step.slice(0, 100))}`;
         throw new AppError("invalid_request", { param: "step", message });
       }
-      const before = await findUser(users, name);
-      const account = await users.update(name, { trust_step: step });
+      await findUser(users, name);
+      let before: string | undefined;
+      const account = await users.update(name, { trust_step: step }, (found) => {
+        before = found.trust_step;
+      });
       // In force at once, and not with the user's next request alone.
       await risk.notePin(account);
-      if (before.trust_step !== account.trust_step) {
+      if (before !== account.trust_step) {
         await audit.record(actor, {
           action: step === null ? "trust.unpinned" : "trust.pinned",
           user: name,
-          before: { trust_step: before.trust_step ?? null },
+          before: { trust_step: before ?? null },
           after: { trust_step: step },
           reason,
         });

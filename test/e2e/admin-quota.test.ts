@@ -161,6 +161,26 @@ limits = [{ metric = "requests", per = "month", max = 10 }, { metric = "cost", p
     });
   });
 
+  it("says in the audit log what each of several changes at once has found and made, while requests run", async () => {
+    const config = '[quota.tiers]\nbasic = { requests = 1000 }\n[storage]\ndurability = "strict"\n';
+    const { post: ask, proxy, audits } = await startAdminApi({ config });
+    await ask(`${path}/adjust`, { requests: 1, reason: "before" });
+    await Promise.all([
+      ...Array.from({ length: 5 }, () => ask(`${path}/adjust`, { requests: 10, reason: "at once" })),
+      ...Array.from({ length: 20 }, () => chat(proxy)),
+    ]);
+    const used = (side: unknown): number => {
+      const { used: all } = side as { used: readonly { per: string; amount: number }[] };
+      return all.find(({ per }) => per === "month")?.amount ?? NaN;
+    };
+    const rows = (await audits()).filter(({ reason }) => reason === "at once");
+    expect(rows.map(({ before, after }) => used(after) - used(before))).toEqual([10, 10, 10, 10, 10]);
+    expect(new Set(rows.map(({ before }) => used(before))).size).toBe(5);
+    await ask(`${path}/reset`, { per: "month", reason: "anew" });
+    const [last] = (await audits()).slice(-1);
+    expect([used(last?.before), used(last?.after)]).toEqual([71, 0]);
+  });
+
   it("begins a period anew, and no other", async () => {
     const config = `[quota.tiers.basic]
 limits = [{ metric = "requests", per = "day", max = 1 }, { metric = "requests", per = "month", max = 10 }]
