@@ -93,10 +93,14 @@ export function createAllowances({ tiers, currency, timezone, clock }: Allowance
       return { limits: ofTier, since: -Infinity, until: Infinity };
     }
     const limits = new Map(ofTier.map((limit) => [limitName(limit), limit]));
+    const ofAccount = new Map<string, QuotaLimit>();
     for (const own of account.limits ?? []) {
       const limit = toLimit(own, currency);
-      limits.set(limitName(limit), limit);
+      const name = limitName(limit);
+      // One that names quota.currency and one that names none count the same: both have to hold, as in keys and groups.
+      if (limit.max < (ofAccount.get(name)?.max ?? Infinity)) ofAccount.set(name, limit);
     }
+    for (const [name, limit] of ofAccount) limits.set(name, limit);
     const grants = (account.grants ?? []).map((grant): Grant => {
       const until = grant.until === undefined ? Infinity : instantOfToml(grant.until, local);
       return { ...toLimit({ ...grant, max: grant.amount }, currency), until };

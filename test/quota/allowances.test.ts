@@ -41,6 +41,14 @@ function setUp(nowIso = "2026-11-23T10:00:00+08:00") {
   };
 }
 
+describe("two limits of a user that count the same, since one names the default currency", () => {
+  it.each([[[3, 2]], [[2, 3]]])("hold both, in either order: %j", ([first = 0, second = 0]) => {
+    const limit = 'metric = "cost", per = "month", max =';
+    const limits = `limits = [{ ${limit} ${first} }, { ${limit} ${second}, currency = "CNY" }]`;
+    expect(setUp().maxima(account(limits))).toMatchObject({ "cost month CNY": 2_000_000_000 });
+  });
+});
+
 describe("the limits of a group", () => {
   const group = { name: "team", limits: [{ metric: "cost", per: "month", max: 2.5 } as const] };
   const ofTeam = { metric: "cost", per: "month", max: 2_500_000_000, currency: "CNY", group: "team" };
