@@ -1,6 +1,7 @@
 // Measures what it costs to keep the state in Redis: the proxy with its state in memory beside the proxy over Redis, on
-// the same upstream, in alternating rounds; the CPU of Redis is counted apart. Then two proxies over that Redis beside one:
-// on two cores these share them with Redis, the upstream and the load.
+// the same upstream, in alternating rounds; the CPU of Redis is counted apart. Redis has the proxy's core: one mostly waits
+// for the other. Then two proxies over that Redis beside one: on two cores these share them with Redis, the upstream and the
+// load.
 //
 //   npm run bench:nodes                 about two minutes; needs redis-server
 //   npm run bench:nodes -- --rounds 3
@@ -28,7 +29,7 @@ const folder = (name) => {
 try {
   const upstream = await keep(startUpstream(folder("upstream")));
   const load = await keep(startLoad(folder("load")));
-  const redis = await keep(startRedis(folder("redis")));
+  const redis = await keep(startRedis(folder("redis"), "beside"));
   const client = createClient({ url: redis.url, socket: { reconnectStrategy: () => 50 } });
   client.on("error", () => undefined);
   await client.connect();
@@ -66,6 +67,7 @@ try {
   console.log(`${machine}; medians of ${rounds} rounds\n\n${table(["", "in memory", "over Redis", "ratio"], rows)}`);
   client.destroy();
 
+  redis.move("apart");
   const second = await keep(startProxy(folder("second"), upstream.url, "dist", { redis: redis.url, isSecond: true }));
   const otherLoad = await keep(startLoad(folder("other-load")));
   await json(second, otherLoad, { ms: size.warmUpMs });

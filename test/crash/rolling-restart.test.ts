@@ -34,7 +34,7 @@ describeWithRedis("a rolling restart", () => {
       const nodes = await startFleet({ redisUrls: ports.map(() => redis.url), users, ports, config });
       const balancer = await startCaddy(ports);
       const tokens = await loginAll(balancer, Object.keys(users));
-      const load = startFleetLoad({ nodes: [balancer], tokens, workersEach: 3 });
+      const load = startFleetLoad({ nodes: [balancer], tokens, workersEach: 3, pauseMs: 10 });
 
       await load.more(50);
       for (const node of nodes) {

@@ -110,10 +110,12 @@ export interface FleetLoadOptions {
   readonly nodes: readonly Pick<FleetNode, "url">[];
   readonly tokens: ReadonlyMap<string, string>;
   readonly workersEach: number;
+  /** Between two chats of a worker, in ms; default: none. */
+  readonly pauseMs?: number;
 }
 
 /** Begins one chat for each worker, and the next at another node whenever one is over, however it ended. */
-export function startFleetLoad({ nodes, tokens, workersEach }: FleetLoadOptions): FleetLoad {
+export function startFleetLoad({ nodes, tokens, workersEach, pauseMs = 0 }: FleetLoadOptions): FleetLoad {
   const chats: FleetChat[] = [];
   let turn = 0;
   let stopped = false;
@@ -124,7 +126,8 @@ export function startFleetLoad({ nodes, tokens, workersEach }: FleetLoadOptions)
       const chat = url === undefined ? undefined : await chatOnce(url, user, token);
       if (chat !== undefined) chats.push(chat);
       // A pause for those that fail at once: two cores serve all processes.
-      if (chat?.done !== true) await new Promise((resolve) => setTimeout(resolve, 20));
+      const ms = chat?.done === true ? pauseMs : Math.max(pauseMs, 20);
+      if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
     }
   }
 
