@@ -214,9 +214,7 @@ main().catch((error: unknown) => {
   // A problem that the operator can fix gets one line; a stack is for problems that only a developer can fix.
   const known = error instanceof ConfigError || (error instanceof Error && error.name !== "TypeError");
   const reason = known ? error.message : String(error instanceof Error ? error.stack : error);
-  const isTaken = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
-  const fix = isTaken ? "Stop what listens there, or choose another port by PORT or server.port.\n" : "";
-  process.stderr.write(`deepseek-proxy cannot start:\n${reason}\n${fix}`);
+  process.stderr.write(`deepseek-proxy cannot start:\n${reason}\n`);
   process.exitCode = 1;
   // Open handles and unread output must not keep a failed process alive.
   setTimeout(() => process.exit(), 1000).unref();

@@ -2,6 +2,7 @@ import { createAdmission } from "./gateway/admission.ts";
 import { createCountTokens, type CountTokens } from "./gateway/count-tokens.ts";
 import type { GatewayPolicy } from "./gateway/policy.ts";
 import { createPricingPolicy } from "./gateway/request-cost.ts";
+import { ConfigError, type Env } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
 import { createCors, type Cors } from "./http/plugins/cors.ts";
 import type { Clock } from "./lib/clock.ts";
@@ -40,7 +41,10 @@ export interface Policy extends GatewayPolicy {
   readonly metricsToken: string | undefined;
 }
 
-/** Creates the policy of a config. Throws RangeError for values that the config's schema refuses. */
+/**
+ * Creates the policy of a config. Throws RangeError for values that the config's schema refuses, ConfigError for a token in
+ * the environment that no request can hold.
+ */
 export function createPolicy(options: {
   readonly config: Config;
   readonly upstream: ProviderSet;
@@ -88,6 +92,14 @@ export function createPolicy(options: {
     addressRules: createAddressRules(config.access.allow, config.access.deny),
     adminAddresses: createIpList(config.admin.allow),
     metricsAddresses: createIpList(config.metrics.allow),
-    metricsToken: env[config.metrics.token_env],
+    metricsToken: readMetricsToken(env, config.metrics.token_env),
   };
+}
+
+/** The bearer token for /metrics. A file that it comes from commonly ends in a line break. */
+function readMetricsToken(env: Env, variable: string): string | undefined {
+  const token = env[variable]?.trim() ?? "";
+  if (token === "") return undefined;
+  if (/^[\x20-\x7e]+$/.test(token)) return token;
+  throw new ConfigError(`environment ${variable}: expected a token of printable ASCII characters`);
 }

@@ -199,7 +199,9 @@ export async function buildServer(services: Services): Promise<Server> {
           { event: "backlog_capped", backlog, cap: most },
           "server.backlog is more than net.core.somaxconn allows",
         );
-      return app.listen({ host, port, backlog });
+      return app.listen({ host, port, backlog }).catch((cause: unknown) => {
+        throw listenError(cause, host);
+      });
     },
     async stop(drainMs, delayMs = 0) {
       shuttingDown = true;
@@ -213,6 +215,26 @@ export async function buildServer(services: Services): Promise<Server> {
       await closed;
     },
   };
+}
+
+/** What to do about an error of listening, by its code. */
+const listenFixes: ReadonlyMap<string, string> = new Map([
+  ["EADDRINUSE", "Stop what listens there, or choose another port by PORT or server.port."],
+  ["EACCES", "Choose a port above 1023 by PORT or server.port, or let this user listen below."],
+  ...["ENOTFOUND", "EAI_AGAIN", "EADDRNOTAVAIL", "EINVAL"].map(
+    (code) =>
+      [code, "Set HOST or server.host to an address of this machine, such as 127.0.0.1, ::1 or 0.0.0.0."] as const,
+  ),
+]);
+
+function listenError(cause: unknown, host: string): Error {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  const fix = cause instanceof Error && "code" in cause ? listenFixes.get(String(cause.code)) : undefined;
+  const lines = [
+    `cannot listen on server.host ${JSON.stringify(host)}: ${message}`,
+    ...(fix === undefined ? [] : [fix]),
+  ];
+  return new Error(lines.join("\n"), { cause });
 }
 
 /** Waits for running requests until the deadline, then ends them. Each of them is still settled. */

@@ -13,11 +13,16 @@ interface OpenTracingOptions {
 
 /**
  * Traces requests if there is a collector: `telemetry.otlp_endpoint`, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
- * OTEL_EXPORTER_OTLP_ENDPOINT. If not, no part of OpenTelemetry is loaded.
+ * OTEL_EXPORTER_OTLP_ENDPOINT. If not, no part of OpenTelemetry is loaded. Rejects if one of them is no URL.
  */
 export async function openTracing({ config, env, version, node, log }: OpenTracingOptions): Promise<Tracing> {
   const url = endpointOf(config.otlp_endpoint, env);
   if (url === null || env.OTEL_SDK_DISABLED === "true") return passThroughTracing;
+  // The config is checked by its schema. The value is not repeated: a URL may hold a password.
+  if (!isHttpUrl(url))
+    throw new Error(
+      "environment OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: expected an http or https URL, such as http://localhost:4318",
+    );
   const { createOtelTracing } = await import("./otel-tracing.ts");
   return createOtelTracing({
     url,
@@ -42,6 +47,10 @@ function endpointOf(configured: string | undefined, env: OpenTracingOptions["env
   if (!nonEmpty(base)) return null;
   const bare = base.endsWith("/") ? base.slice(0, -1) : base;
   return bare.endsWith("/v1/traces") ? bare : `${bare}/v1/traces`;
+}
+
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
 }
 
 function nonEmpty(text: string | undefined): text is string {

@@ -102,7 +102,8 @@ describe("the routes of the app", () => {
   it("show metrics to allowed addresses and to the bearer of the metrics token alone", async () => {
     const guarded = await startProxy({
       config: '[metrics]\nallow = ["203.0.113.7"]\n',
-      env: { METRICS_TOKEN: "metrics-token-of-this-test" },
+      // As a file has it that ends in a line break.
+      env: { METRICS_TOKEN: "metrics-token-of-this-test\n" },
     });
     const get = (path: string, headers: Record<string, string> = {}): Promise<Response> =>
       fetch(`${guarded.url}${path}`, { headers });
@@ -110,6 +111,8 @@ describe("the routes of the app", () => {
       expectRefusal(guarded, await answerOf(await get("/metrics", headers)), "address_not_allowed");
     }
     expect((await get("/metrics", bearer("metrics-token-of-this-test"))).status).toBe(200);
+    expect((await get("/metrics", { authorization: "bearer  metrics-token-of-this-test" })).status).toBe(200);
+    expect((await get("/metrics", { authorization: "Basic metrics-token-of-this-test" })).status).toBe(403);
     expect(await (await get("/healthz")).json()).toEqual({ status: "ok" });
     await guarded.dispose();
   });

@@ -169,6 +169,35 @@ describe("D3: a start that fails", () => {
     expect(existsSync(join(folder, "users", ".lock"))).toBe(false);
   });
 
+  it.each<[string, Readonly<Record<string, string>>, RegExp]>([
+    [
+      "HOST",
+      { HOST: "[::1]" },
+      /server\.host "\[::1\]": .*ENOTFOUND.*\nSet HOST or server\.host to an address of this machine/,
+    ],
+    [
+      "HOST of another machine",
+      { HOST: "192.0.2.1" },
+      /server\.host "192\.0\.2\.1": .*EADDRNOTAVAIL.*\nSet HOST or server\.host/,
+    ],
+    ["METRICS_TOKEN", { METRICS_TOKEN: "a\u0007b" }, /environment METRICS_TOKEN: expected a token of printable ASCII/],
+    [
+      "OTEL_EXPORTER_OTLP_ENDPOINT",
+      { OTEL_EXPORTER_OTLP_ENDPOINT: "user:xyzzy@x" },
+      /environment OTEL_EXPORTER_OTLP_ENDPOINT .*expected an http or https URL/,
+    ],
+    [
+      "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+      { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "ftp://x" },
+      /OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: expected an http or https URL/,
+    ],
+  ])("names the variable of the environment that it can't use, without its secret: %s", async (_name, env, message) => {
+    const server = spawnServer({ code, folder: folderOf(), env });
+    expect(await server.ended).toEqual({ code: 1, signal: null });
+    expect(server.lines.join("\n")).toMatch(message);
+    expect(server.lines.join("\n")).not.toContain("xyzzy");
+  });
+
   it("hears SIGTERM while it waits for another's lock, and leaves that alone", async () => {
     const folder = folderOf();
     const lock = join(folder, "users", ".lock");

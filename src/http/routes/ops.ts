@@ -184,8 +184,9 @@ async function run(one: HealthCheck): Promise<HealthResult> {
 }
 
 function hasToken(request: FastifyRequest, token: string | undefined): boolean {
-  if (token === undefined || token === "") return false;
-  const given = Buffer.from(request.headers.authorization ?? "");
-  const expected = Buffer.from(`Bearer ${token}`);
+  const { authorization = "" } = request.headers;
+  if (token === undefined || authorization.slice(0, 7).toLowerCase() !== "bearer ") return false;
+  const given = Buffer.from(authorization.slice(7).trim());
+  const expected = Buffer.from(token);
   return given.length === expected.length && timingSafeEqual(given, expected);
 }
