@@ -57,6 +57,29 @@ describe("a text completion", () => {
     expect(await billed.used()).toEqual(priced(20, 3, { cached: 4 }));
   });
 
+  it("of the best of several is asked for as one JSON, which providers can't stream", async () => {
+    const billed = await startBilledProxy({ kind: "openai" });
+    const wanted = { model: "flash", prompt: "a", max_tokens: 5, n: 1, best_of: 3 };
+    for (const stream of [{}, { stream: false }, { stream: null, stream_options: { include_usage: true } }]) {
+      const asking = billed.ask("/v1/completions", { ...wanted, ...stream });
+      const call = await billed.upstream.next();
+      expect(call.body).toEqual({ ...wanted, ...stream, stream_options: undefined });
+      call.respond(200, chunk("the best", "stop", usage));
+      const client = await asking;
+      await client.ended;
+      expect(JSON.parse(client.text)).toEqual(chunk("the best", "stop", usage));
+    }
+    expect(await billed.used()).toEqual(priced(20, 3, { cached: 4 }).map((amount) => 3 * amount));
+    // Nothing else can answer a client that insists.
+    for (const rest of [{ stream: true }, { n: 3 }]) {
+      const asking = billed.ask("/v1/completions", { ...wanted, ...rest });
+      const call = await billed.upstream.next();
+      expect(call.body).toMatchObject({ stream: true, stream_options: { include_usage: true } });
+      call.respond(400, { error: { message: "no" } });
+      expect((await asking).status).toBe(400);
+    }
+  });
+
   it("that breaks off ends with an error event, without [DONE], and costs nothing", async () => {
     const billed = await startBilledProxy();
     const asking = billed.ask("/beta/completions", { ...fim, stream: true });

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { ApiFormat } from "./api-format.ts";
 import { type Choice, ChoicesCollector, Logprobs } from "./choices-collector.ts";
 import { emptyFields, type Fields } from "./merge-fields.ts";
-import { openaiWire, canDropStreamOptions, streamingBody } from "./openai-wire.ts";
+import { openaiWire, canDropStreamOptions, streamingBody, wholeBody } from "./openai-wire.ts";
 import { countPrompts, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
 import * as parts from "./schema-parts.ts";
 
@@ -49,7 +49,10 @@ export const completions: ApiFormat = {
     const stream = readStream(value) ?? streamByDefault;
     const streamOptions = readStreamOptions(value);
     // All `best_of` completions are generated and billed, though only `n` are returned.
-    const generated = Math.max(readCount(value, "n", maxChoices) ?? 1, readCount(value, "best_of", maxChoices) ?? 1);
+    const returned = readCount(value, "n", maxChoices) ?? 1;
+    const generated = Math.max(returned, readCount(value, "best_of", maxChoices) ?? 1);
+    // OpenAI can't stream the best of several: it knows them only at the end.
+    const streamsUpstream = stream || generated === returned;
     return {
       api: "completions",
       model,
@@ -62,7 +65,8 @@ export const completions: ApiFormat = {
       canDropStreamOptions() {
         return canDropStreamOptions(streamOptions, body);
       },
-      bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
+      bodyFor: (upstreamModel, takes) =>
+        streamsUpstream ? streamingBody(body, upstreamModel, streamOptions, takes) : wholeBody(body, upstreamModel),
     };
   },
   createCollector: () => new CompletionCollector(),

@@ -51,6 +51,14 @@ export function streamingBody(
   return replaceMembers(features.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
 }
 
+/** The body for a provider that is asked for one JSON. */
+export function wholeBody(body: JsonObject, upstreamModel: string): Buffer {
+  const base = withoutMember(body, "stream_options");
+  return body.value.model === upstreamModel
+    ? base.bytes
+    : replaceMembers(base, { model: JSON.stringify(upstreamModel) });
+}
+
 /** Clients that send such a name expect no null where content is, and no tokens of reasoning to pay for. */
 function isChatWithoutThinking({ value }: JsonObject, { namesWithoutThinking }: ProviderFeatures): boolean {
   const { model, messages, thinking, reasoning_effort: effort } = value;
