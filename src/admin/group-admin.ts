@@ -216,6 +216,11 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
   };
 }
 
+/** Whether a group is the reason why a user could not be added: it is gone, of the config, or full. */
+export function cannotTakeMember(error: unknown): boolean {
+  return error instanceof AppError && ["not_found", "conflict", "invalid_request"].includes(error.code);
+}
+
 /**
  * Makes a key. Where the group that it is bound to is removed meanwhile, nothing is left of it: in a new group of the
  * name it would be in force again.

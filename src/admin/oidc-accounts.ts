@@ -12,7 +12,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import type { Actor, Audit } from "./audit.ts";
 import type { NameHolder } from "./free-names.ts";
-import type { GroupAdmin } from "./group-admin.ts";
+import { cannotTakeMember, type GroupAdmin } from "./group-admin.ts";
 import type { UserAdmin } from "./user-admin.ts";
 
 /** Somebody who has come from an identity provider, which has been checked. */
@@ -140,7 +140,18 @@ export function createOidcAccounts(options: OidcAccountsOptions): OidcAccounts {
         continue;
       }
       if (isWanted === group.listed.includes(username)) continue;
-      await (isWanted ? groupAdmin.addMember(actor, name, username) : groupAdmin.removeMember(actor, name, username));
+      if (isWanted) await join(actor, name, username);
+      else await groupAdmin.removeMember(actor, name, username);
+    }
+  }
+
+  /** Who can't be added comes in all the same, with less. */
+  async function join(actor: Actor, group: string, user: string): Promise<void> {
+    try {
+      await groupAdmin.addMember(actor, group, user);
+    } catch (error) {
+      if (!cannotTakeMember(error)) throw error;
+      log.warn({ user, group, err: error }, "a user could not be added to the group of a rule of [[oidc]]");
     }
   }
 

@@ -15,7 +15,7 @@ import type { Log } from "../lib/log.ts";
 import type { Actor } from "./audit.ts";
 import { checkUsableCode, codeId, codeRefusal, unknownCode, withUses } from "./code-batch.ts";
 import type { NameHolder } from "./free-names.ts";
-import type { GroupAdmin } from "./group-admin.ts";
+import { cannotTakeMember, type GroupAdmin } from "./group-admin.ts";
 import type { UserAdmin } from "./user-admin.ts";
 
 /** What a stranger sends. */
@@ -141,7 +141,8 @@ export function createRegistrations(options: RegistrationOptions): Registrations
     try {
       await options.groupAdmin.addMember(actor, group, user);
     } catch (error) {
-      if (!isCode(error, "not_found") && !isCode(error, "conflict")) throw error;
+      // The user is there, and the group may be gone, or full: the code must not wait for it.
+      if (!cannotTakeMember(error)) throw error;
       log.warn({ user, group, err: error }, "a user who registered could not be added to the group of the invitation");
     }
   }

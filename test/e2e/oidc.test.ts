@@ -169,6 +169,18 @@ group = "research"
     expect((await logIn(proxy, "u-2")).me).toMatchObject({ user: "carol", roles: ["admin"], groups: [] });
   });
 
+  it("lets people in also while a group of its rules is full, without it", async () => {
+    const rules = `${always}[[oidc.groups]]\nclaim = "groups"\nvalue = "/lab"\ngroup = "lab"\n`;
+    const { issuer, proxy } = await setUp({ rules, issuer: await startIssuer({ claimsInIdToken: true }) });
+    const call = await admin(proxy);
+    const members = Array.from({ length: 10_000 }, (_, index) => `member-${index}`);
+    expect((await call("POST", "/admin/groups", { name: "lab", members })).status).toBe(201);
+    issuer.claims.set("u-9", { preferred_username: "ivy", groups: ["/lab"] });
+    expect((await logIn(proxy, "u-9")).me).toMatchObject({ user: "ivy", groups: [] });
+    await call("PATCH", "/admin/groups/lab", { members: [] });
+    expect((await logIn(proxy, "u-9")).me).toMatchObject({ user: "ivy", groups: ["lab"] });
+  });
+
   it("links to an account from within it, and unlinks", async () => {
     const { issuer, proxy } = await setUp();
     issuer.claims.set("u-3", { preferred_username: "whoever" });

@@ -70,6 +70,17 @@ describe("registration by invitation", () => {
     expect((await register("two", code)).code).toBe("registration_off");
   });
 
+  it("makes users also while the code's group is full, without it", async () => {
+    const { proxy, admin, register, make, get, usesOf } = await start();
+    const members = Array.from({ length: 10_000 }, (_, index) => `member-${index}`);
+    expect((await post(`${proxy.url}/admin/groups`, { name: "lab", members }, bearer(admin))).status).toBe(201);
+    const [code = ""] = await make({ group: "lab", uses: 2 });
+    for (const name of ["one", "two"]) expect(await register(name, code), name).toMatchObject({ status: 201 });
+    expect(await usesOf()).toEqual([["one", "two"]]);
+    expect(((await get("/admin/groups/lab")) as { users: string[] }).users).toHaveLength(10_000);
+    expect(proxy.logLines.join("")).toContain("could not be added to the group of the invitation");
+  });
+
   it("makes a user of the code's tier and group, who logs in; it is in the audit log and the events", async () => {
     const { proxy, admin, register, make, get, usesOf } = await start();
     await post(`${proxy.url}/admin/groups`, { name: "lab" }, bearer(admin));
