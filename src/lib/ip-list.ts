@@ -86,6 +86,23 @@ function familyOf(address: string): Family {
   return isIPv4(address) ? "ipv4" : "ipv6";
 }
 
+/** One entry of X-Forwarded-For with what surrounds an address: a port, or the brackets of a URL. */
+const wrapped = /^(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?)$/;
+
+/**
+ * The addresses of an X-Forwarded-For header without their ports and brackets, which some proxies add: with them they would
+ * be in no list, and the same client would be another one with each connection. What is no address stays as it is.
+ */
+export function plainForwardedFor(header: string): string {
+  if (!header.includes(":")) return header;
+  const plain = (entry: string): string => {
+    const text = entry.trim();
+    const [, ipv4, ipv6] = wrapped.exec(text) ?? [];
+    return ipv4 ?? ipv6 ?? text;
+  };
+  return header.split(",").map(plain).join(", ");
+}
+
 const maxTextLength = 64;
 
 /** Sizes of IPv6 networks that typically belong to one party: a device, a home, a site. */

@@ -33,7 +33,9 @@ describe("[access]", () => {
     expect((await get("/v1/models", "192.0.2.8", inside.body.token)).status).toBe(200);
     expect((await logIn("::ffff:192.0.2.8")).status).toBe(200);
     expect((await logIn(other)).status).toBe(200);
-    for (const ip of [home, `::ffff:${home}`, away, "2001:db9::1"]) {
+    for (const ip of ["192.0.2.8:5678", "[2001:db8::1]:443", "[2001:db8::1]", "192.0.2.8:1, 127.0.0.1:2"])
+      expect((await logIn(ip)).status).toBe(200);
+    for (const ip of [home, `${home}:5678`, `::ffff:${home}`, `${home}:1, 127.0.0.1:2`, away, "2001:db9::1"]) {
       expect(await logIn(ip)).toMatchObject(refused);
       expect(await get("/v1/models", ip, inside.body.token)).toMatchObject(refused);
       expect((await get("/livez", ip)).status).toBe(200);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ipPrefix } from "../../src/lib/ip-list.ts";
+import { ipPrefix, plainForwardedFor } from "../../src/lib/ip-list.ts";
 
 describe("ipPrefix", () => {
   it.each([
@@ -19,5 +19,22 @@ describe("ipPrefix", () => {
     ["x".repeat(1000), "x".repeat(64)],
   ])("of %s is %s", (ip, prefix) => {
     expect(ipPrefix(ip)).toBe(prefix);
+  });
+});
+
+describe("plainForwardedFor", () => {
+  it.each([
+    ["192.0.2.1", "192.0.2.1"],
+    ["192.0.2.1:5678", "192.0.2.1"],
+    ["2001:db8::1", "2001:db8::1"],
+    ["[2001:db8::1]", "2001:db8::1"],
+    ["[2001:db8::1]:443", "2001:db8::1"],
+    ["[::ffff:192.0.2.1]:443", "::ffff:192.0.2.1"],
+    ["192.0.2.1:1 ,[2001:db8::1]:2,\t10.0.0.1", "192.0.2.1, 2001:db8::1, 10.0.0.1"],
+    ["unknown, 192.0.2.1:1", "unknown, 192.0.2.1"],
+    ["evil:192.0.2.1:1, [x]:1, [::1, ::1]:1, 192.0.2.1:", "evil:192.0.2.1:1, [x]:1, [::1, ::1]:1, 192.0.2.1:"],
+    ["", ""],
+  ])("of %j are %j", (header, plain) => {
+    expect(plainForwardedFor(header)).toBe(plain);
   });
 });

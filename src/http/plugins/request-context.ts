@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { FastifyInstance } from "fastify";
 import type { Account } from "../../identity/account-schema.ts";
 import { AppError } from "../../errors.ts";
+import { plainForwardedFor } from "../../lib/ip-list.ts";
 import { version } from "../../version.ts";
 
 declare module "fastify" {
@@ -29,6 +30,10 @@ export function requestIdOf(request: IncomingMessage): string {
 export function registerRequestContext(app: FastifyInstance): void {
   app.decorateRequest("account", null);
   app.addHook("onRequest", (request, reply, next) => {
+    const { headers } = request.raw;
+    const forwarded = headers["x-forwarded-for"];
+    // Before anything asks for request.ip, which fastify reads from there behind a trusted proxy.
+    if (typeof forwarded === "string") headers["x-forwarded-for"] = plainForwardedFor(forwarded);
     reply.header("x-request-id", request.id);
     reply.header("x-proxy-version", version);
     const problem = headProblem(request.raw);
