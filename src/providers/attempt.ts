@@ -3,7 +3,7 @@ import type { Clock } from "../lib/clock.ts";
 import { Backpressure, Deadlines } from "./deadlines.ts";
 import { connectionError, UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "./upstream-error.ts";
 import type { AttemptTrace, RequestTrace } from "./attempt-trace.ts";
-import type { Provider, UpstreamRequest } from "./provider.ts";
+import { type Provider, type UpstreamRequest, usualForm } from "./provider.ts";
 import type { Pass } from "./provider-health.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./stream/response-reader.ts";
 import { ResponseBody, type BodyListener } from "./stream/response-body.ts";
@@ -92,13 +92,12 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
    * Rejects with an UpstreamError, or with the reason passed to cancel().
    * @param model the provider's name for it
    * @param since monotonic ms from which the total time counts
-   * @param streamOptions whether `stream_options` may be sent
    * @param trace of its request; null: it has none
    */
-  open(model: string, since: number, streamOptions = true, trace: RequestTrace | null = null): Promise<void> {
+  open(model: string, since: number, form = usualForm, trace: RequestTrace | null = null): Promise<void> {
     const { origin, dispatcher, kind } = this.provider;
     const endpoint = this.provider.endpoint(this.#request.api, model);
-    const body = this.#request.bodyFor(model, { ...kind.features, streamOptions });
+    const body = this.#request.bodyFor(model, { ...kind.features, streamOptions: form.streamOptions }, form.asWhole);
     this.#model = model;
     this.#key = this.provider.secret;
     const opened = new Promise<void>((resolve, reject) => {
@@ -106,6 +105,8 @@ export class Attempt implements Dispatcher.DispatchHandler, BodyListener {
       this.#reject = reject;
     });
     this.#deadlines.start(since);
+    // Its headers come with the whole response.
+    if (form.asWhole) this.#deadlines.toStage("first_event");
     this.#trace = trace?.startAttempt(this.provider, this.#request, model) ?? null;
     const headers = this.#trace === null ? endpoint.headers : { ...endpoint.headers, ...this.#trace.headers };
     dispatcher.dispatch({ origin, path: endpoint.path, method: "POST", headers, body }, this);

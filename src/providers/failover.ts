@@ -1,4 +1,5 @@
 import { type Candidate, FailoverPlan } from "./failover-plan.ts";
+import { apis } from "./apis.ts";
 import { Attempt } from "./attempt.ts";
 import { UpstreamError } from "./upstream-error.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
@@ -9,7 +10,7 @@ import { withoutQuotes } from "../lib/quoted-text.ts";
 import type { Alerts } from "./alerts.ts";
 import type { ProviderCaps } from "./provider-caps.ts";
 import type { RequestTrace } from "./attempt-trace.ts";
-import type { Provider, ReaderTimes, UpstreamRequest } from "./provider.ts";
+import type { Provider, ReaderTimes, RequestForm, UpstreamRequest } from "./provider.ts";
 import type { Route } from "./router.ts";
 
 /** The client side of a request, as far as failover needs it. */
@@ -128,26 +129,32 @@ export function createFailover(options: FailoverOptions): Failover {
     }
 
     /**
-     * Sends the request to a provider. If it rejects `stream_options`, which the proxy adds, the request is sent again
-     * without them. That does not count as an attempt, nor against the provider.
+     * Sends the request to a provider. If it rejects `stream_options`, which the proxy adds, or that a stream is
+     * requested, the request is sent again without. That does not count as an attempt, nor against the provider.
      */
-    async function sendOnce(candidate: Candidate): Promise<Attempt> {
-      const { provider, pass } = candidate;
-      const streamOptions = provider.supportsStreamOptions(pass.model);
-      try {
-        return await send(candidate, request, caller, { clock, since, trace, streamOptions });
-      } catch (error) {
-        if (!streamOptions || !(error instanceof UpstreamError) || error.facts.namesStreamOptions !== true) throw error;
-        const again = caller.gone ? null : plan.enter(provider, clock.monotonic());
-        if (again === null) throw error;
-        const attempt = await send(again, request, caller, { clock, since, trace, streamOptions: false });
-        // Only if the proxy added them all: other options, from the client, may be wrong.
-        if (request.canDropStreamOptions()) {
-          provider.disableStreamOptions(pass.model);
-          const line = { trace_id: traceId, provider: provider.name, model: pass.model };
-          log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
+    async function sendOnce(first: Candidate): Promise<Attempt> {
+      const { provider } = first;
+      const { model } = first.pass;
+      const supported = provider.supportsStreamOptions(model);
+      let form: RequestForm = { streamOptions: supported, asWhole: false };
+      for (let candidate = first; ;) {
+        try {
+          const attempt = await send(candidate, request, caller, { clock, since, trace, form });
+          const line = { trace_id: traceId, provider: provider.name, model };
+          if (form.asWhole) log.info(line, "the provider refused a stream, and was asked for one JSON");
+          // Only if the proxy added them all: other options, from the client, may be wrong.
+          else if (supported && !form.streamOptions && request.canDropStreamOptions()) {
+            provider.disableStreamOptions(model);
+            log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
+          }
+          return attempt;
+        } catch (error) {
+          const next = error instanceof UpstreamError ? nextForm(error, form, request) : null;
+          const again = next === null || caller.gone ? null : plan.enter(provider, clock.monotonic());
+          if (next === null || again === null) throw error;
+          form = next;
+          candidate = again;
         }
-        return attempt;
       }
     }
 
@@ -218,14 +225,21 @@ interface SendOptions {
   /** Monotonic ms from which the total time counts. */
   readonly since: number;
   readonly trace: RequestTrace | null;
-  readonly streamOptions: boolean;
+  readonly form: RequestForm;
+}
+
+/** The form in which a request may be accepted that was refused in this one; null if there is none. */
+function nextForm({ facts }: UpstreamError, form: RequestForm, { api }: UpstreamRequest): RequestForm | null {
+  if (facts.namesStreamOptions === true && form.streamOptions) return { ...form, streamOptions: false };
+  const mayBeWhole = facts.namesStream === true && !form.asWhole && apis[api].stream !== null;
+  return mayBeWhole ? { streamOptions: false, asWhole: true } : null;
 }
 
 async function send(
   { provider, pass }: Candidate,
   request: UpstreamRequest,
   caller: Caller,
-  { clock, since, trace, streamOptions }: SendOptions,
+  { clock, since, trace, form }: SendOptions,
 ): Promise<Attempt> {
   const attempt = new Attempt(provider, pass, request, clock);
   caller.useTimes(provider.timeouts);
@@ -234,7 +248,7 @@ async function send(
   };
   caller.onGone = onGone;
   try {
-    await attempt.open(pass.model, since, streamOptions, trace);
+    await attempt.open(pass.model, since, form, trace);
     return attempt;
   } catch (error) {
     caller.useTimes(null);

@@ -81,7 +81,8 @@ export async function testProvider(provider: Provider, model: string | undefined
   // All else is the account's own: its key, its connections, its timeouts.
   const quiet = Object.create(provider, { health: { value: health } }) as Provider;
   const attempt = new TestAttempt(quiet, pass, smallChat, clock);
-  const error = await run(attempt, () => attempt.open(own, startedAt, provider.supportsStreamOptions(own)));
+  const form = { streamOptions: provider.supportsStreamOptions(own), asWhole: false };
+  const error = await run(attempt, () => attempt.open(own, startedAt, form));
   return {
     ok: error === null,
     ...{ model: own, key: provider.keyIndex },

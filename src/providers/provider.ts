@@ -85,6 +85,19 @@ export interface UpstreamRequest {
   readonly choices: number;
   /** Whether `stream_options` only requests usage, so that it can be left out. Searches the whole body. */
   canDropStreamOptions(): boolean;
-  /** The body for a provider with this name for the model and these features. */
-  bodyFor(upstreamModel: string, features: ProviderFeatures): Buffer;
+  /**
+   * The body for a provider with this name for the model and these features.
+   * @param asWhole whether one JSON is requested instead of a stream; default false
+   */
+  bodyFor(upstreamModel: string, features: ProviderFeatures, asWhole?: boolean): Buffer;
 }
+
+/** The form of a request, which changes where a provider refuses it for its form. */
+export interface RequestForm {
+  /** Whether `stream_options` may be sent. */
+  readonly streamOptions: boolean;
+  /** Whether one JSON is requested instead of a stream. */
+  readonly asWhole: boolean;
+}
+
+export const usualForm: RequestForm = { streamOptions: true, asWhole: false };

@@ -110,6 +110,8 @@ export interface UpstreamErrorFacts {
   readonly isPermanent?: boolean;
   /** Whether the provider rejected the request because of its `stream_options`. */
   readonly namesStreamOptions?: boolean;
+  /** Whether the provider rejected the request because it asks for a stream. */
+  readonly namesStream?: boolean;
   /** Whether a connection that had been used before ended before anything of the response came. */
   readonly isStale?: boolean;
   readonly cause?: unknown;

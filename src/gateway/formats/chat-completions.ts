@@ -3,7 +3,7 @@ import type { ApiFormat, ParsedRequest } from "./api-format.ts";
 import { type Choice, ChoicesCollector, Logprobs, padding } from "./choices-collector.ts";
 import type { JsonObject } from "../../lib/json-object.ts";
 import { emptyFields, type Fields, fieldsOf, isFields, isNothing, itemsOf } from "./merge-fields.ts";
-import { openaiWire, canDropStreamOptions, streamingBody } from "./openai-wire.ts";
+import { openaiWire, canDropStreamOptions, streamingBody, wholeBody } from "./openai-wire.ts";
 import { checkMessages, readCount, readModel, readStream, readStreamOptions, readTokens } from "./request-checks.ts";
 import * as parts from "./schema-parts.ts";
 import { ToolCalls } from "./tool-calls.ts";
@@ -79,7 +79,10 @@ function parse(body: JsonObject, streamByDefault: boolean, api: "chat" | "beta_c
     canDropStreamOptions() {
       return canDropStreamOptions(streamOptions, body);
     },
-    bodyFor: (upstreamModel, takes) => streamingBody(body, upstreamModel, streamOptions, takes),
+    bodyFor: (upstreamModel, takes, asWhole) =>
+      asWhole === true
+        ? wholeBody(body, upstreamModel, takes)
+        : streamingBody(body, upstreamModel, streamOptions, takes),
   };
 }
 

@@ -65,8 +65,10 @@ export const completions: ApiFormat = {
       canDropStreamOptions() {
         return canDropStreamOptions(streamOptions, body);
       },
-      bodyFor: (upstreamModel, takes) =>
-        streamsUpstream ? streamingBody(body, upstreamModel, streamOptions, takes) : wholeBody(body, upstreamModel),
+      bodyFor: (upstreamModel, takes, asWhole) =>
+        asWhole === true || !streamsUpstream
+          ? wholeBody(body, upstreamModel, takes)
+          : streamingBody(body, upstreamModel, streamOptions, takes),
     };
   },
   createCollector: () => new CompletionCollector(),

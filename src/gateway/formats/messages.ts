@@ -74,9 +74,9 @@ export const messages: ApiFormat = {
       choices: 1,
       bytes: body.bytes.length,
       canDropStreamOptions: () => false,
-      bodyFor: (upstreamModel) =>
+      bodyFor: (upstreamModel, _takes, asWhole = false) =>
         replaceMembers(body, {
-          ...(value.stream === true ? {} : { stream: "true" }),
+          ...((value.stream === true) === asWhole ? { stream: String(!asWhole) } : {}),
           ...(model === upstreamModel ? {} : { model: JSON.stringify(upstreamModel) }),
         }),
     };

@@ -43,20 +43,25 @@ export function streamingBody(
     edits.stream_options =
       streamOptions === null ? includeUsage : JSON.stringify({ ...streamOptions, include_usage: true });
   }
-  if (body.value.model !== upstreamModel) {
-    edits.model = JSON.stringify(upstreamModel);
-    if (isChatWithoutThinking(body, features)) edits.thinking = withoutThinking;
-  }
-  const base = features.streamOptions ? body : withoutMember(body, "stream_options");
-  return replaceMembers(features.developerRole || !hasDeveloper(body) ? base : withSystem(base), edits);
+  return edited(features.streamOptions ? body : withoutMember(body, "stream_options"), upstreamModel, edits, features);
 }
 
-/** The body for a provider that is asked for one JSON. */
-export function wholeBody(body: JsonObject, upstreamModel: string): Buffer {
-  const base = withoutMember(body, "stream_options");
-  return body.value.model === upstreamModel
-    ? base.bytes
-    : replaceMembers(base, { model: JSON.stringify(upstreamModel) });
+/** The body for a provider that is asked for one JSON, because it refuses a stream. */
+export function wholeBody(body: JsonObject, upstreamModel: string, features: ProviderFeatures): Buffer {
+  const edits = body.value.stream === true ? { stream: "false" } : {};
+  return edited(withoutMember(body, "stream_options"), upstreamModel, edits, features);
+}
+
+function edited(
+  body: JsonObject,
+  upstreamModel: string,
+  edits: Readonly<Record<string, string>>,
+  features: ProviderFeatures,
+): Buffer {
+  const base = features.developerRole || !hasDeveloper(body) ? body : withSystem(body);
+  if (body.value.model === upstreamModel) return replaceMembers(base, edits);
+  const thinking = isChatWithoutThinking(body, features) ? { thinking: withoutThinking } : {};
+  return replaceMembers(base, { ...edits, model: JSON.stringify(upstreamModel), ...thinking });
 }
 
 /** Clients that send such a name expect no null where content is, and no tokens of reasoning to pay for. */

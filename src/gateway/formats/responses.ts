@@ -65,9 +65,9 @@ export const responses: ApiFormat = {
       choices: 1,
       bytes: body.bytes.length,
       canDropStreamOptions: () => false,
-      bodyFor: (upstreamModel, { keepsResponses }) =>
+      bodyFor: (upstreamModel, { keepsResponses }, asWhole = false) =>
         replaceMembers(body, {
-          ...(value.stream === true ? {} : { stream: "true" }),
+          ...((value.stream === true) === asWhole ? { stream: String(!asWhole) } : {}),
           ...(model === upstreamModel ? {} : { model: JSON.stringify(upstreamModel) }),
           // Whoever knows its id could read a response that was kept in the shared account.
           ...(keepsResponses && value.store !== false ? { store: "false" } : {}),

@@ -91,7 +91,7 @@ export function toUpstreamError(
     ...facts,
     kind: errorKind,
     ...(shown === null ? {} : { status: shown }),
-    ...((shown === 400 || shown === 422) && namesStreamOptions(error) ? { namesStreamOptions: true } : {}),
+    ...(shown === 400 || shown === 422 ? formIn(error) : {}),
     upstreamMessage: clean(error.message),
     upstream: {
       code: clean(error.code),
@@ -101,11 +101,20 @@ export function toUpstreamError(
   });
 }
 
+/** Where to look for what an error is about, in characters: further on a message may quote the client. */
+const maxReason = 300;
+const refusals = /not support|unsupported|cannot be|can't be|not available|not allowed|must be verified/i;
+
 /**
- * Whether an error is about the request's `stream_options`. Its other fields may quote the client, so they don't count.
+ * Whether an error is about the request's `stream_options`, or that it asks for a stream. The error's other fields may
+ * quote the client, so they don't count.
  */
-function namesStreamOptions({ param, code, message }: ReportedError): boolean {
-  return [param, code, message].some((text) => /stream_options|include_usage/.test(text));
+function formIn(error: ReportedError): Pick<UpstreamErrorFacts, "namesStreamOptions" | "namesStream"> {
+  const { param, code, message } = error;
+  if ([param, code, message].some((text) => /stream_options|include_usage/.test(text)))
+    return { namesStreamOptions: true };
+  const reason = message.slice(0, maxReason);
+  return param === "stream" || (/\bstream/i.test(reason) && refusals.test(reason)) ? { namesStream: true } : {};
 }
 
 /** A provider may quote the key that it rejected, or other secrets; they are removed here. */
