@@ -6,6 +6,7 @@ import { createAlerts } from "./alerts.ts";
 import { createFailover, type Failover } from "./failover.ts";
 import { createKnownModels, createModelList, type KnownModels, type ModelList } from "./model-list.ts";
 import { openProviders, type KeyedProvider, type OpenedProviders } from "./open-providers.ts";
+import type { Provider } from "./provider.ts";
 import type { ProviderAccount } from "./provider-account.ts";
 import { createProviderAdmin, type ProviderAdmin } from "./provider-admin.ts";
 import { createProviderCaps, type CapRule, type ProviderCaps } from "./provider-caps.ts";
@@ -124,6 +125,7 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
           const kept = new Set(opened.accounts.map(({ account }) => account));
           const removed = inUse.accounts.map(({ account }) => account).filter((account) => !kept.has(account));
           opened.use();
+          keepDrained(inUse.providers, providers);
           inUse = opened;
           peers.watch(providers);
           models.configure({ providers: providers.filter(({ keyIndex }) => keyIndex === 0), aliases });
@@ -148,6 +150,12 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
       await Promise.all(accounts.map(({ dispatcher }) => dispatcher.destroy()));
     },
   };
+}
+
+/** Operators drain a provider with all of its keys: one at another address, or with one key more, stays out of service. */
+function keepDrained(before: readonly Provider[], next: readonly Provider[]): void {
+  const drained = new Set(before.filter(({ health }) => health.drained).map(({ name }) => name));
+  for (const { name, health } of next) if (drained.has(name)) health.drained = true;
 }
 
 /** Every model name in the config, including globs. */

@@ -1,3 +1,5 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { startAdminApi, type AdminApi } from "../support/admin-api.ts";
 import { eventually } from "../support/eventually.ts";
@@ -98,6 +100,31 @@ describe("providers", () => {
       { action: "provider.restored", subject: "first", before: { state: "drained" }, after: { state: "up" } },
     ]);
     expect((await api.audits())[0]).not.toHaveProperty("user");
+  });
+
+  it("stay drained when a reload gives them another address, or one key more", async () => {
+    const [first, second, elsewhere] = [await useUpstream(), await useUpstream(), await useUpstream()];
+    const rest = provider("second", second, "priority = 1");
+    const env = { DEEPSEEK_API_KEY: upstreamKey, MORE: "sk-another-key-0000" };
+    const api = await startAdminApi({ config: provider("first", first) + rest, configFile: true, env });
+    const put = async (config: string): Promise<void> => {
+      await writeFile(join(api.proxy.folder, "config.toml"), api.proxy.configText(config + rest));
+      expect((await api.post("/admin/config/reload")).status).toBe(200);
+    };
+    await api.post("/admin/providers/first/drain", { reason: "an update" });
+    const keys = 'api_keys_env = ["DEEPSEEK_API_KEY", "MORE"]';
+    const wider = provider("first", elsewhere).replace('api_key_env = "DEEPSEEK_API_KEY"', keys);
+    for (const config of [provider("first", elsewhere), wider]) {
+      await put(config);
+      const answer = chat(api);
+      const call = await second.next();
+      await call.delta("hello");
+      await call.finish();
+      expect(await answer).toBe(200);
+      expect((await api.get("/admin/providers")).body.providers[0]).toMatchObject({ name: "first", state: "drained" });
+    }
+    await api.post("/admin/providers/first/restore");
+    expect((await api.get("/admin/providers")).body.providers[0]).toMatchObject({ name: "first", state: "up" });
   });
 
   it("that are not there, and orders that say too much, are refused", async () => {
