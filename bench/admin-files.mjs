@@ -55,11 +55,28 @@ export async function writeLog(folder, bytes) {
 /** A block of lines as chats leave them, and where each line begins. */
 function makeBlock() {
   const facts = {
-    ...{ event: "chat.finished", trace_id: "0123456789abcdef0123456789abcdef", ip: "203.0.113.7", user: "user-0" },
-    ...{ model: "deepseek-flash", provider: "bench", stream: true, outcome: "completed", code: "ok", status: 200 },
-    ...{ requests: 1, input_tokens: 1200, cached_tokens: 1024, output_tokens: 345, reasoning_tokens: 0 },
-    ...{ cost_nano: 1_234_000, currency: "CNY", estimated: false, first_event_ms: 312.5, generation_ms: 8123.4 },
-    ...{ duration_ms: 8436.1, retries: 0 },
+    event: "chat.finished",
+    trace_id: "0123456789abcdef0123456789abcdef",
+    ip: "203.0.113.7",
+    user: "user-0",
+    model: "deepseek-flash",
+    provider: "bench",
+    stream: true,
+    outcome: "completed",
+    code: "ok",
+    status: 200,
+    requests: 1,
+    input_tokens: 1200,
+    cached_tokens: 1024,
+    output_tokens: 345,
+    reasoning_tokens: 0,
+    cost_nano: 1_234_000,
+    currency: "CNY",
+    estimated: false,
+    first_event_ms: 312.5,
+    generation_ms: 8123.4,
+    duration_ms: 8436.1,
+    retries: 0,
   };
   const line = `{"ts":"2026-01-01T00:00:00.000Z",${JSON.stringify(facts).slice(1)}\n`;
   const count = Math.floor(blockBytes / line.length);

@@ -53,7 +53,13 @@ async function behaviourLog(dir, load) {
 async function allSinks(dir, load) {
   const closers = [];
   const events = await openEvents({
-    ...{ config, env: {}, logsDir: dir, node: "bench", dayOf, clock, log },
+    config,
+    env: {},
+    logsDir: dir,
+    node: "bench",
+    dayOf,
+    clock,
+    log,
     onOpen: (close) => closers.push(close),
   });
   const figures = await emitAt(load, (event) => events.bus.emit(event));
@@ -96,8 +102,14 @@ async function eachAlone(dir, load) {
 function logOptions() {
   const { flush_ms, max_queued, max_file_bytes, keep_days, audit_keep_days } = config.logs;
   return {
-    ...{ flushMs: flush_ms, maxQueued: max_queued, maxFileBytes: max_file_bytes, keepDays: keep_days },
-    ...{ auditKeepDays: audit_keep_days, dayOf, clock, log },
+    flushMs: flush_ms,
+    maxQueued: max_queued,
+    maxFileBytes: max_file_bytes,
+    keepDays: keep_days,
+    auditKeepDays: audit_keep_days,
+    dayOf,
+    clock,
+    log,
   };
 }
 
@@ -132,8 +144,12 @@ async function emitAt({ users, perSecond, ms }, emit) {
   const { user, system } = process.cpuUsage(cpu);
   const ms99 = (share) => delay.percentile(share) / 1e6;
   return {
-    ...{ emitted, perSecond: emitted / seconds, cores: (user + system) / 1e6 / seconds },
-    ...{ p50Ms: ms99(50), p99Ms: ms99(99), maxMs: delay.max / 1e6 },
+    emitted,
+    perSecond: emitted / seconds,
+    cores: (user + system) / 1e6 / seconds,
+    p50Ms: ms99(50),
+    p99Ms: ms99(99),
+    maxMs: delay.max / 1e6,
   };
 }
 

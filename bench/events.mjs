@@ -96,7 +96,13 @@ topic = "events"
     hanging: await keep(startProxy(folder("hanging"), upstream.url, "dist", { sections, env })),
   };
   const order = ({ url, token }, ms) => ({
-    ...{ order: "closed", url, token, body: chat, mustContain: "data: [DONE]", clients: 4, ms },
+    order: "closed",
+    url,
+    token,
+    body: chat,
+    mustContain: "data: [DONE]",
+    clients: 4,
+    ms,
   });
   for (const proxy of Object.values(proxies)) checked(await load.ask(order(proxy, 2 * size.hangMs)));
   const figures = { alone: [], hanging: [] };
@@ -133,7 +139,13 @@ async function slowDisk(upstream, load) {
   // Both are traced: that costs as well.
   const proxies = { quick: await startOn("quick", 0), slow: await startOn("slow", 50_000) };
   const order = ({ url, token }, ms) => ({
-    ...{ order: "closed", url, token, body: chat, mustContain: "data: [DONE]", clients: 4, ms },
+    order: "closed",
+    url,
+    token,
+    body: chat,
+    mustContain: "data: [DONE]",
+    clients: 4,
+    ms,
   });
   for (const proxy of Object.values(proxies)) checked(await load.ask(order(proxy, 2 * size.hangMs)));
   const figures = { quick: [], slow: [] };

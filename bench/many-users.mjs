@@ -32,9 +32,14 @@ const server = await startRedis(dir);
 try {
   const redis = await connect(server.url);
   const ledger = createRedisLedger({
-    ...{ redis, clock: { now: Date.now, monotonic: () => performance.now() }, log, replica: noReplica() },
-    ...{ newId: createIds(), quota: { timezone: "UTC", monthly_reset_day: 1 } },
-    ...{ state: { lease_seconds: 30, min_replicas: 0 }, storage: { durability: "interval" } },
+    redis,
+    clock: { now: Date.now, monotonic: () => performance.now() },
+    log,
+    replica: noReplica(),
+    newId: createIds(),
+    quota: { timezone: "UTC", monthly_reset_day: 1 },
+    state: { lease_seconds: 30, min_replicas: 0 },
+    storage: { durability: "interval" },
   });
   await Promise.all(redis.tags.map((tag) => seed(redis, redis.keyIn(tag, "logseq"))));
 
@@ -92,7 +97,11 @@ async function connect(url) {
     try {
       const target = parseRedisUrl(url);
       return await openRedis({
-        ...{ target, library: createRedisLibrary(), keyPrefix: "bench", timeoutMs: 5000, log },
+        target,
+        library: createRedisLibrary(),
+        keyPrefix: "bench",
+        timeoutMs: 5000,
+        log,
         monotonic: () => performance.now(),
       });
     } catch (error) {
@@ -115,8 +124,11 @@ async function chat(ledger, user) {
   const hold = await ledger.reserve({ user, limits, requestId: `r-${user}`, model: "deepseek-flash", upperBound });
   await hold.commit(amount(1, 100, 200_000));
   await hold.settle({
-    ...{ charge: amount(1, 600, 1_000_000), usage: { input: 100, cached: 0, output: 500, reasoning: 0 } },
-    ...{ outcome: "completed", estimated: false, price: "p" },
+    charge: amount(1, 600, 1_000_000),
+    usage: { input: 100, cached: 0, output: 500, reasoning: 0 },
+    outcome: "completed",
+    estimated: false,
+    price: "p",
   });
 }
 
@@ -135,9 +147,14 @@ async function usage(redis) {
 /** The bench keeps no copy of its own. */
 function noReplica() {
   return {
-    ...{ lastSeq: () => 0, hasBegun: () => false, note() {}, recorded: () => Promise.resolve(), problems: () => [] },
-    ...{ repair: () => Promise.reject(new Error("nothing can be repaired")) },
-    ...{ usage: () => [], async *usageOfAll() {} },
+    lastSeq: () => 0,
+    hasBegun: () => false,
+    note() {},
+    recorded: () => Promise.resolve(),
+    problems: () => [],
+    repair: () => Promise.reject(new Error("nothing can be repaired")),
+    usage: () => [],
+    async *usageOfAll() {},
   };
 }
 

@@ -44,19 +44,49 @@ export async function writePast({ dir, users, requests, changes }) {
     const requestId = `0123456789abcdef${index.toString(16).padStart(16, "0")}`;
     const final = { requests: 1, tokens: 1545, cost: 1_234_000, currency: "CNY" };
     const common = {
-      ...{ at, user, requestId, model, provider, apiKey: `key${number}`, group: { name: group, at } },
-      ...{ price: "p1", first: final, final, charge: final, settledAt: at + 8436 },
+      at,
+      user,
+      requestId,
+      model,
+      provider,
+      apiKey: `key${number}`,
+      group: { name: group, at },
+      price: "p1",
+      first: final,
+      final,
+      charge: final,
+      settledAt: at + 8436,
       usage: { input: 1200, cached: 1024, output: 345, reasoning: 0 },
-      ...{ outcome: "completed", estimated: false },
+      outcome: "completed",
+      estimated: false,
     };
     await journal.write(encodeLedgerRecord({ kind: "charge", ...common }));
     await journal.write(encodeLedgerRecord({ kind: "settle", ...common }));
     await log.write(at, {
-      ...{ event: "chat.finished", trace_id: requestId, ip: "203.0.113.7", user, group, key_id: `key${number}` },
-      ...{ model, provider, stream: true, outcome: "completed", code: "ok", status: 200, requests: 1 },
-      ...{ input_tokens: 1200, cached_tokens: 1024, output_tokens: 345, reasoning_tokens: 0 },
-      ...{ cost_nano: 1_234_000, currency: "CNY", estimated: false, first_event_ms: 312.5 },
-      ...{ generation_ms: 8123.4, duration_ms: 8436.1, retries: 0 },
+      event: "chat.finished",
+      trace_id: requestId,
+      ip: "203.0.113.7",
+      user,
+      group,
+      key_id: `key${number}`,
+      model,
+      provider,
+      stream: true,
+      outcome: "completed",
+      code: "ok",
+      status: 200,
+      requests: 1,
+      input_tokens: 1200,
+      cached_tokens: 1024,
+      output_tokens: 345,
+      reasoning_tokens: 0,
+      cost_nano: 1_234_000,
+      currency: "CNY",
+      estimated: false,
+      first_event_ms: 312.5,
+      generation_ms: 8123.4,
+      duration_ms: 8436.1,
+      retries: 0,
     });
   }
   await journal.close();

@@ -87,7 +87,10 @@ async function measurePaint(url, operator) {
         );
         rows.push([
           `${isPhone ? "slow phone" : "here"}: ${name}${kind === "warm" ? ", loaded before" : ""}`,
-          ...[figure(paint), figure(heading), figure(kilobytes), `${(paint / budget).toFixed(2)}x of ${budget}`],
+          figure(paint),
+          figure(heading),
+          figure(kilobytes),
+          `${(paint / budget).toFixed(2)}x of ${budget}`,
         ]);
       }
     }
@@ -224,8 +227,14 @@ function pagesToVisit() {
   const tabs = ["quota", "settings", "keys", "sessions", "spend", "behaviour"].map((tab) => `users/user-0?tab=${tab}`);
   const found = ["users?search=user-77", "users?search=nobody", "audit?user=user-77", "audit?action=user.created"];
   const asked = [
-    ...["user=user-0", "user=user-9999", `model=${models[4]}`, `provider=${providers[2]}`, "code=upstream_failed"],
-    ...["group=team-3", "request_id=nothing-has-this-id", "key_id=key77"],
+    "user=user-0",
+    "user=user-9999",
+    `model=${models[4]}`,
+    `provider=${providers[2]}`,
+    "code=upstream_failed",
+    "group=team-3",
+    "request_id=nothing-has-this-id",
+    "key_id=key77",
   ].map((query) => `requests?${query}`);
   const day = (back) => new Date(Date.now() - back * 86_400_000).toISOString().slice(0, 10);
   const groupings = ["both", "day", "month", "hour", "model", "user", "key", "all", "group", "provider"];

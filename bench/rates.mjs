@@ -8,8 +8,17 @@ const batch = 1000;
 const most = 1_000_000_000;
 
 const rule = (name, by, metric) => ({
-  ...{ name, by, metric, max: most, perMs: 3_600_000, burst: most },
-  ...{ models: null, tiers: null, groups: null, weights: {}, isShown: by.length > 0 },
+  name,
+  by,
+  metric,
+  max: most,
+  perMs: 3_600_000,
+  burst: most,
+  models: null,
+  tiers: null,
+  groups: null,
+  weights: {},
+  isShown: by.length > 0,
 });
 const rules = [
   rule("global", [], "requests"),

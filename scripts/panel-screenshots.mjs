@@ -114,8 +114,11 @@ const upstream = createServer(async (request, response) => {
   const [input, output] = isAsked ? [24, 168] : [between(200, 6000), between(40, 1400)];
   const cached = isAsked ? 0 : Math.floor(input * random() * 0.9);
   const usage = {
-    ...{ prompt_tokens: input, completion_tokens: output, total_tokens: input + output },
-    ...{ prompt_cache_hit_tokens: cached, prompt_cache_miss_tokens: input - cached },
+    prompt_tokens: input,
+    completion_tokens: output,
+    total_tokens: input + output,
+    prompt_cache_hit_tokens: cached,
+    prompt_cache_miss_tokens: input - cached,
     prompt_tokens_details: { cached_tokens: cached },
     completion_tokens_details: { reasoning_tokens: isAsked ? 76 : 0 },
   };

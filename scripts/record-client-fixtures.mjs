@@ -57,7 +57,8 @@ try {
 async function recordAll(record) {
   const login = (username) => ({ method: "POST", path: "/auth/login", body: { username, password } });
   const chat = (model, more) => ({
-    ...{ method: "POST", path: "/v1/chat/completions" },
+    method: "POST",
+    path: "/v1/chat/completions",
     body: { model, messages, stream: true, ...more },
   });
   const get = (path) => ({ method: "GET", path });

@@ -85,7 +85,8 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
     opened(
       await openFileSessions({
         ...files,
-        ...{ emit, newId },
+        emit,
+        newId,
         findAccount: (name) => used().users.get(name),
         figures: sessionFigures(auth, panel),
       }),
@@ -114,7 +115,12 @@ export async function openBackends(options: OpenBackendsOptions): Promise<Opened
   });
   const own: Partial<Backends> = {
     ...(ownUsers === undefined ? {} : { users: ownUsers }),
-    ...{ sessions, apiKeys, codes, externalLogins, loginGuard: ownGuard, nonces: createMemoryNonces(clock) },
+    sessions,
+    apiKeys,
+    codes,
+    externalLogins,
+    loginGuard: ownGuard,
+    nonces: createMemoryNonces(clock),
     ...(ownLedger === undefined ? {} : { ledger: ownLedger }),
     ...(ownGroups === undefined ? {} : { groups: ownGroups }),
     rateLimiter: ownRateLimiter,

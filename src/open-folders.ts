@@ -24,7 +24,10 @@ export async function openFolders(options: {
   await mkdir(usersDir, { recursive: true, mode: 0o700 });
   await mkdir(logsDir, { recursive: true, mode: 0o700 });
   const lock = await acquireLock({
-    ...{ path: join(usersDir, ".lock"), processes, clock, onLost },
+    path: join(usersDir, ".lock"),
+    processes,
+    clock,
+    onLost,
     ...(signal === undefined ? {} : { signal }),
     onWait: (owner, ms) => {
       log.warn(

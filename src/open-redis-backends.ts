@@ -47,7 +47,14 @@ export async function openRedisBackends(
   const syncIntervalMs = storage.sync_interval_ms;
   const ledger = opened(
     await openRedisLedger({
-      ...{ redis, replica, quota, state, storage, clock, log, newId },
+      redis,
+      replica,
+      quota,
+      state,
+      storage,
+      clock,
+      log,
+      newId,
       allowance: away ? { share, allowanceMs, folder, syncIntervalMs } : undefined,
     }),
   );
@@ -56,7 +63,16 @@ export async function openRedisBackends(
   const inUse: { users?: Backends["users"] } = {};
   const identity: RedisIdentity = opened(
     await openRedisIdentity({
-      ...{ redis, clock, log, emit, newId, auth, panel, security, tierNames, hashPassword },
+      redis,
+      clock,
+      log,
+      emit,
+      newId,
+      auth,
+      panel,
+      security,
+      tierNames,
+      hashPassword,
       groups: config.groups,
       findAccount: (name) => (inUse.users ?? users).get(name),
       lastSeq: (tag) => String(replica.lastSeq(tag)),
@@ -85,8 +101,17 @@ export async function openRedisBackends(
     concurrency.close();
   });
   const own: Backends = {
-    ...{ ledger, users, sessions, apiKeys, groups, codes, externalLogins },
-    ...{ loginGuard, nonces, rateLimiter, concurrency },
+    ledger,
+    users,
+    sessions,
+    apiKeys,
+    groups,
+    codes,
+    externalLogins,
+    loginGuard,
+    nonces,
+    rateLimiter,
+    concurrency,
   };
   const replaced = typeof given === "function" ? given(own) : (given ?? {});
   const backends = guardBackends({ ...own, ...replaced });

@@ -29,7 +29,11 @@ export async function connectState({ env, config, clock, log }: RedisStateOption
   const target = targetOf(env);
   const { state, storage } = config;
   const redis = await openRedis({
-    ...{ target, library: createRedisLibrary(), keyPrefix: state.key_prefix, timeoutMs: state.timeout_ms, log },
+    target,
+    library: createRedisLibrary(),
+    keyPrefix: state.key_prefix,
+    timeoutMs: state.timeout_ms,
+    log,
     monotonic: () => clock.monotonic(),
   }).catch((error: unknown) => {
     const why = error instanceof Error ? error.message : String(error);

@@ -130,7 +130,10 @@ export async function buildServer(services: Services): Promise<Server> {
 
   const { sessions, apiKeys, loginService } = services;
   const shedding = createShedding({
-    ...{ overload: services.overload, emit, clock, random: Math.random },
+    overload: services.overload,
+    emit,
+    clock,
+    random: Math.random,
     rules: () => policy().permitRules,
     retryAfterSeconds: () => policy().config.overload.retry_after_seconds,
   });

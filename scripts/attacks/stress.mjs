@@ -49,8 +49,18 @@ const phases = [
 
 const models = [
   ...Array.from({ length: 12 }, () => "deepseek-flash"),
-  ...["sim-reset", "sim-reset-mid", "sim-truncate", "sim-500", "sim-503", "sim-400", "sim-429", "sim-empty"],
-  ...["sim-no-done", "sim-html", "sim-stall-first", "sim-done-only"],
+  "sim-reset",
+  "sim-reset-mid",
+  "sim-truncate",
+  "sim-500",
+  "sim-503",
+  "sim-400",
+  "sim-429",
+  "sim-empty",
+  "sim-no-done",
+  "sim-html",
+  "sim-stall-first",
+  "sim-done-only",
 ];
 
 const dir = mkdtempSync(join(tmpdir(), "stress-"));

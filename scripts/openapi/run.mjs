@@ -59,8 +59,12 @@ async function attack(url, user, ...options) {
       ...options,
     ],
     {
-      ...{ PROXY_URL: url, PROXY_USER: user, PROXY_PASSWORD: password },
-      ...{ SCHEMATHESIS_HOOKS: join(here, "hooks.py"), PYTHONDONTWRITEBYTECODE: "1", NO_COLOR: "1" },
+      PROXY_URL: url,
+      PROXY_USER: user,
+      PROXY_PASSWORD: password,
+      SCHEMATHESIS_HOOKS: join(here, "hooks.py"),
+      PYTHONDONTWRITEBYTECODE: "1",
+      NO_COLOR: "1",
     },
   );
 }

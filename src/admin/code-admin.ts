@@ -108,8 +108,14 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
       const id = freeId(taken, now);
       const texts = Array.from({ length: count }, () => newCode(id));
       const common = {
-        ...{ id, name, created_at: now, by: actor.by, expires_at: expiresAt ?? null, max_uses: uses },
-        ...{ group: group ?? null, tier: tier ?? null },
+        id,
+        name,
+        created_at: now,
+        by: actor.by,
+        expires_at: expiresAt ?? null,
+        max_uses: uses,
+        group: group ?? null,
+        tier: tier ?? null,
         codes: texts.map((text) => ({ digest: parseCode(text)?.digest ?? "", disabled: false, uses: [] })),
       };
       const made = gives.kind === "quota" ? { ...common, ...storedQuota(gives) } : { ...common, ...gives };
@@ -160,7 +166,10 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
 
   function storedQuota({ kind, metric, per, amount, currency, creditDays }: QuotaOfCode) {
     return {
-      ...{ kind, metric, per, amount },
+      kind,
+      metric,
+      per,
+      amount,
       currency: metric === "cost" ? (currency ?? quota.currency) : null,
       credit_days: creditDays ?? null,
     };

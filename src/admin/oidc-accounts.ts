@@ -84,7 +84,9 @@ export function createOidcAccounts(options: OidcAccountsOptions): OidcAccounts {
     const roles = rolesFrom(issuer, claims);
     const { account } = await userAdmin
       .create(actor, {
-        ...{ username, quota_tier: tier, roles },
+        username,
+        quota_tier: tier,
+        roles,
         // Nobody knows it: an administrator can set another.
         password: randomBytes(32).toString("base64url"),
       })

@@ -72,7 +72,9 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     codes: createCodeAdmin({ ...parts, quota }),
     redemptions: createRedemptions({ ...parts, quota }),
     registrations: createRegistrations({
-      ...{ ...parts, groupAdmin: groups, holderOf },
+      ...parts,
+      groupAdmin: groups,
+      holderOf,
       security: () => parts.config().security,
     }),
     holderOf,

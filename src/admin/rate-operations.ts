@@ -30,8 +30,18 @@ export function createRateOperations(options: {
     async statesOf({ user, group = null, model = "" }) {
       const account = await findUser(users, user);
       const states = await rateLimiter.statesOf({
-        ...{ requestId: "", user: account.username, tier: account.quota_tier, group, apiKey: null, ip: "" },
-        ...{ model, upstreamModel: model, providers: [], tokens: 1, outputTokens: 1, isOwnBound: true },
+        requestId: "",
+        user: account.username,
+        tier: account.quota_tier,
+        group,
+        apiKey: null,
+        ip: "",
+        model,
+        upstreamModel: model,
+        providers: [],
+        tokens: 1,
+        outputTokens: 1,
+        isOwnBound: true,
         factor: risk.trustOf(account).rate,
       });
       const hidden = model === "" ? ["address", "model"] : ["address"];

@@ -23,7 +23,8 @@ export async function openRedisPorts({ config, io, hashPassword, onOpen }: State
   const shared = { redis, clock, log: silent, newId: randomUUID };
   const identity = await openRedisIdentity({
     ...shared,
-    ...{ groups, hashPassword },
+    groups,
+    hashPassword,
     auth: () => auth,
     panel: () => panel,
     security: () => security,

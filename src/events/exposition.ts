@@ -51,7 +51,9 @@ export function simpleFamily(
   read: () => Iterable<Tally>,
 ): MetricFamily {
   return {
-    ...{ name, help, type },
+    name,
+    help,
+    type,
     *samples() {
       for (const { labels, count } of read()) yield { name, labels, count };
     },

@@ -52,7 +52,9 @@ export function createHistogram(
       if (traceId !== undefined) (series.exemplars ??= [])[bucket] = { traceId, value: seconds, at };
     },
     family: {
-      ...{ name, help, type: "histogram" },
+      name,
+      help,
+      type: "histogram",
       *samples() {
         for (const { labels, counts, sum, exemplars } of all.values()) {
           let count = 0;

@@ -54,9 +54,7 @@ const maxModels = 200;
 /** Maximum number of model families with their own label. */
 const maxFamilies = 20;
 /** APIs of chats; "" is a request that was refused before its API was known. */
-const apis: ReadonlySet<string> = new Set([
-  ...["chat", "beta_chat", "completions", "messages", "responses", "embeddings"],
-]);
+const apis: ReadonlySet<string> = new Set(["chat", "beta_chat", "completions", "messages", "responses", "embeddings"]);
 /** Maximum number of rate rules with their own label, over all reloads. */
 const maxRules = 200;
 /** Maximum number of providers with their own label, over all reloads. */
@@ -327,7 +325,9 @@ function readProcessMetrics(): () => Promise<readonly MetricFamily[]> {
   return async () => {
     const metrics: readonly ReadMetric[] = await registry.getMetricsAsJSON();
     return metrics.map(({ name, help, type, values }) => ({
-      ...{ name, help, type: processTypes.get(String(type)) ?? "gauge" },
+      name,
+      help,
+      type: processTypes.get(String(type)) ?? "gauge",
       samples: () =>
         values.map(({ metricName, labels, value }) => ({
           name: metricName ?? name,

@@ -164,7 +164,8 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
       { sink: "webhook", lost: { ...webhook.stats()?.dropped, dead_letter: deadLetters.lost() } },
       ...forwarding.forwarders(),
     ],
-    ...{ emit: bus.emit, clock },
+    emit: bus.emit,
+    clock,
   });
   onOpen(() => {
     lossWatch.close();

@@ -173,7 +173,9 @@ function factsOf(text: string): NodeFacts | null {
     const word = (value: unknown): string => (typeof value === "string" ? value : "");
     return {
       startedAt: typeof startedAt === "number" ? startedAt : 0,
-      ...{ version: word(version), address: word(address), config: word(config) },
+      version: word(version),
+      address: word(address),
+      config: word(config),
     };
   } catch {
     return null;

@@ -104,7 +104,8 @@ function goDuration(ms: number): string {
 
 /** All headers of this file, for the list of those that web pages may read. */
 export const rateHeaderNames: readonly string[] = [
-  ...["ratelimit", "ratelimit-policy"],
+  "ratelimit",
+  "ratelimit-policy",
   ...["limit", "remaining", "reset"].flatMap((what) => [
     ...["requests", "tokens"].map((unit) => `x-ratelimit-${what}-${unit}`),
     ...["requests", "tokens", "output-tokens"].map((unit) => `anthropic-ratelimit-${unit}-${what}`),

@@ -42,11 +42,7 @@ const smallBytes = 2048;
 /** Without this nginx holds events back until its buffer is full. */
 const unbuffered = ["x-accel-buffering", "no"];
 /** Names and values in turn, as Node accepts them: merging objects would cost microseconds. */
-const streamHeaders = [
-  ...["content-type", "text/event-stream; charset=utf-8"],
-  ...["cache-control", "no-cache"],
-  ...unbuffered,
-];
+const streamHeaders = ["content-type", "text/event-stream; charset=utf-8", "cache-control", "no-cache", ...unbuffered];
 const jsonHeaders = ["content-type", "application/json; charset=utf-8"];
 /** White space before JSON is ignored. */
 const blankLine = Buffer.from("\n");

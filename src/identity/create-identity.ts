@@ -61,7 +61,11 @@ export function createIdentity(options: IdentityOptions): IdentityServices {
   const { auth, sessions, loginGuard, passwords, clock, newId } = options;
   const { issuer, audience } = auth();
   const tokens = createTokens({
-    ...{ keys: options.tokenKeys, issuer, audience, clock, newId },
+    keys: options.tokenKeys,
+    issuer,
+    audience,
+    clock,
+    newId,
     get lifeSeconds() {
       return auth().access_token_seconds;
     },
@@ -76,7 +80,10 @@ export function createIdentity(options: IdentityOptions): IdentityServices {
     authenticateCookie: createAuthenticateCookie({ ...options, lifeSeconds: () => options.panel().session_seconds }),
     loginService: {
       ...createLogin({
-        ...{ ...options, guarded, pairs, secondFactors },
+        ...options,
+        guarded,
+        pairs,
+        secondFactors,
         reuseSeconds: () => auth().login_reuse_seconds,
         passwordLogin: () => options.security().password_login,
       }),

@@ -89,10 +89,17 @@ function perSecondRule(name: string, by: readonly RateScope[], perSecond: number
   let scale = 1;
   while (!Number.isInteger(perSecond * scale) && perSecond * scale * 10 <= 1e9 && scale < 1e9) scale *= 10;
   return {
-    ...{ name, by, metric: "requests" as const, isShown },
+    name,
+    by,
+    metric: "requests" as const,
+    isShown,
     max: Math.max(1, Math.round(perSecond * scale)),
     perMs: 1000 * scale,
     burst: Math.max(1, 2 * perSecond),
-    ...{ models: null, tiers: null, groups: null, weights: {}, ofGroup: null },
+    models: null,
+    tiers: null,
+    groups: null,
+    weights: {},
+    ofGroup: null,
   };
 }

@@ -67,7 +67,9 @@ export function identity({ name, by, metric, ofGroup }: RateRule): string {
 export function ratedRule(rule: RateRule): RatedRule {
   const { max, perMs, burst, tiers, models, weights } = rule;
   return {
-    ...{ rule, rate: gcraRate(max, perMs, burst), refused: 0 },
+    rule,
+    rate: gcraRate(max, perMs, burst),
+    refused: 0,
     tiers: tiers === null ? null : new Set(tiers),
     weightOf: weightsOf(models, weights),
   };
@@ -173,10 +175,16 @@ export function statusOf(
   counts: Pick<RateRuleStatus, "buckets" | "evicted">,
 ): RateRuleStatus {
   return {
-    ...{ name: rule.name, by: rule.by, metric: rule.metric, ...shownRate(rule) },
+    name: rule.name,
+    by: rule.by,
+    metric: rule.metric,
+    ...shownRate(rule),
     burst: Math.floor(rate.room / rate.cost),
-    ...{ models: rule.models, tiers: rule.tiers, groups: rule.groups },
-    ...{ ...counts, refused },
+    models: rule.models,
+    tiers: rule.tiers,
+    groups: rule.groups,
+    ...counts,
+    refused,
   };
 }
 

@@ -90,7 +90,14 @@ export function openProviders(
       });
       providers.push(
         createProvider({
-          ...{ name, keyIndex, kind: config.kind, baseUrl, apiKey, account, timeouts, breaker },
+          name,
+          keyIndex,
+          kind: config.kind,
+          baseUrl,
+          apiKey,
+          account,
+          timeouts,
+          breaker,
           models: config.models,
           modelMap: config.model_map,
           streamOptions: config.stream_options,

@@ -75,12 +75,14 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
   let inUse: OpenedProviders = { providers: [], accounts: [], use: () => undefined };
   /** Accounts that requests of an earlier policy may still use. */
   const retired = new Set<ProviderAccount>();
-  const peers = createProviderPeers({ ...{ clock, log }, providers: () => inUse.providers, probes: () => probes });
+  const peers = createProviderPeers({ clock, log, providers: () => inUse.providers, probes: () => probes });
   const alerts = createAlerts({ emit, clock, claim: (subject, ms) => peers.claimAlert(subject, ms) });
   const caps = createProviderCaps(options.concurrency, () => clock.monotonic());
   const models = createModelList({ providers: [], aliases: {}, clock });
   const probes = createProviderProbes({
-    ...{ clock, random, alerts },
+    clock,
+    random,
+    alerts,
     mayProbe: () => peers.mayProbe(),
     onProbed(provider, result, isOwn) {
       if (isOwn) peers.tellProbe(provider, result);

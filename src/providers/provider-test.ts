@@ -47,7 +47,10 @@ const smallChat: UpstreamRequest = {
   bodyFor: (model, { streamOptions }) =>
     Buffer.from(
       JSON.stringify({
-        ...{ model, messages: [{ role: "user", content: "Hi" }], max_tokens: 1, stream: true },
+        model,
+        messages: [{ role: "user", content: "Hi" }],
+        max_tokens: 1,
+        stream: true,
         ...(streamOptions ? { stream_options: { include_usage: true } } : {}),
       }),
     ),
@@ -85,7 +88,8 @@ export async function testProvider(provider: Provider, model: string | undefined
   const error = await run(attempt, () => attempt.open(own, startedAt, form));
   return {
     ok: error === null,
-    ...{ model: own, key: provider.keyIndex },
+    model: own,
+    key: provider.keyIndex,
     status: attempt.status,
     headersMs: attempt.headersMs,
     firstTokenMs: attempt.firstEventMs,

@@ -183,8 +183,18 @@ export class UpstreamError extends Error {
  * proxy is closing its connections: not the provider's doing.
  */
 const localCodes: ReadonlySet<string> = new Set([
-  ...["EMFILE", "ENFILE", "EADDRNOTAVAIL", "EADDRINUSE", "ENOMEM", "ENOBUFS", "EAI_MEMORY"],
-  ...["EACCES", "EPERM", "ENETDOWN", "UND_ERR_DESTROYED", "UND_ERR_CLOSED"],
+  "EMFILE",
+  "ENFILE",
+  "EADDRNOTAVAIL",
+  "EADDRINUSE",
+  "ENOMEM",
+  "ENOBUFS",
+  "EAI_MEMORY",
+  "EACCES",
+  "EPERM",
+  "ENETDOWN",
+  "UND_ERR_DESTROYED",
+  "UND_ERR_CLOSED",
 ]);
 /** Local only if all of a provider's addresses fail with it: this machine may have no IPv6. */
 const unreachable = "ENETUNREACH";

@@ -10,7 +10,10 @@ export function fieldsOf({ windows }: Pick<PeriodCounts, "windows">): readonly s
     const counted = countMetrics.filter((metric) => used[metric] > 0).map((metric) => [metric, used[metric]] as const);
     const costs = [...used.costs].filter(([, nano]) => nano > 0).map(([code, nano]) => [`cost:${code}`, nano] as const);
     return [
-      ...[`${per}:start`, String(start), `${per}:end`, end === Infinity ? "inf" : String(end)],
+      `${per}:start`,
+      String(start),
+      `${per}:end`,
+      end === Infinity ? "inf" : String(end),
       ...[...counted, ...costs].flatMap(([name, amount]) => [`${per}:${name}`, String(amount)]),
     ];
   });

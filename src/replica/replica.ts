@@ -74,7 +74,10 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     weight: () => ledgerFollower.accounts.size,
     restore: (loss: Parameters<typeof restoreTag>[0], lead: Parameters<typeof restoreTag>[1]) =>
       restoreTag(loss, lead, {
-        ...{ redis, ledger: ledgerFollower, documents, log },
+        redis,
+        ledger: ledgerFollower,
+        documents,
+        log,
         recent: () => followers.flatMap((follower) => follower.recent()),
       }),
     newEpoch: () => randomBytes(4).toString("hex"),

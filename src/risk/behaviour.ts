@@ -219,8 +219,22 @@ export class Behaviour {
 function emptyRecord(): BehaviourRecord {
   const none = (): number[] => Array<number>(24).fill(0);
   return {
-    ...{ at: 0, requests: 0, failed: 0, over_limit: 0, abandoned: 0, stolen: 0, minute: 0, in_minute: 0, peak: 0 },
-    ...{ networks: [], clients: [], day: 0, hours_today: none(), hours_past: none(), tokens_today: 0, tokens_past: [] },
+    at: 0,
+    requests: 0,
+    failed: 0,
+    over_limit: 0,
+    abandoned: 0,
+    stolen: 0,
+    minute: 0,
+    in_minute: 0,
+    peak: 0,
+    networks: [],
+    clients: [],
+    day: 0,
+    hours_today: none(),
+    hours_past: none(),
+    tokens_today: 0,
+    tokens_past: [],
   };
 }
 

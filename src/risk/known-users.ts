@@ -111,26 +111,31 @@ export function stepOf({ pin, step }: Known): string {
 
 export function toRecord(entry: Known): RiskRecord {
   return {
-    ...{ step: entry.step, pin: entry.pin, since: entry.since, calm_since: entry.calmSince },
-    ...{
-      demoted_at: entry.demotedAt,
-      created_at: entry.createdAt,
-      completed: entry.completed,
-      active_days: entry.activeDays,
-    },
-    ...{ last_active_day: entry.lastActiveDay, behaviour: entry.behaviour.record },
+    step: entry.step,
+    pin: entry.pin,
+    since: entry.since,
+    calm_since: entry.calmSince,
+    demoted_at: entry.demotedAt,
+    created_at: entry.createdAt,
+    completed: entry.completed,
+    active_days: entry.activeDays,
+    last_active_day: entry.lastActiveDay,
+    behaviour: entry.behaviour.record,
   };
 }
 
 export function fromRecord(record: RiskRecord): Known {
   return {
-    ...{ step: record.step, pin: record.pin, since: record.since, calmSince: record.calm_since },
-    ...{
-      demotedAt: record.demoted_at,
-      createdAt: record.created_at,
-      completed: record.completed,
-      activeDays: record.active_days,
-    },
-    ...{ lastActiveDay: record.last_active_day, lookAt: 0, behaviour: new Behaviour(record.behaviour) },
+    step: record.step,
+    pin: record.pin,
+    since: record.since,
+    calmSince: record.calm_since,
+    demotedAt: record.demoted_at,
+    createdAt: record.created_at,
+    completed: record.completed,
+    activeDays: record.active_days,
+    lastActiveDay: record.last_active_day,
+    lookAt: 0,
+    behaviour: new Behaviour(record.behaviour),
   };
 }

@@ -180,8 +180,17 @@ export function createTrustRules(config: RiskConfig, rulesOfUsers: ReadonlySet<s
     begin({ created_at }, now) {
       const createdAt = created_at?.getTime() ?? 0;
       return {
-        ...{ step: firstStep(createdAt, now), pin: null, since: now, calmSince: now, demotedAt: 0 },
-        ...{ createdAt, completed: 0, activeDays: 0, lastActiveDay: -1, lookAt: 0, behaviour: new Behaviour() },
+        step: firstStep(createdAt, now),
+        pin: null,
+        since: now,
+        calmSince: now,
+        demotedAt: 0,
+        createdAt,
+        completed: 0,
+        activeDays: 0,
+        lastActiveDay: -1,
+        lookAt: 0,
+        behaviour: new Behaviour(),
       };
     },
     notePin(user, entry, pin, now) {
@@ -219,8 +228,14 @@ export function createTrustRules(config: RiskConfig, rulesOfUsers: ReadonlySet<s
       const step = pin ?? firstStep(account.created_at?.getTime() ?? 0, now);
       const trust = rules.enabled ? trustAt(step) : neutralTrust;
       return {
-        ...{ user: account.username, trust, pinned: pin !== null, since: null, score: 0 },
-        ...{ reasons: [], activeDays: 0, completed: 0 },
+        user: account.username,
+        trust,
+        pinned: pin !== null,
+        since: null,
+        score: 0,
+        reasons: [],
+        activeDays: 0,
+        completed: 0,
       };
     },
     configure(next, nextOwnRules) {

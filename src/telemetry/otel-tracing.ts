@@ -138,7 +138,9 @@ class RequestSpan implements ServerTrace {
       tracer: this.#tracer,
       parent: this.#span,
       attempt: this.#attempts,
-      ...{ provider, request, model: model.slice(0, maxText) },
+      provider,
+      request,
+      model: model.slice(0, maxText),
       attributes: { ...this.#parameters, "gen_ai.request.stream": this.#stream },
       captureContent: this.#captureContent,
     });
@@ -194,7 +196,10 @@ function parentOf({ headers }: ArrivingRequest) {
   if (parent === null) return ROOT_CONTEXT;
   const { traceId, spanId, flags, state } = parent;
   return trace.setSpanContext(ROOT_CONTEXT, {
-    ...{ traceId, spanId, isRemote: true, traceFlags: flags & TraceFlags.SAMPLED },
+    traceId,
+    spanId,
+    isRemote: true,
+    traceFlags: flags & TraceFlags.SAMPLED,
     ...(state === "" ? {} : { traceState: createTraceState(state) }),
   });
 }

@@ -49,7 +49,8 @@ describe("a user admin", () => {
     await expect(admin.create(actor, { username: "carl", trust_step: "trustng" })).rejects.toMatchObject(refusal);
     expect(store.get("carl")).toBeUndefined();
     expect(await admin.patch(actor, "alice", { max_parallel: 2, trust_step: "former" })).toMatchObject({
-      ...{ max_parallel: 2, trust_step: "former" },
+      max_parallel: 2,
+      trust_step: "former",
     });
     expect(await admin.patch(actor, "alice", { trust_step: "trusting" })).toMatchObject({ trust_step: "trusting" });
   });

@@ -30,7 +30,9 @@ describeWithKafka("npm run doctor, about Kafka", () => {
   function doctorApart(kafka: string, env: Readonly<Record<string, string>>): string {
     const folder = folderWith(kafka);
     const { stdout } = spawnSync(process.execPath, [join(compiledServer(), "cli", "main.js"), "doctor"], {
-      ...{ cwd: folder, encoding: "utf8", env: { PATH: process.env.PATH, ...env } },
+      cwd: folder,
+      encoding: "utf8",
+      env: { PATH: process.env.PATH, ...env },
     });
     expect(stdout).not.toContain("secret-of-alice");
     return stdout;

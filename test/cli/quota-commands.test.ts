@@ -97,7 +97,9 @@ describe("npm run quota", () => {
     ] as const) {
       const result = await run(...argv);
       expect({ argv, code: result.code, err: result.err }).toEqual({
-        ...{ argv, code, err: expect.stringContaining(err) as unknown },
+        argv,
+        code,
+        err: expect.stringContaining(err) as unknown,
       });
     }
     expect(await readFile(file, "utf8")).toBe(before);

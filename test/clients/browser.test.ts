@@ -128,8 +128,12 @@ describe.skipIf(!hasBrowser)("the TypeScript client in a browser", () => {
     await page.goto(`${origin}/examples/browser.html`);
     const payload = {
       messages: [{ role: "user", content: "Say hello." }],
-      ...{ stream: true, model: "deepseek-flash", temperature: 0.5 },
-      ...{ presence_penalty: 0, frequency_penalty: 0, top_p: 1 },
+      stream: true,
+      model: "deepseek-flash",
+      temperature: 0.5,
+      presence_penalty: 0,
+      frequency_penalty: 0,
+      top_p: 1,
     };
     const answer = await page.evaluate(`(async () => {
       const headers = { "Content-Type": "application/json", Accept: "application/json", Authorization: "Bearer ${key}" };

@@ -30,9 +30,15 @@ interface RecordedError {
 const folder = new URL("../../clients/fixtures/", import.meta.url);
 const versions = readdirSync(folder);
 const classes: Readonly<Record<number, string>> = {
-  ...{ 400: "InvalidRequestError", 401: "AuthenticationError", 402: "QuotaExceededError", 403: "ForbiddenError" },
-  ...{ 404: "InvalidRequestError", 405: "InvalidRequestError", 429: "RateLimitError" },
-  ...{ 502: "UnavailableError", 503: "UnavailableError" },
+  400: "InvalidRequestError",
+  401: "AuthenticationError",
+  402: "QuotaExceededError",
+  403: "ForbiddenError",
+  404: "InvalidRequestError",
+  405: "InvalidRequestError",
+  429: "RateLimitError",
+  502: "UnavailableError",
+  503: "UnavailableError",
 };
 
 it("has fixtures of no more than the last two versions", () => {
@@ -91,7 +97,9 @@ describe.each(versions)("the TypeScript client with what proxy %s answered", (ve
 
   it("reads a stream with reasoning and usage, and the warning about a quota", async () => {
     expect(await chat("stream-reasoning")).toMatchObject({
-      ...{ reasoning: expect.stringMatching(/./), text: expect.stringMatching(/./), finishReason: "length" },
+      reasoning: expect.stringMatching(/./),
+      text: expect.stringMatching(/./),
+      finishReason: "length",
       usage: { completion_tokens: 30 },
     });
     expect(await chat("stream-usage-asked")).toMatchObject({ usage: { total_tokens: expect.any(Number) } });
@@ -119,7 +127,11 @@ describe.each(versions)("the TypeScript client with what proxy %s answered", (ve
     expect(error).toBeInstanceOf(ProxyError);
     const { "retry-after": after, "x-should-retry": again } = response.headers;
     expect(error).toMatchObject({
-      ...{ name: classes[response.status], status: response.status, code, message, details },
+      name: classes[response.status],
+      status: response.status,
+      code,
+      message,
+      details,
       traceId: response.headers["x-request-id"],
       retryAfterSeconds: after === undefined ? undefined : Number(after),
       shouldRetry: again === undefined ? undefined : again === "true",

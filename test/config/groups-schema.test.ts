@@ -10,7 +10,11 @@ describe("[groups]", () => {
   it("is empty by default, and each of its settings has a default", () => {
     expect(parseConfig("", "x").groups).toEqual({});
     expect(parseConfig("[groups.research]", "x").groups.research).toEqual({
-      ...{ description: "", members: [], owners: [], limits: [], rates: [] },
+      description: "",
+      members: [],
+      owners: [],
+      limits: [],
+      rates: [],
     });
   });
 

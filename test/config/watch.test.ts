@@ -27,7 +27,10 @@ describe("the watch of a config file", () => {
   async function watch(path: string): Promise<(string | null)[]> {
     const seen: (string | null)[] = [];
     const watcher = watchConfig({
-      ...{ path, everyMs: 5, quietMs: 20, unfinishedMs: 150 },
+      path,
+      everyMs: 5,
+      quietMs: 20,
+      unfinishedMs: 150,
       onChange() {
         try {
           seen.push(readFileSync(path, "utf8"));

@@ -10,7 +10,10 @@ interface Client extends DisconnectSignal {
 
 const client = (): Client => ({ gone: false, onGone: undefined });
 const requestOf = (user: string, max: number): PermitRequest => ({
-  ...{ requestId: "r", user, weight: 1, providers: [] },
+  requestId: "r",
+  user,
+  weight: 1,
+  providers: [],
   scopes: [{ kind: "user", key: user, max }],
 });
 const alice = requestOf("alice", 1);

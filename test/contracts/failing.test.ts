@@ -32,8 +32,11 @@ async function useFailing(
         const lost = () => Promise.reject(new Error("the connection is lost"));
         return when === "before" ? lost() : carryOut().then(lost);
       }),
-    ...{ usersDir: tempDir(), config: { ...config, auth, panel, security } },
-    ...{ auth: () => auth, panel: () => panel, security: () => security },
+    usersDir: tempDir(),
+    config: { ...config, auth, panel, security },
+    auth: () => auth,
+    panel: () => panel,
+    security: () => security,
     tierNames: () => ["basic"],
     hashPassword: (password) => Promise.resolve(fakeHash(password)),
     clock: createManualClock(Date.UTC(2026, 10, 22)),

@@ -26,7 +26,10 @@ describeUsers("users in files, 3 ms late", delayed(openUsers));
 
 const openSessions: Parameters<typeof describeSessions>[1] = async (context) => {
   const sessions = await openFileSessions({
-    ...{ usersDir: tempDir(), log: createCapturedLog(), emit: () => undefined, newId: randomUUID },
+    usersDir: tempDir(),
+    log: createCapturedLog(),
+    emit: () => undefined,
+    newId: randomUUID,
     figures: {
       sessionSeconds: 30 * 86_400,
       idleSeconds: 7 * 86_400,
@@ -70,7 +73,10 @@ describeExternalLogins("linked logins in files, 3 ms late", delayed(openLogins))
 const openGuard: Parameters<typeof describeLoginGuard>[1] = (clock) =>
   Promise.resolve(
     createMemoryLoginGuard({
-      ...{ rule, maxTracked: 1000, knownAddressMs: 86_400_000, clock },
+      rule,
+      maxTracked: 1000,
+      knownAddressMs: 86_400_000,
+      clock,
       isShared: () => false,
       emit: () => undefined,
     }),

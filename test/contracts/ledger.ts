@@ -241,7 +241,12 @@ export function describeLedger(name: string, open: (clock: Clock) => Promise<Led
           "1 of 1 requests this month are used. The quota resets at 2026-11-30T16:00:00.000Z.",
         );
         expect(error.extras.details).toEqual({
-          ...{ metric: "requests", per: "month", used: 1, reserved: 0, limit: 1, requested: 1 },
+          metric: "requests",
+          per: "month",
+          used: 1,
+          reserved: 0,
+          limit: 1,
+          requested: 1,
           reset_at: "2026-11-30T16:00:00.000Z",
         });
       });

@@ -31,7 +31,8 @@ export function describeLoginGuard(name: string, open: (clock: Clock) => Promise
       const { start, check, fail, clock } = await use();
       await fail(5, () => "alice", address);
       await expect(start("alice", home)).rejects.toMatchObject({
-        ...{ code: "login_blocked", status: 429 },
+        code: "login_blocked",
+        status: 429,
         extras: { retryAfterSeconds: 1 },
       });
       await expect(check("alice", home)).rejects.toEqual(blocked);

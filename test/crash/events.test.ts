@@ -107,7 +107,8 @@ function startEmitter(env: Readonly<Record<string, string>>): Emitter {
   function start() {
     const facts = { config, logsDir, logFile, noteFile, from, total, users, event: chatFinished() };
     const started = spawn(process.execPath, [program, JSON.stringify(facts)], {
-      ...{ stdio: ["pipe", "pipe", "inherit"], env: { PATH: process.env.PATH, ...env } },
+      stdio: ["pipe", "pipe", "inherit"],
+      env: { PATH: process.env.PATH, ...env },
     });
     // A process that is gone reads nothing.
     started.stdin.on("error", () => undefined);

@@ -134,7 +134,9 @@ describeWithRedis("several processes over one Redis lose no charge and double no
     const keyPrefix = newPrefix();
     const nodes = await startFleet({
       redisUrls: [redis.url, redis.url, redis.url],
-      ...{ users, keyPrefix, config: strict + config },
+      users,
+      keyPrefix,
+      config: strict + config,
     });
     const [one, two, three] = nodes;
     if (one === undefined || two === undefined || three === undefined) throw new Error("three were started");

@@ -15,8 +15,12 @@ describe("an administrator", () => {
     const { body } = await get("/admin/users/alice/sessions");
     expect(body.sessions).toHaveLength(2);
     expect(body.sessions[0]).toEqual({
-      ...{ id: expect.any(String), created_at: expect.any(String), last_used_at: expect.any(String) },
-      ...{ expires_at: expect.any(String), ip: "127.0.0.1", client: expect.any(String) },
+      id: expect.any(String),
+      created_at: expect.any(String),
+      last_used_at: expect.any(String),
+      expires_at: expect.any(String),
+      ip: "127.0.0.1",
+      client: expect.any(String),
     });
     const { body: mine } = await get("/admin/users/boss/sessions");
     const [{ id }] = body.sessions;
@@ -27,7 +31,11 @@ describe("an administrator", () => {
     expect(await remove(`/admin/users/alice/sessions/${id}`)).toMatchObject({ status: 404 });
     expect(await audits()).toMatchObject([
       {
-        ...{ action: "sessions.revoked", user: "alice", subject: id, by: "boss", after: null },
+        action: "sessions.revoked",
+        user: "alice",
+        subject: id,
+        by: "boss",
+        after: null,
         before: { ip: "127.0.0.1", created_at: expect.any(String) as unknown },
       },
     ]);

@@ -164,8 +164,12 @@ describe("active users", () => {
     await chat(api);
     const again = await api.get("/admin/active-users");
     expect(again.body.users).toContainEqual({
-      ...{ user: "alice", chats: 1, failed: 0, logins: 1 },
-      ...{ since: "2026-11-22T04:05:00.000Z", last_seen_at: "2026-11-22T04:05:00.000Z" },
+      user: "alice",
+      chats: 1,
+      failed: 0,
+      logins: 1,
+      since: "2026-11-22T04:05:00.000Z",
+      last_seen_at: "2026-11-22T04:05:00.000Z",
     });
   });
 });

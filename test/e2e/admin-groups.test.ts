@@ -211,7 +211,8 @@ describe("keys that administrators make", () => {
     expect((await as("bob", "GET", "/auth/quota")).status).toBe(401);
     const login = await post(`${proxy.url}/auth/login`, { username: "bob", password: alicePassword });
     expect([login.status, ((await login.json()) as { error: { code: string } }).error.code]).toEqual([
-      ...[401, "invalid_credentials"],
+      401,
+      "invalid_credentials",
     ]);
     expect((await create("/admin/groups/team/keys", { name: "x", user: "alice" })).status).toBe(400);
   });

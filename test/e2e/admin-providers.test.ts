@@ -44,8 +44,15 @@ describe("providers", () => {
     expect(body).toEqual({
       providers: [
         {
-          ...{ name: "upstream", kind: "deepseek", state: "up" },
-          ...{ in_flight: 0, cap: null, asked: 1, failed: 0, retries: 0, error_rate: 0 },
+          name: "upstream",
+          kind: "deepseek",
+          state: "up",
+          in_flight: 0,
+          cap: null,
+          asked: 1,
+          failed: 0,
+          retries: 0,
+          error_rate: 0,
           first_event_ms: { p50: expect.any(Number), p90: expect.any(Number), p99: expect.any(Number) },
           keys: [{ key: 0, breaker: "closed", limited_for_ms: 0, circuits: [], in_flight: 0, probe: null }],
         },
@@ -64,7 +71,9 @@ describe("providers", () => {
     await eventually(async () => {
       const { body } = await api.get("/admin/providers");
       expect(body.providers[0].keys[0].probe).toEqual({
-        ...{ at: expect.any(String), ok: true, reason: null },
+        at: expect.any(String),
+        ok: true,
+        reason: null,
         balance: { available: true, amounts: [{ currency: "CNY", total: "110.00" }] },
       });
     });
@@ -93,8 +102,12 @@ describe("providers", () => {
     expect(await answeredBy(first)).toBe(200);
     expect(await api.audits()).toMatchObject([
       {
-        ...{ action: "provider.drained", subject: "first", by: "boss", reason: "an update" },
-        ...{ before: { state: "up" }, after: { state: "drained" } },
+        action: "provider.drained",
+        subject: "first",
+        by: "boss",
+        reason: "an update",
+        before: { state: "up" },
+        after: { state: "drained" },
       },
       { action: "provider.drained", subject: "second", reason: "" },
       { action: "provider.restored", subject: "first", before: { state: "drained" }, after: { state: "up" } },
@@ -149,8 +162,15 @@ describe("providers", () => {
     expect(await good).toMatchObject({
       status: 200,
       body: {
-        ...{ ok: true, provider: "upstream", account: 0, model: "m", status: 200, error: null },
-        ...{ headers_ms: expect.any(Number), first_token_ms: expect.any(Number), total_ms: expect.any(Number) },
+        ok: true,
+        provider: "upstream",
+        account: 0,
+        model: "m",
+        status: 200,
+        error: null,
+        headers_ms: expect.any(Number),
+        first_token_ms: expect.any(Number),
+        total_ms: expect.any(Number),
         usage: { input_tokens: expect.any(Number), output_tokens: expect.any(Number) },
       },
     });

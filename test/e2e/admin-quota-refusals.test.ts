@@ -42,7 +42,10 @@ describe("an administrator who changes a quota", () => {
       const { status, body: answer } = await ask(`${path}/${act}`, body);
       const order = `${act} ${JSON.stringify(body)}`;
       expect({ order, status, code: answer.error?.code, param: answer.error?.param }).toEqual({
-        ...{ order, status: 400, code: "invalid_request", param },
+        order,
+        status: 400,
+        code: "invalid_request",
+        param,
       });
     }
     expect(await readFile(file, "utf8")).toBe(before);

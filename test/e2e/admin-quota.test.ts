@@ -47,7 +47,12 @@ describe("an administrator", () => {
         tier: "basic",
         limits: [
           {
-            ...{ metric: "requests", per: "month", max: 505, used: 1, reserved: 0, remaining: 504 },
+            metric: "requests",
+            per: "month",
+            max: 505,
+            used: 1,
+            reserved: 0,
+            remaining: 504,
             reset_at: expect.any(String),
           },
         ],
@@ -72,8 +77,15 @@ describe("an administrator", () => {
     expect([await chat(proxy), await chat(proxy), await chat(proxy)]).toEqual([200, 200, 402]);
     expect(await audits()).toEqual([
       {
-        ...{ event: "admin.changed", action: "quota.granted", by: "boss", user: "alice", ip: "127.0.0.1" },
-        ...{ trace_id: expect.any(String), subject: "requests per month", before: null, reason: "a demo" },
+        event: "admin.changed",
+        action: "quota.granted",
+        by: "boss",
+        user: "alice",
+        ip: "127.0.0.1",
+        trace_id: expect.any(String),
+        subject: "requests per month",
+        before: null,
+        reason: "a demo",
         after: { metric: "requests", per: "month", amount: 2, until },
       },
     ]);
@@ -97,7 +109,10 @@ describe("an administrator", () => {
     const amounts = [1, 2, 4, 8, 16, 32, 64, 128];
     const grants = amounts.map((amount, index) =>
       as(index % 2 === 0 ? "boss" : "chief", "POST", `${path}/grant`, {
-        ...{ metric: "requests", per: "month", amount, reason: "both" },
+        metric: "requests",
+        per: "month",
+        amount,
+        reason: "both",
       }),
     );
     expect((await Promise.all(grants)).map(({ status }) => status)).toEqual(amounts.map(() => 200));
@@ -193,7 +208,9 @@ limits = [{ metric = "requests", per = "day", max = 1 }, { metric = "requests", 
     expect([await chat(proxy), await chat(proxy)]).toEqual([200, 402]);
     expect(await audits()).toMatchObject([
       {
-        ...{ action: "quota.reset", subject: "day", reason: "a new try" },
+        action: "quota.reset",
+        subject: "day",
+        reason: "a new try",
         before: { used: [{ metric: "requests", per: "day", amount: 1 }, { metric: "tokens" }, { metric: "cost" }] },
         after: { used: [{ amount: 0 }, { amount: 0 }, { amount: "0" }] },
       },

@@ -47,8 +47,15 @@ describe("the requests of all users", () => {
     ]);
     expect(end).toBeNull();
     expect(requests[1]).toMatchObject({
-      ...{ id: expect.stringMatching(/^[0-9a-f-]{36}$/), request_id: expect.any(String), address: "127.0.0.1" },
-      ...{ time: expect.stringMatching(/Z$/), code: "ok", status: 200, provider: "simulator", key_id: "", group: "" },
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      request_id: expect.any(String),
+      address: "127.0.0.1",
+      time: expect.stringMatching(/Z$/),
+      code: "ok",
+      status: 200,
+      provider: "simulator",
+      key_id: "",
+      group: "",
       output_tokens: expect.any(Number),
     });
     expect(requests[1]).not.toHaveProperty("trace_id");
@@ -81,7 +88,9 @@ describe("the requests of all users", () => {
     expect(overview.minutes.reduce((sum, { ok }) => sum + ok, 0)).toBe(2);
     expect(overview.minutes.reduce((sum, { refused }) => sum + refused, 0)).toBe(2);
     expect(overview).toMatchObject({
-      ...{ node: expect.any(String), shared: expect.any(Boolean), now: { in_flight: 0, waiting: 0, active_users: 3 } },
+      node: expect.any(String),
+      shared: expect.any(Boolean),
+      now: { in_flight: 0, waiting: 0, active_users: 3 },
       by_provider: [{ name: "simulator", requests: 2 }],
       attention: [{ kind: "simulated" }],
     });

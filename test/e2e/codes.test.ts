@@ -172,7 +172,9 @@ describe("redemption codes", () => {
   it("push ended credits out of a full account, and are not used up where there is no room", async () => {
     const grants = (count: number, until: Date | undefined) =>
       Array.from({ length: count }, () => ({
-        ...({ metric: "tokens", per: "total", amount: 1 } as const),
+        metric: "tokens" as const,
+        per: "total" as const,
+        amount: 1,
         ...(until === undefined ? {} : { until }),
       }));
     const { codes } = await make({ uses: 2 });

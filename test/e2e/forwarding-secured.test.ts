@@ -76,8 +76,11 @@ describeWithKafka("forwarding over TLS with a login", () => {
       writeFileSync(join(own, "config.toml"), `[server]\nport = 0\n${ofRedis}${ofKafka}${ofSpool}`);
       const [user, secret] = logins[sasl];
       const env = {
-        ...{ KAFKA_BROKERS: kafka.secured, KAFKA_USERNAME: user, KAFKA_PASSWORD: secret },
-        ...{ EVENTS_URL: `rediss://forwarder:${password}@127.0.0.1:${tlsPort}`, NODE_EXTRA_CA_CERTS: trusted },
+        KAFKA_BROKERS: kafka.secured,
+        KAFKA_USERNAME: user,
+        KAFKA_PASSWORD: secret,
+        EVENTS_URL: `rediss://forwarder:${password}@127.0.0.1:${tlsPort}`,
+        NODE_EXTRA_CA_CERTS: trusted,
       };
       return { folder: own, env };
     }

@@ -87,7 +87,11 @@ models = ["sim-*"]
         .filter((line) => line.includes('"chat finished"'))
         .map((line) => JSON.parse(line));
       expect(finished.map((line: { group: string }) => line.group)).toEqual([
-        ...["research", "paid", "research", "paid", ""],
+        "research",
+        "paid",
+        "research",
+        "paid",
+        "",
       ]);
     });
   });

@@ -100,7 +100,9 @@ describe("registration by invitation", () => {
     expect(await usesOf()).toEqual([["newcomer"]]);
     const id = String(codes[0]?.id);
     expect(await get("/admin/users/newcomer")).toMatchObject({
-      ...{ quota_tier: "guest", roles: ["user"], invitation: expect.stringContaining(`${id}.`) },
+      quota_tier: "guest",
+      roles: ["user"],
+      invitation: expect.stringContaining(`${id}.`),
     });
     expect(await get("/admin/groups/lab")).toMatchObject({ members: ["newcomer"] });
     expect(await get("/admin/audit?limit=10")).toMatchObject({

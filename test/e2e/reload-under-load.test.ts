@@ -94,7 +94,9 @@ describe("500 live streams while config.toml is replaced 100 times", () => {
   it("go on under their own prices, the new ones apply at once, and the books agree", { timeout: 60_000 }, async () => {
     const provider = await startProvider();
     const { proxy, get, post } = await startAdminApi({
-      ...{ upstreamUrl: provider.url, config: priced(1), configFile: true },
+      upstreamUrl: provider.url,
+      config: priced(1),
+      configFile: true,
     });
     const token = await proxy.login();
     const streams: SseClient[] = [];
@@ -149,7 +151,9 @@ describe("a provider's key", () => {
     const provider = await startProvider();
     provider.valid.add("Bearer sk-key-a").add("Bearer sk-key-b");
     const { proxy, post, get } = await startAdminApi({
-      ...{ config: rest, configFile: true, env: { KEY_A: "sk-key-a", KEY_B: "sk-key-b" } },
+      config: rest,
+      configFile: true,
+      env: { KEY_A: "sk-key-a", KEY_B: "sk-key-b" },
     });
     const keyFile = join(proxy.folder, "key");
     await writeFile(keyFile, "sk-key-c\n");

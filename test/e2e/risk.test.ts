@@ -97,13 +97,11 @@ describe("trust steps", () => {
     expect(body).toMatchObject({ enabled: true, steps: ["careful", "normal"], total: 2 });
     expect(body.users[1]).toMatchObject({ user: "bob" });
     expect(body.users[0]).toMatchObject({
-      ...{
-        user: "alice",
-        step: "careful",
-        pinned: false,
-        factors: { rate: 0.5, parallel: 0.25, quota: 0.5 },
-        score: 40,
-      },
+      user: "alice",
+      step: "careful",
+      pinned: false,
+      factors: { rate: 0.5, parallel: 0.25, quota: 0.5 },
+      score: 40,
       reasons: [{ signal: "failures", value: 1, points: 40, text: "100% of the requests were invalid" }],
     });
     expect(body.users[1]).toMatchObject({ step: "normal", score: 0, reasons: [] });
@@ -119,8 +117,12 @@ describe("trust steps", () => {
     expect((await api.post("/admin/risk/alice/pin", { step: null })).body).toMatchObject({ pinned: false });
     expect(await api.audits()).toMatchObject([
       {
-        ...{ action: "trust.pinned", by: "boss", user: "alice", reason: "a colleague" },
-        ...{ before: { trust_step: null }, after: { trust_step: "normal" } },
+        action: "trust.pinned",
+        by: "boss",
+        user: "alice",
+        reason: "a colleague",
+        before: { trust_step: null },
+        after: { trust_step: "normal" },
       },
       { action: "trust.unpinned", before: { trust_step: "normal" }, after: { trust_step: null } },
     ]);

@@ -34,12 +34,18 @@ async function start(
 
 const endpoint = ({ url }: OtlpCollector): string => `otlp_endpoint = "${url}"`;
 const chunk = (content: string, finish: string | null = null) => ({
-  ...{ id: "chatcmpl-1", object: "chat.completion.chunk", model: "deepseek-chat-0324", created: 1 },
+  id: "chatcmpl-1",
+  object: "chat.completion.chunk",
+  model: "deepseek-chat-0324",
+  created: 1,
   choices: [{ index: 0, delta: { content }, finish_reason: finish }],
 });
 const usage = {
-  ...{ prompt_tokens: 30, completion_tokens: 20, total_tokens: 50 },
-  ...{ prompt_cache_hit_tokens: 10, completion_tokens_details: { reasoning_tokens: 5 } },
+  prompt_tokens: 30,
+  completion_tokens: 20,
+  total_tokens: 50,
+  prompt_cache_hit_tokens: 10,
+  completion_tokens_details: { reasoning_tokens: 5 },
 };
 
 function ask({ proxy, token }: Setting, headers: Record<string, string> = {}, more: object = {}) {
@@ -88,7 +94,11 @@ describe("traces", () => {
     expect(collector.headers[0]).toMatchObject({ ":path": "/v1/traces", "x-team": "a b" });
 
     expect(server).toMatchObject({
-      ...{ name: "POST /v1/chat/completions", traceId, parentSpanId: spanId, traceState: "shop=42", status: 0 },
+      name: "POST /v1/chat/completions",
+      traceId,
+      parentSpanId: spanId,
+      traceState: "shop=42",
+      status: 0,
       resource: { "service.name": "gate", "service.version": expect.any(String) as string },
       attributes: {
         "http.request.method": "POST",
@@ -102,7 +112,10 @@ describe("traces", () => {
     });
     expect(Object.keys(server?.attributes ?? {}).filter((name) => name.startsWith("gen_ai"))).toEqual([]);
     expect(attempt).toMatchObject({
-      ...{ name: "chat deepseek-chat", traceId, parentSpanId: server?.spanId, status: 0 },
+      name: "chat deepseek-chat",
+      traceId,
+      parentSpanId: server?.spanId,
+      status: 0,
       attributes: {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "deepseek",

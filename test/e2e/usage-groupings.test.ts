@@ -60,7 +60,8 @@ it("has the same exact total however it is grouped", async () => {
     boss: userFile("boss", alicePassword, 'roles = ["admin"]\n'),
   };
   const running = (proxy = await startProxy({
-    ...{ config: settings, users },
+    config: settings,
+    users,
     clock: { now: () => now, monotonic: systemClock.monotonic },
   }));
   const { url } = running;

@@ -102,8 +102,18 @@ describe("usage", () => {
       });
       const cost = String((input + output) / 1_000_000);
       expect(await response.json()).toMatchObject({
-        ...{ request_id: id, model: "sim-fast", outcome: "completed", cost, currency: "CNY", estimated: false },
-        ...{ input_tokens: input, output_tokens: output, tokens: input + output, requests: 1, api_key: "", group: "" },
+        request_id: id,
+        model: "sim-fast",
+        outcome: "completed",
+        cost,
+        currency: "CNY",
+        estimated: false,
+        input_tokens: input,
+        output_tokens: output,
+        tokens: input + output,
+        requests: 1,
+        api_key: "",
+        group: "",
       });
       sum += input + output;
       const refused = await answerOf(await one(id, bobs));
@@ -197,7 +207,10 @@ describe("usage", () => {
     const note = { reason: "sorry", by: "boss" };
     await running.services.ledger.adjust("alice", { requests: -1, tokens: 0, cost: -5, currency: "CNY" }, note);
     const hold = await running.services.ledger.reserve({
-      ...{ user: "bob", limits: [], requestId: "r", model: "=1+1" },
+      user: "bob",
+      limits: [],
+      requestId: "r",
+      model: "=1+1",
       upperBound: { requests: 1, tokens: 0, cost: 0, currency: "CNY" },
     });
     await hold.commit({ requests: 1, tokens: 0, cost: 0, currency: "CNY" });

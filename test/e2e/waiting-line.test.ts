@@ -73,7 +73,9 @@ describe("requests that wait for their turn", () => {
     let texts: Promise<string>[] = [];
     let onHeaders = (): void => undefined;
     const openai = new OpenAI({
-      ...{ apiKey: token, baseURL: `${proxy.url}/v1`, maxRetries: 0 },
+      apiKey: token,
+      baseURL: `${proxy.url}/v1`,
+      maxRetries: 0,
       fetch: async (...given) => {
         const response = await fetch(...given);
         texts = [...texts, response.clone().text()];

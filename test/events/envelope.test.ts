@@ -7,8 +7,14 @@ import { chatFinished, loginFailed, testEnvelopes } from "../support/events.ts";
 
 const chat = chatFinished({ keyId: "key-1", group: "lab", w3cTraceId: "a".repeat(32) });
 const reloaded: ProxyEvent = {
-  ...{ type: "config.reloaded", at: 0, traceId: "", ip: "", by: "file" },
-  ...{ changes: [{ path: "logs.level", before: "info", after: "warn" }], count: 1, restartNeeded: [] },
+  type: "config.reloaded",
+  at: 0,
+  traceId: "",
+  ip: "",
+  by: "file",
+  changes: [{ path: "logs.level", before: "info", after: "warn" }],
+  count: 1,
+  restartNeeded: [],
 };
 const loggedIn: ProxyEvent = { type: "login.succeeded", at: 0, traceId: "t", ip: "192.0.2.1", user: "alice" };
 const events: ProxyEvent[] = [chat, reloaded, loggedIn, loginFailed({ user: "" })];
@@ -17,9 +23,17 @@ describe("the envelope", () => {
   test("names who, when, where and why once, and leaves the rest to the payload", () => {
     const { data, ...head } = testEnvelopes().of(chat);
     expect(head).toEqual({
-      ...{ id: "event-1", time: "2026-11-22T10:00:00.000Z", type: "chat.finished", version: 1, node: "node-1" },
-      ...{ request_id: "trace-1", trace_id: "a".repeat(32), address: "192.0.2.1" },
-      ...{ user: "alice", group: "lab", key_id: "key-1" },
+      id: "event-1",
+      time: "2026-11-22T10:00:00.000Z",
+      type: "chat.finished",
+      version: 1,
+      node: "node-1",
+      request_id: "trace-1",
+      trace_id: "a".repeat(32),
+      address: "192.0.2.1",
+      user: "alice",
+      group: "lab",
+      key_id: "key-1",
     });
     expect(payloads["chat.finished"].data.parse(data)).toEqual(data);
   });
@@ -61,17 +75,19 @@ describe("the attributes of CloudEvents", () => {
       dataschema: "docs/events.schema.json#/$defs/chat.finished",
       dataversion: "1",
       node: "höst 1:8080",
-      ...{ requestid: "trace-1", traceid: "a".repeat(32), address: "192.0.2.1" },
-      ...{ user: "alice", group: "lab", keyid: "key-1" },
+      requestid: "trace-1",
+      traceid: "a".repeat(32),
+      address: "192.0.2.1",
+      user: "alice",
+      group: "lab",
+      keyid: "key-1",
     });
   });
 
   test("leave out what is empty, for the standard forbids empty attributes", () => {
     const attributes = cloudEventAttributes(testEnvelopes().of(reloaded));
     expect(Object.keys(attributes).sort()).toEqual(
-      [
-        ...["specversion", "id", "source", "type", "time", "datacontenttype", "dataschema", "dataversion", "node"],
-      ].sort(),
+      ["specversion", "id", "source", "type", "time", "datacontenttype", "dataschema", "dataversion", "node"].sort(),
     );
   });
 });

@@ -62,8 +62,17 @@ describe("the feed of events", () => {
     for (let at = 0; at < 10; at++) {
       const after = { text: "x".repeat(at === 9 ? 100_000 : 3000) };
       feed.sink({
-        ...{ type: "admin.changed", at: 0, traceId: "t", ip: "", action: "user.changed", by: "boss", user: "alice" },
-        ...{ subject: "", before: null, after, reason: "" },
+        type: "admin.changed",
+        at: 0,
+        traceId: "t",
+        ip: "",
+        action: "user.changed",
+        by: "boss",
+        user: "alice",
+        subject: "",
+        before: null,
+        after,
+        reason: "",
       });
       expect(feed.stats().kept).toBe(at === 9 ? 1 : Math.min(at + 1, 2));
     }

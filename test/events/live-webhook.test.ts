@@ -19,8 +19,13 @@ function setUp(deadlineMs: number) {
   const parts = { envelopes: testEnvelopes(), newId: () => "id", random: () => 0, deadLetters };
   const webhook = createLiveWebhook({ ...parts, clock: createManualClock(), log: createCapturedLog() }, deadlineMs);
   const settings = {
-    ...{ url: receiver().url, secret: webhookSecret, allowPrivate: true, events: ["login.failed"] },
-    ...{ timeoutMs: 60_000, maxAttempts: 3, maxQueued: 10 },
+    url: receiver().url,
+    secret: webhookSecret,
+    allowPrivate: true,
+    events: ["login.failed"],
+    timeoutMs: 60_000,
+    maxAttempts: 3,
+    maxQueued: 10,
   };
   return { webhook, settings, kept };
 }

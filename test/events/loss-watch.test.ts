@@ -14,7 +14,9 @@ test("what each sink has lost is one event a minute, with what has been added si
   ];
   const emitted: ProxyEvent[] = [];
   const watch = createLossWatch({
-    ...{ losses: () => losses, emit: (event) => void emitted.push(event), clock: createManualClock(1000) },
+    losses: () => losses,
+    emit: (event) => void emitted.push(event),
+    clock: createManualClock(1000),
   });
   vi.advanceTimersByTime(60_000);
   expect(emitted).toEqual([]);

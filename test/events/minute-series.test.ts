@@ -35,7 +35,13 @@ describe("the series of minutes", () => {
     const minutes = series.minutes();
     expect(minutes).toHaveLength(60);
     expect(minutes.at(-1)).toEqual({
-      ...{ at: noon, ok: 1, refused: 1, failed: 1, client_gone: 2, tokens: 60, cost: { CNY: 7, USD: 5 } },
+      at: noon,
+      ok: 1,
+      refused: 1,
+      failed: 1,
+      client_gone: 2,
+      tokens: 60,
+      cost: { CNY: 7, USD: 5 },
       first_token_p95_ms: 300,
     });
     // Zero is zero, no time is none.

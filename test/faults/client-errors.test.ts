@@ -26,12 +26,17 @@ describe("H7: the provider's words for a client's error", () => {
       400,
       {
         error: {
-          ...{ message: "prompt of 70k", type: "invalid_request_error" },
-          ...{ code: "context_length_exceeded", param: "messages" },
+          message: "prompt of 70k",
+          type: "invalid_request_error",
+          code: "context_length_exceeded",
+          param: "messages",
         },
       },
       {
-        ...{ status: 400, code: "context_length_exceeded", param: "messages", message: "prompt of 70k" },
+        status: 400,
+        code: "context_length_exceeded",
+        param: "messages",
+        message: "prompt of 70k",
         upstream: { type: "invalid_request_error" },
       },
     ],
@@ -211,7 +216,9 @@ describe("a client's error, through the whole proxy", () => {
     expect(client.status).toBe(413);
     expect(JSON.parse(client.text)).toMatchObject({
       error: {
-        ...{ code: "context_length_exceeded", param: "messages", message: "70k, says [key]" },
+        code: "context_length_exceeded",
+        param: "messages",
+        message: "70k, says [key]",
         details: { upstream: { limit: 64 } },
         type: path.startsWith("/anthropic") ? "request_too_large" : "invalid_request_error",
       },
@@ -228,7 +235,8 @@ describe("a client's error, through the whole proxy", () => {
     expect(client.status).toBe(400);
     const { status_code, type } = tool;
     expect(JSON.parse(client.text).error).toMatchObject({
-      ...{ code: "tool_bad", message: "tool call lacks city" },
+      code: "tool_bad",
+      message: "tool call lacks city",
       details: { upstream: { status_code, type } },
     });
     expect(upstream.received).toBe(asked + 1);
@@ -261,15 +269,18 @@ describe("a client's error, through the whole proxy", () => {
       return { status: client.status, error: JSON.parse(client.text).error, line: JSON.parse(line ?? "null") };
     };
     expect(await refuse(404, "no route /chat")).toMatchObject({
-      ...{ status: 502, error: { code: "upstream_error" } },
+      status: 502,
+      error: { code: "upstream_error" },
       line: { level: "warn", status: 404, path: "/chat/completions", kind: "unsupported" },
     });
     expect(await refuse(404, "there is no model m")).toMatchObject({
-      ...{ status: 404, error: { code: "model_not_found", message: "there is no model m" } },
+      status: 404,
+      error: { code: "model_not_found", message: "there is no model m" },
       line: { level: "warn", status: 404, path: "/chat/completions", model: "m" },
     });
     expect(await refuse(400, "n must be 1")).toMatchObject({
-      ...{ status: 400, error: { message: "n must be 1" } },
+      status: 400,
+      error: { message: "n must be 1" },
       line: { level: "info", status: 400, path: "/chat/completions" },
     });
     // sk-… is not this provider's key, and still nobody's to read.

@@ -118,8 +118,11 @@ describe("D6: charges while the clock is ahead", () => {
     await held.close();
 
     const options = {
-      ...{ usersDir: folder, clock, log, quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 } },
-      ...{ usage: { keep_days: 90 } },
+      usersDir: folder,
+      clock,
+      log,
+      quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 },
+      usage: { keep_days: 90 },
       storage: { durability: "interval", sync_interval_ms: 50, segment_bytes: 1 << 20, snapshot_interval_seconds: 5 },
     } as const;
     expect(await bringBackQuotas(options)).toEqual(["alice"]);

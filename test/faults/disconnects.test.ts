@@ -26,7 +26,8 @@ async function sending({ proxy }: Pick<BilledProxy, "proxy">, to: string = path,
   const headers = bearer(await proxy.login());
   const sent = new Promise<void>((resolve) => {
     openStream(`${proxy.url}${to}`, {
-      ...{ headers, body },
+      headers,
+      body,
       onSent(how) {
         leave = how;
         resolve();
@@ -71,8 +72,12 @@ describe("M10: a client that leaves before the first event", () => {
     expect(await usage.json()).toMatchObject({
       rows: [
         {
-          ...{ requests: 100, input_tokens: charged * tokens, output_tokens: 0 },
-          ...{ outcomes: { client_gone: charged }, estimated_requests: charged, unsettled_requests: 0 },
+          requests: 100,
+          input_tokens: charged * tokens,
+          output_tokens: 0,
+          outcomes: { client_gone: charged },
+          estimated_requests: charged,
+          unsettled_requests: 0,
         },
       ],
     });
@@ -95,8 +100,13 @@ describe("M10: a client that leaves before the first event", () => {
     await call.closed;
     const tokens = Math.ceil(JSON.stringify(body).length / 4);
     expect(await billed.logged()).toMatchObject({
-      ...{ outcome: "client_gone", code: "client_gone", provider: "upstream", requests: weight },
-      ...{ input_tokens: tokens, output_tokens: 0, estimated: true },
+      outcome: "client_gone",
+      code: "client_gone",
+      provider: "upstream",
+      requests: weight,
+      input_tokens: tokens,
+      output_tokens: 0,
+      estimated: true,
     });
     expect(await billed.used()).toEqual(priced(tokens, 0));
   });

@@ -108,7 +108,10 @@ describe("D7: journal files that are missing", () => {
             await expect(spend(ledger)).rejects.toThrow();
             clock.advance(1000);
             await ledger.reserve({ user: "bob", limits: [], requestId: "r", model: "m", upperBound: nothing }).settle({
-              ...{ outcome: "upstream_failed", charge: nothing, estimated: false, price: "" },
+              outcome: "upstream_failed",
+              charge: nothing,
+              estimated: false,
+              price: "",
               usage: { input: 0, cached: 0, output: 0, reasoning: 0 },
             });
           } else {

@@ -63,7 +63,9 @@ describe("O5: a provider counts as reached", () => {
     chat(health, clock.monotonic());
     for (const user of ["alice", "bob"]) chat(health, clock.monotonic(), refused, user);
     expect(await reach()).toEqual({
-      ...{ provider: "a", ok: false, reason: "status 500" },
+      provider: "a",
+      ok: false,
+      reason: "status 500",
       circuits: [{ key: 0, model: "*", state: "open" }],
     });
   });

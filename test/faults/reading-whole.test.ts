@@ -6,24 +6,28 @@ const call = { id: "call_1", type: "function", function: { name: "f", arguments:
 const said = { role: "assistant", content: "Hello", reasoning_content: "Greet.", tool_calls: [call] };
 const reported = { prompt_tokens: 20, completion_tokens: 30, total_tokens: 50 };
 const chat = {
-  ...{
-    id: "c",
-    object: "chat.completion",
-    created: 1,
-    model: "flash",
-    system_fingerprint: "fp",
-    unknown: { kept: true },
-  },
+  id: "c",
+  object: "chat.completion",
+  created: 1,
+  model: "flash",
+  system_fingerprint: "fp",
+  unknown: { kept: true },
   choices: [{ index: 0, message: said, logprobs: null, finish_reason: "tool_calls", stop_reason: null }],
   usage: reported,
 };
 const text = {
-  ...{ id: "t", object: "text_completion", created: 1, model: "flash" },
+  id: "t",
+  object: "text_completion",
+  created: 1,
+  model: "flash",
   choices: [{ index: 0, text: "Hello", logprobs: null, finish_reason: "stop" }],
   usage: reported,
 };
 const message = {
-  ...{ id: "m", type: "message", role: "assistant", model: "flash" },
+  id: "m",
+  type: "message",
+  role: "assistant",
+  model: "flash",
   content: [
     { type: "thinking", thinking: "Greet.", signature: "c2ln" },
     { type: "text", text: "Hello" },
@@ -73,7 +77,8 @@ describe.each(apis)("A6: one JSON where a stream was asked for, on $path,", ({ p
 
     for (const wanted of [true, false]) {
       const streamed = ask(path, {
-        ...{ ...body, stream: true },
+        ...body,
+        stream: true,
         ...(wanted && !isMessage ? { stream_options: { include_usage: true } } : {}),
       });
       (await upstream.next()).respond(200, json, { "content-type": "application/json" });
@@ -150,10 +155,18 @@ describe("A6: what came whole is unfolded", () => {
     const events = [...unfoldMessage(message)];
     expect(events.map(({ name }) => name)).toEqual([
       "message_start",
-      ...["content_block_start", "content_block_delta", "content_block_delta", "content_block_stop"],
-      ...["content_block_start", "content_block_delta", "content_block_stop"],
-      ...["content_block_start", "content_block_delta", "content_block_stop"],
-      ...["content_block_start", "content_block_stop"],
+      "content_block_start",
+      "content_block_delta",
+      "content_block_delta",
+      "content_block_stop",
+      "content_block_start",
+      "content_block_delta",
+      "content_block_stop",
+      "content_block_start",
+      "content_block_delta",
+      "content_block_stop",
+      "content_block_start",
+      "content_block_stop",
       "message_delta",
     ]);
     const deltas = events.flatMap(({ parsed }) => (parsed.type === "content_block_delta" ? [parsed.delta] : []));

@@ -116,8 +116,12 @@ describe("P8: a provider that answers in a wrong form", () => {
       {
         level: "warn",
         facts: {
-          ...{ provider: "bad", kind: "invalid_response", status, location: headers.location },
-          ...{ content_type: headers["content-type"], content_encoding: headers["content-encoding"] },
+          provider: "bad",
+          kind: "invalid_response",
+          status,
+          location: headers.location,
+          content_type: headers["content-type"],
+          content_encoding: headers["content-encoding"],
         },
       },
     ]);

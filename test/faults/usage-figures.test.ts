@@ -44,7 +44,9 @@ describe("M12: a change by hand", () => {
       expect(await answer.json()).toMatchObject({
         rows: [
           {
-            ...{ requests: 1, tokens: 70, costs: [{ cost: "0.000000123", currency: "CNY" }] },
+            requests: 1,
+            tokens: 70,
+            costs: [{ cost: "0.000000123", currency: "CNY" }],
             adjusted: { requests: 7, tokens: -20, costs: [{ cost: "0.5", currency: "CNY" }] },
             outcomes: { completed: 1, adjust: 1 },
           },
@@ -88,8 +90,21 @@ describe("M12: a change by hand", () => {
     ["chats", { requests: 2, tokens: 9, input: 9, cost: { CNY: 9 }, outcomes: { completed: 2 } }],
   ])("is kept as it is: %s", (_, changes) => {
     const row: UsageRow = {
-      ...{ day: "2026-11-22", model: "other", key: "", requests: 0, tokens: 0, input: 0, cached: 0, output: 0 },
-      ...{ reasoning: 0, cost: {}, adjusted: null, outcomes: {}, estimated: 0, unsettled: 0, ...changes },
+      day: "2026-11-22",
+      model: "other",
+      key: "",
+      requests: 0,
+      tokens: 0,
+      input: 0,
+      cached: 0,
+      output: 0,
+      reasoning: 0,
+      cost: {},
+      adjusted: null,
+      outcomes: {},
+      estimated: 0,
+      unsettled: 0,
+      ...changes,
     };
     expect(fromKeptRow(keptRowSchema.parse(JSON.parse(JSON.stringify(toKeptRow(row)))))).toEqual(row);
   });

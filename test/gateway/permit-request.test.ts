@@ -25,7 +25,10 @@ function asked(toml: string, changes: Partial<RequestContext> = {}, max_parallel
 describe("the permits that a request needs", () => {
   it("are the user's alone where nothing else has a cap", () => {
     expect(asked("")).toEqual({
-      ...{ requestId: "t", user: "alice", weight: 1, providers: [] },
+      requestId: "t",
+      user: "alice",
+      weight: 1,
+      providers: [],
       scopes: [{ kind: "user", key: "alice", max: 8 }],
     });
   });

@@ -4,10 +4,20 @@ import type { RateLimitState } from "../../src/limits/rate-limiter.ts";
 import { parseFieldList } from "../support/structured-field.ts";
 
 const rpm: RateLimitState = {
-  ...{ rule: "rpm", metric: "requests", max: 60, windowSeconds: 60, remaining: 30, resetMs: 30_000 },
+  rule: "rpm",
+  metric: "requests",
+  max: 60,
+  windowSeconds: 60,
+  remaining: 30,
+  resetMs: 30_000,
 };
 const tpm: RateLimitState = {
-  ...{ rule: "tpm", metric: "tokens", max: 1000, windowSeconds: 60, remaining: 900, resetMs: 6001 },
+  rule: "tpm",
+  metric: "tokens",
+  max: 1000,
+  windowSeconds: 60,
+  remaining: 900,
+  resetMs: 6001,
 };
 const out: RateLimitState = { ...tpm, rule: "out", metric: "output_tokens", remaining: 10, resetMs: 120 };
 

@@ -17,7 +17,11 @@ const dashboard = await readFile(join(root, "deploy/grafana/dashboard.json"), "u
 async function allMetrics(): Promise<string> {
   const reasons = { queue_full: 0 };
   const metrics = createMetrics({
-    ...{ providers: ["p"], models: ["m"], rules: [], version: "1.2.3", processMetrics: true },
+    providers: ["p"],
+    models: ["m"],
+    rules: [],
+    version: "1.2.3",
+    processMetrics: true,
     gauges: {
       inFlight: () => 0,
       overload: () => ({ level: 0, loopDelayMs: 0 }),

@@ -21,7 +21,8 @@ describe("guarded passwords", () => {
       expect(await guarded(attempt, hash, "wrong horse")).toBe(false);
     }
     await expect(guarded(attempt, hash, "correct horse")).rejects.toMatchObject({
-      ...{ code: "login_blocked", status: 429 },
+      code: "login_blocked",
+      status: 429,
       extras: { retryAfterSeconds: 1 },
     });
     expect(calls.verify).toBe(5);

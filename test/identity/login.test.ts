@@ -19,7 +19,10 @@ describe("login", () => {
     accounts.set("bob", { ...bob, is_active: false });
     await expect(attemptWithCookie(password)).rejects.toMatchObject({ code: "account_disabled" });
     expect(events.map(({ type }) => type)).toEqual([
-      ...["login.succeeded", "login.succeeded", "login.failed", "login.failed"],
+      "login.succeeded",
+      "login.succeeded",
+      "login.failed",
+      "login.failed",
     ]);
   });
 

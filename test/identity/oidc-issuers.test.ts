@@ -25,12 +25,21 @@ it.each([undefined, 7, "javascript:alert(1)", "/authorize"])(
     };
     answers.push({ ...right, authorization_endpoint: wrong }, { ...right, jwks_uri: wrong }, right);
     const config: OidcIssuerConfig = {
-      ...{ name: "work", issuer, client_id: "proxy", scopes: ["openid"], username_claim: "preferred_username" },
-      ...{ create_users: "never", roles: [], groups: [] },
+      name: "work",
+      issuer,
+      client_id: "proxy",
+      scopes: ["openid"],
+      username_claim: "preferred_username",
+      create_users: "never",
+      roles: [],
+      groups: [],
     };
     const issuers = createOidcIssuers({
-      ...{ configs: () => [config], publicUrl: () => "http://localhost", secretOf: () => undefined },
-      ...{ monotonic: () => performance.now(), log: createCapturedLog() },
+      configs: () => [config],
+      publicUrl: () => "http://localhost",
+      secretOf: () => undefined,
+      monotonic: () => performance.now(),
+      log: createCapturedLog(),
     });
     await expect(issuers.begin("work")).rejects.toMatchObject({ code: "oidc_unavailable" });
     await expect(issuers.begin("work")).rejects.toMatchObject({ code: "oidc_unavailable" });
@@ -76,8 +85,11 @@ async function startForger(claims: Readonly<Record<string, unknown>>) {
   };
   const answers: Readonly<Record<string, () => object>> = {
     "/.well-known/openid-configuration": () => ({
-      ...{ issuer, authorization_endpoint: `${issuer}/auth`, token_endpoint: `${issuer}/token` },
-      ...{ jwks_uri: `${issuer}/jwks`, id_token_signing_alg_values_supported: ["RS256"] },
+      issuer,
+      authorization_endpoint: `${issuer}/auth`,
+      token_endpoint: `${issuer}/token`,
+      jwks_uri: `${issuer}/jwks`,
+      id_token_signing_alg_values_supported: ["RS256"],
     }),
     "/token": () => ({ access_token: "token", token_type: "bearer", id_token: tokenOf() }),
     "/jwks": () => ({ keys: [{ ...publicKey.export({ format: "jwk" }), alg: "RS256", use: "sig" }] }),
@@ -89,13 +101,22 @@ async function startForger(claims: Readonly<Record<string, unknown>>) {
   onTestFinished(() => void server.close());
   issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const config: OidcIssuerConfig = {
-    ...{ name: "work", issuer, client_id: "proxy", scopes: ["openid"], username_claim: "name" },
-    ...{ create_users: "never", roles: [], groups: [] },
+    name: "work",
+    issuer,
+    client_id: "proxy",
+    scopes: ["openid"],
+    username_claim: "name",
+    create_users: "never",
+    roles: [],
+    groups: [],
   };
   const log = createCapturedLog();
   const issuers = createOidcIssuers({
-    ...{ configs: () => [config], publicUrl: () => "http://localhost", secretOf: () => undefined },
-    ...{ monotonic: () => performance.now(), log },
+    configs: () => [config],
+    publicUrl: () => "http://localhost",
+    secretOf: () => undefined,
+    monotonic: () => performance.now(),
+    log,
   });
   return {
     log,

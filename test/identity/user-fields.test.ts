@@ -24,7 +24,10 @@ describe("the fields of a user", () => {
     const kept = Object.keys(responseShape).filter((name) => !Object.hasOwn(requestShape, name));
     expect(kept).toEqual(["username", "must_change_password", "created_at", "invitation"]);
     expect(optionFields).toEqual({
-      ...{ tier: "quota_tier", role: "roles", "active-from": "active_from", "expires-at": "expires_at" },
+      tier: "quota_tier",
+      role: "roles",
+      "active-from": "active_from",
+      "expires-at": "expires_at",
       "max-parallel": "max_parallel",
     });
   });

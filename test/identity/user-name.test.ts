@@ -5,8 +5,36 @@ import { checkUserName, isUserName } from "../../src/identity/user-name.ts";
 import { AppError } from "../../src/errors.ts";
 
 const refused = [
-  ...["", "Admin", "аdmin", "../x", "a/b", "a\\b", "a%2fb", "a\0", "a\n", "a.", "a.b", ".a", " a", "a ", "-a", "_a"],
-  ...["con", "prn", "aux", "nul", "com1", "com9", "lpt1", "lpt9", "a".repeat(33), "é", "ａ", "__proto__", "a:b", "a*"],
+  "",
+  "Admin",
+  "аdmin",
+  "../x",
+  "a/b",
+  "a\\b",
+  "a%2fb",
+  "a\0",
+  "a\n",
+  "a.",
+  "a.b",
+  ".a",
+  " a",
+  "a ",
+  "-a",
+  "_a",
+  "con",
+  "prn",
+  "aux",
+  "nul",
+  "com1",
+  "com9",
+  "lpt1",
+  "lpt9",
+  "a".repeat(33),
+  "é",
+  "ａ",
+  "__proto__",
+  "a:b",
+  "a*",
 ];
 
 it.each(refused)("refuses %j as a user name", (name) => {

@@ -203,7 +203,9 @@ describe("a journal that is read on from where an earlier reading ended", () => 
     for (const file of filesOf(folder)) if (file <= current) rmSync(file);
     const next = Number(basename(filesOf(folder)[0] ?? "", ".journal"));
     expect(await readAfter(folders, end)).toMatchObject({
-      ...{ seqs: upTo(40, next), said: [`21-${next - 1}`], end: { seq: 40 } },
+      seqs: upTo(40, next),
+      said: [`21-${next - 1}`],
+      end: { seq: 40 },
     });
   });
 });

@@ -43,18 +43,14 @@ test.each([0, 1, 1000, blockBytes, blockBytes + 1, 3 * blockBytes + 17])(
     const file = await reader(name);
     expect(file.size).toBe(length);
     for (const [from, count] of [
-      ...[
-        [0, length + 1],
-        [0, 1],
-        [length - 1, 5],
-        [length, 5],
-        [length + 5, 5],
-      ],
-      ...[
-        [blockBytes - 3, 6],
-        [2 * blockBytes, blockBytes + 1],
-        [7, 128 << 10],
-      ],
+      [0, length + 1],
+      [0, 1],
+      [length - 1, 5],
+      [length, 5],
+      [length + 5, 5],
+      [blockBytes - 3, 6],
+      [2 * blockBytes, blockBytes + 1],
+      [7, 128 << 10],
     ] as [number, number][]) {
       if (from < 0) continue;
       expect((await file.readAt(from, count)).equals(text.subarray(from, from + count))).toBe(true);

@@ -10,7 +10,9 @@ import { perSecond, rateAsk, refusalIn } from "../support/rates.ts";
 const rule = { maxWaitMs: 0, maxWaiting: 8, maxWaitingTotal: 100 };
 const client = () => ({ gone: false, onGone: undefined });
 const request: PermitRequest = {
-  ...{ requestId: "r", user: "alice", weight: 1 },
+  requestId: "r",
+  user: "alice",
+  weight: 1,
   scopes: [
     { kind: "user", key: "alice", max: 8 },
     { kind: "process", key: "", max: 5 },

@@ -19,7 +19,10 @@ const leave = (who: Client): void => {
 };
 const scope = (kind: PermitKind, key: string, max: number): PermitScope => ({ kind, key, max });
 const ask = (user: string, max: number, ...others: readonly PermitScope[]): PermitRequest => ({
-  ...{ requestId: "r", user, weight: 1, providers: [] },
+  requestId: "r",
+  user,
+  weight: 1,
+  providers: [],
   scopes: [scope("user", user, max), ...others],
 });
 const patient = { maxWaitMs: 60_000, maxWaiting: 100, maxWaitingTotal: 1000 };

@@ -22,7 +22,9 @@ function processes(count: number) {
     const learned: ProbeResult[] = [];
     const events: ProxyEvent[] = [];
     const peers = createProviderPeers({
-      ...{ clock, log: createCapturedLog(), providers: () => [provider] },
+      clock,
+      log: createCapturedLog(),
+      providers: () => [provider],
       probes: () => ({ learn: (_provider: Provider, result: ProbeResult) => learned.push(result) }),
     });
     const joined: Peers = {

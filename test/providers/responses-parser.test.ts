@@ -132,15 +132,23 @@ describe("a response that came as one JSON", () => {
     const events = [...unfoldResponse(response)];
     expect(events.map(({ name }) => name?.slice("response.".length))).toEqual([
       "created",
-      ...[
-        "output_item.added",
-        "reasoning_summary_part.added",
-        "reasoning_summary_text.delta",
-        "reasoning_summary_text.done",
-      ],
-      ...["reasoning_summary_part.done", "content_part.added", "reasoning_text.delta", "reasoning_text.done"],
-      ...["content_part.done", "output_item.done", "output_item.added", "output_item.done", "output_item.added"],
-      ...["function_call_arguments.delta", "function_call_arguments.done", "output_item.done", "completed"],
+      "output_item.added",
+      "reasoning_summary_part.added",
+      "reasoning_summary_text.delta",
+      "reasoning_summary_text.done",
+      "reasoning_summary_part.done",
+      "content_part.added",
+      "reasoning_text.delta",
+      "reasoning_text.done",
+      "content_part.done",
+      "output_item.done",
+      "output_item.added",
+      "output_item.done",
+      "output_item.added",
+      "function_call_arguments.delta",
+      "function_call_arguments.done",
+      "output_item.done",
+      "completed",
     ]);
     expect(events.map(({ parsed }) => parsed.sequence_number)).toEqual(events.map((_, index) => index));
     expect(events.at(-1)).toMatchObject({ role: "last", parsed: { response } });

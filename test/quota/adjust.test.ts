@@ -21,7 +21,11 @@ describe("changes by hand", () => {
       expect(usedOf(now, everything)).toEqual([21, 570, 570, 1123]);
       expect(await now.usage({ user: "alice", ...allDays })).toMatchObject([
         {
-          ...{ model: "adjust", requests: 0, tokens: 0, cost: {}, outcomes: { adjust: 1 } },
+          model: "adjust",
+          requests: 0,
+          tokens: 0,
+          cost: {},
+          outcomes: { adjust: 1 },
           adjusted: { requests: 20, tokens: 500, cost: { CNY: 1000 } },
         },
         { requests: 1 },

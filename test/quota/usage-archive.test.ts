@@ -28,8 +28,14 @@ describe("days that are over", () => {
     await first.close();
     const line = JSON.parse(readFileSync(join(folder, "usage", "alice.jsonl"), "utf8")) as object;
     expect(line).toEqual({
-      ...{ day: "2026-11-22", model: "deepseek-chat", requests: 1, tokens: 70, input: 70 },
-      ...{ cost: { CNY: 123 }, outcomes: { completed: 1 }, seq: 4 },
+      day: "2026-11-22",
+      model: "deepseek-chat",
+      requests: 1,
+      tokens: 70,
+      input: 70,
+      cost: { CNY: 123 },
+      outcomes: { completed: 1 },
+      seq: 4,
     });
     expect(readFileSync(join(folder, "alice.quota.toml"), "utf8")).not.toContain('2026-11-22"');
     const again = await openTestLedger(folder, clock);

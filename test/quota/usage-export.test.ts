@@ -43,7 +43,11 @@ function sumsOfRows(rows: readonly ExportedRow[]): Sums {
     const figures =
       kind === "request"
         ? {
-            ...{ requests, tokens, ...usage, [currency]: cost, estimated: estimated ? 1 : 0 },
+            requests,
+            tokens,
+            ...usage,
+            [currency]: cost,
+            estimated: estimated ? 1 : 0,
             [outcome]: 1,
           }
         : { adjustedRequests: requests, adjustedTokens: tokens, [`adjusted${currency}`]: cost, [kind]: 1 };
@@ -59,9 +63,18 @@ function sumsOfUsage(user: string, rows: readonly UsageRow[]): Sums {
   const sums: Sums = new Map();
   for (const { day, requests, tokens, input, cached, output, reasoning, cost, ...row } of rows) {
     add(sums, `${user} ${day}`, {
-      ...{ requests, tokens, input, cached, output, reasoning, ...cost },
-      ...{ estimated: row.estimated, unsettled: row.unsettled, ...row.outcomes },
-      ...{ adjustedRequests: row.adjusted?.requests ?? 0, adjustedTokens: row.adjusted?.tokens ?? 0 },
+      requests,
+      tokens,
+      input,
+      cached,
+      output,
+      reasoning,
+      ...cost,
+      estimated: row.estimated,
+      unsettled: row.unsettled,
+      ...row.outcomes,
+      adjustedRequests: row.adjusted?.requests ?? 0,
+      adjustedTokens: row.adjusted?.tokens ?? 0,
       ...Object.fromEntries(Object.entries(row.adjusted?.cost ?? {}).map(([cur, nano]) => [`adjusted${cur}`, nano])),
     });
   }
@@ -165,7 +178,9 @@ describe("an export of usage", () => {
     const isFree = cost === 0;
     return {
       ...settlement(charge(isFree ? 0 : 1, isFree ? 0 : 9, cost, currency)),
-      ...{ estimated, ...from, usage: { input: 7, cached: 3, output: 2, reasoning: 1 } },
+      estimated,
+      ...from,
+      usage: { input: 7, cached: 3, output: 2, reasoning: 1 },
     };
   }
 
@@ -216,10 +231,26 @@ describe("an export of usage", () => {
     };
     const json = await textOf("ndjson");
     expect(JSON.parse(json[0] ?? "")).toEqual({
-      ...{ kind: "request", request_id: "alice-0", user: "alice", group: null, key_id: "k1", model: "deepseek-chat" },
-      ...{ time: "2026-11-22T04:00:00.000Z", settled_at: "2026-11-22T04:00:01.000Z", provider: "deep" },
-      ...{ input_tokens: 7, cached_tokens: 3, output_tokens: 2, reasoning_tokens: 1, requests: 1, tokens: 9 },
-      ...{ price: from.price, cost: "0.000000123", cost_nano: 123, currency: "CNY", outcome: "completed" },
+      kind: "request",
+      request_id: "alice-0",
+      user: "alice",
+      group: null,
+      key_id: "k1",
+      model: "deepseek-chat",
+      time: "2026-11-22T04:00:00.000Z",
+      settled_at: "2026-11-22T04:00:01.000Z",
+      provider: "deep",
+      input_tokens: 7,
+      cached_tokens: 3,
+      output_tokens: 2,
+      reasoning_tokens: 1,
+      requests: 1,
+      tokens: 9,
+      price: from.price,
+      cost: "0.000000123",
+      cost_nano: 123,
+      currency: "CNY",
+      outcome: "completed",
       estimated: false,
     });
     expect(JSON.parse(json[2] ?? "")).toMatchObject({ kind: "adjust", user: null, group: "red", tokens: -5 });

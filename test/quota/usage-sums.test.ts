@@ -54,7 +54,13 @@ function requestOf(index: number, names: { user: string; model: string; provider
   const { group, ...rest } = names;
   const first = charge(1, 10, 20);
   return {
-    ...{ at, requestId: `r${index}`, price: "p", first, charge: first, usage, ...rest },
+    at,
+    requestId: `r${index}`,
+    price: "p",
+    first,
+    charge: first,
+    usage,
+    ...rest,
     ...(group === undefined ? {} : { group: { name: group, at } }),
   };
 }

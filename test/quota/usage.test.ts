@@ -32,12 +32,30 @@ describe("the usage history", () => {
     const shared = { day: "2026-11-22", key: "", adjusted: null, unsettled: 0 };
     expect(await ledger.usage({ user: "alice", ...allDays })).toEqual([
       {
-        ...{ ...shared, model: "chat", requests: 2, tokens: 140, input: 100, cached: 60, output: 40, reasoning: 10 },
-        ...{ cost: { CNY: 123, USD: 7 }, outcomes: { completed: 1, client_gone: 1 }, estimated: 0 },
+        ...shared,
+        model: "chat",
+        requests: 2,
+        tokens: 140,
+        input: 100,
+        cached: 60,
+        output: 40,
+        reasoning: 10,
+        cost: { CNY: 123, USD: 7 },
+        outcomes: { completed: 1, client_gone: 1 },
+        estimated: 0,
       },
       {
-        ...{ ...shared, model: "reasoner", requests: 3, tokens: 70, input: 50, cached: 30, output: 20, reasoning: 5 },
-        ...{ cost: {}, outcomes: { completed: 1 }, estimated: 1 },
+        ...shared,
+        model: "reasoner",
+        requests: 3,
+        tokens: 70,
+        input: 50,
+        cached: 30,
+        output: 20,
+        reasoning: 5,
+        cost: {},
+        outcomes: { completed: 1 },
+        estimated: 1,
       },
     ]);
   });

@@ -134,7 +134,9 @@ export function simulateFortnight(seed: number): readonly Fortnight[] {
     const clock = createManualClock(beginning);
     const moves: Fortnight["moves"][number][] = [];
     const risk = createRisk({
-      ...{ config, clock, ownRules: new Set(["per_user"]) },
+      config,
+      clock,
+      ownRules: new Set(["per_user"]),
       emit: (event) => {
         if (event.type === "trust.changed") moves.push(event);
       },

@@ -123,7 +123,11 @@ describe("trust steps", () => {
     expect(step()).toBe("probation");
     expect(events).toMatchObject([
       {
-        ...{ from: "normal", to: "probation", direction: "down", traceId: "trace-1", ip: "192.0.2.1" },
+        from: "normal",
+        to: "probation",
+        direction: "down",
+        traceId: "trace-1",
+        ip: "192.0.2.1",
         reasons: ["in 100% of the requests the client left before the first event"],
       },
     ]);
@@ -173,8 +177,14 @@ describe("trust steps", () => {
     chat();
     for (let i = 0; i < 1000; i++)
       risk.sink({
-        ...{ type: "login.failed", at: clock.now(), traceId: "t", ip: "192.0.2.9", user: "alice", known: true },
-        ...{ result: "failure", reason: "wrong password" },
+        type: "login.failed",
+        at: clock.now(),
+        traceId: "t",
+        ip: "192.0.2.9",
+        user: "alice",
+        known: true,
+        result: "failure",
+        reason: "wrong password",
       });
     expect(risk.view(alice).score).toBe(0);
   });
@@ -183,7 +193,11 @@ describe("trust steps", () => {
     const { risk, chat, clock } = setUp();
     chat();
     risk.sink({
-      ...{ type: "session.reuse_detected", at: clock.now(), traceId: "t", ip: "192.0.2.9", user: "alice" },
+      type: "session.reuse_detected",
+      at: clock.now(),
+      traceId: "t",
+      ip: "192.0.2.9",
+      user: "alice",
       subject: "s1",
     });
     expect(risk.view(alice)).toMatchObject({ score: 30, reasons: [{ signal: "stolen_sessions", points: 30 }] });

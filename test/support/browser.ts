@@ -49,7 +49,10 @@ export async function openPanel(
 ): Promise<PanelTab> {
   const { user, password = alicePassword, locale = "en-GB", size = "desktop", dark = false } = options;
   const context = await browser.newContext({
-    ...{ locale, viewport: sizes[size], colorScheme: dark ? "dark" : "light", reducedMotion: "reduce" },
+    locale,
+    viewport: sizes[size],
+    colorScheme: dark ? "dark" : "light",
+    reducedMotion: "reduce",
     permissions: ["clipboard-read", "clipboard-write"],
   });
   const faults: string[] = [];
@@ -78,7 +81,10 @@ export async function openPanel(
   const settled = (): Promise<void> =>
     page.locator("main .dim, main [aria-busy='true']").first().waitFor({ state: "detached" });
   return {
-    ...{ page, context, faults, settled },
+    page,
+    context,
+    faults,
+    settled,
     async visit(path) {
       // Code for the page is text here: these tests are compiled without a browser's types.
       const href = JSON.stringify(`/panel${path}`);

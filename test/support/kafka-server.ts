@@ -67,25 +67,33 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
   writeFileSync(
     properties,
     [
-      ...["process.roles=broker,controller", "node.id=1", `controller.quorum.voters=1@127.0.0.1:${controllerPort}`],
+      "process.roles=broker,controller",
+      "node.id=1",
+      `controller.quorum.voters=1@127.0.0.1:${controllerPort}`,
       `listeners=PLAINTEXT://${broker},SECURED://${secured},CONTROLLER://127.0.0.1:${controllerPort}`,
       `advertised.listeners=PLAINTEXT://${broker},SECURED://${secured}`,
       "controller.listener.names=CONTROLLER",
       "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
       `sasl.enabled.mechanisms=PLAIN,${scrams.join(",")}`,
-      ...["ssl.keystore.type=PEM", `ssl.keystore.location=${pem.keyAndCertificate}`],
+      "ssl.keystore.type=PEM",
+      `ssl.keystore.location=${pem.keyAndCertificate}`,
       "listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required " +
         'user_alice="a secret";',
       ...scrams.map(
         (name) =>
           `listener.name.secured.${name.toLowerCase()}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;`,
       ),
-      ...[`log.dirs=${join(folder, "data")}`, "auto.create.topics.enable=false"],
-      ...["offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1"],
-      ...["transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1"],
-      ...["transaction.state.log.num.partitions=1", "group.initial.rebalance.delay.ms=0"],
+      `log.dirs=${join(folder, "data")}`,
+      "auto.create.topics.enable=false",
+      "offsets.topic.replication.factor=1",
+      "offsets.topic.num.partitions=1",
+      "transaction.state.log.replication.factor=1",
+      "transaction.state.log.min.isr=1",
+      "transaction.state.log.num.partitions=1",
+      "group.initial.rebalance.delay.ms=0",
       // Otherwise a killed broker is waited for when it is back.
-      ...["broker.session.timeout.ms=1500", "broker.heartbeat.interval.ms=300"],
+      "broker.session.timeout.ms=1500",
+      "broker.heartbeat.interval.ms=300",
       ...extra,
     ].join("\n"),
   );
@@ -158,8 +166,11 @@ export async function startKafkaServer(extra: readonly string[] = []): Promise<K
 async function readTopic(broker: string, topic: string): Promise<readonly KafkaRecord[]> {
   const text = (bytes?: Buffer): string => bytes?.toString() ?? "";
   const consumer = new Consumer({
-    ...{ clientId: "test", groupId: `test-${randomBytes(4).toString("hex")}`, bootstrapBrokers: [broker] },
-    ...{ deserializers: { key: text, value: text, headerKey: text, headerValue: text }, maxWaitTime: 50 },
+    clientId: "test",
+    groupId: `test-${randomBytes(4).toString("hex")}`,
+    bootstrapBrokers: [broker],
+    deserializers: { key: text, value: text, headerKey: text, headerValue: text },
+    maxWaitTime: 50,
   });
   const records: KafkaRecord[] = [];
   try {
@@ -169,7 +180,9 @@ async function readTopic(broker: string, topic: string): Promise<readonly KafkaR
     const stream = await consumer.consume({ topics: [topic], mode: MessagesStreamModes.EARLIEST, autocommit: false });
     for await (const { partition, key, value, headers, timestamp } of stream) {
       records.push({
-        ...{ partition, value, timestamp: Number(timestamp) },
+        partition,
+        value,
+        timestamp: Number(timestamp),
         key: key === "" ? undefined : key,
         headers: Object.fromEntries(headers),
       });

@@ -38,7 +38,10 @@ export const monthly = (max: number): QuotaLimit => ({ metric: "requests", per: 
 /** Asks for one request of `alice`, unless told otherwise. */
 export function ask(changes: Partial<ReserveRequest> = {}): ReserveRequest {
   return {
-    ...{ user: "alice", limits: [monthly(500)], requestId: "req-1", model: "deepseek-chat" },
+    user: "alice",
+    limits: [monthly(500)],
+    requestId: "req-1",
+    model: "deepseek-chat",
     upperBound: charge(1),
     ...changes,
   };

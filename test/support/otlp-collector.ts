@@ -108,9 +108,15 @@ function spansIn({ resourceSpans }: OtlpRequest): CollectedSpan[] {
   return resourceSpans.flatMap(({ resource, scopeSpans }) =>
     scopeSpans.flatMap(({ spans }) =>
       spans.map((span) => ({
-        ...{ traceId: span.traceId, spanId: span.spanId, parentSpanId: span.parentSpanId ?? "" },
-        ...{ traceState: span.traceState ?? "", name: span.name, kind: span.kind, status: span.status?.code ?? 0 },
-        ...{ start: BigInt(span.startTimeUnixNano), end: BigInt(span.endTimeUnixNano) },
+        traceId: span.traceId,
+        spanId: span.spanId,
+        parentSpanId: span.parentSpanId ?? "",
+        traceState: span.traceState ?? "",
+        name: span.name,
+        kind: span.kind,
+        status: span.status?.code ?? 0,
+        start: BigInt(span.startTimeUnixNano),
+        end: BigInt(span.endTimeUnixNano),
         attributes: attributesOf(span.attributes),
         events: (span.events ?? []).map(({ name, attributes }) => ({ name, attributes: attributesOf(attributes) })),
         resource: attributesOf(resource.attributes),

@@ -45,7 +45,8 @@ export async function startPrometheus(target: string, ruleFiles: readonly string
       `--config.file=${join(folder, "prometheus.yml")}`,
       `--storage.tsdb.path=${join(folder, "data")}`,
       `--web.listen-address=127.0.0.1:${port}`,
-      ...["--enable-feature=exemplar-storage", "--log.level=warn"],
+      "--enable-feature=exemplar-storage",
+      "--log.level=warn",
     ],
     { stdio: ["ignore", "ignore", "pipe"] },
   );

@@ -24,8 +24,18 @@ export function rateAsk(some: Partial<RateLimitRequest> = {}): RateLimitRequest 
 /** A rule of requests per second, with bursts of two seconds. */
 export function perSecond(max: number, some: Partial<RateRule> = {}): RateRule {
   return {
-    ...{ name: "global", by: [], metric: "requests", max, perMs: 1000, burst: 2 * max },
-    ...{ models: null, tiers: null, groups: null, weights: {}, isShown: true, ofGroup: null },
+    name: "global",
+    by: [],
+    metric: "requests",
+    max,
+    perMs: 1000,
+    burst: 2 * max,
+    models: null,
+    tiers: null,
+    groups: null,
+    weights: {},
+    isShown: true,
+    ofGroup: null,
     ...some,
   };
 }

@@ -11,7 +11,10 @@ import { newPrefix } from "./redis-server.ts";
 export async function openClockedRedis(url: string, clock: Clock, keyPrefix = newPrefix()): Promise<Redis> {
   const library = createRedisLibrary([new URL("./redis-clock.lua", import.meta.url)]);
   const redis = await openRedis({
-    ...{ target: parseRedisUrl(url), library, keyPrefix, timeoutMs: 5000 },
+    target: parseRedisUrl(url),
+    library,
+    keyPrefix,
+    timeoutMs: 5000,
     log: createCapturedLog(),
     monotonic: () => performance.now(),
   });

@@ -45,7 +45,11 @@ export function usersOver(redis: Redis, options: Partial<RedisUsersOptions> = {}
 /** API keys over Redis. */
 export function keysOver(redis: Redis, clock: Clock = systemClock) {
   const keys = openRedisApiKeys({
-    ...{ redis, documents: documentsOf(redis), clock, log: createCapturedLog(), newId: randomUUID },
+    redis,
+    documents: documentsOf(redis),
+    clock,
+    log: createCapturedLog(),
+    newId: randomUUID,
   });
   onTestFinished(() => keys.close());
   return keys;
@@ -57,8 +61,13 @@ export function sessionsOver(
   options: Pick<RedisSessionsOptions, "findAccount"> & Partial<RedisSessionsOptions>,
 ) {
   const sessions = openRedisSessions({
-    ...{ redis, documents: documentsOf(redis), clock: systemClock, log: createCapturedLog(), newId: randomUUID },
-    ...{ emit: () => undefined, forgetAccount: () => undefined },
+    redis,
+    documents: documentsOf(redis),
+    clock: systemClock,
+    log: createCapturedLog(),
+    newId: randomUUID,
+    emit: () => undefined,
+    forgetAccount: () => undefined,
     figures: {
       sessionSeconds: 30 * 86_400,
       idleSeconds: 7 * 86_400,
@@ -96,10 +105,18 @@ export function guardOver(
 export async function nodeOver(redis: Redis, options: Partial<RedisIdentityOptions> = {}) {
   const { auth, panel, security } = parseConfig("", "test.toml");
   const node = await openRedisIdentity({
-    ...{ redis, lastSeq: () => "0", groups: {}, auth: () => auth, panel: () => panel, security: () => security },
+    redis,
+    lastSeq: () => "0",
+    groups: {},
+    auth: () => auth,
+    panel: () => panel,
+    security: () => security,
     tierNames: () => ["basic", "premium"],
     hashPassword: (password) => Promise.resolve(fakeHash(password)),
-    ...{ clock: systemClock, log: createCapturedLog(), emit: () => undefined, newId: randomUUID },
+    clock: systemClock,
+    log: createCapturedLog(),
+    emit: () => undefined,
+    newId: randomUUID,
     ...options,
   });
   onTestFinished(() => node.close());

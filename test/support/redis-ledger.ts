@@ -74,7 +74,10 @@ export async function openTestRedisLedger(
   options: Partial<RedisLedgerOptions> = {},
 ): Promise<RedisLedger> {
   const ledger = await openRedisLedger({
-    ...{ redis, clock, log: createCapturedLog(), newId: () => randomBytes(6).toString("hex") },
+    redis,
+    clock,
+    log: createCapturedLog(),
+    newId: () => randomBytes(6).toString("hex"),
     replica: options.replica ?? (await createTestReplica(clock)),
     quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 },
     state: { lease_seconds: 30, min_replicas: 0 },

@@ -46,7 +46,16 @@ export interface RedisServer {
 export function startRedisServer(args: readonly string[] = [], server = program): Promise<RedisServer> {
   const defaults = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
   const argsOf = (port: number, folder: string): readonly string[] => [
-    ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--loglevel", "warning", ...defaults, ...args],
+    "--port",
+    String(port),
+    "--bind",
+    "127.0.0.1",
+    "--dir",
+    folder,
+    "--loglevel",
+    "warning",
+    ...defaults,
+    ...args,
   ];
   return startProgram(argsOf, server);
 }
@@ -120,8 +129,12 @@ async function startRedisCluster({ replicas = 0 } = {}): Promise<{
   const servers = await Promise.all(Array.from({ length: 3 * (1 + replicas) }, () => startRedisServer(args)));
   const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
   const made = spawnSync("redis-cli", [
-    ...["--cluster", "create", ...addresses, "--cluster-yes"],
-    ...["--cluster-replicas", String(replicas)],
+    "--cluster",
+    "create",
+    ...addresses,
+    "--cluster-yes",
+    "--cluster-replicas",
+    String(replicas),
   ]);
   if (made.status !== 0)
     throw new Error(`the cluster was not made: ${made.stdout.toString()}${made.stderr.toString()}`);
@@ -157,7 +170,8 @@ export async function startRedisSentinel(args: readonly string[] = []): Promise<
   }, 20_000);
   return {
     url: `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/main`,
-    ...{ primary, replica },
+    primary,
+    replica,
     async close() {
       await Promise.all(servers.map((server) => server.close()));
     },
@@ -169,7 +183,9 @@ function startSentinel(primaryPort: number): Promise<RedisServer> {
   return startProgram((port, folder) => {
     const file = join(folder, "sentinel.conf");
     const lines = [
-      ...[`port ${port}`, "bind 127.0.0.1", `dir ${folder}`],
+      `port ${port}`,
+      "bind 127.0.0.1",
+      `dir ${folder}`,
       `sentinel monitor main 127.0.0.1 ${primaryPort} 2`,
       "sentinel down-after-milliseconds main 500",
       "sentinel failover-timeout main 2000",
@@ -240,7 +256,10 @@ export async function openTestRedis({
   library = createRedisLibrary(),
 }: OpenOptions): Promise<Redis> {
   const redis = await openRedis({
-    ...{ target: parseRedisUrl(url), library, keyPrefix, timeoutMs },
+    target: parseRedisUrl(url),
+    library,
+    keyPrefix,
+    timeoutMs,
     log: createCapturedLog(),
     monotonic: () => performance.now(),
   });

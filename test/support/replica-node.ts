@@ -44,13 +44,22 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
   const redis = await openTestRedis({ url, keyPrefix, timeoutMs });
   const memory = await openTestLedger(folder, systemClock, { storage: { sync_interval_ms: 5 } });
   const replica = await openReplica({
-    ...{ redis, usersDir: folder, ledger: memory, clock: systemClock, log, keepForMs },
-    ...{ pollMs: 20, graceMs: 300, reportMs: 50 },
+    redis,
+    usersDir: folder,
+    ledger: memory,
+    clock: systemClock,
+    log,
+    keepForMs,
+    pollMs: 20,
+    graceMs: 300,
+    reportMs: 50,
   });
   const { allowance, leaseSeconds = 30, wrap = (own: Redis) => own } = options;
   const away = { folder: join(folder, ".away"), syncIntervalMs: 5 };
   const ledger = await openTestRedisLedger(wrap(redis), systemClock, {
-    ...{ replica, log, state: { lease_seconds: leaseSeconds, min_replicas: 0 } },
+    replica,
+    log,
+    state: { lease_seconds: leaseSeconds, min_replicas: 0 },
     allowance: allowance === undefined ? undefined : { ...allowance, ...away },
   });
   let closing: Promise<void> | undefined;

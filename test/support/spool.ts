@@ -18,7 +18,12 @@ export async function openTestSpool(folder: string, options: Partial<SpoolOption
   const losses: string[] = [];
   const log = createCapturedLog();
   const spool = await openSpool({
-    ...{ folder, maxBytes: 1 << 20, segmentBytes: 1 << 18, readers: ["a", "b"], clock: createManualClock(), log },
+    folder,
+    maxBytes: 1 << 20,
+    segmentBytes: 1 << 18,
+    readers: ["a", "b"],
+    clock: createManualClock(),
+    log,
     onLoss: (reader: string, reason: LossReason, count: number) => losses.push(`${reader} ${reason} ${count}`),
     ...options,
   });

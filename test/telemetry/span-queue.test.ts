@@ -25,7 +25,9 @@ function open(exportSpans: Export, maxQueued = 1000) {
   };
   const queue = createSpanQueue({ exporter, maxQueued, delayMs: 5, closeMs: 20, log });
   return {
-    ...{ queue, batches, log },
+    queue,
+    batches,
+    log,
     end(count: number) {
       for (let i = 0; i < count; i++) queue.onEnd({} as ReadableSpan);
     },

@@ -91,7 +91,11 @@ export class ConnectionError extends ProxyError {
 
 const quotaCodes: ReadonlySet<string> = new Set(["quota_exceeded", "quota_exceeded_midstream"]);
 const rateCodes: ReadonlySet<string> = new Set([
-  ...["rate_limited", "concurrency_exceeded", "login_busy", "login_blocked", "upstream_rate_limited"],
+  "rate_limited",
+  "concurrency_exceeded",
+  "login_busy",
+  "login_blocked",
+  "upstream_rate_limited",
 ]);
 const typesOfEvents = new Map<string, (about: ProxyErrorDetails) => ProxyError>([
   ["authentication_error", (about) => new AuthenticationError(about)],

@@ -29,8 +29,13 @@ export function isSafeToRepeat({ status, code, shouldRetry }: ProxyError): boole
 
 /** What an error event ahead of all data can say; it stands for a 429 or 503 that came after the status was sent. */
 const repeatableEvents: ReadonlySet<string> = new Set([
-  ...["rate_limited", "concurrency_exceeded", "upstream_rate_limited"],
-  ...["upstream_unavailable", "upstream_overloaded", "proxy_overloaded", "shutting_down"],
+  "rate_limited",
+  "concurrency_exceeded",
+  "upstream_rate_limited",
+  "upstream_unavailable",
+  "upstream_overloaded",
+  "proxy_overloaded",
+  "shutting_down",
 ]);
 
 /** Runs `attempt` until it succeeds or may not be repeated. It throws what may be repeated as ProxyError. */
@@ -75,7 +80,12 @@ function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
 }
 
 const unsent: ReadonlySet<string> = new Set([
-  ...["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"],
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "UND_ERR_CONNECT_TIMEOUT",
   "ConnectionRefused",
 ]);
 

@@ -24,11 +24,15 @@ export function versionMismatch(serverVersion: string): VersionMismatch | undefi
   const madeFor = `deepseek-proxy-client ${clientVersion} was made for proxies from ${from} on, below ${below}`;
   return isOld
     ? {
-        ...{ behind: "server", clientVersion, serverVersion },
+        behind: "server",
+        clientVersion,
+        serverVersion,
         message: `The proxy is ${serverVersion}, and ${madeFor}: update the proxy, or install an older client.`,
       }
     : {
-        ...{ behind: "client", clientVersion, serverVersion },
+        behind: "client",
+        clientVersion,
+        serverVersion,
         message: `The proxy is ${serverVersion}, and ${madeFor}: update the client.`,
       };
 }

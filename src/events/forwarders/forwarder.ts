@@ -166,8 +166,13 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   const running = run();
   return {
     status: () => ({
-      ...{ sink: name, connected: target.isConnected() && lastError === null, lag: reader.lag() },
-      ...{ lastSuccessAt, lastError, forwarded, lost: reader.lost() },
+      sink: name,
+      connected: target.isConnected() && lastError === null,
+      lag: reader.lag(),
+      lastSuccessAt,
+      lastError,
+      forwarded,
+      lost: reader.lost(),
     }),
     async close(deadlineMs) {
       closing = true;

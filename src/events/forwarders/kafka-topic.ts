@@ -142,7 +142,10 @@ function connectionOf({ brokers, tls, login }: KafkaTopicOptions) {
   return {
     clientId: "deepseek-proxy",
     bootstrapBrokers: [...brokers],
-    ...{ connectTimeout: 3000, requestTimeout: 10_000, timeout: 10_000, retryDelay: 200 },
+    connectTimeout: 3000,
+    requestTimeout: 10_000,
+    timeout: 10_000,
+    retryDelay: 200,
     ...(tls ? { tls: {} } : {}),
     ...(login === undefined ? {} : { sasl: login }),
   };

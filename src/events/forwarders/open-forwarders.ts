@@ -57,7 +57,12 @@ export async function openForwarders(options: ForwardingOptions): Promise<Forwar
   const { max_bytes: maxBytes, segment_bytes: segmentBytes, types } = config.events.spool;
   const losses = createLossReport(log);
   const spool = await openSpool({
-    ...{ folder: join(logsDir, "spool"), maxBytes, segmentBytes, clock, log, onLoss: losses.add },
+    folder: join(logsDir, "spool"),
+    maxBytes,
+    segmentBytes,
+    clock,
+    log,
+    onLoss: losses.add,
     readers: wanted.map(({ name }) => name),
   });
   const forwarders = wanted.map((one) => forward(one, spool, { clock, log }));
@@ -143,7 +148,9 @@ export function kafkaSettings(
   };
   const why = "events.kafka.sasl";
   return {
-    ...{ topic, compression, tls },
+    topic,
+    compression,
+    tls,
     brokers: parseBrokers(need("KAFKA_BROKERS", brokersForm, "events.kafka.topic")),
     create: partitions === undefined ? undefined : { partitions, replicas },
     login:

@@ -84,7 +84,12 @@ export async function openSpool(options: SpoolOptions): Promise<Spool> {
     opened.set(
       name,
       await createSpoolReader({
-        ...{ name, folder, segments, log, ops, lastSeq: () => seq },
+        name,
+        folder,
+        segments,
+        log,
+        ops,
+        lastSeq: () => seq,
         onLoss: (reason, count) => {
           onLoss(name, reason, count);
         },

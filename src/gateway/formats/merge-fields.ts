@@ -10,7 +10,14 @@ export class UnmergeableError extends Error {
 const wholeFields: ReadonlySet<string> = new Set(["role", "id", "type", "name", "format"]);
 /** An item without an index that has one of these fields is continued by the next item of its type. */
 const textFields: ReadonlySet<string> = new Set([
-  ...["text", "thinking", "signature", "reasoning", "reasoning_content", "refusal", "summary", "content"],
+  "text",
+  "thinking",
+  "signature",
+  "reasoning",
+  "reasoning_content",
+  "refusal",
+  "summary",
+  "content",
 ]);
 /** Most values (objects, lists and their items) in one response; each takes up to 100 bytes of memory. */
 const maxValues = 1_000_000;

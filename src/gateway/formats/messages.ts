@@ -116,7 +116,12 @@ interface Block {
 
 /** Fields that only identify the event and its block. */
 const framing: ReadonlySet<string> = new Set([
-  ...["type", "index", "message", "delta", "usage", "content_block"],
+  "type",
+  "index",
+  "message",
+  "delta",
+  "usage",
+  "content_block",
   ...padding,
 ]);
 /** The start of a block whose start event is missing, by the type of its first delta. */

@@ -9,9 +9,22 @@ const maxTokensCeiling = 10_000_000;
 
 /** The fields that the proxy reads or replaces in a request of any API, and those that decide its price. */
 const readKeys: ReadonlySet<string> = new Set([
-  ...["model", "messages", "prompt", "input", "system", "stream", "stream_options", "n", "best_of"],
-  ...["max_tokens", "max_completion_tokens", "max_output_tokens"],
-  ...["store", "previous_response_id", "conversation", "background"],
+  "model",
+  "messages",
+  "prompt",
+  "input",
+  "system",
+  "stream",
+  "stream_options",
+  "n",
+  "best_of",
+  "max_tokens",
+  "max_completion_tokens",
+  "max_output_tokens",
+  "store",
+  "previous_response_id",
+  "conversation",
+  "background",
   ...extraParams,
 ]);
 const readStreamOptionKeys: ReadonlySet<string> = new Set(["include_usage"]);

@@ -84,7 +84,9 @@ export function registerOverviewRoute(app: FastifyInstance, options: OverviewOpt
       const minutes = minuteSeries.minutes();
       const whole = minutes.at(-2);
       return {
-        ...{ node, at, shared: isShared },
+        node,
+        at,
+        shared: isShared,
         minutes: minutes.map((minute) => ({ ...minute, at: isoTime(minute.at) })),
         now: {
           in_flight: options.gateway.running(),

@@ -155,14 +155,22 @@ function toTestResponse(provider: string, test: ProviderTest): z.input<typeof te
   const { ok, key, model, status, headersMs, firstTokenMs, totalMs, usage, error } = test;
   const tenths = (ms: number | null): number | null => (ms === null ? null : Math.round(ms * 10) / 10);
   return {
-    ...{ ok, provider, account: key, model, status },
-    ...{ headers_ms: tenths(headersMs), first_token_ms: tenths(firstTokenMs), total_ms: tenths(totalMs) ?? 0 },
+    ok,
+    provider,
+    account: key,
+    model,
+    status,
+    headers_ms: tenths(headersMs),
+    first_token_ms: tenths(firstTokenMs),
+    total_ms: tenths(totalMs) ?? 0,
     usage:
       usage === null
         ? null
         : {
-            ...{ input_tokens: usage.input, cached_tokens: usage.cached },
-            ...{ output_tokens: usage.output, reasoning_tokens: usage.reasoning },
+            input_tokens: usage.input,
+            cached_tokens: usage.cached,
+            output_tokens: usage.output,
+            reasoning_tokens: usage.reasoning,
           },
     error,
   };

@@ -89,8 +89,13 @@ function toRequest({ ts, trace_id, ip, id = trace_id, user, group, key_id, ...re
   const data = Object.fromEntries(Object.entries(rest).filter(([name]) => name !== "event"));
   const text = (value: unknown): string => (typeof value === "string" ? value : "");
   return {
-    ...{ id: text(id), time: ts, request_id: text(trace_id) },
-    ...{ user: text(user), group: text(group), key_id: text(key_id), address: text(ip) },
+    id: text(id),
+    time: ts,
+    request_id: text(trace_id),
+    user: text(user),
+    group: text(group),
+    key_id: text(key_id),
+    address: text(ip),
     ...data,
   };
 }

@@ -99,13 +99,19 @@ function toResponse(view: RiskView): z.input<typeof userResponse> {
   const { user, trust, pinned, since, score, reasons, activeDays, completed } = view;
   const { step, ...factors } = trust;
   return {
-    ...{ user, step, pinned, since: isoTimeOrNull(since), factors, score: hundredths(score) },
+    user,
+    step,
+    pinned,
+    since: isoTimeOrNull(since),
+    factors,
+    score: hundredths(score),
     reasons: reasons.map((reason) => ({
       ...reason,
       value: hundredths(reason.value),
       points: hundredths(reason.points),
     })),
-    ...{ active_days: activeDays, completed },
+    active_days: activeDays,
+    completed,
   };
 }
 

@@ -243,7 +243,10 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
       reply.header("cache-control", "no-store");
       return {
         logins: linked.map(({ issuer, sub, linkedAt }) => ({
-          ...{ id: loginId({ issuer, sub }), issuer, sub, name: named.get(issuer) ?? null },
+          id: loginId({ issuer, sub }),
+          issuer,
+          sub,
+          name: named.get(issuer) ?? null,
           linked_at: new Date(linkedAt).toISOString(),
         })),
       };

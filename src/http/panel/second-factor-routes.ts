@@ -75,7 +75,9 @@ export function registerSecondFactorRoutes(app: FastifyInstance, options: Second
           200: z.object({
             recovery_codes: z.array(z.string()).describe("Each is good once instead of a code. Shown only now."),
           }),
-          ...{ 400: errorSchema, 403: errorSchema, 409: errorSchema },
+          400: errorSchema,
+          403: errorSchema,
+          409: errorSchema,
         },
       },
     },
@@ -97,7 +99,10 @@ export function registerSecondFactorRoutes(app: FastifyInstance, options: Second
         body: z.object({ current_password: z.string().max(4096), otp }),
         response: {
           204: z.null().describe("Done."),
-          ...{ 400: errorSchema, 403: errorSchema, 404: errorSchema, 429: errorSchema },
+          400: errorSchema,
+          403: errorSchema,
+          404: errorSchema,
+          429: errorSchema,
         },
       },
     },

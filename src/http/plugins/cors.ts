@@ -18,8 +18,13 @@ export interface Cors {
 const allowOrigin = "access-control-allow-origin";
 /** The headers that a page may read in addition to the few that are always readable. */
 const exposed = [
-  ...["x-request-id", "x-proxy-version", "retry-after", "x-should-retry"],
-  ...["x-quota-remaining", "x-quota-reset", "x-quota-warning"],
+  "x-request-id",
+  "x-proxy-version",
+  "retry-after",
+  "x-should-retry",
+  "x-quota-remaining",
+  "x-quota-reset",
+  "x-quota-warning",
   ...rateHeaderNames,
 ].join(", ");
 const methods = "GET, HEAD, POST, PUT, PATCH, DELETE";

@@ -29,20 +29,26 @@ export async function registerOpenapi(app: FastifyInstance, version: string): Pr
     openapi: {
       openapi: "3.1.0",
       info: {
-        ...{ title: "deepseek-proxy", version, description: "Many people, a few LLM accounts, exact bills." },
+        title: "deepseek-proxy",
+        version,
+        description: "Many people, a few LLM accounts, exact bills.",
         license: { name: "MIT", identifier: "MIT" },
       },
       servers: [{ url: "/", description: "This proxy." }],
       components: {
         securitySchemes: {
           bearer: {
-            ...{ type: "http", scheme: "bearer", bearerFormat: "JWT" },
+            type: "http",
+            scheme: "bearer",
+            bearerFormat: "JWT",
             description:
               "The `access_token` of `POST /auth/login`, or, for chats, models and usage, an API key (`dsp_...`), which " +
               "`api-key` and `x-api-key` may hold as well.",
           },
           panel: {
-            ...{ type: "apiKey", in: "cookie", name: "__Host-panel" },
+            type: "apiKey",
+            in: "cookie",
+            name: "__Host-panel",
             description: "The cookie of `POST /panel/api/login`, from the panel's own pages.",
           },
         },
@@ -87,7 +93,8 @@ function errorsOf(
     ...(config.access === "public" ? {} : { 401: body, 403: body }),
     ...(hasBody ? { 400: body, 413: body, 415: body } : {}),
     ...(callsProvider ? { 402: body, 404: body, 429: body, 502: body, 503: body, 504: body } : {}),
-    ...{ "4xx": body, "5xx": body },
+    "4xx": body,
+    "5xx": body,
   };
 }
 

@@ -143,7 +143,12 @@ export function registerCodeRoutes(
     async (request, reply) => {
       const { name, count, uses, group, tier, expires_at: end } = request.body;
       const made = await codes.create(actorOfRequest(request), {
-        ...{ name, count, uses, group, tier, gives: givesOf(request.body) },
+        name,
+        count,
+        uses,
+        group,
+        tier,
+        gives: givesOf(request.body),
         expiresAt: end === undefined ? undefined : Date.parse(end),
       });
       return reply
@@ -206,14 +211,12 @@ export function registerCodeRoutes(
       const { metric, per, amount, currency = null, until } = grant;
       reply.header("cache-control", "no-store");
       return {
-        ...{
-          id,
-          metric,
-          per,
-          amount: decimalOf(metric, amount),
-          currency,
-          until: isoTimeOrNull(until?.getTime() ?? null),
-        },
+        id,
+        metric,
+        per,
+        amount: decimalOf(metric, amount),
+        currency,
+        until: isoTimeOrNull(until?.getTime() ?? null),
         before: before === undefined ? null : toLimitResponse(before),
         after: after === undefined ? null : toLimitResponse(after),
       };
@@ -224,7 +227,7 @@ export function registerCodeRoutes(
 function givesOf(body: z.output<typeof newCodesBody>) {
   const { kind, metric = "cost", per = "total", amount, currency, credit_days: creditDays, note = "" } = body;
   if (kind === "invitation") return { kind, note };
-  return { ...{ kind, metric, per, currency, creditDays }, amount: Number(amount) } satisfies QuotaOfCode;
+  return { kind, metric, per, currency, creditDays, amount: Number(amount) } satisfies QuotaOfCode;
 }
 
 /** What was given is exact, and so is this: a number below 1e-6 would get an exponent. */
@@ -246,7 +249,14 @@ function toCode({ id, batch, state, uses }: CodeView): z.input<typeof codeRespon
         }
       : { metric: null, per: null, amount: null, currency: null, note: batch.note };
   return {
-    ...{ id, batch: batch.id, kind, name, ...gives, state, group, tier },
+    id,
+    batch: batch.id,
+    kind,
+    name,
+    ...gives,
+    state,
+    group,
+    tier,
     uses: batch.max_uses,
     used: uses.length,
     used_by: uses.slice(0, 100).map(({ user }) => user),

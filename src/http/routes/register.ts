@@ -29,7 +29,11 @@ export function registerRegistrationRoute(app: FastifyInstance, registrations: R
         body: registerBody,
         response: {
           201: registerResponse,
-          ...{ 400: errorSchema, 403: errorSchema, 409: errorSchema, 429: errorSchema, 503: errorSchema },
+          400: errorSchema,
+          403: errorSchema,
+          409: errorSchema,
+          429: errorSchema,
+          503: errorSchema,
         },
       },
     },

@@ -111,12 +111,23 @@ export function toRequestUsage(row: ExportedRow): z.input<typeof requestUsageRes
   const { at, settledAt, usage, outcome } = row;
   if (settledAt === null || outcome === "unsettled" || outcome === "") return undefined;
   return {
-    ...{ request_id: row.requestId, time: new Date(at).toISOString(), settled_at: new Date(settledAt).toISOString() },
-    ...{ group: row.group, api_key: row.apiKey, model: row.model, provider: row.provider, outcome },
-    ...{ requests: row.requests, tokens: row.tokens },
-    ...{ input_tokens: usage.input, cached_tokens: usage.cached },
-    ...{ output_tokens: usage.output, reasoning_tokens: usage.reasoning },
-    ...{ cost: formatNano(row.cost), currency: row.currency, estimated: row.estimated },
+    request_id: row.requestId,
+    time: new Date(at).toISOString(),
+    settled_at: new Date(settledAt).toISOString(),
+    group: row.group,
+    api_key: row.apiKey,
+    model: row.model,
+    provider: row.provider,
+    outcome,
+    requests: row.requests,
+    tokens: row.tokens,
+    input_tokens: usage.input,
+    cached_tokens: usage.cached,
+    output_tokens: usage.output,
+    reasoning_tokens: usage.reasoning,
+    cost: formatNano(row.cost),
+    currency: row.currency,
+    estimated: row.estimated,
   };
 }
 
@@ -168,8 +179,20 @@ function extrasOf(by: readonly UsageSubject[]): readonly UsageSubject[] {
 /** The CSV header. What the rows are grouped by beside user, day and model has a column at the end. */
 export function usageHead(by: readonly UsageSubject[]): string {
   return csvLine([
-    ...["user", "day", "model", "requests", "tokens", "input_tokens", "cached_tokens", "output_tokens"],
-    ...["reasoning_tokens", "estimated_requests", "unsettled_requests", ...usageOutcomes, "cost", "currency"],
+    "user",
+    "day",
+    "model",
+    "requests",
+    "tokens",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "estimated_requests",
+    "unsettled_requests",
+    ...usageOutcomes,
+    "cost",
+    "currency",
     ...countMetrics.map((metric) => `adjusted_${metric}`),
     "adjusted_cost",
     ...extrasOf(by).map(columnOf),
@@ -184,7 +207,14 @@ export function toUsageCsv({ user = "", row, names: given }: UsageLine, by: read
   const adjusted = row.adjusted ?? notAdjusted;
   const names = [user, nameIn(row, "day", given), nameIn(row, "model", given)];
   const counts = [
-    ...[row.requests, row.tokens, row.input, row.cached, row.output, row.reasoning, row.estimated, row.unsettled],
+    row.requests,
+    row.tokens,
+    row.input,
+    row.cached,
+    row.output,
+    row.reasoning,
+    row.estimated,
+    row.unsettled,
     ...usageOutcomes.map((outcome) => row.outcomes[outcome] ?? 0),
   ];
   const changes = countMetrics.map((metric) => adjusted[metric]);

@@ -65,7 +65,11 @@ export async function openFileApiKeys(options: FileApiKeysOptions): Promise<File
   const behind = new Set<string>();
   const queue = createKeyedQueue();
   const files = createOwnedFiles<ApiKeyRow, StoredKey>({
-    ...{ usersDir, kind: "keys", schema: apiKeyRow, log, fileOps },
+    usersDir,
+    kind: "keys",
+    schema: apiKeyRow,
+    log,
+    fileOps,
     read: (user, row) => ({ key: toApiKey(user, row), row }),
     namesOf: ({ row }) => [row.id, row.hash],
   });

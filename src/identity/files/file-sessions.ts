@@ -83,7 +83,11 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
   const isOver = (session: Session): boolean => endOf(session, figures) <= clock.now();
 
   const files = createOwnedFiles({
-    ...{ usersDir, kind: "sessions", schema: sessionRow, log, fileOps },
+    usersDir,
+    kind: "sessions",
+    schema: sessionRow,
+    log,
+    fileOps,
     read: (user, row) => fromRow(user, row, time()),
     namesOf: ({ id, family }) => [id, family],
   });

@@ -158,7 +158,8 @@ export function createMemoryLoginGuard(options: MemoryLoginGuardOptions): Memory
     remember,
     unlock({ user, known, admin, ip, traceId }) {
       const forgotten = countedNames(user).flatMap((name) => [
-        ...[accounts.forget(name), inventedNames.forget(name)],
+        accounts.forget(name),
+        inventedNames.forget(name),
         ...knownAddresses.of(user).map((address) => pairs.forget(pairKey(name, address))),
       ]);
       const found = forgotten.includes(true);
@@ -250,7 +251,10 @@ export function openMemoryLoginGuard(
   const figures = guardFigures(security);
   const { rule, maxTracked } = figures;
   return createMemoryLoginGuard({
-    ...{ clock: options.clock, emit: options.emit, rule, maxTracked },
+    clock: options.clock,
+    emit: options.emit,
+    rule,
+    maxTracked,
     isShared: (ip) => figures.isShared(ip),
     get knownAddressMs() {
       return figures.knownAddressMs;

@@ -147,7 +147,9 @@ export function createOidcIssuers(options: OidcIssuersOptions): OidcIssuers {
         const { client, opened } = await open(config);
         // The address behind a reverse proxy is not what the issuer knows: only the query is taken from the request.
         const tokens = await client.authorizationCodeGrant(opened, new URL(callbackOf(name) + search), {
-          ...{ pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce },
+          pkceCodeVerifier: verifier,
+          expectedState: state,
+          expectedNonce: nonce,
           idTokenExpected: true,
         });
         const idToken = tokens.claims();

@@ -73,7 +73,13 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
   const { tierNames, hashPassword } = options;
   const users = openRedisUsers({ redis, documents, clock, log, tierNames, hashPassword });
   const sessions = openRedisSessions({
-    ...{ redis, documents, clock, log, emit, newId, now },
+    redis,
+    documents,
+    clock,
+    log,
+    emit,
+    newId,
+    now,
     findAccount: options.findAccount ?? ((name) => users.get(name)),
     forgetAccount: (name) => {
       users.forget(name);
@@ -87,7 +93,13 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
   const externalLogins = openRedisExternalLogins(documents);
   const figures = guardFigures(options.security);
   return {
-    ...{ users, sessions, apiKeys, groups, codes, externalLogins, nonces },
+    users,
+    sessions,
+    apiKeys,
+    groups,
+    codes,
+    externalLogins,
+    nonces,
     loginGuard: createRedisLoginGuard({ redis, figures, clock, emit, now }),
     configure(config) {
       groups.configure(config.groups);

@@ -108,7 +108,9 @@ export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurre
     onWaiting: ((now: () => Waiting) => void) | undefined,
   ): Promise<Permit> {
     return waitForPermit({
-      ...{ signal, rejectors, maxWaitMs: rule.maxWaitMs },
+      signal,
+      rejectors,
+      maxWaitMs: rule.maxWaitMs,
       join(grant) {
         const waiter: MemoryWaiter = { ...needs, user, weight, place: 0, arrival: 0, queue: null, grant };
         const expectedMs = (): number | null => {

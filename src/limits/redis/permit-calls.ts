@@ -184,8 +184,11 @@ export function createPermitCalls(redis: Redis, process: string, leaseMs: number
       const former = from ?? to;
       const keys: [string, ...string[]] = [
         redis.keyIn(sharedTag, "waiters"),
-        ...[keyOf("permit", to), keyOf("line", to)],
-        ...[keyOf("permit", former), keyOf("line", former), keyOf("wake", former)],
+        keyOf("permit", to),
+        keyOf("line", to),
+        keyOf("permit", former),
+        keyOf("line", former),
+        keyOf("wake", former),
       ];
       const max = to.max === Infinity ? -1 : to.max;
       const hadPlace = from !== null && from.max !== Infinity;

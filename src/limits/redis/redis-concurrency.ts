@@ -214,7 +214,9 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
     onWaiting: ((now: () => Waiting) => void) | undefined,
   ): Promise<Permit> {
     return waitForPermit({
-      ...{ signal, rejectors, maxWaitMs: rule.maxWaitMs },
+      signal,
+      rejectors,
+      maxWaitMs: rule.maxWaitMs,
       join(grant) {
         const waiter: Waiter = { grant };
         const queue = queueOf(waiter);

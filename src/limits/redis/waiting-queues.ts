@@ -104,11 +104,24 @@ export function createWaitingQueues(process: string, now: () => number): Waiting
       let queue = queues.get(key);
       if (queue === undefined) {
         queue = {
-          ...{ key, needs, process: ofProcess, waiters: new Set(), blocked: [], ahead: 0, misses: 0 },
-          ...{ isTrying: false, mayBeInLine: false },
-          ...{ name: `${process}:${(++turns).toString(36)}`, ownRank: 0, sharedRank: 0 },
-          ...{ isInShared: false, isPatient: false },
-          ...{ turn: turns, grants: 0, grantedAt: now(), meanMs: 0 },
+          key,
+          needs,
+          process: ofProcess,
+          waiters: new Set(),
+          blocked: [],
+          ahead: 0,
+          misses: 0,
+          isTrying: false,
+          mayBeInLine: false,
+          name: `${process}:${(++turns).toString(36)}`,
+          ownRank: 0,
+          sharedRank: 0,
+          isInShared: false,
+          isPatient: false,
+          turn: turns,
+          grants: 0,
+          grantedAt: now(),
+          meanMs: 0,
         };
         queues.set(key, queue);
       }

@@ -15,8 +15,16 @@ export const emptyError: ReportedError = { status: null, code: "", type: "", mes
 
 /** In order of precedence. */
 const messageKeys = [
-  ...["message", "detail", "msg", "error_description", "error_message", "error_msg", "status_msg"],
-  ...["description", "title", "reason"],
+  "message",
+  "detail",
+  "msg",
+  "error_description",
+  "error_message",
+  "error_msg",
+  "status_msg",
+  "description",
+  "title",
+  "reason",
 ] as const;
 const codeKeys = ["code", "error_code", "status_code"] as const;
 const statusKeys = ["code", "status_code", "status", "statusCode", "http_status", "http_code"] as const;

@@ -100,8 +100,12 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       : undefined;
 
   const journal = openJournal({
-    ...{ folder: journalDir, content, minimumSeq: coveredSeq + 1, ops },
-    ...{ segmentBytes: storage.segment_bytes, syncIntervalMs: storage.sync_interval_ms },
+    folder: journalDir,
+    content,
+    minimumSeq: coveredSeq + 1,
+    ops,
+    segmentBytes: storage.segment_bytes,
+    syncIntervalMs: storage.sync_interval_ms,
     onFailure: (error) => {
       log.error({ err: error }, "the journal has failed; nothing billable is served until it is repaired");
       repair.begin();
@@ -112,7 +116,16 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
   const intervalMs = storage.snapshot_interval_seconds * 1000;
   const today = (): string => dayOf(clock.now());
   const snapshots = createSnapshots({
-    ...{ usersDir, archive, journal, totals, totalsCoverSeq, intervalMs, today, log, ops, positions },
+    usersDir,
+    archive,
+    journal,
+    totals,
+    totalsCoverSeq,
+    intervalMs,
+    today,
+    log,
+    ops,
+    positions,
     // What is missing in an unusable file exists nowhere else.
     keepJournal: unusable.size > 0,
   });
@@ -270,7 +283,9 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       return moved;
     },
     follower: createLedgerFollower({
-      ...{ users, positions, logged: recovered.logged },
+      users,
+      positions,
+      logged: recovered.logged,
       // What counts in an account whose file can't be used is kept in the journal alone.
       account: (name) => (unusable.has(name) ? new UserQuota(name, periodAt) : (users.get(name) ?? added(name))),
       write,

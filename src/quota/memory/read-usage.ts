@@ -41,7 +41,13 @@ export async function readUsage({ usersDir, periodAt, keepDays, log }: ReadUsage
   for (let tries = 1; ; tries++) {
     try {
       const { users, totals, unusable, content, coveredSeq } = await recover({
-        ...{ usersDir, journalDir, periodAt, archive, keepDays, log, ops },
+        usersDir,
+        journalDir,
+        periodAt,
+        archive,
+        keepDays,
+        log,
+        ops,
         readOnly: true,
       });
       return {

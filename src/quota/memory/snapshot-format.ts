@@ -133,7 +133,8 @@ export function encodeTotals(
   return (
     "# Written by the proxy, which overwrites changes. What all users have used together; cost in nano-units (1e-9).\n" +
     stringify({
-      ...{ format: recordVersion, covers_seq: coversSeq },
+      format: recordVersion,
+      covers_seq: coversSeq,
       ...(positions.size === 0 ? {} : { positions: Object.fromEntries(positions), positions_seq: seq }),
       history,
     }) +

@@ -83,7 +83,11 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
   const monotonic = (): number => clock.monotonic();
   const journal = await openAwayJournal(options.folder, options.syncIntervalMs);
   const slices = createSlices({
-    ...{ redis, calls, share, monotonic, log },
+    redis,
+    calls,
+    share,
+    monotonic,
+    log,
     partsOf: (subject) => partsOf(newId(), subject),
     spendMs: allowanceMs,
     keepMs: Math.ceil(clockShare * allowanceMs + leaseMs),
@@ -114,14 +118,12 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
       if (settlement !== null) {
         const { charge, ...rest } = settlement;
         one.settle = {
-          ...{
-            ...one.charge,
-            kind: "settle",
-            settledAt: clock.now(),
-            first: one.charge.charge,
-            final: charge,
-            ...rest,
-          },
+          ...one.charge,
+          kind: "settle",
+          settledAt: clock.now(),
+          first: one.charge.charge,
+          final: charge,
+          ...rest,
           provider: rest.provider ?? one.charge.provider,
         };
         await journal.add(id, one.settle).catch((error: unknown) => {
@@ -154,7 +156,11 @@ export async function openAllowance(options: AllowanceOptions): Promise<Allowanc
     const request: ReserveRequest = { ...subject, upperBound: noCharge(made.charge.currency) };
     const failure: { error?: Error } = {};
     const backend: HoldBackend = {
-      ...{ calls: options.reportCalls, strict: false, replicas: 0, monotonic, released: () => undefined },
+      calls: options.reportCalls,
+      strict: false,
+      replicas: 0,
+      monotonic,
+      released: () => undefined,
       settleLater: () => (failure.error = new RedisUnavailableError("a charge was not reported")),
       unusable: () => undefined,
     };

@@ -64,7 +64,9 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
   const strict = storage.durability === "strict";
   const replicas = strict ? state.min_replicas : 0;
   const backend: HoldBackend = {
-    ...{ calls, strict, replicas },
+    calls,
+    strict,
+    replicas,
     monotonic: () => clock.monotonic(),
     released: (parts) => {
       leases.remove(parts);
@@ -106,7 +108,14 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     options.allowance === undefined
       ? undefined
       : await openAllowance({
-          ...{ ...options.allowance, redis, calls, partsOf, newId: nextId, leaseMs, clock, log },
+          ...options.allowance,
+          redis,
+          calls,
+          partsOf,
+          newId: nextId,
+          leaseMs,
+          clock,
+          log,
           reportCalls: createHoldCalls(redis, accounts, leaseMs, rememberReportedMs),
         });
 
@@ -142,8 +151,10 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     });
     const [seq, writtenAt, at] = values;
     accounts.note(view.tag, {
-      ...{ seq: replyText(seq), writtenAt: replyNumber(writtenAt) },
-      ...{ kind, body: `{"at":${replyText(at)},${text}` },
+      seq: replyText(seq),
+      writtenAt: replyNumber(writtenAt),
+      kind,
+      body: `{"at":${replyText(at)},${text}`,
     });
   }
 

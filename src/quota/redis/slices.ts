@@ -128,8 +128,14 @@ export function createSlices(options: SlicesOptions): Slices {
     if (!isUnlimited && Object.values(total).every((amount) => amount === 0)) return undefined;
     const subject = subjectOf(request);
     const slice: Slice = {
-      ...{ subject, parts: isUnlimited ? [] : partsOf(subject), total, left: new Map(Object.entries(total)) },
-      ...{ buckets, spendUntil: from + spendMs, isSpent: false, open: 0 },
+      subject,
+      parts: isUnlimited ? [] : partsOf(subject),
+      total,
+      left: new Map(Object.entries(total)),
+      buckets,
+      spendUntil: from + spendMs,
+      isSpent: false,
+      open: 0,
     };
     if (isUnlimited) return slice;
     claims.add(subject, total);

@@ -52,8 +52,14 @@ export async function* recordedUsage(items: AsyncIterable<ExportItem>, timezone:
     if (row.user === "") continue;
     const hour = hourOf(row.at);
     const names = {
-      ...{ user: row.user, group: row.group, key: row.apiKey, provider: row.provider },
-      ...{ model: modelOf(row), hour, day: hour.slice(0, 10), month: hour.slice(0, 7) },
+      user: row.user,
+      group: row.group,
+      key: row.apiKey,
+      provider: row.provider,
+      model: modelOf(row),
+      hour,
+      day: hour.slice(0, 10),
+      month: hour.slice(0, 7),
     };
     yield { user: row.user, names, row: tallyOf(row) };
   }
@@ -86,7 +92,9 @@ export function tallyOf({
   if (kind === "adjust") return { ...emptyRow("", ""), adjusted: amounts, outcomes: { adjust: 1 } };
   const isSettled = outcome !== "unsettled" && outcome !== "";
   return {
-    ...{ ...emptyRow("", ""), ...amounts, ...usage },
+    ...emptyRow("", ""),
+    ...amounts,
+    ...usage,
     outcomes: isSettled ? { [outcome]: 1 } : {},
     estimated: estimated ? 1 : 0,
     unsettled: isSettled ? 0 : 1,

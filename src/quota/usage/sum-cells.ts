@@ -104,7 +104,12 @@ function createAxes(cells: UsageCells, { from, to, user, by }: SumQuery): Axes {
   const named = (subjects: readonly UsageSubject[], ids = ""): (readonly [UsageSubject, string])[] =>
     subjects.map((subject, index) => [subject, names.nameOf(Number(ids.split(" ")[index]))]);
   return {
-    ...{ cells, times: [...times.keys()], timeOf, ownerPart, kindPart, parts: owners.size * kinds.size },
+    cells,
+    times: [...times.keys()],
+    timeOf,
+    ownerPart,
+    kindPart,
+    parts: owners.size * kinds.size,
     namesOf: (part) =>
       Object.fromEntries([
         ...named(ownerSubjects, ownerNames[Math.floor(part / kinds.size)]),

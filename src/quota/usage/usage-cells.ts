@@ -231,10 +231,20 @@ export class UsageCells {
     }
     const numbers = (): Uint32Array => new Uint32Array(chunkLength);
     const chunk: CellChunk = {
-      ...{ length: 0, newest: -Infinity },
-      ...{ hours: new Uint16Array(chunkLength), owners: numbers(), kinds: new Uint16Array(chunkLength) },
-      ...{ chats: numbers(), requests: numbers(), tokens: numbers(), input: numbers(), cached: numbers() },
-      ...{ output: numbers(), reasoning: numbers(), estimated: numbers(), cost: new Float64Array(chunkLength) },
+      length: 0,
+      newest: -Infinity,
+      hours: new Uint16Array(chunkLength),
+      owners: numbers(),
+      kinds: new Uint16Array(chunkLength),
+      chats: numbers(),
+      requests: numbers(),
+      tokens: numbers(),
+      input: numbers(),
+      cached: numbers(),
+      output: numbers(),
+      reasoning: numbers(),
+      estimated: numbers(),
+      cost: new Float64Array(chunkLength),
     };
     this.#chunks.push(chunk);
     return chunk;

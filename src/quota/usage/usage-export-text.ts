@@ -13,9 +13,30 @@ const pieceLength = 16 << 10;
 
 /** The columns of CSV, and the names of a row in JSON. `per`, `reason` and `by` belong to changes by hand. */
 const columns = [
-  ...["kind", "request_id", "time", "settled_at", "user", "group", "key_id", "model", "provider", "input_tokens"],
-  ...["cached_tokens", "output_tokens", "reasoning_tokens", "requests", "tokens", "price", "cost", "cost_nano"],
-  ...["currency", "outcome", "estimated", "per", "reason", "by"],
+  "kind",
+  "request_id",
+  "time",
+  "settled_at",
+  "user",
+  "group",
+  "key_id",
+  "model",
+  "provider",
+  "input_tokens",
+  "cached_tokens",
+  "output_tokens",
+  "reasoning_tokens",
+  "requests",
+  "tokens",
+  "price",
+  "cost",
+  "cost_nano",
+  "currency",
+  "outcome",
+  "estimated",
+  "per",
+  "reason",
+  "by",
 ] as const;
 
 /**
@@ -95,10 +116,29 @@ function csvOf(item: ExportItem, isoTime: IsoTime): string {
 function cellsOf(row: ExportedRow, isoTime: IsoTime): readonly (string | number)[] {
   const { usage, cost } = row;
   return [
-    ...[row.kind, row.requestId, isoTime(row.at), row.settledAt === null ? "" : isoTime(row.settledAt)],
-    ...[row.user, row.group, row.apiKey, row.model, row.provider],
-    ...[usage.input, usage.cached, usage.output, usage.reasoning, row.requests, row.tokens],
-    ...[row.price, formatNano(cost), cost, row.currency, row.outcome, row.estimated ? 1 : 0],
-    ...[row.per, row.reason, row.by],
+    row.kind,
+    row.requestId,
+    isoTime(row.at),
+    row.settledAt === null ? "" : isoTime(row.settledAt),
+    row.user,
+    row.group,
+    row.apiKey,
+    row.model,
+    row.provider,
+    usage.input,
+    usage.cached,
+    usage.output,
+    usage.reasoning,
+    row.requests,
+    row.tokens,
+    row.price,
+    formatNano(cost),
+    cost,
+    row.currency,
+    row.outcome,
+    row.estimated ? 1 : 0,
+    row.per,
+    row.reason,
+    row.by,
   ];
 }

@@ -260,8 +260,13 @@ type RequestRecord = LedgerRecord & { readonly kind: "charge" | "settle" };
 function sourceOf({ requestId, at, user, group, apiKey, model, provider }: RequestRecord) {
   return {
     kind: "request" as const,
-    ...{ requestId, at, user, model },
-    ...{ group: group?.name ?? "", apiKey: apiKey ?? "", provider: provider ?? "" },
+    requestId,
+    at,
+    user,
+    model,
+    group: group?.name ?? "",
+    apiKey: apiKey ?? "",
+    provider: provider ?? "",
     ...notByHand,
   };
 }
@@ -286,9 +291,22 @@ function rowOfChange(record: LedgerRecord & { readonly kind: "adjust" | "reset" 
           currency: record.added.currency,
         };
   return {
-    ...{ kind, at, settledAt: null, reason, by, usage: noTokens, ...amounts },
-    ...{ user: isGroup ? "" : account, group: isGroup ? account.slice(1) : "" },
-    ...{ requestId: "", apiKey: "", model: "", provider: "", price: "", outcome: "", estimated: false },
+    kind,
+    at,
+    settledAt: null,
+    reason,
+    by,
+    usage: noTokens,
+    ...amounts,
+    user: isGroup ? "" : account,
+    group: isGroup ? account.slice(1) : "",
+    requestId: "",
+    apiKey: "",
+    model: "",
+    provider: "",
+    price: "",
+    outcome: "",
+    estimated: false,
     per: record.kind === "reset" ? record.per : "",
   };
 }

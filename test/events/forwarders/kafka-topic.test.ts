@@ -14,7 +14,12 @@ describeWithKafka("the Kafka topic", () => {
 
   function open(topic: string, options: Partial<KafkaTopicOptions> = {}) {
     const target = createKafkaTopic({
-      ...{ brokers: [server.broker], topic, create: undefined, compression: "lz4", tls: false, login: undefined },
+      brokers: [server.broker],
+      topic,
+      create: undefined,
+      compression: "lz4",
+      tls: false,
+      login: undefined,
       ...options,
     });
     onTestFinished(() => target.close());
@@ -32,7 +37,10 @@ describeWithKafka("the Kafka topic", () => {
     await target.send([...envelopes(1, 1), ...envelopes(2, 2, { user: null, trace_id: "ab".repeat(16) })]);
     const [first, second] = await server.readTopic("attributes");
     expect(first).toEqual({
-      ...{ partition: 0, key: "user-1", value: '{"n":1}', timestamp: Date.UTC(2026, 10, 22, 10) },
+      partition: 0,
+      key: "user-1",
+      value: '{"n":1}',
+      timestamp: Date.UTC(2026, 10, 22, 10),
       headers: {
         "content-type": "application/json",
         ce_specversion: "1.0",
@@ -42,7 +50,10 @@ describeWithKafka("the Kafka topic", () => {
         ce_time: "2026-11-22T10:00:00.000Z",
         ce_dataschema: "docs/events.schema.json#/$defs/login.succeeded",
         ce_dataversion: "1",
-        ...{ ce_node: "node-1", ce_subject: "user-1", ce_user: "user-1", ce_requestid: "request-1" },
+        ce_node: "node-1",
+        ce_subject: "user-1",
+        ce_user: "user-1",
+        ce_requestid: "request-1",
         ce_address: "192.0.2.1",
       },
     });

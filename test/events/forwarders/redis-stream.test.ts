@@ -56,7 +56,11 @@ describeWithRedis("the Redis Stream", () => {
       datacontenttype: "application/json",
       dataschema: "docs/events.schema.json#/$defs/login.succeeded",
       dataversion: "1",
-      ...{ node: "node-1", subject: "user-1", user: "user-1", requestid: "request-1", address: "192.0.2.1" },
+      node: "node-1",
+      subject: "user-1",
+      user: "user-1",
+      requestid: "request-1",
+      address: "192.0.2.1",
       data: '{"n":1}',
     });
   });
@@ -168,7 +172,10 @@ describeWithRedis("the Redis Stream in a cluster", () => {
 
   test("goes to the node that has its key", async () => {
     const target = createRedisStream({
-      ...{ target: parseRedisUrl(cluster.url()), stream: "events", maxLength: 1000, trim: "length" },
+      target: parseRedisUrl(cluster.url()),
+      stream: "events",
+      maxLength: 1000,
+      trim: "length",
       onTrimmed: () => undefined,
     });
     onTestFinished(() => target.close());

@@ -15,7 +15,11 @@ async function useKeys(usersDir: string, options: Partial<FileApiKeysOptions> = 
   const log = createCapturedLog();
   const open = () =>
     openFileApiKeys({
-      ...{ usersDir, clock, log, newId: randomUUID, flushMs: 3_600_000 },
+      usersDir,
+      clock,
+      log,
+      newId: randomUUID,
+      flushMs: 3_600_000,
       ...options,
     });
   const keys = await open();

@@ -27,13 +27,11 @@ describe("groups in files", () => {
     const { folder, open } = setUp();
     const groups = await open();
     const made = await groups.create("alpha", {
-      ...{
-        description: 'say "hi"',
-        members: ["alice", "@interns"],
-        owners: ["olga"],
-        models: ["glm-*"],
-        max_parallel: 3,
-      },
+      description: 'say "hi"',
+      members: ["alice", "@interns"],
+      owners: ["olga"],
+      models: ["glm-*"],
+      max_parallel: 3,
       limits: [{ metric: "cost", per: "month", max: 12.5, currency: "USD" }],
       rates: [{ metric: "requests", per: "minute", max: 60, weight: { "glm-*": 5 } }],
     });
@@ -60,7 +58,10 @@ describe("groups in files", () => {
     });
     const groups = await open();
     expect(groups.problems().map(({ file }) => file)).toEqual([
-      ...["groups/UPPER.toml", "groups/alpha.toml", "groups/beta.toml", "groups/research.toml"],
+      "groups/UPPER.toml",
+      "groups/alpha.toml",
+      "groups/beta.toml",
+      "groups/research.toml",
     ]);
     expect(groups.ofUser("alice").map(({ name }) => name)).toEqual(["research", "gamma"]);
     expect(groups.get("research")?.has("mallory")).toBe(false);

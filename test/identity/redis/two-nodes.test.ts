@@ -40,8 +40,17 @@ describeWithRedis("two processes over one Redis", () => {
   it("leave a batch of codes alone that can't be read, and serve the others", async () => {
     const { redis, first } = await useNodes();
     const batch: InvitationBatch = {
-      ...{ id: "0000000a", name: "x", created_at: 0, by: "root", expires_at: null, group: null, tier: null },
-      ...{ max_uses: 1, kind: "invitation", note: "", codes: [] },
+      id: "0000000a",
+      name: "x",
+      created_at: 0,
+      by: "root",
+      expires_at: null,
+      group: null,
+      tier: null,
+      max_uses: 1,
+      kind: "invitation",
+      note: "",
+      codes: [],
     };
     await first.codes.change(batch.id, () => batch);
     const text = JSON.stringify({ ...batch, id: "0000000b", max_uses: "1" });

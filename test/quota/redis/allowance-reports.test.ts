@@ -19,8 +19,14 @@ async function start(settle: (requestId: string) => Promise<void>) {
   const granted = () => Promise.resolve([] as readonly BucketState[]);
   const calls = { reserve: granted, commit: granted, grow: () => Promise.resolve([]), settle: granted };
   const options: Omit<AllowanceOptions, "redis" | "calls" | "reportCalls" | "partsOf"> = {
-    ...{ newId: () => String(++ids), share: 0.2, allowanceMs: 60_000, leaseMs: 60_000 },
-    ...{ folder: tempDir(), syncIntervalMs: 5, clock, log: createCapturedLog() },
+    newId: () => String(++ids),
+    share: 0.2,
+    allowanceMs: 60_000,
+    leaseMs: 60_000,
+    folder: tempDir(),
+    syncIntervalMs: 5,
+    clock,
+    log: createCapturedLog(),
   };
   const reportCalls = {
     ...calls,

@@ -39,7 +39,11 @@ function start() {
       const id = String(++ids);
       return [{ id, view: { tag: "00" } as AccountView, keys: ["hold", "leases"], member: id, chargedAt: undefined }];
     },
-    ...{ share: 0.2, spendMs, keepMs: 2 * spendMs, monotonic: () => clock.monotonic(), log: createCapturedLog() },
+    share: 0.2,
+    spendMs,
+    keepMs: 2 * spendMs,
+    monotonic: () => clock.monotonic(),
+    log: createCapturedLog(),
   });
   onTestFinished(() => slices.close());
   const served = (remaining: number): void => {
@@ -47,7 +51,10 @@ function start() {
     slices.served(ask({ limits: [limit] }), [bucket]);
   };
   return {
-    ...{ slices, clock, reserved, served },
+    slices,
+    clock,
+    reserved,
+    served,
     holdReleases: () => (answersReleases = false),
     answerReleases() {
       answersReleases = true;

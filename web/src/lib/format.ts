@@ -20,7 +20,12 @@ function dateFormat(name: string, options: Intl.DateTimeFormatOptions): Intl.Dat
 /** Date and time to the second, with the zone. */
 export function exactTime(iso: string): string {
   const format = dateFormat("exact", {
-    ...{ year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" },
+    year: "numeric",
+    month: "2-digit",
+    day: "2-digit",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
     timeZoneName: "short",
   });
   return format.format(new Date(iso));

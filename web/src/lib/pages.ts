@@ -55,7 +55,10 @@ export function usePages<T>(
 
   const { page, error, loading } = state;
   return {
-    ...{ items: page.items, error, loading, more: page.next !== null },
+    items: page.items,
+    error,
+    loading,
+    more: page.next !== null,
     loadMore: () => {
       if (!loading && page.next !== null) void run(page.next, new AbortController().signal);
     },

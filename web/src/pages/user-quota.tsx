@@ -30,7 +30,9 @@ export function UserQuota({ name }: { readonly name: string }) {
     if (limit === undefined) return;
     const { metric, per, currency } = limit;
     await change("POST", `${path}/grant`, {
-      ...{ metric, per, amount: field(form, "amount") },
+      metric,
+      per,
+      amount: field(form, "amount"),
       ...(currency === undefined ? {} : { currency }),
       ...(days === "" ? {} : { until: new Date(Date.now() + Number(days) * 86_400_000).toISOString() }),
       reason: field(form, "reason"),

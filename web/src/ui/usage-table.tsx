@@ -104,7 +104,8 @@ export function usageCsv(usage: Usage, nameOfKey: (id: string) => string): strin
       "total",
       ...subjects.map(() => ""),
       ...counts.map((name) => (index === 0 ? rows.reduce((sum, row) => sum + row[name], 0) : 0)),
-      ...[cost, currency],
+      cost,
+      currency,
     ]),
   );
   return csvLine(head) + lines.join("") + totals.join("");
