@@ -6,6 +6,7 @@ import { bringBackQuotas } from "../../src/quota/memory/bring-back.ts";
 import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { runQuotaCli } from "../../src/cli/quota-commands.ts";
+import { systemClock } from "../../src/lib/clock.ts";
 import { readAudits } from "../support/admin-api.ts";
 import { useBehaviourLog } from "../support/behaviour-log.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
@@ -24,6 +25,45 @@ const ofKey: QuotaLimit = { ...monthly(500), apiKey: "k" };
 
 const resetsOf = (ledger: MemoryLedger): (number | null)[] =>
   ledger.buckets("alice", [...everything, ofKey]).map(({ resetAt }) => resetAt);
+
+describe("D6: charges at the time of a machine that has lost it", () => {
+  it.each([
+    ["when it begins", 0],
+    ["soon after", 10_000],
+    ["later in that month", 1.2 * dayMs],
+  ])("1970, %s, are there after the next start, and when the clock is right", async (_, at) => {
+    const folder = tempDir();
+    const clock = createManualClock(at);
+    const options = { quota: { timezone: "UTC" } };
+    const first = await openTestLedger(folder, clock, options);
+    await spend(first);
+    await first.close();
+    const path = join(folder, "alice.quota.toml");
+    const text = readFileSync(path, "utf8");
+    expect(text).toContain('start = "1970-01-01T00:00:00.000Z"');
+    // As earlier versions have written it.
+    for (const file of [text, text.replaceAll(/^(\[\w+\]\n)start = "1970-01-01T00:00:00.000Z"\n/gm, "$1")]) {
+      writeFileSync(path, file);
+      const again = await openTestLedger(folder, clock, options);
+      expect(again.problems()).toEqual([]);
+      expect(usedOf(again, everything)).toEqual([1, 70, 70, 123]);
+      await again.close();
+    }
+    clock.advance(noon);
+    const right = await openTestLedger(folder, clock, options);
+    await spend(right);
+    expect(usedOf(right, everything)).toEqual([1, 70, 70, 246]);
+    await right.close();
+  });
+
+  it("and by a clock beyond the year 9999, which is taken for its beginning, so that all dates have a form", () => {
+    vi.spyOn(Date, "now").mockReturnValue(Date.parse("9999-12-31T23:59:59Z"));
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+    });
+    expect(new Date(systemClock.now()).toISOString()).toBe("9999-01-01T00:00:00.000Z");
+  });
+});
 
 describe("D6: looks while the clock is a year ahead", () => {
   it.each<[string, (ledger: MemoryLedger) => unknown]>([

@@ -18,8 +18,10 @@ const used = {
   ...forEachMetric(countMetrics, (metric) => (sinceVersion(metric) === 1 ? amount : amount.default(0))),
   cost: z.record(z.string().regex(/^[A-Z]{3}$/), amount),
 };
+const epoch = new Date(0).toISOString();
 const period = z
-  .strictObject({ start: z.iso.datetime(), end: z.iso.datetime(), ...used })
+  // Earlier versions left out the start of a period that a clock at 1970 had begun.
+  .strictObject({ start: z.iso.datetime().default(epoch), end: z.iso.datetime(), ...used })
   .refine(({ start, end }) => Date.parse(start) < Date.parse(end), "expected an end after its start");
 /** The total has no end, and a start only after a reset. */
 const endless = z.strictObject({ start: z.iso.datetime().optional(), ...used });
@@ -186,7 +188,7 @@ function dayOf(
 function periodsOf(windows: readonly Window[]): Readonly<Record<string, object>> {
   const entries = windows.map(({ per, start, end, used: amounts }) => {
     const bounds = {
-      ...(start === 0 ? {} : { start: new Date(start).toISOString() }),
+      ...(start === 0 && isEndless(per) ? {} : { start: new Date(start).toISOString() }),
       ...(end === Infinity ? {} : { end: new Date(end).toISOString() }),
     };
     const counts = forEachMetric(countMetrics, (metric) => amounts[metric]);
