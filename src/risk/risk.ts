@@ -125,7 +125,9 @@ export function createRiskViews({
     stepNames: () => rules.stepNames(),
     view(account) {
       const entry = known.get(account.username);
-      if (rules.enabled() && entry !== undefined) return rules.view(account.username, entry, clock.now());
+      // The pin of now, as in limits: it may have come with a file or a reload, and the user has asked nothing since.
+      if (rules.enabled() && entry !== undefined)
+        return rules.view(account.username, { ...entry, pin: rules.pinOf(account) }, clock.now());
       return rules.viewOfUnknown(account, clock.now());
     },
     list({ step, minScore, limit }) {

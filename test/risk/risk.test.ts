@@ -50,6 +50,17 @@ function setUp(risk: object = {}) {
 }
 
 describe("trust steps", () => {
+  it("are shown as they are in force, also before the next request of who is pinned by a file or a reload", () => {
+    const { risk, chats } = setUp();
+    chats(1);
+    expect(risk.view(alice)).toMatchObject({ pinned: false, trust: { step: "probation" } });
+    const pinned = { ...alice, trust_step: "trusted" };
+    expect(risk.view(pinned)).toMatchObject({ pinned: true, trust: { step: "trusted" } });
+    risk.trustOf(pinned);
+    risk.configure(rulesOf({ start: "a", steps: [{ name: "a" }, { name: "b" }] }), ownRules);
+    expect(risk.view(pinned)).toMatchObject({ pinned: false, trust: { step: "a" } });
+  });
+
   it("count no tokens of answers that a provider broke off", () => {
     const { risk, chats, live } = setUp();
     live(6);
