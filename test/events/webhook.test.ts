@@ -62,15 +62,18 @@ describe("the webhook", () => {
     const base = { at: startMs, traceId: "", ip: "" };
     webhook.sink(loginFailed({ user: "alice" }));
     webhook.sink(loginFailed({ user: "team-1" }));
+    // As a login through an identity provider that fails.
+    webhook.sink(loginFailed({ user: "" }));
     for (const provider of ["zhipu", "deepseek"])
       webhook.sink({ ...base, type: "provider.alert", provider, key: 0, kind: "no_balance" });
     webhook.sink({ ...base, type: "overload.began", level: 1, reason: "heap" });
-    for (const expected of [{ user: "team-1" }, { provider: "deepseek" }, { event: "overload.began" }]) {
+    const [ofTeam, ofNobody] = [{ user: "team-1" }, { event: "login.failed" }];
+    for (const expected of [ofTeam, ofNobody, { provider: "deepseek" }, { event: "overload.began" }]) {
       const call = await receiver().next();
       expect(call.body).toMatchObject(expected);
       call.respond(200, "ok");
     }
-    await sent(webhook, 3);
+    await sent(webhook, 4);
   });
 
   it("keeps what nobody took, with the reason and without the URL's secrets", async () => {

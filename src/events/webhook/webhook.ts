@@ -235,7 +235,7 @@ function createFilter({ events, users, groups, providers }: WebhookSettings): (e
   const isProvider = createAllowList(providers);
   return (event) =>
     types.has(event.type) &&
-    (!("user" in event) || event.user === null || isUser(event.user)) &&
+    (!("user" in event) || event.user === null || event.user === "" || isUser(event.user)) &&
     (!("group" in event) || event.group === "" || isGroup(event.group)) &&
     (!("provider" in event) || event.provider === "" || isProvider(event.provider));
 }
