@@ -7,6 +7,11 @@ const restricted = [
   { selector: "TSEnumDeclaration", message: "Use a union of literals." },
   // No rule can read it. Compare texts, or write the pattern out.
   { selector: "[callee.name='RegExp']", message: "No patterns made of parts: they can't be checked." },
+  {
+    selector:
+      ":matches(ObjectExpression, ArrayExpression) > SpreadElement > :matches(ObjectExpression, ArrayExpression)",
+    message: "List what it has: a literal that is spread into another one says nothing, and is made for nothing.",
+  },
 ];
 
 /**
@@ -90,8 +95,13 @@ export default tseslint.config(
   },
   {
     files: [
-      ...["src/gateway/**/*.ts", "src/limits/**/*.ts", "src/quota/**/*.ts", "src/providers/stream/**/*.ts"],
-      ...["src/providers/attempt.ts", "src/providers/failover*.ts", "src/http/plugins/**/*.ts"],
+      "src/gateway/**/*.ts",
+      "src/limits/**/*.ts",
+      "src/quota/**/*.ts",
+      "src/providers/stream/**/*.ts",
+      "src/providers/attempt.ts",
+      "src/providers/failover*.ts",
+      "src/http/plugins/**/*.ts",
     ],
     rules: { "no-restricted-syntax": ["error", ...restricted, ...bornOld] },
   },
