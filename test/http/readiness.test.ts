@@ -13,9 +13,11 @@ test("a proxy is ready, though no provider can be reached, until it begins to sh
   const proxy = await start({ upstreamUrl: "http://127.0.0.1:9" });
   const ready = await fetch(`${proxy.url}/readyz`);
   expect([ready.status, await ready.json()]).toEqual([200, { status: "ok" }]);
-  expect((await fetch(`${proxy.url}/healthz`)).status).toBe(503);
+  const health = await fetch(`${proxy.url}/healthz`);
+  expect([health.status, health.headers.get("retry-after")]).toEqual([503, "1"]);
   const stopping = proxy.server.stop(0, 300);
   const late = await fetch(`${proxy.url}/readyz`);
+  expect(late.headers.get("retry-after")).toBe("1");
   expect([late.status, await late.json()]).toEqual([503, { status: "not_ready", reason: "it is shutting down" }]);
   expect((await fetch(`${proxy.url}/livez`)).status).toBe(200);
   await stopping;

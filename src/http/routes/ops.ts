@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { AppError } from "../../errors.ts";
@@ -118,7 +118,7 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
     },
     async (request, reply) => {
       const { ready, reason } = await options.readiness();
-      reply.code(ready ? 200 : 503);
+      answerWith(reply, ready);
       const status = ready ? "ok" : "not_ready";
       return ready || !options.access().metricsAddresses.has(request.ip) ? { status } : { status, reason };
     },
@@ -133,7 +133,7 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
     async (request, reply) => {
       const { results, lastSuccessSecondsAgo } = await recent();
       const ok = results.every(([, result]) => result.ok);
-      reply.code(ok ? 200 : 503);
+      answerWith(reply, ok);
       const status = ok ? "ok" : "failing";
       if (!options.access().metricsAddresses.has(request.ip)) return { status };
       const checks = Object.fromEntries(results.map(([name, { ok, facts }]) => [name, { ok, ...facts }]));
@@ -166,6 +166,12 @@ export function registerOpsRoutes(app: FastifyInstance, options: OpsOptions): vo
       return text;
     },
   );
+}
+
+/** Every 503 says when to try again; results are kept for a second. */
+function answerWith(reply: FastifyReply, ok: boolean): void {
+  reply.code(ok ? 200 : 503);
+  if (!ok) reply.header("retry-after", Math.ceil(freshMs / 1000));
 }
 
 /** Never rejects. A check that hangs has failed: the caller would give up before it ends. */
