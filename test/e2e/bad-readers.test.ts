@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { eventually } from "../support/eventually.ts";
@@ -37,6 +38,34 @@ describe("a client that behaves badly while it is answered", () => {
       });
     });
   }
+
+  it.each<[string, () => string]>([
+    ["a chat", () => request(true)],
+    ["a chat as one JSON", () => request(false)],
+    ["an unknown path", () => rawRequest("GET /nowhere")],
+    ["its models", () => rawRequest("GET /v1/models", [`Authorization: Bearer ${token}`])],
+    [
+      "a login",
+      () =>
+        rawRequest("POST /auth/login", ["Content-Type: application/json"], '{"username":"eve","password":"wrong one"}'),
+    ],
+  ])("causes no error where its connection is gone before anybody has looked at it: %s", async (_what, bytes) => {
+    const lines = proxy.logLines.length;
+    proxy.server.app.server.prependOnceListener("request", ({ socket }: IncomingMessage) => {
+      socket.destroy();
+    });
+    const connection = sendRaw(proxy.url, bytes());
+    await connection.closed;
+    const next = sendRaw(proxy.url, rawRequest("GET /nowhere", ["Connection: close", "X-Request-ID: the-next-one"]));
+    expect((await next.answer()).status).toBe(404);
+    await eventually(() => {
+      expect([proxy.services.gateway.running(), proxy.services.concurrency.inFlight()]).toEqual([0, 0]);
+      expect(proxy.logLines.join("")).toContain("the-next-one");
+    });
+    const caused = proxy.logLines.slice(lines).filter((line) => /"level":"(error|fatal)"/.test(line));
+    expect(caused).toEqual([]);
+    for (const line of proxy.logLines.slice(lines)) expect(JSON.parse(line)).toMatchObject({ ip: "127.0.0.1" });
+  });
 
   it("is cut off for nonsense sent behind a request, without a second answer in the middle of the first", async () => {
     const connection = sendRaw(proxy.url, request(true));

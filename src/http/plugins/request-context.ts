@@ -28,6 +28,11 @@ export function requestIdOf(request: IncomingMessage): string {
  * write their own headers: clients compare it with the versions that they were made for.
  */
 export function registerRequestContext(app: FastifyInstance): void {
+  // Node asks for the client's address when it is first read, and keeps it. A client that has reset its connection by then
+  // has none, and nothing that counts or logs by address expects that.
+  app.server.on("connection", (socket) => {
+    if (socket.remoteAddress === undefined) socket.destroy();
+  });
   app.decorateRequest("account", null);
   app.addHook("onRequest", (request, reply, next) => {
     const { headers } = request.raw;
