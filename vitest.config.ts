@@ -16,22 +16,18 @@ export default defineConfig({
     hookTimeout: 120_000,
     // No module has state of its own, so the files of a project share one load of src/, which takes longer than most tests.
     isolate: false,
-    // Many tests wait for sockets and timers.
-    maxWorkers: 2,
+    // Many tests wait for sockets, timers and other processes: two cores have work for three.
+    maxWorkers: 3,
     globalSetup: process.env.E2E_BACKENDS === "redis" ? ["test/support/redis-of-run.ts"] : [],
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
       { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts, ...panel] } },
       { extends: true, test: { name: "contracts", include: contracts } },
       { extends: true, test: { name: "e2e", include: e2e } },
-      // A browser for each file at a time is enough for two cores.
+      // A browser takes its time where all cores are busy.
       {
         extends: true,
-        test: {
-          ...{ name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"] },
-          // After all others: projects that run at the same time share their number of workers.
-          ...{ fileParallelism: false, testTimeout: 120_000, sequence: { groupOrder: 1 } },
-        },
+        test: { name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"], testTimeout: 120_000 },
       },
       // They also count what is left in memory.
       { extends: true, test: { name: "crash", include: crash, isolate: true } },

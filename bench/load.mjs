@@ -12,8 +12,8 @@ const orders = { closed, open, count, leave, arrivals, atOnce };
 
 process.on("message", async ({ order, ...options }) => {
   running++;
-  // Where the provider needs the core to keep up, it gets what of it is left.
-  if (order !== "arrivals" && order !== "atOnce") stayAwake();
+  // Where the provider, or Redis, needs the core to keep up, it gets what of it is left.
+  if (order !== "arrivals" && order !== "atOnce" && options.sleeps !== true) stayAwake();
   process.send(await orders[order](options));
   running--;
 });

@@ -1,7 +1,6 @@
 // Measures what it costs to keep the state in Redis: the proxy with its state in memory beside the proxy over Redis, on
-// the same upstream, in alternating rounds; the CPU of Redis is counted apart. Redis has the proxy's core: one mostly waits
-// for the other. Then two proxies over that Redis beside one: on two cores these share them with Redis, the upstream and the
-// load.
+// the same upstream, in alternating rounds; the CPU of Redis is counted apart. Then two proxies over that Redis beside one:
+// on two cores these share them with Redis, the upstream and the load.
 //
 //   npm run bench:nodes                 about two minutes; needs redis-server
 //   npm run bench:nodes -- --rounds 3
@@ -16,7 +15,11 @@ import { figure, table } from "./table.mjs";
 
 const { values: options } = parseArgs({ options: { rounds: { type: "string" } } });
 const rounds = Number(options.rounds ?? 8);
-const size = { ms: 1500, warmUpMs: 8000 };
+/** Redis shares the core of the load: if that never slept, Redis would wait for its turn, and the proxy for Redis. */
+const size = { ms: 1500, sleeps: true };
+const warmUp = { ms: 8000, sleeps: true };
+/** One request after the other needs longer for as many: the slowest in a hundred are some dozens then. */
+const idleMs = 4000;
 const cpuName = "json: CPU per request, µs";
 
 const dir = mkdtempSync(join(tmpdir(), "proxy-bench-"));
@@ -29,7 +32,7 @@ const folder = (name) => {
 try {
   const upstream = await keep(startUpstream(folder("upstream")));
   const load = await keep(startLoad(folder("load")));
-  const redis = await keep(startRedis(folder("redis"), "beside"));
+  const redis = await keep(startRedis(folder("redis")));
   const client = createClient({ url: redis.url, socket: { reconnectStrategy: () => 50 } });
   client.on("error", () => undefined);
   await client.connect();
@@ -38,7 +41,7 @@ try {
   const servers = { memory, redis: shared };
 
   for (const server of Object.values(servers))
-    for (const scenario of [json, burst, firstToken]) await scenario(server, load, { ms: size.warmUpMs });
+    for (const scenario of [json, burst, firstToken]) await scenario(server, load, warmUp);
   const figures = { memory: [], redis: [] };
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? ["memory", "redis"] : ["redis", "memory"];
@@ -46,7 +49,8 @@ try {
     for (const scenario of [json, burst, firstToken]) {
       for (const name of order) {
         const before = await redisUsage(client);
-        Object.assign(results[name], await scenario(servers[name], load, size));
+        const options = scenario === firstToken ? { ...size, ms: idleMs } : size;
+        Object.assign(results[name], await scenario(servers[name], load, options));
         if (name === "redis" && scenario === json) {
           const after = await redisUsage(client);
           const requests = (results[name]["json: requests per second"] * size.ms) / 1000;
@@ -67,10 +71,9 @@ try {
   console.log(`${machine}; medians of ${rounds} rounds\n\n${table(["", "in memory", "over Redis", "ratio"], rows)}`);
   client.destroy();
 
-  redis.move("apart");
   const second = await keep(startProxy(folder("second"), upstream.url, "dist", { redis: redis.url, isSecond: true }));
   const otherLoad = await keep(startLoad(folder("other-load")));
-  await json(second, otherLoad, { ms: size.warmUpMs });
+  await json(second, otherLoad, warmUp);
   const one = [];
   const two = [];
   for (let round = 0; round < rounds; round++) {

@@ -86,25 +86,16 @@ export function startEventWriter(dir) {
   return start("events", args, { dir, core: `${measuredCore},${othersCore}`, listens: false });
 }
 
-/**
- * A Redis of its own, with an append-only file that is synced every second.
- *
- * @param place `beside`: on the core of the proxy. The processes on the other core never sleep, so Redis would wait there for
- *   its turn, up to some milliseconds, and the proxy would sleep meanwhile, which costs it more CPU than its work. `apart`: on the other core
- */
-export async function startRedis(dir, place = "apart") {
+/** A Redis of its own, with an append-only file that is synced every second. */
+export async function startRedis(dir) {
   const port = String(20_000 + (process.pid % 20_000));
   const args = ["--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "yes"];
-  const cores = { beside: measuredCore, apart: othersCore };
-  const command = canPin ? [pinner, "-c", cores[place], "redis-server"] : ["redis-server"];
+  const command = canPin ? [pinner, "-c", othersCore, "redis-server"] : ["redis-server"];
   const child = spawn(command[0], [...command.slice(1), ...args], { stdio: "ignore" });
   const exited = new Promise((resolve) => child.once("exit", resolve));
   return {
     name: "redis",
     url: `redis://127.0.0.1:${port}`,
-    move(to) {
-      if (canPin) spawnSync(pinner, ["-acp", cores[to], String(child.pid)]);
-    },
     async stop() {
       child.kill("SIGKILL");
       await exited;

@@ -1,4 +1,5 @@
-// What is measured. Each scenario takes a server and the load process, and answers with named figures.
+// What is measured. Each scenario takes a server and the load process, and answers with named figures. Where the load `sleeps`,
+// others on its core get what it doesn't need.
 
 const messages = [
   { role: "system", content: "You answer briefly." },
@@ -10,8 +11,8 @@ const finished = '"finish_reason":"stop"';
 const done = "data: [DONE]";
 
 /** Requests whose answer is one JSON of ten tokens. The proxy makes it from a stream, the passthrough hands it on. */
-export async function json(server, load, { ms }) {
-  const order = { order: "closed", ...to(server), mustContain: finished, clients };
+export async function json(server, load, { ms, sleeps = false }) {
+  const order = { order: "closed", ...to(server), mustContain: finished, clients, sleeps };
   const { result, cpuUs } = await measured(server, load, { ...order, ms, body: { model: "sim-fast", messages } });
   return {
     "json: CPU per request, µs": cpuUs / result.requests,
@@ -20,9 +21,9 @@ export async function json(server, load, { ms }) {
 }
 
 /** Streams of 100 events that come all at once. */
-export async function burst(server, load, { ms }) {
+export async function burst(server, load, { ms, sleeps = false }) {
   const body = { model: "sim-burst", stream: true, messages };
-  const order = { order: "closed", ...to(server), mustContain: done, clients, ms, body };
+  const order = { order: "closed", ...to(server), mustContain: done, clients, ms, body, sleeps };
   const { result, cpuUs } = await measured(server, load, order);
   return {
     "burst of 100: CPU per request, µs": cpuUs / result.requests,
@@ -33,8 +34,8 @@ export async function burst(server, load, { ms }) {
 }
 
 /** One client, one request after the other: what the server adds where nothing queues. */
-export async function firstToken(server, load, { ms }) {
-  const result = checked(await load.ask(firstTokenOrder(server, ms)));
+export async function firstToken(server, load, { ms, sleeps = false }) {
+  const result = checked(await load.ask({ ...firstTokenOrder(server, ms), sleeps }));
   return { "first token, idle: p50, ms": result.p50Ms, "first token, idle: p99, ms": result.p99Ms };
 }
 

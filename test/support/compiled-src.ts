@@ -1,5 +1,5 @@
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
@@ -30,7 +30,9 @@ export function compileSrc(folder: string, parts: readonly string[]): void {
     }
   }
   writeFileSync(join(folder, "package.json"), '{"type":"module"}');
-  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  // Below node_modules/ packages are found anyway, and by their own paths.
+  const modules = join(root, "node_modules");
+  if (!folder.startsWith(modules + sep)) symlinkSync(modules, join(folder, "node_modules"));
 }
 
 /** Whether a file is one that a compiled program needs: code, or functions for Redis. */
