@@ -106,10 +106,10 @@ export interface ErrorExtras {
   /** Machine-readable facts, such as `{metric, used, limit, reset_at}` with a 402. */
   readonly details?: Readonly<Record<string, unknown>>;
   /**
-   * When to try again, in seconds; becomes the Retry-After header, rounded up. Default for 429 and 503: 1, because every
-   * such response has the header.
+   * When to try again, in seconds; becomes the Retry-After header, rounded up. Default for 429 and 503: 1, because such
+   * responses have the header. Null: none, because to wait is of no use.
    */
-  readonly retryAfterSeconds?: number;
+  readonly retryAfterSeconds?: number | null;
   /** False if the proxy has retried already and an SDK should not do it again (`x-should-retry: false`). */
   readonly shouldRetry?: boolean;
   /** More response headers, by their names in lower case. */

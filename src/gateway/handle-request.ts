@@ -87,7 +87,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
       if (error instanceof AbandonedError && end.outcome === "client_gone")
         await chargeDisconnect(context, error.provider);
     }
-    end = presented(end, context, deps.clock.now());
+    end = presented(end, context);
     // Settles the charge and releases the permit before the client sees the end: its next request must find both done.
     await settle(context, end);
     running.delete(context);
@@ -313,10 +313,10 @@ export function createGateway(deps: GatewayOptions): Gateway {
 }
 
 /** The end in the form that clients of the API expect. Opens the stream if the error has to be an event. */
-function presented(end: RequestEnd, context: RequestContext, nowMs: number): RequestEnd {
+function presented(end: RequestEnd, context: RequestContext): RequestEnd {
   if (end.error === null) return end;
   const { format, client } = context.incoming;
-  const error = format.adaptError?.(end.error, nowMs) ?? end.error;
+  const error = format.adaptError?.(end.error) ?? end.error;
   if (context.request?.stream === true && format.failsAsStream?.(error) === true) client.open(context);
   return error === end.error ? end : { ...end, error };
 }

@@ -50,7 +50,7 @@ export interface ApiFormat {
   /** The body of an error. */
   readonly errorBody: (error: AppError, traceId: string) => object;
   /** Changes an error that clients of this API would take wrong, such as its status. Default: nothing. */
-  readonly adaptError?: (error: AppError, nowMs: number) => AppError;
+  readonly adaptError?: (error: AppError) => AppError;
   /**
    * Whether an error that comes before the first event is sent as a stream with status 200, because clients of this API
    * would repeat the request on its own status. Default: never.

@@ -76,28 +76,19 @@ export const responses: ApiFormat = {
   },
   createCollector: () => new ResponseCollector(),
   startStream: (model, at) => new ResponseStream(model, at),
-  // Codex repeats a 402 five times, and a 429 of this type never.
-  adaptError: (error, nowMs) =>
+  // Codex repeats a 402 five times, and a 429 of this type never. Others would wait for what Retry-After says.
+  adaptError: (error) =>
     error.status === 402
       ? new AppError(error.code, {
           ...error.extras,
           message: error.message,
           status: 429,
           shouldRetry: false,
-          retryAfterSeconds: secondsToReset(error, nowMs),
+          retryAfterSeconds: null,
         })
       : error,
   failsAsStream: isProviderFailure,
 };
-
-/** When an operator may have raised a limit that never resets, in seconds. */
-const noResetSeconds = 3600;
-
-/** How long a quota stays used up; a 429 says so in Retry-After. */
-function secondsToReset({ extras: { details } }: AppError, nowMs: number): number {
-  const resetAt = Date.parse(String(details?.reset_at));
-  return Number.isNaN(resetAt) ? noResetSeconds : (resetAt - nowMs) / 1000;
-}
 
 /** Fields that refer to what a provider keeps, or ask it to keep something, in an account that many people share. */
 const keptState: readonly (readonly [string, string])[] = [

@@ -149,7 +149,7 @@ function respond(
       path: pathOf(request.url),
     });
   }
-  if (retryAfterSeconds !== undefined) reply.header("retry-after", Math.max(1, Math.ceil(retryAfterSeconds)));
+  if (typeof retryAfterSeconds === "number") reply.header("retry-after", Math.max(1, Math.ceil(retryAfterSeconds)));
   if (shouldRetry !== undefined) reply.header("x-should-retry", String(shouldRetry));
   for (const [name, value] of Object.entries(headers)) reply.header(name, value);
   if (error.status === 401) {
