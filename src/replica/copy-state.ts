@@ -23,9 +23,9 @@ const stillMs = 5000;
  * tag of its own. Many times as long as an answer of Redis takes.
  */
 const closingMs = 100;
-/** Between two looks at whether a process that is slow or gone has left half a charge, in ms. Others end it by its lease. */
+/** Between two looks for charges that a process which is slow, or gone, has made by half, in ms. Others end them by their leases. */
 const lookMs = 250;
-/** For how long such halves are waited for at the most, in ms: several times the lease of a request. */
+/** How long to wait for such charges at the most, in ms: several times the lease of a request. */
 const longestWaitMs = 90_000;
 const namesAtOnce = "1000";
 const documentsAtOnce = 64;
@@ -44,13 +44,15 @@ interface NamedKey {
  */
 export async function copyAccounts(redis: Redis): Promise<AccountsCopy> {
   const deadline = performance.now() + longestWaitMs;
-  for (;;) {
-    await endOfLeftHalves(redis, deadline);
+  // Where that is too short, as over a slow network, twice as long the next time, and requests in between.
+  for (let waitMs = closingMs; ; waitMs = Math.min(2 * waitMs, stillMs / 2)) {
+    if (waitMs > closingMs) await sleep(waitMs);
+    await waitForHalfMadeCharges(redis, deadline);
     const before = await newestOf(redis);
     const names = await namesOf(redis, ["acct", "acctkey"]);
     const fences = redis.tags.map((tag) => [redis.keyIn(tag, "mend"), redis.keyIn(tag, "logseq")] as const);
     try {
-      await keepStill(redis, fences);
+      await keepStill(redis, fences, waitMs);
       if ((await halfMadeCharges(redis)).size === 0 || performance.now() > deadline) {
         await addChargedSince(redis, before, names);
         return await copyStill(redis, names);
@@ -61,19 +63,23 @@ export async function copyAccounts(redis: Redis): Promise<AccountsCopy> {
   }
 }
 
-/** Waits while the same half of a charge is there at two looks: those of processes that are well last for a moment. */
-async function endOfLeftHalves(redis: Redis, deadline: number): Promise<void> {
-  let halves = await halfMadeCharges(redis);
-  while (halves.size > 0 && performance.now() < deadline) {
+/** Waits while the same charge is half made at two looks: where nothing has failed it is so for a moment. */
+async function waitForHalfMadeCharges(redis: Redis, deadline: number): Promise<void> {
+  let open = await halfMadeCharges(redis);
+  while (open.size > 0 && performance.now() < deadline) {
     await sleep(lookMs);
     const next = await halfMadeCharges(redis);
-    halves = new Set([...next].filter((half) => halves.has(half)));
+    open = new Set([...next].filter((lease) => open.has(lease)));
   }
 }
 
-async function keepStill(redis: Redis, fences: readonly (readonly [mend: string, seq: string])[]): Promise<void> {
+async function keepStill(
+  redis: Redis,
+  fences: readonly (readonly [mend: string, seq: string])[],
+  waitMs: number,
+): Promise<void> {
   await Promise.all(fences.map(([, seqKey]) => redis.call("log_close", [seqKey], [stillMs])));
-  await sleep(closingMs);
+  await sleep(waitMs);
   for (const keys of fences) {
     while (replyNumber(await redis.call("log_fence", keys, [stillMs])) === 0) {
       if ((await redis.send(keys[1], ["HGET", keys[1], "fenced"])) === "mend") throw notWhole();

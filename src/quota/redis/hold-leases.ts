@@ -110,12 +110,11 @@ export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldL
 const peeked = 250;
 
 /**
- * The leases of groups' parts that lack what their users' parts have: a first charge, or a final one. Such a half is
- * there for a moment in each charge; where it stays its process is slow, or gone, and the lease brings it to an end.
- * Throws as Redis.call.
+ * The leases of groups' parts that lack what their users' parts have: a first charge, or a final one. Each charge is so
+ * for a moment; where it stays so its process is slow, or gone, and the lease brings it to an end. Throws as Redis.call.
  */
 export async function halfMadeCharges(redis: Redis): Promise<ReadonlySet<string>> {
-  const halves = new Set<string>();
+  const found = new Set<string>();
   const charged = async (name: LeaseName): Promise<readonly boolean[]> => {
     const hold = redis.keyIn(redis.tagOf(name[1]), "hold", holdName(name));
     const [, , first, final] = replyList(await redis.call("ledger_peek", [hold], [])).map(replyText);
@@ -130,10 +129,10 @@ export async function halfMadeCharges(redis: Redis): Promise<ReadonlySet<string>
         const [id, , , user] = name;
         if (user === "") return;
         const [ofUser, ofGroup] = await Promise.all([charged([id, user, "", ""]), charged(name)]);
-        if (ofUser.some((isCharged, index) => isCharged && ofGroup[index] === false)) halves.add(member);
+        if (ofUser.some((isCharged, index) => isCharged && ofGroup[index] === false)) found.add(member);
       });
       await Promise.all(looks);
     }
   }
-  return halves;
+  return found;
 }
