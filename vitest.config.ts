@@ -24,10 +24,18 @@ export default defineConfig({
       { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts, ...panel] } },
       { extends: true, test: { name: "contracts", include: contracts } },
       { extends: true, test: { name: "e2e", include: e2e } },
-      // A browser takes its time where all cores are busy.
+      // A browser for each file at a time is enough for two cores.
       {
         extends: true,
-        test: { name: "panel", include: panel, globalSetup: ["test/support/built-panel.ts"], testTimeout: 120_000 },
+        test: {
+          name: "panel",
+          include: panel,
+          globalSetup: ["test/support/built-panel.ts"],
+          // After all others: projects that run at the same time share their number of workers.
+          fileParallelism: false,
+          testTimeout: 120_000,
+          sequence: { groupOrder: 1 },
+        },
       },
       // They also count what is left in memory.
       { extends: true, test: { name: "crash", include: crash, isolate: true } },
