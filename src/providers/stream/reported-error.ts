@@ -60,13 +60,13 @@ export function findError(event: Fields): ReportedError | null {
 
 /** Reads a body that is an error as a whole, as JSON of any form or as bare text. HTML is ignored. */
 export function readErrorBody(body: string): ReportedError {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(body);
-  } catch {
-    const data = dataIn(body);
-    return data === null ? { ...emptyError, message: cutText(body) } : readErrorBody(data);
+  let text = body;
+  let parsed = parsedJson(text);
+  if (parsed === undefined) {
+    text = dataIn(body) ?? body;
+    parsed = parsedJson(text);
   }
+  if (parsed === undefined) return { ...emptyError, message: cutText(text) };
   if (Array.isArray(parsed)) parsed = parsed.find(isFields);
   if (typeof parsed === "string") return { ...emptyError, message: cutText(parsed) };
   if (!isFields(parsed)) return emptyError;
@@ -74,7 +74,16 @@ export function readErrorBody(body: string): ReportedError {
   const error = own === null ? readFields(parsed, parsed) : withSiblings(own, parsed);
   if (error.message !== "" || error.code !== "" || error.type !== "" || Object.keys(parsed).length === 0) return error;
   // An object of an unknown form is still useful to a person.
-  return { ...error, message: cutText(body) };
+  return { ...error, message: cutText(text) };
+}
+
+/** Undefined if the text is no JSON. */
+function parsedJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -89,7 +98,7 @@ function dataIn(body: string): string | null {
     if (field === "data") data = (data === null ? "" : `${data}\n`) + line.slice("data:".length).trimStart();
     else if (field === undefined && data !== null) break;
   }
-  return data?.startsWith("data:") === true ? null : data;
+  return data;
 }
 
 function readFirst(errors: unknown): ReportedError | null {
