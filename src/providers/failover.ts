@@ -140,12 +140,18 @@ export function createFailover(options: FailoverOptions): Failover {
       for (let candidate = first; ;) {
         try {
           const attempt = await send(candidate, request, caller, { clock, since, trace, form });
-          const line = { trace_id: traceId, provider: provider.name, model };
-          if (form.asWhole) log.info(line, "the provider refused a stream, and was asked for one JSON");
+          if (form.asWhole)
+            log.info(
+              { trace_id: traceId, provider: provider.name, model },
+              "the provider refused a stream, and was asked for one JSON",
+            );
           // Only if the proxy added them all: other options, from the client, may be wrong.
           else if (supported && !form.streamOptions && request.canDropStreamOptions()) {
             provider.disableStreamOptions(model);
-            log.info(line, "the provider takes no stream_options for the model: it gets none from now on");
+            log.info(
+              { trace_id: traceId, provider: provider.name, model },
+              "the provider takes no stream_options for the model: it gets none from now on",
+            );
           }
           return attempt;
         } catch (error) {
