@@ -115,7 +115,7 @@ describe("H7: the provider's words for a client's error", () => {
     ],
     ["an event of text", 400, "data: too long\n\n", { message: "too long" }],
     ["text that only begins like one", 400, "data: n is 0\nsee there", { message: "data: n is 0\nsee there" }],
-    ["an event inside another", 400, "data: data: no", { message: "data: data: no" }],
+    ["an event inside another, once", 400, "data: data: no", { message: "data: no" }],
     ["plain text", 400, " too long\n", { message: "too long" }],
     ["long text", 400, "x".repeat(600), { message: "x".repeat(500) }],
     ["a JSON text", 400, '"too long"', { message: "too long" }],
