@@ -54,8 +54,14 @@ async function start(name, args, { dir, core, env = {}, listens = true, under = 
   return { name, ask, stop };
 }
 
-/** Both get the flag that `npm start` has. */
-const measured = ["--max-semi-space-size=64", "--expose-gc", "--import", join(root, "bench", "report-cpu.mjs")];
+/** Both get the flags that `npm start` has. */
+const measured = [
+  "--max-semi-space-size=64",
+  "--initial-old-space-size=256",
+  "--expose-gc",
+  "--import",
+  join(root, "bench", "report-cpu.mjs"),
+];
 
 /** The processes of a run, so that all of them are stopped whatever happens. */
 export function createRunning() {
@@ -169,7 +175,7 @@ ${sections}`,
   const env = { BENCH_API_KEY: "bench-key", DEEPSEEK_API_KEY: "bench-key", ...moreEnv };
   for (const name of ["HOST", "PORT", "CONFIG_FILE", "JWT_SECRETS", "JWT_SECRETS_FILE"]) env[name] = undefined;
   if (redis !== undefined) env.REDIS_URL = redis;
-  const args = [...flags, ...measured, join(program, "main.js"), "--config", config];
+  const args = [...measured, ...flags, join(program, "main.js"), "--config", config];
   const core = isSecond ? othersCore : measuredCore;
   const server = await start("proxy", args, { dir, core, env, under, waitMs });
   try {
