@@ -54,10 +54,10 @@ async function start(name, args, { dir, core, env = {}, listens = true, under = 
   return { name, ask, stop };
 }
 
-/** Both get the flags that `npm start` has. */
+const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+/** Both get the flags of `npm start`. */
 const measured = [
-  "--max-semi-space-size=64",
-  "--initial-old-space-size=256",
+  ...scripts.start.split(" ").filter((word) => word.startsWith("--")),
   "--expose-gc",
   "--import",
   join(root, "bench", "report-cpu.mjs"),

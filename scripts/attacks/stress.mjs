@@ -116,12 +116,7 @@ limits = [
 function start() {
   const program = join(import.meta.dirname, "..", "..", "dist", "main.js");
   const child = fork(program, ["--config", join(dir, "config.toml")], {
-    execArgv: [
-      "--max-semi-space-size=64",
-      "--initial-old-space-size=256",
-      "--import",
-      join(import.meta.dirname, "failing-system.mjs"),
-    ],
+    execArgv: ["--import", join(import.meta.dirname, "failing-system.mjs")],
     env: { ...process.env, STRESS_KEY: "key", CONFIG_FILE: undefined, HOST: undefined, PORT: undefined },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
   });

@@ -77,3 +77,13 @@ describe("the image of deploy/Dockerfile", () => {
     expect(spec.status).toBe(200);
   });
 });
+
+it("Node runs with the same flags by npm start, in the image and in the unit of README", () => {
+  const textOf = (...path: readonly string[]): string => readFileSync(join(root, ...path), "utf8");
+  const flagsIn = (line = ""): readonly string[] => line.match(/--[\w-]+=\d+/g) ?? [];
+  const { scripts } = JSON.parse(textOf("package.json")) as { readonly scripts: { readonly start: string } };
+  const flags = flagsIn(scripts.start);
+  expect(flags).not.toEqual([]);
+  expect(flagsIn(/^CMD .*$/m.exec(textOf("deploy", "Dockerfile"))?.[0])).toEqual(flags);
+  expect(flagsIn(/^ExecStart=.*$/m.exec(textOf("README.md"))?.[0])).toEqual(flags);
+});
