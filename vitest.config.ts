@@ -2,7 +2,10 @@ import { defineConfig } from "vitest/config";
 
 const crash = ["test/crash/**/*.test.ts", "test/**/kill.test.ts"];
 const e2e = [
-  ...["test/e2e/**/*.test.ts", "test/faults/**/*.test.ts", "test/http/**/*.test.ts", "test/clients/**/*.test.ts"],
+  "test/e2e/**/*.test.ts",
+  "test/faults/**/*.test.ts",
+  "test/http/**/*.test.ts",
+  "test/clients/**/*.test.ts",
 ];
 const panel = ["test/panel/**/*.test.ts"];
 const contracts = ["test/contracts/**/*.test.ts"];

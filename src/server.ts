@@ -17,7 +17,7 @@ import {
   registerRequestCount,
 } from "./http/plugins/errors.ts";
 import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins/request-body.ts";
-import { registerOpenapi } from "./http/plugins/openapi.ts";
+import { registerOpenapi, zodCompilers } from "./http/plugins/openapi.ts";
 import { createPanelIdentity, registerPanel } from "./http/panel/panel.ts";
 import { registerPanelHeaders } from "./http/panel/panel-pages.ts";
 import { createParserErrors, refuseTunnels } from "./http/plugins/parser-errors.ts";
@@ -88,6 +88,7 @@ export async function buildServer(services: Services): Promise<Server> {
     clientErrorHandler: refuseConnection,
     frameworkErrors: createBadUrlHandler({ log, reportRefusal, cors }),
     rewriteUrl: ({ url = "" }) => withModelInOneStep(url),
+    schemaController: { compilersFactory: zodCompilers },
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
   });
   // Their size is bounded; beyond a number Node would drop headers without a word.

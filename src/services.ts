@@ -13,7 +13,6 @@ import type { Redis } from "./lib/redis/redis.ts";
 import type { Fleet } from "./fleet/fleet.ts";
 import { joinFleet } from "./join-fleet.ts";
 import { version } from "./version.ts";
-import { openRedisBackends } from "./open-redis-backends.ts";
 import { connectState, shareTokenSecret } from "./open-redis-state.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
 import { type Admin, createAdmin } from "./admin/open-admin.ts";
@@ -225,7 +224,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   };
   const { backends, configure, journalUnsynced, allowance } = await (redis === undefined
     ? openBackends(backendOptions)
-    : openRedisBackends({ ...backendOptions, redis }));
+    : (await import("./open-redis-backends.ts")).openRedisBackends({ ...backendOptions, redis }));
   const identity = createIdentity({ ...common, ...rules, ...backends, passwords, tokenKeys, newId });
 
   // What has state of its own is told the new figures.

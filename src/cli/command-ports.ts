@@ -10,7 +10,6 @@ import { systemClock as clock } from "../lib/clock.ts";
 import { RedisUnavailableError } from "../lib/redis/redis.ts";
 import { createZone } from "../quota/zone.ts";
 import { openFilePorts } from "./file-ports.ts";
-import { openRedisPorts } from "./redis-ports.ts";
 import type { StatePorts } from "./state-ports.ts";
 import type { CommandIo } from "./this-process.ts";
 
@@ -44,7 +43,7 @@ async function open(configFile: string | undefined, io: CommandIo, closers: Clos
   const { config, folder } = loadConfig(configFile, io.env, io.cwd);
   const { auth, storage, quota, state } = config;
   const passwords = createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
-  const openState = state.backend === "redis" ? openRedisPorts : openFilePorts;
+  const openState = state.backend === "redis" ? (await import("./redis-ports.ts")).openRedisPorts : openFilePorts;
   const ports = await openState({
     config,
     usersDir: resolve(folder, storage.users_dir),

@@ -2,7 +2,7 @@ import { connect } from "node:net";
 import type { LoadedConfig } from "../config/load.ts";
 import type { KafkaProblem } from "../events/forwarders/kafka-topic.ts";
 import { kafkaSettings, redisTarget } from "../events/forwarders/open-forwarders.ts";
-import { checkRedisStream, type RedisStreamProblem } from "../events/forwarders/redis-stream.ts";
+import type { RedisStreamProblem } from "../events/forwarders/redis-stream.ts";
 import { describeTarget } from "../lib/redis/redis-url.ts";
 import { failureReason } from "../providers/read-text.ts";
 import type { CommandIo } from "./this-process.ts";
@@ -36,6 +36,7 @@ async function checkStream({ loaded: { config }, env }: DoctorCall): Promise<rea
   const what = `Redis Stream ${stream}`;
   try {
     const target = redisTarget(variable, env);
+    const { checkRedisStream } = await import("../events/forwarders/redis-stream.ts");
     const problem = await checkRedisStream({ target, stream, timeoutMs });
     if (problem !== null)
       return [{ level: "FAIL", what, found: problem.reason, fix: streamFix(problem.kind, variable) }];
