@@ -9,7 +9,7 @@ const restricted = [
   { selector: "[callee.name='RegExp']", message: "No patterns made of parts: they can't be checked." },
   {
     selector:
-      ":matches(ObjectExpression, ArrayExpression) > SpreadElement > :matches(ObjectExpression, ArrayExpression)",
+      ":matches(ObjectExpression, ArrayExpression, CallExpression) > SpreadElement > :matches(ObjectExpression, ArrayExpression)",
     message: "List what it has: a literal that is spread into another one says nothing, and is made for nothing.",
   },
 ];

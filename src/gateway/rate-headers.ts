@@ -73,11 +73,9 @@ function ofLimit({ remaining, max }: RateLimitState): number {
 
 function addOpenAi(to: string[], what: string, state: RateLimitState | undefined): void {
   if (state === undefined) return;
-  to.push(
-    ...[`x-ratelimit-limit-${what}`, String(state.max)],
-    ...[`x-ratelimit-remaining-${what}`, String(ofLimit(state))],
-    ...[`x-ratelimit-reset-${what}`, goDuration(state.resetMs)],
-  );
+  to.push(`x-ratelimit-limit-${what}`, String(state.max));
+  to.push(`x-ratelimit-remaining-${what}`, String(ofLimit(state)));
+  to.push(`x-ratelimit-reset-${what}`, goDuration(state.resetMs));
 }
 
 function addAnthropic(
@@ -87,11 +85,9 @@ function addAnthropic(
   { now, isoTime }: RateHeaderOptions,
 ): void {
   if (state === undefined) return;
-  to.push(
-    ...[`anthropic-ratelimit-${what}-limit`, String(state.max)],
-    ...[`anthropic-ratelimit-${what}-remaining`, String(ofLimit(state))],
-    ...[`anthropic-ratelimit-${what}-reset`, isoTime(now + state.resetMs)],
-  );
+  to.push(`anthropic-ratelimit-${what}-limit`, String(state.max));
+  to.push(`anthropic-ratelimit-${what}-remaining`, String(ofLimit(state)));
+  to.push(`anthropic-ratelimit-${what}-reset`, isoTime(now + state.resetMs));
 }
 
 /** As OpenAI writes durations: `120ms`, `1s`, `6m0s`, `1h0m0s`. */

@@ -47,7 +47,11 @@ import { systemClock } from "${code}/lib/clock.js";
 const { config, logsDir, logFile, noteFile, from, total, users, event } = JSON.parse(process.argv[2]);
 const closers = [];
 const events = await openEvents({
-  ...{ config: parseConfig(config, "config"), env: process.env, logsDir, node: "node-1", clock: systemClock },
+  config: parseConfig(config, "config"),
+  env: process.env,
+  logsDir,
+  node: "node-1",
+  clock: systemClock,
   dayOf: (at) => new Date(at).toISOString().slice(0, 10),
   log: createLogger({ level: "warn", destination: { write: (line) => appendFileSync(logFile, line) } }),
   onOpen: (close) => closers.push(close),

@@ -12,9 +12,7 @@ export interface Certificate {
 
 /** Makes a certificate in `folder`. */
 export function makeCertificate(folder: string): Certificate {
-  const [key, certificate, both] = ["key", "certificate", "both"].map((name) => join(folder, `${name}.pem`)) as [
-    ...[string, string, string],
-  ];
+  const [key, certificate, both] = [join(folder, "key.pem"), join(folder, "certificate.pem"), join(folder, "both.pem")];
   execFileSync(
     "openssl",
     [

@@ -28,12 +28,20 @@ const clock = { now: () => Date.now(), monotonic: () => performance.now() };
 const parts = ["./replica/log.lua", "./quota/redis/ledger.lua"];
 const library = createLibrary(parts.map((part) => new URL(part, import.meta.url)));
 const redis = await openRedis({
-  ...{ target: parseRedisUrl(url), library, keyPrefix, log },
-  ...{ timeoutMs: 20_000, monotonic: clock.monotonic },
+  target: parseRedisUrl(url),
+  library,
+  keyPrefix,
+  log,
+  timeoutMs: 20_000,
+  monotonic: clock.monotonic,
 });
 const replica = { lastSeq: () => 0, hasBegun: () => false, note() {}, repair: () => Promise.reject(new Error("lost")) };
 const ledger = await openRedisLedger({
-  ...{ redis, replica, clock, log, newId: () => String(process.pid) },
+  redis,
+  replica,
+  clock,
+  log,
+  newId: () => String(process.pid),
   quota: { timezone: "Asia/Shanghai", monthly_reset_day: 1 },
   state: { lease_seconds: 30, min_replicas: 0 },
   storage: { durability: "interval" },
