@@ -8,6 +8,7 @@ import { formatNano } from "../lib/money.ts";
 import { userName } from "../quota/accounts.ts";
 import { addSaturated } from "../quota/amounts.ts";
 import { decodeLedgerRecord } from "../quota/memory/charge-record.ts";
+import type { RecordedPiece } from "../quota/ledger.ts";
 import { journalFolders } from "../quota/memory/journal-archive.ts";
 import { readUsage } from "../quota/memory/read-usage.ts";
 import { createPeriods } from "../quota/periods.ts";
@@ -16,6 +17,7 @@ import { pricesById } from "../quota/pricing/pricing.ts";
 import { type ExportedRow, type ExportQuery, exportUsage } from "../quota/usage/usage-export.ts";
 import { exportFormats, exportText } from "../quota/usage/usage-export-text.ts";
 import { createZone, momentSchema, spanOfMoments } from "../quota/zone.ts";
+import { readLacks, withLacks } from "../replica/lacking-records.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { type CommandIo, silent } from "./this-process.ts";
 
@@ -99,8 +101,8 @@ function spanOf({ config, values }: Bill): Pick<ExportQuery, "from" | "to"> {
   return span;
 }
 
-function piecesOf({ usersDir }: Bill): ReturnType<typeof streamJournal> {
-  return streamJournal(journalFolders(join(usersDir, "journal")));
+async function* piecesOf({ usersDir }: Bill): AsyncGenerator<RecordedPiece> {
+  yield* withLacks(streamJournal(journalFolders(join(usersDir, "journal"))), await readLacks(usersDir));
 }
 
 async function exportAll(bill: Bill): Promise<number> {
@@ -204,15 +206,25 @@ async function daysToVerify(bill: Bill, dayOf: (at: number) => string, keepDays:
 
 /** The time from which on all records are there, in ms since the epoch; undefined: all that ever were. */
 async function firstKept(bill: Bill): Promise<number | undefined> {
+  const mayLackMore = (await readLacks(bill.usersDir)).some(({ isStart }) => isStart);
   let isShort = false;
+  let keptFrom: number | undefined;
   for await (const piece of piecesOf(bill)) {
-    if (piece.kind === "gap" && piece.first === 1) isShort = true;
-    if (piece.kind !== "records") continue;
-    if (!isShort) return undefined;
-    for (const { payload } of piece.records) {
-      const record = decodeLedgerRecord(payload);
-      if (record !== undefined) return record.kind === "settle" ? record.settledAt : record.at;
+    if ((piece.kind === "gap" && piece.first === 1) || (piece.kind === "lack" && piece.isStart)) {
+      isShort = true;
+      keptFrom = undefined;
     }
+    if (piece.kind !== "records") continue;
+    if (!mayLackMore && (!isShort || keptFrom !== undefined)) return keptFrom;
+    if (isShort) keptFrom ??= firstTimeOf(piece.records);
+  }
+  return keptFrom;
+}
+
+function firstTimeOf(records: readonly { readonly payload: string }[]): number | undefined {
+  for (const { payload } of records) {
+    const record = decodeLedgerRecord(payload);
+    if (record !== undefined) return record.kind === "settle" ? record.settledAt : record.at;
   }
   return undefined;
 }

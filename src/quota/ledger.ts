@@ -165,6 +165,12 @@ export interface Hold {
   settle(settlement: Settlement): Awaitable<readonly BucketState[]>;
 }
 
+/**
+ * A part of what was recorded. `lack`: here records are missing that other processes have: of all of the time before, or
+ * of the time in which this process did not follow the others.
+ */
+export type RecordedPiece = JournalPiece | { readonly kind: "lack"; readonly isStart: boolean };
+
 /** Whether charges can be recorded; the reason if they can't. */
 export interface LedgerHealth {
   readonly ok: boolean;
@@ -209,7 +215,7 @@ export interface Ledger {
    * for as long as it is kept (storage.journal_archive_days). Each record is that of decodeLedgerRecord.
    * @param after where an earlier reading of this ledger has ended: only what follows comes
    */
-  recorded(after?: JournalPosition): AsyncIterable<JournalPiece>;
+  recorded(after?: JournalPosition): AsyncIterable<RecordedPiece>;
   /** Users' files that cannot be used: these users get nothing billable. For /healthz. */
   problems(): Awaitable<readonly QuotaProblem[]>;
   /** Whether charges can be recorded; the reason if they can't. For /healthz. */

@@ -7,6 +7,7 @@ import type { MemoryLedger } from "../quota/memory/memory-ledger.ts";
 import type { LedgerReplica, LogRecord } from "../quota/redis/ledger-replica.ts";
 import { copyAccounts, copyDocuments } from "./copy-state.ts";
 import { createDocumentFolder } from "./document-folder.ts";
+import { noteLack, readLacks, withLacks } from "./lacking-records.ts";
 import { readLogPage, streamStart } from "./log-page.ts";
 import { fenceAll, mendTag } from "./mend.ts";
 import { restoreTag } from "./restore-tag.ts";
@@ -154,6 +155,8 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     for await (const { kind, name } of documents.all()) {
       if (!found.has(`${kind}/${name}`)) await documents.write({ kind, name, text: null });
     }
+    // Before the positions as well: what is copied now comes without the records that led to it.
+    if (accounts.size > 0) await noteLack(usersDir, isFirst);
     for (const name of ledgerFollower.accounts.keys()) {
       if (!accounts.has(name)) ledgerFollower.adopt(name, { windows: [], keys: new Map() });
     }
@@ -161,8 +164,10 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     for (const [tag, { epoch, seq }] of positions) byTag.get(tag)?.restart(epoch, seq);
     await ledgerFollower.save();
     const facts = { event: "replica_rebuilt", accounts: accounts.size, documents: found.size };
-    if (isFirst) log.info(facts, "the users folder was filled from Redis");
-    else {
+    if (isFirst) {
+      const history = accounts.size > 0 ? ": its usage history begins now" : "";
+      log.info(facts, `the users folder was filled from Redis${history}`);
+    } else {
       const message =
         "this process was away for longer than the log is kept: what is used was copied from Redis, and the usage history lacks that time";
       log.error(facts, message);
@@ -293,7 +298,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     },
     async *recorded(after) {
       await followAll();
-      yield* ledger.recorded(after);
+      yield* withLacks(ledger.recorded(after), await readLacks(usersDir), after);
     },
     problems: () => ledger.problems(),
     async close() {

@@ -2,7 +2,7 @@ import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { JournalPiece } from "../../src/lib/journal/journal-stream.ts";
-import type { Hold, UsageRow } from "../../src/quota/ledger.ts";
+import type { Hold, RecordedPiece, UsageRow } from "../../src/quota/ledger.ts";
 import { encodeLedgerRecord, type LedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import type { MemoryLedger } from "../../src/quota/memory/memory-ledger.ts";
 import { type ExportedRow, type ExportItem, exportUsage } from "../../src/quota/usage/usage-export.ts";
@@ -325,5 +325,36 @@ describe("an export of usage", () => {
     expect(problems[0]).toMatch(/^record 1: written by a newer version/);
     expect(problems[1]).toBe("the journal cannot be read: EIO");
     expect(end).toMatchObject({ rows: 1, complete: false });
+  });
+});
+
+describe("records that other processes have", () => {
+  const recordOf = (at: number): LedgerRecord => ({ kind: "reset", at, user: "bob", per: "day", reason: "", by: "" });
+  const later = now + hour;
+
+  async function* pieces(isStart: boolean): AsyncGenerator<RecordedPiece> {
+    await Promise.resolve();
+    yield { kind: "records", records: [{ seq: 1, payload: encodeLedgerRecord(recordOf(now)) }] };
+    yield { kind: "lack", isStart };
+    yield { kind: "records", records: [{ seq: 2, payload: encodeLedgerRecord(recordOf(later)) }] };
+  }
+
+  it("make an export incomplete, whether its beginning is named or not", async () => {
+    for (const isStart of [true, false]) {
+      for (const query of [{}, { from: now }]) {
+        const { rows, problems, end } = await itemsOf(exportUsage(pieces(isStart), query));
+        expect(rows).toHaveLength(2);
+        expect(problems).toEqual([expect.stringMatching(/ask (one that was there|another one)$/)]);
+        expect(end).toMatchObject({ complete: false, keptFrom: isStart ? later : undefined });
+      }
+    }
+  });
+
+  it("are no problem where only later ones are asked for", async () => {
+    for (const isStart of [true, false]) {
+      const { rows, problems, end } = await itemsOf(exportUsage(pieces(isStart), { from: later + 1 }));
+      expect([rows, problems]).toEqual([[], []]);
+      expect(end).toMatchObject({ complete: true });
+    }
   });
 });

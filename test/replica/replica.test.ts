@@ -5,6 +5,7 @@ import { systemClock } from "../../src/lib/clock.ts";
 import type { JournalPosition } from "../../src/lib/journal/journal-stream.ts";
 import { type Redis, RedisUnavailableError } from "../../src/lib/redis/redis.ts";
 import type { QuotaLimit } from "../../src/quota/ledger.ts";
+import { exportUsage } from "../../src/quota/usage/usage-export.ts";
 import { decodeLedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { eventually } from "../support/eventually.ts";
 import { charge, openTestLedger, settlement, spend, usedOf } from "../support/ledger.ts";
@@ -37,6 +38,18 @@ async function chargedAfter({ ledger }: ReplicaNode, after?: JournalPosition) {
       }
   }
   return { users: [...users].sort(), end };
+}
+
+/** What an export of everything says at a node. */
+async function exportedBy({ ledger }: ReplicaNode) {
+  const problems: string[] = [];
+  let rows = 0;
+  for await (const item of exportUsage(ledger.recorded(), {})) {
+    if (item.kind === "problem") problems.push(item.message);
+    else if (item.kind === "row") rows++;
+    else return { rows, problems, complete: item.complete };
+  }
+  throw new Error("an export has an end");
 }
 
 const ofGroup = (group: string): QuotaLimit[] => totals.map((limit) => ({ ...limit, group }));
@@ -138,6 +151,47 @@ describeWithRedis("the users folder of each process", () => {
     await spendOnce(one, "alice");
     await two.replica.catchUp();
     expect(usedOf(two.memory, totals)).toEqual([7, 490]);
+  });
+
+  it("says of which time it has no records: that before it was filled, and in which it was away for too long", async () => {
+    const keyPrefix = newPrefix();
+    const start = (folder?: string) =>
+      openReplicaNode({
+        url: redis.server().url,
+        keyPrefix,
+        keepForMs: 300,
+        ...(folder === undefined ? {} : { folder }),
+      });
+    const one = await start();
+    await spendOnce(one, "alice");
+    let two = await start();
+    const empty = await exportedBy(two);
+    expect(empty.problems).toEqual([expect.stringContaining("filled from Redis")]);
+    await spendOnce(one, "alice");
+    expect(await exportedBy(one)).toMatchObject({ rows: 2, problems: [], complete: true });
+    // More than once: what an earlier reading has said is not said differently by the next one.
+    for (let i = 0; i < 2; i++) {
+      const filled = await exportedBy(two);
+      expect(filled).toMatchObject({ rows: 1, complete: false });
+      expect(filled.problems).toEqual([expect.stringContaining("filled from Redis")]);
+    }
+    await two.close();
+    for (let i = 0; i < 3; i++) await spendOnce(one, "alice");
+    const key = one.redis.keyIn(one.redis.tagOf("alice"), "log");
+    await eventually(async () => {
+      await one.replica.catchUp();
+      expect(await one.redis.send(key, ["XLEN", key])).toBe(1);
+    });
+    two = await start(two.folder);
+    await spendOnce(one, "alice");
+    const again = await exportedBy(two);
+    expect(again).toMatchObject({ rows: 2, complete: false });
+    expect(again.problems).toEqual([
+      expect.stringContaining("filled from Redis"),
+      expect.stringContaining("away for longer"),
+    ]);
+    const all = await exportedBy(one);
+    expect(all).toMatchObject({ rows: 6, problems: [], complete: true });
   });
 
   it("is filled with both parts of a group's charges, also of those that are made meanwhile", async () => {

@@ -42,7 +42,9 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
   const { url, keyPrefix, folder = tempDir(), timeoutMs = 1000, keepForMs = 600_000 } = options;
   const log = createCapturedLog();
   const redis = await openTestRedis({ url, keyPrefix, timeoutMs });
-  const memory = await openTestLedger(folder, systemClock, { storage: { sync_interval_ms: 5 } });
+  const memory = await openTestLedger(folder, systemClock, {
+    storage: { sync_interval_ms: 5, journal_archive_days: 90 },
+  });
   const replica = await openReplica({
     redis,
     usersDir: folder,

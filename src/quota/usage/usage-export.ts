@@ -1,7 +1,6 @@
-import type { JournalPiece } from "../../lib/journal/journal-stream.ts";
 import { isGroupAccount } from "../accounts.ts";
 import { isNothing } from "../amounts.ts";
-import type { Charge, TokenUsage } from "../ledger.ts";
+import type { Charge, RecordedPiece, TokenUsage } from "../ledger.ts";
 import type { Outcome } from "../outcomes.ts";
 import { decodeLedgerRecord, type LedgerRecord } from "../memory/charge-record.ts";
 import type { Per } from "../periods.ts";
@@ -76,7 +75,7 @@ const maxUnsettled = 200_000;
  * @param onRecord is called with each record that is read, whether it is asked for or not
  */
 export async function* exportUsage(
-  pieces: AsyncIterable<JournalPiece>,
+  pieces: AsyncIterable<RecordedPiece>,
   query: ExportQuery,
   upToSeq = Infinity,
   onRecord: (record: LedgerRecord) => void = () => undefined,
@@ -87,6 +86,8 @@ export async function* exportUsage(
   let keptFrom: number | undefined;
   /** The oldest records that are not kept any more, until the time of the next one is known. */
   let removed: string | undefined;
+  /** Whether another process has these. */
+  let isElsewhere = false;
   /** What is missing before the next record, whose time tells whether it matters. */
   let pending: string[] = [];
 
@@ -107,6 +108,9 @@ export async function* exportUsage(
         const message = `records ${piece.first} to ${piece.last} are missing`;
         if (piece.first === 1) removed = message;
         else pending.push(message);
+      } else if (piece.kind === "lack") {
+        if (piece.isStart) [removed, isElsewhere] = [messageOfLack(true), true];
+        else pending.push(messageOfLack(false));
       } else if (piece.kind === "records") {
         for (const { seq, payload } of piece.records) {
           if (seq > upToSeq) break;
@@ -120,9 +124,12 @@ export async function* exportUsage(
           if (removed !== undefined) {
             removed = undefined;
             keptFrom = writtenAt;
+            const before = `of the time before ${new Date(writtenAt).toISOString()}`;
+            if (isElsewhere) pending.push(`${before}: ${messageOfLack(true)}`);
             // Nobody who names no beginning asks for more than is kept.
-            if (query.from !== undefined && query.from <= writtenAt)
-              pending.push(`of the time before ${new Date(writtenAt).toISOString()} not all records are kept`);
+            else if (query.from !== undefined && query.from <= writtenAt)
+              pending.push(`${before} not all records are kept`);
+            isElsewhere = false;
           }
           if (pending.length > 0) yield* due(writtenAt);
           onRecord(record);
@@ -147,6 +154,13 @@ export async function* exportUsage(
     yield { kind: "problem", message: `more than ${maxUnsettled} requests are not settled: ask for a shorter time` };
   }
   yield { kind: "end", rows, complete, keptFrom };
+}
+
+/** What a `lack` among the pieces is. */
+export function messageOfLack(isStart: boolean): string {
+  return isStart
+    ? "this process was filled from Redis without the records that led to it: ask one that was there"
+    : "this process was away for longer than the log in Redis is kept, and has no records of that time: ask another one";
 }
 
 /** Makes the rows of records, which come in their order. */

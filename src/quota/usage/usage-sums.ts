@@ -3,7 +3,7 @@ import type { JournalPosition } from "../../lib/journal/journal-stream.ts";
 import { createHourOf, MissingRecords } from "./recorded-usage.ts";
 import { sumCells, type SumQuery } from "./sum-cells.ts";
 import { TooVaried, UsageCells } from "./usage-cells.ts";
-import { createRowReader, type ExportedRow, readRecord } from "./usage-export.ts";
+import { createRowReader, type ExportedRow, messageOfLack, readRecord } from "./usage-export.ts";
 import type { UsageLine } from "./usage-queries.ts";
 
 /**
@@ -193,6 +193,9 @@ function createCounted(maxCells: number, hourOf: (at: number) => string) {
         const message = `records ${piece.first} to ${piece.last} are missing`;
         if (piece.first === 1) removed = message;
         else pending.push(message);
+      } else if (piece.kind === "lack") {
+        if (piece.isStart) removed = messageOfLack(true);
+        else pending.push(messageOfLack(false));
       } else {
         for (const { seq, payload } of piece.records) {
           const record = readRecord(payload);
