@@ -1,13 +1,7 @@
 import { nearestWord } from "../config/explain.ts";
 import type { Account } from "../identity/account-schema.ts";
-import {
-  type Metadata,
-  optionFields,
-  type OptionName,
-  type Role,
-  roles,
-  settableNames,
-} from "../identity/user-fields.ts";
+import { type Role, roles } from "../identity/roles.ts";
+import { type Metadata, optionFields, type OptionName, settableNames } from "../identity/user-fields.ts";
 import { parseToml } from "../identity/files/toml-edit.ts";
 import type { UserPatch } from "../admin/user-admin.ts";
 import { UsageError } from "./command-line.ts";

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { expandMembers } from "../lib/member-graph.ts";
+import { rateMetrics, ratePeriods } from "../limits/rate-names.ts";
 import { checkPricedCurrencies, limitsSchema } from "./quota-schema.ts";
 import { checkWeights } from "./rates-schema.ts";
 import { modelGlob, note, plainName } from "./value-schemas.ts";
@@ -9,8 +10,8 @@ const maxGroups = 1000;
 
 const groupRate = z
   .strictObject({
-    metric: z.enum(["requests", "tokens", "output_tokens"]).describe("What is counted."),
-    per: z.enum(["second", "minute", "hour"]).describe("Period."),
+    metric: z.enum(rateMetrics).describe("What is counted."),
+    per: z.enum(ratePeriods).describe("Period."),
     max: z.int().min(1).max(1e9).describe("Maximum per period."),
     burst: z.int().min(1).max(1e9).optional().describe("How many at once; default: max, and 2 x max per second."),
     models: models.optional().describe("Models that it applies to; absent: all."),

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { roles } from "../identity/roles.ts";
+import type { PasswordLogin } from "./security-schema.ts";
 import { plainName, plainPath } from "./value-schemas.ts";
 
 const variable = z
@@ -50,7 +52,7 @@ const issuerSection = z.strictObject({
     .array(
       z.strictObject({
         ...rule,
-        role: z.enum(["user", "auditor", "admin"]).describe("The role of users for whom it fits."),
+        role: z.enum(roles).describe("The role of users for whom it fits."),
       }),
     )
     .max(100)
@@ -77,7 +79,7 @@ interface Checked {
   readonly panel: { readonly enabled: boolean; readonly public_url?: string | undefined };
   readonly quota: { readonly tiers: Readonly<Record<string, unknown>> };
   readonly groups: Readonly<Record<string, unknown>>;
-  readonly security: { readonly password_login: "all" | "admins" | "off" };
+  readonly security: { readonly password_login: PasswordLogin };
 }
 
 /** What of [[oidc]] depends on other sections. */

@@ -1,10 +1,6 @@
 import { z } from "zod";
+import { rateMetrics, ratePeriods, rateScopes } from "../limits/rate-names.ts";
 import { modelGlob, plainName } from "./value-schemas.ts";
-
-/** What a rule may count by. */
-const rateScopes = ["global", "user", "key", "group", "tier", "address", "model", "provider"] as const;
-const rateMetrics = ["requests", "tokens", "output_tokens"] as const;
-const ratePeriods = ["second", "minute", "hour"] as const;
 
 const amount = z.int().min(1).max(1_000_000_000);
 

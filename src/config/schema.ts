@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { logLevels } from "../lib/log.ts";
 import { eventsSection } from "./events-schema.ts";
 import { checkGroups, groupsSection } from "./groups-schema.ts";
 import { checkPermits, concurrencySection } from "./concurrency-schema.ts";
@@ -134,10 +135,7 @@ const rateLimitSection = z.strictObject({
 });
 
 const logsSection = z.strictObject({
-  level: z
-    .enum(["debug", "info", "warn", "error", "silent"])
-    .default("info")
-    .describe("The proxy's own log, on stdout."),
+  level: z.enum(logLevels).default("info").describe("The proxy's own log, on stdout."),
   flush_ms: count(10, 60_000).default(500).describe("How long a line of the behaviour log may wait in memory."),
   max_queued: count(100, 10_000_000)
     .default(50_000)

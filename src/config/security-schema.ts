@@ -26,14 +26,18 @@ export const accessSection = z
     });
   });
 
+export const passwordLogins = ["all", "admins", "off"] as const;
+export type PasswordLogin = (typeof passwordLogins)[number];
+export const registrations = ["off", "invitation"] as const;
+
 /** [security]: who may log in with a password, and what slows down guessing. */
 export const securitySection = z.strictObject({
   password_login: z
-    .enum(["all", "admins", "off"])
+    .enum(passwordLogins)
     .default("all")
     .describe("Who may log in with a password; the others log in through `oidc`. API keys work all the same."),
   registration: z
-    .enum(["off", "invitation"])
+    .enum(registrations)
     .default("off")
     .describe("Whether strangers can register with an invitation code; only while `password_login` is all."),
   require_second_factor: z

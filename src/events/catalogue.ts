@@ -1,6 +1,6 @@
 /* Every event once: what it says, and what becomes of it. An event that is added here reaches every sink. */
 
-import type { PayloadOf } from "./payloads.ts";
+import type { lockScopes, PayloadOf } from "./payloads.ts";
 
 /** Events that may matter outside the request. Facts only: no prompts, no secrets. */
 export type ProxyEvent =
@@ -114,7 +114,7 @@ export interface LoginLocked extends EventBase {
   /** Whether an account of that name exists. */
   readonly known: boolean;
   /** What has to wait: the account from any address, the address for any account, or the pair. */
-  readonly scope: "account" | "address" | "known_address";
+  readonly scope: (typeof lockScopes)[number];
   /** Failed logins so far. */
   readonly failures: number;
   readonly escalation: "begun" | "longest";

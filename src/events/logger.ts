@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { createIsoTime } from "../lib/dates.ts";
-import type { Log } from "../lib/log.ts";
+import type { Log, LogLevel } from "../lib/log.ts";
 import { createRedaction } from "./redaction.ts";
 
 /** The destination of log lines. */
@@ -25,8 +25,6 @@ export interface Logger extends Log {
   /** Lines lost because the reader was too slow. */
   dropped(): number;
 }
-
-type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
 /** The proxy's own log: JSON lines. Facts are redacted, so a secret that is logged by mistake does not leak. */
 export function createLogger(options: { readonly level: LogLevel; readonly destination: LogDestination }): Logger {

@@ -11,6 +11,9 @@ const count = z.int().min(0);
 const ms = z.number().min(0);
 const anything = z.record(z.string(), z.unknown()).readonly();
 
+/** What has to wait for its next login: an account from anywhere, an address, or an account from an address that it knows. */
+export const lockScopes = ["account", "address", "known_address"] as const;
+
 function v1<S extends z.ZodRawShape>(data: S) {
   return { version: 1, data: z.strictObject(data) };
 }
@@ -74,7 +77,7 @@ export const payloads = {
     status: count,
   }),
   "login.locked": v1({
-    scope: z.enum(["account", "address", "known_address"]).describe("What has to wait."),
+    scope: z.enum(lockScopes).describe("What has to wait."),
     failures: count.describe("Failed logins so far."),
     escalation: z.enum(["begun", "longest"]),
     wait_ms: ms.describe("Until the next attempt."),

@@ -1,3 +1,4 @@
+import type { LoginLocked } from "../events/catalogue.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 
 /** The user and address of a login attempt. */
@@ -29,7 +30,7 @@ export interface LoginTry {
 
 /** An account or address that has to wait before the next attempt. */
 export interface LockedLogin {
-  readonly scope: "account" | "address" | "known_address";
+  readonly scope: LoginLocked["scope"];
   /** null if an address waits for all accounts. */
   readonly user: string | null;
   /** An IPv4 address or an IPv6 network of 64, 56 or 48 bits; null if an account waits for all addresses. */

@@ -13,11 +13,8 @@ import {
 import { isoOfInstant, isTomlTime } from "../lib/wall-clock.ts";
 import { metricNames } from "../quota/metrics.ts";
 import { periodNames } from "../quota/periods.ts";
+import { roles } from "./roles.ts";
 import { isUserName } from "./user-name.ts";
-
-/** A user's role. `user` may chat, `auditor` reads the administration, `admin` changes it. */
-export type Role = (typeof roles)[number];
-export const roles = ["user", "auditor", "admin"] as const;
 
 /** An operator's own notes on a user: any TOML. Integers above 2^53 are bigints. */
 export interface Metadata {

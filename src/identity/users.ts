@@ -1,7 +1,8 @@
 import type { Awaitable } from "../lib/awaitable.ts";
 import type { Account } from "./account-schema.ts";
 import type { AccountState } from "./account-state.ts";
-import type { FieldChanges, Role, SettableFields } from "./user-fields.ts";
+import type { Role } from "./roles.ts";
+import type { FieldChanges, SettableFields } from "./user-fields.ts";
 
 /** A new account. The port checks every value. */
 export interface NewAccount extends SettableFields {

@@ -1,3 +1,8 @@
+/** The least that is logged: lines of this level and those behind it. */
+export const logLevels = ["debug", "info", "warn", "error", "silent"] as const;
+
+export type LogLevel = (typeof logLevels)[number];
+
 /**
  * The logger interface: facts first, then a fixed message. Pino's loggers have this interface.
  *

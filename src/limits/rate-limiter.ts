@@ -1,7 +1,5 @@
 import type { Awaitable } from "../lib/awaitable.ts";
-
-/** What a rule counts. */
-export type RateMetric = "requests" | "tokens" | "output_tokens";
+import type { RateMetric } from "./rate-names.ts";
 
 /** The facts of a request that rate limits depend on. */
 export interface RateLimitRequest {

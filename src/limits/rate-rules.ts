@@ -1,8 +1,5 @@
 import { type Config, defaultBurst, defaultRateName, type GroupRate } from "../config/schema.ts";
-import type { RateMetric } from "./rate-limiter.ts";
-
-/** What can have a bucket of its own. `global` is none of them: one bucket for all. */
-export type RateScope = "user" | "key" | "group" | "tier" | "address" | "model" | "provider";
+import type { RateMetric, RatePeriod, RateScope } from "./rate-names.ts";
 
 /** A rule for the rate of requests or tokens. */
 export interface RateRule {
@@ -36,7 +33,8 @@ export interface RatedGroup {
   readonly rates: readonly GroupRate[];
 }
 
-const periods = { second: 1000, minute: 60_000, hour: 3_600_000 } as const;
+/** In ms. */
+const periods: Readonly<Record<RatePeriod, number>> = { second: 1000, minute: 60_000, hour: 3_600_000 };
 
 /** All rules: those of [rate_limit], then [[limits]], then those of groups. */
 export function createRateRules(

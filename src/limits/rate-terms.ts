@@ -2,7 +2,8 @@ import { boundedMemo } from "../lib/generation-map.ts";
 import { createGlobMap, globMatcher } from "../lib/globs.ts";
 import { type GcraRate, gcraRate } from "./gcra.ts";
 import type { RateLimitRefusal, RateLimitRequest, RateLimitState, RateRuleStatus } from "./rate-limiter.ts";
-import type { RateRule, RateScope } from "./rate-rules.ts";
+import type { RateScope } from "./rate-names.ts";
+import type { RateRule } from "./rate-rules.ts";
 
 /** Names of models whose weight a rule remembers. */
 const rememberedModels = 256;

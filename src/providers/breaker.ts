@@ -13,7 +13,9 @@ export interface BreakerRule {
   readonly users?: number;
 }
 
-export type BreakerState = "closed" | "open" | "half_open";
+export const breakerStates = ["closed", "open", "half_open"] as const;
+
+export type BreakerState = (typeof breakerStates)[number];
 
 /** The result of `enter` for a request that must not be sent. */
 export const refused = -1;

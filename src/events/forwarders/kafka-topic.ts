@@ -7,6 +7,7 @@ import {
   Producer,
   UserError,
 } from "@platformatic/kafka";
+import type { Config } from "../../config/schema.ts";
 import { cloudEventAttributes } from "../cloud-event.ts";
 import type { Envelope } from "../envelope.ts";
 import { deadlineOf, type EventTarget, RefusedError } from "./forwarder.ts";
@@ -17,7 +18,7 @@ export interface KafkaTopicOptions {
   readonly topic: string;
   /** Creates the topic if it is missing; undefined: it must exist. */
   readonly create: { readonly partitions: number; readonly replicas: number } | undefined;
-  readonly compression: "none" | "gzip" | "snappy" | "lz4";
+  readonly compression: Config["events"]["kafka"]["compression"];
   readonly tls: boolean;
   readonly login:
     | {

@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { CredentialsAdmin } from "../../admin/credentials-admin.ts";
+import { lockScopes } from "../../events/payloads.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { listedKeyResponse, toListedKeyResponse } from "../schemas/keys.ts";
 import { sessionResponse, toSessionResponse } from "../schemas/sessions.ts";
@@ -13,7 +14,7 @@ const locksResponse = z.object({
   locks: z.array(
     z.object({
       scope: z
-        .enum(["account", "address", "known_address"])
+        .enum(lockScopes)
         .describe("What is locked: an account, an address, or an account at one of its known addresses."),
       user: z.string().nullable().describe("null if an address is locked for all accounts."),
       guesses: z

@@ -2,10 +2,11 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { RateOperations } from "../../admin/rate-operations.ts";
+import { rateMetrics } from "../../limits/rate-names.ts";
 import { errorSchema } from "../schemas/errors.ts";
 
 const rate = {
-  metric: z.enum(["requests", "tokens", "output_tokens"]),
+  metric: z.enum(rateMetrics),
   max: z.int().describe("Units in each window."),
   window_seconds: z.int(),
 };

@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { ProviderOperations } from "../../admin/provider-operations.ts";
+import { breakerStates } from "../../providers/breaker.ts";
 import type { ProviderView } from "../../providers/provider-admin.ts";
 import type { Latencies } from "../../providers/provider-health.ts";
 import type { ProviderTest } from "../../providers/provider-test.ts";
@@ -21,7 +22,7 @@ const probeResponse = z.object({
     .describe("null if the provider doesn't report it."),
 });
 
-const circuitState = z.enum(["closed", "open", "half_open"]);
+const circuitState = z.enum(breakerStates);
 
 const providerResponse = z.object({
   name: z.string(),

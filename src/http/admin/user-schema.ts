@@ -2,7 +2,8 @@ import { z } from "zod";
 import type { Account } from "../../identity/account-schema.ts";
 import { accountState, accountStates } from "../../identity/account-state.ts";
 import { hasSecondFactor } from "../../identity/login/second-factor.ts";
-import { patchShape, requestShape, responseShape, roles, viewOf } from "../../identity/user-fields.ts";
+import { roles } from "../../identity/roles.ts";
+import { patchShape, requestShape, responseShape, viewOf } from "../../identity/user-fields.ts";
 import { isUserName } from "../../identity/user-name.ts";
 
 const role = z.enum(roles);

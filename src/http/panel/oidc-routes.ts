@@ -5,6 +5,7 @@ import { z } from "zod";
 import type { OidcAccounts } from "../../admin/oidc-accounts.ts";
 import type { Registrations } from "../../admin/registrations.ts";
 import type { Config } from "../../config/schema.ts";
+import { passwordLogins, registrations } from "../../config/security-schema.ts";
 import { AppError, type ErrorCode } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Account } from "../../identity/account-schema.ts";
@@ -44,9 +45,9 @@ const here = z.object({ name });
 const away = z.null().describe("To where it goes on: see Location.");
 
 const waysResponse = z.object({
-  password_login: z.enum(["all", "admins", "off"]).describe("security.password_login"),
+  password_login: z.enum(passwordLogins).describe("security.password_login"),
   registration: z
-    .enum(["off", "invitation"])
+    .enum(registrations)
     .describe("Whether one can register: security.registration, `off` where passwords don't log users in."),
   issuers: z.array(z.object({ name, title: z.string() })).describe("Identity providers: [[oidc]]."),
 });

@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { hasSecondFactor, type SecondFactors } from "./second-factor.ts";
 import { checkUsable, createAddressCheck } from "../account-state.ts";
+import type { Config } from "../../config/schema.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
 import type { Clock } from "../../lib/clock.ts";
@@ -36,7 +37,7 @@ export interface LoginOptions {
   /** A repeated login within this time gets the same tokens; 0 turns it off. */
   readonly reuseSeconds: () => number;
   /** security.password_login in force. */
-  readonly passwordLogin: () => "all" | "admins" | "off";
+  readonly passwordLogin: () => Config["security"]["password_login"];
   readonly emit: Emit;
 }
 

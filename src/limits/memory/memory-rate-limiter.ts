@@ -7,7 +7,8 @@ import type {
   RateTicket,
   RateUse,
 } from "../rate-limiter.ts";
-import type { RateRule, RateScope } from "../rate-rules.ts";
+import type { RateScope } from "../rate-names.ts";
+import type { RateRule } from "../rate-rules.ts";
 import {
   identity,
   isWorse,
