@@ -16,6 +16,8 @@ export interface FeedEvent {
 
 /** A place in the feed that moves on as events are read. */
 export interface FeedReader {
+  /** What `open` takes to begin at the same place again; undefined where the reader begins with a gap. */
+  readonly openedAfter: string | undefined;
   /**
    * The next event; "gap" where events between were forgotten before they were read: `missed` has their number then;
    * undefined if there is none yet.
@@ -54,8 +56,10 @@ export function createEventFeed(options: {
   readonly size: number;
   readonly envelopes: Envelopes;
   readonly clock: Clock;
+  /** Makes ids of places that no event stands before. */
+  readonly newId: () => string;
 }): EventFeed {
-  const { envelopes, clock } = options;
+  const { envelopes, clock, newId } = options;
   const size = Math.max(1, options.size);
   const maxLength = size * averageLength;
   const ring: FeedEvent[] = [];
@@ -67,6 +71,8 @@ export function createEventFeed(options: {
   let dropped = 0;
   /** Monotonic ms until which events are kept although nobody follows them. */
   let keptUntil = -Infinity;
+  /** The latest place at which a reader began while no event was kept. */
+  let emptyPlace = { id: "", number: -1 };
 
   function at(number: number): FeedEvent | undefined {
     return ring[number % size];
@@ -82,8 +88,17 @@ export function createEventFeed(options: {
     end += 1;
   }
 
+  /** The id that stands for the end of the feed. */
+  function endId(): string {
+    const latest = end > first ? at(end - 1) : undefined;
+    if (latest !== undefined) return latest.id;
+    if (emptyPlace.number !== end) emptyPlace = { id: newId(), number: end };
+    return emptyPlace.id;
+  }
+
   /** The number after the event's; undefined if it is no longer there. */
   function placeAfter(id: string): number | undefined {
+    if (id === emptyPlace.id && emptyPlace.number >= first) return emptyPlace.number;
     for (let number = end - 1; number >= first; number -= 1) if (at(number)?.id === id) return number + 1;
     return undefined;
   }
@@ -113,6 +128,7 @@ export function createEventFeed(options: {
       let isLost = place === undefined;
       readers.add(onEvent);
       return {
+        openedAfter: after === undefined ? endId() : place === undefined ? undefined : after,
         next() {
           if (isLost) {
             isLost = false;

@@ -133,7 +133,7 @@ export async function openEvents(options: EventsOptions): Promise<Events> {
     });
   const behaviourLog = openLog({ logsDir });
   onOpen(() => behaviourLog.close());
-  const eventFeed = createEventFeed({ size: config.events.ring_size, envelopes, clock });
+  const eventFeed = createEventFeed({ size: config.events.ring_size, envelopes, clock, newId: newEventId });
   const requestsDir = join(logsDir, "requests");
   const requestLog = openLog({
     logsDir: requestsDir,

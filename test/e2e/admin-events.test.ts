@@ -109,6 +109,18 @@ test("a reader that comes back goes on where it was, or is told that it can't", 
   expect((await nextOf(third)).envelope).toMatchObject({ type: "chat.finished" });
 });
 
+test("a stream says where it begins, so that a reader who is cut off before the first event misses none", async () => {
+  const { proxy, boss, follow, emit } = await start();
+  const first = await openStream(`${proxy.url}/admin/events?user=alice`, { headers: bearer(boss) });
+  const opening = await first.nextEvent();
+  const place = /^id: (\S+)$/m.exec(opening?.raw ?? "")?.[1] ?? "";
+  expect(opening?.data).toBeUndefined();
+  first.leave();
+  emit("meanwhile");
+  const second = await follow("?types=chat.finished", { "last-event-id": place });
+  expect((await nextOf(second)).envelope).toMatchObject({ request_id: "meanwhile" });
+});
+
 test("a reader that stops reading holds a bounded part of it, and learns how much it missed", async () => {
   const { proxy, follow } = await start({ config: "[events]\nring_size = 50\n" });
   const client = await follow("?types=admin.changed");

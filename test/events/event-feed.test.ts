@@ -6,7 +6,9 @@ import { createManualClock } from "../support/manual-clock.ts";
 /** A feed that somebody has followed just now, so that it keeps events. */
 function makeFeed(size: number) {
   const clock = createManualClock();
-  const feed = createEventFeed({ size, envelopes: testEnvelopes(), clock });
+  let places = 0;
+  const newId = () => `place-${(places += 1)}`;
+  const feed = createEventFeed({ size, envelopes: testEnvelopes(), clock, newId });
   feed.open(undefined, () => undefined).close();
   const emit = (count: number, model = "m"): void => {
     for (let at = 0; at < count; at++) feed.sink(chatFinished({ model }));
@@ -90,8 +92,30 @@ describe("the feed of events", () => {
     expect(got).toEqual(["1", "2"]);
   });
 
+  test("gives a reader the id of its place, by which another goes on there, also before any event", () => {
+    const { feed, emit } = makeFeed(3);
+    const first = feed.open(undefined, () => undefined);
+    const place = first.openedAfter;
+    emit(2);
+    const second = feed.open(undefined, () => undefined);
+    expect(second.openedAfter).toBe("event-2");
+    expect(read(feed.open(place, () => undefined))).toEqual(["1", "2"]);
+    expect(feed.open(place, () => undefined).openedAfter).toBe(place);
+    emit(2);
+    // What came right behind the place is forgotten by now.
+    const late = feed.open(place, () => undefined);
+    expect(late.openedAfter).toBeUndefined();
+    expect(read(late)).toEqual(["gap of unknown", "2", "3", "4"]);
+    expect(read(second)).toEqual(["3", "4"]);
+  });
+
   test("keeps nothing before somebody follows it, nor ten minutes after the last one has left", () => {
-    const feed = createEventFeed({ size: 10, envelopes: testEnvelopes(), clock: createManualClock() });
+    const feed = createEventFeed({
+      size: 10,
+      envelopes: testEnvelopes(),
+      clock: createManualClock(),
+      newId: () => "place",
+    });
     feed.sink(chatFinished());
     expect(feed.stats().kept).toBe(0);
 

@@ -64,7 +64,8 @@ export function registerEventsRoute(app: FastifyInstance, options: EventsRouteOp
         response: {
           200: {
             description:
-              "Server-sent events: `id`, `event` (the type) and `data` (the envelope, see docs/events.md). `event: gap` " +
+              "Server-sent events: `id`, `event` (the type) and `data` (the envelope, see docs/events.md). An `id` alone comes " +
+              "first: the place where the stream begins. `event: gap` " +
               'says that events were missed: `{"missed": NUMBER}`, of all types, or "unknown".',
             content: { "text/event-stream": { schema: eventSchema } },
           },
@@ -92,7 +93,6 @@ export function registerEventsRoute(app: FastifyInstance, options: EventsRouteOp
         "cache-control": "no-store, no-transform",
         "x-accel-buffering": "no",
       });
-      raw.write(": connected\n\n");
       follow(raw, { after, wanted, user: accountOfRequest(request).username, check: () => checkAgain(request) });
     },
   );
@@ -108,6 +108,8 @@ export function registerEventsRoute(app: FastifyInstance, options: EventsRouteOp
   function follow(raw: ServerResponse, { after, wanted, user, check }: Following): void {
     const reader = eventFeed.open(after, pump);
     let isChecking = false;
+    // With the id alone a reader whose connection breaks before its first event misses none.
+    raw.write(`: connected\n${reader.openedAfter === undefined ? "" : `id: ${reader.openedAfter}\n`}\n`);
 
     function pump(): void {
       while (raw.writableLength < maxWaiting) {

@@ -2,6 +2,7 @@
 export interface ServerEvent {
   readonly id: string;
   readonly type: string;
+  /** "" where an id came alone: it says where the stream is. */
   readonly data: string;
 }
 
@@ -11,6 +12,7 @@ export async function* readEvents(response: Response): AsyncGenerator<ServerEven
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let id = "";
+  let isNewId = false;
   let type = "message";
   let data: string[] = [];
   try {
@@ -21,7 +23,8 @@ export async function* readEvents(response: Response): AsyncGenerator<ServerEven
       rest = lines.pop() ?? "";
       for (const line of lines) {
         if (line === "") {
-          if (data.length > 0) yield { id, type, data: data.join("\n") };
+          if (data.length > 0 || isNewId) yield { id, type, data: data.join("\n") };
+          isNewId = false;
           type = "message";
           data = [];
           continue;
@@ -31,7 +34,10 @@ export async function* readEvents(response: Response): AsyncGenerator<ServerEven
         const text = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
         if (field === "data") data.push(text);
         else if (field === "event") type = text;
-        else if (field === "id") id = text;
+        else if (field === "id") {
+          id = text;
+          isNewId = true;
+        }
       }
     }
   } finally {

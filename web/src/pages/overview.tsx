@@ -29,7 +29,7 @@ export function OverviewPage() {
         // A stream that goes on behind its last event repeats what the figures contain already.
         const newer = events.filter(({ time }) => Date.parse(time) >= countedFrom.current);
         setMinutes((before) => withEvents(before, newer));
-      }),
+      }, reload),
     [],
   );
   // The rest of the figures is asked for once a minute, while somebody looks.

@@ -37,7 +37,7 @@ export function Requests() {
     return onEvents((events) => {
       const count = events.filter((event) => event.type === "chat.finished" && fits(event, asked)).length;
       if (count > 0) setFresh((before) => before + count);
-    });
+    }, page.reload);
   }, [key]);
   const { items, reload } = page;
   // The first request of all turns the empty page into a list by itself.
