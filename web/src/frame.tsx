@@ -8,7 +8,7 @@ import { locale, setLocale, t } from "./lib/i18n.ts";
 import { live } from "./lib/live.ts";
 import { entries } from "./lib/menu.ts";
 import { hrefOf, navigate, route } from "./lib/router.ts";
-import { may, session } from "./lib/session.ts";
+import { loggedOut, may, session } from "./lib/session.ts";
 import { setTheme, theme, themes } from "./lib/theme.ts";
 import { Dialog } from "./ui/dialog.tsx";
 import { attempt } from "./ui/toast.tsx";
@@ -138,7 +138,7 @@ export function Frame({ children }: { readonly children: ComponentChildren }) {
 
 async function logout(): Promise<void> {
   await change("POST", "/panel/api/logout");
-  session.value = null;
+  loggedOut();
   navigate("/");
 }
 
@@ -190,10 +190,13 @@ function keyId(text: string): string {
 function LiveMark() {
   const { state, since } = live.value;
   if (state === "off") return null;
-  const stale = state === "stale";
   return (
-    <span class={`badge ${stale ? "warn" : "good"}`} role="status">
-      {stale ? t("stale", { age: since === 0 ? "–" : duration(Date.now() - since) }) : t("live")}
+    <span class={`badge ${state === "on" ? "good" : "warn"}`} role="status">
+      {state === "on"
+        ? t("live")
+        : state === "connecting"
+          ? t("connecting")
+          : t("stale", { age: since === 0 ? "–" : duration(Date.now() - since) })}
     </span>
   );
 }

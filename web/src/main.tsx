@@ -3,6 +3,7 @@ import { App } from "./app.tsx";
 import { startLocale } from "./lib/i18n.ts";
 import { startLive } from "./lib/live.ts";
 import { startRouter } from "./lib/router.ts";
+import { startSession } from "./lib/session.ts";
 import { startTheme } from "./lib/theme.ts";
 import "./style.css";
 
@@ -16,6 +17,7 @@ window.addEventListener("vite:preloadError", () => {
 
 startTheme();
 startRouter();
+startSession();
 startLive();
 await startLocale();
 const root = document.getElementById("app");

@@ -110,6 +110,13 @@ export async function change<T = undefined>(
   return (text === "" ? undefined : JSON.parse(text)) as T;
 }
 
+/** PATCH of the version with this entity tag, if one is given; returns the tag of the new version. */
+export async function patch(path: string, fields: unknown, etag?: string): Promise<string> {
+  const headers = etag === undefined ? {} : { "if-match": etag };
+  const response = await send("PATCH", path, { body: fields, headers });
+  return response.headers.get("etag") ?? "*";
+}
+
 /** A part of a path. */
 export function part(text: string): string {
   return encodeURIComponent(text);

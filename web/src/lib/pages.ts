@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { ApiError } from "./api.ts";
 import { toApiError } from "./load.ts";
 
@@ -26,6 +26,8 @@ export function usePages<T>(
     loading: true,
   });
   const [round, setRound] = useState(0);
+  /** Ends what loads of the present list: a page of an earlier one must not be added to it. */
+  const present = useRef<AbortSignal | undefined>(undefined);
 
   const run = async (cursor: string | undefined, signal: AbortSignal): Promise<void> => {
     setState((before) => ({ page: before.page, loading: true }));
@@ -47,6 +49,7 @@ export function usePages<T>(
 
   useEffect(() => {
     const abort = new AbortController();
+    present.current = abort.signal;
     void run(undefined, abort.signal);
     return () => {
       abort.abort();
@@ -60,7 +63,7 @@ export function usePages<T>(
     loading,
     more: page.next !== null,
     loadMore: () => {
-      if (!loading && page.next !== null) void run(page.next, new AbortController().signal);
+      if (!loading && page.next !== null && present.current !== undefined) void run(page.next, present.current);
     },
     reload: () => {
       setRound((before) => before + 1);

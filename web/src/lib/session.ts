@@ -30,7 +30,10 @@ export const factorAsked = signal(false);
 
 let waiting: (() => void)[] = [];
 
-/** Shows the login on top of the page; resolves once somebody has logged in. */
+/** Tells the other tabs, which share the cookie, who is logged in now; null: nobody. */
+const channel = new BroadcastChannel("panel-session");
+
+/** Shows the login on top of the page; resolves once the same user has logged in again. */
 export function askForLogin(): Promise<void> {
   loginAsked.value = true;
   return new Promise((resolve) => waiting.push(resolve));
@@ -38,6 +41,32 @@ export function askForLogin(): Promise<void> {
 
 /** Goes on with what waited for the login. */
 export function loggedIn(me: Me): void {
+  channel.postMessage(me);
+  follow(me);
+}
+
+export function loggedOut(): void {
+  channel.postMessage(null);
+  session.value = null;
+  loginAsked.value = false;
+  factorAsked.value = false;
+}
+
+/** Follows what happens in other tabs. */
+export function startSession(): void {
+  channel.onmessage = ({ data }: MessageEvent<Me | null>) => {
+    if (data !== null) follow(data);
+    // What was typed here stays, under the login.
+    else if (session.value !== null) loginAsked.value = true;
+  };
+}
+
+function follow(me: Me): void {
+  if (session.value !== null && session.value.user !== me.user) {
+    // What was shown, typed and waits here is another person's, and must not be sent as this one's.
+    window.location.reload();
+    return;
+  }
   session.value = me;
   loginAsked.value = false;
   const resolves = waiting;

@@ -2,7 +2,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get, part, send } from "../lib/api.ts";
 import { duration } from "../lib/format.ts";
 import { t } from "../lib/i18n.ts";
-import { toApiError } from "../lib/load.ts";
 import { useModels } from "../lib/models.ts";
 import { route, setQuery } from "../lib/router.ts";
 import { readEvents } from "../lib/sse.ts";
@@ -65,19 +64,26 @@ export function Chat() {
     const startedAt = performance.now();
     let usage: Chunk["usage"];
     let requestId = "";
+    let isComplete = false;
     try {
       const body = {
         model,
         stream: true,
         stream_options: { include_usage: true },
-        messages: asked.map(({ role, content }) => ({ role, content })),
+        // An answer that was stopped before it began says nothing.
+        messages: asked.filter(({ content }) => content !== "").map(({ role, content }) => ({ role, content })),
       };
       const response = await send("POST", "/v1/chat/completions", { body, signal: abort.signal });
       requestId = response.headers.get("x-request-id") ?? "";
       for await (const event of readEvents(response)) {
-        if (event.data === "[DONE]") break;
+        if (event.data === "") continue;
+        if (event.data === "[DONE]") {
+          isComplete = true;
+          break;
+        }
         const chunk = JSON.parse(event.data) as Chunk;
-        if (chunk.error !== undefined) throw new Error(`${chunk.error.message} (${chunk.error.code})`);
+        if (chunk.error !== undefined)
+          throw new ApiError(response.status, chunk.error.code, chunk.error.message, requestId, null);
         usage = chunk.usage ?? usage;
         const delta = chunk.choices?.[0]?.delta;
         if (delta !== undefined) {
@@ -87,29 +93,32 @@ export function Chat() {
           });
         }
       }
+      if (!isComplete) throw brokenOff("", requestId);
     } catch (failure) {
       if (!abort.signal.aborted) {
-        setError(toApiError(failure));
+        // What a broken connection throws is the browser's.
+        setError(failure instanceof ApiError ? failure : brokenOff(String(failure), requestId));
         // Nothing came: what was typed is given back.
         if (answer.content === "") {
           setTurns(turns);
-          setText(question.content);
+          setText((typed) => (typed.trim() === "" ? question.content : `${question.content}\n${typed}`));
+          setBusy(false);
+          return;
         }
       }
     }
     setBusy(false);
-    if (answer.content === "" && !abort.signal.aborted) return;
     const took = duration(performance.now() - startedAt);
-    // Usage comes at the end: without it the answer was stopped.
+    const told = isComplete ? "" : `${t("stopped")} · `;
     const tokens = usage && t("tokensInOut", { input: usage.prompt_tokens, output: usage.completion_tokens });
-    show({ done: true, note: `${tokens ?? t("stopped")} · ${took}` });
+    show({ done: true, note: `${told}${tokens ? `${tokens} · ` : ""}${took}` });
     const charged = requestId === "" ? undefined : await chargedFor(requestId);
     if (charged === undefined) return;
     const { input_tokens: input, output_tokens: output, cost, currency } = charged;
     const exact = t("tokensInOut", { input, output });
     answer = {
       ...answer,
-      note: `${tokens === undefined || tokens === null ? `${t("stopped")} · ` : ""}${exact} · ${took}`,
+      note: `${told}${exact} · ${took}`,
       costs: currency === "" ? [] : [{ cost, currency }],
     };
     // By now another question may have been asked, or a new chat begun.
@@ -211,6 +220,11 @@ function ChatTurn({ turn }: { readonly turn: Turn }) {
       )}
     </article>
   );
+}
+
+/** The answer ended without saying that it is complete. */
+function brokenOff(message: string, requestId: string): ApiError {
+  return new ApiError(0, "answer_broke_off", message, requestId, null);
 }
 
 /** Times that the ledger is asked: it settles a request when its response has ended. */

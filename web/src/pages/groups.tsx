@@ -9,7 +9,7 @@ import type { Group, NewKey, Quota, Usage } from "../lib/types.ts";
 import { Card, Empty, ErrorNote, Page } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, listField, TypedConfirm } from "../ui/dialog.tsx";
 import { userNames } from "../ui/filters.tsx";
-import { LimitBar, limitText, metricAmount } from "../ui/limit-bar.tsx";
+import { LimitBar, limitKey, limitText, metricAmount } from "../ui/limit-bar.tsx";
 import { AmountField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 import { Table } from "../ui/table.tsx";
 import { attempt, tell } from "../ui/toast.tsx";
@@ -158,7 +158,7 @@ function GroupPage({ name }: { readonly name: string }) {
           <ErrorNote error={quota.error} retry={quota.reload} />
           {quota.data?.limits.length === 0 && <Empty>{t("noLimitsOfUser")}</Empty>}
           {quota.data?.limits.map((limit) => (
-            <LimitBar key={`${limit.metric} ${limit.per}`} limit={limit} />
+            <LimitBar key={limitKey(limit)} limit={limit} />
           ))}
         </Card>
         <Card title={t("members")} dim={group.loading}>
@@ -198,9 +198,7 @@ function GroupPage({ name }: { readonly name: string }) {
           )}
         </Card>
       </div>
-      {editable && group.data !== undefined && (
-        <GroupSettings key={group.data.etag} tagged={group.data} reload={group.reload} />
-      )}
+      {editable && group.data !== undefined && <GroupSettings tagged={group.data} reload={group.reload} />}
       <Card title={t("last30Days")} dim={usage.loading}>
         <ErrorNote error={usage.error} retry={usage.reload} />
         {usage.data !== undefined && <UsageTable usage={usage.data} />}

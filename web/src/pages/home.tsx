@@ -7,7 +7,7 @@ import { hrefOf } from "../lib/router.ts";
 import { session } from "../lib/session.ts";
 import type { Limit, Quota, Usage } from "../lib/types.ts";
 import { Card, Empty, ErrorNote, Page, Snippet, State } from "../ui/basics.tsx";
-import { LimitBar } from "../ui/limit-bar.tsx";
+import { LimitBar, limitKey } from "../ui/limit-bar.tsx";
 import { UsageChart } from "../ui/usage-chart.tsx";
 import { curlLine } from "./snippets.ts";
 
@@ -40,10 +40,10 @@ export function Home() {
           <ErrorNote error={quota.error} retry={quota.reload} />
           {quota.data !== undefined && limits.length === 0 && <Empty>{t("noLimits")}</Empty>}
           {limits.map((limit) => (
-            <LimitBar key={`${limit.metric} ${limit.per} ${limit.group ?? ""} ${limit.currency ?? ""}`} limit={limit} />
+            <LimitBar key={limitKey(limit)} limit={limit} />
           ))}
           {others.map(({ name, limits: shared }) =>
-            shared.map((limit) => <LimitBar key={`${name} ${limit.metric} ${limit.per}`} limit={limit} />),
+            shared.map((limit) => <LimitBar key={`${name} ${limitKey(limit)}`} limit={limit} />),
           )}
         </Card>
         <Card title={t("tryIt")}>

@@ -5,7 +5,7 @@ import { useLoad } from "../lib/load.ts";
 import type { Limit, Quota } from "../lib/types.ts";
 import { Card, ErrorNote, Page } from "../ui/basics.tsx";
 import { field, Field, Form } from "../ui/dialog.tsx";
-import { LimitBar, limitText } from "../ui/limit-bar.tsx";
+import { LimitBar, limitKey, limitText } from "../ui/limit-bar.tsx";
 
 interface Redeemed {
   readonly metric: string;
@@ -55,7 +55,7 @@ export function Redeem() {
         <Card title={t("quotaLeft")} dim={quota.loading}>
           <ErrorNote error={quota.error} retry={quota.reload} />
           {quota.data?.limits.map((limit) => (
-            <LimitBar key={`${limit.metric} ${limit.per} ${limit.group ?? ""}`} limit={limit} />
+            <LimitBar key={limitKey(limit)} limit={limit} />
           ))}
         </Card>
       </div>

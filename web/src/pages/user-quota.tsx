@@ -6,7 +6,7 @@ import { may } from "../lib/session.ts";
 import type { Quota } from "../lib/types.ts";
 import { Card, Empty, ErrorNote, Time } from "../ui/basics.tsx";
 import { Dialog, field, Field, Form, Select, TypedConfirm } from "../ui/dialog.tsx";
-import { LimitBar, metricAmount, metricName } from "../ui/limit-bar.tsx";
+import { LimitBar, limitKey, metricAmount, metricName } from "../ui/limit-bar.tsx";
 import { AmountField, CurrencyField, currencyField, MetricSelect, PeriodSelect } from "../ui/quota-fields.tsx";
 import { Table } from "../ui/table.tsx";
 import { tell } from "../ui/toast.tsx";
@@ -85,13 +85,13 @@ export function UserQuota({ name }: { readonly name: string }) {
       <ErrorNote error={quota.error} retry={quota.reload} />
       {data?.limits.length === 0 && <Empty>{t("noLimitsOfUser")}</Empty>}
       {data?.limits.map((limit) => (
-        <LimitBar key={JSON.stringify([limit.metric, limit.per, limit.currency, limit.group])} limit={limit} />
+        <LimitBar key={limitKey(limit)} limit={limit} />
       ))}
       {data?.keys?.map((key) => (
         <div key={key.id}>
           <h3>{t("limitsOfKey", { name: key.name })}</h3>
           {key.limits.map((limit) => (
-            <LimitBar key={JSON.stringify([limit.metric, limit.per])} limit={limit} />
+            <LimitBar key={limitKey(limit)} limit={limit} />
           ))}
         </div>
       ))}

@@ -13,10 +13,28 @@ import { FactList } from "../ui/fact-list.tsx";
 export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>; readonly reload: () => void }) {
   const { value: user } = tagged;
   const path = `/admin/users/${part(user.username)}`;
+  const { save, dialog, formKey } = useSave<User>({ path, tagged, conflictText: t("conflictWhat"), reload });
+  return (
+    <div class="grid two">
+      <Card title={t("tabSettings")}>
+        <UserForm key={formKey} user={user} save={save} />
+      </Card>
+      <Card title={t("allFields")}>
+        <FactList facts={{ ...user }} />
+      </Card>
+      {dialog}
+    </div>
+  );
+}
+
+/** What is left alone follows `user`; what one has changed stays. */
+function UserForm(props: { readonly user: User; readonly save: (wanted: Fields<User>) => Promise<void> }) {
+  const { user, save } = props;
   const { tiers } = useTiers();
-  const [tier, setTier] = useState(user.quota_tier);
-  const [roles, setRoles] = useState(user.roles);
-  const { save, dialog } = useSave<User>({ path, tagged, conflictText: t("conflictWhat"), reload });
+  const [chosenTier, setTier] = useState<string>();
+  const [chosenRoles, setRoles] = useState<readonly string[]>();
+  const tier = chosenTier ?? user.quota_tier;
+  const roles = chosenRoles ?? user.roles;
 
   const wanted = (data: FormData): Fields<User> => {
     const models = listField(data, "models");
@@ -41,67 +59,49 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
 
   const options = tiers.includes(user.quota_tier) ? tiers : [user.quota_tier, ...tiers];
   return (
-    <div class="grid two">
-      <Card title={t("tabSettings")}>
-        <Form action={t("save")} onSubmit={(data) => (may("operate") ? save(wanted(data)) : Promise.resolve())}>
-          <Select
-            label={t("tier")}
-            name="tier"
-            value={tier}
-            options={options.map((name) => [name, name] as const)}
-            onChange={setTier}
-          />
-          <fieldset>
-            <legend>{t("role")}</legend>
-            {(["user", "auditor", "admin"] as const).map((role) => (
-              <label key={role} class="check">
-                <input
-                  type="checkbox"
-                  name={`role_${role}`}
-                  checked={roles.includes(role)}
-                  onChange={(event) => {
-                    const { checked } = event.currentTarget;
-                    setRoles((before) => (checked ? [...before, role] : before.filter((one) => one !== role)));
-                  }}
-                />
-                {t(`role_${role}`)}
-              </label>
-            ))}
-          </fieldset>
-          <Field
-            label={t("onlyModels")}
-            name="models"
-            value={user.models?.join(", ") ?? ""}
-            hint={t("onlyModelsHint")}
-          />
-          <Field
-            label={t("maxParallel")}
-            name="parallel"
-            type="number"
-            min={1}
-            max={10_000}
-            value={String(user.max_parallel ?? "")}
-            hint={t("emptyDefault")}
-          />
-          <Field
-            label={t("defaultGroup")}
-            name="default_group"
-            value={user.default_group ?? ""}
-            hint={t("emptyDefault")}
-          />
-          <Field
-            label={t("expiresOn")}
-            name="expires"
-            type="date"
-            value={(user.expires_at ?? "").slice(0, 10)}
-            hint={t("emptyNever")}
-          />
-        </Form>
-      </Card>
-      <Card title={t("allFields")}>
-        <FactList facts={{ ...user }} />
-      </Card>
-      {dialog}
-    </div>
+    <Form action={t("save")} onSubmit={(data) => (may("operate") ? save(wanted(data)) : Promise.resolve())}>
+      <Select
+        label={t("tier")}
+        name="tier"
+        value={tier}
+        options={options.map((name) => [name, name] as const)}
+        onChange={setTier}
+      />
+      <fieldset>
+        <legend>{t("role")}</legend>
+        {(["user", "auditor", "admin"] as const).map((role) => (
+          <label key={role} class="check">
+            <input
+              type="checkbox"
+              name={`role_${role}`}
+              checked={roles.includes(role)}
+              onChange={(event) => {
+                const { checked } = event.currentTarget;
+                setRoles(checked ? [...roles, role] : roles.filter((one) => one !== role));
+              }}
+            />
+            {t(`role_${role}`)}
+          </label>
+        ))}
+      </fieldset>
+      <Field label={t("onlyModels")} name="models" value={user.models?.join(", ") ?? ""} hint={t("onlyModelsHint")} />
+      <Field
+        label={t("maxParallel")}
+        name="parallel"
+        type="number"
+        min={1}
+        max={10_000}
+        value={String(user.max_parallel ?? "")}
+        hint={t("emptyDefault")}
+      />
+      <Field label={t("defaultGroup")} name="default_group" value={user.default_group ?? ""} hint={t("emptyDefault")} />
+      <Field
+        label={t("expiresOn")}
+        name="expires"
+        type="date"
+        value={(user.expires_at ?? "").slice(0, 10)}
+        hint={t("emptyNever")}
+      />
+    </Form>
   );
 }

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { change, get, getTagged, part } from "../lib/api.ts";
+import { change, get, getTagged, part, patch } from "../lib/api.ts";
 import { t, type Word } from "../lib/i18n.ts";
 import { useLoad } from "../lib/load.ts";
 import { hrefOf, navigate, route } from "../lib/router.ts";
@@ -78,9 +78,7 @@ export function UserPage({ name }: { readonly name: string }) {
             ))}
           </div>
           {tab === "quota" && <UserQuota name={name} />}
-          {tab === "settings" && user.data !== undefined && (
-            <UserSettings key={user.data.etag} tagged={user.data} reload={user.reload} />
-          )}
+          {tab === "settings" && user.data !== undefined && <UserSettings tagged={user.data} reload={user.reload} />}
           {tab === "keys" && <UserKeys name={name} />}
           {tab === "sessions" && <UserSessions name={name} />}
           {tab === "spend" && <UserSpend name={name} />}
@@ -100,11 +98,11 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
   const done = (): void => {
     setAsking(undefined);
   };
-  const patch = async (fields: Partial<User>, before: Partial<User>, told: string): Promise<void> => {
-    await change("PATCH", path, fields);
+  const patchUser = async (fields: Partial<User>, before: Partial<User>, told: string): Promise<void> => {
+    const etag = await patch(path, fields);
     reload();
     tell(told, async () => {
-      await change("PATCH", path, before);
+      await patch(path, before, etag);
       reload();
     });
   };
@@ -117,7 +115,7 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
         type="button"
         onClick={() =>
           void attempt(() =>
-            patch(
+            patchUser(
               { is_active: !user.is_active },
               { is_active: user.is_active },
               user.is_active ? t("userDisabled", { name }) : t("userEnabled", { name }),
@@ -128,7 +126,7 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
         {user.is_active ? t("disable") : t("enable")}
       </button>
       {banned ? (
-        <button type="button" onClick={() => void attempt(() => patch(lift, present, t("banLifted", { name })))}>
+        <button type="button" onClick={() => void attempt(() => patchUser(lift, present, t("banLifted", { name })))}>
           {t("liftBan")}
         </button>
       ) : (
@@ -177,7 +175,7 @@ function UserActions({ user, reload }: { readonly user: User; readonly reload: (
             onSubmit={async (data) => {
               const until = new Date(Date.now() + Number(field(data, "hours")) * 3_600_000).toISOString();
               const fields = { banned_until: until, ban_reason: field(data, "reason") };
-              await patch(fields, lift, t("userBanned", { name }));
+              await patchUser(fields, lift, t("userBanned", { name }));
               done();
             }}
           >

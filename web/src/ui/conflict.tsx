@@ -1,5 +1,5 @@
-import { useState } from "preact/hooks";
-import { ApiError, change, getTagged, type Tagged } from "../lib/api.ts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, getTagged, patch, type Tagged } from "../lib/api.ts";
 import { inline } from "../lib/facts.ts";
 import { t } from "../lib/i18n.ts";
 import { Dialog, Form } from "./dialog.tsx";
@@ -16,7 +16,9 @@ interface Conflict<T> {
 
 /**
  * Saves changes of what is shown: only the fields that differ are sent, for the version that was shown, and they can be
- * taken back. If somebody else was faster, `dialog` shows both values, and one chooses.
+ * taken back as long as nobody has changed anything since. If somebody else was faster, `dialog` shows both values, and
+ * one chooses. The form has `formKey` as its key: it begins anew after a save, and keeps what was typed where only what
+ * is shown was loaded again.
  *
  * @param path of the thing in the API
  * @param conflictText says what was changed in between
@@ -29,14 +31,34 @@ export function useSave<T extends object>(given: {
 }) {
   const { path, tagged, conflictText, reload } = given;
   const [conflict, setConflict] = useState<Conflict<T>>();
+  /** What the form began with. */
+  const [begun, setBegun] = useState(tagged);
+  const isSaved = useRef(false);
+  useEffect(() => {
+    if (!isSaved.current) return;
+    isSaved.current = false;
+    setBegun(tagged);
+  }, [tagged]);
+  const beginAnew = (): void => {
+    isSaved.current = true;
+    reload();
+  };
 
   const save = async (wanted: Fields<T>, base: Tagged<T>): Promise<void> => {
     const names = Object.keys(wanted) as (keyof T & string)[];
-    const differing = names.filter((name) => JSON.stringify(wanted[name]) !== JSON.stringify(base.value[name]));
+    const differs = (name: keyof T, one: Fields<T>, other: T): boolean =>
+      JSON.stringify(one[name]) !== JSON.stringify(other[name]);
+    const differing = names.filter((name) => differs(name, wanted, base.value));
     const fields = Object.fromEntries(differing.map((name) => [name, wanted[name]])) as Fields<T>;
+    // It was loaded again below the form, and has changed where something was typed.
+    if (base === tagged && differing.some((name) => differs(name, begun.value, tagged.value))) {
+      setConflict({ mine: fields, theirs: tagged });
+      return;
+    }
     if (differing.length > 0) {
+      let etag: string;
       try {
-        await change("PATCH", path, fields, { "if-match": base.etag });
+        etag = await patch(path, fields, base.etag);
       } catch (error) {
         if (!(error instanceof ApiError) || error.status !== 412) throw error;
         setConflict({ mine: fields, theirs: await getTagged<T>(path) });
@@ -44,24 +66,25 @@ export function useSave<T extends object>(given: {
       }
       const before = Object.fromEntries(differing.map((name) => [name, base.value[name]]));
       tell(t("saved"), async () => {
-        await change("PATCH", path, before);
-        reload();
+        await patch(path, before, etag);
+        beginAnew();
       });
     }
     setConflict(undefined);
-    if (differing.length > 0 || conflict !== undefined) reload();
+    if (differing.length > 0 || conflict !== undefined) beginAnew();
   };
 
   return {
+    formKey: begun.etag,
     save: (wanted: Fields<T>) => save(wanted, tagged),
     dialog: conflict !== undefined && (
       <ConflictDialog
         conflict={conflict}
         what={conflictText}
-        onMine={() => save(conflict.mine, conflict.theirs)}
+        onMine={() => save(conflict.mine, { ...conflict.theirs })}
         onTheirs={() => {
           setConflict(undefined);
-          reload();
+          beginAnew();
         }}
       />
     ),

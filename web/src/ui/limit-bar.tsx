@@ -24,6 +24,11 @@ export function limitText(metric: string, per: string, amount: string): string {
   return t("limitText", { metric: metricName(metric, per), amount: amount.trim() });
 }
 
+/** Tells a limit from the others of a list. */
+export function limitKey({ metric, per, currency, group }: Limit): string {
+  return JSON.stringify([metric, per, currency, group]);
+}
+
 /** What is left of a limit, and when it begins anew. */
 export function LimitBar({ limit }: { readonly limit: Limit }) {
   const { metric, per, currency, max, used, reserved, remaining, reset_at: resetAt, group, api_key: key } = limit;

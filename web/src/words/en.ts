@@ -39,6 +39,7 @@ export const en = {
   keyEsc: "Close, or leave a field",
   searchAll: "User, request id, key, page",
   live: "live",
+  connecting: "connecting …",
   stale: "stale for {age}",
   noSuchPage: "There is no such page, or you may not see it.",
   simulatedTitle: "Answers are simulated.",
@@ -582,8 +583,6 @@ export const en = {
   error_oidc_unavailable: "The identity provider can't be reached now. Try again soon.",
   error_login_blocked: "Too many failed logins. Wait a while, or ask the operator to unlock it.",
   error_account_disabled: "This account is disabled. Ask the operator.",
-  error_account_banned: "This account is banned for a time. Ask the operator.",
-  error_login_locked: "Too many failed logins. Wait a while, or ask the operator to unlock it.",
   error_forbidden: "You may not do that.",
   error_address_not_allowed: "You may not do that from this address: see admin.allow in the config.",
   error_not_found: "It is not there, or not any more.",
@@ -593,6 +592,7 @@ export const en = {
   error_rate_limited: "Too many requests at once. Wait a moment.",
   error_csrf: "The proxy does not recognise this page as its own. Behind a reverse proxy, set panel.public_url.",
   error_config_invalid: "The config file is invalid; the previous one stays in force.",
+  error_answer_broke_off: "The connection broke before the answer was complete.",
   error_panel_error: "That did not work.",
 } as const;
 

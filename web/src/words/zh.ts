@@ -41,6 +41,7 @@ export const zh: Words = {
   keyEsc: "关闭，或离开输入框",
   searchAll: "用户、请求 ID、密钥、页面",
   live: "实时",
+  connecting: "连接中…",
   stale: "已中断 {age}",
   noSuchPage: "页面不存在，或者您没有查看权限。",
   simulatedTitle: "当前为模拟应答。",
@@ -576,8 +577,6 @@ export const zh: Words = {
   error_oidc_unavailable: "暂时无法连接身份提供方，请稍后再试。",
   error_login_blocked: "登录失败次数过多，请稍后再试，或请管理员解除锁定。",
   error_account_disabled: "该账号已停用，请联系管理员。",
-  error_account_banned: "该账号被暂时封禁，请联系管理员。",
-  error_login_locked: "登录失败次数过多，请稍后再试，或请管理员解除锁定。",
   error_forbidden: "您没有权限执行此操作。",
   error_address_not_allowed: "当前地址不允许执行此操作，请检查配置项 admin.allow。",
   error_not_found: "不存在，或已被删除。",
@@ -587,5 +586,6 @@ export const zh: Words = {
   error_rate_limited: "请求过于频繁，请稍候。",
   error_csrf: "代理无法确认该页面的来源。若前面有反向代理，请设置 panel.public_url。",
   error_config_invalid: "配置文件有误，仍沿用之前的配置。",
+  error_answer_broke_off: "回答尚未完成，连接就断开了。",
   error_panel_error: "操作未成功。",
 };
