@@ -23,6 +23,26 @@ export async function writeUsers(usersDir, count) {
   return password;
 }
 
+/** What the log says of every chat besides whose it was. */
+export const finishedChat = {
+  stream: true,
+  outcome: "completed",
+  code: "ok",
+  status: 200,
+  requests: 1,
+  input_tokens: 1200,
+  cached_tokens: 1024,
+  output_tokens: 345,
+  reasoning_tokens: 0,
+  cost_nano: 1_234_000,
+  currency: "CNY",
+  estimated: false,
+  first_event_ms: 312.5,
+  generation_ms: 8123.4,
+  duration_ms: 8436.1,
+  retries: 0,
+};
+
 /**
  * Writes a log of about so many bytes: one block of lines over and over, with rising times up to now. Returns a moment
  * in its middle, and a type of which it has one event, the oldest.
@@ -61,22 +81,7 @@ function makeBlock() {
     user: "user-0",
     model: "deepseek-flash",
     provider: "bench",
-    stream: true,
-    outcome: "completed",
-    code: "ok",
-    status: 200,
-    requests: 1,
-    input_tokens: 1200,
-    cached_tokens: 1024,
-    output_tokens: 345,
-    reasoning_tokens: 0,
-    cost_nano: 1_234_000,
-    currency: "CNY",
-    estimated: false,
-    first_event_ms: 312.5,
-    generation_ms: 8123.4,
-    duration_ms: 8436.1,
-    retries: 0,
+    ...finishedChat,
   };
   const line = `{"ts":"2026-01-01T00:00:00.000Z",${JSON.stringify(facts).slice(1)}\n`;
   const count = Math.floor(blockBytes / line.length);

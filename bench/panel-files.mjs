@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { behaviourFileName } from "../dist/events/log-files/behaviour-files.js";
 import { encodeHeader, encodeRecord, maxRecordBytes } from "../dist/lib/journal/journal-format.js";
 import { encodeLedgerRecord } from "../dist/quota/memory/charge-record.js";
+import { finishedChat } from "./admin-files.mjs";
 
 export const models = ["deepseek-chat", "deepseek-reasoner", "glm-large", "qwen-large", "kimi-large"];
 export const providers = ["bench", "second", "third"];
@@ -71,22 +72,7 @@ export async function writePast({ dir, users, requests, changes }) {
       key_id: `key${number}`,
       model,
       provider,
-      stream: true,
-      outcome: "completed",
-      code: "ok",
-      status: 200,
-      requests: 1,
-      input_tokens: 1200,
-      cached_tokens: 1024,
-      output_tokens: 345,
-      reasoning_tokens: 0,
-      cost_nano: 1_234_000,
-      currency: "CNY",
-      estimated: false,
-      first_event_ms: 312.5,
-      generation_ms: 8123.4,
-      duration_ms: 8436.1,
-      retries: 0,
+      ...finishedChat,
     });
   }
   await journal.close();
