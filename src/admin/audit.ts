@@ -19,6 +19,13 @@ type AdminChange = Pick<AdminChanged, "action" | "user" | "before" | "after"> &
 
 export interface Audit {
   /**
+   * Called before a change whose answer has a secret that is shown once: where the change could not be recorded
+   * afterwards, the secret would be lost.
+   *
+   * @throws AppError `storage_unavailable`
+   */
+  check(): Promise<void>;
+  /**
    * Records a change that has just been made; it is in the audit log on disk when this resolves.
    *
    * @throws AppError `storage_unavailable` if it could not be written: the change stands, and the proxy's own log has
@@ -31,6 +38,14 @@ export interface Audit {
 export function createAudit(options: { readonly log: AuditLog; readonly emit: Emit; readonly clock: Clock }): Audit {
   const { log, emit, clock } = options;
   return {
+    async check() {
+      try {
+        await log.check(clock.now());
+      } catch (cause) {
+        const message = "The audit log can't be written, so nothing was changed.";
+        throw new AppError("storage_unavailable", { message, cause });
+      }
+    },
     async record(actor, { subject = "", reason = "", ...change }) {
       const event: AdminChanged = { type: "admin.changed", at: clock.now(), ...actor, ...change, subject, reason };
       try {

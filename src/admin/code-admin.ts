@@ -102,6 +102,7 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
       const { name, count, uses, gives, expiresAt, group, tier } = wanted;
       const now = clock.now();
       await checkTarget(wanted, now);
+      await audit.check();
       const taken = await codes.ids();
       if (taken.length >= maxBatches)
         throw new AppError("conflict", { message: `There are ${maxBatches} batches of codes already.` });

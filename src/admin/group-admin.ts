@@ -90,6 +90,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
 
   async function createKey(actor: Actor, account: Account, settings: NewApiKey): Promise<KeyOfUser> {
     const { username: user } = account;
+    await audit.check();
     const created = await createLastingKey({ groups, apiKeys }, account, settings);
     const { id, name, group } = created.key;
     emit({ type: "api_key.created", at: clock.now(), traceId: actor.traceId, ip: actor.ip, user, subject: id });

@@ -120,6 +120,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
   }
 
   async function changePassword(actor: Actor, name: string, password: string, once: boolean, isMeant?: Precondition) {
+    await audit.check();
     let difference = nothing;
     const patch = { password, must_change_password: once ? true : null };
     const account = await inTurn(() =>
@@ -142,6 +143,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       if (typeof password === "string") checkNewPassword(password, username, "password");
       checkServiceGroup(user);
       checkStep(user.trust_step);
+      await audit.check();
       const made = password === undefined ? generatePassword() : undefined;
       const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };
       const account = await inTurn(() => users.create({ ...user, quota_tier, ...secret }));

@@ -1,4 +1,5 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import { fileErrorCode } from "../lib/files/file-ops.ts";
 import type { CommandIo } from "./this-process.ts";
 
 /** Invalid command line; the usage is shown above its message. */
@@ -34,9 +35,17 @@ export async function runCommand(
     const isUsage = error instanceof UsageError;
     // The error comes last: the usage has more lines than some terminals.
     if (isUsage) io.err(`${usage}\n`);
-    io.err(`error: ${error instanceof Error ? error.message : String(error)}`);
+    io.err(`error: ${textOf(error)}`);
     return isUsage ? 2 : 1;
   }
+}
+
+/** The message, with what the system said: an operator can do something about that, and a command has no log. */
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { message, cause } = error;
+  const isOfSystem = cause instanceof Error && fileErrorCode(cause) !== undefined;
+  return isOfSystem && !message.includes(cause.message) ? `${message} ${cause.message}` : message;
 }
 
 /** A number with its noun: "1 record", "2 records". */

@@ -37,9 +37,17 @@ function quotaOf(ports: CommandPorts): CliQuota {
   const { timezone, currency } = quota;
   const { limitsOf } = createAllowances({ tiers: createTiers(quota), currency, timezone, clock });
 
+  /** Where a file can't be read, it is that, and not that there is no such user. */
+  async function readable(name: string, error: unknown): Promise<never> {
+    const problem = (await users.problems()).find(({ file }) => file === `${name}.toml`);
+    if (problem === undefined) throw error;
+    const { file, line, reason } = problem;
+    throw new Error(`${file}${line === undefined ? "" : `:${line}`}: ${reason}`);
+  }
+
   return {
     async find(name) {
-      const account = await findUser(users, name);
+      const account = await findUser(users, name).catch((error: unknown) => readable(name, error));
       return { account, limits: limitsOf(account) };
     },
     grants: createQuotaGrants({ users, limitsOf, quota, clock, audit }),

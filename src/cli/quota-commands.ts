@@ -95,7 +95,9 @@ async function show({ quota, name, values, io }: Call): Promise<void> {
 }
 
 async function grant({ quota, name, values, io }: Call): Promise<void> {
-  await quota.grants.add(quota.actor, name, check(grantRequest, values));
+  const request = check(grantRequest, values);
+  await quota.find(name);
+  await quota.grants.add(quota.actor, name, request);
   for (const limit of (await quota.find(name)).limits)
     io.out(`${limitName(limit)}: at most ${amountOf(limit, limit.max)}`);
 }

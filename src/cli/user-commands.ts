@@ -8,20 +8,20 @@ import { withUserAdmin } from "./open-user-admin.ts";
 import type { CommandIo } from "./this-process.ts";
 import { credentialsCommands } from "./user-credentials-commands.ts";
 import { mergeMetadata, readFields, readValue } from "./user-fields.ts";
-import { parseUserOptions, userUsage, type UserCall, type UserCommand } from "./user-options.ts";
+import { checkOptions, parseUserOptions, userUsage, type UserCall, type UserCommand } from "./user-options.ts";
 
 const commands: Readonly<Record<string, UserCommand>> = {
   ...credentialsCommands,
-  list: { run: listUsers, words: [0, 0] },
+  list: { run: listUsers, words: [0, 0], takes: ["search"] },
   show: {
     run: async (name, { users, io }) => {
       const account = await users.get(name);
       io.out(JSON.stringify({ ...viewOf(account), state: accountState(account, systemClock.now()) }, null, 2));
     },
   },
-  add: { run: addUser },
-  set: { run: setFields, words: [1, Infinity] },
-  ban: { run: banUser },
+  add: { run: addUser, takes: ["fields", "password-stdin"] },
+  set: { run: setFields, words: [1, Infinity], takes: ["fields"] },
+  ban: { run: banUser, takes: ["until", "reason"] },
   unban: {
     run: async (name, { users, actor, io }) => {
       await users.patch(actor, name, { banned_until: null });
@@ -31,6 +31,7 @@ const commands: Readonly<Record<string, UserCommand>> = {
   disable: { run: (name, call) => setActive(name, false, call) },
   enable: { run: (name, call) => setActive(name, true, call) },
   passwd: {
+    takes: ["password-stdin"],
     run: async (name, { users, actor, values, io }) => {
       const given = await givenPassword(values, io);
       const password = given ?? generatePassword();
@@ -69,6 +70,7 @@ export function runUserCli(argv: readonly string[], io: CommandIo): Promise<numb
     if (count === 0 && least > 0) throw new UsageError(`${word} needs a user name`);
     if (count < least || count > most)
       throw new UsageError(`${word} takes ${most === 0 ? "no further word" : counted(most, "word")}, not ${count}`);
+    checkOptions(word, command, values);
     await withUserAdmin(
       { configFile: values.config, io, route: command.route?.replace("NAME", name) },
       async (admin) => {
@@ -109,6 +111,7 @@ async function banUser(name: string, { users, actor, values, io }: UserCall): Pr
   if (values.until === undefined) throw new UsageError("say --until when");
   const until = readValue(values.until);
   if (!(until instanceof Date)) throw new UsageError("--until takes a time such as 2026-12-31T18:00:00+08:00");
+  if (until.getTime() <= systemClock.now()) throw new UsageError("--until lies in the past");
   await users.patch(actor, name, { banned_until: until, ban_reason: values.reason ?? null });
   io.out(`${name} is banned until ${until.toISOString()}.`);
 }
@@ -129,5 +132,9 @@ async function listUsers(_name: string, { users, values: { search }, io }: UserC
 }
 
 async function givenPassword(values: UserCall["values"], io: CommandIo): Promise<string | undefined> {
-  return values["password-stdin"] === true ? (await io.readStdin()).replace(/\r?\n$/, "") : undefined;
+  if (values["password-stdin"] !== true) return undefined;
+  const password = (await io.readStdin()).replace(/\r?\n$/, "");
+  // Nobody could type it.
+  if (/[\r\n]/.test(password)) throw new UsageError("expected one line on standard input, with the password");
+  return password;
 }

@@ -1,4 +1,4 @@
-import { parseCommandLine } from "./command-line.ts";
+import { parseCommandLine, UsageError } from "./command-line.ts";
 import type { CliAdmin } from "./open-user-admin.ts";
 import type { CommandIo } from "./this-process.ts";
 import { fieldOptions } from "./user-fields.ts";
@@ -38,6 +38,20 @@ const options = {
   help: { type: "boolean", short: "h" },
 } as const;
 
+type CommandOption = Exclude<keyof typeof options, keyof typeof fieldOptions | "config" | "help">;
+
+/** Refuses options that a command would ignore: with --until, `disable` is not meant for ever. Throws UsageError. */
+export function checkOptions(word: string, { takes = [] }: UserCommand, values: UserCall["values"]): void {
+  const known: readonly string[] = [
+    ...takes,
+    "config",
+    "help",
+    ...(takes.includes("fields") ? Object.keys(fieldOptions) : []),
+  ];
+  const other = Object.keys(values).find((name) => !known.includes(name));
+  if (other !== undefined) throw new UsageError(`${word} takes no --${other}`);
+}
+
 /** Throws UsageError. */
 export function parseUserOptions(argv: readonly string[]) {
   return parseCommandLine(argv, options);
@@ -56,6 +70,8 @@ export interface UserCommand {
   readonly run: (name: string, call: UserCall) => void | Promise<void>;
   /** Minimum and maximum number of words after the command. Default: NAME alone. */
   readonly words?: readonly [number, number];
+  /** The options that it takes beside --config; `fields`: also those of fields. Any other is refused. */
+  readonly takes?: readonly (CommandOption | "fields")[];
   /** The equivalent route of a running server, for commands that can't run beside one. */
   readonly route?: string;
 }

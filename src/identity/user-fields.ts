@@ -35,13 +35,12 @@ function isUsableHash(hash: string): boolean {
   return isPossible && memory <= maxHashMemory && memory * passes <= maxHashWork;
 }
 
+const expectedInstant = "expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00";
+
 /** A date without an offset is a different instant in every time zone, and access must not depend on a guess. */
 const instant = z
-  .date()
-  .refine(
-    (date) => !(date instanceof TomlDate && date.isLocal()),
-    "expected a date and time with an offset, such as 2026-12-31T18:00:00+08:00",
-  )
+  .date(expectedInstant)
+  .refine((date) => !(date instanceof TomlDate && date.isLocal()), expectedInstant)
   // A value from a file keeps its offset; any other is written in UTC.
   .refine(
     (date) => date instanceof TomlDate || isTomlTime(date.getTime()),

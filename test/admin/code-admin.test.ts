@@ -16,7 +16,7 @@ it("makes many batches of codes in one second, each with an id of its own", asyn
     },
   };
   const clock = createManualClock(Date.UTC(2026, 10, 22));
-  const log = { append: () => Promise.resolve(), health: () => ({ lastError: null }) };
+  const log = { append: () => Promise.resolve(), check: () => Promise.resolve(), health: () => ({ lastError: null }) };
   const admin = createCodeAdmin({
     codes,
     groups: { get: () => undefined },

@@ -21,6 +21,7 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}, revokeAll:
   const done: string[] = [];
   const log = {
     append: (event: AdminChanged) => Promise.resolve(void told.push(event)),
+    check: () => Promise.resolve(),
     health: () => ({ lastError: null }),
   };
   const admin = createUserAdmin({

@@ -30,6 +30,16 @@ async function useFolder() {
 const because = ["--reason", "a test"];
 
 describe("npm run quota", () => {
+  it("names a user file that can't be read, and a name that nobody has", async () => {
+    const { folder, run } = await useFolder();
+    await writeFile(join(folder, "users", "broken.toml"), 'username = "broken\n');
+    for (const args of [["show"], ["grant", "--metric", "requests", "--per", "month", "--amount", "5", ...because]]) {
+      const [verb = "", ...options] = args;
+      expect((await run(verb, "broken", ...options)).err).toMatch(/^error: .*broken\.toml/);
+      expect((await run(verb, "nobody", ...options)).err).toContain('There is no user "nobody".');
+    }
+  });
+
   it("adjusts and resets what is used, and shows it", async () => {
     const { folder, run } = await useFolder();
     const adjusted = await run("adjust", "alice", "--requests=7", "--cost=0.000000001", ...because);

@@ -1,7 +1,9 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createPasswords } from "../../src/identity/passwords/password.ts";
+import { runCommand } from "../../src/cli/command-line.ts";
+import { AppError } from "../../src/errors.ts";
 import { runUserCli } from "../../src/cli/user-commands.ts";
 import { accountOf, until, useStore, useUsersDir } from "../identity/support.ts";
 import { runCli } from "../support/cli.ts";
@@ -85,6 +87,7 @@ describe("npm run user", () => {
     ["add bob --max-parallel many", /^error: max_parallel/],
     ["passwd nobody", /^error: There is no user "nobody"/],
     ["disable nobody", /^error: There is no user "nobody"/],
+    ["add bob --expires-at tomorrow", /^error: expires_at: expected a date and time with an offset, such as 2026-/],
     ["list --config /nowhere/config.toml", /^error: .*\/nowhere\/config.toml/],
   ])("refuses %j with exit code 1 and the reason", async (args, reason) => {
     const { run } = await useCli();
@@ -103,11 +106,54 @@ describe("npm run user", () => {
     "list bob",
     "add bob --colour red",
     "add bob --role king",
+    "disable bob --until 2099-01-01T00:00:00Z",
+    "ban bob --until 2099-01-01T00:00:00Z --tier pro",
+    "ban bob --until 2001-01-01T00:00:00Z",
+    "list --until 2099-01-01T00:00:00Z",
+    "enable bob --password-stdin",
   ])("answers %j with exit code 2 and the usage", async (args) => {
     const { run } = await useCli();
     const { code, err } = await run(args);
     expect(code).toBe(2);
     expect(err).toMatch(/^Usage: npm run user.*\n\nerror: .*$/s);
+  });
+
+  it("refuses a password of several lines, which nobody could type", async () => {
+    const { run, text } = await useCli();
+    await run("add bob");
+    const before = await text("bob");
+    const { code, err } = await run("passwd bob --password-stdin", "a good password\nand more\n");
+    expect(code).toBe(2);
+    expect(err).toMatch(/error: expected one line on standard input, with the password$/);
+    expect(await text("bob")).toBe(before);
+  });
+
+  it("makes no user and no password whose only copy would be lost because the audit log can't be written", async () => {
+    const { folder, usersDir, run, text } = await useCli();
+    await run("add bob");
+    const before = await text("bob");
+    await rm(join(folder, "logs"), { recursive: true });
+    await writeFile(join(folder, "logs"), "no folder");
+    for (const args of ["add eve", "reset-password bob", "passwd bob"]) {
+      const { code, out, err } = await run(args);
+      expect([code, out]).toEqual([1, ""]);
+      expect(err).toMatch(/^error: The audit log can't be written, so nothing was changed\. E[A-Z]+: .*logs/);
+    }
+    expect(await text("bob")).toBe(before);
+    expect(await readdir(usersDir)).not.toContain("eve.toml");
+    // A change without a secret stands, and is said to.
+    expect((await run("disable bob")).err).toMatch(/^error: The change was made, but .* E[A-Z]+: .*logs/);
+  });
+
+  it("says what the system said where a file can't be written", async () => {
+    const cause = Object.assign(new Error("EACCES: permission denied, open 'users/eve.toml'"), { code: "EACCES" });
+    const message = "The account could not be saved.";
+    const err: string[] = [];
+    const io = { err: (line: string) => err.push(line) };
+    const code = await runCommand(io, "usage", () =>
+      Promise.reject(new AppError("storage_unavailable", { message, cause })),
+    );
+    expect([code, err]).toEqual([1, [`error: ${message} ${cause.message}`]]);
   });
 
   it("shows the usage when asked for it", async () => {

@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ask, jsonOf, logIn, refresh, statusOf } from "../support/accounts.ts";
@@ -14,6 +14,31 @@ describe("changes of users by the admin API", () => {
   });
 
   afterAll(() => proxy.dispose());
+
+  it("make no secret that is shown once where the audit log can't be written", async () => {
+    await proxy.add("kept");
+    const etag = await proxy.etagOf("kept");
+    const audit = join(proxy.folder, "logs", "audit");
+    await rename(audit, `${audit}.aside`);
+    await writeFile(audit, "no folder");
+    const code = { name: "spring", metric: "requests", per: "month", amount: 5 };
+    const refused = [
+      await proxy.send("POST /admin/users", { username: "never" }),
+      await proxy.send("POST /admin/users/kept/reset-password", {}),
+      await proxy.send("POST /admin/users/kept/keys", { name: "never" }),
+      await proxy.send("POST /admin/codes", code),
+    ];
+    await rm(audit);
+    await rename(`${audit}.aside`, audit);
+    expect(refused.map(({ status, body }) => [status, body.error?.code])).toEqual(
+      refused.map(() => [503, "storage_unavailable"]),
+    );
+    expect((await proxy.send("GET /admin/users/never")).status).toBe(404);
+    expect(await proxy.etagOf("kept")).toBe(etag);
+    expect((await proxy.send("GET /admin/users/kept/keys")).body).toEqual({ keys: [] });
+    expect((await proxy.send("GET /admin/codes")).body).toMatchObject({ codes: [] });
+    expect((await proxy.send("POST /admin/codes", code)).status).toBe(201);
+  });
 
   it("are changed by one of two admins who have read the same", async () => {
     await proxy.add("raced");

@@ -3,7 +3,7 @@ import path from "node:path";
 import { auditFolder, behaviourFileName, behaviourLine } from "./behaviour-files.ts";
 import type { BehaviourEvent } from "./behaviour-scan.ts";
 import { eventFacts } from "../envelope.ts";
-import { openAppendFile } from "../../lib/files/append-file.ts";
+import { type AppendFile, openAppendFile } from "../../lib/files/append-file.ts";
 import { fileErrorCode } from "../../lib/files/file-ops.ts";
 import { giveToFolderOwner } from "../../lib/files/atomic-file.ts";
 import { type LogPage, type PageQuery, readLogPage } from "./log-pages.ts";
@@ -14,7 +14,9 @@ import type { AdminChanged } from "../catalogue.ts";
 export interface AuditLog {
   /** Appends one line; it is on disk when this resolves. Rejects with Node's error. */
   append(event: AdminChanged): Promise<void>;
-  /** Error code of the last append; null if it succeeded. For /healthz. */
+  /** Whether the file of a day can be opened for a line. Rejects with Node's error. */
+  check(at: number): Promise<void>;
+  /** Error code of the last append or check; null if it succeeded. For /healthz. */
   health(): { readonly lastError: string | null };
 }
 
@@ -32,14 +34,19 @@ export function createAuditLog(options: {
   const folder = auditFolder(logsDir);
   let lastError: string | null = null;
 
-  async function write(event: AdminChanged): Promise<void> {
+  async function openDay(at: number): Promise<AppendFile> {
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    const name = path.join(folder, behaviourFileName(dayOf(event.at), 0));
+    const name = path.join(folder, behaviourFileName(dayOf(at), 0));
     const file = await openAppendFile(name);
+    // A command may have been run by root: the server must be able to append to the file.
+    await giveToFolderOwner(folder);
+    await giveToFolderOwner(name);
+    return file;
+  }
+
+  async function write(event: AdminChanged): Promise<void> {
+    const file = await openDay(event.at);
     try {
-      // A command may have been run by root: the server must be able to append to the file.
-      await giveToFolderOwner(folder);
-      await giveToFolderOwner(name);
       const line = behaviourLine(JSON.stringify(eventFacts(event)), new Date(event.at).toISOString());
       await file.append(Buffer.from(line));
       await file.sync();
@@ -48,16 +55,19 @@ export function createAuditLog(options: {
     }
   }
 
+  async function noted(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      lastError = null;
+    } catch (error) {
+      lastError = fileErrorCode(error) ?? "unknown";
+      throw error;
+    }
+  }
+
   return {
-    async append(event) {
-      try {
-        await write(event);
-        lastError = null;
-      } catch (error) {
-        lastError = fileErrorCode(error) ?? "unknown";
-        throw error;
-      }
-    },
+    append: (event) => noted(() => write(event)),
+    check: (at) => noted(async () => (await openDay(at)).close()),
     health: () => ({ lastError }),
   };
 }

@@ -83,6 +83,7 @@ export function registerSecondFactorRoutes(app: FastifyInstance, options: Second
     },
     async (request, reply) => {
       const { username } = accountOfRequest(request);
+      await audit.check();
       const codes = await notLoggedOut(() => secondFactors.enable(username, request.body.secret, request.body.otp));
       reply.header("cache-control", "no-store");
       await record(request, "user.second_factor_enabled");

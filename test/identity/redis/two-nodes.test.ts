@@ -226,7 +226,8 @@ describeWithRedis("two processes over one Redis", () => {
       attempt(() => first.groups.remove("alpha", standsStill)).catch(() => undefined);
     });
     const lines: unknown[] = [];
-    const audit = { record: (_actor: unknown, line: unknown) => Promise.resolve(void lines.push(line)) };
+    const check = () => Promise.resolve();
+    const audit = { check, record: (_actor: unknown, line: unknown) => Promise.resolve(void lines.push(line)) };
     const userAdmin = createUserAdmin({ ...second, audit, tierNames: () => ["basic"], stepNames: () => [], clock });
     const admin = createGroupAdmin({ ...second, userAdmin, audit, emit: () => undefined, clock });
     const boss = { by: "boss", ip: "", traceId: "" };
