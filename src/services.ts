@@ -148,22 +148,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const tracing = await openTracing({ config: config.telemetry, env, version, node, log });
   closers.push(() => tracing.close());
   const redis = config.state.backend === "redis" ? await connectState({ env, config, clock, log }) : undefined;
-  if (redis !== undefined) {
-    closers.push(() => redis.close());
-    await shareTokenSecret(redis, usersDir, env);
-  }
+  if (redis !== undefined) closers.push(() => redis.close());
   const keyFileStatus = createKeyFileStatus({ report: createReloadReport(bus.emit, clock), clock });
-  const tokenKeys = await openTokenKeys({
-    env,
-    usersDir,
-    log,
-    onOutcome: (outcome) => {
-      keyFileStatus.update("JWT_SECRETS_FILE", outcome);
-    },
-  });
-  closers.push(() => {
-    tokenKeys.close();
-  });
   const upstream = createProviderServices({
     ...common,
     random: Math.random,
@@ -225,6 +211,19 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const { backends, configure, journalUnsynced, allowance } = await (redis === undefined
     ? openBackends(backendOptions)
     : (await import("./open-redis-backends.ts")).openRedisBackends({ ...backendOptions, redis }));
+  // Behind the state: a folder that may not take part keeps its own secret.
+  if (redis !== undefined) await shareTokenSecret(redis, usersDir, env);
+  const tokenKeys = await openTokenKeys({
+    env,
+    usersDir,
+    log,
+    onOutcome: (outcome) => {
+      keyFileStatus.update("JWT_SECRETS_FILE", outcome);
+    },
+  });
+  closers.push(() => {
+    tokenKeys.close();
+  });
   const identity = createIdentity({ ...common, ...rules, ...backends, passwords, tokenKeys, newId });
 
   // What has state of its own is told the new figures.

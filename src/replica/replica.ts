@@ -10,6 +10,7 @@ import { createDocumentFolder } from "./document-folder.ts";
 import { noteLack, readLacks, withLacks } from "./lacking-records.ts";
 import { readLogPage, streamStart } from "./log-page.ts";
 import { fenceAll, mendTag } from "./mend.ts";
+import { openOwnState } from "./own-state.ts";
 import { restoreTag } from "./restore-tag.ts";
 import { createTagFollower, type TagFollower } from "./tag-follower.ts";
 
@@ -56,6 +57,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const { follower: ledgerFollower } = ledger;
   const documents = createDocumentFolder(usersDir);
   const followers = redis.tags.map((tag) => createTagFollower({ tag, redis, ledger: ledgerFollower, documents, log }));
+  const own = await openOwnState({ redis, usersDir, followers, ledger: ledgerFollower, documents });
   const byTag = new Map(followers.map((follower) => [follower.tag, follower]));
   const mending = new Map<string, Promise<void>>();
   let rebuilding: Promise<void> | undefined;
@@ -72,7 +74,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     onSeeded: () => {
       seeded++;
     },
-    weight: () => ledgerFollower.accounts.size,
+    weight: () => Math.max(own.size(), ledgerFollower.accounts.size),
     restore: (loss: Parameters<typeof restoreTag>[0], lead: Parameters<typeof restoreTag>[1]) =>
       restoreTag(loss, lead, {
         redis,
@@ -143,6 +145,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   }
 
   async function rebuildPaused(isFirst: boolean): Promise<void> {
+    await own.check();
     await tellReaders(() => streamStart);
     const { accounts, positions } = await copyAccounts(redis);
     // Documents before the positions: once these are on disk, nobody looks for what was not copied. What changes meanwhile
@@ -252,9 +255,11 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     return running;
   }
 
+  await own.check();
   await tellReaders(() => streamStart);
   const isNew = followers.some((follower) => follower.epoch() === "");
   await followAll();
+  await own.checkAgain();
   // Where it stands in each log is on disk before it serves: a start without that takes all from Redis.
   if (isNew) await ledgerFollower.save();
   if (seeded > 0)

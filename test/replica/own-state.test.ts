@@ -1,0 +1,55 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { systemClock } from "../../src/lib/clock.ts";
+import { openTestLedger, spend } from "../support/ledger.ts";
+import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
+import { openReplicaNode } from "../support/replica-node.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+describeWithRedis("a users folder with a state of its own", () => {
+  const redis = useRedis();
+  const open = (keyPrefix: string, folder?: string) =>
+    openReplicaNode({ url: redis.server().url, keyPrefix, ...(folder === undefined ? {} : { folder }) });
+
+  it("is left alone where Redis has another one", async () => {
+    const text = (name: string): string => `the text of ${name}\n`;
+    const folderWith = async (...names: readonly string[]): Promise<string> => {
+      const folder = tempDir();
+      const ledger = await openTestLedger(folder, systemClock);
+      for (const name of names) {
+        writeFileSync(join(folder, `${name}.toml`), text(name));
+        await spend(ledger, name);
+      }
+      await ledger.close();
+      return folder;
+    };
+    const prefix = newPrefix();
+    const folder = await folderWith("alice", "bob");
+    await open(prefix, await folderWith("cleo"));
+    for (let i = 0; i < 2; i++)
+      await expect(open(prefix, folder)).rejects.toThrow(/without what alice has used, .*users\/bob/);
+    for (const name of ["alice", "bob"]) expect(readFileSync(join(folder, `${name}.toml`), "utf8")).toBe(text(name));
+    // Nor is it where the one in Redis comes from a process that had nothing, or has come after this folder's own.
+    const empty = newPrefix();
+    await open(empty);
+    await expect(open(empty, folder)).rejects.toThrow("state of its own");
+    const copy = await open(newPrefix(), folder);
+    await copy.close();
+    await expect(open(prefix, folder)).rejects.toThrow("state of its own");
+    expect(readFileSync(join(folder, "bob.toml"), "utf8")).toBe(text("bob"));
+  });
+
+  it("is the one that fills Redis where another process that starts at the same moment has none", async () => {
+    for (let i = 0; i < 4; i++) {
+      const prefix = newPrefix();
+      const folder = tempDir();
+      writeFileSync(join(folder, "alice.toml"), "the text of a file\n");
+      const [one, other] = await Promise.all([open(prefix), open(prefix, folder)]);
+      const key = one.redis.keyIn(one.redis.tagOf("alice"), "doc", "users/alice");
+      expect(await one.redis.send(key, ["HGET", key, "t"])).toBe("the text of a file\n");
+      await one.replica.catchUp();
+      expect(readFileSync(join(other.folder, "alice.toml"), "utf8")).toBe("the text of a file\n");
+    }
+  });
+});
