@@ -7,7 +7,7 @@ import type { Ledger, QuotaProblem } from "../ledger.ts";
 import type { PeriodAt } from "../periods.ts";
 import { createUsageArchive } from "../usage/usage-archive.ts";
 import { createUsageQueries } from "../usage/usage-queries.ts";
-import { recover } from "./recovery.ts";
+import { FilesChangedError, recover } from "./recovery.ts";
 import { usageDir } from "./snapshot-format.ts";
 
 /** What the files of a users folder say about usage. */
@@ -31,8 +31,8 @@ const attempts = 10;
 const pauseMs = 200;
 
 /**
- * Reads the usage as a start would, and changes nothing: for commands beside a running server. Rejects with JournalDamage
- * or Node's errors if the files stay unusable.
+ * Reads the usage as a start would, and changes nothing: for commands beside a running server. Rejects with JournalDamage,
+ * FilesChangedError or Node's errors if the files stay unusable.
  */
 export async function readUsage({ usersDir, periodAt, keepDays, log }: ReadUsageOptions): Promise<ReadUsage> {
   const ops = diskOps;
@@ -56,7 +56,8 @@ export async function readUsage({ usersDir, periodAt, keepDays, log }: ReadUsage
         problems: [...unusable.values()],
       };
     } catch (error) {
-      const maySettle = error instanceof JournalDamage || fileErrorCode(error) === "ENOENT";
+      const isTooEarly = error instanceof JournalDamage || error instanceof FilesChangedError;
+      const maySettle = isTooEarly || fileErrorCode(error) === "ENOENT";
       if (!maySettle || tries === attempts) throw error;
       await sleep(pauseMs);
     }
