@@ -59,6 +59,8 @@ export async function openRedisBackends(
     }),
   );
   const isServing = (): boolean => ledger.allowance?.isServing() === true;
+  /** Other processes that start at the same time may put together what Redis has: that is no reason to end. */
+  const startsUntil = clock.monotonic() + longestStartMs;
   /** What our own ones need of others is asked of those in use. */
   const inUse: { users?: Backends["users"] } = {};
   const identity: RedisIdentity = opened(
@@ -76,6 +78,7 @@ export async function openRedisBackends(
       groups: config.groups,
       findAccount: (name) => (inUse.users ?? users).get(name),
       lastSeq: (tag) => String(replica.lastSeq(tag)),
+      waitsForMending: () => clock.monotonic() < startsUntil,
       trustedAwayMs: () => (isServing() ? allowanceMs : 0),
       note: (tag, { seq, at, body }) => {
         replica.note(tag, { seq, kind: "doc", writtenAt: at, body });
@@ -130,6 +133,8 @@ export async function openRedisBackends(
   };
 }
 
+/** For how long a process waits for others in its start, in ms. */
+const longestStartMs = 30_000;
 /** How often the processes are counted, in ms. */
 const countEveryMs = 2000;
 

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Redis,
   RedisReplyError,
@@ -100,10 +101,16 @@ export interface DocumentsOptions {
   readonly note?: NoteDocument | undefined;
   /** Documents.trustedAwayMs; default: 0. */
   readonly trustedAwayMs?: (() => number) | undefined;
+  /** Whether to wait also for what is being put back, as while the process starts. Default: never. */
+  readonly waitsForMending?: (() => boolean) | undefined;
 }
 
+/** How often a tag that is kept still is asked again, in ms, and for how long: several times what a copy may take. */
+const askAgainMs = 20;
+const stillMs = 15_000;
+
 export function createDocuments(redis: Redis, options: DocumentsOptions): Documents {
-  const { lastSeq, note, trustedAwayMs = () => 0 } = options;
+  const { lastSeq, note, trustedAwayMs = () => 0, waitsForMending = () => false } = options;
   const tagOf = (kind: DocumentKind, name: string): string => tagOfDocument(redis, kind, name);
   const keyOf = (kind: DocumentKind, name: string): string => redis.keyIn(tagOf(kind, name), "doc", `${kind}/${name}`);
   const logOf = (tag: string): readonly [string, string] => [redis.keyIn(tag, "log"), redis.keyIn(tag, "logseq")];
@@ -114,12 +121,23 @@ export function createDocuments(redis: Redis, options: DocumentsOptions): Docume
 
   /** Calls a function. Returns its reply, or undefined in a conflict. */
   async function call(name: string, tag: string, keys: readonly [string, ...string[]], args: readonly string[]) {
-    const reply = replyList(await redis.call(name, [...keys, ...logOf(tag)], args));
-    const [status] = reply;
-    if (status === "OK") return reply;
-    if (status === "CONFLICT" || status === "SAME") return undefined;
-    if (status === "LOST") throw new RedisUnavailableError(`what Redis had in {${tag}} was lost, or is not there yet`);
-    throw new RedisReplyError(`unexpected reply of ${name}`);
+    const deadline = performance.now() + stillMs;
+    for (;;) {
+      const reply = replyList(await redis.call(name, [...keys, ...logOf(tag)], args));
+      const [status] = reply;
+      if (status === "OK") return reply;
+      if (status === "CONFLICT" || status === "SAME") return undefined;
+      if (status !== "LOST") throw new RedisReplyError(`unexpected reply of ${name}`);
+      const mayWait = performance.now() < deadline && ((await isWhole(tag)) || waitsForMending());
+      if (!mayWait) throw new RedisUnavailableError(`what Redis had in {${tag}} was lost, or is not there yet`);
+      await sleep(askAgainMs);
+    }
+  }
+
+  /** Whether a tag that refuses has lost nothing: it is kept still for a moment, while another process copies it. */
+  async function isWhole(tag: string): Promise<boolean> {
+    const [epoch, seq, fence] = replyList(await redis.call("log_read", logOf(tag), ["0-0", 1]));
+    return replyText(epoch) !== "" && replyText(fence) !== "mend" && replyNumber(seq) >= Number(lastSeq(tag));
   }
 
   return {

@@ -28,6 +28,8 @@ export interface RedisIdentityOptions {
   readonly note?: NoteDocument;
   /** Documents.trustedAwayMs */
   readonly trustedAwayMs?: (() => number) | undefined;
+  /** DocumentsOptions.waitsForMending; default: never. */
+  readonly waitsForMending?: (() => boolean) | undefined;
   readonly groups: Config["groups"];
   /** [auth] in force, which may change. */
   readonly auth: () => Config["auth"];

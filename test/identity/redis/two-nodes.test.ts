@@ -277,6 +277,33 @@ describeWithRedis("two processes over one Redis", () => {
     }
   });
 
+  it("wait while a third one copies what they have, and in their start while it is put together", async () => {
+    let isStarting = false;
+    const nodes = await useNodes({ waitsForMending: () => isStarting });
+    const { redis, first, second, clock } = nodes;
+    await accountOf(nodes);
+    const keep = (how: string | number): Promise<unknown> =>
+      Promise.all(
+        redis.tags.map((tag) => redis.call("log_fence", [redis.keyIn(tag, "mend"), redis.keyIn(tag, "logseq")], [how])),
+      );
+    clock.advance(ageMs);
+    await keep(300);
+    expect((await second.users.get("bob"))?.username).toBe("bob");
+    await keep(300);
+    expect((await first.users.create({ ...bob, username: "eve" })).username).toBe("eve");
+
+    await keep("mend");
+    clock.advance(ageMs);
+    await expect(attempt<unknown>(() => second.users.get("bob"))).rejects.toBeInstanceOf(RedisUnavailableError);
+    isStarting = true;
+    let isOver = false;
+    const found = Promise.resolve(second.users.get("bob")).finally(() => (isOver = true));
+    await redis.call("now", [redis.keyIn("00", "layout")], []);
+    expect(isOver).toBe(false);
+    for (const tag of redis.tags) await redis.send("", ["HDEL", redis.keyIn(tag, "logseq"), "fenced"]);
+    expect((await found)?.username).toBe("bob");
+  });
+
   it("find again whose sessions and keys are, from the documents alone", async () => {
     const nodes = await useNodes();
     const { first, redis, keyPrefix, clock } = nodes;
