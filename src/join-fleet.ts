@@ -1,3 +1,4 @@
+import type { Config } from "./config/schema.ts";
 import type { Reloader } from "./config/reload.ts";
 import type { Board } from "./fleet/board.ts";
 import { type Fleet, type FleetOptions, openFleet } from "./fleet/fleet.ts";
@@ -25,6 +26,12 @@ interface Joined {
   readonly fleet: Fleet | undefined;
   readonly providers: ProviderAdmin;
   readonly reloader: Reloader;
+}
+
+/** What the periods and limits of all processes must agree in, for their facts. */
+export function countsBy(quota: Pick<Config["quota"], "timezone" | "monthly_reset_day" | "currency">): string {
+  const { timezone, monthly_reset_day: resetDay, currency } = quota;
+  return `quota.timezone ${timezone}, quota.monthly_reset_day ${resetDay}, quota.currency ${currency}`;
 }
 
 /** Joins the processes over one Redis. Rejects if that can't be asked. */

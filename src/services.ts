@@ -11,7 +11,7 @@ import type { GivenBackends, OpenBackendsOptions, OpenedBackends } from "./open-
 import { openBackends, ratesOf } from "./open-backends.ts";
 import type { Redis } from "./lib/redis/redis.ts";
 import type { Fleet } from "./fleet/fleet.ts";
-import { joinFleet } from "./join-fleet.ts";
+import { countsBy, joinFleet } from "./join-fleet.ts";
 import { version } from "./version.ts";
 import { connectState, shareTokenSecret } from "./open-redis-state.ts";
 import { type Audit, createAudit } from "./admin/audit.ts";
@@ -247,6 +247,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
       version,
       address: node,
       config: createHash("sha256").update(JSON.stringify(policy().config)).digest("hex").slice(0, 12),
+      quota: countsBy(config.quota),
     }),
   });
 

@@ -13,6 +13,11 @@ interface NodeFacts {
   readonly address: string;
   /** A digest of its config: shows which processes run with a different one. */
   readonly config: string;
+  /**
+   * What periods and limits in Redis depend on, as a text for people: all must have the same. "": unknown, as of an older
+   * version.
+   */
+  readonly quota: string;
 }
 
 /** A process as others see it. */
@@ -60,7 +65,10 @@ const forgetMs = 60_000;
 /** Share of a lease for which its holder trusts it: clocks may run at different speeds. */
 const trusted = 0.9;
 
-/** Joins the fleet. Rejects if Redis can't be asked. */
+/** A process that is silent for longer may be gone: it speaks every `beatMs`. */
+const livingMs = 3 * beatMs;
+
+/** Joins the fleet. Rejects if Redis can't be asked, and where a living process counts by another `quota`. */
 export async function openFleet(options: FleetOptions): Promise<Fleet> {
   const { redis, facts, clock, log, leaseMs = 6000 } = options;
   const id = randomBytes(6).toString("hex");
@@ -116,12 +124,49 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
     }, ms).unref();
   }
 
+  async function nodes(): Promise<readonly FleetNode[]> {
+    const [found, leader] = await Promise.all([
+      redis.call("fleet_list", nodeKeys, []),
+      redis.send(lease[0], ["GET", lease[0]]),
+    ]);
+    const [leaderId] = replyText(leader).split(" ");
+    return replyList(found).flatMap((one) => {
+      const [nodeId = "", text = "", silent = ""] = replyList(one).map(replyText);
+      const said = factsOf(text);
+      if (said === null) return [];
+      return { ...said, id: nodeId, silentMs: Number(silent), isLeader: nodeId === leaderId, isThis: nodeId === id };
+    });
+  }
+
+  /** Else two processes would begin one period at two times, and a user has each limit twice. */
+  async function checkQuota(): Promise<void> {
+    const { quota } = facts();
+    const other = (await nodes()).find(
+      (one) => !one.isThis && one.silentMs < livingMs && one.quota !== "" && one.quota !== quota,
+    );
+    if (other === undefined) return;
+    throw new Error(
+      `this process counts quotas by ${quota}, but the one at ${other.address} over the same Redis by ${other.quota}: ` +
+        "give all of them the same; to change it, stop all of them first",
+    );
+  }
+
   const timers = [every(leaseMs / 3, takeLease), every(beatMs, beat)];
-  try {
-    await Promise.all([takeLease(), beat(), board.look()]);
-  } catch (error) {
+  async function close(): Promise<void> {
+    isClosed = true;
     for (const timer of timers) clearInterval(timer);
     board.close();
+    leadsUntil = -Infinity;
+    noteLead();
+    // Otherwise both lapse.
+    await Promise.allSettled([redis.call("lease_drop", [lease[0]], [id]), redis.call("fleet_leave", nodeKeys, [id])]);
+  }
+
+  try {
+    await Promise.all([takeLease(), beat(), board.look()]);
+    await checkQuota();
+  } catch (error) {
+    await close();
     throw error;
   }
 
@@ -139,29 +184,9 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
       const known = await redis.send(key, ["SET", key, own, "NX", "GET", "PX", String(ms)]);
       return known === null || known === own;
     },
-    async nodes() {
-      const [found, leader] = await Promise.all([
-        redis.call("fleet_list", nodeKeys, []),
-        redis.send(lease[0], ["GET", lease[0]]),
-      ]);
-      const [leaderId] = replyText(leader).split(" ");
-      return replyList(found).flatMap((one) => {
-        const [nodeId = "", text = "", silent = ""] = replyList(one).map(replyText);
-        const said = factsOf(text);
-        if (said === null) return [];
-        return { ...said, id: nodeId, silentMs: Number(silent), isLeader: nodeId === leaderId, isThis: nodeId === id };
-      });
-    },
+    nodes,
     board,
-    async close() {
-      isClosed = true;
-      for (const timer of timers) clearInterval(timer);
-      board.close();
-      leadsUntil = -Infinity;
-      noteLead();
-      // Otherwise both lapse.
-      await Promise.allSettled([redis.call("lease_drop", [lease[0]], [id]), redis.call("fleet_leave", nodeKeys, [id])]);
-    },
+    close,
   };
 }
 
@@ -169,13 +194,14 @@ export async function openFleet(options: FleetOptions): Promise<Fleet> {
 function factsOf(text: string): NodeFacts | null {
   try {
     const said = JSON.parse(text) as Partial<Record<keyof NodeFacts, unknown>>;
-    const { startedAt, version, address, config } = said;
+    const { startedAt, version, address, config, quota } = said;
     const word = (value: unknown): string => (typeof value === "string" ? value : "");
     return {
       startedAt: typeof startedAt === "number" ? startedAt : 0,
       version: word(version),
       address: word(address),
       config: word(config),
+      quota: word(quota),
     };
   } catch {
     return null;

@@ -10,7 +10,13 @@ import { eventually } from "../support/eventually.ts";
 import { describeWithRedis, newPrefix, useRedis, useRedisCluster } from "../support/redis-server.ts";
 
 const log = createCapturedLog();
-const facts = (address: string) => () => ({ startedAt: 1, version: "1.0.0", address, config: "abc" });
+const facts = (address: string) => () => ({
+  startedAt: 1,
+  version: "1.0.0",
+  address,
+  config: "abc",
+  quota: "quota.timezone UTC",
+});
 
 describeWithRedis("the fleet", () => {
   const server = useRedis();
@@ -88,6 +94,25 @@ describeWithRedis("the fleet", () => {
     await one.close();
     expect((await two.nodes()).map(({ id }) => id)).toEqual([two.id]);
     await two.close();
+  });
+
+  it("has no process whose periods begin at other times, unless the others are gone", async () => {
+    const keyPrefix = newPrefix();
+    const other = await server.open({ keyPrefix });
+    const joins = (quota: string): Promise<Fleet> =>
+      openFleet({ redis: other, facts: () => ({ ...facts("b:80")(), quota }), clock: systemClock, log });
+    const first = await join(await server.open({ keyPrefix }), "a:80");
+    await expect(joins("quota.timezone Asia/Shanghai")).rejects.toThrow(
+      "by quota.timezone Asia/Shanghai, but the one at a:80 over the same Redis by quota.timezone UTC",
+    );
+    expect((await first.nodes()).map(({ address }) => address)).toEqual(["a:80"]);
+    await (await joins("quota.timezone UTC")).close();
+    await first.close();
+    // An older version doesn't say it.
+    const older = await joins("");
+    const changed = await joins("quota.timezone Asia/Shanghai");
+    expect(await changed.nodes()).toHaveLength(2);
+    for (const one of [older, changed]) await one.close();
   });
 
   it("tells all processes what is set, those that start later and those that hear of no changes too", async () => {
