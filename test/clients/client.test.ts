@@ -1,6 +1,9 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { afterEach, describe, expect, it, onTestFinished } from "vitest";
 import {
   createClient,
+  ProxyError,
   StreamBrokenError,
   type ChatUsage,
   type ClientOptions,
@@ -198,5 +201,32 @@ describe("the TypeScript client", () => {
     });
     await admin.deleteUser("bob");
     await expect(admin.user("bob")).rejects.toMatchObject({ code: "not_found" });
+  });
+});
+
+describe("the TypeScript client, where something else than the proxy answers", () => {
+  it.each([
+    ["half of one", "200 OK", "application/json", "{", "connection_lost"],
+    ["half of an error", "503 Busy", "application/json", "{", "connection_lost"],
+    ["a page of somebody else", "200 OK", "text/html", "<p>Hi</p>", "not_json"],
+  ])("throws an error of its own where %s is the answer", async (_, status, type, body, code) => {
+    const length = body === "{" ? 99 : body.length;
+    const server = createServer((socket) => {
+      socket.once("data", () => {
+        socket.end(`HTTP/1.1 ${status}\r\ncontent-type: ${type}\r\ncontent-length: ${length}\r\n\r\n${body}`);
+      });
+    }).listen(0, "127.0.0.1");
+    onTestFinished(() => void server.close());
+    await once(server, "listening");
+    const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    for (const login of [{ apiKey: "dsp_x" }, { username: "alice", password: "x" }]) {
+      const client = createClient({ baseUrl, ...login, retry: { maxRetries: 0 } });
+      const failure: unknown = await client.quota().catch((error: unknown) => error);
+      expect(failure).toBeInstanceOf(ProxyError);
+      expect(failure).toMatchObject({ code });
+      if (code !== "connection_lost") continue;
+      const chat = client.chat({ model: "sim-fast", messages }).result();
+      expect(await chat.catch((error: unknown) => error)).toBeInstanceOf(ProxyError);
+    }
   });
 });

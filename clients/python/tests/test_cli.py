@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import PASSWORD, Proxy
 
+from deepseek_proxy_client import ProxyError
 from deepseek_proxy_client.cli import main
 
 
@@ -95,3 +96,51 @@ def test_ctrl_c_ends_the_answer(proxy: Proxy, home: Path, monkeypatch: pytest.Mo
         assert process.stdout.read(3)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+
+
+def test_amounts_have_all_digits(
+    proxy: Proxy, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_in(proxy, monkeypatch)
+    limits = [
+        {"metric": "tokens", "per": "month", "used": 12345678, "max": 100000000, "reset_at": None},
+        {"metric": "cost", "per": "total", "used": 1e-09, "max": 5.0, "currency": "CNY", "reset_at": None},
+    ]
+    monkeypatch.setattr("deepseek_proxy_client.Client.quota", lambda _: {"limits": limits})
+    capsys.readouterr()
+    assert main(["quota"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == ["tokens per month: 12345678 of 100000000", "cost per total: 0.000000001 of 5 CNY"]
+
+
+def test_wrong_usage_says_what_is_right(
+    proxy: Proxy, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_in(proxy, monkeypatch, "root")
+    capsys.readouterr()
+    assert main(["admin", "GET", "users", "--query", "tier"]) == 2
+    assert "--query tier: expected NAME=VALUE." in capsys.readouterr().err
+    assert main(["admin", "POST", "users", "--body", "{bad"]) == 2
+    assert "--body: expected JSON: " in capsys.readouterr().err
+    monkeypatch.setattr("getpass.getpass", lambda: input())
+    assert main(["login", "alice", "--url", proxy.url]) == 2
+    assert "nobody can be asked" in capsys.readouterr().err
+
+
+def test_a_question_about_the_quota_does_not_end_a_conversation(
+    proxy: Proxy, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_in(proxy, monkeypatch)
+
+    def refused(_: object) -> None:
+        raise ProxyError("Not now.", code="proxy_overloaded")
+
+    monkeypatch.setattr("deepseek_proxy_client.Client.quota", refused)
+    typed = io.StringIO("/quota\nhello\n/exit\n")
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", typed)
+    capsys.readouterr()
+    assert main(["chat", "-m", "sim-fast"]) == 0
+    said = capsys.readouterr()
+    assert "Not now. (proxy_overloaded)" in said.err
+    assert "One chunk after another" in said.out

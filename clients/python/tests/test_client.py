@@ -18,8 +18,10 @@ from deepseek_proxy_client import (
     ForbiddenError,
     InvalidRequestError,
     ProxyAuth,
+    ProxyError,
     QuotaExceededError,
     RetryNotice,
+    RetryPolicy,
     StreamBrokenError,
 )
 
@@ -135,6 +137,43 @@ def test_a_connection_that_is_cut_is_not_used_again(said: str) -> None:
         assert raised.value.code in ("connection_lost", "stream_broken")
     server.close()
     assert len(asked) == 1
+
+
+_HALF = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+_HTML = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 9\r\n\r\n<p>Hi</p>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "what", "code"),
+    [
+        (_HALF % b"200 OK", "quota", "connection_lost"),
+        (_HALF % b"503 Busy", "quota", "connection_lost"),
+        (_HALF % b"503 Busy", "chat", "connection_lost"),
+        (_HTML, "quota", "not_json"),
+        (_HTML, "login", "not_json"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_of_this_package(answer: bytes, what: str, code: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                # To close with something unread would reset the connection.
+                while connection.recv(65536):
+                    pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        auth = ProxyAuth(url, "alice", "x") if what == "login" else ProxyAuth(url, api_key="dsp_x")
+        client = Client(auth, retry=RetryPolicy(max_retries=0))
+        call = client.chat("sim-fast", MESSAGES).result if what == "chat" else client.quota
+        with client, pytest.raises(ProxyError) as raised:
+            call()
+        assert raised.value.code == code
 
 
 def test_repeats_where_no_server_was_reached() -> None:

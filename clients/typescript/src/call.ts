@@ -1,4 +1,4 @@
-import { errorOfResponse, ProxyError } from "./errors.ts";
+import { errorOfResponse, jsonOfResponse, ProxyError } from "./errors.ts";
 import { connectionError, type RetryNotice, type RetryPolicy, withRetries } from "./retry.ts";
 
 /** JSON whose shape the proxy's /openapi.json tells. */
@@ -34,7 +34,7 @@ export function createCall(connection: {
       throw cause instanceof ProxyError ? cause : connectionError(cause);
     });
     if (!response.ok) throw await errorOfResponse(response);
-    return response.status === 204 ? undefined : ((await response.json()) as unknown);
+    return jsonOfResponse(response);
   }
 
   return (method, path, body) => withRetries(() => send(method, path, body), retry, undefined, onRetry);

@@ -117,7 +117,7 @@ export function createProxyError(about: ProxyErrorDetails): ProxyError {
 
 /** The error that an answer with an error status stands for. Reads the answer's body. */
 export async function errorOfResponse(response: Response): Promise<ProxyError> {
-  const body = await response.text();
+  const body = await textOf(response);
   const { status, headers } = response;
   const fields = errorFields(parsed(body));
   const shouldRetry = headers.get("x-should-retry");
@@ -131,6 +131,31 @@ export async function errorOfResponse(response: Response): Promise<ProxyError> {
     shouldRetry: shouldRetry === null ? undefined : shouldRetry === "true",
     answer: { status, headers, body },
   });
+}
+
+/** The JSON of an answer; undefined where it has no body. Throws ProxyError for what is no JSON, or broke off. */
+export async function jsonOfResponse(response: Response): Promise<unknown> {
+  if (response.status === 204) return undefined;
+  const body = await textOf(response);
+  const json = parsed(body);
+  if (json !== undefined) return json;
+  // Without the answer: that of a login would be taken for the answer to the request that waits for it.
+  throw new ProxyError({
+    code: "not_json",
+    message: "The answer is no JSON, so it is not the proxy's: is baseUrl right?",
+  });
+}
+
+/** The body. Throws ConnectionError where it broke off; what its caller has aborted is thrown as it is. */
+async function textOf(response: Response): Promise<string> {
+  try {
+    return await response.text();
+  } catch (cause) {
+    if (!(cause instanceof TypeError) && !(cause instanceof Error && "code" in cause)) throw cause;
+    if (cause.name === "AbortError") throw cause;
+    const message = "The connection broke before the answer was complete.";
+    throw new ConnectionError({ code: "connection_lost", message, cause });
+  }
 }
 
 /** The error that an event of a stream, or a JSON body, holds; undefined if it is no error. */

@@ -1,4 +1,11 @@
-import { AuthenticationError, ConnectionError, errorOfResponse, isRecord, ProxyError } from "./errors.ts";
+import {
+  AuthenticationError,
+  ConnectionError,
+  errorOfResponse,
+  isRecord,
+  jsonOfResponse,
+  ProxyError,
+} from "./errors.ts";
 
 /** The tokens of a session. Times are ms since the epoch. */
 export interface Tokens {
@@ -121,7 +128,7 @@ export function createTokenSource(options: TokenSourceOptions): TokenSource {
         throw new ConnectionError({ code: "connection_failed", message: `${baseUrl} can't be reached.`, cause });
       });
     if (!response.ok) throw await errorOfResponse(response);
-    return response.json();
+    return jsonOfResponse(response);
   }
 
   async function keep(answer: unknown): Promise<string> {

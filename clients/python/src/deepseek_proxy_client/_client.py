@@ -12,7 +12,7 @@ import httpx
 
 from ._auth import ProxyAuth
 from ._chat import AsyncChatStream, Callbacks, ChatStream, EventParser, StreamBrokenError, Tally
-from ._errors import ProxyError, error_in_body, error_of_answer, parsed
+from ._errors import ProxyError, error_in_body, error_of_answer, json_of_answer, parsed
 from ._retry import RetryNotice, RetryPolicy, connection_error
 
 Json = dict[str, Any]
@@ -150,8 +150,10 @@ class Client(_Routes):
             events = _events(response, tally)
             first = next(events, None)
             _check_first(first, tally)
-        except BaseException:
+        except BaseException as error:
             response.close()
+            if isinstance(error, httpx.TransportError):
+                raise connection_error(error) from error
             raise
         return response, events, first or ""
 
@@ -258,8 +260,10 @@ class AsyncClient(_Routes):
             events = _async_events(response)
             first = await self._next_event(events, tally)
             _check_first(first, tally)
-        except BaseException:
+        except BaseException as error:
             await response.aclose()
+            if isinstance(error, httpx.TransportError):
+                raise connection_error(error) from error
             raise
         return response, events, first or ""
 
@@ -300,7 +304,7 @@ def _warn(response: httpx.Response, tally: Tally) -> None:
 def _answer(response: httpx.Response) -> Any:
     if response.status_code >= 300:
         raise error_of_answer(response.status_code, response.headers, response.content)
-    return None if response.status_code == 204 else response.json()
+    return json_of_answer(response.status_code, response.content)
 
 
 def _next(policy: RetryPolicy, error: Exception, retry: int) -> RetryNotice:

@@ -126,6 +126,18 @@ def error_in_body(body: Any) -> ProxyError | None:
     return _class_of(code, None, fields["type"])(message, code=code, **fields)
 
 
+def json_of_answer(status: int, content: bytes) -> Any:
+    """The JSON of an answer; None where it has no body."""
+    if status == 204:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        message = "The answer is no JSON, so it is not the proxy's: is the base URL right?"
+        # Without the status: the answer to a login would be taken for the answer to the request that waits for it.
+        raise ProxyError(message, code="not_json") from error
+
+
 def parsed(text: bytes | str) -> Any:
     """The parsed JSON; None if it is none."""
     try:

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import httpx
 
-from ._errors import AuthenticationError, ConnectionError, ProxyError, error_of_answer
+from ._errors import AuthenticationError, ConnectionError, ProxyError, error_of_answer, json_of_answer
 from ._stores import MemoryStore, Tokens, TokenStore
 from ._version import VersionCheck
 
@@ -141,7 +141,7 @@ class TokenSource:
         self._version.look(response.headers)
         if response.status_code >= 300:
             raise error_of_answer(response.status_code, response.headers, response.content)
-        return None if response.status_code == 204 else response.json()
+        return json_of_answer(response.status_code, response.content)
 
     def _keep(self, answer: Any) -> str:
         tokens = tokens_of(answer, self._now())

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,6 +38,9 @@ def _run(arguments: argparse.Namespace) -> int:
             print(json.dumps({"error": {"code": error.code, "message": error.message, "details": dict(error.details)}}))
         print(_paint("31", f"dsproxy: {error.message} ({error.code})", sys.stderr), file=sys.stderr)
         return 1
+    except EOFError:
+        print("dsproxy: Standard input has ended: nobody can be asked. See --help.", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"dsproxy: {error}", file=sys.stderr)
         return 2
@@ -130,7 +134,8 @@ def _tell_warning(
 
 
 def _tell_retry(notice: RetryNotice) -> None:
-    print(_paint("33", f"{notice.error.message} Again in {notice.wait:.0f} s.", sys.stderr), file=sys.stderr)
+    what = notice.error.message.rstrip(".")
+    print(_paint("33", f"{what}. Again in {notice.wait:.1f} s.", sys.stderr), file=sys.stderr)
 
 
 def _login(arguments: argparse.Namespace) -> int:
@@ -189,13 +194,14 @@ def _talk(client: Client, arguments: argparse.Namespace, opening: Sequence[dict[
             messages = list(opening)
         elif word == "/model" and rest.strip():
             arguments.model = rest.strip()
-        elif word == "/quota":
-            _quota(arguments)
-        elif line.startswith("/"):
+        elif line.startswith("/") and word != "/quota":
             print(_HELP)
         elif line:
             asked = [*messages, {"role": "user", "content": line}]
             try:
+                if word == "/quota":
+                    _quota(arguments)
+                    continue
                 code, text = _ask(client, arguments, asked)
             except ProxyError as error:
                 print(_paint("31", f"{error.message} ({error.code})", sys.stderr), file=sys.stderr)
@@ -243,9 +249,15 @@ def _quota(arguments: argparse.Namespace) -> int:
 
 
 def _line_of(limit: Any) -> str:
-    amount = f"{limit['used']:g} of {limit['max']:g} {limit.get('currency', '')}".rstrip()
+    amount = f"{_plain(limit['used'])} of {_plain(limit['max'])} {limit.get('currency', '')}".rstrip()
     resets = f", resets {_local(limit['reset_at'])}" if limit["reset_at"] else ""
     return f"{limit['metric']} per {limit['per']}: {amount}{resets}"
+
+
+def _plain(amount: float) -> str:
+    """All digits of a number, without an exponent."""
+    text = format(Decimal(str(amount)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _local(time: str) -> str:
@@ -289,8 +301,16 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 
 def _admin(arguments: argparse.Namespace) -> int:
-    query = dict(pair.partition("=")[::2] for pair in arguments.query)
-    body = None if arguments.body is None else json.loads(arguments.body)
+    query: dict[str, list[str]] = {}
+    for pair in arguments.query:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--query {pair}: expected NAME=VALUE.")
+        query.setdefault(name, []).append(value)
+    try:
+        body = None if arguments.body is None else json.loads(arguments.body)
+    except ValueError as error:
+        raise ValueError(f"--body: expected JSON: {error}") from error
     answer = _client(arguments).admin(arguments.method, arguments.path, body, query)
     print(json.dumps(answer, ensure_ascii=False, indent=None if arguments.json else 2))
     return 0
