@@ -51,11 +51,6 @@ export interface Recovered {
   readonly logged: readonly LedgerRecord[];
 }
 
-/** What a running server has written does not go together with what was read before. */
-export class FilesChangedError extends Error {
-  override readonly name = "FilesChangedError";
-}
-
 interface Entry extends Snapshot {
   /** Whether the journal has newer records than the snapshot. */
   changed: boolean;
@@ -86,15 +81,12 @@ export interface RecoveryOptions {
  * Reads the snapshots, then the journal, and counts each record that the snapshot of its user, or of its group, doesn't
  * cover: these may be of different ages. An unusable snapshot affects only its user, or its group.
  *
- * @throws Error if the journal cannot be trusted: continuing without it would give back used quota. FilesChangedError if
- * it only reads: it may succeed the next time
+ * @throws Error if the journal cannot be trusted: continuing without it would give back used quota
  */
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const { usersDir, journalDir, periodAt, log, ops } = options;
-  // The totals first, which a running server writes last, before it removes what they cover from the journal: whatever it
-  // removes while the other files are read here is then missed in the journal.
-  const known = await readTotals(options);
   const { entries, unusable } = await readSnapshots(usersDir, periodAt, log);
+  const known = await readTotals(options);
   let totals = known?.totals;
   let coveredSeq = known?.coversSeq ?? 0;
   for (const { coversSeq } of entries.values()) coveredSeq = Math.max(coveredSeq, coversSeq);
@@ -143,8 +135,6 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
     options.readOnly === true
       ? readJournal(journalDir, onRecord, onFile, coveredByAll)
       : await recoverJournal(journalDir, onRecord, { ops, coveredSeq: coveredByAll, onFile });
-  if (known === undefined && options.readOnly === true && (await readTotals(options)) !== undefined)
-    throw new FilesChangedError("the totals of usage were first written while the files were read");
   if (content.torn !== undefined && options.readOnly !== true) {
     log.warn(content.torn, "cut off the end of the journal, an interrupted write that was never acknowledged");
   }
