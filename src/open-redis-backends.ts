@@ -8,6 +8,7 @@ import { queueRule } from "./limits/permit-rules.ts";
 import { createRedisConcurrency } from "./limits/redis/redis-concurrency.ts";
 import { createRedisRateLimiter } from "./limits/redis/redis-rate-limiter.ts";
 import type { OpenBackendsOptions, OpenedBackends } from "./open-backends.ts";
+import { putBackTokenSecret } from "./open-redis-state.ts";
 import { openMemoryLedger } from "./quota/memory/memory-ledger.ts";
 import { openRedisLedger } from "./quota/redis/redis-ledger.ts";
 import { createConcurrencyWithoutRedis, createRatesWithoutRedis } from "./limits/redis/limits-away.ts";
@@ -34,7 +35,8 @@ export async function openRedisBackends(
   const written = await openFileUsers({ ...files, tierNames, hashPassword, watch: false });
   await written.close();
   const copy = opened(await openMemoryLedger({ ...files, quota, storage, usage }));
-  const replica = await openReplica({ redis, ledger: copy, graceMs: state.restore_wait_ms, ...files });
+  const putBack = (tag: string): Promise<void> => putBackTokenSecret(redis, usersDir, tag);
+  const replica = await openReplica({ redis, ledger: copy, graceMs: state.restore_wait_ms, putBack, ...files });
   options.onOpen(async () => {
     // So that the copy has the last charges of this process.
     await replica.catchUp().catch(() => undefined);

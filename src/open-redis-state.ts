@@ -68,18 +68,39 @@ function targetOf(env: Env): RedisTarget {
   }
 }
 
+/** The tag of the secret. */
+const secretTag = "00";
+
+const secretKey = (redis: Redis): string => redis.keyIn(secretTag, "secret", "jwt");
+
+const secretFile = (usersDir: string): string => join(usersDir, ".keys", "jwt");
+
+async function ownSecret(usersDir: string): Promise<string | undefined> {
+  return readPlainFile(secretFile(usersDir)).catch((error: unknown) => {
+    if (fileErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  });
+}
+
+/**
+ * Puts the shared secret back where Redis has lost it with a tag: a process that starts later would make another one,
+ * and each would refuse the tokens of the others.
+ */
+export async function putBackTokenSecret(redis: Redis, usersDir: string, tag: string): Promise<void> {
+  if (tag !== secretTag) return;
+  const own = await ownSecret(usersDir);
+  if (own !== undefined) await redis.send(secretKey(redis), ["SET", secretKey(redis), own, "NX"]);
+}
+
 /**
  * Lets all nodes sign tokens with the same secret where the environment names none: that of the first one, which is kept
  * in Redis as sessions are. Call it before the secret is loaded from its file.
  */
 export async function shareTokenSecret(redis: Redis, usersDir: string, env: Env): Promise<void> {
   if ((env.JWT_SECRETS ?? "") !== "" || (env.JWT_SECRETS_FILE ?? "") !== "") return;
-  const path = join(usersDir, ".keys", "jwt");
-  const own = await readPlainFile(path).catch((error: unknown) => {
-    if (fileErrorCode(error) === "ENOENT") return undefined;
-    throw error;
-  });
-  const key = redis.keyIn("00", "secret", "jwt");
+  const path = secretFile(usersDir);
+  const own = await ownSecret(usersDir);
+  const key = secretKey(redis);
   const offered = own ?? `auto-${randomBytes(4).toString("hex")}:${randomBytes(48).toString("base64")}\n`;
   await redis.send(key, ["SET", key, offered, "NX"]);
   const shared = replyText(await redis.send(key, ["GET", key]));

@@ -4,7 +4,7 @@ import { systemClock as clock } from "../lib/clock.ts";
 import { closeAll, type Closer } from "../lib/close-all.ts";
 import type { Log } from "../lib/log.ts";
 import type { Redis } from "../lib/redis/redis.ts";
-import { connectState } from "../open-redis-state.ts";
+import { connectState, putBackTokenSecret } from "../open-redis-state.ts";
 import { openMemoryLedger, type MemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { compareState } from "../replica/compare-state.ts";
 import { createDocumentFolder } from "../replica/document-folder.ts";
@@ -95,7 +95,8 @@ async function exportState(state: State): Promise<number> {
 
 /** Brings both together, as a server does at its start. */
 async function follow({ redis, ledger, usersDir, log }: State): Promise<void> {
-  const replica = await openReplica({ redis, usersDir, ledger, clock, log });
+  const putBack = (tag: string): Promise<void> => putBackTokenSecret(redis, usersDir, tag);
+  const replica = await openReplica({ redis, usersDir, ledger, clock, log, putBack });
   await replica.close();
 }
 

@@ -81,14 +81,14 @@ export async function openOwnState(options: OwnStateOptions): Promise<OwnState> 
   async function compare(tags: ReadonlySet<string>): Promise<void> {
     if (tags.size === 0) return;
     const keys: { readonly name: string; readonly key: string }[] = [];
+    for await (const { kind, name } of documents.all()) {
+      const tag = tagOfDocument(redis, kind, name);
+      if (tags.has(tag)) keys.push({ name: `${kind}/${name}`, key: redis.keyIn(tag, "doc", `${kind}/${name}`) });
+    }
     for (const { name, counts } of ledger.accounts.values()) {
       const tag = redis.tagOf(name);
       if (tags.has(tag) && counts.hasBegun)
         keys.push({ name: `what ${name} has used`, key: redis.keyIn(tag, "acct", name) });
-    }
-    for await (const { kind, name } of documents.all()) {
-      const tag = tagOfDocument(redis, kind, name);
-      if (tags.has(tag)) keys.push({ name: `${kind}/${name}`, key: redis.keyIn(tag, "doc", `${kind}/${name}`) });
     }
     const missing: string[] = [];
     for (let at = 0; at < keys.length; at += namesAtOnce) {
@@ -106,10 +106,14 @@ export async function openOwnState(options: OwnStateOptions): Promise<OwnState> 
   };
 }
 
-function foreign(usersDir: string, missing: readonly string[]): ForeignStateError {
+function foreign(usersDir: string, missing: string[]): ForeignStateError {
+  // Users come first: they say most about whose state it is.
+  const names = missing.sort(
+    (a, b) => Number(b.startsWith("users/")) - Number(a.startsWith("users/")) || (a < b ? -1 : 1),
+  );
   const more = missing.length > shownNames ? `, and ${missing.length - shownNames} more` : "";
   return new ForeignStateError(
-    `${usersDir} has a state of its own, and Redis has another one, without ${missing.slice(0, shownNames).join(", ")}${more}. ` +
+    `${usersDir} has a state of its own, and Redis has another one, without ${names.slice(0, shownNames).join(", ")}${more}. ` +
       "Nothing was changed. To use what the folder has, choose another state.key_prefix and start this process first; " +
       "to use what Redis has, move the folder away and start with an empty one",
   );

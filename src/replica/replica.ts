@@ -32,6 +32,8 @@ export interface ReplicaOptions {
   readonly reportMs?: number;
   /** For how long the log is kept for a process after it was seen last, in ms. Default: 10 minutes. */
   readonly keepForMs?: number;
+  /** Puts back what a tag has beside its state, before it is opened again after a loss. */
+  readonly putBack?: (tag: string) => Promise<void>;
 }
 
 /** This process's copy of the state that all share: the users folder, as `files` has it. */
@@ -75,14 +77,16 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       seeded++;
     },
     weight: () => Math.max(own.size(), ledgerFollower.accounts.size),
-    restore: (loss: Parameters<typeof restoreTag>[0], lead: Parameters<typeof restoreTag>[1]) =>
-      restoreTag(loss, lead, {
+    async restore(loss: Parameters<typeof restoreTag>[0], lead: Parameters<typeof restoreTag>[1]): Promise<void> {
+      await restoreTag(loss, lead, {
         redis,
         ledger: ledgerFollower,
         documents,
         log,
         recent: () => followers.flatMap((follower) => follower.recent()),
-      }),
+      });
+      await options.putBack?.(loss.tag);
+    },
     newEpoch: () => randomBytes(4).toString("hex"),
   };
 

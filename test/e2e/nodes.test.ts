@@ -14,6 +14,14 @@ describeWithRedis("several proxies over one Redis", () => {
     await Promise.all(running.splice(0).map((proxy) => proxy.dispose()));
   });
 
+  const redises = new Map<RunningProxy, { readonly url: string; readonly keyPrefix: string; readonly state: string }>();
+  /** That of a proxy that was started. */
+  function redisOf(proxy: RunningProxy) {
+    const redis = redises.get(proxy);
+    if (redis === undefined) throw new Error("it was not started here");
+    return redis;
+  }
+
   /** Starts `count` of them; the first one's folder has the users alice and root. */
   async function startNodes(count: number, config: string, state: string): Promise<RunningProxy[]> {
     const redis = { url: redisServer.server().url, keyPrefix: newPrefix(), state };
@@ -25,6 +33,7 @@ describeWithRedis("several proxies over one Redis", () => {
     for (let i = 0; i < count; i++) {
       const proxy = await startProxy({ config, redis, users: i === 0 ? users : {} });
       started.push(proxy);
+      redises.set(proxy, redis);
       running.push(proxy);
     }
     return started;
@@ -149,6 +158,12 @@ describeWithRedis("several proxies over one Redis", () => {
       expect((await chat(other, token)).status).toBe(200);
     }, 20_000);
     expect(await usedRequests(one, token)).toBe(4);
+
+    // Among it the secret of the tokens: one that starts now takes those of the others, and they take its.
+    const third = await startProxy({ redis: redisOf(one), users: {} });
+    running.push(third);
+    expect((await chat(third, token)).status).toBe(200);
+    expect((await chat(other, await third.login())).status).toBe(200);
   });
 
   it("serve those whom they know while Redis does not answer, where they are to, and charge it afterwards", async () => {
