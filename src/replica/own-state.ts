@@ -10,7 +10,7 @@ import { readLogPage, streamStart } from "./log-page.ts";
 import type { TagFollower } from "./tag-follower.ts";
 
 /** The users folder has what Redis lacks, and has never been a copy of it: to go on would remove that. */
-class ForeignStateError extends Error {
+export class ForeignStateError extends Error {
   override readonly name = "ForeignStateError";
 }
 

@@ -10,7 +10,7 @@ import { createDocumentFolder } from "./document-folder.ts";
 import { noteLack, readLacks, withLacks } from "./lacking-records.ts";
 import { readLogPage, streamStart } from "./log-page.ts";
 import { fenceAll, mendTag } from "./mend.ts";
-import { openOwnState } from "./own-state.ts";
+import { ForeignStateError, openOwnState } from "./own-state.ts";
 import { restoreTag } from "./restore-tag.ts";
 import { createTagFollower, type TagFollower } from "./tag-follower.ts";
 
@@ -183,6 +183,8 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
 
   const polling = new AbortController();
 
+  let refusal: string | undefined;
+
   async function poll(): Promise<void> {
     let lastError = "";
     for (;;) {
@@ -191,9 +193,15 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       try {
         await followAll();
         lastError = "";
+        refusal = undefined;
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
-        if (text !== lastError) log.warn({ err: error }, "the shared log cannot be followed at the moment");
+        const isForeign = error instanceof ForeignStateError;
+        refusal = isForeign
+          ? "Redis has the state of others, and the users folder one of its own: see the log"
+          : undefined;
+        if (isForeign && text !== lastError) log.error({ event: "foreign_state", err: error }, "nothing is served");
+        else if (text !== lastError) log.warn({ err: error }, "the shared log cannot be followed at the moment");
         lastError = text;
       }
     }
@@ -310,6 +318,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       yield* withLacks(ledger.recorded(after), await readLacks(usersDir), after);
     },
     problems: () => ledger.problems(),
+    refusal: () => refusal,
     async close() {
       closed = true;
       clearInterval(reporting);

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
+import { eventually } from "../support/eventually.ts";
 import { openTestLedger, spend } from "../support/ledger.ts";
 import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
 import { openReplicaNode } from "../support/replica-node.ts";
@@ -51,5 +52,28 @@ describeWithRedis("a users folder with a state of its own", () => {
       await one.replica.catchUp();
       expect(readFileSync(join(other.folder, "alice.toml"), "utf8")).toBe("the text of a file\n");
     }
+  });
+
+  it("is left alone, and serves nothing, where Redis gets another one while the process lives", async () => {
+    const folder = tempDir();
+    writeFileSync(join(folder, "alice.toml"), "the text of a file\n");
+    const node = await open(newPrefix(), folder);
+    expect(await node.ledger.health()).toEqual({ ok: true });
+    const key = node.redis.keyIn(node.redis.tagOf("alice"), "doc", "users/alice");
+    await node.redis.send(key, ["DEL", key]);
+    const others = node.redis.tags.map((tag) => {
+      const seqKey = node.redis.keyIn(tag, "logseq");
+      return node.redis.send(seqKey, ["HSET", seqKey, "epoch", "other", "before", ""]);
+    });
+    await Promise.all(others);
+    await eventually(async () => {
+      expect(await node.ledger.health()).toMatchObject({
+        ok: false,
+        reason: expect.stringContaining("of its own") as string,
+      });
+    });
+    await expect(node.replica.catchUp()).rejects.toThrow("without users/alice");
+    expect(readFileSync(join(folder, "alice.toml"), "utf8")).toBe("the text of a file\n");
+    expect(node.log.lines.map(({ level }) => level)).toContain("error");
   });
 });

@@ -47,6 +47,7 @@ export async function createTestReplica(clock: Clock): Promise<LedgerReplica & {
     usageOfAll: (span) => ledger.usageOfAll(span),
     recorded: (after) => ledger.recorded(after),
     problems: () => [],
+    refusal: () => undefined,
   };
 }
 

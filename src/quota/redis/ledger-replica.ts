@@ -39,4 +39,6 @@ export interface LedgerReplica extends Pick<Ledger, "usage" | "usageOfAll" | "re
    * that has begun. Resolves when the tag is whole again; rejects if it cannot be now, and then nothing is sold.
    */
   repair(tag: string): Promise<void>;
+  /** Why this process can take no part any more, until somebody does something; undefined: it can. */
+  refusal(): string | undefined;
 }

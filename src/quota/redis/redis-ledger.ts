@@ -210,10 +210,13 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     usageOfAll: (span) => replica.usageOfAll(span),
     recorded: (after) => replica.recorded(after),
     problems: () => replica.problems(),
-    health: () =>
-      redis.status().connected || allowance?.isServing() === true
+    health() {
+      const reason = replica.refusal();
+      if (reason !== undefined) return { ok: false, reason };
+      return redis.status().connected || allowance?.isServing() === true
         ? { ok: true }
-        : { ok: false, reason: "Redis does not answer" },
+        : { ok: false, reason: "Redis does not answer" };
+    },
     leases,
     allowance,
     stats: () => ({ held: leases.count(), late: late.count() }),
