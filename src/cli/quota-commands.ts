@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import type { QuotaAdmin } from "../admin/quota-admin.ts";
 import { adjustRequest, grantRequest, resetRequest } from "../admin/quota-requests.ts";
-import { plainIssue } from "../config/explain.ts";
+import { plainIssue } from "../lib/plain-issue.ts";
 import { LockedError } from "../lib/files/lock-file.ts";
 import type { BucketState, QuotaLimit } from "../quota/ledger.ts";
 import { countMetrics, forEachMetric, limitName, metricNames, metrics } from "../quota/metrics.ts";

@@ -1,5 +1,6 @@
 import { stringify, TomlError } from "smol-toml";
 import { z } from "zod";
+import { plainIssue } from "../lib/plain-issue.ts";
 import { groupSchema, type Config, type GroupConfig } from "../config/schema.ts";
 import { AppError } from "../errors.ts";
 import { expandMembers, type MemberProblem } from "../lib/member-graph.ts";
@@ -112,7 +113,7 @@ export function checkedGroup(fields: GroupFields): GroupConfig {
   if (success) return data;
   const [issue] = error.issues;
   const param = issue?.path.join(".") ?? "";
-  throw new AppError("invalid_request", { param, message: `${param}: ${issue?.message ?? "invalid"}` });
+  throw new AppError("invalid_request", { param, message: `${param}: ${plainIssue(issue?.message ?? "invalid")}` });
 }
 
 export function withGroupPatch(before: GroupConfig, patch: GroupPatch): GroupFields {

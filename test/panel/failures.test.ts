@@ -193,6 +193,36 @@ describe.skipIf(!hasBrowser)("the panel where something fails, is slow, or is do
     await context.close();
   });
 
+  test("the field that is wrong is marked and has the focus, with what is right, and keeps what was typed", async () => {
+    const { page, context, visit } = await openPanel(browser, proxy, { user: "boss" });
+    await visit("/groups");
+    await page.getByRole("button", { name: "New group" }).click();
+    await page.fill("dialog [name=name]", "faulty");
+    await page.fill("dialog [name=members]", "alice, nobody!");
+    await page.fill("dialog [name=max]", "1.5");
+    const wrong = page.locator("dialog [aria-invalid=true]");
+    const focused = page.locator("dialog [aria-invalid=true]:focus");
+    const name = (): Promise<string | null> => focused.getAttribute("name");
+    await page.click("dialog button[type=submit]");
+    await expect.poll(name).toBe("members");
+    await page.fill("dialog [name=members]", "alice, bob");
+    await page.click("dialog button[type=submit]");
+    await expect.poll(name).toBe("max");
+    expect(await page.locator("dialog .error").innerText()).toContain("expected a whole number");
+    expect(await wrong.count()).toBe(1);
+    expect(await wrong.inputValue()).toBe("1.5");
+    await visit("/account");
+    await page.fill("[name=current]", alicePassword);
+    await page.fill("[name=new]", "another horse battery");
+    await page.fill("[name=again]", "another horse batterz");
+    await page.getByRole("button", { name: "Change password" }).click();
+    const error = page.locator("main .error");
+    await error.waitFor();
+    expect(await error.innerText()).toBe("The two new passwords differ.");
+    expect(await page.locator("[aria-invalid=true]").getAttribute("name")).toBe("again");
+    await context.close();
+  });
+
   test("an answer that breaks off says so, with its code, and keeps what came", async () => {
     const { page, context, visit } = await openPanel(browser, proxy, { user: "carol" });
     await visit("/chat?model=sim-fast");

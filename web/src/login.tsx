@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { change, get, ApiError } from "./lib/api.ts";
+import { ApiError, change, get, inputError } from "./lib/api.ts";
 import { locale, setLocale, t, tOr } from "./lib/i18n.ts";
 import { useLoad } from "./lib/load.ts";
 import { navigate, route } from "./lib/router.ts";
@@ -149,7 +149,7 @@ function LoginHead({ title }: { readonly title: string }) {
 /** Makes an account of one's own, with an invitation, and logs in to it. */
 function RegisterForm(props: { readonly onCancel: () => void; readonly onDone: (data: FormData) => Promise<void> }) {
   const register = async (data: FormData): Promise<void> => {
-    if (typed(data, "password") !== typed(data, "again")) throw new Error(t("passwordsDiffer"));
+    if (typed(data, "password") !== typed(data, "again")) throw inputError(t("passwordsDiffer"), "again");
     await change("POST", "/auth/register", {
       code: typed(data, "code").trim(),
       username: typed(data, "username").trim(),
@@ -193,7 +193,7 @@ export function NewPassword() {
 export function PasswordForm({ onDone }: { readonly onDone: () => void }) {
   const save = async (data: FormData): Promise<void> => {
     const text = (name: string): string => typed(data, name);
-    if (text("new") !== text("again")) throw new Error(t("passwordsDiffer"));
+    if (text("new") !== text("again")) throw inputError(t("passwordsDiffer"), "again");
     await change("POST", "/panel/api/password", { current_password: text("current"), new_password: text("new") });
     onDone();
   };

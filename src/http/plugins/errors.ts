@@ -7,7 +7,7 @@ import type {
   FastifySchemaValidationError,
 } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
-import { plainIssue } from "../../config/explain.ts";
+import { plainIssue } from "../../lib/plain-issue.ts";
 import { errorBodyFor } from "../anthropic-clients.ts";
 import { allowPage, type Cors } from "./cors.ts";
 import { version } from "../../version.ts";

@@ -1,3 +1,4 @@
+import { plainIssue } from "../../lib/plain-issue.ts";
 import { stringify, TomlDate, TomlError } from "smol-toml";
 import type { z } from "zod";
 import { maxAccountBytes } from "./account-file.ts";
@@ -21,7 +22,9 @@ export class AccountTextError extends Error {
 
   /** From a schema's issues. Their messages contain no values. */
   static of({ issues }: z.ZodError): AccountTextError {
-    const reasons = issues.map(({ path, message }) => (path.length === 0 ? "" : `${path.join(".")}: `) + message);
+    const reasons = issues.map(
+      ({ path, message }) => (path.length === 0 ? "" : `${path.join(".")}: `) + plainIssue(message),
+    );
     return new AccountTextError(reasons.join("; "), { param: issues[0]?.path.join(".") ?? "" });
   }
 }

@@ -16,6 +16,11 @@ export class ApiError extends Error {
   }
 }
 
+/** What was typed is wrong, as the panel itself can see. */
+export function inputError(message: string, param: string): ApiError {
+  return new ApiError(0, "", message, "", param);
+}
+
 interface Options {
   readonly body?: unknown;
   readonly query?: Readonly<Record<string, string | number | undefined>>;

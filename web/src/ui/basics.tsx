@@ -106,7 +106,7 @@ export function ErrorNote({ error, retry }: { readonly error: ApiError | undefin
     <div class="error" role="alert">
       <p>{told}</p>
       {told !== error.message && error.message !== "" && <p class="note">{error.message}</p>}
-      <p class="note mono">{facts}</p>
+      {facts !== "" && <p class="note mono">{facts}</p>}
       <div class="actions">
         {error.requestId !== "" && (
           <CopyButton text={`${error.status} ${facts} ${error.message}`} label={t("copyError")} />

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { ApiError } from "../lib/api.ts";
+import { type ApiError, inputError } from "../lib/api.ts";
 import { t } from "../lib/i18n.ts";
 import { toApiError } from "../lib/load.ts";
 import { ErrorNote } from "./basics.tsx";
@@ -53,13 +53,23 @@ export function Form(props: {
 }) {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
+  const marked = useRef<HTMLElement | undefined>(undefined);
+  const mark = (input: HTMLElement | undefined): void => {
+    marked.current?.removeAttribute("aria-invalid");
+    marked.current = input;
+    input?.setAttribute("aria-invalid", "true");
+    input?.focus();
+  };
   const submit = async (form: HTMLFormElement): Promise<void> => {
     setBusy(true);
     setError(undefined);
+    mark(undefined);
     try {
       await props.onSubmit(new FormData(form));
     } catch (failure) {
-      setError(toApiError(failure));
+      const error = toApiError(failure);
+      setError(error);
+      mark(fieldOf(form, error.param));
     } finally {
       setBusy(false);
     }
@@ -85,6 +95,30 @@ export function Form(props: {
       </div>
     </form>
   );
+}
+
+/** Fields that have another name here than in the API. */
+const ownNames: Readonly<Record<string, readonly string[]>> = {
+  current_password: ["current"],
+  new_password: ["new"],
+  quota_tier: ["tier"],
+  max_parallel: ["parallel"],
+  expires_at: ["expires", "days"],
+  until: ["days"],
+  credit_days: ["credit"],
+  requests: ["amount"],
+  tokens: ["amount"],
+  cost: ["amount"],
+};
+
+/** The field that an error is about, such as `max` for limits.0.max and `members` for members.1. */
+function fieldOf(form: HTMLFormElement, param: string | null): HTMLElement | undefined {
+  const names = (param ?? "").split(".").reverse();
+  for (const name of names.flatMap((part) => [...(ownNames[part] ?? []), part])) {
+    const input = name === "" ? null : form.elements.namedItem(name);
+    if (input instanceof HTMLElement) return input;
+  }
+  return undefined;
 }
 
 /** A text of a form, trimmed. */
@@ -193,7 +227,7 @@ export function TypedConfirm(props: {
         danger
         onCancel={props.onClose}
         onSubmit={async (data) => {
-          if (field(data, "confirm") !== props.name) throw new Error(t("confirmDiffers"));
+          if (field(data, "confirm") !== props.name) throw inputError(t("confirmDiffers"), "confirm");
           await props.onConfirm();
           props.onClose();
         }}
