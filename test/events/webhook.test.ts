@@ -126,6 +126,26 @@ describe("the webhook", () => {
     await sent(webhook, 1);
   });
 
+  it("waits as long as the receiver asks, and no longer than until it is closed", async () => {
+    const { webhook } = useWebhook(receiver().url);
+    webhook.sink(loginFailed());
+    (await receiver().next()).respond(429, "later", { "retry-after": "600" });
+    // Round trips beside the queue take longer than the pause without that.
+    for (let i = 0; i < 10; i++) {
+      const tested = webhook.test();
+      const call = await receiver().next();
+      expect(call.body).toMatchObject({ event: "alerts.test" });
+      call.respond(200, "ok");
+      expect(await tested).toMatchObject({ delivered: true });
+    }
+    const closed = webhook.close(10_000);
+    const again = await receiver().next();
+    expect(again.body.id).toBe("id-1");
+    again.respond(200, "ok");
+    await closed;
+    expect(webhook.stats()).toMatchObject({ queued: 0, delivered: 1 });
+  });
+
   it("sends it again after a broken connection and after a timeout", async () => {
     const { webhook } = useWebhook(receiver().url, { timeoutMs: 100 });
     webhook.sink(loginFailed());

@@ -7,7 +7,7 @@ import type { UpstreamError } from "../../src/providers/upstream-error.ts";
 import { ResponseBody } from "../../src/providers/stream/response-body.ts";
 import { codingsIn } from "../../src/lib/content-codings.ts";
 import { isDecodable } from "../../src/providers/stream/body-decoder.ts";
-import { readRetryAfter } from "../../src/providers/stream/error-response.ts";
+import { readRetryAfter } from "../../src/lib/retry-after.ts";
 import { createModelList } from "../../src/providers/model-list.ts";
 import { closeAll, open, serve } from "../support/failover.ts";
 import { closeRawProviders, outcomeOf, readFrom, sending, startRawProvider } from "../support/raw-provider.ts";

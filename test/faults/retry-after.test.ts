@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AppError, type ErrorCode, errorTable } from "../../src/errors.ts";
-import { readRetryAfter } from "../../src/providers/stream/error-response.ts";
+import { readRetryAfter } from "../../src/lib/retry-after.ts";
 
 describe("P5: a Retry-After", () => {
   const now = Date.parse("2026-11-25T12:00:00Z");

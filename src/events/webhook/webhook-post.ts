@@ -3,14 +3,19 @@ import { isIP } from "node:net";
 import { Agent, request } from "undici";
 import { AddressRefusedError, createCheckedLookup, isPublicAddress, type Resolve } from "../../lib/checked-lookup.ts";
 
+interface PostResult {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+}
+
 /** Sends bodies to one URL. */
 export interface WebhookPost {
   /**
-   * Sends once and returns the status. Follows no redirects, and reads no more of the response than necessary.
+   * Sends once. Returns the status, and the headers in which the receiver may ask for a pause. Follows no redirects, and reads no more of the response than necessary.
    *
    * @throws AddressRefusedError if the URL leads into a private network; any error of undici; the signal's reason
    */
-  send(body: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<number>;
+  send(body: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<PostResult>;
   close(): Promise<void>;
 }
 
@@ -45,7 +50,7 @@ export function createWebhookPost({ url: text, allowPrivate, resolve }: WebhookP
       // Uses a new connection, so that the address is resolved and checked each time.
       const response = await request(url, { dispatcher: agent, method: "POST", body, headers, signal, reset: true });
       await response.body.dump({ limit: maxResponseBytes, signal }).catch(() => undefined);
-      return response.statusCode;
+      return { status: response.statusCode, headers: response.headers };
     },
     close: () => agent.destroy(),
   };

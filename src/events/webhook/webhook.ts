@@ -6,6 +6,7 @@ import { AddressRefusedError } from "../../lib/checked-lookup.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { createAllowList } from "../../lib/globs.ts";
 import type { Log } from "../../lib/log.ts";
+import { readRetryAfter } from "../../lib/retry-after.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import {
   createWebhookPost,
@@ -81,6 +82,8 @@ interface Alert {
 interface Attempt extends AlertTest {
   /** Whether another attempt may succeed. */
   readonly retry: boolean;
+  /** The pause before it that the receiver has asked for, in ms. */
+  readonly askedMs?: number | undefined;
 }
 
 const maxRetryMs = 60_000;
@@ -90,7 +93,7 @@ const retryStatuses = new Set([408, 425, 429]);
 /**
  * POSTs events of the chosen types as JSON, one after another: `{id, at, event, ...facts}`. A retried alert has the
  * same `id`, that of the event, but a new signature. A 2xx response accepts an alert; 408, 425, 429 and 5xx lead to a
- * retry; all others reject it for good, including redirects: they could lead anywhere.
+ * retry, after Retry-After where that is longer; all others reject it for good, including redirects: they could lead anywhere.
  */
 export function createWebhook(options: WebhookOptions): Webhook {
   const { firstRetryMs = 1000, clock, log, envelopes, newId, random, deadLetters } = options;
@@ -144,7 +147,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
       if (!attempt.retry || count >= settings.maxAttempts || closing) return attempt;
       const waitMs = Math.min(firstRetryMs * 2 ** (count - 1), maxRetryMs);
       // Half of it is random, so that many senders don't retry at the same time.
-      await pause(waitMs * (0.5 + random() / 2));
+      await pause(Math.max(waitMs * (0.5 + random() / 2), attempt.askedMs ?? 0));
     }
   }
 
@@ -166,9 +169,11 @@ export function createWebhook(options: WebhookOptions): Webhook {
         "user-agent": "deepseek-proxy",
         "x-signature": webhookSignature(settings.secret, body, now),
       };
-      const status = await post.send(body, headers, controller.signal);
+      const answer = await post.send(body, headers, controller.signal);
+      const { status } = answer;
       const retry = status >= 500 || retryStatuses.has(status);
-      return { result: status, delivered: status >= 200 && status < 300, retry };
+      const askedMs = readRetryAfter(answer.headers, clock.now());
+      return { result: status, delivered: status >= 200 && status < 300, retry, askedMs };
     } catch (error) {
       return { result: reasonOf(error), delivered: false, retry: !(error instanceof AddressRefusedError) };
     } finally {
