@@ -223,6 +223,29 @@ describe.skipIf(!hasBrowser)("the panel where something fails, is slow, or is do
     await context.close();
   });
 
+  test("a double click does once what a button does", async () => {
+    const { page, context, visit } = await openPanel(browser, proxy, { user: "carol" });
+    const other = await openPanel(browser, proxy, { user: "carol" });
+    await visit("/account");
+    const ended: string[] = [];
+    let release: () => void = () => undefined;
+    const late = new Promise<void>((resolve) => (release = resolve));
+    await page.route("**/auth/sessions/*", async (route) => {
+      ended.push(route.request().url());
+      await late;
+      await route.continue();
+    });
+    const row = page.locator("tbody tr", { hasNotText: "this one" });
+    await row.first().getByRole("button", { name: "End" }).dblclick();
+    await expect.poll(() => ended.length).toBe(1);
+    release();
+    await page.getByText("The session has ended.").waitFor();
+    expect(ended).toHaveLength(1);
+    expect(await page.locator(".error").count()).toBe(0);
+    await other.context.close();
+    await context.close();
+  });
+
   test("an answer that breaks off says so, with its code, and keeps what came", async () => {
     const { page, context, visit } = await openPanel(browser, proxy, { user: "carol" });
     await visit("/chat?model=sim-fast");

@@ -26,12 +26,22 @@ export function tell(text: string, undo?: () => Promise<void>): void {
   show({ text, undo }, undo === undefined ? 4_000 : 10_000);
 }
 
-/** Runs what a button does; a failure is shown. */
+/** Buttons whose action is under way. */
+const busy = new Set<Element>();
+
+/** Runs what a button does; a failure is shown. A second click meanwhile would do it twice, and is ignored. */
 export async function attempt(action: () => Promise<void>): Promise<void> {
+  const focused = document.activeElement;
+  // Some browsers give a button that is clicked no focus.
+  const button = focused instanceof HTMLButtonElement ? focused : undefined;
+  if (button !== undefined && busy.has(button)) return;
+  if (button !== undefined) busy.add(button);
   try {
     await action();
   } catch (failure) {
     show({ text: "", error: toApiError(failure) }, 20_000);
+  } finally {
+    if (button !== undefined) busy.delete(button);
   }
 }
 
