@@ -32,6 +32,8 @@ export function createRedisStream(options: RedisStreamOptions): EventTarget {
   const { target, stream, maxLength, trim, onTrimmed, timeoutMs = 15_000 } = options;
   let connection: RedisConnection | undefined;
   let closed = false;
+  /** Why the connection was last lost, or not made anew: what a call says then is only that it is not there. */
+  let trouble: Error | undefined;
 
   function disconnect(): void {
     connection?.close();
@@ -39,8 +41,11 @@ export function createRedisStream(options: RedisStreamOptions): EventTarget {
   }
 
   async function open(): Promise<RedisConnection> {
-    // The client reconnects by itself, and says so in `isReady`; errors come with the calls.
-    const opened = await connectRedis(target, { onError: () => undefined, onInvalidate: () => undefined });
+    // The client reconnects by itself, and says so in `isReady`.
+    const onError = (error: unknown): void => {
+      if (error instanceof Error) trouble = error;
+    };
+    const opened = await connectRedis(target, { onError, onInvalidate: () => undefined });
     if (closed) {
       opened.close();
       throw new Error("the forwarder is closed");
@@ -56,10 +61,14 @@ export function createRedisStream(options: RedisStreamOptions): EventTarget {
     async send(events) {
       if (connection === undefined) throw new Error("Redis is not connected");
       const command = ["EVAL", script, "1", stream, String(maxLength), trim, ...events.flatMap(fieldsOf)];
+      const isReady = connection.isReady();
       const reply = await deadlineOf(timeoutMs, connection.send(stream, command), () => {
         disconnect();
         return new Error("Redis did not answer in time");
+      }).catch((error: unknown) => {
+        throw isReady ? error : (trouble ?? error);
       });
+      trouble = undefined;
       const [added, trimmed] = replyList(reply).map(replyNumber);
       if (added !== events.length) {
         throw new Error(`the stream ${stream} is full of ${maxLength} events that not all consumer groups have read`);

@@ -151,6 +151,27 @@ describeWithRedis("the Redis Stream", () => {
     });
   });
 
+  test("says that the password was changed, not only that there is no connection", async () => {
+    const server = await startRedisServer();
+    onTestFinished(() => server.close());
+    const target = open({ url: server.url });
+    await target.connect();
+    const admin = createClient({ url: server.url });
+    admin.on("error", () => undefined);
+    await admin.connect();
+    onTestFinished(() => {
+      admin.destroy();
+    });
+    await admin.sendCommand(["CONFIG", "SET", "requirepass", "another"]);
+    await admin.sendCommand(["CLIENT", "KILL", "TYPE", "normal"]);
+    await eventually(async () => {
+      await expect(target.send(envelopes(1, 3))).rejects.toThrow(/NOAUTH/);
+    });
+    await admin.sendCommand(["CONFIG", "SET", "requirepass", ""]);
+    await eventually(() => target.send(envelopes(1, 3)));
+    await expect(target.send(envelopes(4, 6))).resolves.toBeUndefined();
+  });
+
   test("a server that hangs is given up, and found again", async () => {
     const server = await startRedisServer();
     onTestFinished(() => server.close());
