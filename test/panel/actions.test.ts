@@ -228,11 +228,13 @@ describe.skipIf(!hasBrowser)("what one does in the panel", () => {
     const first = await openPanel(browser, proxy, { user: "boss" });
     await first.visit("/requests?user=carol");
     const other = await first.context.newPage();
-    await other.goto(`${proxy.url}/panel/events?user=carol`);
+    // Without `follow` what comes after the first events waits behind a button.
+    await other.goto(`${proxy.url}/panel/events?user=carol&follow=1`);
     await other.locator("main h1").waitFor();
     await first.page.getByText("live", { exact: true }).waitFor();
     await other.getByText("live", { exact: true }).waitFor();
     const token = await proxy.login("carol");
+    await other.getByText("login.succeeded").first().waitFor();
     const messages = [{ role: "user", content: "Hello" }];
     await (await post(`${proxy.url}/v1/chat/completions`, { model: "sim-fast", messages }, bearer(token))).text();
     await other.getByText("chat.finished").first().waitFor();
