@@ -63,10 +63,10 @@ export async function readAudits(folder: string): Promise<readonly Readonly<Reco
   const logs = join(folder, "logs", "audit");
   const names = (await readdir(logs).catch(() => [])).sort();
   const texts = await Promise.all(names.map((name) => readFile(join(logs, name), "utf8")));
-  return texts
-    .flatMap((text) => text.trimEnd().split("\n"))
-    .map((line) => {
-      const facts = JSON.parse(line) as Record<string, unknown>;
-      return Object.fromEntries(Object.entries(facts).filter(([key]) => key !== "ts"));
-    });
+  // Each line ends with a line end, and a file is there before its first line.
+  const lines = texts.flatMap((text) => text.split("\n")).filter((line) => line !== "");
+  return lines.map((line) => {
+    const facts = JSON.parse(line) as Record<string, unknown>;
+    return Object.fromEntries(Object.entries(facts).filter(([key]) => key !== "ts"));
+  });
 }
