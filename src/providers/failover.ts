@@ -140,18 +140,15 @@ export function createFailover(options: FailoverOptions): Failover {
       for (let candidate = first; ;) {
         try {
           const attempt = await send(candidate, request, caller, { clock, since, trace, form });
-          if (form.asWhole)
-            log.info(
-              { trace_id: traceId, provider: provider.name, model },
-              "the provider refused a stream, and was asked for one JSON",
-            );
+          const { asWhole, streamOptions } = form;
           // Only if the proxy added them all: other options, from the client, may be wrong.
-          else if (supported && !form.streamOptions && request.canDropStreamOptions()) {
-            provider.disableStreamOptions(model);
-            log.info(
-              { trace_id: traceId, provider: provider.name, model },
-              "the provider takes no stream_options for the model: it gets none from now on",
-            );
+          const hadNoOptions = !asWhole && supported && !streamOptions && request.canDropStreamOptions();
+          if (hadNoOptions) provider.disableStreamOptions(model);
+          if (asWhole || hadNoOptions) {
+            const message = asWhole
+              ? "the provider refused a stream, and was asked for one JSON"
+              : "the provider takes no stream_options for the model: it gets none from now on";
+            log.info({ trace_id: traceId, provider: provider.name, model }, message);
           }
           return attempt;
         } catch (error) {

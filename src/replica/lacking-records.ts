@@ -1,8 +1,9 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { readPlainFile, writeFileAtomic } from "../lib/files/atomic-file.ts";
+import { writeFileAtomic } from "../lib/files/atomic-file.ts";
 import { fileErrorCode } from "../lib/files/file-ops.ts";
+import { readJsonFile } from "../lib/files/json-file.ts";
 import { journalFileName, type JournalPosition, streamJournal } from "../lib/journal/journal-stream.ts";
 import type { RecordedPiece } from "../quota/ledger.ts";
 
@@ -23,12 +24,8 @@ const fileSchema = z.array(z.object({ after: z.int().min(0), isStart: z.boolean(
 const mostLacks = 100;
 
 /** Where the records of a users folder are not all; nowhere, unless its process has shared its state in Redis. */
-export async function readLacks(usersDir: string): Promise<readonly Lack[]> {
-  const text = await readPlainFile(join(usersDir, fileName)).catch((error: unknown) => {
-    if (fileErrorCode(error) === "ENOENT") return "[]";
-    throw error;
-  });
-  return fileSchema.parse(JSON.parse(text));
+export function readLacks(usersDir: string): Promise<readonly Lack[]> {
+  return readJsonFile(join(usersDir, fileName), fileSchema, []);
 }
 
 /**

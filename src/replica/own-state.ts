@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { readPlainFile, writeFileAtomic } from "../lib/files/atomic-file.ts";
-import { fileErrorCode } from "../lib/files/file-ops.ts";
+import { writeFileAtomic } from "../lib/files/atomic-file.ts";
+import { readJsonFile } from "../lib/files/json-file.ts";
 import type { Redis } from "../lib/redis/redis.ts";
 import type { LedgerFollower } from "../quota/memory/ledger-follower.ts";
 import { tagOfDocument } from "../identity/redis/documents.ts";
@@ -45,7 +45,7 @@ const shownNames = 5;
 export async function openOwnState(options: OwnStateOptions): Promise<OwnState> {
   const { redis, usersDir, followers, ledger, documents } = options;
   const path = join(usersDir, fileName);
-  let begun = await read(path);
+  let begun = await readJsonFile(path, fileSchema, {});
   let size = ledger.accounts.size;
   try {
     for await (const { text } of documents.all()) size += text === "" ? 0 : 1;
@@ -117,12 +117,4 @@ function foreign(usersDir: string, missing: string[]): ForeignStateError {
       "Nothing was changed. To use what the folder has, choose another state.key_prefix and start this process first; " +
       "to use what Redis has, move the folder away and start with an empty one",
   );
-}
-
-async function read(path: string): Promise<Readonly<Record<string, string>>> {
-  const text = await readPlainFile(path).catch((error: unknown) => {
-    if (fileErrorCode(error) === "ENOENT") return "{}";
-    throw error;
-  });
-  return fileSchema.parse(JSON.parse(text));
 }

@@ -21,7 +21,7 @@ export function App() {
     document.title = me === null ? "deepseek-proxy" : me.title;
   }, [me?.title]);
   if (me === null && asked.error !== undefined) {
-    // Not the login: whoever is logged in still is.
+    // Not the login form: an answer is missing, and the session may be valid.
     return (
       <main>
         <ErrorNote error={asked.error} retry={asked.reload} />

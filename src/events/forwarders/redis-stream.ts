@@ -32,7 +32,7 @@ export function createRedisStream(options: RedisStreamOptions): EventTarget {
   const { target, stream, maxLength, trim, onTrimmed, timeoutMs = 15_000 } = options;
   let connection: RedisConnection | undefined;
   let closed = false;
-  /** Why the connection was last lost, or not made anew: what a call says then is only that it is not there. */
+  /** Why the connection was lost, or could not be made again: a call says no more than that there is none. */
   let trouble: Error | undefined;
 
   function disconnect(): void {

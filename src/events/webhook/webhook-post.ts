@@ -11,7 +11,8 @@ interface PostResult {
 /** Sends bodies to one URL. */
 export interface WebhookPost {
   /**
-   * Sends once. Returns the status, and the headers in which the receiver may ask for a pause. Follows no redirects, and reads no more of the response than necessary.
+   * Sends once. Returns the status, and the headers in which the receiver may ask for a pause. Follows no redirects, and
+   * reads no more of the response than necessary.
    *
    * @throws AddressRefusedError if the URL leads into a private network; any error of undici; the signal's reason
    */

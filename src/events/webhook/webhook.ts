@@ -93,7 +93,8 @@ const retryStatuses = new Set([408, 425, 429]);
 /**
  * POSTs events of the chosen types as JSON, one after another: `{id, at, event, ...facts}`. A retried alert has the
  * same `id`, that of the event, but a new signature. A 2xx response accepts an alert; 408, 425, 429 and 5xx lead to a
- * retry, after Retry-After where that is longer; all others reject it for good, including redirects: they could lead anywhere.
+ * retry, after Retry-After where that is longer; all others reject it for good, including redirects: they could lead
+ * anywhere.
  */
 export function createWebhook(options: WebhookOptions): Webhook {
   const { firstRetryMs = 1000, clock, log, envelopes, newId, random, deadLetters } = options;

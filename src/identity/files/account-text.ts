@@ -1,6 +1,6 @@
-import { plainIssue } from "../../lib/plain-issue.ts";
 import { stringify, TomlDate, TomlError } from "smol-toml";
 import type { z } from "zod";
+import { plainIssue } from "../../lib/plain-issue.ts";
 import { maxAccountBytes } from "./account-file.ts";
 import type { AccountFields } from "../user-fields.ts";
 import { AppError } from "../../errors.ts";

@@ -27,7 +27,7 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
   );
 }
 
-/** What is left alone follows `user`; what one has changed stays. */
+/** Fields that were not changed here show what `user` has now; the others keep what was typed. */
 function UserForm(props: { readonly user: User; readonly save: (wanted: Fields<User>) => Promise<void> }) {
   const { user, save } = props;
   const { tiers } = useTiers();

@@ -17,8 +17,8 @@ interface Conflict<T> {
 /**
  * Saves changes of what is shown: only the fields that differ are sent, for the version that was shown, and they can be
  * taken back as long as nobody has changed anything since. If somebody else was faster, `dialog` shows both values, and
- * one chooses. The form has `formKey` as its key: it begins anew after a save, and keeps what was typed where only what
- * is shown was loaded again.
+ * one chooses. The form has `formKey` as its key: a save resets it, and what was typed stays where the values that are
+ * shown were only loaded again.
  *
  * @param path of the thing in the API
  * @param conflictText says what was changed in between
