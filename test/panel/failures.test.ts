@@ -172,6 +172,27 @@ describe.skipIf(!hasBrowser)("the panel where something fails, is slow, or is do
     await context.close();
   });
 
+  test("nothing is typed into a form that is reset once what was saved is shown", async () => {
+    const { page, context, visit } = await openPanel(browser, proxy, { user: "boss" });
+    await visit("/users/dora?tab=settings");
+    const parallel = page.locator("[name=parallel]");
+    await parallel.fill("4");
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    await page.route("**/admin/users/dora", async (route) => {
+      if (route.request().method() === "GET") await released;
+      await route.continue();
+    });
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByText("Saved.").waitFor();
+    expect(await parallel.isDisabled()).toBe(true);
+    release();
+    await parallel.fill("5");
+    await page.getByRole("button", { name: "Save" }).click();
+    await expect.poll(async () => (await userOf("dora")).max_parallel).toBe(5);
+    await context.close();
+  });
+
   test("Undo takes back one's own change, not what somebody else has changed since", async () => {
     const { page, context, visit } = await openPanel(browser, proxy, { user: "boss" });
     await visit("/users/dora?tab=settings");

@@ -10,7 +10,7 @@ export function GroupSettings({ tagged, reload }: { readonly tagged: Tagged<Grou
   const { value: group } = tagged;
   const path = `/admin/groups/${part(group.name)}`;
   const conflictText = t("groupConflictWhat");
-  const { save, dialog, formKey } = useSave<Group>({ path, tagged, conflictText, reload });
+  const { save, dialog, formKey, locked } = useSave<Group>({ path, tagged, conflictText, reload });
 
   const wanted = (data: FormData): Fields<Group> => {
     const models = listField(data, "models");
@@ -26,7 +26,7 @@ export function GroupSettings({ tagged, reload }: { readonly tagged: Tagged<Grou
 
   return (
     <Card title={t("tabSettings")}>
-      <Form key={formKey} action={t("save")} onSubmit={(data) => save(wanted(data))}>
+      <Form key={formKey} locked={locked} action={t("save")} onSubmit={(data) => save(wanted(data))}>
         <Field label={t("description")} name="description" value={group.description} />
         <Field label={t("members")} name="members" value={group.members.join(", ")} hint={t("membersHint")} />
         <Field label={t("owners")} name="owners" value={group.owners.join(", ")} hint={t("ownersHint")} />

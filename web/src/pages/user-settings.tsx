@@ -13,11 +13,11 @@ import { FactList } from "../ui/fact-list.tsx";
 export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>; readonly reload: () => void }) {
   const { value: user } = tagged;
   const path = `/admin/users/${part(user.username)}`;
-  const { save, dialog, formKey } = useSave<User>({ path, tagged, conflictText: t("conflictWhat"), reload });
+  const { save, dialog, formKey, locked } = useSave<User>({ path, tagged, conflictText: t("conflictWhat"), reload });
   return (
     <div class="grid two">
       <Card title={t("tabSettings")}>
-        <UserForm key={formKey} user={user} save={save} />
+        <UserForm key={formKey} user={user} save={save} locked={locked} />
       </Card>
       <Card title={t("allFields")}>
         <FactList facts={{ ...user }} />
@@ -28,8 +28,12 @@ export function UserSettings({ tagged, reload }: { readonly tagged: Tagged<User>
 }
 
 /** Fields that were not changed here show what `user` has now; the others keep what was typed. */
-function UserForm(props: { readonly user: User; readonly save: (wanted: Fields<User>) => Promise<void> }) {
-  const { user, save } = props;
+function UserForm(props: {
+  readonly user: User;
+  readonly save: (wanted: Fields<User>) => Promise<void>;
+  readonly locked: boolean;
+}) {
+  const { user, save, locked } = props;
   const { tiers } = useTiers();
   const [chosenTier, setTier] = useState<string>();
   const [chosenRoles, setRoles] = useState<readonly string[]>();
@@ -59,7 +63,11 @@ function UserForm(props: { readonly user: User; readonly save: (wanted: Fields<U
 
   const options = tiers.includes(user.quota_tier) ? tiers : [user.quota_tier, ...tiers];
   return (
-    <Form action={t("save")} onSubmit={(data) => (may("operate") ? save(wanted(data)) : Promise.resolve())}>
+    <Form
+      action={t("save")}
+      locked={locked}
+      onSubmit={(data) => (may("operate") ? save(wanted(data)) : Promise.resolve())}
+    >
       <Select
         label={t("tier")}
         name="tier"

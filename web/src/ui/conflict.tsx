@@ -18,7 +18,7 @@ interface Conflict<T> {
  * Saves changes of what is shown: only the fields that differ are sent, for the version that was shown, and they can be
  * taken back as long as nobody has changed anything since. If somebody else was faster, `dialog` shows both values, and
  * one chooses. The form has `formKey` as its key: a save resets it, and what was typed stays where the values that are
- * shown were only loaded again.
+ * shown were only loaded again. It is `locked` until what was saved is shown: what is typed before would be lost.
  *
  * @param path of the thing in the API
  * @param conflictText says what was changed in between
@@ -34,13 +34,16 @@ export function useSave<T extends object>(given: {
   /** What the form began with. */
   const [begun, setBegun] = useState(tagged);
   const isSaved = useRef(false);
+  const [locked, setLocked] = useState(false);
   useEffect(() => {
     if (!isSaved.current) return;
     isSaved.current = false;
     setBegun(tagged);
+    setLocked(false);
   }, [tagged]);
-  const beginAnew = (): void => {
+  const reset = (): void => {
     isSaved.current = true;
+    setLocked(true);
     reload();
   };
 
@@ -57,9 +60,11 @@ export function useSave<T extends object>(given: {
     }
     if (differing.length > 0) {
       let etag: string;
+      setLocked(true);
       try {
         etag = await patch(path, fields, base.etag);
       } catch (error) {
+        setLocked(false);
         if (!(error instanceof ApiError) || error.status !== 412) throw error;
         setConflict({ mine: fields, theirs: await getTagged<T>(path) });
         return;
@@ -67,15 +72,16 @@ export function useSave<T extends object>(given: {
       const before = Object.fromEntries(differing.map((name) => [name, base.value[name]]));
       tell(t("saved"), async () => {
         await patch(path, before, etag);
-        beginAnew();
+        reset();
       });
     }
     setConflict(undefined);
-    if (differing.length > 0 || conflict !== undefined) beginAnew();
+    if (differing.length > 0 || conflict !== undefined) reset();
   };
 
   return {
     formKey: begun.etag,
+    locked,
     save: (wanted: Fields<T>) => save(wanted, tagged),
     dialog: conflict !== undefined && (
       <ConflictDialog
@@ -84,7 +90,7 @@ export function useSave<T extends object>(given: {
         onMine={() => save(conflict.mine, { ...conflict.theirs })}
         onTheirs={() => {
           setConflict(undefined);
-          beginAnew();
+          reset();
         }}
       />
     ),

@@ -49,6 +49,8 @@ export function Form(props: {
   readonly onSubmit: (data: FormData) => Promise<void>;
   readonly onCancel?: (() => void) | undefined;
   readonly danger?: boolean;
+  /** Whether nothing can be typed or sent. */
+  readonly locked?: boolean;
   readonly children?: ComponentChildren;
 }) {
   const [busy, setBusy] = useState(false);
@@ -81,7 +83,9 @@ export function Form(props: {
         if (!busy) void submit(event.currentTarget);
       }}
     >
-      {props.children}
+      <fieldset class="all" disabled={props.locked}>
+        {props.children}
+      </fieldset>
       <ErrorNote error={error} />
       <div class="actions end">
         {props.onCancel !== undefined && (
@@ -89,7 +93,12 @@ export function Form(props: {
             {t("cancel")}
           </button>
         )}
-        <button type="submit" class={props.danger === true ? "danger" : "primary"} aria-busy={busy}>
+        <button
+          type="submit"
+          class={props.danger === true ? "danger" : "primary"}
+          aria-busy={busy}
+          disabled={props.locked}
+        >
           {props.action}
         </button>
       </div>
