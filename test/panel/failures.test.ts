@@ -241,6 +241,12 @@ describe.skipIf(!hasBrowser)("the panel where something fails, is slow, or is do
     await error.waitFor();
     expect(await error.innerText()).toBe("The two new passwords differ.");
     expect(await page.locator("[aria-invalid=true]").getAttribute("name")).toBe("again");
+    await page.fill("[name=current]", "not her password");
+    await page.fill("[name=again]", "another horse battery");
+    await page.getByRole("button", { name: "Change password" }).click();
+    await error.getByText("The current password is wrong.").first().waitFor();
+    expect(await error.innerText()).not.toContain("You may not do that");
+    expect(await page.locator("[aria-invalid=true]").getAttribute("name")).toBe("current");
     await context.close();
   });
 

@@ -100,7 +100,8 @@ export function Snippet({ text, label }: { readonly text: string; readonly label
 /** What went wrong: what to do, the code, and the request's id to ask an operator about. */
 export function ErrorNote({ error, retry }: { readonly error: ApiError | undefined; readonly retry?: () => void }) {
   if (error === undefined) return null;
-  const told = tOr(`error_${error.code}`, error.message);
+  // An error of one field may have words of its own.
+  const told = tOr(`error_${error.code}_${error.param ?? ""}`, tOr(`error_${error.code}`, error.message));
   const facts = `${error.code}${error.requestId === "" ? "" : ` · ${error.requestId}`}`;
   return (
     <div class="error" role="alert">

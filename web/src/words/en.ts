@@ -584,6 +584,7 @@ export const en = {
   error_login_blocked: "Too many failed logins. Wait a while, or ask the operator to unlock it.",
   error_account_disabled: "This account is disabled. Ask the operator.",
   error_forbidden: "You may not do that.",
+  error_forbidden_current_password: "The current password is wrong.",
   error_address_not_allowed: "You may not do that from this address: see admin.allow in the config.",
   error_not_found: "It is not there, or not any more.",
   error_conflict: "That is taken already.",

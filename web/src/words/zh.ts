@@ -578,6 +578,7 @@ export const zh: Words = {
   error_login_blocked: "登录失败次数过多，请稍后再试，或请管理员解除锁定。",
   error_account_disabled: "该账号已停用，请联系管理员。",
   error_forbidden: "您没有权限执行此操作。",
+  error_forbidden_current_password: "当前密码不正确。",
   error_address_not_allowed: "当前地址不允许执行此操作，请检查配置项 admin.allow。",
   error_not_found: "不存在，或已被删除。",
   error_conflict: "已被占用。",
