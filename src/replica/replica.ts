@@ -209,7 +209,23 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
 
   async function followAll(): Promise<void> {
     const results = await Promise.allSettled(followers.map(follow));
-    for (const result of results) if (result.status === "rejected") throw result.reason;
+    const errors = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+    if (errors.length === 0) return;
+    const foreign = errors.find((error) => error instanceof ForeignStateError);
+    if (foreign !== undefined) await takeNotes();
+    throw foreign ?? errors[0];
+  }
+
+  /** Redis has the state of others: what it had acknowledged to this process, and nothing has read, is only in memory. */
+  async function takeNotes(): Promise<void> {
+    let records = 0;
+    for (const follower of followers) records += await follower.takeNotes();
+    if (records === 0) return;
+    await ledgerFollower.synced();
+    log.info(
+      { event: "notes_kept", records },
+      "charges and changes that Redis had acknowledged last are in the users folder",
+    );
   }
 
   /** By tag: what is on disk here, and in which epoch. */

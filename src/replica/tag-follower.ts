@@ -33,6 +33,11 @@ export interface TagFollower {
   takeAll(): Promise<ReadonlySet<string>>;
   /** Takes a record that the log has got back. */
   take(entry: LogEntry): Promise<void>;
+  /**
+   * Counts what was acknowledged to this node and has not come with the log: for a log that is gone. Should it come back,
+   * these records are known. Returns how many there were. Throws where the journal or a file cannot be written.
+   */
+  takeNotes(): Promise<number>;
   /** Newest records that are not among these, oldest first. */
   missingFrom(identities: ReadonlySet<string>): readonly (readonly [string, LoggedRecord])[];
   /** The newest records, oldest first. */
@@ -256,6 +261,12 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
         return (await compare(page)).seen;
       }),
     take: (entry) => inTurn(() => apply(entry, false, false)),
+    takeNotes: () =>
+      inTurn(async () => {
+        const notes = [...noted.values()];
+        for (const record of notes) await apply({ ...record, id: "" }, false, false);
+        return notes.length;
+      }),
     missingFrom: (identities) => [...kept, ...noted].filter(([identity]) => !identities.has(identity)),
     recent: () => [...kept.values(), ...noted.values()],
     enter: goOn,

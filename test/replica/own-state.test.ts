@@ -3,15 +3,23 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import { eventually } from "../support/eventually.ts";
-import { openTestLedger, spend } from "../support/ledger.ts";
+import { openTestLedger, spend, usedOf } from "../support/ledger.ts";
 import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
-import { openReplicaNode } from "../support/replica-node.ts";
+import { openReplicaNode, type ReplicaNode, spendOnce, totals } from "../support/replica-node.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 describeWithRedis("a users folder with a state of its own", () => {
   const redis = useRedis();
   const open = (keyPrefix: string, folder?: string) =>
     openReplicaNode({ url: redis.server().url, keyPrefix, ...(folder === undefined ? {} : { folder }) });
+  /** Gives Redis the logs of other processes, in the place of a process's own. */
+  async function replaceLogs({ redis: own }: ReplicaNode): Promise<void> {
+    for (const tag of own.tags) {
+      const [log, seq] = [own.keyIn(tag, "log"), own.keyIn(tag, "logseq")];
+      await own.send(log, ["DEL", log, seq]);
+      await own.send(seq, ["HSET", seq, "epoch", "other", "before", "", "seq", "0"]);
+    }
+  }
 
   it("is left alone where Redis has another one", async () => {
     const text = (name: string): string => `the text of ${name}\n`;
@@ -61,11 +69,7 @@ describeWithRedis("a users folder with a state of its own", () => {
     expect(await node.ledger.health()).toEqual({ ok: true });
     const key = node.redis.keyIn(node.redis.tagOf("alice"), "doc", "users/alice");
     await node.redis.send(key, ["DEL", key]);
-    const others = node.redis.tags.map((tag) => {
-      const seqKey = node.redis.keyIn(tag, "logseq");
-      return node.redis.send(seqKey, ["HSET", seqKey, "epoch", "other", "before", ""]);
-    });
-    await Promise.all(others);
+    await replaceLogs(node);
     await eventually(async () => {
       expect(await node.ledger.health()).toMatchObject({
         ok: false,
@@ -75,5 +79,27 @@ describeWithRedis("a users folder with a state of its own", () => {
     await expect(node.replica.catchUp()).rejects.toThrow("without users/alice");
     expect(readFileSync(join(folder, "alice.toml"), "utf8")).toBe("the text of a file\n");
     expect(node.log.lines.map(({ level }) => level)).toContain("error");
+  });
+
+  it("gets what Redis had acknowledged last, where the log is gone before this process has read it", async () => {
+    const folder = tempDir();
+    writeFileSync(join(folder, "alice.toml"), "the text of a file\n");
+    const prefix = newPrefix();
+    const node = await openReplicaNode({ url: redis.server().url, keyPrefix: prefix, folder, pollMs: 3_600_000 });
+    await spendOnce(node, "alice");
+    await node.replica.catchUp();
+    await spendOnce(node, "alice");
+    await spendOnce(node, "bob");
+    expect(usedOf(node.memory, totals)).toEqual([1, 70]);
+    const key = node.redis.keyIn(node.redis.tagOf("alice"), "doc", "users/alice");
+    await node.redis.send(key, ["DEL", key]);
+    await replaceLogs(node);
+    for (let i = 0; i < 2; i++) await expect(node.replica.catchUp()).rejects.toThrow("without users/alice");
+    expect(usedOf(node.memory, totals)).toEqual([2, 140]);
+    await node.close();
+    // Another prefix: the folder fills it.
+    const again = await open(newPrefix(), folder);
+    expect(await usedOf(again.ledger, totals)).toEqual([2, 140]);
+    expect(await usedOf(again.ledger, totals, "bob")).toEqual([1, 70]);
   });
 });

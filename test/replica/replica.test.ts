@@ -8,21 +8,21 @@ import type { QuotaLimit } from "../../src/quota/ledger.ts";
 import { exportUsage } from "../../src/quota/usage/usage-export.ts";
 import { decodeLedgerRecord } from "../../src/quota/memory/charge-record.ts";
 import { eventually } from "../support/eventually.ts";
-import { charge, openTestLedger, settlement, spend, usedOf } from "../support/ledger.ts";
+import { charge, openTestLedger, spend, usedOf } from "../support/ledger.ts";
 import { openTestRedisLedger } from "../support/redis-ledger.ts";
 import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
 import { copyAccounts } from "../../src/replica/copy-state.ts";
-import { type Account, openReplicaNode, type ReplicaNode, spendAlways, totals } from "../support/replica-node.ts";
+import {
+  type Account,
+  openReplicaNode,
+  type ReplicaNode,
+  spendAlways,
+  spendOnce,
+  totals,
+} from "../support/replica-node.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const days = { from: "2000-01-01", to: "2100-01-01" };
-
-async function spendOnce({ ledger }: ReplicaNode, user: string, group?: string): Promise<void> {
-  const request = { user, group, limits: totals, requestId: `r${Math.random()}`, model: "m" };
-  const hold = await ledger.reserve({ ...request, upperBound: charge(1, 100) });
-  await hold.commit(charge(1, 10));
-  await hold.settle(settlement(charge(1, 70)));
-}
 
 /** Who has charges behind a position of a node's ledger, and where reading them ended. */
 async function chargedAfter({ ledger }: ReplicaNode, after?: JournalPosition) {

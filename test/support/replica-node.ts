@@ -31,6 +31,8 @@ export interface ReplicaNodeOptions {
   readonly folder?: string;
   readonly timeoutMs?: number;
   readonly keepForMs?: number;
+  /** How often the logs are read. Default: 20. */
+  readonly pollMs?: number;
   /** Serves without Redis: this part of each limit, for so long. */
   readonly allowance?: { readonly share: number; readonly allowanceMs: number };
   readonly leaseSeconds?: number;
@@ -39,7 +41,7 @@ export interface ReplicaNodeOptions {
 }
 
 export async function openReplicaNode(options: ReplicaNodeOptions): Promise<ReplicaNode> {
-  const { url, keyPrefix, folder = tempDir(), timeoutMs = 1000, keepForMs = 600_000 } = options;
+  const { url, keyPrefix, folder = tempDir(), timeoutMs = 1000, keepForMs = 600_000, pollMs = 20 } = options;
   const log = createCapturedLog();
   const redis = await openTestRedis({ url, keyPrefix, timeoutMs });
   const memory = await openTestLedger(folder, systemClock, {
@@ -52,7 +54,7 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
     clock: systemClock,
     log,
     keepForMs,
-    pollMs: 20,
+    pollMs,
     graceMs: 300,
     reportMs: 50,
   });
@@ -80,6 +82,14 @@ export const totals: readonly QuotaLimit[] = [
   { metric: "requests", per: "total", max: 1e9 },
   { metric: "tokens", per: "total", max: 1e9 },
 ];
+
+/** One request, of 70 tokens. */
+export async function spendOnce({ ledger }: ReplicaNode, user: string, group?: string): Promise<void> {
+  const request = { user, group, limits: totals, requestId: `r${Math.random()}`, model: "m" };
+  const hold = await ledger.reserve({ ...request, upperBound: charge(1, 100) });
+  await hold.commit(charge(1, 10));
+  await hold.settle(settlement(charge(1, 70)));
+}
 
 /** What a client has seen. */
 export interface Account {
