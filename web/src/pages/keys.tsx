@@ -137,7 +137,7 @@ export function NewKeyDialog(props: {
   return (
     <Dialog title={t("makeKey")} onClose={props.onClose}>
       <Form action={t("makeKey")} onSubmit={make} onCancel={props.onClose}>
-        <Field label={t("keyName")} name="name" required maxLength={64} hint={t("keyNameHint")} autoFocus />
+        <Field label={t("name")} name="name" required maxLength={64} hint={t("keyNameHint")} autoFocus />
         <details>
           <summary>{t("keyLimits")}</summary>
           <Field label={t("expiresInDays")} name="days" type="number" min={1} max={36_500} hint={t("emptyNever")} />

@@ -172,7 +172,6 @@ export const en = {
   keysNote: "For programs. A key is shown once, when it is made.",
   makeKey: "Make a key",
   noKeys: "No keys yet. Make one for each program: then you see what each uses, and can revoke one alone.",
-  keyName: "Name",
   keyNameHint: "By which you recognise it, such as the program or the machine.",
   keyLimits: "Limits and expiry",
   expiresInDays: "Expires in days",

@@ -169,7 +169,6 @@ export const zh: Words = {
   keysNote: "供程序使用。密钥只在创建时显示一次。",
   makeKey: "创建密钥",
   noKeys: "还没有密钥。建议每个程序单独创建一个，既能分别查看用量，也可以单独吊销。",
-  keyName: "名称",
   keyNameHint: "便于辨认即可，例如程序名或机器名。",
   keyLimits: "限制与有效期",
   expiresInDays: "有效天数",
