@@ -216,16 +216,26 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     throw foreign ?? errors[0];
   }
 
-  /** Redis has the state of others: what it had acknowledged to this process, and nothing has read, is only in memory. */
+  let lastNotesError = "";
+
+  /**
+   * Redis has the state of others now. What it acknowledged last to this process has not come with the log, and is only
+   * in memory. Never throws: what cannot be written is tried again with the next reading.
+   */
   async function takeNotes(): Promise<void> {
-    let records = 0;
-    for (const follower of followers) records += await follower.takeNotes();
-    if (records === 0) return;
-    await ledgerFollower.synced();
-    log.info(
-      { event: "notes_kept", records },
-      "charges and changes that Redis had acknowledged last are in the users folder",
-    );
+    try {
+      let records = 0;
+      for (const follower of followers) records += await follower.takeNotes();
+      if (records === 0) return;
+      await ledgerFollower.synced();
+      const message = "charges and changes that Redis had acknowledged last are in the users folder";
+      log.info({ event: "notes_kept", records }, message);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      if (text !== lastNotesError)
+        log.error({ err: error }, "what Redis had acknowledged last cannot be written at the moment");
+      lastNotesError = text;
+    }
   }
 
   /** By tag: what is on disk here, and in which epoch. */

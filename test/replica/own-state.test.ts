@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
 import { eventually } from "../support/eventually.ts";
 import { openTestLedger, spend, usedOf } from "../support/ledger.ts";
@@ -94,7 +94,13 @@ describeWithRedis("a users folder with a state of its own", () => {
     const key = node.redis.keyIn(node.redis.tagOf("alice"), "doc", "users/alice");
     await node.redis.send(key, ["DEL", key]);
     await replaceLogs(node);
-    for (let i = 0; i < 2; i++) await expect(node.replica.catchUp()).rejects.toThrow("without users/alice");
+    vi.spyOn(node.memory.follower, "apply").mockImplementationOnce(() => {
+      throw new Error("the disk is full");
+    });
+    const lookAgain = () => expect(node.replica.catchUp()).rejects.toThrow("without users/alice");
+    await lookAgain();
+    expect(node.log.lines.map(({ message }) => message)).toContainEqual(expect.stringContaining("cannot be written"));
+    for (let i = 0; i < 2; i++) await lookAgain();
     expect(usedOf(node.memory, totals)).toEqual([2, 140]);
     await node.close();
     // Another prefix: the folder fills it.
