@@ -168,6 +168,7 @@ export async function buildServer(services: Services): Promise<Server> {
   const knownModels = () => policy().upstream.knownModels;
   registerKeyRoutes(app, {
     apiKeys,
+    users: services.users,
     groups: services.groups,
     knownModels,
     emit,

@@ -91,7 +91,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
   async function createKey(actor: Actor, account: Account, settings: NewApiKey): Promise<KeyOfUser> {
     const { username: user } = account;
     await audit.check();
-    const created = await createLastingKey({ groups, apiKeys }, account, settings);
+    const created = await createLastingKey({ users, groups, apiKeys }, account, settings);
     const { id, name, group } = created.key;
     emit({ type: "api_key.created", at: clock.now(), traceId: actor.traceId, ip: actor.ip, user, subject: id });
     const after = { name, ...(group === null ? {} : { group }) };
@@ -222,22 +222,32 @@ export function cannotTakeMember(error: unknown): boolean {
   return error instanceof AppError && ["not_found", "conflict", "invalid_request"].includes(error.code);
 }
 
+interface LastingKeyOptions {
+  readonly users: Pick<Users, "get">;
+  readonly groups: Pick<Groups, "get">;
+  readonly apiKeys: Pick<ApiKeys, "create" | "revoke">;
+}
+
 /**
- * Makes a key. Where the group that it is bound to is removed meanwhile, nothing is left of it: in a new group of the
- * name it would be in force again.
+ * Makes a key. Where its user, or the group that it is bound to, is removed meanwhile, nothing is left of it: in a new
+ * group of the name it would be in force again, and a new user of the name would find it in the list.
  *
  * @throws AppError `conflict`, or as `ApiKeys.create`
  */
 export async function createLastingKey(
-  { groups, apiKeys }: { readonly groups: Pick<Groups, "get">; readonly apiKeys: Pick<ApiKeys, "create" | "revoke"> },
+  { users, groups, apiKeys }: LastingKeyOptions,
   account: Account,
   settings: NewApiKey,
 ): Promise<CreatedApiKey> {
   const created = await apiKeys.create(account, settings);
   const { group } = settings;
-  // A removal takes the group out of use first and then looks for its keys: either it finds this one, or this is seen.
-  if (group === undefined || (await groups.get(group)) !== undefined) return created;
-  await apiKeys.revoke(account.username, created.key.id);
+  const { username, created_at: since } = account;
+  // A removal takes the user or group out of use first, then looks for the keys: either it finds this one, or this is seen.
+  const now = await users.get(username);
+  const isGone = now?.created_at?.getTime() !== since?.getTime() || now === undefined;
+  if (!isGone && (group === undefined || (await groups.get(group)) !== undefined)) return created;
+  await apiKeys.revoke(username, created.key.id);
+  if (isGone) throw new AppError("conflict", { message: `The user ${username} has been removed meanwhile.` });
   throw new AppError("conflict", { param: "group", message: `The group ${group} has been removed meanwhile.` });
 }
 

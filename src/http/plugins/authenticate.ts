@@ -36,7 +36,8 @@ type ByCookie = (request: FastifyRequest) => Promise<Identity> | undefined;
 
 /**
  * Every route requires an access token unless it declares otherwise: routes are closed by default. Runs before the body
- * is read. Returns a check for streams that last: it rejects if the request would be refused now.
+ * is read, and again once it is there: a client may send it late, and has lost the session, the account or a role
+ * meanwhile. Returns a check for streams that last: it rejects if the request would be refused now.
  *
  * @param adminAddresses the addresses that may use admin routes now; none by default
  * @param byCookie who has logged in from a browser; by default nobody
@@ -73,6 +74,15 @@ export function registerAuthentication(
     if (access === "admin") checkAdmin(request, account, adminAddresses());
   }
   app.addHook("onRequest", check);
+  app.addHook("preValidation", (request, _reply, next) => {
+    if (request.account === null || request.body === undefined) {
+      next();
+      return;
+    }
+    check(request).then(() => {
+      next();
+    }, next);
+  });
   return check;
 }
 

@@ -9,6 +9,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { KnownModels } from "../../providers/model-list.ts";
 import { chooseGroup } from "../../gateway/choose-group.ts";
 import type { Groups } from "../../identity/groups.ts";
+import type { Users } from "../../identity/users.ts";
 import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import {
@@ -24,6 +25,7 @@ const keysResponse = z.object({ keys: z.array(listedKeyResponse) });
 
 interface KeyRouteOptions {
   readonly apiKeys: ApiKeys;
+  readonly users: Pick<Users, "get">;
   readonly groups: Pick<Groups, "get" | "ofUser">;
   /** The names known now. */
   readonly knownModels: () => KnownModels;
@@ -33,7 +35,7 @@ interface KeyRouteOptions {
 
 /** GET, POST and DELETE /auth/keys: long-lived keys for programs that can't log in. */
 export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions): void {
-  const { apiKeys, groups, knownModels, emit, clock } = options;
+  const { apiKeys, users, groups, knownModels, emit, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
 
@@ -71,7 +73,7 @@ export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions
       if (settings.group !== undefined) {
         await chooseGroup({ groupHeader: null, apiKey: { group: settings.group }, account }, groups);
       }
-      const created = await createLastingKey({ groups, apiKeys }, account, settings);
+      const created = await createLastingKey({ users, groups, apiKeys }, account, settings);
       emitKeyEvent(request, "api_key.created", created.key.id);
       return reply.code(201).header("cache-control", "no-store").send(toNewKeyResponse(created));
     },
