@@ -103,6 +103,15 @@ describe("redemption codes", () => {
     expect(events.map(({ subject }) => subject)).toEqual([batch]);
   });
 
+  it("are worth at most what a grant can be", async () => {
+    const cost = { metric: "cost", per: "day" };
+    const body = { name: "large", ...cost, amount: "9007199.25" };
+    const refused = await post(`${proxy.url}/admin/codes`, body, bearer(admin));
+    expect([refused.status, await refused.json()]).toMatchObject([400, { error: { param: "amount" } }]);
+    const { codes } = await make({ ...cost, amount: 9007199 });
+    expect((await redeem("user10", codes[0] ?? "")).status).toBe(200);
+  });
+
   it("are redeemed once by 100 at once", async () => {
     const { codes } = await make({});
     const limits = await Promise.all([...tokens.keys()].map(limitOf));

@@ -63,8 +63,10 @@ const newCodesBody = z
     const { metric = "cost" } = body;
     if (body.note !== undefined) refuse("note", "only invitations have one");
     if (!metrics[metric].hasCurrency && body.currency !== undefined) refuse("currency", "only cost has a currency");
-    if (amount === undefined || !isExact(amount, (value) => metrics[metric].parse(value)))
-      refuse("amount", `expected an amount of ${metric} above 0`);
+    const { most, parse } = metrics[metric];
+    // A grant takes no more: the code would be used up, and the user have nothing.
+    if (amount === undefined || !isExact(amount, parse) || Number(amount) > most)
+      refuse("amount", `expected an amount of ${metric} above 0 and at most ${most}`);
   });
 
 /** Whether the number that is stored is the amount that was asked for. */
