@@ -6,8 +6,8 @@ import { isStale, mark, root } from "./stale.mjs";
 const stamp = "dist/.built";
 if (isStale(stamp, "src", "tsconfig.json", "tsconfig.build.json")) {
   const startedAt = new Date();
-  console.error("Compiling; this takes about ten seconds …");
-  const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+  console.error("Compiling; this takes a few seconds …");
+  const tsc = join(root, "node_modules", "@typescript", "native", "bin", "tsc");
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit", cwd: root });
   await import("./copy-lua.mjs");
   mark(stamp, startedAt);

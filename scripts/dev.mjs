@@ -4,7 +4,7 @@ import { join } from "node:path";
 import "./build-if-stale.mjs";
 
 const root = join(import.meta.dirname, "..");
-const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+const tsc = join(root, "node_modules", "@typescript", "native", "bin", "tsc");
 const vite = join(root, "node_modules", "vite", "bin", "vite.js");
 const options = { stdio: "inherit", cwd: root };
 const children = [
