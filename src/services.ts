@@ -2,13 +2,13 @@ import { createHash, randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { createIdentity, type IdentityServices } from "./identity/create-identity.ts";
-import { createPasswords } from "./identity/passwords/password.ts";
+import { createPasswords, type Hasher } from "./identity/passwords/password.ts";
 import { openTokenKeys } from "./identity/sessions/token-keys.ts";
 import type { Backends } from "./backends.ts";
 import { openFolders } from "./open-folders.ts";
 import { openOidc, type Oidc } from "./open-oidc.ts";
-import type { GivenBackends, OpenBackendsOptions, OpenedBackends } from "./open-backends.ts";
 import { openBackends, ratesOf } from "./open-backends.ts";
+import type { GivenBackends, OpenBackendsOptions, OpenedBackends } from "./open-backends.ts";
 import type { Redis } from "./lib/redis/redis.ts";
 import type { Fleet } from "./fleet/fleet.ts";
 import { countsBy, joinFleet } from "./join-fleet.ts";
@@ -106,6 +106,8 @@ export interface ServicesOptions {
   readonly clock?: Clock;
   /** Instead of our own, or around them. */
   readonly backends?: GivenBackends;
+  /** Hashes passwords; default: argon2id. */
+  readonly hasher?: Hasher;
   /** Adds the process's own metrics; at most once per process. */
   readonly processMetrics?: boolean;
   /** Reads how loaded this process is; default: its event loop, heap and descriptors. */
@@ -188,10 +190,8 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const limitsOf: Services["limitsOf"] = (account, ...more) =>
     scaleLimits(policy().limitsOf(account, ...more), isNamed(account) ? risk.trustOf(account).quota : 1);
   const audit = createAudit({ ...common, log: events.auditLog });
-  const passwords = createPasswords({
-    maxHashes: config.auth.max_hashes,
-    maxWaiting: config.auth.max_waiting_logins,
-  });
+  const { max_hashes: maxHashes, max_waiting_logins: maxWaiting } = config.auth;
+  const passwords = createPasswords({ maxHashes, maxWaiting, hasher: options.hasher });
   const rules = {
     auth: () => policy().config.auth,
     panel: () => policy().config.panel,

@@ -2,6 +2,7 @@ import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { systemClock } from "../../src/lib/clock.ts";
+import { argon2id } from "../../src/identity/passwords/password.ts";
 import { bearer, post, skipOverRedis, startProxy, userFile, type ProxyOptions } from "../support/start-proxy.ts";
 
 const password = "a long password";
@@ -196,7 +197,7 @@ describe("registration by invitation", () => {
   it("can't be guessed: an address waits after invented codes, and all of them wait in a short line", async () => {
     const time = { now: systemClock.now(), monotonic: systemClock.monotonic() };
     const clock = { now: () => time.now, monotonic: () => time.monotonic };
-    const { register, make } = await start({ clock, server: 'trust_proxy = ["127.0.0.1"]\n' });
+    const { register, make } = await start({ clock, server: 'trust_proxy = ["127.0.0.1"]\n', hasher: argon2id });
     const [code = ""] = await make();
     for (let tries = 0; tries < 5; tries++) {
       expect((await register(`g${tries}`, `${code.slice(0, -1)}!`, {}, "192.0.2.7")).code).toBe("code_invalid");

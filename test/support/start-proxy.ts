@@ -8,6 +8,7 @@ import type { Clock } from "../../src/lib/clock.ts";
 import { createProcessTable } from "../../src/lib/files/lock-owner.ts";
 import { TestRunner } from "vitest";
 import { delayedBackends } from "./backends.ts";
+import { oncePerPassword } from "./once-per-password.ts";
 import { buildServer, type Server } from "../../src/server.ts";
 import { createServices, type Services, type ServicesOptions } from "../../src/services.ts";
 
@@ -32,6 +33,8 @@ export interface ProxyOptions {
   readonly backends?: ServicesOptions["backends"];
   /** The state is in this Redis, below this prefix; `state`: further keys of [state]. */
   readonly redis?: { readonly url: string; readonly keyPrefix: string; readonly state?: string };
+  /** As createServices takes it; default: argon2id, run once for each password. */
+  readonly hasher?: ServicesOptions["hasher"];
   /** As createServices takes it; default: no load, whatever the machine that runs the tests does. */
   readonly readLoad?: ServicesOptions["readLoad"];
 }
@@ -123,6 +126,7 @@ export async function startProxy(options: ProxyOptions = {}): Promise<RunningPro
     },
     readLoad: options.readLoad ?? (() => ({ loopDelayMs: 0, heapShare: 0, descriptorShare: 0 })),
     ...(options.clock === undefined ? {} : { clock: options.clock }),
+    hasher: options.hasher ?? oncePerPassword,
     ...(backends === undefined ? {} : { backends }),
   });
   const server = await buildServer(services);

@@ -6,7 +6,7 @@ import { checkPasswordLength, maxPasswordBytes } from "./new-password.ts";
 /** memoryCost in KiB. OWASP's first choice for argon2id; about 19 ms of one core. */
 const parameters = { type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 
-/** The slow part, replaceable so that tests can count it. */
+/** The slow part, replaceable so that tests can count it, or do it once for all of them. */
 export interface Hasher {
   hash(password: string): Promise<string>;
   verify(hash: string, password: string): Promise<boolean>;
@@ -41,7 +41,7 @@ export interface PasswordsOptions {
   readonly maxHashes: number;
   /** Verifications that may wait in a queue, a fifth of that for strangers; one more gets `login_busy`. */
   readonly maxWaiting: number;
-  readonly hasher?: Hasher;
+  readonly hasher?: Hasher | undefined;
 }
 
 /** A queue of waiting tasks, first in, first out. */
@@ -50,7 +50,8 @@ interface Line {
   readonly waiting: (() => void)[];
 }
 
-const argon2id: Hasher = {
+/** As passwords are hashed, unless another hasher is given. */
+export const argon2id: Hasher = {
   hash: (password) => argon2.hash(password, parameters),
   verify: (hash, password) => argon2.verify(hash, password),
 };
