@@ -35,10 +35,11 @@ export const grantRequest = z
       return z.NEVER;
     };
     const { metric } = request;
-    if (!metrics[metric].hasCurrency && request.currency !== undefined) refuse("currency", "only cost has a currency");
+    const { hasCurrency, most, expected } = metrics[metric];
+    if (!hasCurrency && request.currency !== undefined) refuse("currency", "only cost has a currency");
     const amount = Number(request.amount);
-    if (!isSame(metric, request.amount, amount) || !(amount > 0))
-      refuse("amount", `expected ${metrics[metric].expected} above 0`);
+    if (!isSame(metric, request.amount, amount) || !(amount > 0) || amount > most)
+      refuse("amount", `expected ${expected} above 0`);
     const { until, ...rest } = request;
     return { ...rest, amount, ...(until === undefined ? {} : { until: new Date(until) }) };
   });

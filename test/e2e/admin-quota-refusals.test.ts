@@ -14,6 +14,7 @@ const wrongOrders: readonly (readonly [act: string, body: object, param: string]
   ["grant", { metric: "requests", per: "month", amount: 1.5, reason: "r" }, "amount"],
   ["grant", { metric: "cost", per: "month", amount: "0.0000000001", reason: "r" }, "amount"],
   ["grant", { metric: "cost", per: "month", amount: "9007199.254740991", reason: "r" }, "amount"],
+  ["grant", { metric: "cost", per: "month", amount: 9007199.25, reason: "r" }, "amount"],
   ["grant", { metric: "requests", per: "month", amount: 1, currency: "CNY", reason: "r" }, "currency"],
   ["grant", { metric: "requests", per: "month", amount: 1, until: "2001-01-01T00:00:00Z", reason: "r" }, "until"],
   ["grant", { metric: "requests", per: "month", amount: 1, until: "2099-01-01", reason: "r" }, "until"],
@@ -59,6 +60,7 @@ describe("an administrator who changes a quota", () => {
     for (const [act, body, message] of [
       ["adjust", { cost: 1e9, reason: "r" }, `cost: ${money}`],
       ["grant", { ...grant, amount: "9007199.254740992" }, `amount: ${money} above 0`],
+      ["grant", { ...grant, amount: 9007199.25 }, `amount: ${money} above 0`],
       [
         "grant",
         { ...grant, amount: 1, until: "tomorrow" },

@@ -112,6 +112,16 @@ describe("redemption codes", () => {
     expect((await redeem("user10", codes[0] ?? "")).status).toBe(200);
   });
 
+  it("give a credit that lasts for a minute at the least", async () => {
+    const body = { name: "short", metric: "tokens", per: "total", amount: 1 };
+    const refused = await post(`${proxy.url}/admin/codes`, { ...body, credit_days: 1e-9 }, bearer(admin));
+    expect([refused.status, await refused.json()]).toMatchObject([
+      400,
+      { error: { param: "credit_days", message: "credit_days: expected at least 0.001" } },
+    ]);
+    await make({ credit_days: 0.001 });
+  });
+
   it("are redeemed once by 100 at once", async () => {
     const { codes } = await make({});
     const limits = await Promise.all([...tokens.keys()].map(limitOf));

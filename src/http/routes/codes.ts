@@ -15,6 +15,9 @@ import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 
 const word = z.string().trim().min(1).max(64);
 
+/** Of a shorter credit a user would have nothing, and yet the code would be used up. */
+const leastCreditDays = 0.001;
+
 const newCodesBody = z
   .strictObject({
     name: word.describe("Of the batch, for you."),
@@ -33,7 +36,7 @@ const newCodesBody = z
     currency: currencyCode.optional().describe("Only for cost. Default: quota.currency."),
     credit_days: z
       .number()
-      .positive()
+      .min(leastCreditDays)
       .max(36_500)
       .optional()
       .describe("How long the credit lasts. Default: to the end of the running period; forever if it has none."),
