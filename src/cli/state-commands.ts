@@ -1,10 +1,14 @@
 import { resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { openFileUsers } from "../identity/files/file-users.ts";
+import { createPasswords } from "../identity/passwords/password.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import { closeAll, type Closer } from "../lib/close-all.ts";
 import type { Log } from "../lib/log.ts";
 import type { Redis } from "../lib/redis/redis.ts";
 import { connectState, putBackTokenSecret } from "../open-redis-state.ts";
+import { createTiers } from "../quota/tiers.ts";
 import { openMemoryLedger, type MemoryLedger } from "../quota/memory/memory-ledger.ts";
 import { compareState } from "../replica/compare-state.ts";
 import { createDocumentFolder } from "../replica/document-folder.ts";
@@ -29,6 +33,7 @@ interface State {
   readonly redis: Redis;
   readonly ledger: MemoryLedger;
   readonly usersDir: string;
+  readonly config: Config;
   readonly log: Log;
   readonly io: CommandIo;
 }
@@ -68,7 +73,7 @@ export function runStateCli(argv: readonly string[], io: CommandIo): Promise<num
       const { quota, storage, usage: kept } = config;
       const ledger = await openMemoryLedger({ usersDir, clock, log, quota, storage, usage: kept });
       closers.push(() => ledger.close());
-      return await command({ redis, ledger, usersDir, log, io });
+      return await command({ redis, ledger, usersDir, config, log, io });
     } finally {
       await closeAll(closers);
     }
@@ -82,8 +87,18 @@ async function importState(state: State): Promise<number> {
     state.io.out("Redis has a state already. Comparing:");
     return verify(state);
   }
+  await hashPasswords(state);
   await follow(state);
   return verify(state);
+}
+
+/** Hashes passwords that people have written into the files, as a server does at its start: Redis gets none of them. */
+async function hashPasswords({ config: { auth, quota }, usersDir, log }: State): Promise<void> {
+  const passwords = createPasswords({ maxHashes: auth.max_hashes, maxWaiting: 1 });
+  const { names } = createTiers(quota);
+  const hashPassword = (password: string): Promise<string> => passwords.hash(password);
+  const users = await openFileUsers({ usersDir, clock, log, tierNames: () => names, hashPassword, watch: false });
+  await users.close();
 }
 
 async function exportState(state: State): Promise<number> {

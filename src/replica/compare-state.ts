@@ -31,6 +31,10 @@ export async function* compareState(
     else if (stored !== text) yield `${path}: Redis has another text`;
     texts.delete(path);
   }
+  for (const name of await documents.plainUsers()) {
+    texts.delete(`users/${name}`);
+    yield `users/${name}: its password is in plain text, so it is not in force and stays in the users folder`;
+  }
   for (const path of texts.keys()) yield `${path}: the users folder does not have it`;
 }
 

@@ -15,10 +15,17 @@ export interface DocumentFolder {
    * UTF-8 text.
    */
   all(): AsyncIterable<DocumentRecord & { readonly text: string }>;
+  /** The users whose files have a password in plain text. Throws as `all`. */
+  plainUsers(): Promise<readonly string[]>;
+}
+
+interface Place {
+  readonly folder: string;
+  readonly ending: string;
 }
 
 /** Where the documents of each kind are: files NAME + ending in a folder below the users folder. */
-const places: Readonly<Record<string, { readonly folder: string; readonly ending: string }>> = {
+const places = {
   users: { folder: "", ending: ".toml" },
   keys: { folder: "", ending: ".keys.toml" },
   sessions: { folder: "", ending: ".sessions.toml" },
@@ -26,7 +33,7 @@ const places: Readonly<Record<string, { readonly folder: string; readonly ending
   codes: { folder: "codes", ending: ".json" },
   logins: { folder: "logins", ending: ".json" },
   linked: { folder: "logins/linked", ending: ".json" },
-};
+} as const satisfies Readonly<Record<string, Place>>;
 /** Archived documents have the path of their file for a name. */
 const archiveFolder = ".archive";
 /** Also in files that are no valid TOML. */
@@ -37,7 +44,7 @@ const archivedName = /^(?:[\w-][\w.-]*\/)*[\w-][\w.-]*$/;
 export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): DocumentFolder {
   function pathOf({ kind, name }: DocumentRecord): string {
     if (kind === "archive" && archivedName.test(name)) return join(usersDir, archiveFolder, name);
-    const place = Object.hasOwn(places, kind) ? places[kind] : undefined;
+    const place: Place | undefined = Object.hasOwn(places, kind) ? places[kind as keyof typeof places] : undefined;
     if (place === undefined || !isUserName(name)) throw new RangeError(`no document can be ${kind}/${name}`);
     return join(usersDir, place.folder, name + place.ending);
   }
@@ -47,6 +54,15 @@ export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): 
       const path = join(folder, entry.name);
       if (entry.isDirectory()) yield* filesBelow(path);
       else if (entry.isFile()) yield path;
+    }
+  }
+
+  async function* filesOf({ folder, ending }: Place): AsyncIterable<{ readonly name: string; readonly text: string }> {
+    for (const { name: file } of await entriesOf(join(usersDir, folder))) {
+      const name = file.slice(0, -ending.length);
+      // NAME.keys.toml ends with .toml as well: a name has no dot.
+      if (file.endsWith(ending) && isUserName(name))
+        yield { name, text: await readPlainFile(join(usersDir, folder, file)) };
     }
   }
 
@@ -67,20 +83,20 @@ export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): 
       await writeFileAtomic(path, document.text, { ops });
     },
     async *all() {
-      for (const [kind, { folder, ending }] of Object.entries(places)) {
-        for (const { name: file } of await entriesOf(join(usersDir, folder))) {
-          const name = file.slice(0, -ending.length);
-          // NAME.keys.toml ends with .toml as well: a name has no dot.
-          if (!file.endsWith(ending) || !isUserName(name)) continue;
-          const text = await readPlainFile(join(usersDir, folder, file));
+      for (const [kind, place] of Object.entries(places)) {
+        for await (const { name, text } of filesOf(place))
           if (kind !== "users" || !plainPassword.test(text)) yield { kind, name, text };
-        }
       }
       const archive = join(usersDir, archiveFolder);
       for await (const path of filesBelow(archive)) {
         const name = path.slice(archive.length + 1);
         if (archivedName.test(name)) yield { kind: "archive", name, text: await readPlainFile(path) };
       }
+    },
+    async plainUsers() {
+      const names: string[] = [];
+      for await (const { name, text } of filesOf(places.users)) if (plainPassword.test(text)) names.push(name);
+      return names;
     },
   };
 }

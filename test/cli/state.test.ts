@@ -40,6 +40,31 @@ describeWithRedis("npm run state", () => {
     await back.close();
   });
 
+  it("brings users whose password somebody has written into their file, and names those that it cannot", async () => {
+    const folder = tempDir();
+    const users = join(folder, "users");
+    mkdirSync(users);
+    writeFileSync(join(folder, "config.toml"), `[state]\nkey_prefix = "${newPrefix()}"\n`);
+    const write = (name: string, tier: string): void => {
+      const text = `username = "${name}"\npassword = "a long password"\nquota_tier = "${tier}"\n`;
+      writeFileSync(join(users, `${name}.toml`), text);
+    };
+    write("eve", "basic");
+    write("carol", "none");
+    const run = (word: string) => runCli(runStateCli, [word], folder, "", { REDIS_URL: redis.server().url });
+
+    const left = "users/carol: its password is in plain text, so it is not in force and stays in the users folder";
+    expect(await run("import")).toMatchObject({ code: 1, out: `${left}\n1 differences.` });
+    expect(await run("verify")).toMatchObject({ code: 1, out: `${left}\n1 differences.` });
+
+    rmSync(users, { recursive: true });
+    mkdirSync(users);
+    expect((await run("export")).code).toBe(0);
+    expect(readFileSync(join(users, "eve.toml"), "utf8")).toMatch(/^password_hash = /m);
+    write("eve", "basic");
+    expect((await run("verify")).out).toBe(`${left.replace("carol", "eve")}\n1 differences.`);
+  });
+
   it("completes an export that was interrupted", async () => {
     const folder = tempDir();
     const users = join(folder, "users");
