@@ -171,6 +171,7 @@ export async function buildServer(services: Services): Promise<Server> {
     users: services.users,
     groups: services.groups,
     knownModels,
+    config: () => policy().config,
     emit,
     clock,
   });

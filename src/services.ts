@@ -303,14 +303,14 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     timezone: config.quota.timezone,
   });
   closers.push(() => usageSums.close());
-  const userAdmin = createUserAdmin({ ...backends, tierNames, stepNames: risk.stepNames, clock, audit });
+  const forAdmins = { ...common, ...backends, config: () => policy().config, audit };
+  const userAdmin = createUserAdmin({ ...forAdmins, tierNames, stepNames: risk.stepNames });
   const eventLoop = monitorEventLoopDelay({ resolution: 20 });
   eventLoop.enable();
   closers.push(() => void eventLoop.disable());
 
   const admin = createAdmin({
-    ...common,
-    ...backends,
+    ...forAdmins,
     userAdmin,
     passwords,
     isAlone: redis === undefined,
@@ -320,20 +320,9 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
     providers: shared.providers,
     risk,
     quota: config.quota,
-    config: () => policy().config,
     reloader: shared.reloader,
-    audit,
   });
-  const oidc = openOidc({
-    ...common,
-    ...backends,
-    config: () => policy().config,
-    env,
-    folder,
-    userAdmin,
-    admin,
-    audit,
-  });
+  const oidc = openOidc({ ...forAdmins, env, folder, userAdmin, admin });
   for (const uses of [admin.redemptions, admin.registrations]) {
     void uses.recover().catch((err: unknown) => {
       log.warn({ err }, "the uses of codes could not be checked");

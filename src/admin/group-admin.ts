@@ -11,6 +11,7 @@ import type { Users } from "../identity/users.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
+import { checkPriced, type PricedConfig } from "./priced-limits.ts";
 import type { UserAdmin } from "./user-admin.ts";
 
 /** A key that an administrator has made, and the account that it belongs to. */
@@ -53,11 +54,13 @@ export interface GroupAdminOptions {
   readonly apiKeys: Pick<ApiKeys, "create" | "list" | "revoke">;
   readonly audit: Audit;
   readonly emit: Emit;
+  /** The config in force. */
+  readonly config: () => PricedConfig;
   readonly clock: Clock;
 }
 
 export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
-  const { groups, users, userAdmin, apiKeys, audit, emit, clock } = options;
+  const { groups, users, userAdmin, apiKeys, audit, emit, config, clock } = options;
 
   async function find(name: string): Promise<Group> {
     const group = await groups.get(name);
@@ -75,7 +78,9 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
     const after = await groups.change(name, (group) => {
       checkMeant(group, isMeant);
       before = group;
-      return typeof patch === "function" ? patch(group) : patch;
+      const wanted = typeof patch === "function" ? patch(group) : patch;
+      checkPriced(wanted.limits ?? [], group.limits, config());
+      return wanted;
     });
     const [was, is] = [before === undefined ? {} : groupView(before), groupView(after)];
     const changed = Object.keys(is).filter((key) => JSON.stringify(was[key]) !== JSON.stringify(is[key]));
@@ -91,7 +96,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
   async function createKey(actor: Actor, account: Account, settings: NewApiKey): Promise<KeyOfUser> {
     const { username: user } = account;
     await audit.check();
-    const created = await createLastingKey({ users, groups, apiKeys }, account, settings);
+    const created = await createLastingKey({ users, groups, apiKeys, config }, account, settings);
     const { id, name, group } = created.key;
     emit({ type: "api_key.created", at: clock.now(), traceId: actor.traceId, ip: actor.ip, user, subject: id });
     const after = { name, ...(group === null ? {} : { group }) };
@@ -156,6 +161,7 @@ export function createGroupAdmin(options: GroupAdminOptions): GroupAdmin {
     list: async () => groups.list(),
     get: find,
     async create(actor, name, fields) {
+      checkPriced(fields.limits ?? [], [], config());
       const group = await groups.create(name, fields);
       await audit.record(actor, {
         action: "group.created",
@@ -226,19 +232,22 @@ interface LastingKeyOptions {
   readonly users: Pick<Users, "get">;
   readonly groups: Pick<Groups, "get">;
   readonly apiKeys: Pick<ApiKeys, "create" | "revoke">;
+  /** The config in force. */
+  readonly config: () => PricedConfig;
 }
 
 /**
  * Makes a key. Where its user, or the group that it is bound to, is removed meanwhile, nothing is left of it: in a new
  * group of the name it would be in force again, and a new user of the name would find it in the list.
  *
- * @throws AppError `conflict`, or as `ApiKeys.create`
+ * @throws AppError `conflict`, `invalid_request` (limits that nothing would count for), or as `ApiKeys.create`
  */
 export async function createLastingKey(
-  { users, groups, apiKeys }: LastingKeyOptions,
+  { users, groups, apiKeys, config }: LastingKeyOptions,
   account: Account,
   settings: NewApiKey,
 ): Promise<CreatedApiKey> {
+  checkPriced(settings.limits ?? [], [], config());
   const created = await apiKeys.create(account, settings);
   const { group } = settings;
   const { username, created_at: since } = account;

@@ -40,7 +40,7 @@ type AdminParts = AlertOperationsOptions &
   Omit<QuotaAdminOptions, "currency"> &
   Omit<QuotaGrantsOptions, "quota"> &
   CredentialsAdminOptions &
-  GroupAdminOptions &
+  Omit<GroupAdminOptions, "config"> &
   Omit<CodeAdminOptions, "quota"> &
   Omit<RedemptionOptions, "quota"> &
   Omit<RegistrationOptions, "security" | "holderOf" | "groupAdmin"> &

@@ -14,6 +14,7 @@ import type { Awaitable } from "../lib/awaitable.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Actor, Audit } from "./audit.ts";
 import { findUser } from "./find-user.ts";
+import { checkPriced, type PricedConfig } from "./priced-limits.ts";
 import { userDifference, userEtag, type UserDifference } from "./user-view.ts";
 
 /** A new user. Without a password a one-time one is created; the default tier is the first of config.toml. */
@@ -75,6 +76,8 @@ export interface UserAdminOptions {
   readonly tierNames: () => readonly string[];
   /** The trust steps of config.toml now. */
   readonly stepNames: () => readonly string[];
+  /** The config in force. */
+  readonly config: () => PricedConfig;
   readonly clock: Clock;
 }
 
@@ -143,6 +146,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
       if (typeof password === "string") checkNewPassword(password, username, "password");
       checkServiceGroup(user);
       checkStep(user.trust_step);
+      checkPriced(user.limits ?? [], [], options.config());
       await audit.check();
       const made = password === undefined ? generatePassword() : undefined;
       const secret = made === undefined ? { password: password ?? "" } : { password: made, must_change_password: true };
@@ -164,6 +168,7 @@ export function createUserAdmin(options: UserAdminOptions): UserAdmin {
           // A file that was written by hand may lack the group: that keeps nobody from changing something else.
           if (lacksGroup(after) && !lacksGroup(before)) checkServiceGroup(after);
           checkStep(after.trust_step, before.trust_step);
+          checkPriced(after.limits ?? [], before.limits ?? [], options.config());
           await keepAnAdmin(before, after);
           difference = userDifference(before, after);
         }),

@@ -44,6 +44,7 @@ async function adminOf(ports: CommandPorts, route: string | undefined): Promise<
       ...parts,
       tierNames: () => Object.keys(quota.tiers),
       stepNames: () => risk.steps.map(({ name }) => name),
+      config: () => ports.config,
       clock,
     }),
     // No command is about login locks.

@@ -19,7 +19,9 @@ describe("a key", () => {
     onTestFinished(() => apiKeys.close());
     const account = accountOf(store, "carl");
     const users = { get: () => (since === undefined ? undefined : { ...account, created_at: since }) };
-    const making = createLastingKey({ users, groups: { get: () => undefined }, apiKeys }, account, { name: "late" });
+    const config = () => ({ quota: { currency: "CNY" }, models: { prices: [] } });
+    const options = { users, groups: { get: () => undefined }, apiKeys, config };
+    const making = createLastingKey(options, account, { name: "late" });
     await expect(making).rejects.toMatchObject({ code: "conflict" });
     expect(apiKeys.list("carl")).toEqual([]);
   });

@@ -37,6 +37,7 @@ async function useAdmin(files: Readonly<Record<string, string>> = {}, revokeAll:
     audit: createAudit({ log, emit: () => undefined, clock }),
     tierNames: () => ["basic", "premium"],
     stepNames: () => ["careful", "trusting"],
+    config: () => ({ quota: { currency: "CNY" }, models: { prices: [{ currency: "CNY" }] } }),
     clock,
   });
   return { usersDir, clock, store, admin, told, done };
@@ -54,6 +55,23 @@ describe("a user admin", () => {
       trust_step: "former",
     });
     expect(await admin.patch(actor, "alice", { trust_step: "trusting" })).toMatchObject({ trust_step: "trusting" });
+  });
+
+  it("gives no limit in a currency that no price is in, and leaves one from before a change of the prices", async () => {
+    const { admin, store } = await useAdmin({
+      alice: 'limits = [{ metric = "cost", per = "day", max = 1, currency = "USD" }]',
+    });
+    const cost = { metric: "cost", max: 1 } as const;
+    const dollars = { ...cost, currency: "USD" };
+    const message = "limits.1.currency: expected a currency of models.prices, which are in CNY; got USD.";
+    const refusal = { code: "invalid_request", message, extras: { param: "limits.1.currency" } };
+    const limits = [{ ...cost, per: "day" } as const, { ...dollars, per: "week" } as const];
+    await expect(admin.create(actor, { username: "carl", limits })).rejects.toMatchObject(refusal);
+    expect(store.get("carl")).toBeUndefined();
+    await expect(admin.patch(actor, "alice", { limits })).rejects.toMatchObject(refusal);
+    expect(await admin.patch(actor, "alice", { max_parallel: 2 })).toMatchObject({ max_parallel: 2 });
+    const kept = { limits: [{ ...dollars, per: "day", max: 2 } as const] };
+    expect(await admin.patch(actor, "alice", kept)).toMatchObject(kept);
   });
 
   it("makes no service account without a default group, and changes something else of one all the same", async () => {

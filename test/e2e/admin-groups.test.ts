@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { startAdminApi } from "../support/admin-api.ts";
@@ -14,6 +15,30 @@ const start = () =>
   });
 
 describe("/admin/groups", () => {
+  it("refuses limits of groups and of keys in a currency that no price is in, until there is one", async () => {
+    const price = (currency: string): string =>
+      `[[models.prices]]\nmodels = ["${currency.toLowerCase()}-*"]\ncurrency = "${currency}"\ncache_hit = 1\ncache_miss = 1\noutput = 1\n`;
+    const { as, proxy } = await startAdminApi({ config: price("CNY"), configFile: true });
+    const cost = { metric: "cost", per: "day", max: 1 };
+    const dollars = { limits: [cost, { ...cost, currency: "USD" }] };
+    expect((await as("boss", "POST", "/admin/groups", { name: "team", members: ["alice"] })).status).toBe(201);
+    const ways: readonly Parameters<typeof as>[] = [
+      ["boss", "POST", "/admin/groups", { name: "other", ...dollars }],
+      ["boss", "PATCH", "/admin/groups/team", dollars],
+      ["boss", "POST", "/admin/groups/team/keys", { name: "k", ...dollars }],
+      ["boss", "POST", "/admin/users/alice/keys", { name: "k", ...dollars }],
+      ["boss", "PATCH", "/admin/users/alice", dollars],
+      ["alice", "POST", "/auth/keys", { name: "k", ...dollars }],
+    ];
+    for (const way of ways) {
+      const { status, body } = await as(...way);
+      expect([way, status, body.error?.param]).toEqual([way, 400, "limits.1.currency"]);
+    }
+    await writeFile(join(proxy.folder, "config.toml"), proxy.configText(price("CNY") + price("USD")));
+    expect((await as("boss", "POST", "/admin/config/reload", {})).status).toBe(200);
+    for (const way of ways) expect([way, (await as(...way)).status < 300]).toEqual([way, true]);
+  });
+
   it("makes, shows, changes and removes groups, with an audit of what differs", async () => {
     const { get, post: create, as, delete: remove, audits } = await start();
     const made = await create("/admin/groups", { name: "team", members: ["bob"], owners: ["olga"], limits });

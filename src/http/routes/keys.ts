@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { createLastingKey } from "../../admin/group-admin.ts";
+import type { PricedConfig } from "../../admin/priced-limits.ts";
 import type { ApiKeys } from "../../identity/api-keys.ts";
 import { AppError } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
@@ -29,13 +30,15 @@ interface KeyRouteOptions {
   readonly groups: Pick<Groups, "get" | "ofUser">;
   /** The names known now. */
   readonly knownModels: () => KnownModels;
+  /** The config in force. */
+  readonly config: () => PricedConfig;
   readonly emit: Emit;
   readonly clock: Clock;
 }
 
 /** GET, POST and DELETE /auth/keys: long-lived keys for programs that can't log in. */
 export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions): void {
-  const { apiKeys, users, groups, knownModels, emit, clock } = options;
+  const { apiKeys, users, groups, knownModels, config, emit, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const tags = ["auth"];
 
@@ -73,7 +76,7 @@ export function registerKeyRoutes(app: FastifyInstance, options: KeyRouteOptions
       if (settings.group !== undefined) {
         await chooseGroup({ groupHeader: null, apiKey: { group: settings.group }, account }, groups);
       }
-      const created = await createLastingKey({ users, groups, apiKeys }, account, settings);
+      const created = await createLastingKey({ users, groups, apiKeys, config }, account, settings);
       emitKeyEvent(request, "api_key.created", created.key.id);
       return reply.code(201).header("cache-control", "no-store").send(toNewKeyResponse(created));
     },

@@ -228,8 +228,16 @@ describeWithRedis("two processes over one Redis", () => {
     const lines: unknown[] = [];
     const check = () => Promise.resolve();
     const audit = { check, record: (_actor: unknown, line: unknown) => Promise.resolve(void lines.push(line)) };
-    const userAdmin = createUserAdmin({ ...second, audit, tierNames: () => ["basic"], stepNames: () => [], clock });
-    const admin = createGroupAdmin({ ...second, userAdmin, audit, emit: () => undefined, clock });
+    const config = () => ({ quota: { currency: "CNY" }, models: { prices: [] } });
+    const userAdmin = createUserAdmin({
+      ...second,
+      audit,
+      tierNames: () => ["basic"],
+      stepNames: () => [],
+      config,
+      clock,
+    });
+    const admin = createGroupAdmin({ ...second, userAdmin, audit, emit: () => undefined, config, clock });
     const boss = { by: "boss", ip: "", traceId: "" };
     expect((await refusalOf(() => admin.create(boss, "alpha", {}))).code).toBe("conflict");
     expect((await refusalOf(() => admin.remove(boss, "alpha", () => false))).code).toBe("precondition_failed");

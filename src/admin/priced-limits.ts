@@ -1,0 +1,33 @@
+import type { LimitConfig } from "../config/quota-schema.ts";
+import { AppError } from "../errors.ts";
+import { metrics } from "../quota/metrics.ts";
+
+/** What the config in force says about currencies. */
+export interface PricedConfig {
+  readonly quota: { readonly currency: string };
+  readonly models: { readonly prices: readonly { readonly currency: string }[] };
+}
+
+/**
+ * Refuses new limits in a currency that no price is in, as config.toml does for tiers and groups: nothing would ever count
+ * for them, or every model would be refused. Those that were there before may stay: prices may have changed since.
+ *
+ * @throws AppError `invalid_request`, which names the field
+ */
+export function checkPriced(
+  limits: readonly LimitConfig[],
+  before: readonly LimitConfig[],
+  { quota, models }: PricedConfig,
+): void {
+  const priced = [...new Set(models.prices.map(({ currency }) => currency))];
+  // Without any price everybody whose cost is limited is refused every model, and the refusal says so.
+  if (priced.length === 0) return;
+  limits.forEach(({ metric, per, currency }, index) => {
+    if (!metrics[metric].hasCurrency || priced.includes(currency ?? quota.currency)) return;
+    if (before.some((one) => one.metric === metric && one.per === per && one.currency === currency)) return;
+    const param = `limits.${index}.currency`;
+    const got = currency ?? `none, which means ${quota.currency}`;
+    const message = `${param}: expected a currency of models.prices, which are in ${priced.join(", ")}; got ${got}.`;
+    throw new AppError("invalid_request", { param, message });
+  });
+}
