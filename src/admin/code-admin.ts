@@ -5,6 +5,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Per } from "../quota/periods.ts";
 import type { Metric } from "../quota/metrics.ts";
 import type { Actor, Audit } from "./audit.ts";
+import { checkPricedCurrency, type PricedConfig } from "./priced-limits.ts";
 import { codeId, type CodeState, codeState } from "./code-batch.ts";
 
 /** What a redemption code adds. */
@@ -62,7 +63,8 @@ export interface CodeAdminOptions {
   readonly codes: Codes;
   readonly groups: Pick<Groups, "get">;
   readonly tierNames: () => readonly string[];
-  readonly quota: { readonly currency: string };
+  /** The config in force. */
+  readonly config: () => PricedConfig;
   readonly clock: Clock;
   readonly audit: Audit;
 }
@@ -79,12 +81,13 @@ function freeId(taken: readonly string[], now: number): string {
 }
 
 export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
-  const { codes, groups, quota, clock, audit } = options;
+  const { codes, groups, config, clock, audit } = options;
 
   /** Refuses what could never be used as it is meant. */
   async function checkTarget({ gives, group: name, tier, expiresAt }: NewCodes, now: number): Promise<void> {
     if (expiresAt !== undefined && expiresAt <= now)
       throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
+    if (gives.kind === "quota" && gives.metric === "cost") checkPricedCurrency("currency", gives.currency, config());
     if (tier !== undefined && !options.tierNames().includes(tier))
       throw new AppError("invalid_request", { param: "tier", message: `There is no tier ${tier}.` });
     if (name === undefined) return;
@@ -171,7 +174,7 @@ export function createCodeAdmin(options: CodeAdminOptions): CodeAdmin {
       metric,
       per,
       amount,
-      currency: metric === "cost" ? (currency ?? quota.currency) : null,
+      currency: metric === "cost" ? (currency ?? config().quota.currency) : null,
       credit_days: creditDays ?? null,
     };
   }

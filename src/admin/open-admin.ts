@@ -41,7 +41,7 @@ type AdminParts = AlertOperationsOptions &
   Omit<QuotaGrantsOptions, "quota"> &
   CredentialsAdminOptions &
   Omit<GroupAdminOptions, "config"> &
-  Omit<CodeAdminOptions, "quota"> &
+  Omit<CodeAdminOptions, "config"> &
   Omit<RedemptionOptions, "quota"> &
   Omit<RegistrationOptions, "security" | "holderOf" | "groupAdmin"> &
   Omit<FreeNamesOptions, "usageDays"> & {
@@ -69,7 +69,7 @@ export function createAdmin({ quota, ...parts }: AdminParts): Admin {
     groups,
     risk: createRiskAdmin(parts),
     alerts: createAlertOperations(parts),
-    codes: createCodeAdmin({ ...parts, quota }),
+    codes: createCodeAdmin(parts),
     redemptions: createRedemptions({ ...parts, quota }),
     registrations: createRegistrations({
       ...parts,

@@ -17,17 +17,24 @@ export interface PricedConfig {
 export function checkPriced(
   limits: readonly LimitConfig[],
   before: readonly LimitConfig[],
+  config: PricedConfig,
+): void {
+  limits.forEach(({ metric, per, currency }, index) => {
+    if (before.some((one) => one.metric === metric && one.per === per && one.currency === currency)) return;
+    if (metrics[metric].hasCurrency) checkPricedCurrency(`limits.${index}.currency`, currency, config);
+  });
+}
+
+/** As checkPriced, for one currency. @param currency undefined: quota.currency */
+export function checkPricedCurrency(
+  param: string,
+  currency: string | undefined,
   { quota, models }: PricedConfig,
 ): void {
-  const priced = [...new Set(models.prices.map(({ currency }) => currency))];
+  const priced = [...new Set(models.prices.map((price) => price.currency))];
   // Without any price everybody whose cost is limited is refused every model, and the refusal says so.
-  if (priced.length === 0) return;
-  limits.forEach(({ metric, per, currency }, index) => {
-    if (!metrics[metric].hasCurrency || priced.includes(currency ?? quota.currency)) return;
-    if (before.some((one) => one.metric === metric && one.per === per && one.currency === currency)) return;
-    const param = `limits.${index}.currency`;
-    const got = currency ?? `none, which means ${quota.currency}`;
-    const message = `${param}: expected a currency of models.prices, which are in ${priced.join(", ")}; got ${got}.`;
-    throw new AppError("invalid_request", { param, message });
-  });
+  if (priced.length === 0 || priced.includes(currency ?? quota.currency)) return;
+  const got = currency ?? `none, which means ${quota.currency}`;
+  const message = `${param}: expected a currency of models.prices, which are in ${priced.join(", ")}; got ${got}.`;
+  throw new AppError("invalid_request", { param, message });
 }

@@ -21,7 +21,7 @@ it("makes many batches of codes in one second, each with an id of its own", asyn
     codes,
     groups: { get: () => undefined },
     tierNames: () => ["basic"],
-    quota: { currency: "CNY" },
+    config: () => ({ quota: { currency: "CNY" }, models: { prices: [] } }),
     clock,
     audit: createAudit({ log, emit: () => undefined, clock }),
   });

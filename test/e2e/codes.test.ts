@@ -1,6 +1,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startAdminApi } from "../support/admin-api.ts";
 import { bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 
 const config = `[quota]
@@ -110,6 +111,18 @@ describe("redemption codes", () => {
     expect([refused.status, await refused.json()]).toMatchObject([400, { error: { param: "amount" } }]);
     const { codes } = await make({ ...cost, amount: 9007199 });
     expect((await redeem("user10", codes[0] ?? "")).status).toBe(200);
+  });
+
+  it("are in a currency that a price is in: nobody could have a limit that others add to", async () => {
+    const price = '[[models.prices]]\nmodels = ["*"]\ncurrency = "CNY"\ncache_hit = 1\ncache_miss = 1\noutput = 1\n';
+    const { post: ask } = await startAdminApi({ config: price });
+    const body = { name: "dollars", metric: "cost", per: "day", amount: 1 };
+    const message = "currency: expected a currency of models.prices, which are in CNY; got USD.";
+    expect(await ask("/admin/codes", { ...body, currency: "USD" })).toMatchObject({
+      status: 400,
+      body: { error: { param: "currency", message } },
+    });
+    expect((await ask("/admin/codes", { ...body, currency: "CNY" })).status).toBe(201);
   });
 
   it("give a credit that lasts for a minute at the least", async () => {
