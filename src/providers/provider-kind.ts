@@ -39,6 +39,8 @@ export interface ProviderFeatures {
   readonly streamOptions: boolean;
   /** OpenAI's name for the role of a system message in a chat; elsewhere it is `system`. */
   readonly developerRole: boolean;
+  /** Whether a chat's limit may be `max_completion_tokens`; others ignore it and know `max_tokens` alone. */
+  readonly maxCompletionTokens: boolean;
   /** Whether it stores responses of the Responses API unless `store` is false. */
   readonly keepsResponses: boolean;
   /** Names that it no longer has, of models that didn't think; what an alias puts in their place thinks unless told. */

@@ -19,7 +19,13 @@ const jsonObject = (text: string) =>
   parseJsonObject(Buffer.from(text), { maxDepth: 100, maxKeys: 1000, maxNewKeys: 1000, maxValues: 1000 });
 const minimal = { model: "m", input: "Hello" };
 const parse = (body: object) => responses.parse(jsonObject(JSON.stringify(body)), false);
-const features = { streamOptions: true, developerRole: true, keepsResponses: false, namesWithoutThinking: [] };
+const features = {
+  streamOptions: true,
+  developerRole: true,
+  maxCompletionTokens: true,
+  keepsResponses: false,
+  namesWithoutThinking: [],
+};
 
 describe("a request to the Responses API", () => {
   it.each([

@@ -48,20 +48,30 @@ export function streamingBody(
 
 /** The body for a provider that is asked for one JSON, because it refuses a stream. */
 export function wholeBody(body: JsonObject, upstreamModel: string, features: ProviderFeatures): Buffer {
-  const edits = body.value.stream === true ? { stream: "false" } : {};
+  const edits: Record<string, string> = body.value.stream === true ? { stream: "false" } : {};
   return edited(withoutMember(body, "stream_options"), upstreamModel, edits, features);
 }
 
 function edited(
   body: JsonObject,
   upstreamModel: string,
-  edits: Readonly<Record<string, string>>,
+  edits: Record<string, string>,
   features: ProviderFeatures,
 ): Buffer {
-  const base = features.developerRole || !hasDeveloper(body) ? body : withSystem(body);
+  const limit = features.maxCompletionTokens ? null : newLimitOf(body);
+  if (limit !== null) edits.max_tokens = limit;
+  const limited = limit === null ? body : withoutMember(body, "max_completion_tokens");
+  const base = features.developerRole || !hasDeveloper(body) ? limited : withSystem(limited);
   if (body.value.model === upstreamModel) return replaceMembers(base, edits);
   const thinking = isChatWithoutThinking(body, features) ? { thinking: withoutThinking } : {};
   return replaceMembers(base, { ...edits, model: JSON.stringify(upstreamModel), ...thinking });
+}
+
+/** The limit of a chat that has it under OpenAI's newer name alone, as JSON; null for any other. */
+function newLimitOf({ value }: JsonObject): string | null {
+  const { messages, max_tokens: older, max_completion_tokens: newer } = value;
+  if (messages === undefined || typeof newer !== "number") return null;
+  return older === undefined || older === null ? String(newer) : null;
 }
 
 /** Clients that send such a name expect no null where content is, and no tokens of reasoning to pay for. */

@@ -22,6 +22,7 @@ export const deepseek: ProviderKind = {
   features: {
     streamOptions: true,
     developerRole: false,
+    maxCompletionTokens: false,
     keepsResponses: false,
     namesWithoutThinking: ["deepseek-chat"],
   },

@@ -9,7 +9,13 @@ export const openai: ProviderKind = {
   // vLLM, Ollama and llama.cpp often have none.
   mayBeKeyless: true,
   knownModels: [],
-  features: { streamOptions: true, developerRole: true, keepsResponses: true, namesWithoutThinking: [] },
+  features: {
+    streamOptions: true,
+    developerRole: true,
+    maxCompletionTokens: true,
+    keepsResponses: true,
+    namesWithoutThinking: [],
+  },
   pathOf(api, base) {
     const { path } = apis[api];
     return path === null ? null : base + path;

@@ -54,7 +54,13 @@ export const zhipu: ProviderKind = {
   defaultKeyEnv: "ZHIPU_API_KEY",
   mayBeKeyless: false,
   knownModels: ["glm-4.6", "glm-4.5-flash"],
-  features: { streamOptions: true, developerRole: false, keepsResponses: false, namesWithoutThinking: [] },
+  features: {
+    streamOptions: true,
+    developerRole: false,
+    maxCompletionTokens: false,
+    keepsResponses: false,
+    namesWithoutThinking: [],
+  },
   pathOf(api, base, model) {
     // Next to the versions of its own API, and the same for all plans.
     if (api === "messages") return `${base.replace(/(\/coding)?\/paas\/v4$/, "")}/anthropic/v1/messages`;
