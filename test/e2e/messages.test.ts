@@ -153,6 +153,35 @@ describe("a message in Anthropic's shape", () => {
     expect(await billed.used()).toEqual(priced(50, 6, { cached: 10 }));
   });
 
+  it("whose usage comes first, before zeros, is billed by what was said of the prompt", async () => {
+    const billed = await startBilledProxy();
+    const asking = billed.ask(path, body);
+    const call = await billed.upstream.next();
+    const zeros = { input_tokens: 0, cache_read_input_tokens: 0, output_tokens: 6 };
+    await call.send([messageStart, ...messageText, messageDelta(zeros), messageStop].join(""));
+    call.end();
+    expect((await asking).status).toBe(200);
+    expect(await billed.used()).toEqual(priced(input, 6, { cached }));
+  });
+
+  it.each([undefined, { input_tokens: 0, output_tokens: 0 }, { input_tokens: null }])(
+    "whose prompt is never counted, but begins with %j, is estimated",
+    async (usage) => {
+      const billed = await startBilledProxy();
+      const asking = billed.ask(path, body);
+      const call = await billed.upstream.next();
+      const start = messageEvent("message_start", { message: { usage } });
+      await call.send([start, ...messageText, messageDelta({ output_tokens: 7 }), messageStop].join(""));
+      call.end();
+      await (
+        await asking
+      ).ended;
+      const prompt = Math.ceil(JSON.stringify(body).length / 4);
+      expect(await billed.logged()).toMatchObject({ estimated: true, input_tokens: prompt, output_tokens: 2 });
+      expect(await billed.used()).toEqual(priced(prompt, 2));
+    },
+  );
+
   it("without usage in the end is billed by the prompt as reported and an estimate of the rest", async () => {
     const billed = await startBilledProxy();
     const asking = billed.ask(path, body);

@@ -16,7 +16,7 @@ const eventText = textUnder({
 /**
  * Parses Anthropic's events. The prompt's tokens come with `message_start`, those of the output with `message_delta`,
  * which may repeat the prompt's; the last value of each counts. Some servers begin with zeros and report the real
- * counts at the end.
+ * counts at the end, others end with zeros. There is no usage until both are counted.
  */
 export class MessagesParser implements EventParser {
   readonly text = eventText;
@@ -30,6 +30,8 @@ export class MessagesParser implements EventParser {
   #fresh = 0;
   #stored = 0;
   #cached = 0;
+  /** The output's tokens as last reported; null until then. */
+  #said: Pick<ReportedUsage, "output" | "reasoning"> | null = null;
 
   /** An event that is of no content block may be the end, a ping, or an error in any form. */
   mayHold(json: string): boolean {
@@ -62,12 +64,13 @@ export class MessagesParser implements EventParser {
 
   #readPrompt(usage: unknown): void {
     if (!isFields(usage)) return;
-    if (isCount(usage.input_tokens)) this.#fresh = usage.input_tokens;
-    if (isCount(usage.cache_creation_input_tokens)) this.#stored = usage.cache_creation_input_tokens;
-    if (isCount(usage.cache_read_input_tokens)) this.#cached = usage.cache_read_input_tokens;
-    const input = this.#fresh + this.#stored + this.#cached;
-    // No prompt is empty: a zero here only means that nothing was counted yet.
-    if (input > 0) this.prompt = { input, cached: this.#cached };
+    const { input_tokens: fresh, cache_creation_input_tokens: stored, cache_read_input_tokens: cached } = usage;
+    // No prompt is empty: zeros alone only mean that nothing is counted here.
+    if (![fresh, stored, cached].some((tokens) => isCount(tokens) && tokens > 0)) return;
+    if (isCount(fresh)) this.#fresh = fresh;
+    if (isCount(stored)) this.#stored = stored;
+    if (isCount(cached)) this.#cached = cached;
+    this.prompt = { input: this.#fresh + this.#stored + this.#cached, cached: this.#cached };
   }
 
   #readEnd({ delta, usage }: Fields): void {
@@ -78,8 +81,7 @@ export class MessagesParser implements EventParser {
     }
     if (!isFields(usage)) return;
     this.#readPrompt(usage);
-    if (!isCount(usage.output_tokens)) return;
-    const input = this.#fresh + this.#stored + this.#cached;
-    this.usage = { input, cached: this.#cached, output: usage.output_tokens, reasoning: reasoningIn(usage) };
+    if (isCount(usage.output_tokens)) this.#said = { output: usage.output_tokens, reasoning: reasoningIn(usage) };
+    if (this.prompt !== null && this.#said !== null) this.usage = { ...this.prompt, ...this.#said };
   }
 }
