@@ -60,6 +60,17 @@ describe("MessageCollector", () => {
     });
   });
 
+  it("keeps a tool's input that comes whole as it is, whatever its lists hold", () => {
+    const edits = [
+      { index: 1, type: "text", text: "a" },
+      { index: 0, text: "b" },
+      { index: 0, text: "c" },
+    ];
+    const tool = { type: "tool_use", id: "t", name: "f", input: { edits, role: "", none: null } };
+    const { whole } = message([start, block(0, tool), end("tool_use")]);
+    expect(whole).toMatchObject({ content: [tool] });
+  });
+
   it("keeps a tool's input that was cut beside an empty one", () => {
     const tool = { type: "tool_use", id: "t", name: "f", input: {} };
     const json = '{"city": "Bei';

@@ -225,7 +225,11 @@ export class MessageCollector implements Collector {
     if (known?.begun === false && known.first === first) return;
     this.#merge.count(valuesOfBlock);
     const fields = emptyFields();
-    this.#merge.appendFields(fields, content);
+    for (const key in content) {
+      // Some servers send it here at once. It is the client's own data, whose lists are not fragments.
+      if (key === "input") this.#merge.keepLast(fields, key, content.input);
+      else this.#merge.append(fields, key, content[key]);
+    }
     const block = { index, fields, first, json: "", begun: false };
     this.#blocks.push(block);
     this.#byIndex.set(index, block);
