@@ -8,6 +8,9 @@ describe("M7: reasoning beside the completion", () => {
     ["counted beside it", { prompt_tokens: 10, completion_tokens: 4, total_tokens: 94, ...reasoned(80) }, [10, 84, 80]],
     ["counted in it", { prompt_tokens: 10, completion_tokens: 84, total_tokens: 94, ...reasoned(80) }, [10, 84, 80]],
     ["none", { prompt_tokens: 10, completion_tokens: 4, total_tokens: 14 }, [10, 4, 0]],
+    ["in the total alone", { prompt_tokens: 20, completion_tokens: 198, total_tokens: 623 }, [20, 603, 405]],
+    ["in the total alone, of a response", { input_tokens: 20, output_tokens: 0, total_tokens: 81 }, [20, 61, 61]],
+    ["a total below both", { prompt_tokens: 10, completion_tokens: 4, total_tokens: 12 }, [10, 4, 0]],
     [
       "a total that fits nothing",
       { prompt_tokens: 10, completion_tokens: 4, total_tokens: 50, ...reasoned(3) },
@@ -39,6 +42,15 @@ describe("M8: any consistent report is believed", () => {
     ["more cached than asked", { prompt_tokens: 3, completion_tokens: 4, cached_tokens: 9 }, [3, 4, 3]],
   ])("%s", (_, usage, [input, output, cached]) => {
     expect(readUsage(usage)).toEqual({ input, output, cached, reasoning: 0 });
+  });
+
+  it.each([
+    ["Anthropic's cache, read", { cache_read_input_tokens: 1000, cached_tokens: 1 }],
+    ["Anthropic's cache, written", { cache_creation_input_tokens: 1000, cached_tokens: 1 }],
+    ["a cache that is larger than the prompt", { cached_tokens: 1000 }],
+  ])("tokens of %s are no output, though the total has them", (_, cache) => {
+    const usage = { prompt_tokens: 3, completion_tokens: 4, total_tokens: 1007, ...cache };
+    expect(readUsage(usage)).toMatchObject({ input: 3, output: 4, reasoning: 0 });
   });
 
   it.each([

@@ -31,11 +31,19 @@ function withParts(usage: Fields, input: number, output: number, total: number |
     count(detail(usage.input_tokens_details, "cached_tokens")) ??
     count(usage.cached_tokens) ??
     0;
-  const reasoning = reasoningTokens(usage);
-  // Some count reasoning separately from the completion; their total shows it.
-  const all = total === input + output + reasoning ? output + reasoning : output;
+  const reported = reasoningTokens(usage);
+  const beyond = total === null ? 0 : Math.max(total - input - output, 0);
+  // Some count reasoning separately from the completion, and some of them, such as Gemini, report it in the total alone.
+  const isBeside = reported === beyond || (reported === 0 && cached <= input && !countsCacheBeside(usage));
+  const all = isBeside ? output + beyond : output;
+  const reasoning = isBeside && reported === 0 ? beyond : reported;
   // A part can't be more than the whole, whatever the provider reports.
   return { input, output: all, cached: Math.min(cached, input), reasoning: Math.min(reasoning, all) };
+}
+
+/** Whether there are cached tokens that the total may have and the prompt not, as Anthropic counts them. */
+function countsCacheBeside(usage: Fields): boolean {
+  return (count(usage.cache_read_input_tokens) ?? 0) + (count(usage.cache_creation_input_tokens) ?? 0) > 0;
 }
 
 /** The part of `usage.output_tokens` that is reasoning, in Anthropic's format. */
