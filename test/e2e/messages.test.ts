@@ -182,6 +182,24 @@ describe("a message in Anthropic's shape", () => {
     },
   );
 
+  it.each([{ input_tokens: 0, output_tokens: 0 }, undefined])(
+    "that is said to use nothing is free after %j",
+    async (usage) => {
+      const billed = await startBilledProxy();
+      const asking = billed.ask(path, body);
+      const call = await billed.upstream.next();
+      const start = messageEvent("message_start", { message: { usage } });
+      const end = messageDelta({ input_tokens: 0, output_tokens: 0 });
+      await call.send([start, ...messageText, end, messageStop].join(""));
+      call.end();
+      await (
+        await asking
+      ).ended;
+      expect(await billed.logged()).toMatchObject({ estimated: false, input_tokens: 0, output_tokens: 0 });
+      expect(await billed.used()).toEqual(priced(0, 0));
+    },
+  );
+
   it("without usage in the end is billed by the prompt as reported and an estimate of the rest", async () => {
     const billed = await startBilledProxy();
     const asking = billed.ask(path, body);

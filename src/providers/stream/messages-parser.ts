@@ -16,7 +16,7 @@ const eventText = textUnder({
 /**
  * Parses Anthropic's events. The prompt's tokens come with `message_start`, those of the output with `message_delta`,
  * which may repeat the prompt's; the last value of each counts. Some servers begin with zeros and report the real
- * counts at the end, others end with zeros. There is no usage until both are counted.
+ * counts at the end, others end with a zero for the prompt. There is no usage until both are counted.
  */
 export class MessagesParser implements EventParser {
   readonly text = eventText;
@@ -81,7 +81,10 @@ export class MessagesParser implements EventParser {
     }
     if (!isFields(usage)) return;
     this.#readPrompt(usage);
-    if (isCount(usage.output_tokens)) this.#said = { output: usage.output_tokens, reasoning: reasoningIn(usage) };
+    const { input_tokens: input, output_tokens: output } = usage;
+    if (isCount(output)) this.#said = { output, reasoning: reasoningIn(usage) };
+    // That nothing at all was used is believed in the end, as it is for chats.
+    if (this.prompt === null && input === 0 && output === 0) this.prompt = { input, cached: 0 };
     if (this.prompt !== null && this.#said !== null) this.usage = { ...this.prompt, ...this.#said };
   }
 }
