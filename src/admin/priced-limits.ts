@@ -1,4 +1,4 @@
-import type { LimitConfig } from "../config/quota-schema.ts";
+import { currenciesInstead, type LimitConfig } from "../config/quota-schema.ts";
 import { AppError } from "../errors.ts";
 import { metrics } from "../quota/metrics.ts";
 
@@ -31,9 +31,8 @@ export function checkPricedCurrency(
   currency: string | undefined,
   { quota, models }: PricedConfig,
 ): void {
-  const priced = [...new Set(models.prices.map((price) => price.currency))];
-  // Without any price everybody whose cost is limited is refused every model, and the refusal says so.
-  if (priced.length === 0 || priced.includes(currency ?? quota.currency)) return;
+  const priced = currenciesInstead(currency ?? quota.currency, models.prices);
+  if (priced === null) return;
   const got = currency ?? `none, which means ${quota.currency}`;
   const message = `${param}: expected a currency of models.prices, which are in ${priced.join(", ")}; got ${got}.`;
   throw new AppError("invalid_request", { param, message });

@@ -140,14 +140,25 @@ export function checkPricedCurrencies(
   path: readonly string[],
   ctx: z.core.$RefinementCtx,
 ): void {
-  const priced = [...new Set(prices.map(({ currency }) => currency))];
-  if (priced.length === 0) return;
   limits.forEach(({ metric, currency = defaultCurrency }, index) => {
-    if (!metrics[metric].hasCurrency || priced.includes(currency)) return;
+    const priced = metrics[metric].hasCurrency ? currenciesInstead(currency, prices) : null;
+    if (priced === null) return;
     const rows = priced.map((one) => `${one} (models.prices.${prices.findIndex((price) => price.currency === one)})`);
     const message = `expected a limit in a currency of models.prices, which are in ${rows.join(", ")}, not in ${currency}`;
     ctx.addIssue({ code: "custom", path: [...path, index], message, input: limits });
   });
+}
+
+/**
+ * The currencies that prices are in, where this one is none of them. Null where a price is in it, or where there is no
+ * price at all: then everybody whose cost is limited is refused every model, and the refusal says so.
+ */
+export function currenciesInstead(
+  wanted: string,
+  prices: readonly { readonly currency: string }[],
+): readonly string[] | null {
+  const priced = [...new Set(prices.map(({ currency }) => currency))];
+  return priced.length === 0 || priced.includes(wanted) ? null : priced;
 }
 
 /** A limit in the format of config.toml and user files; `max` of cost is in units of the currency. */

@@ -48,23 +48,23 @@ export function streamingBody(
 
 /** The body for a provider that is asked for one JSON, because it refuses a stream. */
 export function wholeBody(body: JsonObject, upstreamModel: string, features: ProviderFeatures): Buffer {
-  const edits: Record<string, string> = body.value.stream === true ? { stream: "false" } : {};
+  const edits = body.value.stream === true ? { stream: "false" } : {};
   return edited(withoutMember(body, "stream_options"), upstreamModel, edits, features);
 }
 
 function edited(
   body: JsonObject,
   upstreamModel: string,
-  edits: Record<string, string>,
+  edits: Readonly<Record<string, string>>,
   features: ProviderFeatures,
 ): Buffer {
   const limit = features.maxCompletionTokens ? null : newLimitOf(body);
-  if (limit !== null) edits.max_tokens = limit;
   const limited = limit === null ? body : withoutMember(body, "max_completion_tokens");
+  const changes = limit === null ? edits : { ...edits, max_tokens: limit };
   const base = features.developerRole || !hasDeveloper(body) ? limited : withSystem(limited);
-  if (body.value.model === upstreamModel) return replaceMembers(base, edits);
+  if (body.value.model === upstreamModel) return replaceMembers(base, changes);
   const thinking = isChatWithoutThinking(body, features) ? { thinking: withoutThinking } : {};
-  return replaceMembers(base, { ...edits, model: JSON.stringify(upstreamModel), ...thinking });
+  return replaceMembers(base, { ...changes, model: JSON.stringify(upstreamModel), ...thinking });
 }
 
 /** The limit of a chat that has it under OpenAI's newer name alone, as JSON; null for any other. */
