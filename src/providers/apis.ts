@@ -21,17 +21,18 @@ export interface StreamReading {
   readonly unfold: (response: Fields) => Iterable<UnfoldedEvent>;
 }
 
-const choices: StreamReading = { createParser: () => new ChoicesParser(), unfold: unfoldChoices };
+const chats: StreamReading = { createParser: () => new ChoicesParser("chat"), unfold: unfoldChoices };
+const texts: StreamReading = { createParser: () => new ChoicesParser("completions"), unfold: unfoldChoices };
 const messages: StreamReading = { createParser: () => new MessagesParser(), unfold: unfoldMessage };
 
 const responses: StreamReading = { createParser: () => new ResponsesParser(), unfold: unfoldResponse };
 
 /** Every API, once. A kind of provider says which of them it has, and where. */
 export const apis = {
-  chat: { title: "chats", path: "/chat/completions", stream: choices },
+  chat: { title: "chats", path: "/chat/completions", stream: chats },
   /** Chats that need DeepSeek's beta URL; elsewhere the same as `chat`. */
-  beta_chat: { title: "chats", path: "/chat/completions", stream: choices },
-  completions: { title: "text completions", path: "/completions", stream: choices },
+  beta_chat: { title: "chats", path: "/chat/completions", stream: chats },
+  completions: { title: "text completions", path: "/completions", stream: texts },
   messages: { title: "Anthropic's messages", path: null, stream: messages },
   responses: { title: "the Responses API", path: "/responses", stream: responses },
   embeddings: { title: "embeddings", path: "/embeddings", stream: null },

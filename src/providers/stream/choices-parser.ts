@@ -37,6 +37,9 @@ const delta = textUnder(
 );
 const chunkText = textUnder({ choices: textUnder({}, { delta, message: delta, text: textString }) });
 
+/** The APIs whose chunks have choices. */
+export type ChoicesApi = "chat" | "completions";
+
 /**
  * Parses OpenAI's chunks, of chats and text completions alike: both have `choices`, `usage` and `error`. Each choice
  * needs its own finish_reason, of which the last one counts. [DONE] without them does not complete a response: OpenAI's
@@ -54,6 +57,11 @@ export class ChoicesParser implements EventParser {
   #givenUp = 0;
   /** The last usage of each choice, if usage comes with the choices. */
   #choiceUsages: Map<number, ReportedUsage> | null = null;
+  readonly #api: ChoicesApi;
+
+  constructor(api: ChoicesApi) {
+    this.#api = api;
+  }
 
   get choices(): number {
     return this.#standings.size;
@@ -84,13 +92,17 @@ export class ChoicesParser implements EventParser {
     if (this.error !== null) return "error";
     const { choices } = event;
     if (!Array.isArray(choices)) {
+      if (isOfOtherApi(event)) return "foreign";
       this.#readUsage(event, false);
       return isKeepAlive(event) ? "aside" : "content";
     }
     let inChoice = false;
     for (let position = 0; position < choices.length; position++) {
       const choice: unknown = choices[position];
-      if (isFields(choice) && this.#readChoice(choice, position)) inChoice = true;
+      if (!isFields(choice)) continue;
+      // A choice that has begun is not looked at again: some end a text completion as they end a chat.
+      if (this.#standings.size === 0 && isOfOther(this.#api, choice)) return "foreign";
+      if (this.#readChoice(choice, position)) inChoice = true;
     }
     this.#readUsage(event, inChoice);
     return choices.length === 0 && isFields(event.usage) && isBare(event) ? "usage" : "content";
@@ -138,6 +150,17 @@ export class ChoicesParser implements EventParser {
     }
     return false;
   }
+}
+
+/** Whether a choice is one of a text completion in a chat, or the other way round. */
+function isOfOther(api: ChoicesApi, { delta, message, text }: Fields): boolean {
+  const isChat = isFields(delta) || isFields(message);
+  return api === "chat" ? !isChat && typeof text === "string" : isChat && typeof text !== "string";
+}
+
+/** Whether an event without choices is one of Anthropic's, or of the Responses API. */
+function isOfOtherApi({ type }: Fields): boolean {
+  return typeof type === "string" && /^(?:message_|content_block_|response\.)/.test(type);
 }
 
 /** The number after a key's closing quote; null unless the whole value is plain digits. */

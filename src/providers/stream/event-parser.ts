@@ -5,9 +5,9 @@ import type { PromptUsage, ReportedError, ReportedUsage } from "./reported.ts";
 /**
  * What an event is: part of the response; a usage report alone, which the proxy requested; an aside that is not part of
  * the response, such as a ping; the end of the response, which the proxy writes itself; the last event of the response,
- * which is passed on; or an error, which is then in `error`.
+ * which is passed on; an error, which is then in `error`; or an event of another API, which the client can't read.
  */
-export type EventKind = "content" | "usage" | "aside" | "end" | "last" | "error";
+export type EventKind = "content" | "usage" | "aside" | "end" | "last" | "error" | "foreign";
 
 /**
  * Collects the facts in the events of one response, which is everything but the text. One implementation for each API.

@@ -4,7 +4,7 @@ import { UpstreamError, type UpstreamErrorKind } from "../upstream-error.ts";
 import type { Provider } from "../provider.ts";
 import type { StreamReading } from "../apis.ts";
 import { isFields, type EventParser, type Fields } from "./event-parser.ts";
-import { graceMs, isTooComplexJson, verdictOf } from "./response-rules.ts";
+import { graceMs, isTooComplexJson, ofOtherApi, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
 import { estimatedTokens } from "./output-tokens.ts";
 import type { ResponseSink, EventRole, ResponseReader } from "./response-reader.ts";
@@ -92,6 +92,9 @@ export class JsonReader implements ResponseReader {
 
   #readVectors(response: Fields, body: Buffer): UpstreamError | null {
     if (!Array.isArray(response.data)) return this.#invalid("the response has no list under data");
+    // A list of models has the same form.
+    if (!(response.data as unknown[]).every(hasVector))
+      return this.#invalid("the response has an item under data without an embedding");
     this.usage = readPromptUsage(response.usage);
     this.whole = body;
     this.#sink.onEvent(body, 0, body.length, 0, "finish", response);
@@ -102,6 +105,7 @@ export class JsonReader implements ResponseReader {
     const facts = format.createParser();
     const events = unfolded(format, response, facts);
     if (events === null) return this.#invalid("the response is nested too deeply");
+    if (events === "foreign") return this.#invalid(ofOtherApi);
     if (events.length === 0) return this.#invalid("the response is a JSON of another kind");
     this.usage = facts.usage;
     this.prompt = facts.prompt;
@@ -123,15 +127,24 @@ export class JsonReader implements ResponseReader {
   }
 }
 
-/** The events that a stream would have had, read by the parser; null if JSON.stringify can't write one of them. */
-function unfolded({ unfold }: StreamReading, response: Fields, facts: EventParser): readonly WholeEvent[] | null {
+/**
+ * The events that a stream would have had, read by the parser; null if JSON.stringify can't write one of them, "foreign"
+ * if one is of another API.
+ */
+function unfolded(
+  { unfold }: StreamReading,
+  response: Fields,
+  facts: EventParser,
+): readonly WholeEvent[] | "foreign" | null {
+  const events: WholeEvent[] = [];
   try {
-    return Array.from(unfold(response), ({ parsed, role, name }) => {
-      facts.read(parsed);
+    for (const { parsed, role, name } of unfold(response)) {
+      if (facts.read(parsed) === "foreign") return "foreign";
       const head = name === undefined ? "data: " : `event: ${name}\ndata: `;
       const bytes = Buffer.from(`${head}${JSON.stringify(parsed)}\n\n`);
-      return { bytes, parsed, role, textBytes: textBytesOf(parsed, facts.text) };
-    });
+      events.push({ bytes, parsed, role, textBytes: textBytesOf(parsed, facts.text) });
+    }
+    return events;
   } catch (cause) {
     if (cause instanceof RangeError) return null;
     throw cause;
@@ -140,6 +153,11 @@ function unfolded({ unfold }: StreamReading, response: Fields, facts: EventParse
 
 function newError(kind: UpstreamErrorKind, upstreamMessage: string, isLasting = false): UpstreamError {
   return new UpstreamError({ kind, stage: "first_event", upstreamMessage, isPermanent: isLasting });
+}
+
+/** Some servers have others beside `embedding`, or in its place, such as `sparse_embedding`. */
+function hasVector(item: unknown): boolean {
+  return isFields(item) && Object.keys(item).some((key) => key.includes("embedding"));
 }
 
 function withoutMark(body: Buffer): Buffer {

@@ -58,6 +58,7 @@ export class MessagesParser implements EventParser {
         this.#readEnd(event);
         return "end";
       default:
+        if (Array.isArray(event.choices)) return "foreign";
         return isKeepAlive(event) ? "aside" : "content";
     }
   }

@@ -36,6 +36,9 @@ const verdicts: Readonly<Record<Standing, Readonly<Record<StreamEnding, Verdict>
   given_up: { done: "given_up", end: "given_up", break: "given_up" },
 };
 
+/** What is wrong with a response whose form is that of another API than the one that was asked. */
+export const ofOtherApi = "the response is of another API";
+
 /** The verdict on a response of which nothing more is read. */
 export function verdictOf(standing: Standing, ending: StreamEnding): Verdict {
   return verdicts[standing][ending];

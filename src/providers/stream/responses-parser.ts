@@ -47,6 +47,7 @@ export class ResponsesParser implements EventParser {
       this.finishing = true;
       return "last";
     }
+    if (Array.isArray(event.choices)) return "foreign";
     return isKeepAlive(event) ? "aside" : "content";
   }
 }

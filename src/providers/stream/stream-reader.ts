@@ -3,7 +3,7 @@ import { TwinParser, type TwinPattern, TwinSearch } from "../../lib/twin-pattern
 import { SseEventTooLargeError, SseScanner, type SseSink } from "../../lib/sse-scanner.ts";
 import { isFields, isKeepAliveName, type EventParser, type Fields } from "./event-parser.ts";
 import { UpstreamError, type UpstreamErrorKind, type UpstreamStage } from "../upstream-error.ts";
-import { graceMs, isTooComplexJson, verdictOf } from "./response-rules.ts";
+import { graceMs, isTooComplexJson, ofOtherApi, verdictOf } from "./response-rules.ts";
 import { toUpstreamError } from "./error-response.ts";
 import type { Provider } from "../provider.ts";
 import { estimatedTokens } from "./output-tokens.ts";
@@ -158,8 +158,9 @@ export class StreamReader implements ResponseReader, SseSink {
       const kind = this.#parser.read(parsed);
       this.graceMs = this.#isWhole() ? graceMs(this.#parser.standing, this.usage !== null) : null;
       if (kind === "error") this.#failWith(this.#parser.error);
+      if (kind === "foreign") this.#stopAt(ofOtherApi);
       if (kind === "end") this.done = true;
-      if (kind === "error" || kind === "end" || kind === "aside") return;
+      if (kind === "error" || kind === "foreign" || kind === "end" || kind === "aside") return;
       if (kind === "usage") role = "usage";
       else if (kind === "last") {
         this.done = true;
