@@ -1,7 +1,7 @@
 import { request } from "undici";
 import type { BreakerState } from "./breaker.ts";
 import type { Clock } from "../lib/clock.ts";
-import { globMatcher } from "../lib/globs.ts";
+import { globMatcher, maxNameLength } from "../lib/globs.ts";
 import type { Provider } from "./provider.ts";
 import { failureReason, readText, timeoutReason } from "./read-text.ts";
 
@@ -32,7 +32,8 @@ interface OpenCircuit {
 
 export interface ModelList {
   /**
-   * The models that the router can serve, sorted by name. Never rejects: if a provider is down, its last list counts.
+   * The models that the router can serve, sorted by name. Never rejects: if a provider is down, or slow, its last list
+   * counts.
    */
   list(): Promise<readonly ListedModel[]>;
   /** One entry for each provider, within half a second: if a provider takes longer, its last result counts. */
@@ -52,9 +53,8 @@ interface ListedProviders {
 }
 
 interface Listing {
-  readonly models: readonly string[];
-  /** Whether the provider reported them; if not, they are the known models of its kind. */
-  readonly reported: boolean;
+  /** The models that the provider reported; null if it reported none. */
+  readonly models: readonly string[] | null;
   /** Why the provider could not be reached; null if it responded. */
   readonly failure: string | null;
 }
@@ -62,7 +62,10 @@ interface Listing {
 /** How long a list is valid, and how long a request may take, in ms. */
 const freshMs = 60_000;
 const timeoutMs = 3_000;
-/** How long `reachability` waits for a response, in ms: it serves /healthz, which responds within a second. */
+/**
+ * How long to wait for a response where an earlier one will do, in ms: `reachability` serves /healthz, which responds
+ * within a second.
+ */
 const reachableMs = 500;
 /** Most circuits listed for one provider. */
 const maxCircuits = 100;
@@ -84,10 +87,12 @@ export function createModelList(options: ListedProviders & { readonly clock: Clo
   let served = allServed();
 
   function allServed(): readonly string[] {
-    const byName = new Map(
-      providers.map((one) => [one.name, servedOf(one, reported.get(one.name) ?? one.kind.knownModels)]),
-    );
+    const byName = new Map(providers.map((one) => [one.name, servedOf(one, modelsOf(one))]));
     return [...byName.values()].flat();
+  }
+
+  function modelsOf({ name, kind }: Provider): readonly string[] {
+    return reported.get(name) ?? kind.knownModels;
   }
 
   function remember(provider: Provider, models: readonly string[]): void {
@@ -108,10 +113,10 @@ export function createModelList(options: ListedProviders & { readonly clock: Clo
     const listing = fetchListing(provider).then((result) => {
       if (!isListed(provider)) return result;
       // A failure is cached only briefly, but long enough that a flood of requests doesn't become a flood upstream.
-      if (result.failure !== null) cache.set(provider.name, { at: now - freshMs + timeoutMs, listing });
+      if (result.failure !== null) cache.set(provider.name, { at: clock.monotonic() - freshMs + timeoutMs, listing });
       const workedAt = result.failure === null ? now : (lastResults.get(provider.name)?.workedAt ?? -Infinity);
       lastResults.set(provider.name, { failure: result.failure, workedAt });
-      if (result.reported) remember(provider, result.models);
+      if (result.models !== null) remember(provider, result.models);
       return result;
     });
     cache.set(provider.name, { at: now, listing });
@@ -137,10 +142,15 @@ export function createModelList(options: ListedProviders & { readonly clock: Clo
     async list() {
       const owners = new Map<string, string>();
       const sorted = [...providers].sort((a, b) => a.priority - b.priority);
+      await Promise.all(
+        sorted.map((provider) => {
+          const listing = listingOf(provider);
+          return lastResults.has(provider.name) ? settledWithin(listing, reachableMs) : listing;
+        }),
+      );
       for (const provider of sorted) {
-        const { models } = await listingOf(provider);
         const plain = provider.models.filter((name) => !name.includes("*"));
-        for (const id of [...plain, ...servedOf(provider, models)]) {
+        for (const id of [...plain, ...servedOf(provider, modelsOf(provider))]) {
           if (!owners.has(id)) owners.set(id, provider.name);
         }
         // A glob is not a name that clients could request.
@@ -194,11 +204,7 @@ function servedOf(provider: Provider, models: readonly string[]): readonly strin
 }
 
 async function fetchListing(provider: Provider): Promise<Listing> {
-  const unreported = (failure: string | null): Listing => ({
-    models: provider.kind.knownModels,
-    reported: false,
-    failure,
-  });
+  const unreported = (failure: string | null): Listing => ({ models: null, failure });
   try {
     const response = await request(provider.origin + provider.kind.modelsPath(provider.basePath) + provider.query, {
       dispatcher: provider.dispatcher,
@@ -211,20 +217,19 @@ async function fetchListing(provider: Provider): Promise<Listing> {
       // Other statuses are fine: Zhipu may have no such route. Only a rejected key means that nothing will work.
       return unreported(status < 500 && status !== 401 && status !== 403 ? null : `status ${status}`);
     }
-    const models = readModels(JSON.parse(await readText(response, maxBytes)));
-    return { models, reported: true, failure: null };
+    return { models: readModels(JSON.parse(await readText(response, maxBytes))), failure: null };
   } catch (error) {
     return unreported(failureReason(error, timeoutMs));
   }
 }
 
-function readModels(body: unknown): string[] {
-  if (typeof body !== "object" || body === null || !("data" in body) || !Array.isArray(body.data)) return [];
-  return body.data
-    .slice(0, maxListed)
-    .flatMap((entry: unknown) =>
-      typeof entry === "object" && entry !== null && "id" in entry && typeof entry.id === "string" ? [entry.id] : [],
-    );
+/** The names that requests can have; null if it is no list, such as an error with a good status. */
+function readModels(body: unknown): string[] | null {
+  if (typeof body !== "object" || body === null || !("data" in body) || !Array.isArray(body.data)) return null;
+  return body.data.slice(0, maxListed).flatMap((entry: unknown) => {
+    const id = typeof entry === "object" && entry !== null && "id" in entry ? entry.id : undefined;
+    return typeof id === "string" && id !== "" && id.length <= maxNameLength ? [id] : [];
+  });
 }
 
 /** The names of models that are known, from the config and from what providers list. */
