@@ -151,6 +151,17 @@ output = 1
       expect((await ask(nearest)).status).toBe(200);
     });
 
+    it.each(["\ud800", "tin-\udc00", "\ud83d\ud83d\ude00"])(
+      "%j, half a character of which would be lost in files",
+      async (name) => {
+        const asked = upstream.asked.length;
+        const invalid = { status: 400, body: { error: { code: "invalid_request", param: "model" } } };
+        expect(await ask(name)).toMatchObject(invalid);
+        expect(upstream.asked).toHaveLength(asked);
+        expect((await ask("\ud83d\ude00")).status).toBe(200);
+      },
+    );
+
     it("by what the provider lists, once that is known", async () => {
       expect((await ask("listed-1")).status).toBe(200);
       await fetch(`${proxy.url}/v1/models`, { headers: bearer(token) });
