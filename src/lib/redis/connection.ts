@@ -1,4 +1,4 @@
-import { createClient, createCluster, createSentinel, ErrorReply } from "@redis/client";
+import { createCluster, createSentinel, ErrorReply, RedisClient } from "@redis/client";
 import type { RedisAddress, RedisTarget } from "./redis-url.ts";
 import type { RedisReply } from "./redis.ts";
 
@@ -108,6 +108,10 @@ interface Commands extends Pick<RedisConnection, "send" | "onEveryServer" | "isR
   primaries(): readonly RedisAddress[];
 }
 
+/** Made once: for each set of options the library builds a class of all of Redis's commands, and blocks while it does. */
+const createClient = RedisClient.factory();
+type Client = ReturnType<typeof createClient>;
+
 function openSingle(options: Parameters<typeof createClient>[0], address: RedisAddress): Commands {
   const client = createClient(options);
   const send = (command: readonly string[]) => client.sendCommand<RedisReply>(command);
@@ -169,12 +173,12 @@ function trackChanges(
   primaries: () => readonly RedisAddress[],
   { onError, onInvalidate }: ConnectionListeners,
 ) {
-  const clients = new Map<string, ReturnType<typeof createClient>>();
+  const clients = new Map<string, Client>();
   const tracked: string[] = [];
   const checking = setInterval(check, topologyMs).unref();
 
   /** From scratch: the client library has begun to track what this connection reads. */
-  function start(client: ReturnType<typeof createClient>): void {
+  function start(client: Client): void {
     const names = tracked.flatMap((prefix) => ["PREFIX", prefix]);
     client.sendCommand(["CLIENT", "TRACKING", "OFF"]).catch(onError);
     client.sendCommand(["CLIENT", "TRACKING", "ON", "BCAST", ...names]).then(() => {
@@ -183,7 +187,7 @@ function trackChanges(
     }, onError);
   }
 
-  function open(address: RedisAddress): ReturnType<typeof createClient> {
+  function open(address: RedisAddress): Client {
     const client = createClient({ ...optionsOf(address), emitInvalidate: true });
     client.on("error", (error: unknown) => {
       onError(error);
