@@ -3,7 +3,7 @@ import { type Codes, type Credit, parseCode, type RedemptionBatch } from "../ide
 import { type Groups, isMember } from "../identity/groups.ts";
 import type { LoginGuard } from "../identity/login-guard.ts";
 import type { Users } from "../identity/users.ts";
-import { type GrantConfig, maxGrants } from "../config/schema.ts";
+import { type GrantConfig, grantsSchema, maxGrants } from "../config/schema.ts";
 import { AppError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
@@ -32,7 +32,7 @@ export interface Redemptions {
    * in the account), `login_blocked` after too many wrong codes, `storage_unavailable`
    */
   redeem(actor: Actor, account: Account, text: string): Promise<Redeemed>;
-  /** Gives what a crash has left without its grant. */
+  /** Gives what a crash has left without its grant, or takes the use back where no grant can be of that worth. */
   recover(): Promise<void>;
 }
 
@@ -56,7 +56,7 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
   const periodAt = createPeriods({ timezone: quota.timezone, monthlyResetDay: quota.monthly_reset_day });
   const { current } = createGrantTimes(quota.timezone, clock);
 
-  function grantOf(batch: RedemptionBatch, index: number, { until }: Credit): GrantConfig {
+  function grantOf(batch: RedemptionBatch, index: number, { until }: Pick<Credit, "until">): GrantConfig {
     return {
       metric: batch.metric as Metric,
       per: batch.per as Per,
@@ -87,6 +87,40 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
       param: "code",
       message: `This code adds to a limit of ${of} per ${per}, and you have none. It has not been used.`,
     });
+  }
+
+  /** Whether a grant can give what the codes are worth: earlier versions made some that are worth more. */
+  function canBeGranted(batch: RedemptionBatch): boolean {
+    return grantsSchema.safeParse([grantOf(batch, 0, { until: null })]).success;
+  }
+
+  /** Takes back the uses of a code that no grant can follow. Returns whose they were. */
+  async function takeBack(batch: RedemptionBatch, index: number): Promise<readonly string[]> {
+    const found: { users: readonly string[] } = { users: [] };
+    await codes.change(batch.id, (now) => {
+      const code = now?.kind === "quota" ? now.codes[index] : undefined;
+      if (now?.kind !== "quota" || code === undefined) return undefined;
+      found.users = code.uses.filter(({ done }) => !done).map(({ user }) => user);
+      if (found.users.length === 0) return undefined;
+      return withUses(
+        now,
+        index,
+        code.uses.filter(({ done }) => done),
+      );
+    });
+    return found.users;
+  }
+
+  function record(actor: Actor, batch: RedemptionBatch, index: number, use: Credit): Promise<void> {
+    const { reason = "", ...after } = grantOf(batch, index, use);
+    const subject = codeId(batch, index);
+    return audit.record(actor, { action: "code.redeemed", user: use.user, subject, before: null, after, reason });
+  }
+
+  async function complete(batch: RedemptionBatch, index: number, use: Credit): Promise<void> {
+    // The address is not known any more.
+    const actor = { by: use.user, ip: "", traceId: "" };
+    if (await credit(batch, index, use)) await record(actor, batch, index, use);
   }
 
   /** Before the use is stored, which would have to wait for its grant. */
@@ -172,6 +206,11 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
     async redeem(actor, account, text) {
       const { batch, index } = await find(actor, text);
       await checkEligible(batch, account);
+      if (!canBeGranted(batch)) {
+        await takeBack(batch, index);
+        const message = "This code is worth more than a grant can be: ask for another one. It has not been used.";
+        throw codeRefusal("outdated", message);
+      }
       const limit = limitFor(batch, account);
       checkRoom(account);
       const user = account.username;
@@ -183,21 +222,26 @@ export function createRedemptions(options: RedemptionOptions): Redemptions {
       const before = await bucketOf(account);
       const use = await claim(batch.id, index, user);
       if (!(await credit(batch, index, use))) throw redeemedBefore();
+      await record(actor, batch, index, use);
       const grant = grantOf(batch, index, use);
-      const { reason = "", ...after } = grant;
-      const subject = codeId(batch, index);
-      await audit.record(actor, { action: "code.redeemed", user, subject, before: null, after, reason });
       const now = await users.get(user);
-      return { id: subject, grant, before, after: now === undefined ? undefined : await bucketOf(now) };
+      return { id: codeId(batch, index), grant, before, after: now === undefined ? undefined : await bucketOf(now) };
     },
     async recover() {
       for (const id of await codes.ids()) {
         const batch = await codes.get(id);
         if (batch?.kind !== "quota") continue;
+        const isGrantable = canBeGranted(batch);
         for (const [index, code] of batch.codes.entries()) {
+          if (!isGrantable && code.uses.some(({ done }) => !done)) {
+            const facts = { code: codeId(batch, index), users: await takeBack(batch, index) };
+            if (facts.users.length > 0)
+              options.log.warn(facts, "a redeemed code is worth more than a grant can be, and is unused again");
+            continue;
+          }
           for (const use of code.uses) {
             if (use.done) continue;
-            await credit(batch, index, use).catch((err: unknown) => {
+            await complete(batch, index, use).catch((err: unknown) => {
               const facts = { code: codeId(batch, index), user: use.user, err };
               options.log.warn(facts, "a redeemed code could not be credited");
             });

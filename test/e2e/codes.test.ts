@@ -253,15 +253,64 @@ describe("a redemption that a crash has interrupted", () => {
       const next = await startProxy({ config, folder: first.folder });
       await next.services.admin.redemptions.recover();
       const account = await next.services.users.get("user0");
+      recorded.push(await redeemedLines(next));
       await next.stop();
       return (account?.grants ?? []).reduce((sum, { amount }) => sum + amount, 0);
     };
     const undone = (text: string): string => text.replace('"done":true', '"done":false');
+    const recorded: number[] = [];
     // The grant had been stored, its note had not; then neither.
     expect(await limitAfter(undone, (text) => text, true)).toBe(500);
     expect(await limitAfter(undone, (text) => text.replace(/^\[\[grants\]\][^]*$|^grants = .*$/m, ""), false)).toBe(
       500,
     );
+    // The first by its user, one more by each start.
+    expect(recorded).toEqual([2, 3]);
     await first.dispose();
   });
+
+  it("is taken back where an earlier version made a code that is worth more than a grant can be", async () => {
+    const first = await startProxy({ config, users: { user0: users.user0 ?? "", root: users.root ?? "" } });
+    const body = { name: "x", metric: "cost", per: "day", amount: 1, uses: 2 };
+    const made = await post(`${first.url}/admin/codes`, body, bearer(await first.login("root", password)));
+    const { codes } = (await made.json()) as { codes: string[] };
+    await first.stop();
+    const folder = join(first.folder, "users", "codes");
+    const [file = ""] = await readdir(folder);
+    const use = '{"user":"user0","at":1,"until":9000000000000,"done":false}';
+    const text = await readFile(join(folder, file), "utf8");
+    await writeFile(
+      join(folder, file),
+      text.replace('"amount":1,', '"amount":9007199.25,').replace('"uses":[]', `"uses":[${use}]`),
+    );
+    const next = await startProxy({ config, folder: first.folder });
+    await next.services.admin.redemptions.recover();
+    const listed = async (): Promise<unknown> => {
+      const answer = await fetch(`${next.url}/admin/codes`, { headers: bearer(await next.login("root", password)) });
+      return answer.json();
+    };
+    const unused = { codes: [{ amount: "9007199.25", state: "unused", used: 0 }] };
+    expect(await listed()).toMatchObject(unused);
+    const mine = await next.login("user0", password);
+    const refused = await post(`${next.url}/codes/redeem`, { code: codes[0] }, bearer(mine));
+    expect([refused.status, await refused.json()]).toMatchObject([
+      400,
+      {
+        error: {
+          code: "code_invalid",
+          details: { reason: "outdated" },
+          message: expect.stringContaining("worth more"),
+        },
+      },
+    ]);
+    expect(await listed()).toMatchObject(unused);
+    expect(next.logLines.filter((line) => line.includes("is unused again"))).toHaveLength(1);
+    await next.dispose();
+  });
 });
+
+async function redeemedLines(proxy: RunningProxy): Promise<number> {
+  const token = await proxy.login("root", password);
+  const answer = await fetch(`${proxy.url}/admin/audit?action=code.redeemed`, { headers: bearer(token) });
+  return ((await answer.json()) as { events: unknown[] }).events.length;
+}
