@@ -126,9 +126,10 @@ async function apply(from: string, target: Target, io: CommandIo): Promise<numbe
         const missing = used - (month?.used ?? 0);
         const delta = { ...noCharge(quota.currency), requests: missing };
         if (missing > 0) await ledger.adjust(name, delta, note);
+        // Before it is in force: if stopped between the two, a second run makes another one, and none is lost.
+        if (newPassword !== undefined) io.out(`${name} gets a password (shown only now): ${newPassword}`);
         await store.create(account);
-        const password = newPassword === undefined ? "" : ` Password (shown only now): ${newPassword}`;
-        io.out(`${name} is imported.${password}`);
+        io.out(`${name} is imported.`);
       } catch (error) {
         failed++;
         io.err(`problem: ${name}: ${error instanceof Error ? error.message : String(error)}`);

@@ -14,6 +14,7 @@ import { compareState } from "../replica/compare-state.ts";
 import { createDocumentFolder } from "../replica/document-folder.ts";
 import { openReplica } from "../replica/replica.ts";
 import { readLogPage, streamStart } from "../replica/log-page.ts";
+import { copySharedTrust } from "../risk/open-risk.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { lockUsers } from "./lock-users.ts";
 import type { CommandIo } from "./this-process.ts";
@@ -105,6 +106,7 @@ async function exportState(state: State): Promise<number> {
   const pages = await Promise.all(state.redis.tags.map((tag) => readLogPage(state.redis, tag, streamStart, 1)));
   if (pages.some(({ epoch }) => epoch === "")) throw new Error("Redis has no state, or has lost it: nothing to export");
   await follow(state);
+  await copySharedTrust(state.redis, state.usersDir);
   return verify(state);
 }
 

@@ -7,12 +7,14 @@ import type { Log } from "../lib/log.ts";
 import type { Redis } from "../lib/redis/redis.ts";
 import { type RiskRecord, riskRecordSchema } from "./known-users.ts";
 import { openSharedRisk } from "./redis/shared-risk.ts";
+import { createTrustStore } from "./redis/trust-store.ts";
 import { createRisk, type Risk, type RiskOptions } from "./risk.ts";
 
 /** How often what has changed is written, in ms. A crash loses what was noted since. */
 const saveEveryMs = 60_000;
 /** Users whose records are turned into text in one piece. */
 const usersAtOnce = 100;
+const fileName = "trust.json";
 const fileVersion = 1;
 const fileSchema = z.object({ version: z.literal(fileVersion), users: z.record(z.string(), z.unknown()) });
 
@@ -34,7 +36,7 @@ export async function openRisk({
   redis,
   ...options
 }: OpenRiskOptions): Promise<Risk & { close(): Promise<void> }> {
-  const path = join(usersDir, "trust.json");
+  const path = join(usersDir, fileName);
   await removeTemporaries(usersDir, ".json");
   const saved = await load(path, log);
   const shared = redis === undefined ? undefined : await openSharedRisk({ ...options, saved, redis, log });
@@ -64,6 +66,18 @@ export async function openRisk({
       await saving.then(save);
     },
   };
+}
+
+/**
+ * Writes what all processes share of the users' trust into the file, as each of them does; nothing where they share
+ * nothing. Throws as Redis.call, and Node's errors.
+ */
+export async function copySharedTrust(redis: Redis, usersDir: string): Promise<void> {
+  const store = createTrustStore(redis);
+  const records = new Map<string, RiskRecord>();
+  for (const tag of redis.tags)
+    for (const [user, { record }] of await store.all(tag)) if (record !== undefined) records.set(user, record);
+  if (records.size > 0) await writeFileAtomic(join(usersDir, fileName), await textOf({ records: () => records }));
 }
 
 /** The text of the file, made in pieces, so that requests go on meanwhile. */

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -114,6 +114,24 @@ describe("npm run import", () => {
     expect(await used("anna")).toBe(123);
   });
 
+  it("prints a password before it is in force, so that none is lost where it is killed between the two", async () => {
+    const { old, usersDir } = useFolders({ anna: user("anna", "", "short") });
+    const printed: boolean[] = [];
+    const code = await runImportCli(["old", "--apply"], {
+      env: {},
+      cwd: join(old, ".."),
+      user: "tester",
+      processes: createProcessTable({ pid: process.pid, host: hostname(), exists: () => true }),
+      readStdin: () => Promise.resolve(""),
+      out: (line) => {
+        if (line.includes("shown only now")) printed.push(existsSync(join(usersDir, "anna.toml")));
+      },
+      outPieces: () => Promise.resolve(),
+      err: () => undefined,
+    });
+    expect([code, printed, accounts(usersDir)]).toEqual([0, [false], ["anna.toml"]]);
+  });
+
   it("overwrites no account, and no file that might be one", async () => {
     const { run, usersDir } = useFolders({ anna: user("anna") }, { anna: quota("anna") });
     mkdirSync(usersDir);
@@ -139,7 +157,7 @@ describe("npm run import", () => {
     const { run, account } = useFolders({ anna: user("anna", "", "short"), ben: user("ben", "", "password123") });
     const { code, out, err } = await run("--apply");
     expect(code).toBe(0);
-    const password = /^anna is imported\. Password \(shown only now\): (\S+)$/m.exec(out)?.[1] ?? "";
+    const password = /^anna gets a password \(shown only now\): (\S+)\nanna is imported\.$/m.exec(out)?.[1] ?? "";
     const passwords = createPasswords({ maxHashes: 1, maxWaiting: 1 });
     expect(await passwords.matches(String(account("anna").password_hash), password)).toBe(true);
     expect(await passwords.matches(String(account("ben").password_hash), "password123")).toBe(true);

@@ -2,8 +2,12 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { runStateCli } from "../../src/cli/state-commands.ts";
+import { configSchema } from "../../src/config/schema.ts";
 import { systemClock } from "../../src/lib/clock.ts";
+import { openRisk } from "../../src/risk/open-risk.ts";
+import { createCapturedLog } from "../support/captured-log.ts";
 import { runCli } from "../support/cli.ts";
+import { chatFinished } from "../support/events.ts";
 import { openTestLedger, spend, usedOf } from "../support/ledger.ts";
 import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -63,6 +67,38 @@ describeWithRedis("npm run state", () => {
     expect(readFileSync(join(users, "eve.toml"), "utf8")).toMatch(/^password_hash = /m);
     write("eve", "basic");
     expect((await run("verify")).out).toBe(`${left.replace("carol", "eve")}\n1 differences.`);
+  });
+
+  it("brings what is noted of users for their trust back as well", async () => {
+    const folder = tempDir();
+    const users = join(folder, "users");
+    const keyPrefix = newPrefix();
+    mkdirSync(users);
+    writeFileSync(join(folder, "config.toml"), `[state]\nkey_prefix = "${keyPrefix}"\n`);
+    writeFileSync(join(users, "alice.toml"), "a text\n");
+    const run = (word: string) => runCli(runStateCli, [word], folder, "", { REDIS_URL: redis.server().url });
+    expect((await run("import")).code).toBe(0);
+    const alice = { username: "alice", created_at: new Date(0) };
+    const { risk: config } = configSchema.parse({ risk: { enabled: true } });
+    const rules = { config, ownRules: new Set<string>(), clock: systemClock, emit: () => undefined };
+    const process = await openRisk({
+      ...rules,
+      usersDir: tempDir(),
+      log: createCapturedLog(),
+      redis: await redis.open({ keyPrefix }),
+    });
+    process.trustOf(alice);
+    process.sink(chatFinished({ at: systemClock.now(), user: "alice" }));
+    await process.close();
+
+    rmSync(users, { recursive: true });
+    mkdirSync(users);
+    expect((await run("export")).code).toBe(0);
+    const { users: noted } = JSON.parse(readFileSync(join(users, "trust.json"), "utf8")) as { users: object };
+    expect(noted).toMatchObject({ alice: { completed: 1 } });
+    const alone = await openRisk({ ...rules, usersDir: users, log: createCapturedLog() });
+    expect([...alone.records()].map(([name]) => name)).toEqual(["alice"]);
+    await alone.close();
   });
 
   it("completes an export that was interrupted", async () => {
