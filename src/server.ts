@@ -109,6 +109,8 @@ export async function buildServer(services: Services): Promise<Server> {
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
   refuseTunnels(app.server, refuseConnection);
 
+  // First: whatever responds before the body is read, the body must end.
+  watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
   registerRequestContext(app);
   registerTracing(app, services.tracing, services.runningTraces);
   registerCors(app, cors);
@@ -124,7 +126,6 @@ export async function buildServer(services: Services): Promise<Server> {
   registerErrors(app, { log, reportRefusal, cors });
   registerRequestCount(app, { emit, clock });
   registerAddressRules(app, () => policy().addressRules);
-  watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
   boundLargeBodies(app, boot.server.body_limit_bytes);
   registerJsonBody(app);
   await registerOpenapi(app, version);

@@ -203,6 +203,22 @@ describe("HTTP as nobody should send it", () => {
     await connection.closed;
   });
 
+  it.each([
+    ["a GET", "GET /livez", 200],
+    ["a page of the panel", "GET /panel/", 200],
+    ["an unknown address", "POST /nowhere", 404],
+    ["an unknown method", "PUT /auth/login", 405],
+    ["a preflight", "OPTIONS /v1/chat/completions", 405],
+    ["an address that can't be decoded", "POST /%ff", 404],
+  ])("closes the connection of %s whose body never ends, once it has answered", async (_what, start, status) => {
+    const connection = send(rawRequest(start, ["Content-Length: 1000000"]) + "{");
+    const timer = setInterval(() => connection.socket.write(" "), 100);
+    expect((await connection.answer()).status).toBe(status);
+    await connection.closed.finally(() => {
+      clearInterval(timer);
+    });
+  });
+
   it("closes a connection that never says anything, without a word", async () => {
     const lines = proxy.logLines.length;
     const connection = send("");

@@ -105,6 +105,8 @@ export function createBadUrlHandler(options: ErrorsOptions) {
   return (_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.headers({ "x-request-id": request.id, "x-proxy-version": version });
     allowPage(options.cors(), request.raw, reply.raw);
+    // Nothing else would bound how long its body may take.
+    reply.header("connection", "close");
     respond(new AppError("not_found"), request, reply, options);
   };
 }

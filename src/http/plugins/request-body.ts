@@ -305,6 +305,8 @@ interface Upload extends Slotted {
   checkedAt: number;
   /** Bytes received on the connection by then. */
   bytes: number;
+  /** Whether the route responds without reading it, as for a GET. */
+  unread: boolean;
 }
 
 interface WatchOptions {
@@ -330,14 +332,26 @@ export function watchUploads(app: FastifyInstance, { spanMs, clock, refuse }: Wa
     if (raw.headers["content-length"] !== undefined || raw.headers["transfer-encoding"] !== undefined) {
       const now = clock.monotonic();
       const bytes = raw.socket.bytesRead;
-      incoming.upload = { slot: -1, request: raw, response: reply.raw, startedAt: now, checkedAt: now, bytes };
+      incoming.upload = {
+        slot: -1,
+        request: raw,
+        response: reply.raw,
+        startedAt: now,
+        checkedAt: now,
+        bytes,
+        unread: false,
+      };
       uploads.add(incoming.upload);
     }
     next();
   });
-  // The body has been read.
+  // The body has been read, or never will be: then it must still end, or the connection would stay open for ever.
   app.addHook("preValidation", (incoming, _reply, next) => {
-    if (incoming.upload !== null) uploads.delete(incoming.upload);
+    const { upload, raw } = incoming;
+    if (upload !== null) {
+      if (raw.complete) uploads.delete(upload);
+      else upload.unread = true;
+    }
     incoming.upload = null;
     next();
   });
@@ -347,11 +361,11 @@ export function watchUploads(app: FastifyInstance, { spanMs, clock, refuse }: Wa
     () => {
       const now = clock.monotonic();
       for (const upload of uploads.items()) {
-        const { request, response } = upload;
+        const { request, response, unread } = upload;
         if (request.complete || request.destroyed) uploads.delete(upload);
-        // Refused already: the rest is read and discarded, but not for long.
+        // Responded to already: the rest is read and discarded, but not for long.
         else if (response.writableEnded && now - upload.startedAt >= spanMs) request.destroy();
-        else if (isTooSlow(upload, request.socket, now)) {
+        else if (!unread && isTooSlow(upload, request.socket, now)) {
           uploads.delete(upload);
           const error = new Error("the body takes too long to arrive");
           refuse(Object.assign(error, { code: "ERR_HTTP_REQUEST_TIMEOUT" }), request.socket);
