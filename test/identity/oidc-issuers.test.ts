@@ -1,4 +1,4 @@
-import { createSign, generateKeyPairSync } from "node:crypto";
+import { createSign } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
@@ -6,6 +6,7 @@ import type { OidcIssuerConfig } from "../../src/config/schema.ts";
 import { discover, DiscoveryError } from "../../src/identity/oidc/discovery.ts";
 import { createOidcIssuers } from "../../src/identity/oidc/issuers.ts";
 import { createCapturedLog } from "../support/captured-log.ts";
+import { signingKeys } from "../support/oidc-issuer.ts";
 
 it.each([undefined, 7, "javascript:alert(1)", "/authorize"])(
   "asks again for a discovery document whose addresses are none: %j",
@@ -73,7 +74,7 @@ it.each([
 
 /** A provider whose ID tokens are right, but for what is changed. */
 async function startForger(claims: Readonly<Record<string, unknown>>) {
-  const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const { privateKey, publicKey } = signingKeys();
   const encode = (part: object): string => Buffer.from(JSON.stringify(part)).toString("base64url");
   let nonce = "";
   let issuer = "";

@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, type KeyPairKeyObjectResult } from "node:crypto";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Provider, type Configuration } from "oidc-provider";
@@ -23,6 +23,13 @@ interface IssuerOptions {
   readonly keep?: boolean;
 }
 
+let made: KeyPairKeyObjectResult | undefined;
+
+/** One pair for all issuers of a process: to make one takes longer than most tests. */
+export function signingKeys(): KeyPairKeyObjectResult {
+  return (made ??= generateKeyPairSync("rsa", { modulusLength: 2048 }));
+}
+
 export async function startIssuer({ claimsInIdToken = false, keep = false }: IssuerOptions = {}): Promise<TestIssuer> {
   let handle: RequestListener = (_request, response) => {
     response.writeHead(503).end();
@@ -42,7 +49,7 @@ export async function startIssuer({ claimsInIdToken = false, keep = false }: Iss
     url,
     claims,
     open(redirectUri) {
-      const key = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey.export({ format: "jwk" });
+      const key = signingKeys().privateKey.export({ format: "jwk" });
       const configuration: Configuration = {
         clients: [{ client_id: "proxy", client_secret: clientSecret, redirect_uris: [redirectUri] }],
         jwks: { keys: [{ ...key, alg: "RS256", use: "sig" }] as never },
