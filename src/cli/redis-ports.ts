@@ -79,6 +79,7 @@ const noReplica: LedgerReplica = {
   recorded: () => {
     throw noUsage();
   },
+  missingBefore: () => null,
   problems: () => [],
 };
 

@@ -216,6 +216,11 @@ export interface Ledger {
    * @param after where an earlier reading of this ledger has ended: only what follows comes
    */
   recorded(after?: JournalPosition): AsyncIterable<RecordedPiece>;
+  /**
+   * The time, in ms since the epoch, before which charges of other processes may be missing from the usage and from what
+   * was recorded; null: none are.
+   */
+  missingBefore(): Awaitable<number | null>;
   /** Users' files that cannot be used: these users get nothing billable. For /healthz. */
   problems(): Awaitable<readonly QuotaProblem[]>;
   /** Whether charges can be recorded; the reason if they can't. For /healthz. */

@@ -16,10 +16,12 @@ interface Lack {
   readonly after: number;
   /** Whether all of the time before is in doubt: the copy was made new. Else this process had been away for too long. */
   readonly isStart: boolean;
+  /** When it was noted, in ms since the epoch; 0 in files of versions before 0.3. */
+  readonly at: number;
 }
 
 const fileName = ".lacking-records.json";
-const fileSchema = z.array(z.object({ after: z.int().min(0), isStart: z.boolean() }));
+const fileSchema = z.array(z.object({ after: z.int().min(0), isStart: z.boolean(), at: z.int().min(0).default(0) }));
 /** More are one: all of the time before the newest of those that go is then in doubt. */
 const mostLacks = 100;
 
@@ -28,14 +30,21 @@ export function readLacks(usersDir: string): Promise<readonly Lack[]> {
   return readJsonFile(join(usersDir, fileName), fileSchema, []);
 }
 
+/** The time before which records may be missing, in ms since the epoch; null: none are, or the time is not known. */
+export async function missingBefore(usersDir: string): Promise<number | null> {
+  const latest = Math.max(0, ...(await readLacks(usersDir)).map(({ at }) => at));
+  return latest === 0 ? null : latest;
+}
+
 /**
  * Remembers that records are missing behind the newest one of the journal, which must not grow meanwhile. On disk when it
  * resolves. Throws Node's errors.
+ * @param at ms since the epoch
  */
-export async function noteLack(usersDir: string, isStart: boolean): Promise<void> {
+export async function noteLack(usersDir: string, isStart: boolean, at: number): Promise<void> {
   const after = await newestOf(join(usersDir, "journal"));
   const before = (await readLacks(usersDir)).filter((lack) => lack.after < after);
-  const all = isStart ? [{ after, isStart }] : [...before, { after, isStart }];
+  const all = isStart ? [{ after, isStart, at }] : [...before, { after, isStart, at }];
   const [first, ...rest] = all.slice(-mostLacks);
   const lacks = first === undefined || all.length <= mostLacks ? all : [{ ...first, isStart: true }, ...rest];
   await writeFileAtomic(join(usersDir, fileName), `${JSON.stringify(lacks)}\n`);

@@ -7,7 +7,7 @@ import type { MemoryLedger } from "../quota/memory/memory-ledger.ts";
 import type { LedgerReplica, LogRecord } from "../quota/redis/ledger-replica.ts";
 import { copyAccounts, copyDocuments } from "./copy-state.ts";
 import { createDocumentFolder } from "./document-folder.ts";
-import { noteLack, readLacks, withLacks } from "./lacking-records.ts";
+import { missingBefore, noteLack, readLacks, withLacks } from "./lacking-records.ts";
 import { readLogPage, streamStart } from "./log-page.ts";
 import { fenceAll, mendTag } from "./mend.ts";
 import { ForeignStateError, openOwnState } from "./own-state.ts";
@@ -163,7 +163,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       if (!found.has(`${kind}/${name}`)) await documents.write({ kind, name, text: null });
     }
     // Before the positions as well: what is copied now comes without the records that led to it.
-    if (accounts.size > 0) await noteLack(usersDir, isFirst);
+    if (accounts.size > 0) await noteLack(usersDir, isFirst, clock.now());
     for (const name of ledgerFollower.accounts.keys()) {
       if (!accounts.has(name)) ledgerFollower.adopt(name, { windows: [], keys: new Map() });
     }
@@ -343,6 +343,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       await followAll();
       yield* withLacks(ledger.recorded(after), await readLacks(usersDir), after);
     },
+    missingBefore: () => missingBefore(usersDir),
     problems: () => ledger.problems(),
     refusal: () => refusal,
     async close() {

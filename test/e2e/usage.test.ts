@@ -227,6 +227,31 @@ describe("usage", () => {
     expect(lines.slice(3)).toEqual([""]);
   });
 
+  it("names the time before which charges of other processes may be missing, where it begins before", async () => {
+    now = Date.parse("2026-11-22T04:00:00Z");
+    const missing = "2026-11-20T04:00:00.000Z";
+    const boss = userFile("boss", alicePassword, 'roles = ["admin"]\n');
+    proxy = await startProxy({
+      config: `${settings}[groups.lab]\nmembers = ["boss"]\nowners = ["boss"]\n`,
+      users: { boss },
+      clock,
+      backends: (own) => ({ ...own, ledger: { ...own.ledger, missingBefore: () => Date.parse(missing) } }),
+    });
+    const paths = [
+      "/admin/usage?by=day",
+      "/admin/usage?by=user&top=3",
+      "/auth/usage?by=model",
+      "/auth/groups/lab/usage?by=day",
+    ];
+    for (const path of paths) {
+      // In Shanghai the 20th has begun before.
+      expect(await usage(proxy, "boss", `${path}&from=2026-11-20`)).toMatchObject({ missing_before: missing });
+      expect(await usage(proxy, "boss", `${path}&from=2026-11-21`)).not.toHaveProperty("missing_before");
+    }
+    const csv = await get(proxy, "boss", "/admin/usage?by=day&from=2026-11-20&format=csv");
+    expect(csv.headers.get("x-usage-missing-before")).toBe(missing);
+  });
+
   it("is the same after a restart", async () => {
     const running = await start();
     await chat(running, "alice");

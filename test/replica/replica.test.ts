@@ -164,7 +164,11 @@ describeWithRedis("the users folder of each process", () => {
       });
     const one = await start();
     await spendOnce(one, "alice");
+    const before = Date.now();
     let two = await start();
+    const filledAt = await two.ledger.missingBefore();
+    expect(filledAt).toBeGreaterThanOrEqual(before);
+    expect(await one.ledger.missingBefore()).toBe(null);
     const empty = await exportedBy(two);
     expect(empty.problems).toEqual([expect.stringContaining("filled from Redis")]);
     await spendOnce(one, "alice");
@@ -190,6 +194,7 @@ describeWithRedis("the users folder of each process", () => {
       expect.stringContaining("filled from Redis"),
       expect.stringContaining("away for longer"),
     ]);
+    expect(await two.ledger.missingBefore()).toBeGreaterThan(filledAt ?? Infinity);
     const all = await exportedBy(one);
     expect(all).toMatchObject({ rows: 6, problems: [], complete: true });
   });

@@ -46,6 +46,7 @@ export async function createTestReplica(clock: Clock): Promise<LedgerReplica & {
     usage: (query) => ledger.usage(query),
     usageOfAll: (span) => ledger.usageOfAll(span),
     recorded: (after) => ledger.recorded(after),
+    missingBefore: () => null,
     problems: () => [],
     refusal: () => undefined,
   };

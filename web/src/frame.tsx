@@ -114,7 +114,7 @@ export function Frame({ children }: { readonly children: ComponentChildren }) {
             <dt>
               <kbd>/</kbd>
             </dt>
-            <dd>{t("keySearch")}</dd>
+            <dd>{t("search")}</dd>
             <dt>
               <kbd>j</kbd> <kbd>k</kbd>
             </dt>

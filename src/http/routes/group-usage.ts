@@ -11,7 +11,7 @@ import { accountOfRequest } from "../plugins/authenticate.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 import { myUsageQuery, toUsageRow, usageResponse } from "../schemas/usage.ts";
-import { spanOf, type UsageRouteOptions } from "./usage.ts";
+import { missingIn, spanOf, type UsageRouteOptions } from "./usage.ts";
 
 export const groupUsageQuery = myUsageQuery.extend({
   by: z
@@ -37,7 +37,7 @@ export function createGroupUsage(options: UsageRouteOptions): GroupUsage {
     }));
     const rows: ReturnType<typeof toUsageRow>[] = [];
     for await (const line of sumUsage(lines, by)) rows.push(toUsageRow(line, usageKeys[by]));
-    return { ...span, timezone, rows };
+    return { ...span, timezone, ...(await missingIn(span, options)), rows };
   };
 }
 

@@ -38,7 +38,7 @@ const defaultDays = 30;
 const pieceLength = 16 << 10;
 
 export interface UsageRouteOptions {
-  readonly ledger: Pick<Ledger, "usage" | "usageOfAll" | "recorded">;
+  readonly ledger: Pick<Ledger, "usage" | "usageOfAll" | "recorded" | "missingBefore">;
   /** quota.timezone. */
   readonly timezone: string;
   /** Today's date in that zone, YYYY-MM-DD. */
@@ -123,7 +123,7 @@ export function registerUsageRoutes(
       const rows: ReturnType<typeof toUsageRow>[] = [];
       const sums = by === "month" ? sumBySubjects(lines, usageKeys.month) : sumUsage(lines, by);
       for await (const line of sums) rows.push(toUsageRow(line, usageKeys[by]));
-      return { ...span, timezone, rows };
+      return { ...span, timezone, ...(await missingIn(span, options)), rows };
     },
   );
 
@@ -180,15 +180,17 @@ export function registerUsageRoutes(
         : top === undefined
           ? sumHistory(ledger, span, query)
           : await refusing(sumLargest({ ...span, user, by, top }));
+      const missing = await missingIn(span, options);
       reply.header("cache-control", "no-store");
       if (format === "csv") {
+        if (missing.missing_before !== undefined) reply.header("x-usage-missing-before", missing.missing_before);
         reply.type("text/csv; charset=utf-8");
         reply.header("content-disposition", `attachment; filename="usage_${span.from}_${span.to}.csv"`);
         return reply.send(streamOf(csvOf(lines, by)));
       }
       reply.type("application/json; charset=utf-8");
       const rows = mapAsync(lines, (line) => JSON.stringify(toUsageRow(line, by)));
-      return reply.send(streamOf(jsonOf({ ...span, timezone }, rows)));
+      return reply.send(streamOf(jsonOf({ ...span, timezone, ...missing }, rows)));
     },
   );
 }
@@ -222,6 +224,16 @@ export function spanOf(
   if (from > to) refuse(`from (${from}) is after to (${to}).`);
   if (daysBetween(from, to) >= keepDays) refuse(`Usage is kept for ${keepDays} days: ask for no more.`);
   return { from, to };
+}
+
+/** The time before which charges may be missing, where the span begins before it. */
+export async function missingIn(
+  { from }: UsageSpan,
+  { ledger, timezone }: Pick<UsageRouteOptions, "ledger" | "timezone">,
+): Promise<{ readonly missing_before?: string }> {
+  const before = await ledger.missingBefore();
+  if (before === null || createZone(timezone).startOf(Date.parse(from)) >= before) return {};
+  return { missing_before: new Date(before).toISOString() };
 }
 
 /** What only records of the journal say. */

@@ -83,6 +83,12 @@ export const usageResponse = z.object({
   from: z.iso.date(),
   to: z.iso.date(),
   timezone: z.string(),
+  missing_before: z.iso
+    .datetime()
+    .optional()
+    .describe(
+      "Over Redis: of the time before, charges of other processes may be missing at this one. Absent: all are there.",
+    ),
   rows: z.array(usageRow),
 });
 

@@ -306,6 +306,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
     }),
     ...createUsageQueries({ users, totals, archive }),
     recorded: (after) => streamJournal(journalFolders(journalDir), after),
+    missingBefore: () => null,
     problems: () => [...unusable.values()],
     health: () => gate.health(),
     stats: () => {

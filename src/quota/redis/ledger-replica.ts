@@ -27,7 +27,10 @@ export interface LogRecord {
 }
 
 /** What the ledger over Redis needs of this node's replica of all accounts. */
-export interface LedgerReplica extends Pick<Ledger, "usage" | "usageOfAll" | "recorded" | "problems"> {
+export interface LedgerReplica extends Pick<
+  Ledger,
+  "usage" | "usageOfAll" | "recorded" | "missingBefore" | "problems"
+> {
   /** The number of the newest record of a tag that this node knows of: drained, or noted. 0 if none. */
   lastSeq(tag: string): number;
   /** Whether anything was ever counted for an account: then its absence from Redis is a loss. */

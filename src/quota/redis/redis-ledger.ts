@@ -209,6 +209,7 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     usage: (query) => replica.usage(query),
     usageOfAll: (span) => replica.usageOfAll(span),
     recorded: (after) => replica.recorded(after),
+    missingBefore: () => replica.missingBefore(),
     problems: () => replica.problems(),
     health() {
       const reason = replica.refusal();

@@ -61,6 +61,8 @@ export interface Usage {
   readonly from: string;
   readonly to: string;
   readonly timezone: string;
+  /** Charges of before this time may be missing. */
+  readonly missing_before?: string;
   readonly rows: readonly UsageRow[];
 }
 

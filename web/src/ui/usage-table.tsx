@@ -1,4 +1,4 @@
-import { nanoText, toNano } from "../lib/format.ts";
+import { exactTime, nanoText, toNano } from "../lib/format.ts";
 import { formatCount, t } from "../lib/i18n.ts";
 import { csvLine } from "../lib/save.ts";
 import type { Money, Usage, UsageRow } from "../lib/types.ts";
@@ -54,10 +54,12 @@ export function UsageTable({
       ]}
     />
   );
-  if (rows.length <= mostRows) return table;
+  const { missing_before: missing } = usage;
+  if (rows.length <= mostRows && missing === undefined) return table;
   return (
     <>
-      <p class="note">{t("firstRows", { shown: mostRows, all: rows.length })}</p>
+      {missing !== undefined && <p class="note">{t("missingBefore", { time: exactTime(missing) })}</p>}
+      {rows.length > mostRows && <p class="note">{t("firstRows", { shown: mostRows, all: rows.length })}</p>}
       {table}
     </>
   );
