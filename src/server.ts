@@ -194,7 +194,7 @@ export async function buildServer(services: Services): Promise<Server> {
   });
   registerCodeRoutes(app, services.admin);
   registerRegistrationRoute(app, services.admin.registrations);
-  registerUserRoutes(app, services);
+  registerUserRoutes(app, { ...services, knownModels });
 
   return {
     app,

@@ -39,6 +39,42 @@ describe("/admin/groups", () => {
     for (const way of ways) expect([way, (await as(...way)).status < 300]).toEqual([way, true]);
   });
 
+  it("refuses misspelled models of users, groups and keys, which would allow nothing", async () => {
+    const price =
+      '[[models.prices]]\nmodels = ["tin-5"]\ncurrency = "CNY"\ncache_hit = 1\ncache_miss = 1\noutput = 1\n';
+    const { as } = await startAdminApi({ config: price });
+    expect((await as("boss", "POST", "/admin/groups", { name: "team", members: ["alice"] })).status).toBe(201);
+    const models = (name: string): object => ({ models: ["tin-*", name] });
+    const rates = (name: string): object => ({
+      rates: [{ metric: "requests", per: "minute", max: 1, ...models(name) }],
+    });
+    type Way = readonly [...Parameters<typeof as>, param: string];
+    const ways = (name: string): readonly Way[] => [
+      ["boss", "POST", "/admin/users", { username: "carol", ...models(name) }, "models.1"],
+      ["boss", "PATCH", "/admin/users/alice", models(name), "models.1"],
+      ["boss", "POST", "/admin/groups", { name: "other", ...models(name) }, "models.1"],
+      ["boss", "PATCH", "/admin/groups/team", models(name), "models.1"],
+      ["boss", "PATCH", "/admin/groups/team", rates(name), "rates.0.models.1"],
+      ["boss", "POST", "/admin/groups/team/keys", { name: "k", ...models(name) }, "models.1"],
+      ["boss", "POST", "/admin/users/alice/keys", { name: "k", ...models(name) }, "models.1"],
+      ["alice", "POST", "/auth/keys", { name: "k", ...models(name) }, "models.1"],
+    ];
+    for (const name of ["Tin-5", "tin-5\u3000"]) {
+      for (const [user, method, path, sent, param] of ways(name)) {
+        const { status, body } = await as(user, method, path, sent);
+        expect([path, status, body.error?.param, body.error?.message]).toEqual([
+          path,
+          400,
+          param,
+          expect.stringContaining('Did you mean "tin-5"?'),
+        ]);
+      }
+    }
+    for (const [user, method, path, sent] of ways("tin-5")) {
+      expect([path, (await as(user, method, path, sent)).status < 300]).toEqual([path, true]);
+    }
+  });
+
   it("makes, shows, changes and removes groups, with an audit of what differs", async () => {
     const { get, post: create, as, delete: remove, audits } = await start();
     const made = await create("/admin/groups", { name: "team", members: ["bob"], owners: ["olga"], limits });

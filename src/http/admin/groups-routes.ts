@@ -12,6 +12,7 @@ import { type GroupUsage, groupUsageQuery } from "../routes/group-usage.ts";
 import { errorSchema } from "../schemas/errors.ts";
 import { groupPatchBody, groupResponse, newGroupBody, toGroupResponse, wholeGroupResponse } from "../schemas/groups.ts";
 import { keyBody, newKeyResponse, toKeySettings, toNewKeyResponse } from "../schemas/keys.ts";
+import { checkModelNames } from "../schemas/model-names.ts";
 import { limitResponse, toLimitResponse } from "../schemas/quota.ts";
 import { usageResponse } from "../schemas/usage.ts";
 import { actorOfRequest, ifMatchOf, userParams } from "./admin-request.ts";
@@ -59,6 +60,12 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     reply.header("etag", groupEtag(group));
     return { ...toGroupResponse(group), users: [...group.members] };
   };
+  const checkNames = ({ models, rates }: Pick<z.output<typeof groupPatchBody>, "models" | "rates">): void => {
+    checkModelNames(models, knownModels());
+    rates?.forEach((rate, index) => {
+      checkModelNames(rate.models, knownModels(), `rates.${index}.models`);
+    });
+  };
   const quotaOf = async (group: Group) => {
     return { group: group.name, limits: (await quota.ofGroup(group)).map(toLimitResponse) };
   };
@@ -86,6 +93,7 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     },
     async (request, reply) => {
       const { name, ...fields } = request.body;
+      checkNames(fields);
       return reply.code(201).send(whole(reply, await groups.create(actorOfRequest(request), name, fields)));
     },
   );
@@ -105,6 +113,7 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     },
     async (request, reply) => {
       const { params, body } = request;
+      checkNames(body);
       return whole(reply, await groups.change(actorOfRequest(request), params.name, body, ifMatchOf(request)));
     },
   );

@@ -5,7 +5,9 @@ import type { Account } from "../../identity/account-schema.ts";
 import type { UserAdmin } from "../../admin/user-admin.ts";
 import { userEtag } from "../../admin/user-view.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type { KnownModels } from "../../providers/model-list.ts";
 import { errorSchema } from "../schemas/errors.ts";
+import { checkModelNames } from "../schemas/model-names.ts";
 import { actorOfRequest, ifMatchOf, userParams } from "./admin-request.ts";
 import {
   emptyBody,
@@ -21,6 +23,8 @@ import {
 
 export interface UserRouteOptions {
   readonly userAdmin: UserAdmin;
+  /** The names known now. */
+  readonly knownModels: () => KnownModels;
   readonly clock: Clock;
 }
 
@@ -28,7 +32,8 @@ export interface UserRouteOptions {
  * The users under /admin/users. Responses carry the user's ETag; with If-Match a change is refused if the user has been
  * changed in between.
  */
-export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: UserRouteOptions): void {
+export function registerUserRoutes(app: FastifyInstance, options: UserRouteOptions): void {
+  const { userAdmin, knownModels, clock } = options;
   const routes = app.withTypeProvider<ZodTypeProvider>();
   const config = { access: "admin" } as const;
   const tags = ["admin"];
@@ -65,6 +70,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
       },
     },
     async (request, reply) => {
+      checkModelNames(request.body.models, knownModels());
       const { account, password } = await userAdmin.create(actorOfRequest(request), request.body);
       reply.code(201).header("location", `/admin/users/${account.username}`).header("cache-control", "no-store");
       return { ...withEtag(reply, account), ...(password === undefined ? {} : { password }) };
@@ -91,6 +97,7 @@ export function registerUserRoutes(app: FastifyInstance, { userAdmin, clock }: U
     },
     async (request, reply) => {
       const { params, body } = request;
+      checkModelNames(body.models, knownModels());
       return withEtag(reply, await userAdmin.patch(actorOfRequest(request), params.name, body, ifMatchOf(request)));
     },
   );

@@ -4,6 +4,7 @@ import { AppError } from "../../errors.ts";
 import type { CreatedApiKey, NewApiKey } from "../../identity/api-keys.ts";
 import type { KnownModels } from "../../providers/model-list.ts";
 import { isoOfInstant } from "../../lib/wall-clock.ts";
+import { checkModelNames } from "./model-names.ts";
 import { apiKeyTerms, type ApiKey } from "../../identity/keys/api-key.ts";
 
 /** The settings of a new key, in requests. */
@@ -46,12 +47,7 @@ export function toKeySettings(body: z.output<typeof keyBody>, knownModels: Known
   if (expiresAt !== undefined && expiresAt <= nowMs) {
     throw new AppError("invalid_request", { param: "expires_at", message: "expires_at lies in the past." });
   }
-  terms.models?.forEach((model, index) => {
-    const meant = knownModels.nearest(model);
-    if (meant === undefined) return;
-    const message = `There is no model ${JSON.stringify(model)}. Did you mean ${JSON.stringify(meant)}? Case and white space count in names.`;
-    throw new AppError("invalid_request", { param: `models.${index}`, message, details: { nearest: meant } });
-  });
+  checkModelNames(terms.models, knownModels);
   return { ...terms, expiresAt, signed: require_signature };
 }
 
