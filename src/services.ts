@@ -268,6 +268,7 @@ async function build(options: ServicesOptions, closers: Closer[]): Promise<Servi
   const gateway = createGateway({
     ...common,
     ...backends,
+    policy,
     failover: upstream.failover,
     trustOf: (account) => risk.trustOf(account),
   });

@@ -1,10 +1,14 @@
 import { AppError } from "../errors.ts";
+import type { Account } from "../identity/account-schema.ts";
+import type { Users } from "../identity/users.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
 import type { ConcurrencyLimiter, Permit, PermitRequest, PermitScope, Waiting } from "../limits/concurrency.ts";
+import type { PermitRules } from "../limits/permit-rules.ts";
 import type { RateLimiter, RateLimitRefusal, RateLimitRequest, RateTicket, RateUse } from "../limits/rate-limiter.ts";
 import type { Route } from "../providers/router.ts";
 import type { Hold, Ledger, QuotaLimit, ReserveRequest, Settlement } from "../quota/ledger.ts";
+import type { Trust } from "../risk/trust.ts";
 import type { RequestContext } from "./request-context.ts";
 import { nothingOwed, type RequestCost } from "./request-cost.ts";
 
@@ -22,6 +26,10 @@ interface AdmitOptions {
   readonly concurrency: ConcurrencyLimiter;
   readonly ledger: Ledger;
   readonly rateLimiter: RateLimiter;
+  readonly users: Pick<Users, "get">;
+  /** The rules in force, which may be newer than those that a request has begun under. */
+  readonly permitRules: () => PermitRules;
+  readonly trustOf: (account: Account) => Trust;
 }
 
 /** Where it may be sent, beginning with the provider whose place and rates it has. */
@@ -37,7 +45,7 @@ const maxRemembered = 10_000;
  * Admits requests: each needs a permit, a hold on its quota and a ticket of the rates, or is refused with what the first
  * of them says, in this order. What is granted is noted in the context at once: the end of the request gives it back.
  */
-export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) {
+export function createAdmit({ concurrency, ledger, rateLimiter, ...options }: AdmitOptions) {
   /**
    * Users whose last request was refused, or had to wait, after it was asked for all three at once. Their next one is asked
    * for one after the other: else a user without quota who goes on asking would, again and again for a moment, hold what
@@ -45,12 +53,18 @@ export function createAdmit({ concurrency, ledger, rateLimiter }: AdmitOptions) 
    */
   const notAdmitted = new Set<string>();
 
+  async function userMaxNow(user: string): Promise<number> {
+    const account = await options.users.get(user);
+    if (account === undefined) throw new Error("the user is gone");
+    return userMax(account, options.permitRules(), options.trustOf(account));
+  }
+
   return async function admit(context: RequestContext, admission: Admission): Promise<Admitted> {
     const { route, cost, limits, onWaiting } = admission;
     const { client, account } = context.incoming;
     const { username: user } = account;
     let wake: (() => void) | null = null;
-    const asked = concurrency.acquire(permitRequest(context, route), client, (now) => {
+    const asked = concurrency.acquire(permitRequest(context, route, userMaxNow), client, (now) => {
       onWaiting(now);
       wake?.();
     });
@@ -159,12 +173,15 @@ function reservation(
 }
 
 /** The permits that a request needs in order to run. What has no cap is left out. */
-export function permitRequest({ incoming, group, trust }: RequestContext, route: Route): PermitRequest {
+export function permitRequest(
+  { incoming, group, trust }: RequestContext,
+  route: Route,
+  userMaxNow?: PermitRequest["userMaxNow"],
+): PermitRequest {
   const { account, client, policy } = incoming;
   const { permitRules: rules } = policy;
   const user = account.username;
-  const max = Math.max(1, Math.floor((account.max_parallel ?? rules.maxParallel) * trust.parallel));
-  const scopes: PermitScope[] = [{ kind: "user", key: user, max }];
+  const scopes: PermitScope[] = [{ kind: "user", key: user, max: userMax(account, rules, trust) }];
   if (group !== null && group.maxParallel !== null)
     scopes.push({ kind: "group", key: group.name, max: group.maxParallel });
   const model = rules.modelScope(route.upstreamModel);
@@ -176,7 +193,16 @@ export function permitRequest({ incoming, group, trust }: RequestContext, route:
     weight: rules.weightOf(account.quota_tier),
     scopes,
     providers: rules.capsProviders ? providerNames(route).map(rules.providerScope) : noProviders,
+    userMaxNow,
   };
+}
+
+function userMax(
+  { max_parallel: own }: Pick<Account, "max_parallel">,
+  { maxParallel }: PermitRules,
+  { parallel }: Trust,
+): number {
+  return Math.max(1, Math.floor((own ?? maxParallel) * parallel));
 }
 
 /**

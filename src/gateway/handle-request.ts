@@ -1,6 +1,7 @@
 import type { Account } from "../identity/account-schema.ts";
 import type { Emit } from "../events/catalogue.ts";
 import type { Groups } from "../identity/groups.ts";
+import type { Users } from "../identity/users.ts";
 import type { Clock } from "../lib/clock.ts";
 import { orElse } from "../lib/awaitable.ts";
 import { createIsoTime } from "../lib/dates.ts";
@@ -41,6 +42,9 @@ export interface GatewayOptions {
   readonly concurrency: ConcurrencyLimiter;
   readonly ledger: Ledger;
   readonly groups: Pick<Groups, "get" | "ofUser">;
+  readonly users: Pick<Users, "get">;
+  /** The policy in force. */
+  readonly policy: () => Pick<GatewayPolicy, "permitRules">;
   readonly failover: Failover;
   readonly emit: Emit;
   /** The multipliers of a user's limits. Absent: neutral. */
@@ -69,7 +73,8 @@ export interface Gateway {
 export function createGateway(deps: GatewayOptions): Gateway {
   const options = { clock: deps.clock, isoTime: createIsoTime() };
   const scaleLimits = createScaleLimits();
-  const admit = createAdmit(deps);
+  const trustOf = deps.trustOf ?? (() => neutralTrust);
+  const admit = createAdmit({ ...deps, trustOf, permitRules: () => deps.policy().permitRules });
   const running = new SwapRemoveSet<RequestContext>();
   let idleWaiters: (() => void)[] = [];
   /** Groups of requests in progress, each with what to call once all of them have ended. */
@@ -100,7 +105,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
     const { policy, account, apiKey, body, format, client, streamByDefault } = context.incoming;
     const { admission, pricingPolicy } = policy;
     const arrivedAt = deps.clock.now();
-    context.trust = deps.trustOf?.(account) ?? neutralTrust;
+    context.trust = trustOf(account);
     const chosen = chooseGroup(context.incoming, deps.groups);
     const group = (context.group = chosen instanceof Promise ? await chosen : chosen);
     admission.checkModel({ apiKey, account, group }, body.value.model);

@@ -1,5 +1,6 @@
+import type { Awaitable } from "../lib/awaitable.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../lib/disconnect-signal.ts";
-import type { Permit } from "./concurrency.ts";
+import type { Permit, PermitRequest } from "./concurrency.ts";
 
 /** A place in a line. */
 interface Place {
@@ -7,9 +8,12 @@ interface Place {
   leave(): void;
   /** The refusal of one who has waited too long. */
   exceeded(): Error;
+  /** Uses another cap of its user from now on. */
+  useUserMax(max: number): void;
 }
 
 interface WaitOptions {
+  readonly request: Pick<PermitRequest, "user" | "userMaxNow">;
   readonly signal: DisconnectSignal;
   readonly maxWaitMs: number;
   /** What ends the wait of each who waits, with a reason: for those who close the line. */
@@ -18,11 +22,18 @@ interface WaitOptions {
   readonly join: (grant: (permit: Permit) => void) => Place;
 }
 
+/** How often the cap of one who waits is looked up, in ms: an operator may have raised it. */
+const recheckMs = 1000;
+
 /** A permit, once the line grants one. Rejects if the client disconnects, the time is over, or the line is closed. */
-export function waitForPermit({ signal, maxWaitMs, rejectors, join }: WaitOptions): Promise<Permit> {
+export function waitForPermit({ request, signal, maxWaitMs, rejectors, join }: WaitOptions): Promise<Permit> {
+  const { user, userMaxNow } = request;
   return new Promise((resolve, reject) => {
+    let isWaiting = true;
     const stopWaiting = (): void => {
+      isWaiting = false;
       clearTimeout(timer);
+      clearInterval(rechecking);
       rejectors.delete(giveUp);
       signal.onGone = undefined;
     };
@@ -38,6 +49,17 @@ export function waitForPermit({ signal, maxWaitMs, rejectors, join }: WaitOption
     const timer = setTimeout(() => {
       giveUp(place.exceeded());
     }, maxWaitMs);
+    const recheck = async (maxNow: (user: string) => Awaitable<number>): Promise<void> => {
+      const max = await maxNow(user);
+      if (isWaiting) place.useUserMax(max);
+    };
+    const rechecking =
+      userMaxNow === undefined
+        ? undefined
+        : setInterval(() => {
+            // Where it can't be known the cap stays.
+            recheck(userMaxNow).catch(() => undefined);
+          }, recheckMs);
     const onGone = (): void => {
       giveUp(new ClientDisconnectedError());
     };

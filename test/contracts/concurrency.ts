@@ -53,6 +53,39 @@ export function describeConcurrency(
       expect(limiter.inFlight()).toBe(2);
     });
 
+    it("serves who waits once the cap of the user is raised, though nobody releases anything", async () => {
+      const limiter = await open(patient);
+      let max = 1;
+      const request = { ...alice, userMaxNow: (user: string) => Promise.resolve(user === "alice" ? max : 1) };
+      await acquire(limiter, request);
+      const second = acquire(limiter, request);
+      const third = acquire(limiter, request);
+      await waitingAre(limiter, 2);
+      max = 2;
+      await second;
+      await waitingAre(limiter, 1);
+      max = 3;
+      await third;
+      expect(limiter.inFlight()).toBe(3);
+    });
+
+    it("keeps the cap of who waits where it cannot be looked up", async () => {
+      const limiter = await open(patient);
+      let asked = 0;
+      const userMaxNow = () => {
+        asked++;
+        return Promise.reject(new Error("away"));
+      };
+      const permit = await acquire(limiter, { ...alice, userMaxNow });
+      const second = acquire(limiter, { ...alice, userMaxNow });
+      await eventually(() => {
+        expect(asked).toBeGreaterThan(0);
+      });
+      expect(limiter.waiting()).toBe(1);
+      await permit.release();
+      await second;
+    });
+
     it("gives no more permits at once than one after the other", async () => {
       const limiter = await open(impatient);
       const all = await Promise.allSettled(Array.from({ length: 50 }, () => acquire(limiter, requestOf("alice", 3))));

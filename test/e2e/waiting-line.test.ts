@@ -68,6 +68,21 @@ describe("requests that wait for their turn", () => {
     await permitsAre(0, 0);
   });
 
+  it("are served once their user may run more, though nothing else ends", async () => {
+    await start("max_parallel = 1\nmax_wait_ms = 60000");
+    const release = await hold();
+    const second = send("/v1/chat/completions", { messages });
+    await permitsAre(1, 1);
+    await proxy.services.users.update("alice", { max_parallel: 2 });
+    expect((await (await second).rest()).at(-1)?.raw).toContain("[DONE]");
+    await permitsAre(1, 0);
+    await proxy.services.users.update("alice", { max_parallel: 1 });
+    const third = send("/v1/chat/completions", { messages });
+    await permitsAre(1, 1);
+    release();
+    expect((await third).status).toBe(200);
+  });
+
   it("are served as any other in OpenAI's SDK, which passes over the comments", async () => {
     await start(`max_parallel = 1\n${noticing}`);
     let texts: Promise<string>[] = [];

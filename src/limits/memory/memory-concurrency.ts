@@ -1,4 +1,4 @@
-import type { ConcurrencyLimiter, Permit, PermitKind, PermitScope, Waiting } from "../concurrency.ts";
+import type { ConcurrencyLimiter, Permit, PermitKind, PermitRequest, PermitScope, Waiting } from "../concurrency.ts";
 import { AppError } from "../../errors.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../lib/disconnect-signal.ts";
 import { concurrencyExceeded, type QueueRule } from "../permit-rules.ts";
@@ -103,11 +103,13 @@ export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurre
 
   function wait(
     needs: Needs,
-    { user, weight }: Pick<Waiter, "user" | "weight">,
+    request: PermitRequest,
     signal: DisconnectSignal,
     onWaiting: ((now: () => Waiting) => void) | undefined,
   ): Promise<Permit> {
+    const { user, weight } = request;
     return waitForPermit({
+      request,
       signal,
       rejectors,
       maxWaitMs: rule.maxWaitMs,
@@ -121,6 +123,9 @@ export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurre
         onWaiting?.(() => ({ place: line.placeOf(waiter), expectedMs: expectedMs() }));
         return {
           exceeded: () => exceeded(needs, expectedMs()),
+          useUserMax(max) {
+            if (needs.userScope !== null) scopeOf({ kind: "user", key: needs.userScope.key, max });
+          },
           leave() {
             line.leave(waiter);
             // If a place was kept for it, that is free for others now.

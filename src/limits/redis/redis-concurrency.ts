@@ -209,11 +209,13 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
   });
 
   function wait(
+    request: PermitRequest,
     queueOf: (waiter: Waiter) => WaitingQueue,
     signal: DisconnectSignal,
     onWaiting: ((now: () => Waiting) => void) | undefined,
   ): Promise<Permit> {
     return waitForPermit({
+      request,
       signal,
       rejectors,
       maxWaitMs: rule.maxWaitMs,
@@ -227,6 +229,11 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
         void attempt(queue);
         return {
           exceeded: () => concurrencyExceeded(queue.blocked[0], expectedMs()),
+          useUserMax(max) {
+            // It is used by the next poll.
+            const { own } = queue.needs;
+            if (own !== null && own.max !== max) queue.needs = { ...queue.needs, own: { ...own, max } };
+          },
           leave() {
             if (queues.leave(queue, waiter) && queue.waiters.size === 0 && !queue.isTrying) forget(queue);
           },
@@ -294,7 +301,7 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
       const mayWait =
         rule.maxWaitMs > 0 && queues.size() < rule.maxWaitingTotal && queues.sizeOf(request.user) < rule.maxWaiting;
       if (!mayWait) throw concurrencyExceeded(full[0], null);
-      return wait((waiter) => queues.join(key, needs, cap, waiter), signal, onWaiting);
+      return wait(request, (waiter) => queues.join(key, needs, cap, waiter), signal, onWaiting);
     },
     inFlight: () => held.size,
     waiting: () => queues.size(),
