@@ -1,6 +1,6 @@
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { parseCommandLine, UsageError } from "./cli/command-line.ts";
 import { oidcSecretProblems } from "./cli/doctor-oidc.ts";
 import { checkUserFiles } from "./identity/files/check-user-files.ts";
 import { createFirstAdmin } from "./identity/first-admin.ts";
@@ -32,14 +32,14 @@ interface Running {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      config: { type: "string" },
-      check: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
-      version: { type: "boolean" },
-    },
+  const { values, positionals } = parseCommandLine(process.argv.slice(2), {
+    config: { type: "string" },
+    check: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+    version: { type: "boolean" },
   });
+  const [argument] = positionals;
+  if (argument !== undefined) throw new UsageError(`there is no argument ${JSON.stringify(argument)}`);
   if (values.help === true) {
     print(usage);
     return;
@@ -211,6 +211,11 @@ function print(text: string): void {
 }
 
 main().catch((error: unknown) => {
+  if (error instanceof UsageError) {
+    process.stderr.write(`${usage}\nerror: ${error.message}\n`);
+    process.exitCode = 2;
+    return;
+  }
   // A problem that the operator can fix gets one line; a stack is for problems that only a developer can fix.
   const known = error instanceof ConfigError || (error instanceof Error && error.name !== "TypeError");
   const reason = known ? error.message : String(error instanceof Error ? error.stack : error);

@@ -4,7 +4,7 @@ import { adjustRequest, grantRequest, resetRequest } from "../admin/quota-reques
 import { plainIssue } from "../lib/plain-issue.ts";
 import { LockedError } from "../lib/files/lock-file.ts";
 import type { BucketState, QuotaLimit } from "../quota/ledger.ts";
-import { countMetrics, forEachMetric, limitName, metricNames, metrics } from "../quota/metrics.ts";
+import { type CountMetric, countMetrics, forEachMetric, limitName, metricNames, metrics } from "../quota/metrics.ts";
 import { periodNames } from "../quota/periods.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
 import { withQuota, type CliQuota } from "./open-quota-admin.ts";
@@ -106,11 +106,20 @@ async function adjust({ quota, name, values, io }: Call): Promise<void> {
   const counts = countMetrics.filter((metric) => values[metric] !== undefined);
   const request = check(adjustRequest, {
     ...values,
-    ...Object.fromEntries(counts.map((metric) => [metric, Number(values[metric])])),
+    ...Object.fromEntries(counts.map((metric) => [metric, wholeNumber(metric, values[metric] ?? "")])),
   });
   const used = await openUsedFor("adjust", name, quota);
   await used.adjust(quota.actor, name, request);
   showBuckets((await used.of(name)).buckets, io);
+}
+
+/** The number; what is none stays text, which the check of the request then names. */
+function wholeNumber(metric: CountMetric, text: string): number | string {
+  try {
+    return metrics[metric].parseSigned(text);
+  } catch {
+    return text;
+  }
 }
 
 async function bringBack(quota: CliQuota, name: string | undefined, io: CommandIo): Promise<void> {

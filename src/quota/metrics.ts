@@ -90,7 +90,8 @@ export function limitName({ metric, per, currency = "" }: Counted): string {
 }
 
 function parseCount(amount: number | string, least: number): number {
-  const number = typeof amount === "string" && amount.trim() === "" ? NaN : Number(amount);
+  // Number alone would take "0x10" and " 1" as well, and round what has more digits than it can keep.
+  const number = typeof amount === "number" || /^-?\d+(?:e\+?\d{1,2})?$/i.test(amount) ? Number(amount) : NaN;
   if (Number.isSafeInteger(number) && number >= least) return number;
   throw new RangeError(`not a whole number: ${amount}`);
 }

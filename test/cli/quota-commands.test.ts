@@ -100,6 +100,8 @@ describe("npm run quota", () => {
       [["grant", "alice", "--metric", "tokens", "--per", "day", "--amount", "5", ...because], 1, "no limit of tokens"],
       [["adjust", "alice", ...because], 2, "--requests"],
       [["adjust", "alice", "--requests=x", ...because], 2, "--requests"],
+      [["adjust", "alice", "--requests=0x10", ...because], 2, "--requests"],
+      [["adjust", "alice", "--tokens= 5", ...because], 2, "--tokens"],
       [["adjust", "alice", "--cost=0.0000000001", ...because], 2, "--cost"],
       [["adjust", "nobody", "--requests=1", ...because], 1, 'no user "nobody"'],
       [["reset", "alice", "--per", "hour", ...because], 2, "--per"],

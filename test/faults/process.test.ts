@@ -235,3 +235,23 @@ describe("D9: server.shutdown_delay_seconds", () => {
     expect(await server.ended).toEqual({ code: 0, signal: null });
   });
 });
+
+describe("a wrong command line", () => {
+  it.each([
+    ["--chek", "--chek"],
+    ["--config", "--config"],
+    ["--check=1", "--check"],
+    ["user", "user"],
+  ])("%s is named, behind the usage and without a stack", (argument, named) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(code, "main.js"), argument], {
+      cwd: tempDir(),
+      env: { PATH: process.env.PATH },
+      encoding: "utf8",
+    });
+    expect([status, stdout]).toEqual([2, ""]);
+    expect(stderr).toContain("--check ");
+    expect(stderr.trimEnd().split("\n").at(-1)).toMatch(/^error: /);
+    expect(stderr.split("error: ").at(-1)).toContain(named);
+    expect(stderr).not.toContain("    at ");
+  });
+});

@@ -66,7 +66,8 @@ describe("amounts as people write them", () => {
     for (const text of ["0", "1", "17"]) expect(String(format(parse(text)))).toBe(text);
     expect(String(format(parseSigned("-17")))).toBe("-17");
     expect(toNumber(parse(17))).toBe(17);
-    for (const wrong of ["", " ", "x", "-1", 0.1234567891, 1e300]) expect(() => parse(wrong)).toThrow(RangeError);
+    for (const wrong of ["", " ", "x", "-1", "0x10", "0b1", " 1", "1 ", "Infinity", "1e-20", 0.1234567891, 1e300])
+      expect(() => parse(wrong)).toThrow(RangeError);
   });
 
   it("are whole numbers where they are counts", () => {
