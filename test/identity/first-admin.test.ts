@@ -23,6 +23,12 @@ it("takes the first tier where none is called premium", async () => {
   expect(accountOf(store, "admin").quota_tier).toBe("free");
 });
 
+it("is made by one of several processes that start at once", async () => {
+  const { store } = await useStore(await useUsersDir());
+  const made = await Promise.all(Array.from({ length: 3 }, () => createFirstAdmin(store, ["basic"])));
+  expect(made.filter((admin) => admin !== undefined)).toHaveLength(1);
+});
+
 it("makes none beside a user, not even beside a file that could not be read", async () => {
   const [withUser, withBroken] = [await useUsersDir(), await useUsersDir()];
   await putUser(withUser, "bob");
