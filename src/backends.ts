@@ -11,7 +11,7 @@ import type { Awaitable } from "./lib/awaitable.ts";
 import { ClientDisconnectedError } from "./lib/disconnect-signal.ts";
 import type { ConcurrencyLimiter } from "./limits/concurrency.ts";
 import type { RateLimitRefusal, RateLimiter, RateTicket, RateUse } from "./limits/rate-limiter.ts";
-import type { BucketState, Charge, ChargeSource, Hold, Ledger, QuotaLimit, Settlement } from "./quota/ledger.ts";
+import type { BucketState, Charge, ChargeSource, Hold, Ledger, Settlement } from "./quota/ledger.ts";
 
 /**
  * The ports: everything that the proxy keeps between requests. Each may answer at once or with a promise. A call that
@@ -166,7 +166,7 @@ class GuardedHold implements Hold {
     return calling(() => this.#hold.commit(first, source));
   }
 
-  grow(extra: Charge): Awaitable<QuotaLimit | null> {
+  grow(extra: Charge): Awaitable<BucketState | null> {
     return calling(() => this.#hold.grow(extra));
   }
 

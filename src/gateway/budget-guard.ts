@@ -1,5 +1,5 @@
 import type { Awaitable } from "../lib/awaitable.ts";
-import type { Hold, QuotaLimit } from "../quota/ledger.ts";
+import type { BucketState, Hold } from "../quota/ledger.ts";
 import { estimatedTokens, leastTokens } from "../providers/stream/output-tokens.ts";
 import type { ResponseReport, EventRole } from "../providers/stream/response-reader.ts";
 import type { RequestCost } from "./request-cost.ts";
@@ -17,8 +17,8 @@ const stepTokens = 256;
 export class BudgetGuard {
   /** Estimated output tokens of the events that were let through. */
   shown = 0;
-  /** The limit that is exhausted; null while there is room. */
-  blocked: QuotaLimit | null = null;
+  /** The bucket that is exhausted; null while there is room. */
+  blocked: BucketState | null = null;
   readonly #hold: Hold;
   readonly #cost: RequestCost;
   /** Output tokens that are reserved. */
@@ -72,14 +72,14 @@ export class BudgetGuard {
   #makeRoom(missing: number): Awaitable<boolean> {
     if (this.blocked !== null) return false;
     const step = this.#scarce ? missing : Math.ceil(missing / stepTokens) * stepTokens;
-    const limit = this.#hold.grow(this.#cost.more(step));
-    if (limit instanceof Promise) return limit.then((later) => this.#grown(later, step, missing));
-    return this.#grown(limit, step, missing);
+    const full = this.#hold.grow(this.#cost.more(step));
+    if (full instanceof Promise) return full.then((later) => this.#grown(later, step, missing));
+    return this.#grown(full, step, missing);
   }
 
-  /** @param limit that has no room for the step */
-  #grown(limit: QuotaLimit | null, step: number, missing: number): Awaitable<boolean> {
-    if (limit === null) {
+  /** @param full the bucket that has no room for the step */
+  #grown(full: BucketState | null, step: number, missing: number): Awaitable<boolean> {
+    if (full === null) {
       this.#reserved += step;
       return true;
     }
@@ -87,7 +87,7 @@ export class BudgetGuard {
       this.#scarce = true;
       return this.#makeRoom(missing);
     }
-    this.blocked = limit;
+    this.blocked = full;
     return false;
   }
 }

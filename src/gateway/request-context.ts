@@ -20,6 +20,7 @@ import { UpstreamError } from "../providers/upstream-error.ts";
 import type { BucketState, Hold, Settlement } from "../quota/ledger.ts";
 import type { Outcome } from "../quota/outcomes.ts";
 import { metrics } from "../quota/metrics.ts";
+import { quotaDetails } from "../quota/quota-exceeded.ts";
 import { addRateHeaders } from "./rate-headers.ts";
 import type { RequestCost } from "./request-cost.ts";
 import { neutralTrust, type Trust } from "../risk/trust.ts";
@@ -301,7 +302,7 @@ export function endOfDisconnect(reason: DisconnectReason): RequestEnd {
 
 /** The user's budget ran out in mid-stream. */
 export function endOfBudget({ blocked }: BudgetGuard): RequestEnd {
-  const details = blocked === null ? {} : { details: { metric: blocked.metric, per: blocked.per } };
+  const details = blocked === null ? {} : { details: quotaDetails(blocked) };
   return { outcome: "quota_cut", error: new AppError("quota_exceeded_midstream", details) };
 }
 

@@ -153,10 +153,10 @@ export interface Hold {
    */
   commit(first: Charge, source?: ChargeSource): Awaitable<readonly BucketState[]>;
   /**
-   * Reserves more, in all buckets or in none. Returns the limit without room for it, or null if it was reserved. One
+   * Reserves more, in all buckets or in none. Returns the bucket without room for it, or null if it was reserved. One
    * call at a time: the caller waits for the result.
    */
-  grow(extra: Charge): Awaitable<QuotaLimit | null>;
+  grow(extra: Charge): Awaitable<BucketState | null>;
   /**
    * Replaces the first charge with the final one and releases the rest. Exactly once: later calls do nothing. A ledger
    * in memory never throws here. Where the result of commit() was lost, this still has the last word. Returns the

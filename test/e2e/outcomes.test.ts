@@ -157,6 +157,15 @@ describe("an answer whose budget runs out", () => {
   /** The first step fits, of the second what there is room for. */
   const shown = 10 + 256 + 20;
   const word = `data: ${JSON.stringify(usageChunk(null, null, "word"))}\n\n`;
+  /** As in the 402 of a request that is refused, so that clients can say what is left and when there is more. */
+  const exhausted = {
+    metric: "tokens",
+    per: "total",
+    used: expect.any(Number) as number,
+    reserved: expect.any(Number) as number,
+    limit: maxTokens,
+    reset_at: null,
+  };
 
   it.each([
     ["one by one", 1],
@@ -170,7 +179,7 @@ describe("an answer whose budget runs out", () => {
     }
     const client = await opening;
     const events = await client.rest();
-    expect(events.at(-1)?.json?.error).toMatchObject({ code: "quota_exceeded_midstream" });
+    expect(events.at(-1)?.json?.error).toMatchObject({ code: "quota_exceeded_midstream", details: exhausted });
     expect(events.map(({ data }) => data)).not.toContain("[DONE]");
     expect(events).toHaveLength(shown + 1);
     await call.closed;
@@ -192,7 +201,9 @@ describe("an answer whose budget runs out", () => {
     void call.send(word.repeat(400)).catch(() => undefined);
     const answer = await asking;
     expect(answer.status).toBe(402);
-    expect(await answer.json()).toMatchObject({ error: { code: "quota_exceeded_midstream" } });
+    expect(await answer.json()).toMatchObject({
+      error: { code: "quota_exceeded_midstream", details: exhausted },
+    });
     await call.closed;
     expect(await billed.used()).toEqual(nothing);
     expect(await billed.logged()).toMatchObject({ outcome: "quota_cut", requests: 0, cost_nano: 0 });

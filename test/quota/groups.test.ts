@@ -68,7 +68,7 @@ describe("the limits of a group", () => {
     ledger.reserve(within(2, { user: "bob" }));
     expect(() => ledger.reserve(within(2, { user: "carol" }))).toThrow("by the group red, 2 more held");
     expect(ledger.buckets("carol", [monthly(1)])).toMatchObject([{ reserved: 0, used: 0 }]);
-    expect(first.grow(charge(1))).toMatchObject({ metric: "requests" });
+    expect(first.grow(charge(1))).toMatchObject({ limit: { metric: "requests" } });
     await first.settle(settlement(charge(0)));
     expect(ledger.buckets("alice", limits)).toMatchObject([{ reserved: 0 }, { reserved: 1 }]);
   });

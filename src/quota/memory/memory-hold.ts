@@ -2,16 +2,7 @@ import { isAmount } from "../../lib/money.ts";
 import type { Awaitable } from "../../lib/awaitable.ts";
 import { isCharge, noCharge, restOf, sumOf } from "../amounts.ts";
 import type { GroupShare, LedgerRecord, SettleRecord } from "./charge-record.ts";
-import type {
-  BucketState,
-  Charge,
-  ChargeSource,
-  Hold,
-  QuotaLimit,
-  ReserveRequest,
-  Settlement,
-  TokenUsage,
-} from "../ledger.ts";
+import type { BucketState, Charge, ChargeSource, Hold, ReserveRequest, Settlement, TokenUsage } from "../ledger.ts";
 import type { RequestAccounts } from "./request-accounts.ts";
 
 /** Where a record counts. */
@@ -86,12 +77,12 @@ export class MemoryHold implements Hold {
     return this.#backend.safe(seq)?.then(() => buckets) ?? buckets;
   }
 
-  grow(extra: Charge): QuotaLimit | null {
+  grow(extra: Charge): BucketState | null {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
     this.#accounts.lookAt(this.#backend.now());
     const blocking = this.#accounts.blocking(this.#request.limits, extra);
-    if (blocking !== undefined) return blocking;
+    if (blocking !== undefined) return this.#accounts.bucket(blocking);
     if (extra.currency === this.#reserved.currency) {
       this.#reserved = sumOf(this.#reserved, extra);
     } else {

@@ -63,14 +63,14 @@ export class AwayHold implements Hold {
     return this.buckets;
   }
 
-  grow(extra: Charge): QuotaLimit | null {
+  grow(extra: Charge): BucketState | null {
     if (this.#isSettled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
     const more = amountsOf(extra);
     if (!spend(this.#slice, more)) {
       const { left } = this.#slice;
       const isFull = (limit: QuotaLimit): boolean => (more[limitName(limit)] ?? 0) > (left.get(limitName(limit)) ?? 0);
-      return this.#request.limits.find(isFull) ?? null;
+      return this.buckets.find(({ limit }) => isFull(limit)) ?? null;
     }
     this.#held = sumOf(this.#held, extra);
     return null;

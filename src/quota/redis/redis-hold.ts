@@ -108,7 +108,7 @@ export class RedisHold implements Hold {
     return this.#known;
   }
 
-  async grow(extra: Charge): Promise<QuotaLimit | null> {
+  async grow(extra: Charge): Promise<BucketState | null> {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
     const target = sumOf(this.#held, extra);
@@ -127,7 +127,7 @@ export class RedisHold implements Hold {
     const grown = this.#parts.filter((_, index) => valueOf(results[index]) === null);
     this.#pending = Promise.allSettled(grown.map((part) => this.#backend.calls.grow(part, before, null)));
     if (failed?.status === "rejected") throw failed.reason;
-    return blocking?.limit ?? null;
+    return blocking === undefined ? null : { ...blocking.bucket, limit: blocking.limit };
   }
 
   async settle(settlement: Settlement): Promise<readonly BucketState[]> {
