@@ -173,6 +173,37 @@ export function describeLedger(name: string, open: (clock: Clock) => Promise<Led
         expect(await ledger.buckets("alice", limits)).toMatchObject([{ reserved: 0 }, { reserved: 0 }]);
       });
 
+      it.each(["user", "API key", "group"])(
+        "hold more over the end of a period only where both periods of the %s have room, with what was given back since",
+        async (whose) => {
+          const scope = whose === "API key" ? { apiKey: "key-1" } : whose === "group" ? { group: "lab" } : {};
+          const limits: QuotaLimit[] = [{ metric: "tokens", per: "day", max: 300, ...scope }];
+          const source = { apiKey: "key-1", group: "lab", limits };
+          const clock = createManualClock(now);
+          const ledger = await open(clock);
+          const [long, short] = [
+            await ledger.reserve(ask({ ...source, upperBound: charge(1, 100) })),
+            await ledger.reserve(ask({ ...source, requestId: "req-2", upperBound: charge(1, 150) })),
+          ];
+          await long.commit(charge(1, 100));
+          await short.commit(charge(1, 150));
+          clock.advance(86_400_000);
+          expect(await long.grow(charge(0, 50))).toBeNull();
+          const before = { used: 250, reserved: 50, remaining: 0 };
+          expect(await long.grow(charge(0, 1))).toMatchObject({ limit: limits[0], ...before });
+          // Something is counted in the new period, which has room of its own.
+          const next = await ledger.reserve(ask({ ...source, requestId: "req-3", upperBound: charge(1, 10) }));
+          await next.commit(charge(1, 10));
+          await next.settle(settlement(charge(1, 10)));
+          expect(await long.grow(charge(0, 1))).toMatchObject({ limit: limits[0], ...before });
+          await short.settle(settlement(charge(1, 110)));
+          expect(await long.grow(charge(0, 40))).toBeNull();
+          expect(await long.grow(charge(0, 1))).toMatchObject({ used: 210, reserved: 90, remaining: 0 });
+          await long.settle(settlement(charge(1, 190)));
+          expect(await ledger.buckets("alice", limits)).toMatchObject([{ used: 10, reserved: 0 }]);
+        },
+      );
+
       it("keep the first charge where the final one makes no sense", async () => {
         const ledger = await open(createManualClock(now));
         const hold = await ledger.reserve(ask({ upperBound: charge(1, 100) }));

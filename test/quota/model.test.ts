@@ -184,7 +184,7 @@ function grow(world: World, one: { index: number; extra: Charge }): void {
   if (flight === undefined) return;
   const extra = { ...one.extra, requests: 0 };
   const { source } = flight;
-  const room = world.model.hasRoom(source.user, limitsOf(source), extra, world.clock.now());
+  const room = world.model.hasRoom(source.user, limitsOf(source), extra, world.clock.now(), flight.charged?.index);
   const blocked = flight.hold.grow(extra);
   expect(blocked === null).toBe(room);
   if (!room) return;

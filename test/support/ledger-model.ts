@@ -59,11 +59,31 @@ export class LedgerModel {
       .reduce((sum, { amount }) => sum + amountOf(amount, limit.metric, limit.currency), 0);
   }
 
-  hasRoom(user: string, limits: readonly QuotaLimit[], bound: Charge, now: number): boolean {
+  /** @param charge number of the charge that `bound` is added to: its period must have room as well */
+  hasRoom(user: string, limits: readonly QuotaLimit[], bound: Charge, now: number, charge?: number): boolean {
     return limits.every((limit) => {
       if (limit.metric === "cost" && limit.currency !== bound.currency) return true;
-      return this.used(user, limit, now) + this.reserved(user, limit) + bound[limit.metric] <= limit.max;
+      const used = Math.max(this.used(user, limit, now), this.usedBeside(user, limit, charge));
+      return used + this.reserved(user, limit) + bound[limit.metric] <= limit.max;
     });
+  }
+
+  /**
+   * What was used in the period of a charge. 0 if that was reset since, or is forgotten: only the period in which
+   * something was counted last is remembered, and the one before it.
+   */
+  private usedBeside(user: string, limit: QuotaLimit, charge = -1): number {
+    const at = this.entries[charge]?.at;
+    if (at === undefined) return 0;
+    const { per } = limit;
+    const asked = periodKey(per, at);
+    const counted = [...this.entries.entries()].filter(([, entry]) => concerns(limit, user, entry));
+    const isReset = counted.some(([index, entry]) => {
+      return index > charge && entry.reset === per && periodKey(per, entry.at) === asked;
+    });
+    const periods = new Set(counted.map(([, entry]) => periodKey(per, entry.at)));
+    const remembered = [...periods].sort((a, b) => b - a).slice(0, 2);
+    return !isReset && remembered.includes(asked) ? this.used(user, limit, at) : 0;
   }
 
   /** What some sources have used on each day: [day, requests, tokens, CNY, USD, unsettled]. */

@@ -81,8 +81,9 @@ export class MemoryHold implements Hold {
     if (this.#settled) return null;
     if (!isCharge(extra)) throw new RangeError("a charge must be of safe integers >= 0");
     this.#accounts.lookAt(this.#backend.now());
-    const blocking = this.#accounts.blocking(this.#request.limits, extra);
-    if (blocking !== undefined) return this.#accounts.bucket(blocking);
+    const charged = { user: this.#committedAt, group: this.#share?.at };
+    const blocking = this.#accounts.blocking(this.#request.limits, extra, charged);
+    if (blocking !== undefined) return blocking;
     if (extra.currency === this.#reserved.currency) {
       this.#reserved = sumOf(this.#reserved, extra);
     } else {

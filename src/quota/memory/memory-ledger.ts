@@ -248,7 +248,7 @@ export async function openMemoryLedger(options: MemoryLedgerOptions): Promise<Me
       const accounts = new RequestAccounts(user, group, request);
       if (user.keys.size > maxKeys) void forgetDeletedKeys(user);
       const blocking = accounts.blocking(limits, upperBound);
-      if (blocking !== undefined) throw quotaExceeded(accounts.bucket(blocking), upperBound);
+      if (blocking !== undefined) throw quotaExceeded(blocking, upperBound);
       return new MemoryHold(holdBackend, accounts, request);
     },
     buckets(name, limits) {

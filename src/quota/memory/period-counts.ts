@@ -22,6 +22,8 @@ export class PeriodCounts {
   readonly #periodAt: PeriodAt;
   /** The windows in which something was counted last; only counting advances them. */
   #windows: readonly Window[];
+  /** The window before each of these. In memory only: what may still be charged in it does not outlive the process. */
+  #ended: readonly Window[] = [];
   /** The windows as of the latest lookAt(): expired ones are replaced by empty windows of the current period. */
   #shown: readonly Window[];
   /** `shown` is valid while the time is in [shownFrom, shownUntil). */
@@ -68,22 +70,30 @@ export class PeriodCounts {
   /** As lookAt, and starts the windows of that time: for what is counted next. */
   advance(atMs: number): number {
     const at = this.lookAt(atMs);
-    if (this.#shown !== this.#windows) this.#adopt(this.#shown);
+    if (this.#shown !== this.#windows) {
+      const over = this.#windows.filter((window, index) => window !== this.#shown[index]);
+      this.#ended = [...over, ...this.#ended.filter(({ per }) => !over.some((window) => window.per === per))];
+      this.#adopt(this.#shown);
+    }
     return at;
   }
 
-  /** Whether a limit has room for `request`. Call lookAt() first. A limit in another currency always has. */
-  hasRoom(limit: QuotaLimit, request: Charge): boolean {
+  /**
+   * Whether a limit has room for `request`. Call lookAt() first. A limit in another currency always has.
+   * @param chargedAt the time of the charge that it is added to: its period, which may be over, must have room as well
+   */
+  hasRoom(limit: QuotaLimit, request: Charge, chargedAt = Infinity): boolean {
     if (limit.metric === "cost" && limit.currency !== request.currency) return true;
-    const taken = this.#used(limit) + this.reserved.of(limit.metric, limit.currency);
+    const taken = usedIn(this.#fuller(limit, chargedAt), limit) + this.reserved.of(limit.metric, limit.currency);
     return taken + request[limit.metric] <= limit.max;
   }
 
-  /** The state of a limit. Call lookAt() first. */
-  bucket(limit: QuotaLimit): BucketState {
-    const used = this.#used(limit);
+  /** The state of a limit. Call lookAt() first. With `chargedAt`, in the period that has less room. */
+  bucket(limit: QuotaLimit, chargedAt = Infinity): BucketState {
+    const window = this.#fuller(limit, chargedAt);
+    const used = usedIn(window, limit);
     const reserved = this.reserved.of(limit.metric, limit.currency);
-    const end = this.#window(limit.per)?.end ?? Infinity;
+    const end = window?.end ?? Infinity;
     return {
       limit,
       used,
@@ -102,12 +112,10 @@ export class PeriodCounts {
     for (const { used } of this.#windows) used.subtract(charge);
   }
 
-  /** Replaces a charge made at `atMs` with another, if that period is still running. */
+  /** Replaces a charge made at `atMs` with another, if that period is still running or was the last one. */
   replace(atMs: number, first: Charge, final: Charge): void {
-    for (const { start, end, used } of this.#windows) {
-      if (atMs < start || atMs >= end) continue;
-      used.replace(first, final);
-    }
+    for (const window of this.#windows) if (contains(window, atMs)) window.used.replace(first, final);
+    for (const window of this.#ended) if (contains(window, atMs)) window.used.replace(first, final);
   }
 
   /**
@@ -151,8 +159,13 @@ export class PeriodCounts {
     });
   }
 
-  #used(limit: QuotaLimit): number {
-    return this.#window(limit.per)?.used.of(limit.metric, limit.currency) ?? 0;
+  /** Of the running window, and that of a charge if it is another one: the one in which more was used. */
+  #fuller(limit: QuotaLimit, chargedAt: number): Window | undefined {
+    const running = this.#window(limit.per);
+    if (running === undefined || chargedAt >= running.start) return running;
+    const isThen = (window: Window): boolean => window.per === limit.per && contains(window, chargedAt);
+    const then = this.#windows.find(isThen) ?? this.#ended.find(isThen);
+    return usedIn(then, limit) > usedIn(running, limit) ? then : running;
   }
 
   #window(per: Per): Window | undefined {
@@ -188,6 +201,14 @@ export class PeriodCounts {
     this.#shownFrom = Math.max(...this.#shown.map(({ start }) => start), ...overBefore);
     this.#shownUntil = Math.min(...this.#shown.map(({ end }) => end));
   }
+}
+
+function contains({ start, end }: Window, atMs: number): boolean {
+  return atMs >= start && atMs < end;
+}
+
+function usedIn(window: Window | undefined, { metric, currency }: QuotaLimit): number {
+  return window?.used.of(metric, currency) ?? 0;
 }
 
 /** It ended before all times, so that it always looks expired. */

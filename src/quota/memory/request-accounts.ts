@@ -2,6 +2,12 @@ import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import type { GroupShare } from "./charge-record.ts";
 import type { UserQuota } from "./user-quota.ts";
 
+/** When a charge counts, in ms since the epoch: an account whose newest period begins later than now counts it then. */
+interface ChargeTimes {
+  readonly user: number | undefined;
+  readonly group: number | undefined;
+}
+
 /** The accounts that one request counts in: its user's and, if it is in a group, the group's. Both or neither. */
 export class RequestAccounts {
   readonly user: UserQuota;
@@ -34,9 +40,16 @@ export class RequestAccounts {
     return { name: this.#groupName, at: this.group.lookAt(nowMs) };
   }
 
-  /** The first limit without room for `request`. Call lookAt() first. Limits in another currency don't count. */
-  blocking(limits: readonly QuotaLimit[], request: Charge): QuotaLimit | undefined {
-    for (const limit of limits) if (!this.#accountOf(limit).hasRoom(limit, request)) return limit;
+  /**
+   * The first limit without room for `request`. Call lookAt() first. Limits in another currency don't count.
+   * @param charged the times of the charge that it is added to: the periods of that must have room as well
+   */
+  blocking(limits: readonly QuotaLimit[], request: Charge, charged?: ChargeTimes): BucketState | undefined {
+    for (const limit of limits) {
+      const account = this.#accountOf(limit);
+      const chargedAt = account === this.user ? charged?.user : charged?.group;
+      if (!account.hasRoom(limit, request, chargedAt)) return account.bucket(limit, chargedAt);
+    }
     return undefined;
   }
 

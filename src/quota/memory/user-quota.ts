@@ -50,14 +50,14 @@ export class UserQuota {
     return Math.max(this.lookAt(nowMs), this.#latestChargeAt);
   }
 
-  /** Whether a limit has room for `request`. Call lookAt() first. A limit in another currency always has. */
-  hasRoom(limit: QuotaLimit, request: Charge): boolean {
-    return this.#countsOf(limit).hasRoom(limit, request);
+  /** As PeriodCounts.hasRoom. */
+  hasRoom(limit: QuotaLimit, request: Charge, chargedAt?: number): boolean {
+    return this.#countsOf(limit).hasRoom(limit, request, chargedAt);
   }
 
-  /** The state of a limit. Call lookAt() first. */
-  bucket(limit: QuotaLimit): BucketState {
-    return this.#countsOf(limit).bucket(limit);
+  /** As PeriodCounts.bucket. */
+  bucket(limit: QuotaLimit, chargedAt?: number): BucketState {
+    return this.#countsOf(limit).bucket(limit, chargedAt);
   }
 
   /** @param apiKey the id of the request's API key; undefined for an access token */

@@ -2,8 +2,9 @@
 --
 -- An account (`acct`), and each API key of one (`acctkey`), is packed into one text: to read and write it whole is cheaper
 -- than a dozen fields. It has
---   windows   PER -> { start, end, { METRIC[:CURRENCY] -> used } }: the window of each period in which something was counted
---             last, in ms; the end may be infinite
+--   windows   PER -> { start, end, { METRIC[:CURRENCY] -> used }, before }: the window of each period in which something was
+--             counted last, in ms; the end may be infinite. `before` is the one before it, in which requests that run may
+--             still be charged; not known after a loss
 --   reserved  METRIC[:CURRENCY] -> what running requests may still be charged, in whichever window that happens
 --   latest    the time of the latest charge
 --   unsure    how many reservations are `asked`
@@ -176,7 +177,8 @@ end
 -- Starts the windows of the time that look() was given: for what is counted next.
 local function advance(counts)
   for per, bounds in pairs(counts.over) do
-    counts.windows[per] = { bounds[2], bounds[3], {} }
+    local ended = counts.windows[per]
+    counts.windows[per] = { bounds[2], bounds[3], {}, ended and { ended[1], ended[2], ended[3] } or nil }
     counts.has_changed = true
   end
   counts.over = {}
@@ -188,9 +190,23 @@ local function count(counts, windows, parts, sign)
   counts.has_changed = true
 end
 
-local function used(counts, limit)
-  if counts.over[limit.per] then return 0 end
-  return counts.windows[limit.per][3][limit.name] or 0
+local function contains(window, at)
+  return window and at >= window[1] and at < window[2]
+end
+
+-- What was used in the running window and its end. With `at`, the time of a charge: if that was made in another window in
+-- which more was used, what was used there, and the end of that.
+local function used(counts, limit, at)
+  local over, window = counts.over[limit.per], counts.windows[limit.per]
+  local starts, ends, amount
+  if over then starts, ends, amount = over[2], over[3], 0
+  else starts, ends, amount = window[1], window[2], window[3][limit.name] or 0 end
+  if at and at < starts then
+    local ended = contains(window, at) and window or window and contains(window[4], at) and window[4]
+    local before = ended and ended[3][limit.name] or 0
+    if before > amount then return before, ended[2] end
+  end
+  return amount, ends
 end
 
 local function reserved(counts, limit)
@@ -223,13 +239,12 @@ local function each(both, work, ...)
   for i = 1, #both do work(both[i], ...) end
 end
 
--- used, reserved and end of a limit, behind what `reply` already has.
-local function with_bucket(reply, both, limit)
-  local counts = counts_of(both, limit)
-  local over, size = counts.over[limit.per], #reply
-  local ends = over and over[3] or counts.windows[limit.per][2]
+-- used, reserved and end of a limit, behind what `reply` already has. `at` as in used().
+local function with_bucket(reply, both, limit, at)
+  local counts, size = counts_of(both, limit), #reply
+  local amount, ends = used(counts, limit, at)
   -- As text: clients round integers near 2^53.
-  reply[size + 1], reply[size + 2] = text(used(counts, limit)), text(reserved(counts, limit))
+  reply[size + 1], reply[size + 2] = text(amount), text(reserved(counts, limit))
   reply[size + 3] = ends == math.huge and 'inf' or ends
   return reply
 end
@@ -240,14 +255,15 @@ local function with_buckets(reply, both, limits)
 end
 
 -- { 'FULL', its place, whether that may be different soon, bucket } for the first limit without room; nil if all have
--- room. A limit in another currency always has.
-local function full(both, limits, charge)
+-- room. A limit in another currency always has. `at` is the time of the charge that this one is added to: its windows,
+-- which may be over, must have room as well.
+local function full(both, limits, charge, at)
   for i = 1, #limits do
     local limit = limits[i]
     local counts, part = counts_of(both, limit), charge[limit.name]
-    if part and used(counts, limit) + reserved(counts, limit) + part > limit.max then
+    if part and (used(counts, limit, at)) + reserved(counts, limit) + part > limit.max then
       local unsure = (both[1].account.unsure or 0) > 0 and '1' or '0'
-      return with_bucket({ 'FULL', i - 1, unsure }, both, limit)
+      return with_bucket({ 'FULL', i - 1, unsure }, both, limit, at)
     end
   end
   return nil
@@ -382,7 +398,7 @@ function fn.ledger_grow(keys, args)
   local same = true
   for name, part in pairs(target) do same = same and (hold.held[name] or 0) == part end
   if same then return { 'OK' } end
-  local blocking = full(both, limits_in(args[5]), extra)
+  local blocking = full(both, limits_in(args[5]), extra, hold.at)
   if blocking then return blocking end
   hold_instead(both, hold, target)
   hold.state = hold.state or 'reserved'
@@ -397,7 +413,8 @@ local function replace(counts, windows, at, first, final)
   local parts = difference(final, first)
   for i = 1, #windows do
     local window = counts.windows[windows[i][1]]
-    if window and at >= window[1] and at < window[2] then add(window[3], parts, 1) end
+    if contains(window, at) then add(window[3], parts, 1) end
+    if window and contains(window[4], at) then add(window[4][3], parts, 1) end
   end
   counts.has_changed = true
 end
@@ -482,7 +499,7 @@ function fn.ledger_change(keys, args)
   advance(account)
   if per ~= '' then
     local window = account.windows[per]
-    account.windows[per] = { math.min(at + 1, window[2] - 1), window[2], {} }
+    account.windows[per] = { math.min(at + 1, window[2] - 1), window[2], {}, window[4] }
     account.has_changed = true
   else
     count(account, both.windows, added, 1)

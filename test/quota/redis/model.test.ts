@@ -135,7 +135,8 @@ const grow = (index: number, more: Charge): Step =>
     const flight = world.flights[index % world.flights.length];
     if (flight === undefined) return;
     const extra = { ...more, requests: 0, currency: flight.first.currency };
-    const room = world.model.hasRoom(flight.source.user, limitsOf(flight.source), extra, world.clock.now());
+    const { source, charged } = flight;
+    const room = world.model.hasRoom(source.user, limitsOf(source), extra, world.clock.now(), charged?.index);
     expect((await flight.hold.grow(extra)) === null).toBe(room || (extra.tokens === 0 && extra.cost === 0));
     if (!room) return;
     const held = { ...flight.source, amount: extra };
