@@ -19,6 +19,7 @@ import {
 import { boundLargeBodies, registerJsonBody, watchUploads } from "./http/plugins/request-body.ts";
 import { registerOpenapi, zodCompilers } from "./http/plugins/openapi.ts";
 import { createPanelIdentity, registerPanel } from "./http/panel/panel.ts";
+import { closeStalledReaders } from "./http/plugins/stalled-reader.ts";
 import { registerPanelHeaders } from "./http/panel/panel-pages.ts";
 import { createParserErrors, refuseTunnels } from "./http/plugins/parser-errors.ts";
 import { readinessOf } from "./http/health-checks.ts";
@@ -111,6 +112,7 @@ export async function buildServer(services: Services): Promise<Server> {
 
   // First: whatever responds before the body is read, the body must end.
   watchUploads(app, { spanMs: requestMs, clock, refuse: refuseConnection });
+  closeStalledReaders(app, () => policy().config.timeouts.stalled_reader_seconds * 1000);
   registerRequestContext(app);
   registerTracing(app, services.tracing, services.runningTraces);
   registerCors(app, cors);

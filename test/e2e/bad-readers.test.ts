@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
-import { connect } from "node:net";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { usedRequests } from "../support/quota.ts";
@@ -105,6 +106,41 @@ describe("a client that behaves badly while it is answered", () => {
     expect((await connection.answer()).body).toBe('{"status":"ok"}');
     connection.socket.destroy();
   });
+
+  it("may wait longer than that for an answer, also behind another one", async () => {
+    const accepted = once(proxy.server.app.server, "connection") as Promise<[Socket]>;
+    const connection = sendRaw(proxy.url, rawRequest("GET /livez") + request(false));
+    const [served] = await accepted;
+    const call = await upstream.next();
+    expect((await connection.answer()).body).toBe('{"status":"ok"}');
+    expect(served.timeout).toBe(0);
+    await call.delta("hello");
+    await call.finish();
+    expect((await connection.answer()).body).toContain("chat.completion");
+    connection.socket.destroy();
+  });
+
+  it.each(["/openapi.json", "/docs", "/panel/", "/metrics", "/livez", "/nowhere"])(
+    "doesn't keep its connection by reading none of many answers at once: %s",
+    async (path) => {
+      // More than the kernel buffers between the two sides.
+      const size = (await (await fetch(`${proxy.url}${path}`)).text()).length + 200;
+      const many = rawRequest(`GET ${path}`).repeat(Math.ceil((16 << 20) / size));
+      const accepted = once(proxy.server.app.server, "connection") as Promise<[Socket]>;
+      const { port, hostname } = new URL(proxy.url);
+      const socket = connect(Number(port), hostname).on("error", () => undefined);
+      socket.pause();
+      socket.write(many);
+      const [served] = await accepted;
+      await eventually(() => {
+        expect(served.writableLength).toBeGreaterThan(0);
+      });
+      await eventually(() => {
+        expect(served.destroyed).toBe(true);
+      });
+      socket.destroy();
+    },
+  );
 
   it("doesn't keep its connection by leaving a finished answer unread", async () => {
     await eventually(async () => {
