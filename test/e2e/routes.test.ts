@@ -12,6 +12,7 @@ const open = [
   "POST /auth/logout",
   "POST /panel/api/login",
   "POST /panel/api/logout",
+  "GET /",
   "GET /panel",
   "GET /panel/*",
   "GET /healthz",
@@ -44,7 +45,15 @@ const billed = [
 ];
 
 /** Not in the documents: it is them, or only refuses. */
-const hidden = ["GET /openapi.json", "GET /docs", "GET /v1/responses", "GET /responses", "GET /panel", "GET /panel/*"];
+const hidden = [
+  "GET /openapi.json",
+  "GET /docs",
+  "GET /v1/responses",
+  "GET /responses",
+  "GET /",
+  "GET /panel",
+  "GET /panel/*",
+];
 
 describe("the routes of the app", () => {
   let proxy: RunningProxy;

@@ -37,14 +37,14 @@ const missingPage = `<!doctype html>
 `;
 
 /**
- * Adds the headers that protect the panel to every response below /panel, errors included: register it before anything
- * that may refuse a request.
+ * Adds the headers that protect the panel to every response below /panel, and at /, errors included: register it before
+ * anything that may refuse a request.
  *
  * @param isEnabled panel.enabled
  */
 export function registerPanelHeaders(app: FastifyInstance, isEnabled: () => boolean): void {
   app.addHook("onRequest", (request, reply, next) => {
-    if (!/^\/panel(\/|$)/i.test(routedPath(request.raw.url ?? ""))) {
+    if (!/^\/(?:panel(?:\/|$)|$)/i.test(routedPath(request.raw.url ?? ""))) {
       next();
       return;
     }
@@ -55,12 +55,14 @@ export function registerPanelHeaders(app: FastifyInstance, isEnabled: () => bool
 }
 
 /**
- * GET /panel/: the built panel. Every path that names no file is one of its pages.
+ * GET /panel/: the built panel. Every path that names no file is one of its pages. GET / leads there: that is what people
+ * open first, and what some clients ask in order to see whether anybody is there.
  *
  * @param files those of the built panel
  */
 export function registerPanelPages(app: FastifyInstance, files: PanelFiles): void {
   const open = { config: { access: "public" }, schema: { hide: true } } as const;
+  app.get("/", open, (_request, reply) => reply.redirect("/panel/"));
   app.get("/panel", open, (request, reply) =>
     /^[^?]*\/(\?|$)/.test(request.raw.url ?? "") ? sendPage(request, reply) : reply.redirect("/panel/", 308),
   );

@@ -63,6 +63,10 @@ describe("the panel's pages", () => {
       const again = await get(url, { "if-none-match": String(response.headers.etag) });
       expect([again.statusCode, again.body], url).toEqual([304, ""]);
     }
+    for (const url of ["/", "/?next=//evil.example"]) {
+      const root = await get(url);
+      expect([root.statusCode, root.headers.location]).toEqual([302, "/panel/"]);
+    }
     const bare = await get("/panel");
     expect([bare.statusCode, bare.headers.location]).toEqual([308, "/panel/"]);
     // Nothing that a client sends is part of a redirect.
@@ -125,6 +129,7 @@ describe("the panel's pages", () => {
 
   it("are nowhere if they are switched off", async () => {
     const { get } = await use({ isEnabled: false });
-    for (const url of ["/panel", "/panel/", "/panel/assets/app-1.js"]) expect((await get(url)).statusCode).toBe(404);
+    for (const url of ["/", "/panel", "/panel/", "/panel/assets/app-1.js"])
+      expect((await get(url)).statusCode).toBe(404);
   });
 });
