@@ -44,12 +44,32 @@ export function waitMs({ speed, room }: GcraRate, taken: number, steps: number):
 }
 
 /**
- * What is taken after a correction. Below 0 is 0. What was used beyond the room is paid off later, but for one more
- * burst at most, so that nobody is locked out for longer than two bursts take.
- * @param steps more than was taken, or fewer if negative
+ * What is taken after `steps` more were used than the request had taken. What was used beyond the room is paid off
+ * later, but for one more burst at most, so that nobody is locked out for longer than two bursts take.
  */
-export function corrected({ room }: GcraRate, taken: number, steps: number): number {
-  return Math.min(2 * room, Math.max(0, taken + steps));
+export function overused({ room }: GcraRate, taken: number, steps: number): number {
+  return Math.min(2 * room, taken + steps);
+}
+
+/** What had flowed off already is put back at so many times the rate at the most. docs/adr/0012-exact-rates.md says why. */
+const putBackRates = 19;
+
+/**
+ * What has been put back of what had flowed off already is a bucket of its own, at this rate. It holds one burst: what
+ * does not fit is not put back. Otherwise requests that have held their bounds for long, and end together without having
+ * used them, would allow a burst each at that moment.
+ */
+export function putBackRate({ cost, speed, room }: GcraRate): GcraRate {
+  return { cost, speed: putBackRates * speed, room };
+}
+
+/**
+ * What counts as not flowed off yet, `elapsedMs` later, of what one request has taken: it can be put back whole. It
+ * fades faster than the bucket drains, by all that can leave the bucket: so what all requests together can put back
+ * whole is never more than what is taken and what was put back lately.
+ */
+export function ownLeft({ speed }: GcraRate, steps: number, elapsedMs: number): number {
+  return Math.max(0, steps - elapsedMs * (1 + putBackRates) * speed);
 }
 
 /** ms after which nothing is left of the most that can be taken. */

@@ -54,7 +54,7 @@ export interface RateLimitRefusal {
 
 /** What a request has used in the end. */
 export interface RateUse {
-  /** False if no provider was sent it: then it gets everything back. */
+  /** False if no provider was sent it: then it has used nothing. */
   readonly wasSent: boolean;
   /** Safe integers, at least 0. */
   readonly tokens: number;
@@ -74,8 +74,9 @@ export interface RateTicket {
    */
   move(provider: string): Awaitable<RateLimitRefusal | null>;
   /**
-   * Corrects what was taken to what was used. Exactly once: later calls do nothing. A limiter in memory never throws
-   * here; where a call is lost, what was taken lapses with time.
+   * Corrects what was taken to what was used. What had flowed off already is put back within bounds only: one burst at
+   * once. Exactly once: later calls do nothing. A limiter in memory never throws here; where a call is lost, what was
+   * taken lapses with time.
    */
   settle(use: RateUse): Awaitable<void>;
 }

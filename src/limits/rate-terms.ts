@@ -29,6 +29,8 @@ export interface Taking<Of extends RatedRule = RatedRule> {
   readonly before: number;
   readonly steps: number;
   readonly waitMs: number;
+  /** When it was looked at, in ms of the clock of the buckets. */
+  readonly at: number;
 }
 
 /** The rules that may apply to a request; those by provider apart, since they decide who gets it. */
@@ -148,7 +150,11 @@ function partOf(scope: RateScope, request: RateLimitRequest, provider: string): 
 }
 
 /** What a rule shows of a bucket. A user who may go slower or faster sees that user's own figures. */
-export function stateOf({ of, rate }: Taking, taken: number, request: RateLimitRequest): RateLimitState {
+export function stateOf(
+  { of, rate }: Pick<Taking, "of" | "rate">,
+  taken: number,
+  request: RateLimitRequest,
+): RateLimitState {
   const { rule } = of;
   const unit = stepsOf(of, request, 1);
   const { max, windowSeconds } = shownRate(rule);

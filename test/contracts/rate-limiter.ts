@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Clock } from "../../src/lib/clock.ts";
-import type { RateLimiter } from "../../src/limits/rate-limiter.ts";
+import type { RateLimiter, RateTicket } from "../../src/limits/rate-limiter.ts";
 import type { RateRule } from "../../src/limits/rate-rules.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { perSecond, rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
@@ -87,6 +87,54 @@ export function describeRateLimiter(
       expect(refusalIn(await ask("a"))).toBeNull();
       const plain = ticketOf(await (await open([perSecond(1)], createManualClock())).take(rateAsk()));
       expect([plain.provider, await plain.move("b")]).toEqual([null, null]);
+    });
+
+    const minutely: RateRule = { ...perSecond(1000, { name: "tpm", metric: "tokens", perMs: 60_000 }), burst: 1000 };
+    const remaining = async (limiter: RateLimiter) => (await limiter.statesOf(rateAsk({ tokens: 1 })))[0]?.remaining;
+
+    it("lets two bursts at most through in one instant, however many requests then end without using their bound", async () => {
+      const clock = createManualClock(1e9);
+      const limiter = await open([minutely], clock);
+      const whole = async () => limiter.take(rateAsk({ tokens: 1000 }));
+      const held: RateTicket[] = [];
+      for (let n = 0; n < 10; n++) {
+        held.push(ticketOf(await whole()));
+        clock.advance(60_000);
+      }
+      let bursts = 0;
+      for (const ticket of held) {
+        if (refusalIn(await whole()) === null) bursts++;
+        await ticket.settle({ wasSent: true, tokens: 0, outputTokens: 0 });
+      }
+      if (refusalIn(await whole()) === null) bursts++;
+      expect(bursts).toBe(2);
+      expect(refusalIn(await whole())).toEqual({ rule: "tpm", retryAfterMs: 60_000 });
+    });
+
+    it("puts back whole what ends early, and what had flowed off by one burst and 19 times the rate", async () => {
+      const clock = createManualClock(1e9);
+      const limiter = await open([minutely], clock);
+      const whole = async () => ticketOf(await limiter.take(rateAsk({ tokens: 1000 })));
+      // At once, as often as anybody likes.
+      for (let n = 0; n < 5; n++) await (await whole()).settle(unsent);
+      const held = [await whole()];
+      for (let n = 0; n < 3; n++) {
+        clock.advance(60_000);
+        held.push(await whole());
+      }
+      const [first, second, third, last] = held as [RateTicket, RateTicket, RateTicket, RateTicket];
+      // 40 of 1000 flow off by 20 times the rate within 120 ms; 2 have.
+      clock.advance(120);
+      await last.settle({ wasSent: true, tokens: 100, outputTokens: 0 });
+      expect(await remaining(limiter)).toBe(902);
+      await first.settle(unsent);
+      expect(await remaining(limiter)).toBe(1000);
+      // What finds nothing taken is not counted as put back: 902 more may be.
+      await whole();
+      await second.settle({ wasSent: true, tokens: 500, outputTokens: 0 });
+      expect(await remaining(limiter)).toBe(500);
+      await third.settle({ wasSent: true, tokens: 500, outputTokens: 0 });
+      expect(await remaining(limiter)).toBe(902);
     });
 
     it("lets a user disconnect for free so many times an hour", async () => {

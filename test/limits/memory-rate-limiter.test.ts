@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/config/load.ts";
 import { createMemoryRateLimiter, type MemoryRateLimiter } from "../../src/limits/memory/memory-rate-limiter.ts";
 import { createRateRules, type RateRule } from "../../src/limits/rate-rules.ts";
-import type { RateLimitRequest } from "../../src/limits/rate-limiter.ts";
+import type { RateLimitRequest, RateTicket } from "../../src/limits/rate-limiter.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { perSecond, rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 
@@ -44,6 +44,28 @@ describe("a changed rule", () => {
     limiter.configure([]);
     await late.settle(unsent);
     expect(await take(limiter, {})).toBeNull();
+  });
+});
+
+describe("what had flowed off", () => {
+  it("is put back by the same share when a rule changes", async () => {
+    const { clock, limiter } = open(tokens(1000));
+    const left = async () => (await limiter.statesOf(rateAsk({ tokens: 1 })))[0]?.remaining;
+    const held: RateTicket[] = [];
+    for (let n = 0; n < 4; n++) {
+      held.push(ticketOf(await limiter.take(rateAsk({ tokens: 600 }))));
+      clock.advance(36_000);
+    }
+    ticketOf(await limiter.take(rateAsk({ tokens: 1000 })));
+    await held[0]?.settle(unsent);
+    limiter.configure([tokens(100)]);
+    expect(await left()).toBe(60);
+    // 600 of 1000 were put back already, so 400 can be, which are 40 of 100.
+    await held[1]?.settle(unsent);
+    expect(await left()).toBe(100);
+    ticketOf(await limiter.take(rateAsk({ tokens: 100 })));
+    await held[2]?.settle(unsent);
+    expect(await left()).toBe(0);
   });
 });
 

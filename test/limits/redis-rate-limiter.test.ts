@@ -6,7 +6,15 @@ import type { RateRule } from "../../src/limits/rate-rules.ts";
 import { fc } from "../support/fast-check.ts";
 import { startFaultProxy } from "../support/fault-proxy.ts";
 import { createManualClock } from "../support/manual-clock.ts";
-import { someRequest, someRule, someUse } from "../support/rate-cases.ts";
+import {
+  type RateStep,
+  someHeldSteps,
+  someMove,
+  someRequest,
+  someRule,
+  someTokenRule,
+  someUse,
+} from "../support/rate-cases.ts";
 import { type ModelTicket, RateModel } from "../support/rate-model.ts";
 import { perSecond, rateAsk, refusalIn, ticketOf, unsent } from "../support/rates.ts";
 import { openClockedRedis } from "../support/redis-clock.ts";
@@ -37,64 +45,64 @@ describeWithRedis("rates over Redis", () => {
 
     it("decides over 4 processes exactly as leaky buckets in fractions do", async () => {
       let cases = 0;
-      const step = fc.oneof(
+      const step: fc.Arbitrary<RateStep> = fc.oneof(
         { weight: 6, arbitrary: fc.record({ take: someRequest }) },
-        { weight: 2, arbitrary: fc.record({ move: fc.nat(50), to: fc.constantFrom("p", "q", "r") }) },
+        { weight: 2, arbitrary: someMove },
         { weight: 3, arbitrary: fc.record({ settle: fc.nat(50), use: someUse }) },
         { weight: 3, arbitrary: fc.record({ ms: fc.oneof(fc.nat(50), fc.nat(5000), fc.nat(1e7)) }) },
       );
-      const property = fc.asyncProperty(
-        fc.array(someRule, { minLength: 1, maxLength: 6 }),
-        fc.array(step, { minLength: 1, maxLength: 40 }),
-        async (unnamed, steps) => {
-          cases++;
-          const rules = unnamed.map((rule, index) => ({ ...rule, name: `case${cases}_${index}` }));
-          for (const limiter of limiters) limiter.configure(rules);
-          const model = new RateModel(rules);
-          const tickets: { readonly real: RateTicket; readonly model: ModelTicket }[] = [];
-          let turn = 0;
-          const next = () => limiters[turn++ % nodes] ?? never();
-          const pick = (index: number) => tickets[index % Math.max(1, tickets.length)];
-          for (const one of steps) {
-            const now = clock.now();
-            if ("ms" in one) clock.advance(one.ms);
-            else if ("move" in one) {
-              const ticket = pick(one.move);
-              if (ticket === undefined) continue;
-              const refusal = await ticket.real.move(one.to);
-              expect(refusal?.retryAfterMs ?? null).toBe(model.move(ticket.model, one.to, now));
-              expect(ticket.real.provider).toBe(ticket.model.provider);
-            } else if ("settle" in one) {
-              const ticket = pick(one.settle);
-              if (ticket === undefined) continue;
-              tickets.splice(tickets.indexOf(ticket), 1);
-              model.settle(ticket.model, one.use, now);
-              await ticket.real.settle(one.use);
-              await ticket.real.settle(one.use);
-            } else {
-              const expected = model.take(one.take, now);
-              const taken = await next().take(one.take);
-              if ("settle" in taken) {
-                if (!("ticket" in expected)) throw new Error(`let through against ${expected.refusing.join()}`);
-                expect(taken.provider).toBe(expected.ticket.provider);
-                for (const state of taken.states) {
-                  const rule = rules.find(({ name }) => name === state.rule);
-                  if (rule?.by.includes("provider") !== true)
-                    expect(state).toMatchObject(model.state(state.rule, one.take, now));
-                }
-                tickets.push({ real: taken, model: expected.ticket });
-              } else {
-                if ("ticket" in expected) throw new Error(`refused by ${taken.rule}`);
-                expect(expected.refusing).toContain(taken.rule);
-                expect(taken.tooLarge !== null).toBe(expected.isTooLarge);
-                if (!expected.isTooLarge) expect(taken.retryAfterMs).toBe(expected.waitMs);
+      const someCase = fc.oneof(
+        fc.tuple(fc.array(someRule, { minLength: 1, maxLength: 6 }), fc.array(step, { minLength: 1, maxLength: 40 })),
+        fc.tuple(fc.tuple(someTokenRule), someHeldSteps),
+      );
+      const property = fc.asyncProperty(someCase, async ([unnamed, steps]) => {
+        cases++;
+        const rules = unnamed.map((rule, index) => ({ ...rule, name: `case${cases}_${index}` }));
+        for (const limiter of limiters) limiter.configure(rules);
+        const model = new RateModel(rules);
+        const tickets: { readonly real: RateTicket; readonly model: ModelTicket }[] = [];
+        let turn = 0;
+        const next = () => limiters[turn++ % nodes] ?? never();
+        const pick = (index: number) => tickets[index % Math.max(1, tickets.length)];
+        for (const one of steps) {
+          const now = clock.now();
+          if ("ms" in one) clock.advance(one.ms);
+          else if ("move" in one) {
+            const ticket = pick(one.move);
+            if (ticket === undefined) continue;
+            const refusal = await ticket.real.move(one.to);
+            expect(refusal?.retryAfterMs ?? null).toBe(model.move(ticket.model, one.to, now));
+            expect(ticket.real.provider).toBe(ticket.model.provider);
+          } else if ("settle" in one) {
+            const ticket = pick(one.settle);
+            if (ticket === undefined) continue;
+            tickets.splice(tickets.indexOf(ticket), 1);
+            model.settle(ticket.model, one.use, now);
+            await ticket.real.settle(one.use);
+            await ticket.real.settle(one.use);
+          } else {
+            const expected = model.take(one.take, now);
+            const taken = await next().take(one.take);
+            if ("settle" in taken) {
+              if (!("ticket" in expected)) throw new Error(`let through against ${expected.refusing.join()}`);
+              expect(taken.provider).toBe(expected.ticket.provider);
+              for (const state of taken.states) {
+                const rule = rules.find(({ name }) => name === state.rule);
+                if (rule?.by.includes("provider") !== true)
+                  expect(state).toMatchObject(model.state(state.rule, one.take, now));
               }
+              tickets.push({ real: taken, model: expected.ticket });
+            } else {
+              if ("ticket" in expected) throw new Error(`refused by ${taken.rule}`);
+              expect(expected.refusing).toContain(taken.rule);
+              expect(taken.tooLarge !== null).toBe(expected.isTooLarge);
+              if (!expected.isTooLarge) expect(taken.retryAfterMs).toBe(expected.waitMs);
             }
           }
-          // Nothing was taken that the model doesn't know of, above all not by what was refused.
-          for (const { name, buckets } of await next().rules()) expect(buckets).toBe(model.used(name, clock.now()));
-        },
-      );
+        }
+        // Nothing was taken that the model doesn't know of, above all not by what was refused.
+        for (const { name, buckets } of await next().rules()) expect(buckets).toBe(model.used(name, clock.now()));
+      });
       await fc.assert(property, { numRuns: 60 });
     });
 
@@ -122,6 +130,37 @@ describeWithRedis("rates over Redis", () => {
       expect([await left(one), await left(two)]).toEqual([5, 50]);
       ticketOf(await two.take(rateAsk()));
       expect([await left(one), await left(two)]).toEqual([4, 49]);
+    });
+
+    it("puts back by the same share what had flowed off when its rule changes, and leaves buckets as they were read before", async () => {
+      const [limiter] = limiters as [RedisRateLimiter];
+      const use = { wasSent: true, tokens: 0, outputTokens: 0 };
+      const tpm = (max: number) => perSecond(max, { name: "tpm", metric: "tokens", perMs: 60_000, burst: max });
+      limiter.configure([tpm(1000)]);
+      const held: RateTicket[] = [];
+      for (let n = 0; n < 4; n++) {
+        held.push(ticketOf(await limiter.take(rateAsk({ tokens: 600 }))));
+        clock.advance(36_000);
+      }
+      ticketOf(await limiter.take(rateAsk({ tokens: 1000 })));
+      await held[0]?.settle(use);
+      limiter.configure([tpm(100)]);
+      const left = async () => (await limiter.statesOf(rateAsk({ tokens: 1 })))[0]?.remaining;
+      expect(await left()).toBe(60);
+      // 600 of 1000 were put back already, so 400 can be, which are 40 of 100.
+      await held[1]?.settle(use);
+      expect(await left()).toBe(100);
+      ticketOf(await limiter.take(rateAsk({ tokens: 100 })));
+      await held[2]?.settle(use);
+      expect(await left()).toBe(0);
+      const keys = (await redis.onEveryServer(["KEYS", `*${redis.keyIn("", "rate", "tpm").split(":").at(-1) ?? ""}*`]))
+        .flat()
+        .map(String);
+      const texts = await Promise.all(
+        keys.filter((key) => key.includes(":rate:")).map((key) => redis.send("", ["GET", key])),
+      );
+      expect(texts.length).toBeGreaterThan(0);
+      for (const text of texts) expect(text).toMatch(/^\d+ \d+ \d+ \d+$/);
     });
 
     it("tells a wait that holds after the rule has become slower, and after the clock was set back", async () => {

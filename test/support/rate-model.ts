@@ -12,6 +12,7 @@ interface ModelTaking {
   readonly key: string;
   readonly units: bigint;
   readonly wait: bigint;
+  readonly at: bigint;
 }
 
 /** What a request has taken in the model. */
@@ -32,10 +33,15 @@ export type ModelResult =
 export class RateModel {
   readonly #rules: readonly RateRule[];
   readonly #levels = new Map<RateRule, Map<string, Level>>();
+  /** What was put back lately although it had flowed off. */
+  readonly #putBack = new Map<RateRule, Map<string, Level>>();
 
   constructor(rules: readonly RateRule[]) {
     this.#rules = rules;
-    for (const rule of rules) this.#levels.set(rule, new Map());
+    for (const rule of rules) {
+      this.#levels.set(rule, new Map());
+      this.#putBack.set(rule, new Map());
+    }
   }
 
   take(request: RateLimitRequest, now: number): ModelResult {
@@ -74,17 +80,19 @@ export class RateModel {
     if (taken.some(({ wait }) => wait > 0n)) return longest(taken);
     for (const { rule, key, units } of taken) this.#add(rule, key, units, now);
     const left = takings.filter(({ rule }) => rule.by.includes("provider"));
-    for (const { rule, key, units } of left) this.#add(rule, key, -units, now);
+    for (const taking of left) this.#giveBack(taking, taking.units, now);
     ticket.takings = [...takings.filter((one) => !left.includes(one)), ...taken];
     ticket.provider = to;
     return null;
   }
 
   settle({ request, takings }: ModelTicket, use: RateUse, now: number): void {
-    for (const { rule, key, units } of takings) {
+    for (const taking of takings) {
+      const { rule, key, units } = taking;
       const counted = unitsOf(rule, request, use.tokens, use.outputTokens);
       const used = !use.wasSent ? 0n : rule.metric === "requests" ? units : counted;
-      this.#add(rule, key, used - units, now);
+      if (used < units) this.#giveBack(taking, units - used, now);
+      else this.#add(rule, key, used - units, now);
     }
   }
 
@@ -123,22 +131,43 @@ export class RateModel {
     const level = this.#level(rule, key, now);
     const over = units > burst ? level : level + units * BigInt(rule.perMs) - roomOf(rule);
     const wait = over > 0n ? ceilDiv(over, BigInt(rule.max)) : 0n;
-    return [{ rule, key, units, wait: units > burst && wait === 0n ? 1n : wait }];
+    return [{ rule, key, units, wait: units > burst && wait === 0n ? 1n : wait, at: BigInt(now) }];
   }
 
   #level(rule: RateRule, key: string, now: number): bigint {
-    const known = this.#levels.get(rule)?.get(key);
-    if (known === undefined) return 0n;
-    const left = known.level - BigInt(rule.max) * (BigInt(now) - known.at);
-    return left < 0n ? 0n : left;
+    return leftOf(this.#levels.get(rule)?.get(key), BigInt(rule.max), now);
   }
 
   #add(rule: RateRule, key: string, units: bigint, now: number): void {
     const level = this.#level(rule, key, now) + units * BigInt(rule.perMs);
     const most = 2n * roomOf(rule);
-    const next = level < 0n ? 0n : level > most ? most : level;
+    const next = level > most ? most : level;
     this.#levels.get(rule)?.set(key, { level: next, at: BigInt(now) });
   }
+
+  /** Whole what has not flowed off by twenty times the rate; of the rest one burst, and nineteen times the rate. */
+  #giveBack({ rule, key, units, at }: ModelTaking, unusedUnits: bigint, now: number): void {
+    const [max, perMs] = [BigInt(rule.max), BigInt(rule.perMs)];
+    const unused = unusedUnits * perMs;
+    const own = least(unused, notBelow0(units * perMs - 20n * max * (BigInt(now) - at)));
+    const level = notBelow0(this.#level(rule, key, now) - own);
+    const before = leftOf(this.#putBack.get(rule)?.get(key), 19n * max, now);
+    const more = least(unused - own, level, roomOf(rule) - before);
+    this.#putBack.get(rule)?.set(key, { level: before + more, at: BigInt(now) });
+    this.#levels.get(rule)?.set(key, { level: level - more, at: BigInt(now) });
+  }
+}
+
+function leftOf(known: Level | undefined, speed: bigint, now: number): bigint {
+  return known === undefined ? 0n : notBelow0(known.level - speed * (BigInt(now) - known.at));
+}
+
+function notBelow0(figure: bigint): bigint {
+  return figure < 0n ? 0n : figure;
+}
+
+function least(...figures: readonly [bigint, ...bigint[]]): bigint {
+  return figures.reduce((a, b) => (a < b ? a : b));
 }
 
 function roomOf({ burst, perMs }: RateRule): bigint {

@@ -21,7 +21,7 @@ import {
   unitsOf,
   worstOf,
 } from "../rate-terms.ts";
-import { add, type Bucketed, bucketedStatus, changed, look, newBucketed } from "./rule-buckets.ts";
+import { type Bucketed, bucketedStatus, changed, correct, look, newBucketed } from "./rule-buckets.ts";
 import { createWindowTally } from "./window-tally.ts";
 
 const hourMs = 3_600_000;
@@ -149,11 +149,6 @@ function chooseProvider(
   return best ?? { provider: null, takings: [] };
 }
 
-/** What a request has taken, in steps of the rule as it is now: after a reload the same share of the room. */
-function stepsNow({ of, rate, steps }: Taking<Bucketed>): number {
-  return of.rate === rate ? steps : Math.ceil((steps / rate.room) * of.rate.room);
-}
-
 /** As a class, since one is made for each request. */
 class MemoryTicket implements RateTicket {
   readonly #request: RateLimitRequest;
@@ -197,7 +192,7 @@ class MemoryTicket implements RateTicket {
     if (worst !== null) return refusalOf(worst, takings, this.#request);
     for (const { of, key, before, steps } of takings) of.buckets.set(key, now, before + steps);
     for (const taking of this.#takings) {
-      if (taking.of.rule.by.includes("provider")) add(taking.of, taking.key, -stepsNow(taking), now);
+      if (taking.of.rule.by.includes("provider")) correct(taking, 0, now);
       else takings.push(taking);
     }
     this.#takings = takings;
@@ -209,17 +204,13 @@ class MemoryTicket implements RateTicket {
     if (this.#isSettled) return;
     this.#isSettled = true;
     const now = this.#time();
-    for (const taking of this.#takings) this.#correct(taking, use, now);
-  }
-
-  #correct(taking: Taking<Bucketed>, use: RateUse, now: number): void {
-    const { of, key } = taking;
-    const taken = stepsNow(taking);
-    add(of, key, (use.wasSent ? this.#used(of, taken, use) : 0) - taken, now);
-  }
-
-  #used(of: Bucketed, taken: number, use: RateUse): number {
-    if (of.rule.metric === "requests") return taken;
-    return stepsOf(of, this.#request, unitsOf(of, this.#request, use.tokens, use.outputTokens));
+    for (const taking of this.#takings) {
+      const { of } = taking;
+      if (!use.wasSent) correct(taking, 0, now);
+      else if (of.rule.metric !== "requests") {
+        const units = unitsOf(of, this.#request, use.tokens, use.outputTokens);
+        correct(taking, stepsOf(of, this.#request, units), now);
+      }
+    }
   }
 }

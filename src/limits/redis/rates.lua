@@ -1,6 +1,7 @@
 -- Rates: the arithmetic of limits/gcra.ts, in whole numbers below 2^53, which a double holds exactly.
 -- A bucket is text, 'taken at room speed': what was taken at that time, under a rule of those figures. It lives until
 -- nothing is taken any more. The index of a rule has the names of its buckets, by the time at which each is empty.
+-- A bucket of the same form has what was put back of it lately although it had flowed off.
 -- A mark says what became of a call, so that one that is repeated takes effect once.
 
 -- So many empty buckets leave the index for each new one.
@@ -53,9 +54,44 @@ local function write(bucket, now)
   redis.call('PEXPIRE', index, int(math.ceil(2 * bucket.room / bucket.speed) + slack))
 end
 
--- As limits/gcra.ts says it: what is beyond the room is paid off later, but for one more burst at most.
-local function correct(bucket, steps, now)
-  bucket.taken = math.min(2 * bucket.room, math.max(0, bucket.taken + steps))
+-- The i-th correction of a call: from `first` on are keys of bucket, index and what was put back lately, from `base` on
+-- room, speed, speed at which what was put back is forgotten, unused steps, and how many were taken when.
+local function correction_of(keys, args, first, base, i, now)
+  local k, a = first + 3 * (i - 1), base + 6 * (i - 1)
+  local room, speed = tonumber(args[a]), tonumber(args[a + 1])
+  local bucket = level(keys[k], now, room, speed)
+  bucket.index, bucket.room, bucket.speed, bucket.lately = keys[k + 1], room, speed, keys[k + 2]
+  bucket.back_speed, bucket.unused = tonumber(args[a + 2]), tonumber(args[a + 3])
+  bucket.steps, bucket.at = tonumber(args[a + 4]), tonumber(args[a + 5])
+  return bucket
+end
+
+-- Steps that can be put back although they have flowed off, of so many; they count from now on.
+local function put_back(bucket, steps, now)
+  if steps == 0 then return 0 end
+  local lately = level(bucket.lately, now, bucket.room, bucket.back_speed)
+  local more = math.min(steps, bucket.room - lately.taken)
+  if more <= 0 then return 0 end
+  local all = lately.taken + more
+  redis.call(
+    'SET', bucket.lately, int(all) .. ' ' .. int(now) .. ' ' .. int(bucket.room) .. ' ' .. int(bucket.back_speed),
+    'PX', int(math.ceil(all / bucket.back_speed) + slack)
+  )
+  return more
+end
+
+-- As limits/gcra.ts says it: what is beyond the room is paid off later, but for one more burst at most; what had flowed
+-- off already is put back within bounds.
+local function correct(bucket, now)
+  local unused = bucket.unused
+  if unused < 0 then
+    bucket.taken = math.min(2 * bucket.room, bucket.taken - unused)
+  else
+    local elapsed = math.max(0, now - bucket.at)
+    local own = math.min(unused, math.max(0, bucket.steps - elapsed * (bucket.speed + bucket.back_speed)))
+    local left = math.max(0, bucket.taken - own)
+    bucket.taken = left - put_back(bucket, math.min(unused - own, left), now)
+  end
   write(bucket, now)
 end
 
@@ -88,16 +124,16 @@ local function parse(keys, args, now)
     groups[g] = group
   end
   local returned = {}
-  for n = 1, backs do returned[n] = bucket_of(keys, args, 2, base, i + n, now) end
+  for n = 1, backs do returned[n] = correction_of(keys, args, 2 + 2 * i, base + 3 * i, n, now) end
   return groups, returned
 end
 
 -- Takes from all buckets of the first group and of the first other group that has room, or from none.
--- keys: mark, then bucket and index of each
+-- keys: mark, then bucket and index of each, then those of corrections
 -- args: ms for the mark, how many buckets at the end are given back, how many groups, the size of each, then room, speed
--- and steps of each bucket
+-- and steps of each bucket, then the figures of corrections
 -- -> 'T' taken, 'R' refused or 'C' cancelled before; the number of the other group that was chosen, or that has room
--- first (0: there is none); then for each bucket of these two groups: what was taken before, ms until there is room
+-- first (0: there is none); the time; then for each bucket of these two groups: what was taken before, ms until there is room
 function fn.rates_take(keys, args)
   local known = redis.call('GET', keys[1])
   if known then return known end
@@ -114,7 +150,7 @@ function fn.rates_take(keys, args)
   end
   local used = { groups[1], chosen and groups[chosen] or {} }
   local is_taken = not used[1].worst and not used[2].worst
-  local reply = { is_taken and 'T' or 'R', chosen and chosen - 1 or 0 }
+  local reply = { is_taken and 'T' or 'R', chosen and chosen - 1 or 0, int(now) }
   for _, group in ipairs(used) do
     for _, bucket in ipairs(group) do
       reply[#reply + 1] = int(bucket.taken)
@@ -126,12 +162,13 @@ function fn.rates_take(keys, args)
   end
   reply = table.concat(reply, ' ')
   if not is_taken then return reply end
-  for _, bucket in ipairs(returned) do correct(bucket, -bucket.steps, now) end
+  for _, bucket in ipairs(returned) do correct(bucket, now) end
   redis.call('SET', keys[1], reply, 'PX', args[1])
   return reply
 end
 
--- Gives back what a call of rates_take with the same keys and args has taken, or sees to it that it will take nothing.
+-- Gives back whole what a call of rates_take with the same keys and args has taken a moment ago, or sees to it that it
+-- will take nothing.
 function fn.rates_cancel(keys, args)
   local known = redis.call('GET', keys[1])
   if known == 'C' then return 0 end
@@ -142,22 +179,25 @@ function fn.rates_cancel(keys, args)
   local groups = parse(keys, args, now)
   for g, group in ipairs(groups) do
     if g == 1 or g == chosen then
-      for _, bucket in ipairs(group) do correct(bucket, -bucket.steps, now) end
+      for _, bucket in ipairs(group) do
+        bucket.taken = math.max(0, bucket.taken - bucket.steps)
+        write(bucket, now)
+      end
     end
   end
   return 1
 end
 flags.rates_cancel = { 'allow-oom' }
 
--- Corrects buckets by so many steps, which may be negative.
--- keys: mark, then bucket and index of each; args: ms for the mark, then room, speed and steps of each
+-- Corrects buckets to what was used.
+-- keys: mark, then those of corrections; args: ms for the mark, then their figures
 function fn.rates_correct(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return 0 end
   local now = now_ms()
   local buckets = {}
-  for i = 1, (#keys - 1) / 2 do buckets[i] = bucket_of(keys, args, 2, 2, i, now) end
+  for i = 1, (#keys - 1) / 3 do buckets[i] = correction_of(keys, args, 2, 2, i, now) end
   redis.call('SET', keys[1], '1', 'PX', args[1])
-  for _, bucket in ipairs(buckets) do correct(bucket, bucket.steps, now) end
+  for _, bucket in ipairs(buckets) do correct(bucket, now) end
   return 1
 end
 flags.rates_correct = { 'allow-oom' }

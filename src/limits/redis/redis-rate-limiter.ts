@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { type Redis, replyList, replyNumber, replyText } from "../../lib/redis/redis.ts";
 import type { RateLimiter, RateLimitRequest } from "../rate-limiter.ts";
+import { putBackRate } from "../gcra.ts";
 import type { RateRule } from "../rate-rules.ts";
 import {
   identity,
@@ -18,6 +19,7 @@ import {
 } from "../rate-terms.ts";
 import {
   type Ask,
+  type Correction,
   isByProvider,
   type RateCalls,
   type RedisRule,
@@ -86,9 +88,9 @@ export function createRedisRateLimiter(options: RedisRateLimiterOptions): RedisR
     return of.isPersonal ? redis.tagOf(user) : sharedTag;
   }
 
-  function bucketKey(tag: string, { of, key }: Pick<Ask, "of" | "key">): string {
+  function bucketKey(tag: string, { of, key }: Pick<Ask, "of" | "key">, kind: "rate" | "rateback" = "rate"): string {
     const name = key.length <= longestName ? key : `#${createHash("sha256").update(key).digest("base64url")}`;
-    return redis.keyIn(tag, "rate", `${of.id}/${name}`);
+    return redis.keyIn(tag, kind, `${of.id}/${name}`);
   }
 
   function indexKey(tag: string, { id }: RedisRule): string {
@@ -108,22 +110,37 @@ export function createRedisRateLimiter(options: RedisRateLimiterOptions): RedisR
     }
   }
 
+  /** Adds the keys and figures of corrections to a call. */
+  function addCorrections(
+    tag: string,
+    corrections: readonly Correction[],
+    keys: string[],
+    args: (string | number)[],
+  ): void {
+    for (const { taking, unused } of corrections) {
+      const { of, rate, steps, at } = taking;
+      keys.push(bucketKey(tag, taking), indexKey(tag, of), bucketKey(tag, taking, "rateback"));
+      args.push(rate.room, rate.speed, putBackRate(rate).speed, unused, steps, at);
+    }
+  }
+
   function callOf({ tag, id, groups, returned }: TakeCall) {
     const keys: [string, ...string[]] = [markKey(tag, id)];
     const args: (string | number)[] = [markMs, returned.length, groups.length, ...groups.map(({ length }) => length)];
     for (const group of groups) add(tag, group, keys, args);
-    add(tag, returned, keys, args);
+    const corrections = returned.map((taking) => ({ taking, unused: taking.steps }));
+    addCorrections(tag, corrections, keys, args);
     return { keys, args };
   }
 
   async function take(call: TakeCall): Promise<TakeReply> {
     const { keys, args } = callOf(call);
-    const [verdict, chosenText, ...figures] = replyText(await redis.call("rates_take", keys, args)).split(" ");
+    const [verdict, chosenText, atText, ...figures] = replyText(await redis.call("rates_take", keys, args)).split(" ");
     const chosen = Number(chosenText);
     const asks = chosen === 0 ? (call.groups[0] ?? []) : [...(call.groups[0] ?? []), ...(call.groups[chosen] ?? [])];
     const takings = asks.map(({ of, key, steps }, index): Taking<RedisRule> => {
       const [before, waitMs] = [Number(figures[2 * index]), Number(figures[2 * index + 1])];
-      return { of, rate: of.rate, key, before, steps, waitMs };
+      return { of, rate: of.rate, key, before, steps, waitMs, at: Number(atText) };
     });
     return { isTaken: verdict === "T", chosen, takings };
   }
@@ -181,10 +198,10 @@ export function createRedisRateLimiter(options: RedisRateLimiterOptions): RedisR
 
   const rateCalls: RateCalls = {
     take,
-    async correct(tag, id, asks) {
+    async correct(tag, id, corrections) {
       const keys: [string, ...string[]] = [markKey(tag, id)];
       const args: (string | number)[] = [markMs];
-      add(tag, asks, keys, args);
+      addCorrections(tag, corrections, keys, args);
       await redis.call("rates_correct", keys, args);
     },
     tagOf,
@@ -249,7 +266,7 @@ export function createRedisRateLimiter(options: RedisRateLimiterOptions): RedisR
       );
       return asks.map((ask) => {
         const before = levels.get(ask) ?? 0;
-        return stateOf({ ...ask, rate: ask.of.rate, before, waitMs: 0 }, before, request);
+        return stateOf({ of: ask.of, rate: ask.of.rate }, before, request);
       });
     },
   };

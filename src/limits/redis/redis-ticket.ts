@@ -13,6 +13,12 @@ export interface RedisRule extends RatedRule {
 /** What a request would take of a bucket, before it is known what has been taken of that. */
 export type Ask = Pick<Taking<RedisRule>, "of" | "key" | "steps">;
 
+/** What a request has taken of a bucket, and how many of these steps it has not used; negative: so many more it has. */
+export interface Correction {
+  readonly taking: Taking<RedisRule>;
+  readonly unused: number;
+}
+
 /** A call of rates_take: what it asks of the buckets of one tag. */
 export interface TakeCall {
   readonly tag: string;
@@ -21,7 +27,7 @@ export interface TakeCall {
   /** The first always counts; of the others, one. */
   readonly groups: readonly (readonly Ask[])[];
   /** What is given back if it takes. */
-  readonly returned: readonly Ask[];
+  readonly returned: readonly Taking<RedisRule>[];
 }
 
 /** What came of it. */
@@ -36,9 +42,8 @@ export interface TakeReply {
 /** The calls that a ticket makes as well. */
 export interface RateCalls {
   take(call: TakeCall): Promise<TakeReply>;
-  /** Adds so many steps, which may be negative. */
-  correct(tag: string, id: string, asks: readonly Ask[]): Promise<void>;
-  tagOf(ask: Ask, user: string): string;
+  correct(tag: string, id: string, corrections: readonly Correction[]): Promise<void>;
+  tagOf(ask: Pick<Ask, "of">, user: string): string;
   /** The asks of rules for a request at a provider. */
   asksOf(rules: readonly RedisRule[], request: RateLimitRequest, provider: string): readonly Ask[];
 }
@@ -111,15 +116,16 @@ export class RedisTicket implements RateTicket {
     if (this.#isSettled) return;
     this.#isSettled = true;
     const { request, id } = this.#taken;
-    const byTag = new Map<string, Ask[]>();
-    for (const { of, key, steps } of this.#takings) {
-      const change = (use.wasSent ? used(of, request, use, steps) : 0) - steps;
-      if (change === 0) continue;
-      const tag = this.#calls.tagOf({ of, key, steps }, request.user);
-      byTag.set(tag, [...(byTag.get(tag) ?? []), { of, key, steps: change }]);
+    const byTag = new Map<string, Correction[]>();
+    for (const taking of this.#takings) {
+      const { of, steps } = taking;
+      const unused = steps - (use.wasSent ? used(of, request, use, steps) : 0);
+      if (unused === 0) continue;
+      const tag = this.#calls.tagOf(taking, request.user);
+      byTag.set(tag, [...(byTag.get(tag) ?? []), { taking, unused }]);
     }
     // Where both are in one tag, their marks still differ.
-    await Promise.all(Array.from(byTag, ([tag, asks]) => this.#calls.correct(tag, `${id}e`, asks)));
+    await Promise.all(Array.from(byTag, ([tag, corrections]) => this.#calls.correct(tag, `${id}e`, corrections)));
   }
 }
 
