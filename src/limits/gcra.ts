@@ -52,7 +52,7 @@ export function overused({ room }: GcraRate, taken: number, steps: number): numb
 }
 
 /** What had flowed off already is put back at so many times the rate at the most. docs/adr/0012-exact-rates.md says why. */
-const putBackRates = 19;
+const putBackRates = 59;
 
 /**
  * What has been put back of what had flowed off already is a bucket of its own, at this rate. It holds one burst: what

@@ -111,7 +111,7 @@ export function describeRateLimiter(
       expect(refusalIn(await whole())).toEqual({ rule: "tpm", retryAfterMs: 60_000 });
     });
 
-    it("puts back whole what ends early, and what had flowed off by one burst and 19 times the rate", async () => {
+    it("puts back whole what ends early, and what had flowed off by one burst and 59 times the rate", async () => {
       const clock = createManualClock(1e9);
       const limiter = await open([minutely], clock);
       const whole = async () => ticketOf(await limiter.take(rateAsk({ tokens: 1000 })));
@@ -123,18 +123,18 @@ export function describeRateLimiter(
         held.push(await whole());
       }
       const [first, second, third, last] = held as [RateTicket, RateTicket, RateTicket, RateTicket];
-      // 40 of 1000 flow off by 20 times the rate within 120 ms; 2 have.
-      clock.advance(120);
+      // Of 1000, 60 fade by 60 times the rate within 60 ms; 1 has flowed off.
+      clock.advance(60);
       await last.settle({ wasSent: true, tokens: 100, outputTokens: 0 });
-      expect(await remaining(limiter)).toBe(902);
+      expect(await remaining(limiter)).toBe(901);
       await first.settle(unsent);
       expect(await remaining(limiter)).toBe(1000);
-      // What finds nothing taken is not counted as put back: 902 more may be.
+      // What finds nothing taken is not counted as put back: 901 more may be.
       await whole();
       await second.settle({ wasSent: true, tokens: 500, outputTokens: 0 });
       expect(await remaining(limiter)).toBe(500);
       await third.settle({ wasSent: true, tokens: 500, outputTokens: 0 });
-      expect(await remaining(limiter)).toBe(902);
+      expect(await remaining(limiter)).toBe(901);
     });
 
     it("lets a user disconnect for free so many times an hour", async () => {

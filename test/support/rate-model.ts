@@ -145,13 +145,13 @@ export class RateModel {
     this.#levels.get(rule)?.set(key, { level: next, at: BigInt(now) });
   }
 
-  /** Whole what has not flowed off by twenty times the rate; of the rest one burst, and nineteen times the rate. */
+  /** Whole what has not flowed off by 60 times the rate; of the rest one burst, and 59 times the rate. */
   #giveBack({ rule, key, units, at }: ModelTaking, unusedUnits: bigint, now: number): void {
     const [max, perMs] = [BigInt(rule.max), BigInt(rule.perMs)];
     const unused = unusedUnits * perMs;
-    const own = least(unused, notBelow0(units * perMs - 20n * max * (BigInt(now) - at)));
+    const own = least(unused, notBelow0(units * perMs - 60n * max * (BigInt(now) - at)));
     const level = notBelow0(this.#level(rule, key, now) - own);
-    const before = leftOf(this.#putBack.get(rule)?.get(key), 19n * max, now);
+    const before = leftOf(this.#putBack.get(rule)?.get(key), 59n * max, now);
     const more = least(unused - own, level, roomOf(rule) - before);
     this.#putBack.get(rule)?.set(key, { level: before + more, at: BigInt(now) });
     this.#levels.get(rule)?.set(key, { level: level - more, at: BigInt(now) });
