@@ -59,7 +59,9 @@ describe("a response of another API than the one that was asked", () => {
     ["a chat", "chat", messageStart],
     ["a chat", "chat", responseCreated],
     ["a message", "message", chatChunk],
+    ["a message", "message", responseCreated],
     ["a response", "response", chatChunk],
+    ["a response", "response", messageStart],
   ] as const)("%s is refused at its first event, and costs nothing", async (_title, api, event) => {
     const billed = await startBilledProxy();
     const [path, request] = asked[api];
@@ -76,18 +78,133 @@ describe("a response of another API than the one that was asked", () => {
     expect(await billed.used()).toEqual(nothing);
   });
 
-  it("is not looked for in the end of a text completion that some end as they end a chat", async () => {
+  it("is refused before the client sees anything of it, though it opens without content", async () => {
     const billed = await startBilledProxy();
     const [path, request] = asked.text;
     const asking = billed.ask(path, { ...request, stream: true });
     const call = await billed.upstream.next();
-    await call.event({ ...text, choices: [{ index: 0, text: "hello", finish_reason: null }], usage: null });
-    await call.event({ ...text, choices: [{ index: 0, delta: {}, finish_reason: "stop" }] });
+    await call.event({ ...chatChunk, choices: [{ index: 0, delta: { role: "assistant", content: "" } }], usage: null });
+    await call.event(chatChunk);
     call.end();
     const client = await asking;
-    await client.rest();
-    expect(client.text).toContain("[DONE]");
+    await client.ended;
+    expect(client.status).toBe(502);
+    expect(await billed.used()).toEqual(nothing);
+  });
+
+  const begun = { index: 0, finish_reason: null };
+  const stops = { index: 0, finish_reason: "stop" };
+  it.each<[string, keyof typeof asked, readonly object[]]>([
+    [
+      "ends as a chat",
+      "text",
+      [
+        { ...begun, text: "hello" },
+        { ...stops, delta: {} },
+      ],
+    ],
+    [
+      "opens as a chat",
+      "text",
+      [
+        { ...begun, text: null, delta: { role: "assistant" } },
+        { ...stops, text: "hello" },
+      ],
+    ],
+    [
+      "opens as an empty chat",
+      "text",
+      [
+        { ...begun, delta: {} },
+        { ...stops, text: "hello" },
+      ],
+    ],
+    [
+      "is a chat as well",
+      "text",
+      [
+        { ...begun, text: "hello", delta: { content: "hello" } },
+        { ...stops, delta: {} },
+      ],
+    ],
+    ["opens with neither", "text", [begun, { ...stops, text: "hello" }]],
+    [
+      "ends as a text completion",
+      "chat",
+      [
+        { ...begun, delta: { content: "hello" } },
+        { ...stops, text: "" },
+      ],
+    ],
+    [
+      "opens as a text completion",
+      "chat",
+      [
+        { ...begun, text: "", delta: null },
+        { ...stops, delta: { content: "hello" } },
+      ],
+    ],
+  ])("is not seen in one that %s", async (_title, api, choices) => {
+    for (const stream of [true, false]) {
+      const billed = await startBilledProxy();
+      const [path, request] = asked[api];
+      const asking = billed.ask(path, { ...request, stream });
+      const call = await billed.upstream.next();
+      for (const choice of choices) await call.event({ ...common, choices: [choice] });
+      await call.event({ ...common, choices: [], usage });
+      await call.done();
+      call.end();
+      const client = await asking;
+      await client.ended;
+      expect(client.status).toBe(200);
+      expect(client.text).toContain("hello");
+      expect(client.text).not.toContain("error");
+      expect(await billed.used()).toEqual(priced(20, 3));
+    }
+  });
+
+  it.each([
+    [
+      "a chat",
+      "chat",
+      [{ type: "message_stop" }, { type: "response.metadata" }],
+      { ...common, choices: [{ ...begun, delta: { content: "hello" } }] },
+      chatChunk,
+    ],
+    [
+      "a message",
+      "message",
+      [{ choices: [], usage }, { choices: [{}] }],
+      { ...messageStart, message: { ...messageStart.message, usage: { input_tokens: 20 } } },
+      { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 3 } },
+    ],
+  ] as const)("is not seen in an event between those of %s", async (_title, api, asides, first, last) => {
+    const billed = await startBilledProxy();
+    const [path, request] = asked[api];
+    const asking = billed.ask(path, { ...request, stream: true });
+    const call = await billed.upstream.next();
+    for (const event of [first, ...asides, last]) await call.event(event);
+    call.end();
+    const client = await asking;
+    await client.ended;
+    expect(client.text).not.toContain("error");
     expect(await billed.used()).toEqual(priced(20, 3));
+  });
+
+  it.each([
+    [
+      "a message",
+      { type: "message", role: "assistant", content: [], stop_reason: "end_turn", usage: { input_tokens: 1 } },
+    ],
+    ["a response", { object: "response", status: "completed", output: [], usage: { input_tokens: 1 } }],
+  ])("is named as such where %s comes as one JSON in place of a chat", async (_title, body) => {
+    const billed = await startBilledProxy();
+    const asking = billed.ask(asked.chat[0], asked.chat[1]);
+    (await billed.upstream.next()).respond(200, body);
+    const client = await asking;
+    await client.ended;
+    expect(JSON.parse(client.text)).toMatchObject({ error: { code: "upstream_invalid_response" } });
+    expect(await billed.used()).toEqual(nothing);
   });
 
   it("costs nothing where a list of models comes in place of embeddings", async () => {

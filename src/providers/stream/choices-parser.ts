@@ -1,5 +1,5 @@
 import { textOrUnder, textString, textUnder } from "../../lib/json-text.ts";
-import { hasValue, isFields, isKeepAlive, skipSpace } from "./event-parser.ts";
+import { formOf, hasValue, isFields, isKeepAlive, skipSpace } from "./event-parser.ts";
 import type { EventParser, EventKind, Fields } from "./event-parser.ts";
 import { standingOf, type Standing } from "./response-rules.ts";
 import type { ReportedError, ReportedUsage } from "./reported.ts";
@@ -58,6 +58,8 @@ export class ChoicesParser implements EventParser {
   /** The last usage of each choice, if usage comes with the choices. */
   #choiceUsages: Map<number, ReportedUsage> | null = null;
   readonly #api: ChoicesApi;
+  /** Whether a choice has had the form of this API. */
+  #hasBegun = false;
 
   constructor(api: ChoicesApi) {
     this.#api = api;
@@ -92,17 +94,21 @@ export class ChoicesParser implements EventParser {
     if (this.error !== null) return "error";
     const { choices } = event;
     if (!Array.isArray(choices)) {
-      if (isOfOtherApi(event)) return "foreign";
+      if (!this.#hasBegun && formOf(event) !== null) return "foreign";
       this.#readUsage(event, false);
       return isKeepAlive(event) ? "aside" : "content";
+    }
+    if (!this.#hasBegun) {
+      const form = choicesForm(this.#api, choices);
+      // Clients of this API can't read it, and it says nothing.
+      if (form === "opening") return "aside";
+      if (form === "foreign") return "foreign";
+      this.#hasBegun = form === "own";
     }
     let inChoice = false;
     for (let position = 0; position < choices.length; position++) {
       const choice: unknown = choices[position];
-      if (!isFields(choice)) continue;
-      // A choice that has begun is not looked at again: some end a text completion as they end a chat.
-      if (this.#standings.size === 0 && isOfOther(this.#api, choice)) return "foreign";
-      if (this.#readChoice(choice, position)) inChoice = true;
+      if (isFields(choice) && this.#readChoice(choice, position)) inChoice = true;
     }
     this.#readUsage(event, inChoice);
     return choices.length === 0 && isFields(event.usage) && isBare(event) ? "usage" : "content";
@@ -152,15 +158,33 @@ export class ChoicesParser implements EventParser {
   }
 }
 
-/** Whether a choice is one of a text completion in a chat, or the other way round. */
-function isOfOther(api: ChoicesApi, { delta, message, text }: Fields): boolean {
-  const isChat = isFields(delta) || isFields(message);
-  return api === "chat" ? !isChat && typeof text === "string" : isChat && typeof text !== "string";
+/**
+ * The form of the choices before one has begun: of this API; of the other one; that of the other one, but without content:
+ * some open or end a text completion as others do a chat; null if it can't be seen.
+ */
+function choicesForm(api: ChoicesApi, choices: readonly unknown[]): "own" | "foreign" | "opening" | null {
+  let form: "foreign" | "opening" | null = null;
+  for (const choice of choices) {
+    if (!isFields(choice)) continue;
+    const { delta, message, text } = choice;
+    const chat = isFields(delta) ? delta : isFields(message) ? message : null;
+    const other = api === "chat" ? text : chat;
+    if (api === "chat" ? chat !== null : typeof text === "string") return "own";
+    if (api === "chat" ? typeof text !== "string" : chat === null) continue;
+    if (standingOf(choice.finish_reason) !== "unfinished" || hasContent(other)) form = "foreign";
+    else form ??= "opening";
+  }
+  return form;
 }
 
-/** Whether an event without choices is one of Anthropic's, or of the Responses API. */
-function isOfOtherApi({ type }: Fields): boolean {
-  return typeof type === "string" && /^(?:message_|content_block_|response\.)/.test(type);
+/** Whether a text, or the delta of a chat, says anything. */
+function hasContent(said: unknown): boolean {
+  if (!isFields(said)) return said !== "";
+  return Object.entries(said).some(([key, value]) => key !== "role" && isSaid(value));
+}
+
+function isSaid(value: unknown): boolean {
+  return value !== null && value !== "" && !(Array.isArray(value) && value.length === 0);
 }
 
 /** The number after a key's closing quote; null unless the whole value is plain digits. */

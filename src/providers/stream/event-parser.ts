@@ -74,6 +74,15 @@ export function isKeepAlive(event: Fields): boolean {
   return Object.keys(event).length === 0;
 }
 
+/** The form of an event, if it is that of one API alone. Chats and text completions differ in their choices only. */
+export function formOf({ type, choices }: Fields): "choices" | "messages" | "responses" | null {
+  if (typeof type === "string") {
+    if (type.startsWith("response.")) return "responses";
+    if (/^(?:message_(?:start|delta|stop)$|content_block_)/.test(type)) return "messages";
+  }
+  return Array.isArray(choices) && choices.length > 0 ? "choices" : null;
+}
+
 export function isCount(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }

@@ -1,5 +1,5 @@
 import { textString, textUnder } from "../../lib/json-text.ts";
-import { hasValue, isCount, isFields, isKeepAlive } from "./event-parser.ts";
+import { formOf, hasValue, isCount, isFields, isKeepAlive } from "./event-parser.ts";
 import type { EventParser, EventKind, Fields } from "./event-parser.ts";
 import { standingOf, type Standing } from "./response-rules.ts";
 import type { PromptUsage, ReportedError, ReportedUsage } from "./reported.ts";
@@ -26,6 +26,8 @@ export class MessagesParser implements EventParser {
   finishing = false;
   standing: Standing = "unfinished";
   readonly choices = 1;
+  /** Whether an event has had the form of this API. */
+  #hasBegun = false;
   /** Prompt tokens that were not cached, that were written to a cache, and that were read from one. */
   #fresh = 0;
   #stored = 0;
@@ -47,6 +49,11 @@ export class MessagesParser implements EventParser {
     this.finishing = false;
     this.error = findError(event);
     if (this.error !== null) return "error";
+    if (!this.#hasBegun) {
+      const form = formOf(event);
+      if (form !== null && form !== "messages") return "foreign";
+      this.#hasBegun = form !== null;
+    }
     switch (event.type) {
       case "message_start":
         if (isFields(event.message)) this.#readPrompt(event.message.usage);
@@ -58,7 +65,6 @@ export class MessagesParser implements EventParser {
         this.#readEnd(event);
         return "end";
       default:
-        if (Array.isArray(event.choices)) return "foreign";
         return isKeepAlive(event) ? "aside" : "content";
     }
   }

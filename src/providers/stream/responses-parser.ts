@@ -1,5 +1,5 @@
 import { textString, textUnder } from "../../lib/json-text.ts";
-import { isFields, isKeepAlive, type EventKind, type EventParser, type Fields } from "./event-parser.ts";
+import { formOf, isFields, isKeepAlive, type EventKind, type EventParser, type Fields } from "./event-parser.ts";
 import type { ReportedError, ReportedUsage } from "./reported.ts";
 import { emptyError, findError } from "./reported-error.ts";
 import type { EventRole } from "./response-reader.ts";
@@ -24,6 +24,8 @@ export class ResponsesParser implements EventParser {
   finishing = false;
   standing: Standing = "unfinished";
   readonly choices = 1;
+  /** Whether an event has had the form of this API. */
+  #hasBegun = false;
 
   mayHold(json: string): boolean {
     // The beginning and the end have the whole `response`.
@@ -35,6 +37,11 @@ export class ResponsesParser implements EventParser {
     const { type, response } = event;
     this.error = findError(event);
     if (this.error !== null) return "error";
+    if (!this.#hasBegun) {
+      const form = formOf(event);
+      if (form !== null && form !== "responses") return "foreign";
+      this.#hasBegun = form !== null;
+    }
     const whole = isFields(response) ? response : {};
     this.usage = readUsage(whole.usage) ?? this.usage;
     if (type === "response.failed" || type === "response.cancelled" || whole.status === "failed") {
@@ -47,7 +54,6 @@ export class ResponsesParser implements EventParser {
       this.finishing = true;
       return "last";
     }
-    if (Array.isArray(event.choices)) return "foreign";
     return isKeepAlive(event) ? "aside" : "content";
   }
 }

@@ -16,7 +16,8 @@ export interface UnfoldedEvent {
 export function* unfoldChoices(response: Fields): Generator<UnfoldedEvent> {
   const { choices, usage, object, ...rest } = response;
   const top = { ...rest, object: object === "chat.completion" ? "chat.completion.chunk" : object };
-  const list = Array.isArray(choices) ? (choices as unknown[]).filter(isFields) : [];
+  if (!Array.isArray(choices)) return;
+  const list = (choices as unknown[]).filter(isFields);
   for (const [position, choice] of list.entries()) {
     const { finish_reason, message, delta = message, ...own } = choice;
     const index = own.index ?? position;
