@@ -40,6 +40,8 @@ export interface ModelList {
   reachability(): Promise<readonly Reachability[]>;
   /** The models of the providers' last lists that the config allows; a new array after each change. */
   served(): readonly string[];
+  /** Whether a provider may serve this name whose models aren't known: its list has not come yet, or it has none. */
+  mayServe(name: string): boolean;
   /** Fetches a provider's list again if it is old. Never throws. */
   refresh(provider: Provider): void;
   /** Lists these providers from now on. What is known of those listed before stays. */
@@ -161,6 +163,10 @@ export function createModelList(options: ListedProviders & { readonly clock: Clo
       return [...owners].map(([id, ownedBy]) => ({ id, ownedBy })).sort((a, b) => (a.id < b.id ? -1 : 1));
     },
     served: () => served,
+    mayServe: (name) =>
+      providers.some(
+        (one) => !reported.has(one.name) && one.kind.knownModels.length === 0 && servedOf(one, [name]).length > 0,
+      ),
     refresh: (provider) => void listingOf(provider),
     configure(listed) {
       const before = providers;
@@ -239,16 +245,29 @@ export interface KnownModels {
    * characters around the name. Undefined if the name is known or resembles none.
    */
   nearest(name: string): string | undefined;
+  /**
+   * As nearest(), for names that are to be stored. Undefined also where the known name is only one that a provider lists,
+   * and another provider, whose models aren't known yet, may serve the unknown one: that one's list may have failed since
+   * the start, and providers write names of the same model in different ways.
+   */
+  misspelled(name: string): string | undefined;
+}
+
+export interface KnownModelsOptions {
+  /** Names in the config; globs are ignored. */
+  readonly configured: readonly string[];
+  /** The models that the providers are known to serve; a new array after each change. */
+  readonly listed: () => readonly string[];
+  /** Whether a provider may serve a name whose models aren't known. */
+  readonly mayServe: (name: string) => boolean;
 }
 
 /**
  * Remembers the names. A server that ignores case or trims would take such a spelling for the model itself, which is
  * priced and limited under its correct name.
- *
- * @param configured names in the config; globs are ignored
- * @param listed the models that the providers are known to serve; a new array after each change
  */
-export function createKnownModels(configured: readonly string[], listed: () => readonly string[]): KnownModels {
+export function createKnownModels({ configured, listed, mayServe }: KnownModelsOptions): KnownModels {
+  const ownNames = new Set(configured.filter((name) => !name.includes("*")));
   let indexed: readonly string[] | undefined;
   let names: ReadonlySet<string> = new Set();
   let byFold: ReadonlyMap<string, string> = new Map();
@@ -257,15 +276,21 @@ export function createKnownModels(configured: readonly string[], listed: () => r
     const latest = listed();
     if (latest === indexed) return;
     indexed = latest;
-    names = new Set([...configured.filter((name) => !name.includes("*")), ...latest]);
+    names = new Set([...ownNames, ...latest]);
     // If several fold to the same, the first one, from the config, counts.
     byFold = new Map([...names].reverse().map((name) => [fold(name), name]));
   }
 
+  function nearest(name: string): string | undefined {
+    index();
+    return names.has(name) ? undefined : byFold.get(fold(name));
+  }
+
   return {
-    nearest(name) {
-      index();
-      return names.has(name) ? undefined : byFold.get(fold(name));
+    nearest,
+    misspelled(name) {
+      const meant = nearest(name);
+      return meant === undefined || ownNames.has(meant) || !mayServe(name) ? meant : undefined;
     },
   };
 }

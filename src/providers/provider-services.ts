@@ -115,7 +115,11 @@ export function createProviderServices(options: ProviderServicesOptions): Provid
       const { providers } = opened;
       const { aliases } = config.models;
       const names = configuredModels(keyed, config.models);
-      const knownModels = createKnownModels(names, () => models.served());
+      const knownModels = createKnownModels({
+        configured: names,
+        listed: () => models.served(),
+        mayServe: (name) => models.mayServe(name),
+      });
       return {
         router: createRouter({ providers, aliases, knownModels, random }),
         knownModels,

@@ -1,8 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { startAdminApi } from "../support/admin-api.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+import { startScriptedUpstream } from "../support/scripted-upstream.ts";
 import { alicePassword, bearer, post, userFile } from "../support/start-proxy.ts";
 
 const chat = { model: "sim-fast", stream: false, messages: [{ role: "user", content: "hi" }] };
@@ -73,6 +75,44 @@ describe("/admin/groups", () => {
     for (const [user, method, path, sent] of ways("tin-5")) {
       expect([path, (await as(user, method, path, sent)).status < 300]).toEqual([path, true]);
     }
+  });
+
+  it("takes model names that a provider may have whose list fails, and refuses them once it has come", async () => {
+    const [listing, failing] = [await startScriptedUpstream(), await startScriptedUpstream()];
+    onTestFinished(async () => {
+      await Promise.all([listing.close(), failing.close()]);
+    });
+    const provider = (name: string, url: string): string =>
+      `[[providers]]\nname = "${name}"\nkind = "openai"\nbase_url = "${url}"\nmodels = ["*"]\n`;
+    const clock = createManualClock();
+    const { as, get } = await startAdminApi({
+      config: provider("listing", listing.url) + provider("failing", failing.url),
+      env: { OPENAI_API_KEY: "k" },
+      clock,
+    });
+    const lists = async (status: number): Promise<void> => {
+      const asked = get("/v1/models");
+      const data = (id: string) => ({ object: "list", data: [{ id }] });
+      (await listing.next()).respond(200, data("tin-5"));
+      (await failing.next()).respond(status, status === 200 ? data("other") : { error: { message: "down" } });
+      expect((await asked).status).toBe(200);
+    };
+    const models = ["Tin-5"];
+    const rates = [{ metric: "requests", per: "minute", max: 1, models }];
+    const ways: readonly Parameters<typeof as>[] = [
+      ["boss", "PATCH", "/admin/users/alice", { models }],
+      ["boss", "POST", "/admin/groups", { name: "team", members: ["alice"], models, rates }],
+      ["boss", "PATCH", "/admin/groups/team", { models, rates }],
+      ["alice", "POST", "/auth/keys", { name: "k", models }],
+    ];
+    await lists(503);
+    for (const way of ways) expect([way, (await as(...way)).status < 300]).toEqual([way, true]);
+    clock.advance(61_000);
+    await lists(200);
+    // What has a name already may keep it: else no other change of it would be possible that repeats the list.
+    const statuses = ways.map(async (way) => (await as(...way)).status);
+    expect(await Promise.all(statuses)).toEqual([200, 400, 200, 400]);
+    expect((await as("boss", "PATCH", "/admin/users/bob", { models })).status).toBe(400);
   });
 
   it("makes, shows, changes and removes groups, with an audit of what differs", async () => {

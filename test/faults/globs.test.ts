@@ -65,7 +65,7 @@ describe("I1: globs", () => {
     );
     const pricing = createPricing({ models, timezone: "UTC", currency: "CNY" });
     const provider = { name: "p", models: providers[0]?.models ?? [], priority: 0, weight: 1, endpoints: {} };
-    const knownModels = createKnownModels([], () => []);
+    const knownModels = createKnownModels({ configured: [], listed: () => [], mayServe: () => false });
     const router = createRouter({ providers: [provider as never], aliases: {}, knownModels, random: () => 0 });
     for (const [, name] of costly) {
       expect(pricing.weightOf(name)).toBe(1);

@@ -14,7 +14,7 @@ describe("H9: glob aliases", () => {
     modelMap: { m: "their-m", "own-*": "mapped", "own-big*": "big" },
   });
   const aliases = { "cl-*": "m", "cl-opus*": "special", "cl-opus-1": "m" };
-  const knownModels = createKnownModels([], () => []);
+  const knownModels = createKnownModels({ configured: [], listed: () => [], mayServe: () => false });
   const router = createRouter({ providers: [provider], aliases, knownModels, random: () => 0 });
 
   it.each([
@@ -44,7 +44,11 @@ const blanks = Array.from({ length: 0x10000 }, (_, code) => String.fromCharCode(
 
 describe("M3: a known name, misspelled", () => {
   it("is known by its letters, whatever their case and the white space around them", () => {
-    const known = createKnownModels(["tin-5", "Größe/Kelvin-K", "glob-*"], () => ["listed"]);
+    const known = createKnownModels({
+      configured: ["tin-5", "Größe/Kelvin-K", "glob-*"],
+      listed: () => ["listed"],
+      mayServe: () => false,
+    });
     expect(blanks.length).toBeGreaterThan(25);
     const blank = fc.array(fc.constantFrom(...blanks), { maxLength: 4 }).map((all) => all.join(""));
     const names = fc.constantFrom("tin-5", "Größe/Kelvin-K", "listed");
@@ -60,12 +64,14 @@ describe("M3: a known name, misspelled", () => {
   });
 
   it.each(["tin-6", "tin", "tin -5", "t\u0456n-5", "glob-x", "Glob-*", "", "  "])("is not %j", (name) => {
-    expect(createKnownModels(["tin-5", "glob-*"], () => []).nearest(name)).toBeUndefined();
+    expect(
+      createKnownModels({ configured: ["tin-5", "glob-*"], listed: () => [], mayServe: () => false }).nearest(name),
+    ).toBeUndefined();
   });
 
   it("is no misspelling where it is known itself, and follows what providers list", () => {
     let listed: readonly string[] = [];
-    const known = createKnownModels(["tin-5", "TIN-5"], () => listed);
+    const known = createKnownModels({ configured: ["tin-5", "TIN-5"], listed: () => listed, mayServe: () => false });
     expect([known.nearest("TIN-5"), known.nearest("Tin-5"), known.nearest("Lead")]).toEqual([
       undefined,
       "tin-5",

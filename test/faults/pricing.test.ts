@@ -178,7 +178,7 @@ describe("M1: the shipped config", () => {
   const shipped = providers.map((provider) =>
     testProvider(provider.name, { models: provider.models, modelMap: provider.model_map }),
   );
-  const knownModels = createKnownModels([], () => []);
+  const knownModels = createKnownModels({ configured: [], listed: () => [], mayServe: () => false });
   const router = createRouter({ providers: shipped, aliases: models.aliases, knownModels, random: () => 0 });
   const { pricing } = createPricingPolicy({ models, quota });
   // Monday, 13:00 in Beijing: no peak.

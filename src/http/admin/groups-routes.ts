@@ -60,10 +60,14 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     reply.header("etag", groupEtag(group));
     return { ...toGroupResponse(group), users: [...group.members] };
   };
-  const checkNames = ({ models, rates }: Pick<z.output<typeof groupPatchBody>, "models" | "rates">): void => {
-    checkModelNames(models, knownModels());
+  const checkNames = (
+    { models, rates }: Pick<z.output<typeof groupPatchBody>, "models" | "rates">,
+    before?: Pick<Group, "models" | "rates">,
+  ): void => {
+    checkModelNames(models, knownModels(), "models", before?.models ?? undefined);
+    const limited = before?.rates.flatMap((rate) => rate.models ?? []);
     rates?.forEach((rate, index) => {
-      checkModelNames(rate.models, knownModels(), `rates.${index}.models`);
+      checkModelNames(rate.models, knownModels(), `rates.${index}.models`, limited);
     });
   };
   const quotaOf = async (group: Group) => {
@@ -113,7 +117,7 @@ export function registerGroupRoutes(app: FastifyInstance, options: GroupRouteOpt
     },
     async (request, reply) => {
       const { params, body } = request;
-      checkNames(body);
+      checkNames(body, await groups.get(params.name));
       return whole(reply, await groups.change(actorOfRequest(request), params.name, body, ifMatchOf(request)));
     },
   );

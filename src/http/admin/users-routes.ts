@@ -97,7 +97,8 @@ export function registerUserRoutes(app: FastifyInstance, options: UserRouteOptio
     },
     async (request, reply) => {
       const { params, body } = request;
-      checkModelNames(body.models, knownModels());
+      const { models } = await userAdmin.get(params.name);
+      checkModelNames(body.models, knownModels(), "models", models);
       return withEtag(reply, await userAdmin.patch(actorOfRequest(request), params.name, body, ifMatchOf(request)));
     },
   );
