@@ -102,7 +102,8 @@ async function grant({ quota, name, values, io }: Call): Promise<void> {
     io.out(`${limitName(limit)}: at most ${amountOf(limit, limit.max)}`);
 }
 
-async function adjust({ quota, name, values, io }: Call): Promise<void> {
+async function adjust({ quota, name, values: given, io }: Call): Promise<void> {
+  const values = Object.fromEntries(Object.entries(given).map(([key, value]) => [key, withoutPlus(key, value)]));
   const counts = countMetrics.filter((metric) => values[metric] !== undefined);
   const request = check(adjustRequest, {
     ...values,
@@ -111,6 +112,12 @@ async function adjust({ quota, name, values, io }: Call): Promise<void> {
   const used = await openUsedFor("adjust", name, quota);
   await used.adjust(quota.actor, name, request);
   showBuckets((await used.of(name)).buckets, io);
+}
+
+/** People write `+5` for what is to be added. */
+function withoutPlus<T>(key: string, value: T): T | string {
+  const isAmount = metricNames.some((metric) => metric === key);
+  return isAmount && typeof value === "string" && /^\+\d/.test(value) ? value.slice(1) : value;
 }
 
 /** The number; what is none stays text, which the check of the request then names. */

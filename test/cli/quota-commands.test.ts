@@ -40,6 +40,15 @@ describe("npm run quota", () => {
     }
   });
 
+  it("takes a plus sign in front of what is to be added", async () => {
+    const { run } = await useFolder();
+    const adjusted = await run("adjust", "alice", "--requests=+7", "--cost=+0.5", ...because);
+    expect([adjusted.code, adjusted.err]).toEqual([0, ""]);
+    expect(adjusted.out).toContain("requests per month: 7 of 10 used");
+    expect(adjusted.out).toContain("cost per total CNY: 0.5 of 2 used");
+    expect((await run("adjust", "alice", "--requests=++7", ...because)).code).toBe(2);
+  });
+
   it("adjusts and resets what is used, and shows it", async () => {
     const { folder, run } = await useFolder();
     const adjusted = await run("adjust", "alice", "--requests=7", "--cost=0.000000001", ...because);
