@@ -1,5 +1,6 @@
 import { AppError } from "../errors.ts";
 import type { Account } from "../identity/account-schema.ts";
+import type { Groups } from "../identity/groups.ts";
 import type { Users } from "../identity/users.ts";
 import type { Awaitable } from "../lib/awaitable.ts";
 import { ipPrefix } from "../lib/ip-list.ts";
@@ -27,6 +28,7 @@ interface AdmitOptions {
   readonly ledger: Ledger;
   readonly rateLimiter: RateLimiter;
   readonly users: Pick<Users, "get">;
+  readonly groups: Pick<Groups, "get">;
   /** The rules in force, which may be newer than those that a request has begun under. */
   readonly permitRules: () => PermitRules;
   readonly trustOf: (account: Account) => Trust;
@@ -59,12 +61,33 @@ export function createAdmit({ concurrency, ledger, rateLimiter, ...options }: Ad
     return userMax(account, options.permitRules(), options.trustOf(account));
   }
 
+  async function groupMaxNow(name: string): Promise<number> {
+    const group = await options.groups.get(name);
+    if (group === undefined) throw new Error("the group is gone");
+    return group.maxParallel ?? Infinity;
+  }
+
+  function maxNow({ kind, key }: PermitScope): Awaitable<number> {
+    switch (kind) {
+      case "user":
+        return userMaxNow(key);
+      case "group":
+        return groupMaxNow(key);
+      case "model":
+        return options.permitRules().modelScope(key)?.max ?? Infinity;
+      case "provider":
+        return options.permitRules().providerScope(key).max;
+      case "process":
+        return options.permitRules().total?.max ?? Infinity;
+    }
+  }
+
   return async function admit(context: RequestContext, admission: Admission): Promise<Admitted> {
     const { route, cost, limits, onWaiting } = admission;
     const { client, account } = context.incoming;
     const { username: user } = account;
     let wake: (() => void) | null = null;
-    const asked = concurrency.acquire(permitRequest(context, route, userMaxNow), client, (now) => {
+    const asked = concurrency.acquire(permitRequest(context, route, maxNow), client, (now) => {
       onWaiting(now);
       wake?.();
     });
@@ -176,7 +199,7 @@ function reservation(
 export function permitRequest(
   { incoming, group, trust }: RequestContext,
   route: Route,
-  userMaxNow?: PermitRequest["userMaxNow"],
+  maxNow?: PermitRequest["maxNow"],
 ): PermitRequest {
   const { account, client, policy } = incoming;
   const { permitRules: rules } = policy;
@@ -193,7 +216,7 @@ export function permitRequest(
     weight: rules.weightOf(account.quota_tier),
     scopes,
     providers: rules.capsProviders ? providerNames(route).map(rules.providerScope) : noProviders,
-    userMaxNow,
+    maxNow,
   };
 }
 

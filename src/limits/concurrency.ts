@@ -24,8 +24,8 @@ export interface PermitRequest {
   readonly scopes: readonly PermitScope[];
   /** Of these, the first with room; empty: no provider is counted. One without a cap has `max` Infinity. */
   readonly providers: readonly PermitScope[];
-  /** The user's cap by now: asked about each second while the request waits. Absent: it stays as it is. */
-  readonly userMaxNow?: ((user: string) => Awaitable<number>) | undefined;
+  /** The cap of a scope by now, Infinity if it has none: asked about each second while the request waits. Absent: as it was. */
+  readonly maxNow?: ((scope: PermitScope) => Awaitable<number>) | undefined;
 }
 
 /** Permission to run one request. */

@@ -1,6 +1,6 @@
 import type { Awaitable } from "../lib/awaitable.ts";
 import { ClientDisconnectedError, type DisconnectSignal } from "../lib/disconnect-signal.ts";
-import type { Permit, PermitRequest } from "./concurrency.ts";
+import type { Permit, PermitRequest, PermitScope } from "./concurrency.ts";
 
 /** A place in a line. */
 interface Place {
@@ -8,12 +8,12 @@ interface Place {
   leave(): void;
   /** The refusal of one who has waited too long. */
   exceeded(): Error;
-  /** Uses another cap of its user from now on. */
-  useUserMax(max: number): void;
+  /** Uses the cap of a scope from now on. */
+  useCap(scope: PermitScope): void;
 }
 
 interface WaitOptions {
-  readonly request: Pick<PermitRequest, "user" | "userMaxNow">;
+  readonly request: Pick<PermitRequest, "scopes" | "providers" | "maxNow">;
   readonly signal: DisconnectSignal;
   readonly maxWaitMs: number;
   /** What ends the wait of each who waits, with a reason: for those who close the line. */
@@ -22,12 +22,12 @@ interface WaitOptions {
   readonly join: (grant: (permit: Permit) => void) => Place;
 }
 
-/** How often the cap of one who waits is looked up, in ms: an operator may have raised it. */
+/** How often the caps of one who waits are looked up, in ms: an operator may have raised them. */
 const recheckMs = 1000;
 
 /** A permit, once the line grants one. Rejects if the client disconnects, the time is over, or the line is closed. */
 export function waitForPermit({ request, signal, maxWaitMs, rejectors, join }: WaitOptions): Promise<Permit> {
-  const { user, userMaxNow } = request;
+  const { scopes, providers, maxNow } = request;
   return new Promise((resolve, reject) => {
     let isWaiting = true;
     const stopWaiting = (): void => {
@@ -49,16 +49,16 @@ export function waitForPermit({ request, signal, maxWaitMs, rejectors, join }: W
     const timer = setTimeout(() => {
       giveUp(place.exceeded());
     }, maxWaitMs);
-    const recheck = async (maxNow: (user: string) => Awaitable<number>): Promise<void> => {
-      const max = await maxNow(user);
-      if (isWaiting) place.useUserMax(max);
+    const recheck = async (scope: PermitScope, maxOf: (scope: PermitScope) => Awaitable<number>): Promise<void> => {
+      const max = await maxOf(scope);
+      if (isWaiting) place.useCap({ ...scope, max });
     };
     const rechecking =
-      userMaxNow === undefined
+      maxNow === undefined
         ? undefined
         : setInterval(() => {
             // Where it can't be known the cap stays.
-            recheck(userMaxNow).catch(() => undefined);
+            for (const scope of [...scopes, ...providers]) recheck(scope, maxNow).catch(() => undefined);
           }, recheckMs);
     const onGone = (): void => {
       giveUp(new ClientDisconnectedError());

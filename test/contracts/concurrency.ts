@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ClientDisconnectedError, type DisconnectSignal } from "../../src/lib/disconnect-signal.ts";
-import type { ConcurrencyLimiter, PermitRequest } from "../../src/limits/concurrency.ts";
+import type { ConcurrencyLimiter, PermitKind, PermitRequest, PermitScope } from "../../src/limits/concurrency.ts";
 import { attempt } from "../support/attempt.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -56,7 +56,7 @@ export function describeConcurrency(
     it("serves who waits once the cap of the user is raised, though nobody releases anything", async () => {
       const limiter = await open(patient);
       let max = 1;
-      const request = { ...alice, userMaxNow: (user: string) => Promise.resolve(user === "alice" ? max : 1) };
+      const request = { ...alice, maxNow: ({ key }: PermitScope) => Promise.resolve(key === "alice" ? max : 1) };
       await acquire(limiter, request);
       const second = acquire(limiter, request);
       const third = acquire(limiter, request);
@@ -69,15 +69,40 @@ export function describeConcurrency(
       expect(limiter.inFlight()).toBe(3);
     });
 
+    it.each<[PermitKind, number]>([
+      ["group", 2],
+      ["model", Infinity],
+      ["process", Infinity],
+      ["provider", Infinity],
+    ])("serves who waits once the cap of the %s is %d", async (kind, raised) => {
+      const limiter = await open(patient);
+      let max = 1;
+      const maxNow = (scope: PermitScope) => (scope.kind === kind ? max : scope.max);
+      const scope = { kind, key: kind === "process" ? "" : "g", max };
+      const request = requestOf("alice", 9);
+      const own =
+        kind === "provider" ? { ...request, providers: [scope] } : { ...request, scopes: [...request.scopes, scope] };
+      const held = await acquire(limiter, own);
+      const second = acquire(limiter, { ...own, maxNow });
+      await waitingAre(limiter, 1);
+      max = raised;
+      const permit = await second;
+      expect(limiter.inFlight()).toBe(2);
+      await held.release();
+      await permit.release();
+      await (await acquire(limiter, own)).release();
+      expect(limiter.inFlight()).toBe(0);
+    });
+
     it("keeps the cap of who waits where it cannot be looked up", async () => {
       const limiter = await open(patient);
       let asked = 0;
-      const userMaxNow = () => {
+      const maxNow = () => {
         asked++;
         return Promise.reject(new Error("away"));
       };
-      const permit = await acquire(limiter, { ...alice, userMaxNow });
-      const second = acquire(limiter, { ...alice, userMaxNow });
+      const permit = await acquire(limiter, { ...alice, maxNow });
+      const second = acquire(limiter, { ...alice, maxNow });
       await eventually(() => {
         expect(asked).toBeGreaterThan(0);
       });

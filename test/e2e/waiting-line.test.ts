@@ -1,9 +1,11 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import OpenAI from "openai";
 import { afterEach, describe, expect, it } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { usedRequests } from "../support/quota.ts";
 import { openStream, type SseClient } from "../support/sse-client.ts";
-import { alicePassword, bearer, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
+import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 
 const messages = [{ role: "user" as const, content: "Say hello." }];
 const noticing = "max_wait_ms = 60000\nnotice_after_ms = 1\n";
@@ -81,6 +83,38 @@ describe("requests that wait for their turn", () => {
     await permitsAre(1, 1);
     release();
     expect((await third).status).toBe(200);
+  });
+
+  it.each([
+    ["no cap of all is left", "max_total = 1", "max_total = 0"],
+    ["the cap of all is raised", "max_total = 1", "max_total = 2"],
+    ["the cap of the model is gone", "per_model = { sim-stall-first = 1 }", ""],
+    ["the cap of the provider is raised", "per_provider = { simulator = 1 }", "per_provider = { simulator = 2 }"],
+    ["the cap of the group is raised", "", null],
+  ])("are served once %s, though nothing else ends", async (_what, before, after) => {
+    const toml = (caps: string): string => `[concurrency]\nmax_parallel = 9\nmax_wait_ms = 60000\n${caps}\n`;
+    proxy = await startProxy({
+      configFile: true,
+      config: toml(before),
+      users: { alice: userFile("alice", alicePassword), boss: userFile("boss", alicePassword, 'roles = ["admin"]\n') },
+    });
+    token = await proxy.login();
+    const boss = bearer(await proxy.login("boss"));
+    if (after === null)
+      await post(`${proxy.url}/admin/groups`, { name: "team", members: ["alice"], max_parallel: 1 }, boss);
+    for (const waiting of [0, 1]) {
+      send("/v1/chat/completions", { model: "sim-stall-first", messages }).catch(() => undefined);
+      await permitsAre(1, waiting);
+    }
+    if (after === null) {
+      const headers = { ...boss, "content-type": "application/json" };
+      const body = JSON.stringify({ max_parallel: 2 });
+      await fetch(`${proxy.url}/admin/groups/team`, { method: "PATCH", headers, body });
+    } else {
+      await writeFile(join(proxy.folder, "config.toml"), proxy.configText(toml(after)));
+      expect((await post(`${proxy.url}/admin/config/reload`, {}, boss)).status).toBe(200);
+    }
+    await permitsAre(2, 0);
   });
 
   it("are served as any other in OpenAI's SDK, which passes over the comments", async () => {

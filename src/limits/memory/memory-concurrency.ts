@@ -123,9 +123,7 @@ export function createMemoryConcurrency({ rule: firstRule, now }: MemoryConcurre
         onWaiting?.(() => ({ place: line.placeOf(waiter), expectedMs: expectedMs() }));
         return {
           exceeded: () => exceeded(needs, expectedMs()),
-          useUserMax(max) {
-            if (needs.userScope !== null) scopeOf({ kind: "user", key: needs.userScope.key, max });
-          },
+          useCap: scopeOf,
           leave() {
             line.leave(waiter);
             // If a place was kept for it, that is free for others now.

@@ -229,10 +229,9 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
         void attempt(queue);
         return {
           exceeded: () => concurrencyExceeded(queue.blocked[0], expectedMs()),
-          useUserMax(max) {
+          useCap(scope) {
             // It is used by the next poll.
-            const { own } = queue.needs;
-            if (own !== null && own.max !== max) queue.needs = { ...queue.needs, own: { ...own, max } };
+            useCap(queue, scope);
           },
           leave() {
             if (queues.leave(queue, waiter) && queue.waiters.size === 0 && !queue.isTrying) forget(queue);
@@ -360,6 +359,25 @@ function needsOf({ user, weight, scopes, providers }: PermitRequest) {
   const needs: Needs = { user, weight, own, shared, providers };
   const key = [user, own?.key ?? "", ...shared.map(scopeName), "", ...providers.map(scopeName)].join("\n");
   return { needs, process, key };
+}
+
+/**
+ * Replaces a cap of a queue. One that was removed is a large one: the queue is in the lines of its scopes already. What had
+ * none when the queue began keeps none: it is in no line of that.
+ */
+function useCap(queue: WaitingQueue, { kind, key, max }: PermitScope): void {
+  const withCap = (scope: PermitScope): PermitScope =>
+    scope.kind === kind && scope.key === key && scope.max !== Infinity
+      ? { ...scope, max: Math.min(max, Number.MAX_SAFE_INTEGER) }
+      : scope;
+  const { own, shared, providers } = queue.needs;
+  queue.process = queue.process === null ? null : withCap(queue.process);
+  queue.needs = {
+    ...queue.needs,
+    own: own === null ? null : withCap(own),
+    shared: shared.map(withCap),
+    providers: providers.map(withCap),
+  };
 }
 
 /** Asked again after each wait. */
