@@ -2,13 +2,12 @@ import type { ApiKey } from "../identity/keys/api-key.ts";
 import { AppError } from "../errors.ts";
 import type { Account } from "../identity/account-schema.ts";
 import type { Group } from "../identity/groups.ts";
-import { createAllowList } from "../lib/globs.ts";
+import { createAllowList, isModelName } from "../lib/globs.ts";
 import type { JsonObject } from "../lib/json-object.ts";
 import type { QuotaLimit } from "../quota/ledger.ts";
 import type { Price, Pricing } from "../quota/pricing/pricing.ts";
 import { misspelled, type Route, type Router } from "../providers/router.ts";
 import type { ParsedRequest } from "./formats/api-format.ts";
-import { isModelName } from "./formats/request-checks.ts";
 import { unpricedExtra } from "./unpriced-extras.ts";
 
 /** Whose lists of models apply to a request. */

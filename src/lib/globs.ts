@@ -3,6 +3,14 @@ export const maxNameLength = 200;
 /** Maximum number of stars in such a glob. */
 export const maxStars = 10;
 
+/** Half of a character of two units. UTF-8 has none: in files, all of them become one name. */
+const loneSurrogate = /\p{Surrogate}/u;
+
+/** Whether a value can be the name of a model. Call this before any other use of a name. */
+export function isModelName(model: unknown): model is string {
+  return typeof model === "string" && model !== "" && model.length <= maxNameLength && !loneSurrogate.test(model);
+}
+
 /**
  * Creates a test for a glob in which `*` stands for any run of characters and everything else for itself. Names longer
  * than maxNameLength never match. The text between two stars is searched once from left to right, so the work of a test

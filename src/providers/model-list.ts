@@ -1,7 +1,7 @@
 import { request } from "undici";
 import type { BreakerState } from "./breaker.ts";
 import type { Clock } from "../lib/clock.ts";
-import { globMatcher, maxNameLength } from "../lib/globs.ts";
+import { globMatcher, isModelName } from "../lib/globs.ts";
 import type { Provider } from "./provider.ts";
 import { failureReason, readText, timeoutReason } from "./read-text.ts";
 
@@ -234,7 +234,7 @@ function readModels(body: unknown): string[] | null {
   if (typeof body !== "object" || body === null || !("data" in body) || !Array.isArray(body.data)) return null;
   return body.data.slice(0, maxListed).flatMap((entry: unknown) => {
     const id = typeof entry === "object" && entry !== null && "id" in entry ? entry.id : undefined;
-    return typeof id === "string" && id !== "" && id.length <= maxNameLength ? [id] : [];
+    return isModelName(id) ? [id] : [];
   });
 }
 

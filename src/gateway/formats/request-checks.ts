@@ -1,5 +1,5 @@
 import { AppError } from "../../errors.ts";
-import { maxNameLength } from "../../lib/globs.ts";
+import { isModelName, maxNameLength } from "../../lib/globs.ts";
 import type { JsonObject } from "../../lib/json-object.ts";
 import { findDisguised } from "../../lib/key-disguise.ts";
 import { extraParams } from "../unpriced-extras.ts";
@@ -38,14 +38,6 @@ export function readModel(value: Value): string {
   const { model } = value;
   if (isModelName(model)) return model;
   throw refuse("model", model, `a model name of 1 to ${maxNameLength} whole characters`);
-}
-
-/** Half of a character of two units. UTF-8 has none: in files, all of them become one name. */
-const loneSurrogate = /\p{Surrogate}/u;
-
-/** Whether a value can be the name of a model. Call this before any other use of a name. */
-export function isModelName(model: unknown): model is string {
-  return typeof model === "string" && model !== "" && model.length <= maxNameLength && !loneSurrogate.test(model);
 }
 
 export function readStream({ stream }: Value): boolean | null {
