@@ -294,7 +294,9 @@ describe("P9: the time to the first event runs from the start, whatever the stag
         clearInterval(beat);
       });
     });
-    const fault = await upstreamErrorOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts })]));
+    // Long enough for the headers to be there, also on a busy machine.
+    const patient = { ...timeouts, firstEvent: 1000 };
+    const fault = await upstreamErrorOf(setUp({ attempts: 1 }).ask([open("a", { baseUrl: url, timeouts: patient })]));
     expect(fault.facts).toMatchObject({ kind: "timeout", stage: "first_event" });
   });
 });

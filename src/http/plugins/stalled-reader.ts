@@ -11,7 +11,8 @@ import type { FastifyInstance } from "fastify";
 export function closeStalledReaders(app: FastifyInstance, stalledMs: () => number): void {
   // Of a request that came behind another one the time is still the other's, and would end it while it waits for a provider.
   app.addHook("onRequest", (_request, reply, next) => {
-    reply.raw.setTimeout(0);
+    // Without a socket it comes behind another one, and gets its time with the socket.
+    if (reply.raw.socket?.timeout !== 0) reply.raw.setTimeout(0);
     next();
   });
   app.addHook("onSend", (_request, reply, _payload, next) => {
