@@ -19,15 +19,17 @@ export default defineConfig({
     hookTimeout: 120_000,
     // No module has state of its own, so the files of a project share one load of src/, which takes longer than most tests.
     isolate: false,
-    // Many tests wait for sockets, timers and other processes: two cores have work for four.
-    maxWorkers: 4,
+    // Many tests wait for sockets, timers and other processes: two cores have work for five.
+    maxWorkers: 5,
+    // Threads of the collector would wait for cores as the workers do.
+    execArgv: ["--single-threaded-gc", "--min-semi-space-size=32", "--max-semi-space-size=64"],
     globalSetup: process.env.E2E_BACKENDS === "redis" ? ["test/support/redis-of-run.ts"] : [],
     coverage: { provider: "v8", include: ["src/**/*.ts"] },
     projects: [
       { extends: true, test: { name: "unit", include: all, exclude: [...crash, ...e2e, ...contracts, ...panel] } },
       { extends: true, test: { name: "contracts", include: contracts } },
       { extends: true, test: { name: "e2e", include: e2e } },
-      // Each file has a browser of its own: two are enough for two cores.
+      // Each file has a browser of its own: three are enough for two cores.
       {
         extends: true,
         test: {
@@ -35,7 +37,7 @@ export default defineConfig({
           include: panel,
           globalSetup: ["test/support/built-panel.ts"],
           // After all others: projects that run at the same time share their number of workers.
-          maxWorkers: 2,
+          maxWorkers: 3,
           testTimeout: 120_000,
           sequence: { groupOrder: 1 },
         },
