@@ -22,7 +22,7 @@ interface WaitOptions {
   readonly join: (grant: (permit: Permit) => void) => Place;
 }
 
-/** How often the caps of one who waits are looked up, in ms: an operator may have raised them. */
+/** How often the caps of a waiting request are looked up again, in ms: an operator may have raised them. */
 const recheckMs = 1000;
 
 /** A permit, once the line grants one. Rejects if the client disconnects, the time is over, or the line is closed. */

@@ -55,8 +55,8 @@ export function registerPanelHeaders(app: FastifyInstance, isEnabled: () => bool
 }
 
 /**
- * GET /panel/: the built panel. Every path that names no file is one of its pages. GET / leads there: that is what people
- * open first, and what some clients ask in order to see whether anybody is there.
+ * GET /panel/: the built panel. Every path that names no file is one of its pages. GET / leads there: people open it
+ * first, and some clients ask it whether the server is up.
  *
  * @param files those of the built panel
  */

@@ -2,16 +2,16 @@ import type { ServerResponse } from "node:http";
 import type { FastifyInstance } from "fastify";
 
 /**
- * Closes the connection of a client that has stopped reading a response. Otherwise anybody could keep connections for ever:
- * with many requests at once for a large public page, none of whose answers is read. Streams of the gateway and of events
+ * Closes the connection of a client that has stopped reading a response. Otherwise anybody could keep connections open
+ * for ever: with many requests at once for a large public page, and no answer read. Streams of the gateway and of events
  * have timers of their own, since they end with an outcome.
  *
  * @param stalledMs how long nothing may be read; asked at each response
  */
 export function closeStalledReaders(app: FastifyInstance, stalledMs: () => number): void {
-  // Of a request that came behind another one the time is still the other's, and would end it while it waits for a provider.
+  // The timeout of the response before, on the same connection, would end this one while it waits for a provider.
   app.addHook("onRequest", (_request, reply, next) => {
-    // Without a socket it comes behind another one, and gets its time with the socket.
+    // A pipelined request has no socket yet: Node sets the timeout once it gets one.
     if (reply.raw.socket?.timeout !== 0) reply.raw.setTimeout(0);
     next();
   });
