@@ -1,6 +1,4 @@
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   clientSecret,
   createTestBrowser,
@@ -8,53 +6,8 @@ import {
   type TestBrowser,
   type TestIssuer,
 } from "../support/oidc-issuer.ts";
-import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
-
-const rootPassword = "roots long password";
-
-interface Setup {
-  readonly rules?: string;
-  readonly config?: string;
-  readonly issuer?: TestIssuer;
-}
-
-/** An identity provider `work` and a proxy that knows it, with users alice and root. */
-async function setUp({ rules = "", config = "", issuer: given }: Setup = {}) {
-  const issuer = given ?? (await startIssuer());
-  const configOf = (publicUrl: string, more = rules): string =>
-    `[panel]\npublic_url = "${publicUrl}"\n${config}\n[[oidc]]\nname = "work"\ntitle = "Our company"\nissuer = "${issuer.url}"\nclient_id = "proxy"\nclient_secret_env = "WORK_SECRET"\n${more}\n`;
-  const proxy = await startProxy({
-    config: configOf("http://127.0.0.1:1"),
-    configFile: true,
-    env: { WORK_SECRET: clientSecret },
-    users: {
-      alice: userFile("alice", alicePassword),
-      root: userFile("root", rootPassword, 'roles = ["admin"]\n'),
-    },
-  });
-  onTestFinished(() => proxy.dispose());
-  const reload = async (more?: string): Promise<void> => {
-    await writeFile(join(proxy.folder, "config.toml"), proxy.configText(configOf(proxy.url, more)));
-    await proxy.services.reload("test");
-    expect(proxy.services.reloader.status().invalid).toBeNull();
-  };
-  await reload();
-  issuer.open(`${proxy.url}/panel/api/oidc/work/callback`);
-  return { issuer, proxy, reload };
-}
-
-const start = (proxy: RunningProxy, then = ""): string =>
-  `${proxy.url}/panel/api/oidc/work/start${then === "" ? "" : `?then=${encodeURIComponent(then)}`}`;
-
-async function logIn(proxy: RunningProxy, login: string, browser = createTestBrowser()) {
-  const { url } = await browser.go(start(proxy), { login });
-  return { browser, path: url.slice(proxy.url.length), me: await meOf(proxy, browser) };
-}
-
-async function meOf(proxy: RunningProxy, browser: TestBrowser) {
-  const response = await fetch(`${proxy.url}/panel/api/me`, { headers: { cookie: browser.header(proxy.url) } });
-  return (await response.json()) as { user?: string; roles?: readonly string[]; groups?: readonly string[] };
-}
+import { always, logIn, meOf, rootPassword, setUpOidc, start } from "../support/oidc-proxy.ts";
+import { alicePassword, bearer, post, type RunningProxy } from "../support/start-proxy.ts";
 
 async function admin(proxy: RunningProxy) {
   const token = await proxy.login("root", rootPassword);
@@ -77,11 +30,9 @@ async function asPanel(proxy: RunningProxy, browser: TestBrowser, method: string
   });
 }
 
-const always = 'create_users = "always"\n';
-
 describe("a login through an identity provider", () => {
   it("makes a user by rule, opens a session, and goes to the page that was asked for", async () => {
-    const { issuer, proxy } = await setUp({ rules: `${always}tier = "basic"` });
+    const { issuer, proxy } = await setUpOidc({ rules: `${always}tier = "basic"` });
     issuer.claims.set("u-1", { preferred_username: "Zoe.Miller@example.com" });
     const browser = createTestBrowser();
     const { url } = await browser.go(start(proxy, "/panel/usage?by=day"), { login: "u-1" });
@@ -107,7 +58,7 @@ describe("a login through an identity provider", () => {
   });
 
   it("takes nobody in by a name: not an existing one, and none where users are not made", async () => {
-    const { issuer, proxy, reload } = await setUp({ rules: always });
+    const { issuer, proxy, reload } = await setUpOidc({ rules: always });
     issuer.claims.set("stranger", { preferred_username: "root", email: "root@example.com" });
     expect(await logIn(proxy, "stranger")).toMatchObject({
       path: "/panel/?login_error=oidc_name_taken",
@@ -122,7 +73,7 @@ describe("a login through an identity provider", () => {
   });
 
   it("gives nobody a name with which something would come: of a group, a service, or somebody who has left", async () => {
-    const { issuer, proxy } = await setUp({
+    const { issuer, proxy } = await setUpOidc({
       rules: always,
       config: '[groups.lab]\nmembers = ["zoe"]\nowners = ["olga"]',
     });
@@ -151,7 +102,7 @@ claim = "groups"
 value = "/research"
 group = "research"
 `;
-    const { issuer, proxy } = await setUp({ rules, issuer: await startIssuer({ claimsInIdToken: true }) });
+    const { issuer, proxy } = await setUpOidc({ rules, issuer: await startIssuer({ claimsInIdToken: true }) });
     const call = await admin(proxy);
     expect((await call("POST", "/admin/groups", { name: "research" })).status).toBe(201);
     const matched = { realm_access: { roles: ["x", "proxy-admin"] }, groups: ["/research", "/all"] };
@@ -171,7 +122,7 @@ group = "research"
 
   it("lets people in also while a group of its rules is full, without it", async () => {
     const rules = `${always}[[oidc.groups]]\nclaim = "groups"\nvalue = "/lab"\ngroup = "lab"\n`;
-    const { issuer, proxy } = await setUp({ rules, issuer: await startIssuer({ claimsInIdToken: true }) });
+    const { issuer, proxy } = await setUpOidc({ rules, issuer: await startIssuer({ claimsInIdToken: true }) });
     const call = await admin(proxy);
     // 10,000 members are the most.
     const half = Array.from({ length: 5000 }, (_, index) => `m${index}`);
@@ -184,7 +135,7 @@ group = "research"
   });
 
   it("links to an account from within it, and unlinks", async () => {
-    const { issuer, proxy } = await setUp();
+    const { issuer, proxy } = await setUpOidc();
     issuer.claims.set("u-3", { preferred_username: "whoever" });
     const browser = createTestBrowser();
     const login = await post(`${proxy.url}/panel/api/login`, { username: "alice", password: alicePassword });
@@ -220,7 +171,7 @@ group = "research"
   });
 
   it("keeps out who is disabled or banned, and ends the links of an archived user", async () => {
-    const { issuer, proxy } = await setUp({ rules: always });
+    const { issuer, proxy } = await setUpOidc({ rules: always });
     issuer.claims.set("u-4", { preferred_username: "dave" });
     const call = await admin(proxy);
     expect((await logIn(proxy, "u-4")).me.user).toBe("dave");
@@ -236,7 +187,7 @@ group = "research"
   });
 
   it("takes keys that the issuer has replaced, and claims that are in userinfo only", async () => {
-    const { issuer, proxy } = await setUp({ rules: always });
+    const { issuer, proxy } = await setUpOidc({ rules: always });
     issuer.claims.set("u-5", { preferred_username: "erin" });
     expect((await logIn(proxy, "u-5")).me.user).toBe("erin");
     issuer.open(`${proxy.url}/panel/api/oidc/work/callback`);
@@ -260,15 +211,15 @@ describe("an attack on it", () => {
   /** Changes what the browser remembers of the login. */
   function tamper(proxy: RunningProxy, browser: TestBrowser, change: Readonly<Record<string, unknown>>): void {
     const name = "__Host-panel-oidc";
-    const kept = JSON.parse(Buffer.from(browser.cookies(proxy.url).get(name) ?? "", "base64url").toString()) as Record<
-      string,
-      unknown
-    >;
-    browser.setCookie(proxy.url, name, Buffer.from(JSON.stringify({ ...kept, ...change })).toString("base64url"));
+    const kept = JSON.parse(
+      Buffer.from(browser.cookies(proxy.url).get(name) ?? "", "base64url").toString(),
+    ) as object[];
+    const changed = kept.map((one) => ({ ...one, ...change }));
+    browser.setCookie(proxy.url, name, Buffer.from(JSON.stringify(changed)).toString("base64url"));
   }
 
   it("fails without the browser's own state, with another nonce or verifier, too late, and a second time", async () => {
-    const { issuer, proxy } = await setUp({ rules: always });
+    const { issuer, proxy } = await setUpOidc({ rules: always });
     const other = (await upToCallback(proxy, issuer)).url;
     expect(await pathOf(proxy, createTestBrowser(), other)).toBe(expired);
     for (const [change, outcome] of [
@@ -294,7 +245,7 @@ describe("an attack on it", () => {
   });
 
   it("fails with an answer that names another issuer, and with errors of the issuer", async () => {
-    const { issuer, proxy } = await setUp({ rules: always });
+    const { issuer, proxy } = await setUpOidc({ rules: always });
     const mixed = await upToCallback(proxy, issuer);
     const url = new URL(mixed.url);
     expect(url.searchParams.get("iss")).toBe(issuer.url);
@@ -311,7 +262,7 @@ describe("an attack on it", () => {
   });
 
   it("can't plant a session, nor send the browser elsewhere", async () => {
-    const { issuer, proxy } = await setUp({ rules: always });
+    const { issuer, proxy } = await setUpOidc({ rules: always });
     issuer.claims.set("u-1", { preferred_username: "zoe" });
     const attacker = await post(`${proxy.url}/panel/api/login`, { username: "alice", password: alicePassword });
     const [, planted = ""] = /^__Host-panel=([^;]+)/.exec(attacker.headers.get("set-cookie") ?? "") ?? [];
@@ -332,7 +283,7 @@ describe("an attack on it", () => {
   });
 
   it("counts for its address, as guesses of passwords do", async () => {
-    const { issuer, proxy } = await setUp({
+    const { issuer, proxy } = await setUpOidc({
       rules: always,
       config: "[security]\nlogin_exempt_addresses = []\nlogin_free_failures = 2\nlogin_first_wait_seconds = 600\n",
     });
@@ -354,7 +305,7 @@ describe("an attack on it", () => {
 describe("an identity provider that is down", () => {
   it("fails its own logins only", async () => {
     const issuer = await startIssuer({ keep: true });
-    const { proxy } = await setUp({ rules: always, issuer });
+    const { proxy } = await setUpOidc({ rules: always, issuer });
     await issuer.close();
     expect((await logIn(proxy, "u-1")).path).toBe("/panel/?login_error=oidc_unavailable");
     expect(await proxy.login()).toEqual(expect.any(String));
@@ -363,7 +314,7 @@ describe("an identity provider that is down", () => {
 
 describe("passwords that are switched off", () => {
   it("log nobody in, not even admins, here or in the panel", async () => {
-    const { issuer, proxy } = await setUp({ rules: always, config: '[security]\npassword_login = "off"\n' });
+    const { issuer, proxy } = await setUpOidc({ rules: always, config: '[security]\npassword_login = "off"\n' });
     for (const path of ["/auth/login", "/panel/api/login"]) {
       for (const [username, password] of [
         ["root", rootPassword],
@@ -384,7 +335,7 @@ describe("passwords that are switched off", () => {
   });
 
   it("log admins in alone", async () => {
-    const { issuer, proxy } = await setUp({ rules: always, config: '[security]\npassword_login = "admins"\n' });
+    const { issuer, proxy } = await setUpOidc({ rules: always, config: '[security]\npassword_login = "admins"\n' });
     const root = { username: "root", password: rootPassword };
     const alice = { username: "alice", password: alicePassword };
     const codeOf = async (path: string, body: object): Promise<unknown> => {

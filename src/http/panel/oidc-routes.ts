@@ -8,7 +8,6 @@ import type { Config } from "../../config/schema.ts";
 import { passwordLogins, registrations } from "../../config/security-schema.ts";
 import { AppError, type ErrorCode } from "../../errors.ts";
 import type { Emit } from "../../events/catalogue.ts";
-import type { Account } from "../../identity/account-schema.ts";
 import type { Identity } from "../../identity/authenticate.ts";
 import { type ExternalLogins, loginId } from "../../identity/external-logins.ts";
 import type { LoginGuard } from "../../identity/login-guard.ts";
@@ -141,15 +140,17 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
     async (request, reply) => {
       reply.header("cache-control", "no-store");
       const { name: issuer } = request.params;
-      const transaction = takeTransaction(request, reply, { panel: config().panel, issuer, now: clock.now() });
-      const back = transaction?.link == null ? "/panel/" : "/panel/account";
+      const search = searchOf(request);
+      const state = new URLSearchParams(search).get("state");
+      let transaction: OidcTransaction | undefined;
       try {
-        if (transaction === undefined) throw new AppError("oidc_expired");
+        // Any page can send its visitors here with a made-up state. That proves nothing, so it costs and counts nothing.
+        transaction = takeTransaction(request, reply, { panel: config().panel, issuer, state, now: clock.now() });
         if (transaction.link !== null) {
-          await link(request, transaction, transaction.link);
+          await link(request, search, transaction, transaction.link);
           return await reply.redirect("/panel/account", 303);
         }
-        const account = await logIn(request, transaction);
+        const account = await accounts.enter(await arrive(request, search, transaction));
         const grant = await options.sessions.openCookie(account, originOfRequest(request));
         await options.endSession(request);
         setPanelCookie(request, reply, config().panel, grant.cookie);
@@ -162,7 +163,7 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
         const result = code === "login_blocked" ? "blocked" : "failure";
         const failure = { user: "", known: false, result, reason: code, method: "oidc" } as const;
         if (transaction?.link == null) options.emit({ type: "login.failed", ...eventOf(request), ...failure });
-        return sendBack(reply, back, code);
+        return sendBack(reply, transaction?.link == null ? "/panel/" : "/panel/account", code);
       }
     },
   );
@@ -170,12 +171,12 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
   const eventOf = (request: FastifyRequest) => ({ at: clock.now(), traceId: request.id, ip: request.ip });
 
   /** Who comes back from the issuer, once. */
-  async function arrive(request: FastifyRequest, { issuer: asked, state, begun, ...rest }: OidcTransaction) {
+  async function arrive(
+    request: FastifyRequest,
+    search: string,
+    { issuer: asked, state, begun, ...rest }: OidcTransaction,
+  ) {
     const origin = originOfRequest(request);
-    const { url = "" } = request.raw;
-    const search = url.includes("?") ? url.slice(url.indexOf("?")) : "";
-    // Any page can send its visitors here with a made-up state. That proves nothing, so it costs and counts nothing.
-    if (new URLSearchParams(search).get("state") !== state) throw new AppError("oidc_failed");
     // Addresses that bring invented answers have to wait, as those that guess passwords. No account is meant.
     const user = `oidc-${randomBytes(8).toString("hex")}`;
     const attempt = await options.loginGuard.start({ user, known: false, ip: origin.ip, traceId: origin.traceId });
@@ -191,15 +192,16 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
     }
   }
 
-  async function logIn(request: FastifyRequest, transaction: OidcTransaction): Promise<Account> {
-    return accounts.enter(await arrive(request, transaction));
-  }
-
   /** Links the login to the account that is logged in, if it is in the session that asked for it. */
-  async function link(request: FastifyRequest, transaction: OidcTransaction, session: string): Promise<void> {
+  async function link(
+    request: FastifyRequest,
+    search: string,
+    transaction: OidcTransaction,
+    session: string,
+  ): Promise<void> {
     const current = await options.byCookie(request);
     if (current?.sessionId !== session) throw new AppError("oidc_expired");
-    await accounts.link(current.account, await arrive(request, transaction));
+    await accounts.link(current.account, await arrive(request, search, transaction));
   }
 
   routes.post(
@@ -280,6 +282,11 @@ export function registerOidcRoutes(app: FastifyInstance, options: OidcRouteOptio
       return reply.code(204).send(null);
     },
   );
+}
+
+/** The query of a request, with its question mark. */
+function searchOf({ raw: { url = "" } }: FastifyRequest): string {
+  return url.includes("?") ? url.slice(url.indexOf("?")) : "";
 }
 
 /** Back to a page of the panel, which says in its words what the code means. */

@@ -1,12 +1,15 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Config } from "../../config/schema.ts";
+import { AppError } from "../../errors.ts";
 import { cookieOf, writeCookie } from "./panel-cookie.ts";
 
 const cookieName = "panel-oidc";
 /** How long a login at an issuer may take. */
 const transactionSeconds = 600;
 const maxCookieLength = 3000;
+/** Logins of one browser that are under way at once: one for each of its tabs. */
+const maxTransactions = 4;
 
 const token = z.string().min(20).max(200);
 
@@ -24,49 +27,92 @@ const transactionSchema = z.strictObject({
   link: z.string().max(100).nullable(),
 });
 
+const cookieSchema = z.array(transactionSchema).max(maxTransactions);
+
 /**
- * A login on its way to an issuer and back. It is in a cookie, so that nobody else's answer of the issuer is taken for
- * this browser's, and no process has to remember it. Whoever makes one up gets nothing: the issuer knows only what was
- * begun with the same state, nonce and verifier.
+ * A login on its way to an issuer and back. It is in a cookie, with those of the browser's other tabs, so that nobody
+ * else's answer of the issuer is taken for this browser's, and no process has to remember it. Whoever makes one up gets
+ * nothing: the issuer knows only what was begun with the same state, nonce and verifier.
  */
 export type OidcTransaction = z.output<typeof transactionSchema>;
 
+/** What a callback has to do with. */
+interface TransactionQuery {
+  readonly panel: Config["panel"];
+  readonly issuer: string;
+  /** Of the callback; null if it has none. */
+  readonly state: string | null;
+  /** ms since the epoch */
+  readonly now: number;
+}
+
+/** Adds a transaction to those of the browser. The oldest go where they are too many. */
 export function keepTransaction(
   request: FastifyRequest,
   reply: FastifyReply,
   panel: Config["panel"],
   transaction: OidcTransaction,
 ): void {
-  const value = Buffer.from(JSON.stringify(transaction)).toString("base64url");
-  writeCookie(request, reply, panel, { name: cookieName, value, maxAge: transactionSeconds });
+  const others = transactionsOf(request, panel, transaction.begun);
+  write(request, reply, panel, [...others, transaction].slice(-maxTransactions));
 }
 
 /**
- * The transaction that the browser brings back, and has it forget it.
+ * The transaction with the state that the browser brings back, and has the browser forget it. The others stay: they
+ * are for other tabs, or somebody has led the browser here.
  *
- * @param now ms since the epoch
- * @returns undefined if there is none of this issuer, or it is too old
+ * @throws AppError `oidc_expired` if there is none of this issuer, or it is too old; `oidc_failed` if its state is
+ * another
  */
 export function takeTransaction(
   request: FastifyRequest,
   reply: FastifyReply,
-  { panel, issuer, now }: { readonly panel: Config["panel"]; readonly issuer: string; readonly now: number },
-): OidcTransaction | undefined {
-  const text = cookieOf(request, panel, cookieName);
-  if (text === undefined) return undefined;
-  writeCookie(request, reply, panel, { name: cookieName, value: "", maxAge: 0 });
-  const transaction = parse(text);
-  if (transaction?.issuer !== issuer) return undefined;
-  const age = now / 1000 - transaction.begun;
-  return age >= -1 && age <= transactionSeconds ? transaction : undefined;
+  { panel, issuer, state, now }: TransactionQuery,
+): OidcTransaction {
+  const all = transactionsOf(request, panel, now / 1000);
+  const found = all.find((one) => one.issuer === issuer && one.state === state);
+  if (found !== undefined) {
+    write(
+      request,
+      reply,
+      panel,
+      all.filter((one) => one !== found),
+    );
+    return found;
+  }
+  throw new AppError(all.some((one) => one.issuer === issuer) ? "oidc_failed" : "oidc_expired");
 }
 
-function parse(text: string): OidcTransaction | undefined {
-  if (text.length > maxCookieLength) return undefined;
+function write(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  panel: Config["panel"],
+  transactions: readonly OidcTransaction[],
+): void {
+  const value = transactions.length === 0 ? "" : Buffer.from(JSON.stringify(transactions)).toString("base64url");
+  if (value.length > maxCookieLength && transactions.length > 1) {
+    write(request, reply, panel, transactions.slice(1));
+    return;
+  }
+  writeCookie(request, reply, panel, { name: cookieName, value, maxAge: value === "" ? 0 : transactionSeconds });
+}
+
+/** Those that the browser has, without what is too old; the oldest first. */
+function transactionsOf(request: FastifyRequest, panel: Config["panel"], nowSeconds: number): OidcTransaction[] {
+  const text = cookieOf(request, panel, cookieName);
+  return text === undefined ? [] : parse(text).filter(({ begun }) => isInTime(nowSeconds - begun));
+}
+
+function isInTime(age: number): boolean {
+  return age >= -1 && age <= transactionSeconds;
+}
+
+function parse(text: string): OidcTransaction[] {
+  if (text.length > maxCookieLength) return [];
   try {
-    return transactionSchema.parse(JSON.parse(Buffer.from(text, "base64url").toString()));
+    return cookieSchema.parse(JSON.parse(Buffer.from(text, "base64url").toString()));
   } catch {
-    return undefined;
+    return [];
   }
 }
 
