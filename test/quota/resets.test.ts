@@ -89,4 +89,19 @@ describe("resets", () => {
     await ledger.close();
     expect(usedOf(await openTestLedger(folder, clock), limits)).toEqual([7, 257]);
   });
+
+  it("by hand are where they were after a restart, however much of the period is left", async () => {
+    const clock = createManualClock(now);
+    const folder = tempDir();
+    const limit: QuotaLimit = { metric: "tokens", per: "week", max: 1000 };
+    const windowsOf = ({ follower }: Awaited<ReturnType<typeof openTestLedger>>) =>
+      follower.accounts.get("alice")?.counts.windows.map(({ start, end }) => [start, end]);
+    const ledger = await openTestLedger(folder, clock);
+    await ledger.reserve(ask({ limits: [limit], upperBound: charge(1, 10) })).commit(charge(1, 10));
+    await ledger.reset("alice", "week", { reason: "because", by: "the test" });
+    const before = windowsOf(ledger);
+    expect(before).toContainEqual([now + 1, expect.any(Number)]);
+    await ledger.close();
+    expect(windowsOf(await openTestLedger(folder, clock))).toEqual(before);
+  });
 });

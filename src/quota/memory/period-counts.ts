@@ -104,12 +104,12 @@ export class PeriodCounts {
   }
 
   /** Call advance() first, as before `subtract`, `replace` and `restart`. */
-  add(charge: Charge): void {
-    for (const { used } of this.#windows) used.add(charge);
+  add(charge: Charge, atMs: number): void {
+    for (const window of this.#windows) this.#usedAt(window, atMs)?.add(charge);
   }
 
-  subtract(charge: Charge): void {
-    for (const { used } of this.#windows) used.subtract(charge);
+  subtract(charge: Charge, atMs: number): void {
+    for (const window of this.#windows) this.#usedAt(window, atMs)?.subtract(charge);
   }
 
   /** Replaces a charge made at `atMs` with another, if that period is still running or was the last one. */
@@ -121,12 +121,16 @@ export class PeriodCounts {
   /**
    * Restarts a window one ms later than all charges made so far: so their settlements don't count in it, and no later
    * charge is that early.
+   * @param later charges that were made later and are known already
    */
-  restart(per: Per, atMs: number): void {
+  restart(per: Per, atMs: number, later: readonly Charge[] = []): void {
     this.#adopt(
       this.#windows.map((window) => {
-        if (window.per !== per) return window;
-        return { ...window, start: Math.min(atMs + 1, window.end - 1), used: new Amounts() };
+        // A period that has ended since is nobody's concern.
+        if (window.per !== per || isLate(window, atMs)) return window;
+        const used = new Amounts();
+        for (const charge of later) used.add(charge);
+        return { ...window, start: Math.min(atMs + 1, window.end - 1), used };
       }),
     );
   }
@@ -137,7 +141,8 @@ export class PeriodCounts {
    */
   realign(nowMs: number): boolean {
     const now = Math.max(nowMs, this.#begunAt);
-    return this.#rebound(now, ({ end }) => now < end);
+    // One that was reset has another beginning by right: charges made before don't count in it.
+    return this.#rebound(now, ({ per, end }) => now < end && end !== this.#windowAt(per, now).end);
   }
 
   /**
@@ -157,6 +162,15 @@ export class PeriodCounts {
       const after = this.#windows[index];
       return start !== after?.start || end !== after.end;
     });
+  }
+
+  /**
+   * Where a charge of this time counts: in the window, or in the one before it where it comes late. If it is much
+   * earlier, a clock was wrong, and it counts in the window. Undefined for a late one of a time that is not known any more.
+   */
+  #usedAt(window: Window, atMs: number): Amounts | undefined {
+    if (!isLate(window, atMs)) return window.used;
+    return this.#ended.find((ended) => ended.per === window.per && contains(ended, atMs))?.used;
   }
 
   /** Of the running window, and that of a charge if it is another one: the one in which more was used. */
@@ -201,6 +215,17 @@ export class PeriodCounts {
     this.#shownFrom = Math.max(...this.#shown.map(({ start }) => start), ...overBefore);
     this.#shownUntil = Math.min(...this.#shown.map(({ end }) => end));
   }
+}
+
+/**
+ * How long after their time records come at the most, in ms: longer than a shared log is kept for a process that is away.
+ * A group's account gets those of its members from several logs, so one of before its period, or of before a reset, may
+ * come after later ones.
+ */
+const latestMs = 3_600_000;
+
+function isLate({ start }: Window, atMs: number): boolean {
+  return atMs < start && start - atMs <= latestMs;
 }
 
 function contains({ start, end }: Window, atMs: number): boolean {

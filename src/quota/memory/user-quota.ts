@@ -3,6 +3,7 @@ import type { LedgerRecord } from "./charge-record.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import { PeriodCounts, type Window } from "./period-counts.ts";
 import type { PeriodAt } from "../periods.ts";
+import { createRecentShares, type RecentShares } from "./recent-shares.ts";
 import { maxRowsOf, type OpenDay, type UsageDay, UsageHistory } from "../usage/usage-history.ts";
 
 /** A user's recovered past; missing parts start empty. */
@@ -23,6 +24,7 @@ export class UserQuota {
   readonly counts: PeriodCounts;
   readonly #periodAt: PeriodAt;
   readonly #keys = new Map<string, PeriodCounts>();
+  readonly #recent: RecentShares | undefined;
   #now = 0;
   /** Time of the latest charge that may still be settled; in the future after the clock has stepped back. */
   #latestChargeAt = 0;
@@ -32,6 +34,7 @@ export class UserQuota {
     this.history = new UsageHistory(periodAt, days, maxRowsOf(name));
     this.counts = new PeriodCounts(periodAt, windows);
     this.#periodAt = periodAt;
+    this.#recent = isGroupAccount(name) ? createRecentShares() : undefined;
     for (const [id, past] of keys) this.#keys.set(id, new PeriodCounts(periodAt, past));
   }
 
@@ -82,19 +85,21 @@ export class UserQuota {
     switch (record.kind) {
       case "charge":
         this.#latestChargeAt = Math.max(this.#latestChargeAt, at);
-        this.counts.add(record.charge);
-        key?.add(record.charge);
+        this.counts.add(record.charge, at);
+        key?.add(record.charge, at);
+        this.#recent?.note(record, record.charge);
         break;
       case "settle":
         this.counts.replace(at, record.first, record.final);
         key?.replace(at, record.first, record.final);
+        this.#recent?.note(record, record.final);
         break;
       case "adjust":
-        this.counts.add(record.added);
-        this.counts.subtract(record.taken);
+        this.counts.add(record.added, at);
+        this.counts.subtract(record.taken, at);
         break;
       case "reset":
-        this.counts.restart(record.per, at);
+        this.counts.restart(record.per, at, this.#recent?.since(at));
     }
     this.history.dayAt(at).count(record);
   }

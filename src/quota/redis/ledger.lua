@@ -190,6 +190,16 @@ local function count(counts, windows, parts, sign)
   counts.has_changed = true
 end
 
+-- The same for a charge whose time is `at`, before the windows of now: it counts in those that contain it.
+local function count_late(counts, windows, parts, at)
+  for i = 1, #windows do
+    local window = counts.windows[windows[i][1]]
+    if at < window[1] then window = window[4] end
+    if window and at >= window[1] and at < window[2] then add(window[3], parts, 1) end
+  end
+  counts.has_changed = true
+end
+
 local function contains(window, at)
   return window and at >= window[1] and at < window[2]
 end
@@ -337,15 +347,24 @@ function fn.ledger_confirm(keys)
 end
 flags.ledger_confirm = { 'allow-oom' }
 
--- Makes the first charge: counts it, and takes it from what is held. `at` is the effective time.
-local function charge(both, hold, first, at)
-  local account = both[1].account
+-- Makes the first charge: counts it, and takes it from what is held. `given` is the time that another account has decided,
+-- or ''. Returns the effective time.
+local function charge(both, hold, first, given, now)
+  local account, at = both[1].account, both.now
   each(both, advance)
-  each(both, count, both.windows, first, 1)
+  -- Where the clock has stepped back, its time is not that of this account. Else the period has begun since: that of a reset
+  -- begins 1 ms later than it was made, and what was charged in that ms is forgotten, as the copies do.
+  if given ~= '' and tonumber(given) < at and at <= now + 1 then
+    at = tonumber(given)
+    each(both, count_late, both.windows, first, at)
+  else
+    each(both, count, both.windows, first, 1)
+  end
   hold_instead(both, hold, rest_of(hold.held, first))
   decided(both, hold)
   hold.state, hold.at, hold.first = 'committed', at, first
   account.latest = math.max(at, account.latest or 0)
+  return at
 end
 
 local function log_with_at(keys, kind, at, body)
@@ -373,9 +392,9 @@ function fn.ledger_commit(keys, args)
   local state = hold.state
   if state == 'done' then return { 'DONE' } end
   if state ~= 'committed' then
-    charge(both, hold, first, both.now)
+    local at = charge(both, hold, first, args[7], now)
     each(both, save)
-    hold.seq = log_with_at(keys, 'charge', both.now, args[9])
+    hold.seq = log_with_at(keys, 'charge', at, args[9])
     save_hold(keys[3], hold, not state and lapsed_ms or nil)
   end
   return with_buckets({ 'OK', hold.at, hold.seq or '', now }, both, limits_in(args[5]))
@@ -446,8 +465,7 @@ function fn.ledger_settle(keys, args)
   if final and first and not at then
     -- Where it was made in windows that are not those of now, it counts in those of now.
     both = open(keys, args, charged_at(args[14], args[15], now), ends) or both
-    at = both.now
-    charge(both, hold, first, at)
+    at = charge(both, hold, first, args[14], now)
     reply[4] = log_with_at(keys, 'charge', at, args[16])
   end
   decided(both, hold)
