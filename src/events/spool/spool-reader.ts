@@ -62,18 +62,13 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   const path = join(folder, `${name}.position`);
   const found = await readPosition(path, log);
   const oldest = segments[0]?.first ?? 0;
-  if (found !== undefined && found < oldest - 1) {
-    log.warn(
-      { event: "spool.skipped", reader: name, events: oldest - 1 - found },
-      "events that were not read are not in the spool any more",
-    );
-  }
-  let saved = Math.max(found ?? 0, oldest - 1);
-  let acknowledged = saved;
+  let acknowledged = Math.max(found?.seq ?? 0, oldest - 1);
+  /** What is on disk. */
+  let saved: Position = found ?? { seq: acknowledged, lost: 0 };
   /** Number of the last event that was read or skipped. */
-  let position = saved;
+  let position = acknowledged;
   /** Number of the last event that `read` has returned: what is behind the acknowledged ones is being delivered. */
-  let returned = saved;
+  let returned = acknowledged;
   let at: { readonly segment: SpoolSegment; readonly scan: SegmentScan } | undefined;
   let wakeUp: (() => void) | undefined;
   let saving: Promise<void> | undefined;
@@ -86,6 +81,9 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
     lost[reason] = (lost[reason] ?? 0) + count;
     onLoss(reason, count);
   }
+
+  /** Events behind the ones that are being delivered that have been counted as lost. */
+  const lostAhead = (): number => (acknowledged < returned ? position - returned : 0);
 
   async function closeScan(): Promise<void> {
     const open = at;
@@ -103,7 +101,7 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   function setAcknowledged(seq: number): void {
     // Nothing is being delivered: what was skipped is behind us as well.
     acknowledged = seq >= returned ? position : seq;
-    if (acknowledged !== saved) saveSoon();
+    if (!isSaved()) saveSoon();
   }
 
   async function read(): Promise<readonly SpoolRecord[]> {
@@ -140,6 +138,8 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
     }
   }
 
+  const isSaved = (): boolean => acknowledged === saved.seq && lostAhead() === saved.lost;
+
   function saveSoon(): void {
     if (closed) return;
     timer ??= setTimeout(() => {
@@ -150,11 +150,11 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
 
   async function save(): Promise<void> {
     await saving;
-    const seq = acknowledged;
-    if (seq === saved) return;
+    if (isSaved()) return;
+    const next = { seq: acknowledged, lost: lostAhead() };
     try {
-      await writeFileAtomic(path, `${JSON.stringify({ seq })}\n`, { syncFolder: false, ops });
-      saved = seq;
+      await writeFileAtomic(path, `${positionText(next)}\n`, { syncFolder: false, ops });
+      saved = next;
       onSaved();
     } catch (err) {
       log.error({ event: "spool.failed", reader: name, err }, "the position of a reader could not be saved");
@@ -162,6 +162,9 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
     }
   }
 
+  // What was being delivered when the process was killed, from files that had been dropped.
+  if (found !== undefined) lose("spool_full", oldest - 1 - found.seq - found.lost);
+  if (!isSaved()) saveSoon();
   return {
     read,
     more() {
@@ -181,12 +184,12 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
       const partOf = ({ first, last, bytes }: SpoolSegment): number =>
         acknowledged < first ? bytes : Math.round((bytes * (last - acknowledged)) / (last - first + 1));
       return {
-        events: Math.max(0, lastSeq() - acknowledged),
+        events: Math.max(0, lastSeq() - acknowledged - lostAhead()),
         bytes: waiting.reduce((sum, segment) => sum + partOf(segment), 0),
       };
     },
     lost: () => ({ ...lost }),
-    saved: () => saved,
+    saved: () => saved.seq,
     dropped({ first, last }) {
       if (last <= position) return;
       position = Math.max(position, first - 1);
@@ -207,11 +210,17 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   }
 }
 
-async function readPosition(path: string, log: Log): Promise<number | undefined> {
+/** What a reader keeps on disk. */
+interface Position {
+  readonly seq: number;
+  /** Later events that have been counted as lost already. */
+  readonly lost: number;
+}
+
+async function readPosition(path: string, log: Log): Promise<Position | undefined> {
   try {
-    const value: unknown = JSON.parse(await readPlainFile(path));
-    const seq = typeof value === "object" && value !== null && "seq" in value ? value.seq : undefined;
-    if (Number.isSafeInteger(seq) && Number(seq) >= 0) return Number(seq);
+    const position = parsePosition(JSON.parse(await readPlainFile(path)));
+    if (position !== undefined) return position;
     log.warn(
       { event: "spool.failed", file: path },
       "the saved position of a reader is invalid: it starts again at the oldest event",
@@ -224,4 +233,20 @@ async function readPosition(path: string, log: Log): Promise<number | undefined>
     );
   }
   return undefined;
+}
+
+function positionText({ seq, lost }: Position): string {
+  return JSON.stringify(lost === 0 ? { seq } : { seq, lost });
+}
+
+function parsePosition(value: unknown): Position | undefined {
+  if (typeof value !== "object" || value === null || !("seq" in value)) return undefined;
+  const { seq } = value;
+  // Earlier versions have not written it.
+  const lost: unknown = "lost" in value ? value.lost : 0;
+  return isCount(seq) && isCount(lost) ? { seq, lost } : undefined;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }

@@ -158,10 +158,35 @@ describe("the spool", () => {
     fill(spool, 1, 5);
     const records = await spool.a.read();
     fill(spool, 6, 300);
+    // Lost events are not waiting any more.
+    expect(spool.a.lag().events).toBe(300 - (spool.a.lost().spool_full ?? 0));
     spool.a.acknowledge(records.at(-1)?.seq ?? 0);
     const rest = await drain(spool.a);
     expect(spool.a.lost()).toEqual({ spool_full: 300 - 5 - rest.length });
     expect(spool.a.lag().events).toBe(0);
+  });
+
+  test("what was on its way when a kill came is counted at the next start, and what was counted before is not", async () => {
+    const folder = tempDir();
+    const options = { segmentBytes: 512, maxBytes: 2048, readers: ["a"] };
+    const spool = await openTestSpool(folder, options);
+    fill(spool, 1, 5);
+    const onItsWay = await spool.a.read();
+    fill(spool, 6, 300);
+    const counted = spool.a.lost().spool_full ?? 0;
+    await eventually(() => {
+      expect(readFileSync(join(folder, "a.position"), "utf8")).toContain(`"lost":${counted}`);
+    });
+    // The kill: what the process knew is gone.
+    const next = await openTestSpool(folder, options);
+    expect(next.losses).toEqual([`a spool_full ${onItsWay.length}`]);
+    expect(next.a.lag().events).toBe(300 - counted - onItsWay.length);
+    expect(await drain(next.a)).toHaveLength(300 - counted - onItsWay.length);
+    await eventually(() => {
+      expect(readFileSync(join(folder, "a.position"), "utf8")).toBe('{"seq":300}\n');
+    });
+    const third = await openTestSpool(folder, options);
+    expect(third.losses).toEqual([]);
   });
 
   test.each(["ENOSPC", "EIO", "short"] as const)("a write that fails with %s costs its event alone", async (fault) => {
