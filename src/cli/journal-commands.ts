@@ -1,8 +1,9 @@
+import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../lib/clock.ts";
 import { readJournal, type JournalContent } from "../lib/journal/journal-folder.ts";
-import { JournalDamage, type OnRecord } from "../lib/journal/journal-reader.ts";
+import { JournalDamage } from "../lib/journal/journal-reader.ts";
 import { streamJournal } from "../lib/journal/journal-stream.ts";
 import { formatNano } from "../lib/money.ts";
 import { decodeLedgerRecord } from "../quota/memory/charge-record.ts";
@@ -87,30 +88,41 @@ function verify(folder: string, coveredSeq: number, io: CommandIo): number {
   return 0;
 }
 
+/** Shows all readable records, as fast as they are read, and reports the rest. */
 async function dump(folder: string, user: string | undefined, archived: boolean, io: CommandIo): Promise<number> {
-  const show = (seq: number, payload: string): void => {
-    const record = decodeLedgerRecord(payload);
-    if (record === undefined || (user !== undefined && record.user !== user)) return;
-    io.out(JSON.stringify(readable({ seq, ...record })));
-  };
-  if (archived) return dumpArchived(folder, show, io);
-  return readAll(folder, Infinity, io, show) === undefined ? 1 : 0;
-}
-
-/**
- * Shows all readable records, and reports the rest. Missing records are no error: the archive may have been off for a
- * while.
- */
-async function dumpArchived(folder: string, show: OnRecord, io: CommandIo): Promise<number> {
   let code = 0;
-  for await (const piece of streamJournal(journalFolders(folder))) {
-    if (piece.kind === "records") for (const { seq, payload } of piece.records) show(seq, payload);
-    else if (piece.kind === "gap") io.err(`records ${piece.first} to ${piece.last} are not in the archive`);
-    else if (piece.kind === "damage") {
-      io.err(`error: ${piece.path}: ${piece.message}`);
-      code = 1;
+  const failed = (message: string): void => {
+    io.err(`error: ${message}`);
+    code = 1;
+  };
+  /** The line of a record, with its end; "" for a record that is not to be shown. */
+  const lineOf = (seq: number, payload: string): string => {
+    try {
+      const record = decodeLedgerRecord(payload);
+      if (record === undefined || (user !== undefined && record.user !== user)) return "";
+      return `${JSON.stringify(readable({ seq, ...record }))}\n`;
+    } catch (error) {
+      failed(`record ${seq}: ${error instanceof Error ? error.message : String(error)}`);
+      return "";
+    }
+  };
+  async function* lines(): AsyncGenerator<string> {
+    for await (const piece of streamJournal(archived ? journalFolders(folder) : [folder])) {
+      if (piece.kind === "records") yield piece.records.map(({ seq, payload }) => lineOf(seq, payload)).join("");
+      else if (piece.kind === "damage" && piece.isTorn === true) io.err(`${piece.path}: ${piece.message}`);
+      else if (piece.kind === "damage") failed(`${piece.path}: ${piece.message}`);
+      else if (piece.kind === "gap") {
+        const missing = `records ${piece.first} to ${piece.last}`;
+        // No error: the archive may have been off for a while.
+        if (archived) io.err(`${missing} are not in the archive`);
+        // The oldest ones are in snapshots.
+        else if (piece.first > 1) failed(`${missing} are missing`);
+      }
     }
   }
+  // A folder that isn't there is an error, no empty journal.
+  await readdir(folder);
+  await io.outPieces(lines());
   return code;
 }
 

@@ -22,12 +22,18 @@ export interface CommandIo {
   err(line: string): void;
 }
 
-/** This process. It ends quietly once nothing reads its output any more (`| head`). */
+/**
+ * This process. It ends quietly once nothing reads its output any more (`| head`), and with an error where that can't be
+ * written: what is shown only once would be lost.
+ */
 export function thisProcess(): CommandIo {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") process.exit();
-    throw error;
+    process.stderr.write(`error: the output cannot be written, so the command has stopped: ${error.message}\n`);
+    process.exit(1);
   });
+  // There is no other place to say it.
+  process.stderr.on("error", () => undefined);
   return {
     env: process.env,
     cwd: process.cwd(),

@@ -107,6 +107,43 @@ describe("npm run journal -- dump", () => {
     });
   });
 
+  it("reads no further than its output is read", async () => {
+    const users = tempDir();
+    const ledger = await openTestLedger(users, createManualClock(noon));
+    for (let n = 0; n < 450; n++) await spend(ledger, "alice");
+    const taken: string[] = [];
+    const stopped = async (pieces: AsyncIterable<string>): Promise<void> => {
+      for await (const piece of pieces) {
+        taken.push(piece);
+        break;
+      }
+    };
+    const run: typeof runJournalCli = (argv, io) => runJournalCli(argv, { ...io, outPieces: stopped });
+    expect(await runCli(run, ["dump", "--users", users], "/")).toEqual({ code: 0, out: "", err: "" });
+    await ledger.close();
+    expect(taken.join("").split("\n").length).toBeGreaterThan(100);
+    expect(taken.join("").split("\n").length).toBeLessThan(700);
+  });
+
+  it("shows what can be read of a damaged journal, and names the rest", async () => {
+    const users = await useKilled();
+    const [file = ""] = journalFiles(users);
+    flip(file, 100);
+    const { code, out, err } = await journal(users, "dump");
+    expect(code).toBe(1);
+    expect(out.split("\n")).toHaveLength(7);
+    expect(err).toMatch(/^error: \S+\.journal: damaged at byte \d+: /m);
+  });
+
+  it("takes an interrupted write at the end for what it is", async () => {
+    const users = await useKilled();
+    appendFileSync(journalFiles(users).at(-1) ?? "", "0aa0060d 9 [");
+    const { code, out, err } = await journal(users, "dump");
+    expect(code).toBe(0);
+    expect(out.split("\n")).toHaveLength(8);
+    expect(err).toMatch(/its last 12 bytes are an interrupted write/);
+  });
+
   it("shows one user's alone where one is named", async () => {
     const { out } = await journal(await useKilled(), "dump", "--user", "bob");
     expect(out.split("\n").map((line) => (JSON.parse(line) as { user: string }).user)).toEqual(["bob", "bob"]);

@@ -26,8 +26,11 @@ export interface JournalPosition {
 /** A part of a journal. */
 export type JournalPiece =
   | { readonly kind: "records"; readonly records: readonly JournalLine[] }
-  /** Something cannot be read. What follows on it is read all the same. */
-  | { readonly kind: "damage"; readonly path: string; readonly message: string }
+  /**
+   * Something cannot be read. What follows on it is read all the same.
+   * `isTorn`: it is an interrupted write at the very end, which was never acknowledged.
+   */
+  | { readonly kind: "damage"; readonly path: string; readonly message: string; readonly isTorn?: true }
   /** Records `first` to `last` are in no file. The oldest ones have been removed where `first` is 1. */
   | { readonly kind: "gap"; readonly first: number; readonly last: number }
   /** Comes last, unless there is no file: what is written later begins here. */
@@ -82,7 +85,7 @@ export async function* streamJournal(
       position = yield* reader.readFile(path, name, { start, chunks: chunksOf(handle, path, span) });
       if (isLast && reader.tornBytes > 0 && (await staysTorn(path, end.bytes))) {
         const message = `its last ${reader.tornBytes} bytes are an interrupted write`;
-        yield { kind: "damage", path, message };
+        yield { kind: "damage", path, message, isTorn: true };
       }
     } finally {
       await handle.close();
