@@ -150,6 +150,7 @@ function noReplica() {
     lastSeq: () => 0,
     hasBegun: () => false,
     note() {},
+    beforeOpening() {},
     recorded: () => Promise.resolve(),
     problems: () => [],
     repair: () => Promise.reject(new Error("nothing can be repaired")),

@@ -101,6 +101,8 @@ export async function openRedisBackends(
   const rule = queueRule(config.concurrency);
   const now = (): number => clock.monotonic();
   const sharedPermits = createRedisConcurrency({ redis, rule, leaseMs: state.lease_seconds * 1000, now });
+  // A loss in one tag has all of them mended.
+  replica.beforeOpening((tag) => (tag === redis.tags[0] ? sharedPermits.renew() : Promise.resolve()));
   const concurrency = away ? createConcurrencyWithoutRedis(sharedPermits, rule, ownShare, now) : sharedPermits;
   options.onOpen(() => {
     concurrency.close();

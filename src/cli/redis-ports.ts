@@ -70,6 +70,7 @@ const noReplica: LedgerReplica = {
   lastSeq: () => 0,
   hasBegun: () => false,
   note: () => undefined,
+  beforeOpening: () => undefined,
   refusal: () => undefined,
   repair: () => Promise.reject(new Error("Redis has lost what it had, or is being copied: try again in a moment")),
   usage: () => Promise.reject(noUsage()),

@@ -26,6 +26,8 @@ export interface MendOptions {
   readonly weight: () => number;
   /** Writes accounts, and what else the loss concerns, from this node's replica. `lead` proves that this node may. */
   readonly restore: (loss: Loss, lead: { readonly key: string; readonly node: string }) => Promise<void>;
+  /** Every node's part in a tag that has lost something: what it alone knows, and needs nobody's lead. */
+  readonly prepare: (tag: string) => Promise<void>;
   readonly newEpoch: () => string;
   /** Called for a tag of which Redis had nothing, and this process knew nothing else. */
   readonly onSeeded: () => void;
@@ -54,6 +56,7 @@ export async function mendTag(follower: TagFollower, options: MendOptions): Prom
   const [logKey, seqKey] = logKeysOf(redis, tag);
   const mendKey = redis.keyIn(tag, "mend");
   const claimed = new Set<string>();
+  await options.prepare(tag);
   for (;;) {
     const seen = await follower.takeAll();
     const missing = follower.missingFrom(seen).filter(([identity]) => !claimed.has(identity));

@@ -65,6 +65,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   let rebuilding: Promise<void> | undefined;
   let closed = false;
   let seeded = 0;
+  const preparing: ((tag: string) => Promise<void>)[] = [];
 
   const mendOptions = {
     redis,
@@ -86,6 +87,9 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
         recent: () => followers.flatMap((follower) => follower.recent()),
       });
       await options.putBack?.(loss.tag);
+    },
+    async prepare(tag: string): Promise<void> {
+      for (const work of preparing) await work(tag);
     },
     newEpoch: () => randomBytes(4).toString("hex"),
   };
@@ -345,6 +349,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
     },
     missingBefore: () => missingBefore(usersDir),
     problems: () => ledger.problems(),
+    beforeOpening: (work) => void preparing.push(work),
     refusal: () => refusal,
     async close() {
       closed = true;

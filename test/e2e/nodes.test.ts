@@ -1,7 +1,7 @@
 import { afterEach, expect, it } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { quotaOf, usedRequests } from "../support/quota.ts";
-import { describeWithRedis, newPrefix, useRedis } from "../support/redis-server.ts";
+import { describeWithRedis, newPrefix, openTestRedis, useRedis } from "../support/redis-server.ts";
 import { alicePassword, bearer, post, startProxy, userFile, type RunningProxy } from "../support/start-proxy.ts";
 
 const messages = [{ role: "user", content: "Say hello." }];
@@ -69,6 +69,29 @@ describeWithRedis("several proxies over one Redis", () => {
     expect(statuses.filter((status) => status === 200)).toHaveLength(10);
     expect(statuses.filter((status) => status === 402)).toHaveLength(30);
     expect(await quotaOf(other, token)).toMatchObject([{ used: 10, reserved: 0 }]);
+  });
+
+  it("hold the permits and the quota of running requests again where Redis has lost everything", async () => {
+    const [one, other, token] = await two(
+      "[quota.tiers]\nbasic = { requests = 2 }\n[concurrency]\nmax_parallel = 1\nmax_wait_ms = 0\n",
+    );
+    const leaving = new AbortController();
+    const running = await fetch(`${one.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { ...bearer(token), "content-type": "application/json" },
+      body: JSON.stringify({ model: "sim-paced:1", stream: true, messages }),
+      signal: leaving.signal,
+    });
+    expect(running.status).toBe(200);
+    const client = await openTestRedis(redisOf(one));
+    await client.send("", ["FLUSHALL"]);
+    expect(await quotaOf(other, token)).toMatchObject([{ used: 1 }]);
+    expect((await chat(other, token)).status).toBe(429);
+    leaving.abort();
+    await eventually(async () => {
+      expect((await chat(other, token)).status).toBe(200);
+    });
+    expect((await chat(other, token)).status).toBe(402);
   });
 
   it("know the trust step to which another one has moved a user", async () => {

@@ -235,7 +235,7 @@ describeWithRedis("the users folder of each process", () => {
     const dying = (own: Redis): Redis => ({
       ...own,
       call: (name, keys, args, options) =>
-        isDead && (name === "ledger_renew" || keys[0].includes(":acct:@"))
+        isDead && (name === "ledger_extend" || keys[0].includes(":acct:@"))
           ? Promise.reject(new RedisUnavailableError("this process is gone"))
           : own.call(name, keys, args, options),
     });

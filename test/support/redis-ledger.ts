@@ -48,6 +48,7 @@ export async function createTestReplica(clock: Clock): Promise<LedgerReplica & {
     recorded: (after) => ledger.recorded(after),
     missingBefore: () => null,
     problems: () => [],
+    beforeOpening: () => undefined,
     refusal: () => undefined,
   };
 }

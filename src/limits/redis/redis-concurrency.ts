@@ -21,6 +21,8 @@ import { waitForPermit } from "../wait-for-permit.ts";
 export interface RedisConcurrency extends ConcurrencyLimiter {
   /** Uses another rule from now on. Permits stay valid, and requests in the queue wait as long as they were to. */
   configure(rule: QueueRule): void;
+  /** Renews this process's permits. What Redis has lost comes back. */
+  renew(): Promise<void>;
 }
 
 export interface RedisConcurrencyOptions {
@@ -252,7 +254,9 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
   }
 
   const polling = setInterval(poll, pollMs).unref();
-  const renewing = setInterval(renew, leaseMs / 3).unref();
+  const renewing = setInterval(() => {
+    renew().catch(() => undefined);
+  }, leaseMs / 3).unref();
 
   function poll(): void {
     for (const name of queues.nextScopes(pollScopes)) if (!serving.has(name)) serve(name);
@@ -267,9 +271,9 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
     }
   }
 
-  function renew(): void {
+  async function renew(): Promise<void> {
     const all = held.items().map(({ places }) => places);
-    if (all.length > 0) calls.renew(all).catch(() => undefined);
+    if (all.length > 0) await calls.renew(all);
   }
 
   function endIfIdle(): void {
@@ -282,6 +286,7 @@ export function createRedisConcurrency(options: RedisConcurrencyOptions): RedisC
     configure(next) {
       rule = next;
     },
+    renew,
     async acquire(request, signal, onWaiting) {
       checkIn(signal);
       const { needs, process: cap, key } = needsOf(request);

@@ -1,14 +1,22 @@
 import type { Log } from "../../lib/log.ts";
-import { replyList, replyText, type Redis } from "../../lib/redis/redis.ts";
-import { type AccountCalls, chargeOf } from "./account-calls.ts";
-import { type HoldCalls, holdName, type HoldPart, type LeaseName } from "./hold-calls.ts";
+import { replyList, replyNumber, replyText, type Redis } from "../../lib/redis/redis.ts";
+import { type AccountCalls, amountsText, chargeOf } from "./account-calls.ts";
+import { type HeldAmounts, type HoldCalls, holdName, type HoldPart, type LeaseName } from "./hold-calls.ts";
+import type { LedgerReplica } from "./ledger-replica.ts";
+
+/** What knows how much a part of a request may still be charged. */
+export interface Holder {
+  heldOf(part: HoldPart): HeldAmounts;
+}
 
 /** Keeps this node's reservations, and gives back those of nodes that are gone. */
 export interface HoldLeases {
-  add(parts: readonly HoldPart[]): void;
+  add(parts: readonly HoldPart[], holder: Holder): void;
   remove(parts: readonly HoldPart[]): void;
-  /** Renews this node's leases. */
+  /** Renews this node's leases. What Redis has lost, or given back while this node was away, is held again. */
   renew(): Promise<void>;
+  /** Holds again all that this node holds in a tag that has lost something: before anything is sold there. */
+  holdAgain(tag: string): Promise<void>;
   /** Gives back what is held under leases that are over. Any node does it, at any time. */
   reap(): Promise<void>;
   /** How many parts are held. */
@@ -20,17 +28,26 @@ export interface HoldLeasesOptions {
   readonly redis: Redis;
   readonly accounts: AccountCalls;
   readonly calls: HoldCalls;
+  readonly replica: Pick<LedgerReplica, "lastSeq" | "hasBegun">;
   readonly leaseMs: number;
   readonly log: Log;
 }
 
 /** Leases renewed in one call, and reaped in one round of a tag, at the most. */
 const batch = 500;
+/** Held again at once. */
+const callsAtOnce = 64;
+
+interface Lease {
+  readonly part: HoldPart;
+  readonly holder: Holder;
+}
 
 /** Renews and reaps three times in the time of a lease. */
-export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldLeasesOptions): HoldLeases {
-  /** By tag. */
-  const held = new Map(redis.tags.map((tag) => [tag, new Set<string>()]));
+export function createHoldLeases(options: HoldLeasesOptions): HoldLeases {
+  const { redis, accounts, calls, replica, leaseMs, log } = options;
+  /** By tag, by their names. */
+  const held = new Map(redis.tags.map((tag) => [tag, new Map<string, Lease>()]));
   let running = false;
   const timer = setInterval(() => void beat(), leaseMs / 3).unref();
 
@@ -51,13 +68,34 @@ export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldL
   async function renew(): Promise<void> {
     await Promise.all(
       [...held].flatMap(([tag, members]) => {
-        const all = [...members];
+        const all = [...members.keys()];
         const batches = Array.from({ length: Math.ceil(all.length / batch) }, (_, index) =>
           all.slice(index * batch, (index + 1) * batch),
         );
-        return batches.map((some) => redis.call("ledger_renew", [redis.keyIn(tag, "leases")], [leaseMs, ...some]));
+        return batches.map(async (some) => {
+          const reply = replyList(await redis.call("ledger_extend", [redis.keyIn(tag, "leases")], [leaseMs, ...some]));
+          await hold(
+            tag,
+            some.filter((_, index) => replyNumber(reply[index]) !== 1),
+          );
+        });
       }),
     );
+  }
+
+  async function hold(tag: string, members: readonly string[]): Promise<void> {
+    for (let at = 0; at < members.length; at += callsAtOnce) {
+      const some = members.slice(at, at + callsAtOnce).map(async (member) => {
+        const lease = held.get(tag)?.get(member);
+        // It has ended meanwhile.
+        if (lease === undefined) return;
+        const { counts, account, apiKey } = lease.part.view;
+        const known = [replica.lastSeq(tag), replica.hasBegun(account) ? 1 : "", apiKey === undefined ? "" : 1];
+        const args = [...known, amountsText(lease.holder.heldOf(lease.part)), leaseMs, member];
+        await redis.call("ledger_hold_again", [...counts, ...lease.part.keys, ...accounts.logKeys(tag)], args);
+      });
+      await Promise.all(some);
+    }
   }
 
   async function reap(): Promise<void> {
@@ -91,13 +129,14 @@ export function createHoldLeases({ redis, accounts, calls, leaseMs, log }: HoldL
   }
 
   return {
-    add(parts) {
-      for (const { view, member } of parts) held.get(view.tag)?.add(member);
+    add(parts, holder) {
+      for (const part of parts) held.get(part.view.tag)?.set(part.member, { part, holder });
     },
     remove(parts) {
       for (const { view, member } of parts) held.get(view.tag)?.delete(member);
     },
     renew,
+    holdAgain: (tag) => hold(tag, [...(held.get(tag)?.keys() ?? [])]),
     reap,
     count: () => [...held.values()].reduce((sum, { size }) => sum + size, 0),
     stop() {

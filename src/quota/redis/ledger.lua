@@ -531,21 +531,7 @@ function fn.ledger_change(keys, args)
 end
 flags.ledger_change = { 'allow-oom' }
 
--- Extends the leases of holds that are still held.
--- keys: leases; args: lease, members
-function fn.ledger_renew(keys, args)
-  local ends = text(now_ms() + tonumber(args[1]))
-  local command = { 'ZADD', keys[1], 'XX' }
-  for i = 2, #args do
-    command[#command + 1] = ends
-    command[#command + 1] = args[i]
-  end
-  redis.call(unpack(command))
-  return 1
-end
-flags.ledger_renew = { 'allow-oom' }
-
--- The same, and says which of them are still held. keys: leases; args: lease, members -> 1 or 0 for each
+-- Extends the leases of holds that are still held, and says which are. keys: leases; args: lease, members -> 1 or 0 for each
 function fn.ledger_extend(keys, args)
   local ends, reply = text(now_ms() + tonumber(args[1])), {}
   for i = 2, #args do
@@ -556,6 +542,29 @@ function fn.ledger_extend(keys, args)
   return reply
 end
 flags.ledger_extend = { 'allow-oom' }
+
+-- Holds again what a running request holds, where that was lost or has lapsed: it may be charged so much in any case, so
+-- there need be no room. While a loss is mended, and then before anything is sold; else only where nothing is lost.
+-- keys: as ledger_reserve; args: 1 known, 2 begun, 3 has_key, 4 held, 5 lease in ms, 6 member -> 1, or 0 where it holds nothing
+function fn.ledger_hold_again(keys, args)
+  local target, hold = parts_of(args[4]), load_hold(keys[3])
+  if not target then return refused() end
+  if hold.state == 'done' then return 0 end
+  local both = { load(keys[1]), args[3] == '1' and load(keys[2]) or nil }
+  if redis.call('HGET', keys[#keys], 'fenced') ~= 'mend' then
+    local is_missing = args[2] == '1' and not both[1].windows.total
+    if is_missing or lib.log_lost(keys, args[1]) then return 0 end
+  end
+  -- A call that makes it grow may have come before.
+  for name, part in pairs(hold.held) do target[name] = math.max(part, target[name] or 0) end
+  hold_instead(both, hold, target)
+  hold.state = hold.state or 'reserved'
+  each(both, save)
+  save_hold(keys[3], hold)
+  extend(keys, now_ms(), args[5], args[6])
+  return 1
+end
+flags.ledger_hold_again = { 'allow-oom' }
 
 -- Holds whose lease is over. None for the time of a lease after nobody has asked for half of one: then Redis was away,
 -- or all nodes were, and the live ones have to say first what is theirs.

@@ -13,6 +13,7 @@ import {
   HoldEndedError,
   type HoldPart,
 } from "./hold-calls.ts";
+import type { Holder } from "./hold-leases.ts";
 
 /** The ledger's operations that a hold needs. */
 export interface HoldBackend {
@@ -53,7 +54,7 @@ interface Commit extends FirstCharge {
  * says; what was sent and not awaited is awaited by the next call. Where a request ends in the turn of the event loop
  * in which its first charge was made, as those with short answers do, one call makes both charges.
  */
-export class RedisHold implements Hold {
+export class RedisHold implements Hold, Holder {
   readonly buckets: readonly BucketState[];
   readonly #backend: HoldBackend;
   readonly #request: ReserveRequest;
@@ -81,6 +82,12 @@ export class RedisHold implements Hold {
 
   get committed(): boolean {
     return this.#commit?.stands === true;
+  }
+
+  /** How much a part may still be charged: with the first charge, unless it is certain that this was made. */
+  heldOf({ chargedAt }: HoldPart): HeldAmounts {
+    const first = chargedAt === undefined ? this.#commit?.first : undefined;
+    return first === undefined ? this.#held : sumOf(this.#held, first);
   }
 
   /**

@@ -53,7 +53,8 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
   const accounts = createAccountCalls(redis, replica, periodAt, () => clock.now());
   const leaseMs = state.lease_seconds * 1000;
   const calls = createHoldCalls(redis, accounts, leaseMs);
-  const leases = createHoldLeases({ redis, accounts, calls, leaseMs, log });
+  const leases = createHoldLeases({ redis, accounts, calls, replica, leaseMs, log });
+  replica.beforeOpening((tag) => leases.holdAgain(tag));
   const late = createLateSettles({
     monotonic: () => clock.monotonic(),
     log,
@@ -100,8 +101,9 @@ export async function openRedisLedger(options: RedisLedgerOptions): Promise<Redi
     const parts = partsOf(nextId(), request);
     const granted = await calls.reserve(parts, request.limits, amountsOf(request.upperBound));
     if ("bucket" in granted) return granted;
-    leases.add(parts);
-    return new RedisHold(backend, request, parts, merged(request.limits, granted, []));
+    const hold = new RedisHold(backend, request, parts, merged(request.limits, granted, []));
+    leases.add(parts, hold);
+    return hold;
   }
 
   const allowance =

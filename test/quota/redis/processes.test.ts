@@ -35,7 +35,7 @@ const redis = await openRedis({
   timeoutMs: 20_000,
   monotonic: clock.monotonic,
 });
-const replica = { lastSeq: () => 0, hasBegun: () => false, note() {}, repair: () => Promise.reject(new Error("lost")) };
+const replica = { lastSeq: () => 0, hasBegun: () => false, note() {}, beforeOpening() {}, repair: () => Promise.reject(new Error("lost")) };
 const ledger = await openRedisLedger({
   redis,
   replica,
