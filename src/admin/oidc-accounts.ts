@@ -66,32 +66,50 @@ export function createOidcAccounts(options: OidcAccountsOptions): OidcAccounts {
     return account !== undefined && login.linkedAt >= (account.created_at?.getTime() ?? 0) ? account : undefined;
   }
 
-  async function createAccount({ issuer, identity, claims, origin }: Arrival): Promise<Account> {
-    const { create_users: rule, tier } = issuer;
-    if (rule === "never" || (rule === "matched" && !isMatched(issuer, claims))) throw new AppError("oidc_no_account");
-    const username = userNameFrom(issuer, claims);
-    if (username === undefined) {
-      const message = `The identity provider gives no user name that can be used here (${issuer.username_claim}).`;
-      throw new AppError("oidc_no_account", { message });
-    }
-    const holder = await holderOf(username);
-    if (holder !== undefined) {
-      const reason = `the name is that of a ${holder}: to let them in, an administrator makes the account`;
-      if (holder !== "user") log.warn({ user: username, issuer: issuer.name, reason }, "a new user got no account");
-      throw new AppError("oidc_name_taken");
-    }
+  /** What the log says of somebody who gets no account, since the page says less. */
+  function refused(
+    { issuer, identity: { sub } }: Arrival,
+    code: "oidc_no_account" | "oidc_name_taken",
+    reason: string,
+  ) {
+    log.warn({ issuer: issuer.name, sub, reason }, "a new user got no account");
+    return new AppError(code);
+  }
+
+  /** A name that nobody holds, for somebody who may have an account. */
+  async function freeName(arrival: Arrival): Promise<string> {
+    const { issuer, claims } = arrival;
+    const { create_users: rule, username_claim: claim } = issuer;
+    if (rule === "never") throw refused(arrival, "oidc_no_account", "create_users is never, and no account is linked");
+    if (rule === "matched" && !isMatched(issuer, claims))
+      throw refused(arrival, "oidc_no_account", "none of the rules for roles and groups fits");
+    const name = userNameFrom(issuer, claims);
+    if (name === undefined)
+      throw refused(arrival, "oidc_no_account", `${claim} gives no user name that can be used here`);
+    const holder = await holderOf(name);
+    if (holder === undefined) return name;
+    const way =
+      holder === "user"
+        ? "who has that account links the login on the Account page"
+        : "to let them in, an administrator makes the account";
+    throw refused(arrival, "oidc_name_taken", `the name ${name} is that of a ${holder}: ${way}`);
+  }
+
+  async function createAccount(arrival: Arrival): Promise<Account> {
+    const { issuer, identity, claims, origin } = arrival;
+    const username = await freeName(arrival);
     const actor = actorOf(issuer, origin);
     const roles = rolesFrom(issuer, claims);
     const { account } = await userAdmin
       .create(actor, {
         username,
-        quota_tier: tier,
+        quota_tier: issuer.tier,
         roles,
         // Nobody knows it: an administrator can set another.
         password: randomBytes(32).toString("base64url"),
       })
       .catch((error: unknown) => {
-        throw isCode(error, "conflict") ? new AppError("oidc_name_taken") : error;
+        throw isCode(error, "conflict") ? refused(arrival, "oidc_name_taken", `the name ${username} is taken`) : error;
       });
     try {
       await linkTo(account, identity);

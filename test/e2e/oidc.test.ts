@@ -66,10 +66,24 @@ describe("a login through an identity provider", () => {
     });
     issuer.claims.set("nameless", {});
     expect((await logIn(proxy, "nameless")).path).toBe("/panel/?login_error=oidc_no_account");
-    await reload("");
     issuer.claims.set("new", { preferred_username: "newcomer" });
-    expect((await logIn(proxy, "new")).path).toBe("/panel/?login_error=oidc_no_account");
+    for (const rules of [
+      "",
+      'create_users = "matched"\n[[oidc.groups]]\nclaim = "groups"\nvalue = "x"\ngroup = "lab"\n',
+    ]) {
+      await reload(rules);
+      expect((await logIn(proxy, "new")).path).toBe("/panel/?login_error=oidc_no_account");
+    }
     expect(await proxy.services.users.get("newcomer")).toBeUndefined();
+    const refusals = proxy.logLines
+      .map((line) => JSON.parse(line) as { msg: string; sub?: string; issuer?: string; reason?: string })
+      .filter(({ msg }) => msg === "a new user got no account");
+    expect(refusals.map(({ issuer: name, sub, reason }) => [name, sub, reason])).toEqual([
+      ["work", "stranger", "the name root is that of a user: who has that account links the login on the Account page"],
+      ["work", "nameless", "preferred_username gives no user name that can be used here"],
+      ["work", "new", "create_users is never, and no account is linked"],
+      ["work", "new", "none of the rules for roles and groups fits"],
+    ]);
   });
 
   it("gives nobody a name with which something would come: of a group, a service, or somebody who has left", async () => {
@@ -88,7 +102,7 @@ describe("a login through an identity provider", () => {
       expect((await logIn(proxy, `is-${name}`)).path, name).toBe("/panel/?login_error=oidc_name_taken");
       expect(await proxy.services.users.get(name)).toBeUndefined();
     }
-    expect(proxy.logLines.join("")).toContain("the name is that of a group: to let them in");
+    expect(proxy.logLines.join("")).toContain("the name zoe is that of a group: to let them in");
   });
 
   it("gives the roles and groups of its rules at each login, and takes them away; without the claim there are none", async () => {
