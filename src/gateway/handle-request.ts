@@ -6,7 +6,6 @@ import type { Clock } from "../lib/clock.ts";
 import { orElse } from "../lib/awaitable.ts";
 import { createIsoTime } from "../lib/dates.ts";
 import type { Log } from "../lib/log.ts";
-import { SwapRemoveSet } from "../lib/swap-remove-set.ts";
 import type { RateLimiter } from "../limits/rate-limiter.ts";
 import type { ConcurrencyLimiter, Waiting } from "../limits/concurrency.ts";
 import type { Ledger, QuotaLimit, Settlement } from "../quota/ledger.ts";
@@ -34,6 +33,7 @@ import { collectResponse } from "./collect.ts";
 import { startDrain } from "./drain.ts";
 import { BudgetGuard } from "./budget-guard.ts";
 import { relay } from "./relay.ts";
+import { createRunningRequests, type RunningRequests } from "./running-requests.ts";
 import { neutralTrust, type Trust } from "../risk/trust.ts";
 import type { GatewayPolicy } from "./policy.ts";
 
@@ -53,15 +53,11 @@ export interface GatewayOptions {
   readonly log: Log;
 }
 
-export interface Gateway {
+export interface Gateway extends Pick<RunningRequests<RequestContext>, "whenIdle" | "whenRunningEnd"> {
   /** Handles one request. Throws AppError if nothing has been sent yet; the caller then sends the error. */
   handle(call: IncomingRequest): Promise<void>;
-  /** Requests in progress. */
+  /** How many requests are in progress. */
   running(): number;
-  /** Resolves when no request is in progress. */
-  whenIdle(): Promise<void>;
-  /** Resolves when all requests have ended that are in progress now. */
-  whenRunningEnd(): Promise<void>;
   /** Ends all requests in progress: each client gets an error event and is charged for what it has received. */
   cutAll(): void;
 }
@@ -75,10 +71,7 @@ export function createGateway(deps: GatewayOptions): Gateway {
   const scaleLimits = createScaleLimits();
   const trustOf = deps.trustOf ?? (() => neutralTrust);
   const admit = createAdmit({ ...deps, trustOf, permitRules: () => deps.policy().permitRules });
-  const running = new SwapRemoveSet<RequestContext>();
-  let idleWaiters: (() => void)[] = [];
-  /** Groups of requests in progress, each with what to call once all of them have ended. */
-  const groups = new Set<{ readonly left: Set<RequestContext>; readonly onEmpty: () => void }>();
+  const running = createRunningRequests<RequestContext>();
 
   async function handle(call: IncomingRequest): Promise<void> {
     const context = new RequestContext(call, options);
@@ -96,8 +89,6 @@ export function createGateway(deps: GatewayOptions): Gateway {
     // Settles the charge and releases the permit before the client sees the end: its next request must find both done.
     await settle(context, end);
     running.delete(context);
-    if (groups.size > 0) leaveGroups(context);
-    if (running.size === 0) wakeIdleWaiters();
     respond(context, end);
   }
 
@@ -281,35 +272,13 @@ export function createGateway(deps: GatewayOptions): Gateway {
     } else client.abandon();
   }
 
-  function wakeIdleWaiters(): void {
-    const waiters = idleWaiters;
-    idleWaiters = [];
-    for (const wake of waiters) wake();
-  }
-
-  function leaveGroups(context: RequestContext): void {
-    for (const group of groups) {
-      group.left.delete(context);
-      if (group.left.size > 0) continue;
-      groups.delete(group);
-      group.onEmpty();
-    }
-  }
-
   return {
     handle,
-    running: () => running.size,
-    whenIdle() {
-      if (running.size === 0) return Promise.resolve();
-      return new Promise((resolve) => idleWaiters.push(resolve));
-    },
-    whenRunningEnd() {
-      const left = new Set(running.items());
-      if (left.size === 0) return Promise.resolve();
-      return new Promise((onEmpty) => groups.add({ left, onEmpty }));
-    },
+    running: () => running.count(),
+    whenIdle: () => running.whenIdle(),
+    whenRunningEnd: () => running.whenRunningEnd(),
     cutAll() {
-      for (const context of running.items()) {
+      for (const context of running.all()) {
         context.incoming.client.disconnect("shutdown");
         context.drain?.stop();
       }
