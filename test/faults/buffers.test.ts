@@ -76,9 +76,13 @@ describe("C5: a provider's list of models", () => {
     call.head(200, { "content-type": "application/json" });
     const block = " ".repeat(1 << 20);
     let sent = 0;
-    while (sent < 64 && !call.left) {
+    const state = { isClosed: false };
+    const closed = (): void => {
+      state.isClosed = true;
+    };
+    while (sent < 64 && !state.isClosed) {
       sent++;
-      await Promise.race([call.send(block).catch(() => undefined), call.closed]);
+      await Promise.race([call.send(block).catch(closed), call.closed.then(closed)]);
     }
     expect(sent).toBeLessThan(40);
     expect(await reachability).toMatchObject([{ ok: false }]);

@@ -51,10 +51,17 @@ describe.concurrent("P8: what the provider would send in the same form again", (
     });
   });
 
+  const nested = (levels: number): string =>
+    whole.replace('"Hello"', `"Hello","x":${"[".repeat(levels)}${"]".repeat(levels)}`);
+
   it("is asked for elsewhere only: a JSON that is nested too deeply", async () => {
-    const deep = whole.replace('"Hello"', `"Hello","x":${"[".repeat(20_000)}${"]".repeat(20_000)}`);
-    const { fault } = await outcomeOf(sending(deep, { "Content-Type": "application/json" }));
+    const { fault } = await outcomeOf(sending(nested(200_000), { "Content-Type": "application/json" }));
     expect(fault?.rule.retry).toBe("elsewhere");
+  });
+
+  it("is asked for elsewhere only: a JSON that is nested too deeply for this version of Node", async () => {
+    const { fault } = await outcomeOf(sending(nested(20_000), { "Content-Type": "application/json" }));
+    expect(fault?.rule.retry).toBe(canWrite(20_000) ? undefined : "elsewhere");
   });
 
   it.each(["text/event-stream", "application/json"])(
@@ -130,3 +137,13 @@ describe("P8: a provider that answers in a wrong form", () => {
     expect([bad.asked.length, good.asked.length]).toEqual([2, 1]);
   });
 });
+
+/** Whether JSON.stringify writes lists in each other, so many: up to Node 24 its stack is soon full. */
+function canWrite(levels: number): boolean {
+  try {
+    JSON.stringify(JSON.parse("[".repeat(levels) + "]".repeat(levels)));
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -74,6 +74,7 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   let saving: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
+  let reading: Promise<readonly SpoolRecord[]> | undefined;
   const lost: Partial<Record<LossReason, number>> = {};
 
   function lose(reason: LossReason, count: number): void {
@@ -166,7 +167,7 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
   if (found !== undefined) lose("spool_full", oldest - 1 - found.seq - found.lost);
   if (!isSaved()) saveSoon();
   return {
-    read,
+    read: () => (reading = read()),
     more() {
       if (lastSeq() > position) return Promise.resolve();
       return new Promise((resolve) => {
@@ -199,6 +200,8 @@ export async function createSpoolReader(options: SpoolReaderOptions): Promise<Op
       closed = true;
       clearTimeout(timer);
       await save();
+      // It may be opening a file.
+      await reading?.catch(() => undefined);
       await closeScan();
     },
   };

@@ -1,4 +1,12 @@
-import { appendFileSync, readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { eventually } from "../../support/eventually.ts";
@@ -35,6 +43,23 @@ describe("the spool", () => {
     expect(await spool.a.read()).toEqual([]);
     expect(spool.a.lag()).toEqual({ events: 0, bytes: 0 });
     expect(spool.losses).toEqual([]);
+  });
+
+  test.runIf(process.platform === "linux")("closes the file that a reader is opening when it is closed", async () => {
+    const folder = tempDir();
+    const spool = await openTestSpool(folder);
+    spool.append("one");
+    const reading = spool.a.read();
+    await spool.close();
+    await reading.catch(() => undefined);
+    const open = readdirSync("/proc/self/fd").map((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`);
+      } catch {
+        return "";
+      }
+    });
+    expect(open.filter((path) => path.startsWith(folder))).toEqual([]);
   });
 
   test("an event can be read as soon as it is written, and whoever waits is woken", async () => {
