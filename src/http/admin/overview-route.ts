@@ -3,6 +3,8 @@ import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Reloader } from "../../config/reload.ts";
 import type { ActiveUsers } from "../../events/active-users.ts";
+import type { ForwarderStatus } from "../../events/forwarders/forwarder.ts";
+import type { AuditLog } from "../../events/log-files/audit-log.ts";
 import { type MinuteSeries, requestsOf } from "../../events/minute-series.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { LoginGuard } from "../../identity/login-guard.ts";
@@ -10,6 +12,7 @@ import type { Users } from "../../identity/users.ts";
 import type { ConcurrencyLimiter } from "../../limits/concurrency.ts";
 import type { Overload } from "../../limits/overload.ts";
 import type { ProviderAdmin } from "../../providers/provider-admin.ts";
+import type { Ledger } from "../../quota/ledger.ts";
 import { isoTime } from "./admin-request.ts";
 
 const count = z.int();
@@ -57,6 +60,10 @@ export interface OverviewOptions {
   readonly providerAdmin: Pick<ProviderAdmin, "list">;
   readonly loginGuard: Pick<LoginGuard, "locked">;
   readonly users: Pick<Users, "problems">;
+  readonly ledger: Pick<Ledger, "health">;
+  /** Where events go beside the logs. */
+  readonly forwarders: () => readonly Pick<ForwarderStatus, "sink" | "lastError">[];
+  readonly auditLog: Pick<AuditLog, "health">;
   readonly reloader: Pick<Reloader, "status">;
   readonly overload: Pick<Overload, "level" | "reason">;
   readonly clock: Clock;
@@ -110,6 +117,15 @@ interface Attention {
 /** The worst first. Each is one bounded look at what the process knows anyway. */
 async function attentionOf(options: OverviewOptions): Promise<readonly Attention[]> {
   const found: Attention[] = [];
+  const failing = (part: string, reason: string): void => {
+    found.push({ kind: "failing", part, reason });
+  };
+  const { ok, reason = "charges can't be recorded" } = await options.ledger.health();
+  if (!ok) failing("journal", reason);
+  const { lastError } = options.auditLog.health();
+  if (lastError !== null) failing("audit log", lastError);
+  for (const forwarder of options.forwarders())
+    if (forwarder.lastError !== null) failing(`events.${forwarder.sink}`, forwarder.lastError);
   const level = options.overload.level();
   if (level > 0) found.push({ kind: "overload", level, reason: options.overload.reason() });
   const { invalid, restartNeeded } = options.reloader.status();

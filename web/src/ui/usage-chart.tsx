@@ -83,7 +83,7 @@ export function UsageChart({ usage }: { readonly usage: Usage | undefined }) {
 
 function unitName(unit: string): string {
   if (unit === "tokens") return t("tokens");
-  return unit === "requests" ? t("requestsCounted") : t("costIn", { currency: unit });
+  return unit === "requests" ? t("metric_requests") : t("costIn", { currency: unit });
 }
 
 interface Time {
