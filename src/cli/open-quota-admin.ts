@@ -28,10 +28,10 @@ export function withQuota<Result>(
   io: CommandIo,
   work: (quota: CliQuota) => Promise<Result>,
 ): Promise<Result> {
-  return withPorts(configFile, io, (ports) => work(quotaOf(ports)));
+  return withPorts(configFile, io, (ports) => work(quotaOf(ports, io)));
 }
 
-function quotaOf(ports: CommandPorts): CliQuota {
+function quotaOf(ports: CommandPorts, io: Pick<CommandIo, "err">): CliQuota {
   const { users, audit, actor } = ports;
   const { quota } = ports.config;
   const { timezone, currency } = quota;
@@ -53,6 +53,8 @@ function quotaOf(ports: CommandPorts): CliQuota {
     grants: createQuotaGrants({ users, limitsOf, quota, clock, audit }),
     async openUsed() {
       const ledger = await ports.openLedger();
+      // What is refused because of them says only that there is one: users see that too.
+      for (const { file, reason } of await ledger.problems()) io.err(`warning: ${file}: ${reason}`);
       return createQuotaAdmin({ users, apiKeys: { list: () => [] }, ledger, limitsOf, currency, audit });
     },
     async bringBack(name) {

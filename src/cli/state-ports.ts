@@ -22,7 +22,7 @@ export interface StatePorts {
   /** For what is about sessions and keys. Rejects with LockedError while a server has them in memory. */
   openAccess(): Promise<Access>;
   /** What is used. Rejects with LockedError while a server has it in memory. */
-  openLedger(): Promise<Pick<Ledger, "buckets" | "adjust" | "reset">>;
+  openLedger(): Promise<Pick<Ledger, "buckets" | "adjust" | "reset" | "problems">>;
   /**
    * Resets periods that begin in the future, because a clock was wrong, to the current ones. Returns the affected
    * users. Rejects with LockedError beside a server, and where the state is in Redis.

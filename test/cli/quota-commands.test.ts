@@ -40,6 +40,15 @@ describe("npm run quota", () => {
     }
   });
 
+  it("names a file of what is used that can't be read", async () => {
+    const { folder, run } = await useFolder();
+    await writeFile(join(folder, "users", "alice.quota.toml"), 'username = "alice"\n');
+    const { code, err } = await run("show", "alice");
+    expect(code).toBe(1);
+    expect(err).toMatch(/^warning: alice\.quota\.toml: format: is missing; expected number; covers_seq: is missing; /);
+    expect(err).toContain("error: What you have used cannot be read");
+  });
+
   it("takes a plus sign in front of what is to be added", async () => {
     const { run } = await useFolder();
     const adjusted = await run("adjust", "alice", "--requests=+7", "--cost=+0.5", ...because);

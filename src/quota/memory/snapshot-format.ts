@@ -6,6 +6,7 @@ import type { Window } from "./period-counts.ts";
 import { countMetrics, forEachMetric, sinceVersion } from "../metrics.ts";
 import { isEndless, mapPeriods, periodNames, type Per, type PeriodAt } from "../periods.ts";
 import { NewerVersionError } from "../../lib/journal/journal-format.ts";
+import { plainIssue } from "../../lib/plain-issue.ts";
 import { recordVersion } from "./charge-record.ts";
 import { maxRowsOf, type OpenDay, UsageDay } from "../usage/usage-history.ts";
 import { fromKeptRow, keptRowSchema, toKeptRow } from "../usage/usage-row.ts";
@@ -210,5 +211,5 @@ function windowOf(per: Per, stored: StoredPeriod): Window {
 }
 
 function reasonsOf({ issues }: z.ZodError): string {
-  return issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
+  return issues.map(({ path, message }) => `${path.join(".")}: ${plainIssue(message)}`).join("; ");
 }
