@@ -184,7 +184,7 @@ end
 flags.log_merged = { 'no-writes' }
 
 -- Opens the tag. keys: mend, logseq
--- args: node, epoch, the epoch before or '', up to where any node had all records, the number of the newest record now
+-- args: node, epoch, the epochs before, newest first, or '', up to where any node had all records, the number of the newest record now
 function fn.log_open(keys, args)
   if not lib.log_leads(keys[1], args[1]) then return 0 end
   local state = redis.call('HMGET', keys[2], 'epoch', 'before')

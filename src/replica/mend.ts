@@ -100,7 +100,8 @@ export async function mendTag(follower: TagFollower, options: MendOptions): Prom
     const isTotal = page.epoch === "";
     await options.restore({ tag, isTotal, records }, { key: mendKey, node });
     const epoch = options.newEpoch();
-    const args = [node, epoch, follower.epoch(), covered, last] as const;
+    // All of them: some process may have missed the losses before this one.
+    const args = [node, epoch, follower.epochs().join(" "), covered, last] as const;
     if (replyNumber(await redis.call("log_open", [mendKey, seqKey], args)) === 0) return false;
     const whole = isTotal && follower.epoch() === "";
     follower.enter(epoch, last);

@@ -43,7 +43,7 @@ export async function restoreTag({ tag, isTotal, records }: Loss, lead: Lead, op
     for (const [id, counts] of account.keys)
       calls.push(["ledger_restore_account", redis.keyIn(tag, "acctkey", `${name}/${id}`), fieldsOf(counts)]);
   }
-  for (const record of options.recent()) calls.push(...holdsOf(record, tag, redis));
+  for (const record of [...options.recent(), ...records]) calls.push(...holdsOf(record, tag, redis));
   for (let at = 0; at < calls.length; at += callsAtOnce) {
     const some = calls.slice(at, at + callsAtOnce);
     const replies = some.map(([name, key, args]) => redis.call(name, [key, lead.key], [lead.node, ...args]));

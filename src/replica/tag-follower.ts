@@ -21,6 +21,8 @@ export interface TagFollower {
   position(): number;
   /** The epoch of that number; "" if this node has never followed the tag. */
   epoch(): string;
+  /** That epoch and those before it, newest first, as far as they are known. */
+  epochs(): readonly string[];
   /** The stream's id of the record at the position; undefined before the first drain. */
   readUpTo(): string | undefined;
   /** Whether the position was last moved by a record that the journal doesn't have. */
@@ -31,7 +33,7 @@ export interface TagFollower {
   drain(): Promise<TagState>;
   /** Takes all that is in the stream of a tag that is being mended. Returns the identities of its records. */
   takeAll(): Promise<ReadonlySet<string>>;
-  /** Takes a record that the log has got back. */
+  /** Takes a record that the log has got back; it counts nothing where it has been counted, or was in a copy. */
   take(entry: LogEntry): Promise<void>;
   /**
    * Counts what was acknowledged to this node and has not come with the log: for a log that is gone. Should it come back,
@@ -70,6 +72,7 @@ const keptNotes = 20_000;
 export function createTagFollower({ tag, redis, ledger, documents, log }: TagFollowerOptions): TagFollower {
   const [known, start] = [...ledger.positions].find(([name]) => name.startsWith(`${tag}.`)) ?? [`${tag}.`, 0];
   let epoch = known.slice(tag.length + 1);
+  let before: readonly string[] = [];
   let position = start;
   let after = streamStart;
   /** Whether the stream has been compared with what this node has, since the start or since a surprise. */
@@ -79,6 +82,8 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
   const kept = new Map<string, LoggedRecord>();
   let noted = new Map<string, LoggedRecord>();
   let newest = position;
+  /** All records up to this number are in what was copied from Redis. */
+  let copiedTo = 0;
   let turn: Promise<unknown> = Promise.resolve();
 
   function inTurn<T>(task: () => Promise<T>): Promise<T> {
@@ -108,6 +113,16 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
   }
 
   const nameOf = (entry: LoggedRecord): string | undefined => readable(entry, identityOf);
+
+  /**
+   * From this number on a record may not have been counted though it is not kept: what was counted before the oldest record
+   * that is kept was counted in its order.
+   */
+  const floor = (): number =>
+    Math.max(
+      [...kept.values()].reduce((least, { seq }) => Math.min(least, seq), position + 1),
+      copiedTo + 1,
+    );
 
   /**
    * Counts a record, unless it has been.
@@ -141,15 +156,14 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
 
   /** Reads the whole stream from a first page, and takes what this node lacks of it. */
   async function compare(first: LogPage): Promise<{ readonly seen: Set<string>; readonly last: number }> {
-    // What was counted before the oldest record that is kept was counted in its order.
-    const floor = [...kept.values()].reduce((least, { seq }) => Math.min(least, seq), position + 1);
+    const from = floor();
     const seen = new Set<string>();
     let last = first.seq;
     for (let page = first; ;) {
       for (const entry of page.entries) {
         const identity = nameOf(entry);
         if (identity !== undefined) seen.add(identity);
-        await apply(entry, entry.origin < floor, first.epoch === epoch && entry.seq === position + 1);
+        await apply(entry, entry.origin < from, first.epoch === epoch && entry.seq === position + 1);
         last = Math.max(last, entry.seq);
       }
       if (page.entries.length < pageSize) return { seen, last };
@@ -157,10 +171,10 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     }
   }
 
-  function hasGap({ epoch: current, before, covered, seq, entries }: LogPage): boolean {
+  function hasGap({ epoch: current, before: earlier, covered, seq, entries }: LogPage): boolean {
     const [oldest] = entries;
     if (current === epoch) return (oldest?.seq ?? seq + 1) > position + 1;
-    if (!before.includes(epoch)) return true;
+    if (!earlier.includes(epoch)) return true;
     return position < covered && (oldest === undefined || oldest.origin > position + 1);
   }
 
@@ -169,16 +183,16 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     if (page.fence === "mend") return "mending";
     if (page.epoch === "") return "lost";
     if (hasGap(page)) return "gap";
-    const before = position;
+    const had = position;
     const isNext = page.epoch !== epoch;
     const firstSeq = page.entries[0]?.seq ?? page.seq + 1;
     after = streamStart;
     const { seen, last } = await compare(page);
-    if (!isNext && last < before) return "lost";
+    if (!isNext && last < had) return "lost";
     const lacks = ({ seq }: LoggedRecord): boolean => seq <= last && seq > (isNext ? page.covered : firstSeq - 1);
     if ([...kept].some(([identity, record]) => !seen.has(identity) && lacks(record))) return "lost";
     if ([...noted.values()].some(({ seq }) => seq <= last)) return "lost";
-    epoch = page.epoch;
+    ({ epoch, before } = page);
     position = last;
     newest = [...noted.values()].reduce((most, { seq }) => Math.max(most, seq), position);
     ledger.pass({ log: `${tag}.${epoch}`, seq: position });
@@ -217,6 +231,7 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
   }
 
   function goOn(next: string, seq: number): void {
+    if (next !== epoch) before = [epoch, ...before];
     epoch = next;
     position = seq;
     newest = [...noted.values()].reduce((most, each) => Math.max(most, each.seq), seq);
@@ -232,12 +247,14 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     const identity = nameOf(logged);
     if (identity !== undefined) keep(identity, logged);
   }
+  if (kept.size === 0) copiedTo = position;
 
   return {
     tag,
     lastSeq: () => newest,
     position: () => position,
     epoch: () => epoch,
+    epochs: () => [epoch, ...before].filter((each) => each !== ""),
     readUpTo: () => (compared ? after : undefined),
     isPassed: () => passed,
     note(record) {
@@ -260,7 +277,14 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
         after = streamStart;
         return (await compare(page)).seen;
       }),
-    take: (entry) => inTurn(() => apply(entry, false, false)),
+    take: (entry) =>
+      inTurn(async () => {
+        const isCounted = entry.origin < floor();
+        await apply(entry, isCounted, false);
+        // What became of its request is to be known all the same.
+        const identity = isCounted ? nameOf(entry) : undefined;
+        if (identity !== undefined && !kept.has(identity)) keep(identity, { ...entry, seq: position });
+      }),
     takeNotes: () =>
       inTurn(async () => {
         const notes = [...noted.values()];
@@ -272,6 +296,7 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     enter: goOn,
     restart(next, seq) {
       kept.clear();
+      copiedTo = seq;
       // What was acknowledged since the copy was made is not in it.
       for (const [identity, each] of noted) if (next !== epoch || each.seq <= seq) noted.delete(identity);
       goOn(next, seq);

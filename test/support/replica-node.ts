@@ -30,6 +30,8 @@ export interface ReplicaNodeOptions {
   readonly keyPrefix: string;
   readonly folder?: string;
   readonly timeoutMs?: number;
+  /** Its name; default: a random one. Of processes that know as much, the first by name puts back what is lost. */
+  readonly node?: string;
   readonly keepForMs?: number;
   /** How often the logs are read. Default: 20. */
   readonly pollMs?: number;
@@ -54,6 +56,7 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
     clock: systemClock,
     log,
     keepForMs,
+    ...(options.node === undefined ? {} : { node: options.node }),
     pollMs,
     graceMs: 300,
     reportMs: 50,
