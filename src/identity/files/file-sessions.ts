@@ -33,7 +33,7 @@ import {
 
 /** Sessions in users/NAME.sessions.toml. */
 export interface FileSessions extends Sessions {
-  /** Never fails: if the session can't be written, it lasts until the proxy is restarted. */
+  /** Never fails: a session that can't be written lasts until the proxy is restarted, unless that succeeds later. */
   open(account: Account, origin: Origin): Promise<RefreshGrant>;
   openCookie(account: Account, origin: Origin): Promise<CookieGrant>;
   /** Two Map lookups and a digest. */
@@ -59,6 +59,8 @@ export interface FileSessionsOptions {
   /** Users.get */
   readonly findAccount: (name: string) => Awaitable<Account | undefined>;
   readonly figures: SessionFigures;
+  /** ms after which a failed write is repeated; default ten seconds. */
+  readonly retryMs?: number;
   readonly fileOps?: FileOps;
 }
 
@@ -76,6 +78,20 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
   /** Exchanges and writes of one user run one after another. */
   const queue = createKeyedQueue();
 
+  /** Writes what could not be written: a session that was ended would come back with the next start. Never rejects. */
+  async function catchUp(): Promise<void> {
+    for (const user of [...behind]) {
+      const isWritten = await queue
+        .run(user, () => save(user))
+        .then(
+          () => true,
+          () => false,
+        );
+      // The disk is as it was: the others would fail as well.
+      if (!isWritten) return;
+    }
+  }
+
   const time = () => {
     const leewayMs = figures.leewaySeconds * 1000;
     return { now: clock.now(), monotonic: clock.monotonic(), leewayMs };
@@ -92,6 +108,7 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
     namesOf: ({ id, family }) => [id, family],
   });
   for (const sessions of (await files.loadAll()).values()) for (const session of sessions) index.put(session);
+  const retrying = setInterval(() => void catchUp(), options.retryMs ?? 10_000).unref();
 
   /**
    * Writes a user's current sessions, with one replaced by its changed version, which is not in force yet. Only inside
@@ -218,6 +235,7 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
     },
     problems: () => files.problems(),
     async close() {
+      clearInterval(retrying);
       await queue.idle();
       await Promise.allSettled([...behind].map((user) => save(user)));
     },

@@ -1,6 +1,7 @@
 import { stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { eventually } from "../../support/eventually.ts";
 import { createFaultyFiles } from "../../support/faulty-files.ts";
 import { tempDir } from "../../support/temp-dir.ts";
 import { bob, day, laptop, refusal, useSessions } from "../session-support.ts";
@@ -164,6 +165,21 @@ describe("sessions on disk", () => {
     await test.sessions.close();
     await test.restart();
     expect(test.sessions.isLive(sessionId)).toBe(true);
+  });
+
+  it("that ended while the disk was full are written once it has room, and stay ended after a kill", async () => {
+    const fileOps = createFaultyFiles();
+    const test = await useSessions(tempDir(), { fileOps, retryMs: 5 });
+    const { sessionId } = await test.sessions.open(bob, laptop);
+    fileOps.fail("open", "ENOSPC", 1, 3);
+    await expect(test.sessions.end("bob", sessionId)).rejects.toEqual(refusal("storage_unavailable"));
+    await eventually(async () => {
+      expect(await test.file()).not.toContain(sessionId);
+    });
+    expect(test.log.lines).toHaveLength(3);
+    await test.sessions.close();
+    await test.restart();
+    expect(test.sessions.isLive(sessionId)).toBe(false);
   });
 
   it("that can't be read are left out and named in the log, without what stands in the file", async () => {
