@@ -208,15 +208,18 @@ describe("O2: storage.journal_archive_days", () => {
     const ledger = await openTestLedger(folder, now, { storage: { ...archived, snapshot_interval_seconds: 1e6 } });
     for (let n = 0; n < 3; n++) await spend(ledger);
     const seqs: number[] = [];
-    const out = (line: string): void => {
-      seqs.push((JSON.parse(line) as { seq: number }).seq);
-      // What the server does after its snapshots, while the archive is being read.
-      const journal = join(folder, "journal");
-      const moved = readdirSync(journal).find((name) => name.endsWith("0005.journal"));
-      if (moved !== undefined) renameSync(join(journal, moved), join(journal, "archive", moved));
+    const outPieces = async (pieces: AsyncIterable<string>): Promise<void> => {
+      for await (const piece of pieces) {
+        const lines = piece.split("\n").filter((line) => line !== "");
+        seqs.push(...lines.map((line) => (JSON.parse(line) as { seq: number }).seq));
+        // What the server does after its snapshots, while the archive is being read.
+        const journal = join(folder, "journal");
+        const moved = readdirSync(journal).find((name) => name.endsWith("0005.journal"));
+        if (moved !== undefined) renameSync(join(journal, moved), join(journal, "archive", moved));
+      }
     };
     const said: string[] = [];
-    const io = { out, err: (line: string) => said.push(line), env: {}, cwd: "/" } as unknown as CommandIo;
+    const io = { outPieces, err: (line: string) => said.push(line), env: {}, cwd: "/" } as unknown as CommandIo;
     const code = await runJournalCli(["dump", "--archived", "--users", folder], io);
     expect({ code, said }).toEqual({ code: 0, said: [] });
     expect(seqs).toEqual(Array.from({ length: 12 }, (_, index) => index + 1));
