@@ -4,7 +4,7 @@ import { request } from "undici";
 import { loadConfig, type LoadedConfig } from "../config/load.ts";
 import { findProviderKeys } from "../config/provider-keys.ts";
 import type { ProviderConfig } from "../config/schema.ts";
-import { loadTokenKeys } from "../identity/sessions/token-keys.ts";
+import { loadTokenKeys, readOwnTokenKeys } from "../identity/sessions/token-keys.ts";
 import { systemClock as clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { scrubSecrets } from "../lib/secret-text.ts";
@@ -77,9 +77,17 @@ function readConfig(path: string | undefined, io: CommandIo, show: (finding: Fin
 async function checkSigning({ loaded, env }: DoctorCall): Promise<readonly Finding[]> {
   const what = "JWT_SECRETS";
   const isSet = [env.JWT_SECRETS, env.JWT_SECRETS_FILE].some((value) => value !== undefined && value !== "");
-  if (!isSet) return [{ level: "ok", what, found: "not set: a secret is made once, in users/.keys/jwt" }];
+  const usersDir = resolve(loaded.folder, loaded.config.storage.users_dir);
+  if (!isSet) {
+    try {
+      await readOwnTokenKeys(usersDir);
+      return [{ level: "ok", what, found: "not set: a secret is made once, in users/.keys/jwt" }];
+    } catch (error) {
+      const fix = "restore that file from a backup, or remove it: then a secret is made, and everybody logs in again";
+      return [{ level: "FAIL", what, found: messageOf(error), fix }];
+    }
+  }
   try {
-    const usersDir = resolve(loaded.folder, loaded.config.storage.users_dir);
     const { byKid } = await loadTokenKeys({ env, usersDir, log: silent });
     return [{ level: "ok", what, found: `${byKid.size} to verify with, the first signs` }];
   } catch (error) {

@@ -71,6 +71,16 @@ test.each([
   expect(code).toBe(1);
 });
 
+test("a damaged secret that a start has made fails, with what to do, and is not shown", async () => {
+  const folder = tempDir();
+  await mkdir(join(folder, "users", ".keys"), { recursive: true });
+  await writeFile(join(folder, "users", ".keys", "jwt"), "k1:canary");
+  const { code, out } = await runCli(runDoctorCli, [], folder, "", {});
+  expect(out).toMatch(/^FAIL {2}JWT_SECRETS: .*jwt: the secret of kid "k1" has 6 bytes.*\n +fix: restore /m);
+  expect(out).not.toContain("canary");
+  expect(code).toBe(1);
+});
+
 test("where no provider has a key, the simulator responds: a warning", async () => {
   const { code, out } = await doctor(provider(9), {});
   expect(out).toMatch(

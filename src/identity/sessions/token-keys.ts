@@ -75,6 +75,21 @@ export async function openTokenKeys(
   };
 }
 
+/**
+ * The random secret that a start has made; undefined if none has yet.
+ *
+ * @throws as loadTokenKeys
+ */
+export async function readOwnTokenKeys(usersDir: string): Promise<TokenKeys | undefined> {
+  const path = ownFile(usersDir);
+  try {
+    return parseTokenKeys(await readPlainFile(path), path);
+  } catch (error) {
+    if (fileErrorCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
 function ownFile(usersDir: string): string {
   return join(usersDir, ".keys", "jwt");
 }
