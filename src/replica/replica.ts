@@ -65,6 +65,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   let rebuilding: Promise<void> | undefined;
   let closed = false;
   let seeded = 0;
+  const readersKeys = (tag: string) => [redis.keyIn(tag, "log"), redis.keyIn(tag, "readers")] as const;
   const preparing: ((tag: string) => Promise<void>)[] = [];
 
   const mendOptions = {
@@ -89,6 +90,8 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       await options.putBack?.(loss.tag);
     },
     async prepare(tag: string): Promise<void> {
+      // Who reads the log is lost with it: others would trim it before this process has read what is put back.
+      await redis.call("log_seen", readersKeys(tag), [node, streamStart, keepForMs]);
       for (const work of preparing) await work(tag);
     },
     newEpoch: () => randomBytes(4).toString("hex"),
@@ -247,10 +250,9 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   let savedAt = clock.monotonic();
 
   async function tellReaders(idOf: (follower: TagFollower) => string): Promise<void> {
-    const calls = followers.map((follower) => {
-      const keys = [redis.keyIn(follower.tag, "log"), redis.keyIn(follower.tag, "readers")] as const;
-      return redis.call("log_seen", keys, [node, idOf(follower), keepForMs]);
-    });
+    const calls = followers.map((follower) =>
+      redis.call("log_seen", readersKeys(follower.tag), [node, idOf(follower), keepForMs]),
+    );
     await Promise.all(calls);
   }
 

@@ -50,6 +50,17 @@ describeWithRedis("what is put back into a Redis that has lost everything", () =
     }
   });
 
+  it("is not trimmed before a process that has taken part has read it", async () => {
+    const open = await start();
+    const slow = await open({ node: "slow", reportMs: 3_600_000 });
+    const one = await open();
+    await spendOnce(one, "alice", "red");
+    await lose(one);
+    for (const node of [one, slow]) await eventually(() => node.replica.catchUp());
+    const key = slow.redis.keyIn(slow.redis.tagOf("alice"), "readers");
+    expect(await slow.redis.send(key, ["HGET", key, "slow"])).toMatch(/^\d+:0-0$/);
+  });
+
   it("is known to a process that has missed an earlier loss: it need not be filled again, and lacks nothing", async () => {
     const open = await start();
     const slow = await open({ pollMs: 3_600_000 });

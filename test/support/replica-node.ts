@@ -35,6 +35,8 @@ export interface ReplicaNodeOptions {
   readonly keepForMs?: number;
   /** How often the logs are read. Default: 20. */
   readonly pollMs?: number;
+  /** How often it says what it has on disk. Default: 50. */
+  readonly reportMs?: number;
   /** Serves without Redis: this part of each limit, for so long. */
   readonly allowance?: { readonly share: number; readonly allowanceMs: number };
   readonly leaseSeconds?: number;
@@ -59,7 +61,7 @@ export async function openReplicaNode(options: ReplicaNodeOptions): Promise<Repl
     ...(options.node === undefined ? {} : { node: options.node }),
     pollMs,
     graceMs: 300,
-    reportMs: 50,
+    reportMs: options.reportMs ?? 50,
   });
   const { allowance, leaseSeconds = 30, wrap = (own: Redis) => own } = options;
   const away = { folder: join(folder, ".away"), syncIntervalMs: 5 };
