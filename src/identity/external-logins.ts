@@ -51,6 +51,8 @@ export interface LoginRecords {
     name: string,
     edit: (text: string | undefined) => string | null | undefined,
   ): Awaitable<void>;
+  /** Names a record in the log that can't be read. */
+  damaged(kind: LoginRecordKind, name: string): void;
 }
 export type LoginRecordKind = "logins" | "linked";
 
@@ -59,21 +61,40 @@ const maxOfUser = 20;
 const loginSchema = z.strictObject({ issuer: z.string(), sub: z.string(), user: z.string(), linkedAt: z.int().min(0) });
 const linkedSchema = z.array(z.string().regex(/^[0-9a-f]{32}$/));
 
-/** The port over records, in files or in Redis. */
+/**
+ * The port over records, in files or in Redis. One that can't be read is not in force, named in the log and left alone:
+ * nobody comes in by it, and it stands in the way of nothing else.
+ */
 export function createExternalLogins(records: LoginRecords): ExternalLogins {
+  /** The login in the text of a record. @throws AppError `storage_unavailable` if there is none in it */
+  function parseLogin(name: string, text: string): ExternalLogin {
+    return readAs(loginSchema, text) ?? refuse("logins", name);
+  }
+
+  /** The names in the text of a record. @throws as parseLogin */
+  function parseNames(user: string, text: string | undefined): readonly string[] {
+    return text === undefined ? [] : (readAs(linkedSchema, text) ?? refuse("linked", user));
+  }
+
+  function refuse(kind: LoginRecordKind, name: string): never {
+    records.damaged(kind, name);
+    throw new DamagedError();
+  }
+
   async function byName(name: string): Promise<ExternalLogin | undefined> {
     const text = await records.read("logins", name);
-    return text === undefined ? undefined : parseLogin(text);
+    return text === undefined ? undefined : parseLogin(name, text);
   }
 
   async function namesOf(user: string): Promise<readonly string[]> {
-    return parseNames(await records.read("linked", user));
+    const text = await records.read("linked", user);
+    return unlessDamaged(() => parseNames(user, text), []);
   }
 
   /** Names of identities that are not linked, or to others, do no harm: they are looked up. */
   async function removeName(user: string, name: string): Promise<void> {
     await records.change("linked", user, (text) => {
-      const names = parseNames(text);
+      const names = unlessDamaged(() => parseNames(user, text), []);
       if (!names.includes(name)) return undefined;
       return names.length === 1 ? null : JSON.stringify(names.filter((one) => one !== name));
     });
@@ -82,15 +103,20 @@ export function createExternalLogins(records: LoginRecords): ExternalLogins {
   async function unlinkName(user: string, name: string): Promise<boolean> {
     let found = false;
     await records.change("logins", name, (text) => {
-      found = text !== undefined && parseLogin(text).user === user;
+      found = text !== undefined && unlessDamaged(() => parseLogin(name, text).user === user, false);
       return found ? null : undefined;
     });
     return found;
   }
 
   async function ofUser(user: string): Promise<readonly ExternalLogin[]> {
-    const found = await Promise.all((await namesOf(user)).map(byName));
-    return found.filter((login): login is ExternalLogin => login?.user === user);
+    const names = await namesOf(user);
+    const texts = await Promise.all(names.map(async (name) => records.read("logins", name)));
+    return texts.flatMap((text, index) => {
+      if (text === undefined) return [];
+      const login = unlessDamaged(() => parseLogin(names[index] ?? "", text), undefined);
+      return login?.user === user ? [login] : [];
+    });
   }
 
   return {
@@ -107,12 +133,12 @@ export function createExternalLogins(records: LoginRecords): ExternalLogins {
       }
       // First where it is found: a link that nobody sees could not be undone.
       await records.change("linked", user, (text) => {
-        const names = parseNames(text);
+        const names = parseNames(user, text);
         return names.includes(name) ? undefined : JSON.stringify([...names, name].slice(-2 * maxOfUser));
       });
       await records.change("logins", name, (text) => {
         if (text === undefined) return JSON.stringify(login);
-        if (parseLogin(text).user === user) return undefined;
+        if (parseLogin(name, text).user === user) return undefined;
         throw new AppError("conflict", { message: "This login is linked to another account." });
       });
     },
@@ -129,6 +155,31 @@ export function createExternalLogins(records: LoginRecords): ExternalLogins {
   };
 }
 
+/** A record can't be read. */
+class DamagedError extends AppError {
+  constructor() {
+    super("storage_unavailable", { message: "The linked login cannot be read: an operator has to mend its file." });
+  }
+}
+
+function unlessDamaged<T>(read: () => T, otherwise: T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof DamagedError) return otherwise;
+    throw error;
+  }
+}
+
+/** Undefined for a text that is none of ours. */
+function readAs<Schema extends z.ZodType>(schema: Schema, text: string): z.output<Schema> | undefined {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
 /** The public id of an identity: 128 bits of a digest, which may name a file. */
 export function loginId({ issuer, sub }: ExternalIdentity): string {
   return createHash("sha256")
@@ -139,12 +190,4 @@ export function loginId({ issuer, sub }: ExternalIdentity): string {
 
 function isSame(a: ExternalIdentity, b: ExternalIdentity): boolean {
   return a.issuer === b.issuer && a.sub === b.sub;
-}
-
-function parseLogin(text: string): ExternalLogin {
-  return loginSchema.parse(JSON.parse(text));
-}
-
-function parseNames(text: string | undefined): readonly string[] {
-  return text === undefined ? [] : linkedSchema.parse(JSON.parse(text));
 }

@@ -1,3 +1,4 @@
+import { createCapturedLog } from "../support/captured-log.ts";
 import type { Redis } from "../../src/lib/redis/redis.ts";
 import {
   describeWithRedis,
@@ -56,7 +57,9 @@ function describeIdentity(where: string, open: () => Promise<Redis>): void {
   );
   describeApiKeys(`API keys ${where}`, async (clock) => keysOver(await opened(), clock));
   describeGroups(`groups ${where}`, async () => groupsOver(await opened()));
-  describeExternalLogins(`linked logins ${where}`, async () => openRedisExternalLogins(documentsOf(await opened())));
+  describeExternalLogins(`linked logins ${where}`, async () =>
+    openRedisExternalLogins(documentsOf(await opened()), createCapturedLog()),
+  );
   describeLoginGuard(`the login guard ${where}`, async (clock) => guardOver(await opened(), clock));
   describeNonces(`nonces ${where}`, async (clock) => openRedisNonces(await opened(), () => clock.now()));
 }

@@ -72,6 +72,9 @@ export async function openFileExternalLogins(options: {
           const text = edit(await read(path));
           if (text !== undefined) await write(path, text);
         }),
+      damaged: (kind, name) => {
+        log.error({ file: `${folders[kind]}/${name}.json` }, "a linked login cannot be read: not in force");
+      },
     }),
     close: () => queue.idle(),
   };

@@ -92,7 +92,7 @@ export async function openRedisIdentity(options: RedisIdentityOptions): Promise<
   const monotonic = (): number => clock.monotonic();
   const groups = openRedisGroups({ redis, documents, groups: options.groups, log, monotonic });
   const codes = openRedisCodes(documents, log);
-  const externalLogins = openRedisExternalLogins(documents);
+  const externalLogins = openRedisExternalLogins(documents, log);
   const figures = guardFigures(options.security);
   return {
     users,

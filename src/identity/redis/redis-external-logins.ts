@@ -1,5 +1,6 @@
 import { AppError } from "../../errors.ts";
 import { createExternalLogins, type ExternalLogins } from "../external-logins.ts";
+import type { Log } from "../../lib/log.ts";
 import { createKeyedQueue } from "../files/keyed-queue.ts";
 import type { Documents } from "./documents.ts";
 
@@ -11,7 +12,7 @@ export interface RedisExternalLogins extends ExternalLogins {
 const maxTries = 100;
 
 /** Linked logins in Redis, documents with the texts of the files in users/logins/. */
-export function openRedisExternalLogins(documents: Documents): RedisExternalLogins {
+export function openRedisExternalLogins(documents: Documents, log: Log): RedisExternalLogins {
   /** Changes of one record by this process go one after another, so that only other processes can be faster. */
   const queue = createKeyedQueue();
   return {
@@ -28,6 +29,9 @@ export function openRedisExternalLogins(documents: Documents): RedisExternalLogi
           }
           throw new AppError("storage_unavailable", { message: "The linked login is changed by others all the time." });
         }),
+      damaged: (kind, name) => {
+        log.error({ document: `${kind}/${name}` }, "a linked login cannot be read: not in force");
+      },
     }),
     close: () => queue.idle(),
   };
