@@ -194,5 +194,6 @@ function calling<T>(call: () => Awaitable<T>): Awaitable<T> {
 function storageError(error: unknown): Error {
   if (error instanceof AppError || error instanceof ClientDisconnectedError || error instanceof RangeError)
     return error;
-  return new AppError("storage_unavailable", { cause: error, retryAfterSeconds: 1 });
+  const message = "What the proxy stores cannot be read or written now. Try again.";
+  return new AppError("storage_unavailable", { message, cause: error, retryAfterSeconds: 1 });
 }

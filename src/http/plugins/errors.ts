@@ -135,6 +135,10 @@ function respond(
   if (error.code === "internal_error") {
     log.error({ trace_id: request.id, route, err: error.cause }, "unexpected error while handling a request");
   }
+  // Chats log it themselves.
+  if (error.code === "storage_unavailable" && error.cause !== undefined && !isCountedByGateway(request)) {
+    log.error({ trace_id: request.id, route, err: error.cause }, "a request failed because the storage is unavailable");
+  }
   // A client that disconnected before its request was complete gets no response; errors of the HTTP parser are already
   // reported.
   const disconnected = request.raw.destroyed && !request.raw.complete;
