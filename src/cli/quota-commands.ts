@@ -120,12 +120,13 @@ function withoutPlus<T>(key: string, value: T): T | string {
   return isAmount && typeof value === "string" && /^\+\d/.test(value) ? value.slice(1) : value;
 }
 
-/** The number; what is none stays text, which the check of the request then names. */
-function wholeNumber(metric: CountMetric, text: string): number | string {
+/** Throws UsageError for what is no whole number, or too large for one. */
+function wholeNumber(metric: CountMetric, text: string): number {
+  const { expected, most, parseSigned } = metrics[metric];
   try {
-    return metrics[metric].parseSigned(text);
+    return parseSigned(text);
   } catch {
-    return text;
+    throw new UsageError(`--${metric}: expected ${expected} from -${most} to ${most}`);
   }
 }
 

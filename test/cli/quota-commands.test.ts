@@ -55,7 +55,11 @@ describe("npm run quota", () => {
     expect([adjusted.code, adjusted.err]).toEqual([0, ""]);
     expect(adjusted.out).toContain("requests per month: 7 of 10 used");
     expect(adjusted.out).toContain("cost per total CNY: 0.5 of 2 used");
-    expect((await run("adjust", "alice", "--requests=++7", ...because)).code).toBe(2);
+    for (const wrong of ["++7", "abc", "1.5", "99999999999999999999"]) {
+      const { code, err } = await run("adjust", "alice", `--requests=${wrong}`, ...because);
+      expect(code).toBe(2);
+      expect(err).toMatch(/error: --requests: expected a whole number from -9007199254740991 to 9007199254740991$/);
+    }
   });
 
   it("adjusts and resets what is used, and shows it", async () => {
