@@ -161,9 +161,12 @@ function notWhole(): RedisUnavailableError {
   return new RedisUnavailableError("what Redis had lost is being put back");
 }
 
-/** All documents, each as it is when it is read. Throws as Redis.call. */
-export async function* copyDocuments(redis: Redis): AsyncIterable<DocumentRecord & { readonly text: string }> {
-  for (const [tag, names] of await namesOf(redis, ["doc"])) {
+/** All documents of these tags, by default of all, each as it is when it is read. Throws as Redis.call. */
+export async function* copyDocuments(
+  redis: Redis,
+  tags: readonly string[] = redis.tags,
+): AsyncIterable<DocumentRecord & { readonly text: string }> {
+  for (const [tag, names] of await namesOf(redis, ["doc"], tags)) {
     const all = [...names.values()];
     for (let at = 0; at < all.length; at += documentsAtOnce) {
       const some = all.slice(at, at + documentsAtOnce).map(async ({ name: path }) => {
@@ -180,9 +183,13 @@ export async function* copyDocuments(redis: Redis): AsyncIterable<DocumentRecord
 }
 
 /** All keys of some kinds, by tag and `KIND:NAME`. */
-async function namesOf(redis: Redis, kinds: readonly string[]): Promise<ReadonlyMap<string, Map<string, NamedKey>>> {
+async function namesOf(
+  redis: Redis,
+  kinds: readonly string[],
+  tags = redis.tags,
+): Promise<ReadonlyMap<string, Map<string, NamedKey>>> {
   const found = new Map<string, Map<string, NamedKey>>();
-  for (const tag of redis.tags) {
+  for (const tag of tags) {
     const names = new Map<string, NamedKey>();
     const start = redis.keyIn(tag, "");
     let cursor = "0";

@@ -188,7 +188,13 @@ flags.log_merged = { 'no-writes' }
 function fn.log_open(keys, args)
   if not lib.log_leads(keys[1], args[1]) then return 0 end
   local state = redis.call('HMGET', keys[2], 'epoch', 'before')
-  local before = string.sub((state[1] or args[3]) .. ' ' .. (state[2] or ''), 1, 100)
+  -- Those that the node knows as well: Redis may be back in a state from before some of them.
+  local names, has = {}, {}
+  for name in string.gmatch(args[3] .. ' ' .. (state[1] or '') .. ' ' .. (state[2] or ''), '%S+') do
+    if not has[name] and #names < 12 then names[#names + 1] = name end
+    has[name] = true
+  end
+  local before = table.concat(names, ' ')
   redis.call('HSET', keys[2], 'epoch', args[2], 'before', before, 'covered', args[4])
   if tonumber(redis.call('HGET', keys[2], 'seq') or '0') < tonumber(args[5]) then
     redis.call('HSET', keys[2], 'seq', args[5])

@@ -10,6 +10,8 @@ export interface Loss {
   readonly tag: string;
   /** Whether nothing was left: then all accounts and documents of the tag are written again. */
   readonly isTotal: boolean;
+  /** Whether more was lost than the node that puts it back remembers, one by one: its documents decide then. */
+  readonly isOld: boolean;
   /** Records that are back in the log. */
   readonly records: readonly LoggedRecord[];
 }
@@ -98,14 +100,15 @@ export async function mendTag(follower: TagFollower, options: MendOptions): Prom
     }
     if (!(await othersAreMerged())) return false;
     const isTotal = page.epoch === "";
-    await options.restore({ tag, isTotal, records }, { key: mendKey, node });
+    const isOld = !isTotal && page.seq + 1 < follower.remembersFrom();
+    await options.restore({ tag, isTotal, isOld, records }, { key: mendKey, node });
     const epoch = options.newEpoch();
     // All of them: some process may have missed the losses before this one.
     const args = [node, epoch, follower.epochs().join(" "), covered, last] as const;
     if (replyNumber(await redis.call("log_open", [mendKey, seqKey], args)) === 0) return false;
     const whole = isTotal && follower.epoch() === "";
     follower.enter(epoch, last);
-    report({ tag, isTotal, records }, whole);
+    report({ tag, isTotal, isOld, records }, whole);
     return true;
   }
 

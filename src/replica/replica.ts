@@ -7,6 +7,7 @@ import type { MemoryLedger } from "../quota/memory/memory-ledger.ts";
 import type { LedgerReplica, LogRecord } from "../quota/redis/ledger-replica.ts";
 import { copyAccounts, copyDocuments } from "./copy-state.ts";
 import { createDocumentFolder } from "./document-folder.ts";
+import { createEpochsFile, readKnownEpochs } from "./known-epochs.ts";
 import { missingBefore, noteLack, readLacks, withLacks } from "./lacking-records.ts";
 import { readLogPage, streamStart } from "./log-page.ts";
 import { fenceAll, mendTag } from "./mend.ts";
@@ -58,7 +59,11 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const { reportMs = 10_000, keepForMs = 600_000 } = options;
   const { follower: ledgerFollower } = ledger;
   const documents = createDocumentFolder(usersDir);
-  const followers = redis.tags.map((tag) => createTagFollower({ tag, redis, ledger: ledgerFollower, documents, log }));
+  const known = await readKnownEpochs(usersDir);
+  const followers = redis.tags.map((tag) =>
+    createTagFollower({ tag, redis, ledger: ledgerFollower, documents, log, knownEpochs: known[tag] ?? [] }),
+  );
+  const saveEpochs = createEpochsFile(usersDir, known, followers);
   const own = await openOwnState({ redis, usersDir, followers, ledger: ledgerFollower, documents });
   const byTag = new Map(followers.map((follower) => [follower.tag, follower]));
   const mending = new Map<string, Promise<void>>();
@@ -199,6 +204,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       if (closed) return;
       try {
         await followAll();
+        await saveEpochs();
         lastError = "";
         refusal = undefined;
       } catch (error) {
@@ -304,6 +310,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const isNew = followers.some((follower) => follower.epoch() === "");
   await followAll();
   await own.checkAgain();
+  await saveEpochs();
   // Where it stands in each log is on disk before it serves: a start without that takes all from Redis.
   if (isNew) await ledgerFollower.save();
   if (seeded > 0)
@@ -358,6 +365,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       clearInterval(reporting);
       polling.abort();
       await polled;
+      await saveEpochs();
     },
   };
 }

@@ -8,6 +8,7 @@ import type { LedgerFollower } from "../quota/memory/ledger-follower.ts";
 import { chargeText } from "../quota/redis/account-calls.ts";
 import { holdName } from "../quota/redis/hold-calls.ts";
 import { fieldsOf } from "./account-fields.ts";
+import { copyDocuments } from "./copy-state.ts";
 import type { DocumentFolder } from "./document-folder.ts";
 import { documentOf, type DocumentRecord, ledgerRecordOf, type LoggedRecord } from "./logged-records.ts";
 import type { Loss } from "./mend.ts";
@@ -32,7 +33,11 @@ const callsAtOnce = 64;
 const rememberMs = 3_600_000;
 
 /** Writes what a tag has lost from this node's replica. Throws as Redis.call, and where this node no longer leads. */
-export async function restoreTag({ tag, isTotal, records }: Loss, lead: Lead, options: RestoreOptions): Promise<void> {
+export async function restoreTag(
+  { tag, isTotal, isOld, records }: Loss,
+  lead: Lead,
+  options: RestoreOptions,
+): Promise<void> {
   const { redis, ledger, documents, log } = options;
   const pointersOf = createPointersOf(redis);
   // All of it at one moment: what is counted later is not in it.
@@ -53,9 +58,17 @@ export async function restoreTag({ tag, isTotal, records }: Loss, lead: Lead, op
     const document = documentOf(record);
     if (document !== undefined) await putDocument(document);
   }
-  if (!isTotal) return;
-  for await (const document of documents.all())
-    if (tagOfDocument(redis, document.kind, document.name) === tag) await putDocument(document);
+  if (!isTotal && !isOld) return;
+  const stored = new Map<string, DocumentRecord>();
+  if (isOld) for await (const document of copyDocuments(redis, [tag])) stored.set(pathOf(document), document);
+  for await (const document of documents.all()) {
+    if (tagOfDocument(redis, document.kind, document.name) !== tag) continue;
+    if (stored.get(pathOf(document))?.text !== document.text) await putDocument(document);
+    stored.delete(pathOf(document));
+  }
+  // Files with a password in plain text are not in force, and say nothing of what was removed.
+  for (const name of await documents.plainUsers()) stored.delete(`users/${name}`);
+  for (const { kind, name } of stored.values()) await putDocument({ kind, name, text: null });
 
   async function putDocument({ kind, name, text }: DocumentRecord): Promise<void> {
     for (const { key, user, lifeMs } of pointersIn({ kind, name, text }))
@@ -74,6 +87,10 @@ export async function restoreTag({ tag, isTotal, records }: Loss, lead: Lead, op
       return [];
     }
   }
+}
+
+function pathOf({ kind, name }: DocumentRecord): string {
+  return `${kind}/${name}`;
 }
 
 /** What became of a reservation, in the accounts of a tag: a call that is repeated after the loss must find it. */

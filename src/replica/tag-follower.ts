@@ -42,6 +42,8 @@ export interface TagFollower {
   takeNotes(): Promise<number>;
   /** Newest records that are not among these, oldest first. */
   missingFrom(identities: ReadonlySet<string>): readonly (readonly [string, LoggedRecord])[];
+  /** The number from which on all records are among the newest ones, those of documents too: the journal has none of these. */
+  remembersFrom(): number;
   /** The newest records, oldest first. */
   recent(): readonly LoggedRecord[];
   /** Goes on from here: the tag was mended with all that this node has. */
@@ -58,6 +60,8 @@ export interface TagFollowerOptions {
   readonly ledger: LedgerFollower;
   readonly documents: DocumentFolder;
   readonly log: Log;
+  /** What `epochs` was when the process of this folder ended. */
+  readonly knownEpochs: readonly string[];
 }
 
 /** Records read at a time. */
@@ -69,10 +73,11 @@ const keptRecords = 2000;
 const keptNotes = 20_000;
 
 /** Starts where the ledger has stopped. */
-export function createTagFollower({ tag, redis, ledger, documents, log }: TagFollowerOptions): TagFollower {
+export function createTagFollower(options: TagFollowerOptions): TagFollower {
+  const { tag, redis, ledger, documents, log } = options;
   const [known, start] = [...ledger.positions].find(([name]) => name.startsWith(`${tag}.`)) ?? [`${tag}.`, 0];
   let epoch = known.slice(tag.length + 1);
-  let before: readonly string[] = [];
+  let before = options.knownEpochs.filter((each) => each !== epoch);
   let position = start;
   let after = streamStart;
   /** Whether the stream has been compared with what this node has, since the start or since a surprise. */
@@ -82,6 +87,7 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
   const kept = new Map<string, LoggedRecord>();
   let noted = new Map<string, LoggedRecord>();
   let newest = position;
+  let remembersFrom = position + 1;
   /** All records up to this number are in what was copied from Redis. */
   let copiedTo = 0;
   let turn: Promise<unknown> = Promise.resolve();
@@ -95,8 +101,9 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
   function keep(identity: string, record: LoggedRecord): void {
     kept.set(identity, record);
     if (kept.size <= keptRecords) return;
-    const [oldest = ""] = kept.keys();
+    const [[oldest, { seq }] = ["", record]] = kept;
     kept.delete(oldest);
+    remembersFrom = Math.max(remembersFrom, seq + 1);
   }
 
   /** What `read` finds in a record; undefined if it cannot be read. */
@@ -178,10 +185,13 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     return position < covered && (oldest === undefined || oldest.origin > position + 1);
   }
 
+  /** Whether Redis is back in a state from before the last loss that was mended. */
+  const isPast = ({ epoch: current }: LogPage): boolean => current !== epoch && before.includes(current);
+
   async function compareAll(): Promise<TagState> {
     const page = await readLogPage(redis, tag, streamStart, pageSize);
     if (page.fence === "mend") return "mending";
-    if (page.epoch === "") return "lost";
+    if (page.epoch === "" || isPast(page)) return "lost";
     if (hasGap(page)) return "gap";
     const had = position;
     const isNext = page.epoch !== epoch;
@@ -192,7 +202,8 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
     const lacks = ({ seq }: LoggedRecord): boolean => seq <= last && seq > (isNext ? page.covered : firstSeq - 1);
     if ([...kept].some(([identity, record]) => !seen.has(identity) && lacks(record))) return "lost";
     if ([...noted.values()].some(({ seq }) => seq <= last)) return "lost";
-    ({ epoch, before } = page);
+    ({ epoch } = page);
+    before = [...page.before];
     position = last;
     newest = [...noted.values()].reduce((most, { seq }) => Math.max(most, seq), position);
     ledger.pass({ log: `${tag}.${epoch}`, seq: position });
@@ -273,7 +284,8 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
       inTurn(async () => {
         compared = false;
         const page = await readLogPage(redis, tag, streamStart, pageSize);
-        if (page.epoch !== "" && page.epoch !== epoch && !page.before.includes(epoch)) return new Set();
+        const isKnown = page.epoch === epoch || page.before.includes(epoch) || isPast(page);
+        if (page.epoch !== "" && !isKnown) return new Set();
         after = streamStart;
         return (await compare(page)).seen;
       }),
@@ -292,11 +304,13 @@ export function createTagFollower({ tag, redis, ledger, documents, log }: TagFol
         return notes.length;
       }),
     missingFrom: (identities) => [...kept, ...noted].filter(([identity]) => !identities.has(identity)),
+    remembersFrom: () => remembersFrom,
     recent: () => [...kept.values(), ...noted.values()],
     enter: goOn,
     restart(next, seq) {
       kept.clear();
       copiedTo = seq;
+      remembersFrom = seq + 1;
       // What was acknowledged since the copy was made is not in it.
       for (const [identity, each] of noted) if (next !== epoch || each.seq <= seq) noted.delete(identity);
       goOn(next, seq);

@@ -1,4 +1,7 @@
 import { expect, it, onTestFinished } from "vitest";
+import { replyList, replyText } from "../../src/lib/redis/redis.ts";
+import { copyDocuments } from "../../src/replica/copy-state.ts";
+import { logKeysOf } from "../../src/replica/log-page.ts";
 import { eventually } from "../support/eventually.ts";
 import { usedOf } from "../support/ledger.ts";
 import {
@@ -48,6 +51,79 @@ describeWithRedis("what is put back into a Redis that has lost everything", () =
       await filled.close();
       filled = await open({ node: "a", folder: filled.folder });
     }
+  });
+
+  /** Puts Redis back in the state of now, later. */
+  async function snapshot({ redis }: ReplicaNode): Promise<() => Promise<void>> {
+    const keys = replyList(await redis.send("", ["KEYS", "*"])).map(replyText);
+    for (const key of keys) await redis.send("", ["COPY", key, key, "DB", "1"]);
+    return async () => {
+      await redis.send("", ["SWAPDB", "0", "1"]);
+    };
+  }
+
+  it("is all that was charged since, where Redis is back in a state from before an earlier loss", async () => {
+    const open = await start();
+    const [one, two] = [await open(), await open()];
+    await spendOnce(one, "alice", "red");
+    const back = await snapshot(one);
+    await lose(one);
+    await spendOnce(one, "alice", "red");
+    for (const node of [one, two]) await usedAt(node);
+    await back();
+    const both = [2, 140, 2, 140];
+    for (const node of [one, two]) expect(await usedAt(node)).toEqual([both, both]);
+    await spendOnce(two, "alice", "red");
+    const all = [3, 210, 3, 210];
+    for (const node of [one, two]) {
+      expect(await usedAt(node)).toEqual([all, all]);
+      expect(node.log.lines.map(({ message }) => message)).not.toContainEqual(
+        expect.stringContaining("away for longer"),
+      );
+    }
+  });
+
+  it("is all that was charged since, also where the process was not running then", async () => {
+    const open = await start();
+    const one = await open();
+    await spendOnce(one, "alice", "red");
+    const back = await snapshot(one);
+    await lose(one);
+    await spendOnce(one, "alice", "red");
+    await usedAt(one);
+    await one.close();
+    await back();
+    const both = [2, 140, 2, 140];
+    expect(await usedAt(await open({ folder: one.folder }))).toEqual([both, both]);
+  });
+
+  /** Changes a user's document as identity.lua does, or removes it. */
+  async function write({ redis }: ReplicaNode, name: string, text: string | null): Promise<void> {
+    const tag = redis.tagOf(name);
+    const [key, log, numbers] = [redis.keyIn(tag, "doc", `users/${name}`), ...logKeysOf(redis, tag)];
+    await redis.send(key, text === null ? ["DEL", key] : ["HSET", key, "t", text]);
+    const seq = replyText(await redis.send(numbers, ["HINCRBY", numbers, "seq", "1"]));
+    const body = JSON.stringify({ kind: "users", name, text });
+    await redis.send(log, ["XADD", log, "*", "s", seq, "k", "doc", "t", "1", "b", body]);
+  }
+
+  it("are also documents that were changed since, and before the start of all that know of it", async () => {
+    const open = await start();
+    const one = await open();
+    for (const name of ["alice", "bob"]) await write(one, name, "first\n");
+    await one.replica.catchUp();
+    const back = await snapshot(one);
+    await write(one, "alice", "second\n");
+    await write(one, "bob", null);
+    await write(one, "cleo", "first\n");
+    await one.replica.catchUp();
+    await one.close();
+    const again = await open({ folder: one.folder });
+    await back();
+    await eventually(() => again.replica.catchUp());
+    const stored: string[] = [];
+    for await (const { kind, name, text } of copyDocuments(again.redis)) stored.push(`${kind}/${name}: ${text.trim()}`);
+    expect(stored.sort()).toEqual(["users/alice: second", "users/cleo: first"]);
   });
 
   it("is not trimmed before a process that has taken part has read it", async () => {
