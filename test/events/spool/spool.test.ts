@@ -207,9 +207,8 @@ describe("the spool", () => {
     expect(next.losses).toEqual([`a spool_full ${onItsWay.length}`]);
     expect(next.a.lag().events).toBe(300 - counted - onItsWay.length);
     expect(await drain(next.a)).toHaveLength(300 - counted - onItsWay.length);
-    await eventually(() => {
-      expect(readFileSync(join(folder, "a.position"), "utf8")).toBe('{"seq":300}\n');
-    });
+    // It removes files, which may be gone once the next one has listed them.
+    await next.close();
     const third = await openTestSpool(folder, options);
     expect(third.losses).toEqual([]);
   });
