@@ -1,6 +1,6 @@
 import { access, constants, mkdtemp, open, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { request } from "undici";
+import { Agent, request } from "undici";
 import { loadConfig, type LoadedConfig } from "../config/load.ts";
 import { findProviderKeys } from "../config/provider-keys.ts";
 import type { ProviderConfig } from "../config/schema.ts";
@@ -9,6 +9,7 @@ import { systemClock as clock } from "../lib/clock.ts";
 import type { Log } from "../lib/log.ts";
 import { scrubSecrets } from "../lib/secret-text.ts";
 import { connectState } from "../open-redis-state.ts";
+import { createConnector } from "../providers/forward-proxy.ts";
 import { providerKinds } from "../providers/kinds/kinds.ts";
 import { failureReason } from "../providers/read-text.ts";
 import { parseCommandLine, runCommand, UsageError } from "./command-line.ts";
@@ -134,8 +135,10 @@ async function checkAccount(provider: ProviderConfig, key: string, what: string)
   const kind = providerKinds[provider.kind];
   const base = new URL(provider.base_url ?? kind.defaultBaseUrl);
   const path = base.pathname.endsWith("/") ? base.pathname.slice(0, -1) : base.pathname;
+  const dispatcher = new Agent({ connect: createConnector(timeoutMs, provider.forward_proxy_url) });
   try {
     const { statusCode, headers, body } = await request(base.origin + kind.modelsPath(path) + base.search, {
+      dispatcher,
       headers: { ...(key === "" ? {} : kind.authorization(key)), accept: "application/json" },
       signal: AbortSignal.timeout(timeoutMs),
     });
@@ -143,7 +146,10 @@ async function checkAccount(provider: ProviderConfig, key: string, what: string)
     return [accountFinding(what, statusCode, base.host), ...clockFindings(headers.date, base.host)];
   } catch (error) {
     const found = `${base.host} can't be reached: ${failureReason(error, timeoutMs)}`;
-    return [{ level: "FAIL", what, found, fix: "check base_url, DNS and the firewall of this machine" }];
+    const settings = provider.forward_proxy_url === undefined ? "base_url" : "base_url, forward_proxy_url";
+    return [{ level: "FAIL", what, found, fix: `check ${settings}, DNS and the firewall of this machine` }];
+  } finally {
+    await dispatcher.destroy();
   }
 }
 

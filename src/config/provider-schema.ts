@@ -9,6 +9,10 @@ const variable = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable, which holds the key");
 
+const forwardProxy = z
+  .url({ protocol: /^https?$/ })
+  .refine(isProxyUrl, "expected http://HOST:PORT, with NAME:PASSWORD@ before the host if it asks for them");
+
 const timeoutFields = {
   connect_seconds: seconds(600).describe("TCP and TLS connection to the provider."),
   first_byte_seconds: seconds(3600).describe("From the request sent to the provider's response headers."),
@@ -38,6 +42,11 @@ export const providerSection = z.strictObject({
     .url({ protocol: /^https?$/ })
     .optional()
     .describe("Base URL; each kind except `openai` has a default."),
+  forward_proxy_url: forwardProxy
+    .optional()
+    .describe(
+      'HTTP proxy through which it is reached, by CONNECT: "http://HOST:PORT", or "http://NAME:PASSWORD@HOST:PORT".',
+    ),
   api_key_env: variable.optional().describe("Environment variable of the key, or of several keys separated by commas."),
   api_keys_env: z
     .array(variable)
@@ -104,6 +113,18 @@ export const healthSection = z.strictObject({
     .default(30)
     .describe("How often each provider's balance or models are requested; 0 never."),
 });
+
+/** Whether it is nothing but the address of a proxy, with a name and a password that can be decoded. */
+function isProxyUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { pathname, search, hash, username, password } = new URL(text);
+  try {
+    decodeURIComponent(username + password);
+  } catch {
+    return false;
+  }
+  return pathname === "/" && search === "" && hash === "";
+}
 
 export type ProviderConfig = Readonly<z.infer<typeof providerSection>>;
 export type TimeoutsConfig = Readonly<z.infer<typeof timeoutsSection>>;

@@ -41,6 +41,8 @@ interface NamedAccount {
   /** The provider's name. */
   readonly name: string;
   readonly origin: string;
+  /** The URL of the proxy through which it is reached. */
+  readonly forwardProxy: string | undefined;
   readonly account: ProviderAccount;
 }
 
@@ -79,11 +81,14 @@ export function openProviders(
     const ownUrl = config.kind === "simulator" ? (simulatorUrl ?? undefined) : undefined;
     const baseUrl = config.base_url ?? ownUrl ?? providerKinds[config.kind].defaultBaseUrl;
     const { origin } = new URL(baseUrl);
-    const own = known.filter((one) => one.name === name && one.origin === origin).map(({ account }) => account);
+    const { forward_proxy_url: forwardProxy } = config;
+    const own = known
+      .filter((one) => one.name === name && one.origin === origin && one.forwardProxy === forwardProxy)
+      .map(({ account }) => account);
     const matched = matchAccounts(apiKeys, own);
     apiKeys.forEach((apiKey, keyIndex) => {
-      const account = matched[keyIndex] ?? createProviderAccount(origin, apiKey, figures);
-      accounts.push({ name, origin, account });
+      const account = matched[keyIndex] ?? createProviderAccount(origin, apiKey, figures, forwardProxy);
+      accounts.push({ name, origin, forwardProxy, account });
       updates.push(() => {
         account.useKey(apiKey);
         account.configure(figures);

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
-import { buildConnector, type Dispatcher, Pool } from "undici";
+import { type buildConnector, type Dispatcher, Pool } from "undici";
 import type { BreakerRule } from "./breaker.ts";
+import { createConnector } from "./forward-proxy.ts";
 import { ProviderHealth } from "./provider-health.ts";
 import { StaleConnectionError } from "./upstream-error.ts";
 
@@ -27,10 +28,18 @@ export interface ProviderAccount {
   configure(figures: AccountFigures): void;
 }
 
-/** Creates an account; nothing is sent yet. Close `dispatcher` when done. */
-export function createProviderAccount(origin: string, apiKey: string, figures: AccountFigures): ProviderAccount {
+/**
+ * Creates an account; nothing is sent yet. Close `dispatcher` when done.
+ * @param forwardProxy the URL of an HTTP proxy through which it is reached
+ */
+export function createProviderAccount(
+  origin: string,
+  apiKey: string,
+  figures: AccountFigures,
+  forwardProxy?: string,
+): ProviderAccount {
   let { connectMs } = figures;
-  let connect = createConnector(connectMs);
+  let connect = createPausableConnector(connectMs, forwardProxy);
   let secret = apiKey;
   let formerSecret = "";
   const health = new ProviderHealth(figures.breaker);
@@ -62,7 +71,7 @@ export function createProviderAccount(origin: string, apiKey: string, figures: A
       health.forgetFailures();
     },
     configure(next) {
-      if (next.connectMs !== connectMs) connect = createConnector((connectMs = next.connectMs));
+      if (next.connectMs !== connectMs) connect = createPausableConnector((connectMs = next.connectMs), forwardProxy);
       health.configure(next.breaker);
     },
   };
@@ -71,10 +80,10 @@ export function createProviderAccount(origin: string, apiKey: string, figures: A
 /**
  * Opens connections on which undici may be paused at any time. A body without a length lasts until its connection
  * closes, and undici's parser asserts, in a callback of the socket, that it is not paused then: the process would end.
- * @param timeout for the connection, in ms
+ * The parameters are those of createConnector.
  */
-function createConnector(timeout: number): buildConnector.connector {
-  const connect = buildConnector({ timeout });
+function createPausableConnector(timeoutMs: number, forwardProxy: string | undefined): buildConnector.connector {
+  const connect = createConnector(timeoutMs, forwardProxy);
   return (options, callback) => {
     connect(options, (...result) => {
       // If the connection fails undici passes only the error, whatever its types say.

@@ -1,5 +1,6 @@
 import { GrowingBuffer } from "../lib/growing-buffer.ts";
 import { codingsIn } from "../lib/content-codings.ts";
+import { TunnelError } from "./forward-proxy.ts";
 import { decodeWhole, isDecodable } from "./stream/body-decoder.ts";
 
 interface Response {
@@ -29,6 +30,7 @@ export function failureReason(error: unknown, timeoutMs: number): string {
   if (!(error instanceof Error)) return "no answer";
   // Its code is a number, as in all DOMExceptions.
   if (error.name === "TimeoutError") return timeoutReason(timeoutMs);
+  if (error instanceof TunnelError) return error.message;
   return "code" in error && typeof error.code === "string" ? error.code : "no answer";
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { runDoctorCli } from "../../src/cli/doctor-commands.ts";
 import { runCli } from "../support/cli.ts";
+import { startForwardProxy } from "../support/forward-proxy.ts";
 import { clientSecret, startIssuer } from "../support/oidc-issuer.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -44,6 +45,17 @@ test("what works is ok, and nothing is left behind", async () => {
   expect(lines).toContain(`ok    Kafka 127.0.0.1:${port}: it accepts connections`);
   expect(lines.at(-1)).toBe("nothing fails");
   expect(code).toBe(0);
+});
+
+test("a provider is asked through its forward proxy", async () => {
+  const port = await startProvider();
+  const config = (url: string) =>
+    `${provider(port).replace("127.0.0.1", "provider.invalid")}forward_proxy_url = "${url}"\n`;
+  const env = { DEEPSEEK_API_KEY: key };
+  const { lines } = await doctor(config((await startForwardProxy(port)).url), env);
+  expect(lines).toContain(`ok    provider one, key 0: provider.invalid:${port} answers (200)`);
+  const { out } = await doctor(config((await startForwardProxy(port, 407)).url), env);
+  expect(out).toMatch(/can't be reached: the forward proxy answered CONNECT with 407\n +fix: .*forward_proxy_url/);
 });
 
 test.each([

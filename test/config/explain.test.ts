@@ -142,6 +142,14 @@ describe("a secret in the file", () => {
   it.each([
     [`${provider}api_key_env = "${secret}"`, "providers.0.api_key_env: expected the name of an environment variable"],
     [`${provider}base_url = "ftp://user:${secret}@host"`, "providers.0.base_url: expected a valid url"],
+    [
+      `${provider}forward_proxy_url = "socks5://a:${secret}@host"`,
+      "providers.0.forward_proxy_url: expected a valid url",
+    ],
+    ...[`http://a:${secret}@host/path`, `http://a:${secret}%zz@host`, `http://host?key=${secret}`].map((url) => [
+      `${provider}forward_proxy_url = "${url}"`,
+      "providers.0.forward_proxy_url: expected http://HOST:PORT, with NAME:PASSWORD@ before the host",
+    ]),
   ])("is not repeated where it stands in the place of something else: %s", (text, problem) => {
     const problems = problemsOf(text);
     expect(problems[0]).toContain(problem);
