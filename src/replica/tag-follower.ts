@@ -70,6 +70,8 @@ const pageSize = 500;
 const recordsInTurn = 20;
 /** Newest records that are kept in memory for Redis, should it lose them; about 0.5 KB each. */
 const keptRecords = 2000;
+/** So many more before the oldest are dropped, together: to find its oldest, a Map skips all that were deleted before. */
+const keptBeyond = 500;
 const keptNotes = 20_000;
 
 /** Starts where the ledger has stopped. */
@@ -100,10 +102,12 @@ export function createTagFollower(options: TagFollowerOptions): TagFollower {
 
   function keep(identity: string, record: LoggedRecord): void {
     kept.set(identity, record);
-    if (kept.size <= keptRecords) return;
-    const [[oldest, { seq }] = ["", record]] = kept;
-    kept.delete(oldest);
-    remembersFrom = Math.max(remembersFrom, seq + 1);
+    if (kept.size <= keptRecords + keptBeyond) return;
+    for (const [oldest, { seq }] of kept) {
+      if (kept.size <= keptRecords) break;
+      kept.delete(oldest);
+      remembersFrom = Math.max(remembersFrom, seq + 1);
+    }
   }
 
   /** What `read` finds in a record; undefined if it cannot be read. */

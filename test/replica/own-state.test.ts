@@ -12,13 +12,12 @@ describeWithRedis("a users folder with a state of its own", () => {
   const redis = useRedis();
   const open = (keyPrefix: string, folder?: string) =>
     openReplicaNode({ url: redis.server().url, keyPrefix, ...(folder === undefined ? {} : { folder }) });
-  /** Gives Redis the logs of other processes, in the place of a process's own. */
+  /** Gives Redis the logs of other processes, in the place of a process's own: at once, or it would see a loss. */
   async function replaceLogs({ redis: own }: ReplicaNode): Promise<void> {
-    for (const tag of own.tags) {
-      const [log, seq] = [own.keyIn(tag, "log"), own.keyIn(tag, "logseq")];
-      await own.send(log, ["DEL", log, seq]);
-      await own.send(seq, ["HSET", seq, "epoch", "other", "before", "", "seq", "0"]);
-    }
+    const keys = own.tags.flatMap((tag) => [own.keyIn(tag, "log"), own.keyIn(tag, "logseq")]);
+    const script = `redis.call("DEL", unpack(KEYS))
+      for i = 2, #KEYS, 2 do redis.call("HSET", KEYS[i], "epoch", "other", "before", "", "seq", "0") end`;
+    await own.send(keys[0] ?? "", ["EVAL", script, String(keys.length), ...keys]);
   }
 
   it("is left alone where Redis has another one", async () => {

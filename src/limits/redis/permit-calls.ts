@@ -123,21 +123,18 @@ export function createPermitCalls(redis: Redis, process: string, leaseMs: number
     return { id, own, shared, provider };
   }
 
+  /** @param scopes of one request */
   async function releaseOf(id: string, scopes: readonly PermitScope[]): Promise<void> {
-    const byTag = new Map<string, PermitScope[]>();
+    const ofUser: string[] = [];
+    const shared: string[] = [];
     for (const scope of scopes) {
       if (scope.max === Infinity) continue;
-      const tag = tagOf(scope);
-      const known = byTag.get(tag);
-      if (known === undefined) byTag.set(tag, [scope]);
-      else known.push(scope);
+      const keys = scope.kind === "user" ? ofUser : shared;
+      keys.push(keyOf("permit", scope), keyOf("line", scope), keyOf("wake", scope));
     }
-    const calls: Promise<RedisReply>[] = [];
-    for (const some of byTag.values()) {
-      const [first, ...others] = some.flatMap((one) => [keyOf("permit", one), keyOf("line", one), keyOf("wake", one)]);
-      if (first !== undefined) calls.push(redis.call("permits_release", [first, ...others], [id]));
-    }
-    await Promise.all(calls);
+    const release = async ([first, ...others]: readonly string[]) =>
+      first === undefined ? null : redis.call("permits_release", [first, ...others], [id]);
+    await Promise.all([release(ofUser), release(shared)]);
   }
 
   return {

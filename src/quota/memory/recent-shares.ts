@@ -1,4 +1,5 @@
 import type { ChargeRecord, SettleRecord } from "./charge-record.ts";
+import { createGenerationMap } from "../../lib/generation-map.ts";
 import type { Charge } from "../ledger.ts";
 
 /**
@@ -12,18 +13,19 @@ export interface RecentShares {
   since(at: number): readonly Charge[];
 }
 
-/** More than come in the time that one log may be read ahead of another. */
-const mostKept = 2000;
+/** The latest half of these are kept in any case: more than come in the time that one log may be read ahead of another. */
+const mostKept = 4000;
 
 export function createRecentShares(): RecentShares {
-  const kept = new Map<string, { readonly at: number; readonly charge: Charge }>();
+  const kept = createGenerationMap<{ readonly at: number; readonly charge: Charge }>(
+    mostKept,
+    () => Infinity,
+    () => 0,
+  );
   return {
     note({ from, at, apiKey = "", requestId }, charge) {
       if (from === undefined) return;
       kept.set(`${apiKey}\n${at}\n${requestId}`, { at, charge });
-      if (kept.size <= mostKept) return;
-      const [oldest = ""] = kept.keys();
-      kept.delete(oldest);
     },
     since: (at) => [...kept.values()].filter((each) => each.at > at).map(({ charge }) => charge),
   };

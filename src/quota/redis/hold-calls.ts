@@ -6,6 +6,7 @@ import {
   RedisUnavailableError,
   type Redis,
 } from "../../lib/redis/redis.ts";
+import type { Slotted } from "../../lib/swap-remove-set.ts";
 import { isGroupAccount } from "../accounts.ts";
 import type { BucketState, Charge, QuotaLimit } from "../ledger.ts";
 import {
@@ -18,7 +19,7 @@ import {
 } from "./account-calls.ts";
 
 /** A request's reservation in one account: its user's, or its group's. */
-export interface HoldPart {
+export interface HoldPart extends Slotted {
   /** Unlike a request id, which a client may send twice, no other request has it. */
   readonly id: string;
   readonly view: AccountView;
@@ -28,6 +29,13 @@ export interface HoldPart {
   readonly member: string;
   /** The time of its first charge, once Redis has said so. */
   chargedAt: number | undefined;
+  /** Once it is held. */
+  holder: Holder | undefined;
+}
+
+/** What knows how much a part of a request may still be charged. */
+export interface Holder {
+  heldOf(part: HoldPart): HeldAmounts;
 }
 
 /** The reservation was settled or given up before the call for it arrived. */
@@ -124,7 +132,7 @@ export function createHoldCalls(
       const isGroup = isGroupAccount(view.account);
       const name: LeaseName = [id, view.account, view.apiKey ?? "", isGroup ? user : ""];
       const keys = [redis.keyIn(view.tag, "hold", holdName(name)), redis.keyIn(view.tag, "leases")] as const;
-      return { id, view, keys, member: JSON.stringify(name), chargedAt: undefined };
+      return { id, view, keys, member: JSON.stringify(name), chargedAt: undefined, holder: undefined, slot: -1 };
     },
     async reserve(parts, limits, bound, keepMs = leaseMs) {
       const pair = parts.length > 1;

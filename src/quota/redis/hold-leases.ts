@@ -1,13 +1,9 @@
 import type { Log } from "../../lib/log.ts";
 import { replyList, replyNumber, replyText, type Redis } from "../../lib/redis/redis.ts";
+import { SwapRemoveSet } from "../../lib/swap-remove-set.ts";
 import { type AccountCalls, amountsText, chargeOf } from "./account-calls.ts";
-import { type HeldAmounts, type HoldCalls, holdName, type HoldPart, type LeaseName } from "./hold-calls.ts";
+import { type Holder, type HoldCalls, holdName, type HoldPart, type LeaseName } from "./hold-calls.ts";
 import type { LedgerReplica } from "./ledger-replica.ts";
-
-/** What knows how much a part of a request may still be charged. */
-export interface Holder {
-  heldOf(part: HoldPart): HeldAmounts;
-}
 
 /** Keeps this node's reservations, and gives back those of nodes that are gone. */
 export interface HoldLeases {
@@ -38,16 +34,10 @@ const batch = 500;
 /** Held again at once. */
 const callsAtOnce = 64;
 
-interface Lease {
-  readonly part: HoldPart;
-  readonly holder: Holder;
-}
-
 /** Renews and reaps three times in the time of a lease. */
 export function createHoldLeases(options: HoldLeasesOptions): HoldLeases {
   const { redis, accounts, calls, replica, leaseMs, log } = options;
-  /** By tag, by their names. */
-  const held = new Map(redis.tags.map((tag) => [tag, new Map<string, Lease>()]));
+  const held = new Map(redis.tags.map((tag) => [tag, new SwapRemoveSet<HoldPart>()]));
   let running = false;
   const timer = setInterval(() => void beat(), leaseMs / 3).unref();
 
@@ -67,32 +57,30 @@ export function createHoldLeases(options: HoldLeasesOptions): HoldLeases {
 
   async function renew(): Promise<void> {
     await Promise.all(
-      [...held].flatMap(([tag, members]) => {
-        const all = [...members.keys()];
+      [...held].flatMap(([tag, parts]) => {
+        const all = parts.items();
         const batches = Array.from({ length: Math.ceil(all.length / batch) }, (_, index) =>
           all.slice(index * batch, (index + 1) * batch),
         );
         return batches.map(async (some) => {
-          const reply = replyList(await redis.call("ledger_extend", [redis.keyIn(tag, "leases")], [leaseMs, ...some]));
-          await hold(
-            tag,
-            some.filter((_, index) => replyNumber(reply[index]) !== 1),
-          );
+          const args = [leaseMs, ...some.map(({ member }) => member)];
+          const reply = replyList(await redis.call("ledger_extend", [redis.keyIn(tag, "leases")], args));
+          await hold(some.filter((_, index) => replyNumber(reply[index]) !== 1));
         });
       }),
     );
   }
 
-  async function hold(tag: string, members: readonly string[]): Promise<void> {
-    for (let at = 0; at < members.length; at += callsAtOnce) {
-      const some = members.slice(at, at + callsAtOnce).map(async (member) => {
-        const lease = held.get(tag)?.get(member);
+  async function hold(parts: readonly HoldPart[]): Promise<void> {
+    for (let at = 0; at < parts.length; at += callsAtOnce) {
+      const some = parts.slice(at, at + callsAtOnce).map(async (part) => {
+        const { slot, holder, view, keys, member } = part;
         // It has ended meanwhile.
-        if (lease === undefined) return;
-        const { counts, account, apiKey } = lease.part.view;
+        if (slot === -1 || holder === undefined) return;
+        const { counts, account, apiKey, tag } = view;
         const known = [replica.lastSeq(tag), replica.hasBegun(account) ? 1 : "", apiKey === undefined ? "" : 1];
-        const args = [...known, amountsText(lease.holder.heldOf(lease.part)), leaseMs, member];
-        await redis.call("ledger_hold_again", [...counts, ...lease.part.keys, ...accounts.logKeys(tag)], args);
+        const args = [...known, amountsText(holder.heldOf(part)), leaseMs, member];
+        await redis.call("ledger_hold_again", [...counts, ...keys, ...accounts.logKeys(tag)], args);
       });
       await Promise.all(some);
     }
@@ -130,13 +118,16 @@ export function createHoldLeases(options: HoldLeasesOptions): HoldLeases {
 
   return {
     add(parts, holder) {
-      for (const part of parts) held.get(part.view.tag)?.set(part.member, { part, holder });
+      for (const part of parts) {
+        part.holder = holder;
+        held.get(part.view.tag)?.add(part);
+      }
     },
     remove(parts) {
-      for (const { view, member } of parts) held.get(view.tag)?.delete(member);
+      for (const part of parts) held.get(part.view.tag)?.delete(part);
     },
     renew,
-    holdAgain: (tag) => hold(tag, [...(held.get(tag)?.keys() ?? [])]),
+    holdAgain: (tag) => hold(held.get(tag)?.items() ?? []),
     reap,
     count: () => [...held.values()].reduce((sum, { size }) => sum + size, 0),
     stop() {

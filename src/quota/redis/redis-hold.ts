@@ -9,11 +9,11 @@ import {
   type FirstCharge,
   firstRefusal,
   type HeldAmounts,
+  type Holder,
   type HoldCalls,
   HoldEndedError,
   type HoldPart,
 } from "./hold-calls.ts";
-import type { Holder } from "./hold-leases.ts";
 
 /** The ledger's operations that a hold needs. */
 export interface HoldBackend {

@@ -46,7 +46,15 @@ async function start(settle: (requestId: string) => Promise<void>) {
     calls: calls as unknown as AllowanceOptions["calls"],
     reportCalls: reportCalls as unknown as AllowanceOptions["reportCalls"],
     partsOf: (id) => [
-      { id, view: { tag: "00" } as AccountView, keys: ["hold", "leases"], member: id, chargedAt: undefined },
+      {
+        id,
+        view: { tag: "00" } as AccountView,
+        keys: ["hold", "leases"],
+        member: id,
+        chargedAt: undefined,
+        holder: undefined,
+        slot: -1,
+      },
     ],
   });
   onTestFinished(() => allowance.close());

@@ -37,7 +37,17 @@ function start() {
     },
     partsOf: () => {
       const id = String(++ids);
-      return [{ id, view: { tag: "00" } as AccountView, keys: ["hold", "leases"], member: id, chargedAt: undefined }];
+      return [
+        {
+          id,
+          view: { tag: "00" } as AccountView,
+          keys: ["hold", "leases"],
+          member: id,
+          chargedAt: undefined,
+          holder: undefined,
+          slot: -1,
+        },
+      ];
     },
     share: 0.2,
     spendMs,
