@@ -57,6 +57,12 @@ export function throughProxy(
         callback(new TunnelError(`the forward proxy answered CONNECT with ${statusCode}`), null);
         return;
       }
+      if (head.length > 0 && protocol !== "https:") {
+        // No server of HTTP speaks first.
+        socket.destroy();
+        callback(new TunnelError("the forward proxy sent something of its own into the tunnel"), null);
+        return;
+      }
       if (head.length > 0) socket.unshift(head);
       if (protocol === "https:") connect({ ...options, httpSocket: socket }, callback);
       else callback(null, socket);

@@ -54,16 +54,17 @@ export async function restoreTag(
     const replies = some.map(([name, key, args]) => redis.call(name, [key, lead.key], [lead.node, ...args]));
     for (const reply of await Promise.all(replies)) if (replyNumber(reply) === 0) throw noLead(tag);
   }
-  for (const record of records) {
-    const document = documentOf(record);
-    if (document !== undefined) await putDocument(document);
-  }
-  if (!isTotal && !isOld) return;
+  const isWhole = isTotal || isOld;
   const stored = new Map<string, DocumentRecord>();
   if (isOld) for await (const document of copyDocuments(redis, [tag])) stored.set(pathOf(document), document);
+  // Records only name the documents: one that is remembered may be older than the folder.
+  const changed = isWhole ? [] : records.flatMap((record) => documentOf(record) ?? []);
+  for (const document of changed) stored.set(pathOf(document), document);
+  if (!isWhole && stored.size === 0) return;
   for await (const document of documents.all()) {
     if (tagOfDocument(redis, document.kind, document.name) !== tag) continue;
-    if (stored.get(pathOf(document))?.text !== document.text) await putDocument(document);
+    const known = stored.get(pathOf(document));
+    if (isWhole ? known?.text !== document.text : known !== undefined) await putDocument(document);
     stored.delete(pathOf(document));
   }
   // Files with a password in plain text are not in force, and say nothing of what was removed.

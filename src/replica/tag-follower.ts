@@ -79,7 +79,8 @@ export function createTagFollower(options: TagFollowerOptions): TagFollower {
   const { tag, redis, ledger, documents, log } = options;
   const [known, start] = [...ledger.positions].find(([name]) => name.startsWith(`${tag}.`)) ?? [`${tag}.`, 0];
   let epoch = known.slice(tag.length + 1);
-  let before = options.knownEpochs.filter((each) => each !== epoch);
+  // Where the epochs were written after the position, those before this one in the list came later.
+  let before = options.knownEpochs.slice(options.knownEpochs.indexOf(epoch) + 1);
   let position = start;
   let after = streamStart;
   /** Whether the stream has been compared with what this node has, since the start or since a surprise. */

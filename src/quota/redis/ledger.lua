@@ -459,6 +459,14 @@ function fn.ledger_settle(keys, args)
   if (is_final and not final) or first == nil then return refused() end
   local both, problem = open(keys, args, now, ends)
   if not both then return problem end
+  -- It was held again after a loss, or after its mark was gone: that says nothing of an earlier call.
+  if is_final and args[11] ~= '1' and hold.again and not is_committed then
+    hold_instead(both, hold, {})
+    save_hold(keys[3], { state = 'done', held = {} }, args[7])
+    each(both, save)
+    redis.call('ZREM', keys[4], args[6])
+    return { 'GONE' }
+  end
 
   local reply = { 'OK', now, '', '', '' }
   local at = is_committed and hold.at or args[13] ~= '' and tonumber(args[13])
@@ -558,7 +566,8 @@ function fn.ledger_hold_again(keys, args)
   -- A call that makes it grow may have come before.
   for name, part in pairs(hold.held) do target[name] = math.max(part, target[name] or 0) end
   hold_instead(both, hold, target)
-  hold.state = hold.state or 'reserved'
+  -- An earlier call may have settled it, and be forgotten: see ledger_settle.
+  if not hold.state then hold.state, hold.again = 'reserved', true end
   each(both, save)
   save_hold(keys[3], hold)
   extend(keys, now_ms(), args[5], args[6])
