@@ -17,7 +17,7 @@ export class ForeignStateError extends Error {
 interface OwnStateOptions {
   readonly redis: Redis;
   readonly usersDir: string;
-  readonly followers: readonly Pick<TagFollower, "tag" | "epoch">[];
+  readonly followers: readonly Pick<TagFollower, "tag" | "epoch" | "epochs">[];
   readonly ledger: Pick<LedgerFollower, "accounts">;
   readonly documents: Pick<DocumentFolder, "all">;
 }
@@ -62,9 +62,11 @@ export async function openOwnState(options: OwnStateOptions): Promise<OwnState> 
     for (const follower of followers) {
       const { tag } = follower;
       const page = await readLogPage(redis, tag, streamStart, 1);
-      const isKnown = [follower.epoch(), begun[tag] ?? ""].some(
+      const isLater = [follower.epoch(), begun[tag] ?? ""].some(
         (epoch) => epoch !== "" && (page.epoch === epoch || page.before.includes(epoch)),
       );
+      // Also where Redis is back in a state from before a loss that this folder has been through.
+      const isKnown = isLater || follower.epochs().includes(page.epoch);
       if (page.epoch === "") empty.add(tag);
       else if (!isKnown) {
         unknown.add(tag);
