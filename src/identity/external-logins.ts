@@ -51,7 +51,7 @@ export interface LoginRecords {
     name: string,
     edit: (text: string | undefined) => string | null | undefined,
   ): Awaitable<void>;
-  /** Names a record in the log that can't be read. */
+  /** Logs which record can't be read. */
   damaged(kind: LoginRecordKind, name: string): void;
 }
 export type LoginRecordKind = "logins" | "linked";
@@ -62,8 +62,8 @@ const loginSchema = z.strictObject({ issuer: z.string(), sub: z.string(), user: 
 const linkedSchema = z.array(z.string().regex(/^[0-9a-f]{32}$/));
 
 /**
- * The port over records, in files or in Redis. One that can't be read is not in force, named in the log and left alone:
- * nobody comes in by it, and it stands in the way of nothing else.
+ * The port over records, in files or in Redis. A record that can't be read is logged and kept as it is. Nobody can log in
+ * with it, and it blocks nothing else.
  */
 export function createExternalLogins(records: LoginRecords): ExternalLogins {
   /** The login in the text of a record. @throws AppError `storage_unavailable` if there is none in it */

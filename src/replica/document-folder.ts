@@ -10,6 +10,11 @@ export interface DocumentFolder {
   /** Writes or removes the file; on disk when it resolves. Rejects with Node's error, RangeError for an impossible name. */
   write(document: DocumentRecord): Promise<void>;
   /**
+   * The text of a document; null if there is none, undefined if it is not in force: see `all`. Rejects with Node's error,
+   * RangeError for an impossible name.
+   */
+  read(document: DocumentName): Promise<string | null | undefined>;
+  /**
    * What the folder has, but for user files with a password in plain text: these are not in force, since the proxy would
    * have hashed it otherwise, and nobody else is to get it. Throws Node's errors, and those of files that are no plain
    * UTF-8 text.
@@ -18,6 +23,8 @@ export interface DocumentFolder {
   /** The users whose files have a password in plain text. Throws as `all`. */
   plainUsers(): Promise<readonly string[]>;
 }
+
+type DocumentName = Pick<DocumentRecord, "kind" | "name">;
 
 interface Place {
   readonly folder: string;
@@ -42,7 +49,7 @@ const archivedName = /^(?:[\w-][\w.-]*\/)*[\w-][\w.-]*$/;
 
 /** Documents in files of a users folder, as the backend `files` has them. */
 export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): DocumentFolder {
-  function pathOf({ kind, name }: DocumentRecord): string {
+  function pathOf({ kind, name }: DocumentName): string {
     if (kind === "archive" && archivedName.test(name)) return join(usersDir, archiveFolder, name);
     const place: Place | undefined = Object.hasOwn(places, kind) ? places[kind as keyof typeof places] : undefined;
     if (place === undefined || !isUserName(name)) throw new RangeError(`no document can be ${kind}/${name}`);
@@ -69,11 +76,7 @@ export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): 
   return {
     async write(document) {
       const path = pathOf(document);
-      const before = await readPlainFile(path).catch((error: unknown) => {
-        if (fileErrorCode(error) === "ENOENT") return null;
-        throw error;
-      });
-      if (before === document.text) return;
+      if ((await textAt(path)) === document.text) return;
       if (document.text === null) {
         await ops.unlink(path);
         await syncFolder(dirname(path), ops);
@@ -82,10 +85,13 @@ export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): 
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       await writeFileAtomic(path, document.text, { ops });
     },
+    async read(document) {
+      const text = await textAt(pathOf(document));
+      return text === null || isInForce(document.kind, text) ? text : undefined;
+    },
     async *all() {
       for (const [kind, place] of Object.entries(places)) {
-        for await (const { name, text } of filesOf(place))
-          if (kind !== "users" || !plainPassword.test(text)) yield { kind, name, text };
+        for await (const { name, text } of filesOf(place)) if (isInForce(kind, text)) yield { kind, name, text };
       }
       const archive = join(usersDir, archiveFolder);
       for await (const path of filesBelow(archive)) {
@@ -95,10 +101,24 @@ export function createDocumentFolder(usersDir: string, ops: FileOps = diskOps): 
     },
     async plainUsers() {
       const names: string[] = [];
-      for await (const { name, text } of filesOf(places.users)) if (plainPassword.test(text)) names.push(name);
+      for await (const { name, text } of filesOf(places.users)) if (!isInForce("users", text)) names.push(name);
       return names;
     },
   };
+}
+
+function isInForce(kind: string, text: string): boolean {
+  return kind !== "users" || !plainPassword.test(text);
+}
+
+/** null if there is no file. */
+async function textAt(path: string): Promise<string | null> {
+  try {
+    return await readPlainFile(path);
+  } catch (error) {
+    if (fileErrorCode(error) === "ENOENT") return null;
+    throw error;
+  }
 }
 
 async function entriesOf(folder: string) {

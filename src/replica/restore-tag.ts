@@ -54,20 +54,23 @@ export async function restoreTag(
     const replies = some.map(([name, key, args]) => redis.call(name, [key, lead.key], [lead.node, ...args]));
     for (const reply of await Promise.all(replies)) if (replyNumber(reply) === 0) throw noLead(tag);
   }
-  const isWhole = isTotal || isOld;
+  if (!isTotal && !isOld) {
+    // Records only name what was lost: one that is remembered may be older than the folder.
+    const lost = records.flatMap((record) => documentOf(record) ?? []);
+    for (const { kind, name } of new Map(lost.map((document) => [pathOf(document), document])).values()) {
+      const text = await documents.read({ kind, name });
+      if (text !== undefined) await putDocument({ kind, name, text });
+    }
+    return;
+  }
   const stored = new Map<string, DocumentRecord>();
   if (isOld) for await (const document of copyDocuments(redis, [tag])) stored.set(pathOf(document), document);
-  // Records only name the documents: one that is remembered may be older than the folder.
-  const changed = isWhole ? [] : records.flatMap((record) => documentOf(record) ?? []);
-  for (const document of changed) stored.set(pathOf(document), document);
-  if (!isWhole && stored.size === 0) return;
   for await (const document of documents.all()) {
     if (tagOfDocument(redis, document.kind, document.name) !== tag) continue;
-    const known = stored.get(pathOf(document));
-    if (isWhole ? known?.text !== document.text : known !== undefined) await putDocument(document);
+    if (stored.get(pathOf(document))?.text !== document.text) await putDocument(document);
     stored.delete(pathOf(document));
   }
-  // Files with a password in plain text are not in force, and say nothing of what was removed.
+  // User files with a password in plain text are not in force, and do not mean that the user was removed.
   for (const name of await documents.plainUsers()) stored.delete(`users/${name}`);
   for (const { kind, name } of stored.values()) await putDocument({ kind, name, text: null });
 

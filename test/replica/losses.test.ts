@@ -1,9 +1,10 @@
+import { cpSync } from "node:fs";
 import { expect, it, onTestFinished } from "vitest";
 import { replyList, replyText } from "../../src/lib/redis/redis.ts";
 import { copyDocuments } from "../../src/replica/copy-state.ts";
 import { logKeysOf } from "../../src/replica/log-page.ts";
 import { eventually } from "../support/eventually.ts";
-import { usedOf } from "../support/ledger.ts";
+import { charge, usedOf } from "../support/ledger.ts";
 import {
   openReplicaNode,
   spendOnce,
@@ -12,6 +13,7 @@ import {
   type ReplicaNodeOptions,
 } from "../support/replica-node.ts";
 import { describeWithRedis, newPrefix, startRedisServer } from "../support/redis-server.ts";
+import { tempDir } from "../support/temp-dir.ts";
 
 const ofGroup = totals.map((limit) => ({ ...limit, group: "red" }));
 
@@ -90,11 +92,16 @@ describeWithRedis("what is put back into a Redis that has lost everything", () =
     const back = await snapshot(one);
     await lose(one);
     await spendOnce(one, "alice", "red");
+    // Redis had never heard of him then.
+    await spendOnce(one, "bob");
     await usedAt(one);
     await one.close();
     await back();
     const both = [2, 140, 2, 140];
-    expect(await usedAt(await open({ folder: one.folder }))).toEqual([both, both]);
+    const again = await open({ folder: one.folder });
+    expect(await usedAt(again)).toEqual([both, both]);
+    expect(usedOf(again.memory, totals, "bob")).toEqual([1, 70]);
+    expect(await again.ledger.buckets("bob", totals)).toMatchObject([{ used: 1 }, { used: 70 }]);
   });
 
   /** Changes a user's document as identity.lua does, or removes it. */
@@ -124,6 +131,60 @@ describeWithRedis("what is put back into a Redis that has lost everything", () =
     const stored: string[] = [];
     for await (const { kind, name, text } of copyDocuments(again.redis)) stored.push(`${kind}/${name}: ${text.trim()}`);
     expect(stored.sort()).toEqual(["users/alice: second", "users/cleo: first"]);
+  });
+
+  /** Records that change nothing, in the log of a name's tag. */
+  async function writeIdle({ redis }: ReplicaNode, name: string, count: number): Promise<void> {
+    const [log, numbers] = logKeysOf(redis, redis.tagOf(name));
+    const from = Number(replyText(await redis.send(numbers, ["HGET", numbers, "seq"])));
+    const nothing = charge(0, 0);
+    const records = Array.from({ length: count }, async (_, index) => {
+      const seq = from + index + 1;
+      const body = JSON.stringify({ at: seq, user: name, added: nothing, taken: nothing, reason: `${seq}`, by: "x" });
+      await redis.send(log, ["XADD", log, "*", "s", String(seq), "k", "adjust", "t", "1", "b", body]);
+    });
+    await Promise.all([...records, redis.send(numbers, ["HSET", numbers, "seq", String(from + count)])]);
+  }
+
+  it("brings no removed user back, where a process that was filled from Redis remembers the older record alone", async () => {
+    const open = await start();
+    const one = await open({ node: "b", timeoutMs: 5000 });
+    await write(one, "alice", "first\n");
+    await one.replica.catchUp();
+    const filled = await open({ node: "a", timeoutMs: 5000 });
+    await write(one, "alice", null);
+    // More than are remembered, so that the oldest of them are forgotten between the losses.
+    for (const count of [600, 1950]) {
+      await writeIdle(one, "alice", count);
+      for (const node of [one, filled]) await eventually(() => node.replica.catchUp(), 20_000);
+      await lose(one);
+      for (const node of [one, filled]) await eventually(() => node.replica.catchUp(), 20_000);
+    }
+    const stored: string[] = [];
+    for await (const { name } of copyDocuments(one.redis)) stored.push(name);
+    expect(stored).toEqual([]);
+  });
+
+  it("is not taken for lost again by a process that was killed before it had written where it stands", async () => {
+    const open = await start();
+    const [one, two] = [await open(), await open()];
+    await spendOnce(one, "alice", "red");
+    for (const node of [one, two]) await usedAt(node);
+    await lose(one);
+    for (const node of [one, two]) await usedAt(node);
+    const restored = () => [one, two].map(({ log }) => JSON.stringify(log.lines).split("state_restored").length - 1);
+    const before = restored();
+    await eventually(async () => {
+      const folder = tempDir();
+      cpSync(two.folder, folder, { recursive: true });
+      const again = await open({ folder });
+      expect(await usedAt(again)).toEqual([
+        [1, 70, 1, 70],
+        [1, 70, 1, 70],
+      ]);
+      await again.close();
+    });
+    expect(restored()).toEqual(before);
   });
 
   it("is not trimmed before a process that has taken part has read it", async () => {

@@ -78,18 +78,10 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
   /** Exchanges and writes of one user run one after another. */
   const queue = createKeyedQueue();
 
+  let retry: Promise<void> | undefined;
   /** Writes what could not be written: a session that was ended would come back with the next start. Never rejects. */
-  async function catchUp(): Promise<void> {
-    for (const user of [...behind]) {
-      const isWritten = await queue
-        .run(user, () => save(user))
-        .then(
-          () => true,
-          () => false,
-        );
-      // The disk is as it was: the others would fail as well.
-      if (!isWritten) return;
-    }
+  async function writeBehind(): Promise<void> {
+    for (const user of [...behind]) await queue.run(user, () => save(user)).catch(() => undefined);
   }
 
   const time = () => {
@@ -108,7 +100,10 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
     namesOf: ({ id, family }) => [id, family],
   });
   for (const sessions of (await files.loadAll()).values()) for (const session of sessions) index.put(session);
-  const retrying = setInterval(() => void catchUp(), options.retryMs ?? 10_000).unref();
+  const retrying = setInterval(() => {
+    // On a disk that hangs one try lasts for longer.
+    retry ??= writeBehind().finally(() => (retry = undefined));
+  }, options.retryMs ?? 10_000).unref();
 
   /**
    * Writes a user's current sessions, with one replaced by its changed version, which is not in force yet. Only inside
@@ -236,8 +231,9 @@ export async function openFileSessions(options: FileSessionsOptions): Promise<Fi
     problems: () => files.problems(),
     async close() {
       clearInterval(retrying);
+      await retry;
       await queue.idle();
-      await Promise.allSettled([...behind].map((user) => save(user)));
+      await writeBehind();
     },
   };
 }

@@ -23,9 +23,9 @@ export function createRecentShares(): RecentShares {
     () => 0,
   );
   return {
-    note({ from, at, apiKey = "", requestId }, charge) {
+    note({ from, user, at, apiKey = "", requestId }, charge) {
       if (from === undefined) return;
-      kept.set(`${apiKey}\n${at}\n${requestId}`, { at, charge });
+      kept.set(`${user}\n${apiKey}\n${at}\n${requestId}`, { at, charge });
     },
     since: (at) => [...kept.values()].filter((each) => each.at > at).map(({ charge }) => charge),
   };

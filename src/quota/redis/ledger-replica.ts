@@ -42,7 +42,7 @@ export interface LedgerReplica extends Pick<
    * that has begun. Resolves when the tag is whole again; rejects if it cannot be now, and then nothing is sold.
    */
   repair(tag: string): Promise<void>;
-  /** What is to be done for each tag that has lost something, whoever puts it back, before anything is sold there. */
+  /** Adds work that this process does for each tag that has lost something, before anything is sold there. */
   beforeOpening(work: (tag: string) => Promise<void>): void;
   /** Why this process can take no part any more, until somebody does something; undefined: it can. */
   refusal(): string | undefined;

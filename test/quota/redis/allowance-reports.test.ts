@@ -1,10 +1,10 @@
 import { expect, it, onTestFinished } from "vitest";
 import { RedisUnavailableError } from "../../../src/lib/redis/redis.ts";
 import type { BucketState } from "../../../src/quota/ledger.ts";
-import type { AccountView } from "../../../src/quota/redis/account-calls.ts";
 import { type AllowanceOptions, openAllowance } from "../../../src/quota/redis/allowance.ts";
 import { createCapturedLog } from "../../support/captured-log.ts";
 import { eventually } from "../../support/eventually.ts";
+import { holdPart } from "../../support/hold-part.ts";
 import { ask, charge, monthly, settlement } from "../../support/ledger.ts";
 import { createManualClock } from "../../support/manual-clock.ts";
 import { tempDir } from "../../support/temp-dir.ts";
@@ -45,17 +45,7 @@ async function start(settle: (requestId: string) => Promise<void>) {
     } as unknown as AllowanceOptions["redis"],
     calls: calls as unknown as AllowanceOptions["calls"],
     reportCalls: reportCalls as unknown as AllowanceOptions["reportCalls"],
-    partsOf: (id) => [
-      {
-        id,
-        view: { tag: "00" } as AccountView,
-        keys: ["hold", "leases"],
-        member: id,
-        chargedAt: undefined,
-        holder: undefined,
-        slot: -1,
-      },
-    ],
+    partsOf: (id) => [holdPart(id)],
   });
   onTestFinished(() => allowance.close());
   return { allowance, setAway: (isAway: boolean) => (awayMs = isAway ? 1 : 0) };

@@ -1,10 +1,10 @@
 import { expect, it, onTestFinished } from "vitest";
 import type { BucketState } from "../../../src/quota/ledger.ts";
-import type { AccountView } from "../../../src/quota/redis/account-calls.ts";
 import type { HoldPart } from "../../../src/quota/redis/hold-calls.ts";
 import { createSlices } from "../../../src/quota/redis/slices.ts";
 import { createCapturedLog } from "../../support/captured-log.ts";
 import { eventually } from "../../support/eventually.ts";
+import { holdPart } from "../../support/hold-part.ts";
 import { ask, monthly } from "../../support/ledger.ts";
 import { createManualClock } from "../../support/manual-clock.ts";
 
@@ -35,20 +35,7 @@ function start() {
         return [];
       },
     },
-    partsOf: () => {
-      const id = String(++ids);
-      return [
-        {
-          id,
-          view: { tag: "00" } as AccountView,
-          keys: ["hold", "leases"],
-          member: id,
-          chargedAt: undefined,
-          holder: undefined,
-          slot: -1,
-        },
-      ];
-    },
+    partsOf: () => [holdPart(String(++ids))],
     share: 0.2,
     spendMs,
     keepMs: 2 * spendMs,
